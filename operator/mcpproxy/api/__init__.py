@@ -1,0 +1,1 @@
+"""The contract: what an MCPProxy says, and what is said about it. Both halves import it."""

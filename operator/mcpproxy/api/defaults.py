@@ -1,0 +1,106 @@
+"""What an absent field means. The docs quote these values; the schema carries none of them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.api import names
+from mcpproxy.api.quantities import seconds
+from mcpproxy.api.v1alpha1 import Backend, MCPProxySpec, Protocol, SessionMode, Transport
+
+CACHE_TTL: Final = "300s"
+SESSION_MODE: Final[SessionMode] = "Isolated"
+CONNECT: Final = "5s"
+INITIALIZE: Final = "10s"
+REQUEST: Final = "300s"
+IDLE: Final = "30m"
+HEALTH_INTERVAL: Final = "10s"
+HEALTH_TIMEOUT: Final = "5s"
+UNHEALTHY_AFTER: Final = 2
+HEALTHY_AFTER: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long each wait on a backend may last, in seconds."""
+
+    connect: float
+    initialize: float
+    request: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """How the state of backends is found out; times in seconds."""
+
+    interval: float
+    timeout: float
+    unhealthy_after: int
+    healthy_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """What holds for one backend once the defaults are filled in."""
+
+    prefix: str
+    transport: Transport
+    protocol: Protocol
+    session_mode: SessionMode
+    declared_stateless: bool
+    cache_ttl: float
+    deadlines: Deadlines
+    optional: bool
+
+
+def deadlines(backend: Backend) -> Deadlines:
+    """The backend's timeouts in seconds."""
+    given = backend.timeouts
+    return Deadlines(
+        connect=seconds((given and given.connect) or CONNECT),
+        initialize=seconds((given and given.initialize) or INITIALIZE),
+        request=seconds((given and given.request) or REQUEST),
+        idle=seconds((given and given.idle) or IDLE),
+    )
+
+
+def prefix(backend: Backend) -> str:
+    """The prefix of the backend's components; never depends on other backends."""
+    return backend.name if backend.prefix is None else backend.prefix
+
+
+def session_mode(spec: MCPProxySpec) -> SessionMode:
+    """The mode of backends that set none of their own."""
+    return (spec.session and spec.session.mode) or SESSION_MODE
+
+
+def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
+    """What holds for `backend`, from its own fields, those of `spec` and the defaults."""
+    own, cache = backend.session, backend.cache
+    ttl = (cache and cache.ttl) or (spec.cache and spec.cache.ttl) or CACHE_TTL
+    return BackendSettings(
+        prefix=prefix(backend),
+        transport=backend.transport or "auto",
+        protocol=backend.protocol or "auto",
+        session_mode=(own and own.mode) or session_mode(spec),
+        declared_stateless=bool(own and own.stateless),
+        cache_ttl=seconds(ttl),
+        deadlines=deadlines(backend),
+        optional=bool(backend.optional),
+    )
+
+
+def health(spec: MCPProxySpec) -> HealthPolicy:
+    """The health policy of the proxy."""
+    given = spec.health
+    return HealthPolicy(
+        interval=seconds((given and given.interval) or HEALTH_INTERVAL),
+        timeout=seconds((given and given.timeout) or HEALTH_TIMEOUT),
+        unhealthy_after=(given and given.unhealthy_after) or UNHEALTHY_AFTER,
+        healthy_after=(given and given.healthy_after) or HEALTHY_AFTER,
+    )
+
+
+def service_port(spec: MCPProxySpec) -> int:
+    """The Service's port."""
+    return (spec.service and spec.service.port) or names.PORT_SERVICE

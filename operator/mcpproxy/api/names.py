@@ -1,0 +1,71 @@
+"""Names that both halves, the manifests and the tests agree on."""
+
+import hashlib
+import re
+from typing import Final
+
+GROUP: Final = "mcpproxy.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "MCPProxy"
+PLURAL: Final = "mcpproxies"
+SINGULAR: Final = "mcpproxy"
+SHORT_NAMES: Final = ("mcpp",)
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+
+FIELD_MANAGER: Final = "mcpproxy-operator"
+
+LABEL_NAME: Final = "app.kubernetes.io/name"
+LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+APP_NAME: Final = "mcpproxy"
+
+CONTAINER: Final = "mcpproxy"
+PORT_HTTP: Final = 8080
+PORT_ADMIN: Final = 8081
+PORT_SERVICE: Final = 80
+MCP_PATH: Final = "/mcp"
+
+CONFIG_DIR: Final = "/etc/mcpproxy"
+CONFIG_FILE: Final = "mcpproxy.yaml"
+VALUES_DIR: Final = "/var/run/mcpproxy/values"
+SEALING_DIR: Final = "/var/run/mcpproxy/sealing"
+
+MAX_NAME: Final = 63
+DNS_LABEL: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+def selector_labels(proxy: str) -> dict[str, str]:
+    """Labels that select the pods of one MCPProxy, and never change."""
+    return {LABEL_NAME: APP_NAME, LABEL_INSTANCE: proxy}
+
+
+def child_labels(proxy: str) -> dict[str, str]:
+    """Labels of every child of one MCPProxy."""
+    return {**selector_labels(proxy), LABEL_MANAGED_BY: FIELD_MANAGER}
+
+
+def config_map_name(proxy: str, content: str) -> str:
+    """Name of the immutable ConfigMap that holds `content`: another content, another name."""
+    return f"{proxy}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+
+
+def sealing_secret_name(proxy: str) -> str:
+    """Name of the Secret whose keys seal session ids; written once, never read."""
+    return f"{proxy}-sealing"
+
+
+def service_url(proxy: str, namespace: str, port: int) -> str:
+    """The address agents connect to, as seen inside the cluster."""
+    authority = f"{proxy}.{namespace}.svc" + ("" if port == 80 else f":{port}")
+    return f"http://{authority}{MCP_PATH}"
+
+
+def value_path(kind: str, name: str, key: str) -> str:
+    """Where a referenced value lies below the values directory; kind is `secret` or `configmap`."""
+    return f"{kind}/{name}/{key}"
+
+
+def is_dns_label(name: str) -> bool:
+    """Whether a Service can have this name (RFC 1035 label, at most 63 characters)."""
+    return len(name) <= MAX_NAME and re.fullmatch(DNS_LABEL, name) is not None

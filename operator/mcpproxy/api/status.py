@@ -1,0 +1,121 @@
+"""MCPProxy v1alpha1: the status, and the report of one pod that it is made from.
+
+A count that is not known is absent; 0 means empty. No field changes while nothing changes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mcpproxy.api.model import ApiModel
+
+BackendState = Literal["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+_BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+
+
+class ComponentCounts(ApiModel):
+    """How many components there are; absent means not known, or not offered."""
+
+    tools: int | None = None
+    """Tools."""
+    prompts: int | None = None
+    """Prompts."""
+    resources: int | None = None
+    """Resources."""
+    resource_templates: int | None = None
+    """Resource templates."""
+
+
+class ServerInfo(ApiModel):
+    """How a backend introduces itself."""
+
+    name: str
+    """Name of the server."""
+    version: str | None = None
+    """Version of the server."""
+
+
+class BackendStatus(ApiModel):
+    """What is known of one backend."""
+
+    name: str
+    """Name of the backend."""
+    state: BackendState
+    """Healthy, Degraded (some pods reach it, others don't), Unhealthy, Unauthorized,
+    RateLimited or Unknown (not tried yet)."""
+    reason: str | None = None
+    """Why it is not Healthy, in one CamelCase word."""
+    message: str | None = None
+    """Why it is not Healthy, in a sentence."""
+    protocol_version: str | None = None
+    """Revision of MCP that is spoken to it."""
+    transport: Literal["streamable-http", "sse", "stdio"] | None = None
+    """How it is reached."""
+    server: ServerInfo | None = None
+    """How it introduces itself."""
+    session: Literal["Stateless", "Stateful"] | None = None
+    """Whether it keeps sessions."""
+    components: ComponentCounts | None = None
+    """How many components it offers; absent while that is not known."""
+
+
+class PodReport(ApiModel):
+    """What the runtime of one pod says at `/status`."""
+
+    config_hash: str
+    """Which configuration it runs: the SHA-256 of the manifest's bytes, hexadecimal."""
+    version: str
+    """Version of the runtime."""
+    backends: list[BackendStatus]
+    """Its view of every backend, in the order of their names."""
+    catalog_hash: str | None = None
+    """SHA-256 over all that clients are shown; absent while a part is not known."""
+    clashes: list[str] = []
+    """Names that two backends claim; the first backend by name serves them."""
+
+
+class Condition(ApiModel):
+    """One condition, as in Kubernetes' metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Its name."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    observed_generation: int | None = None
+    """The generation of the spec that it speaks of."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When the status last changed."""
+    reason: Annotated[str, Field(max_length=1024, min_length=1)]
+    """Why, in one CamelCase word."""
+    message: Annotated[str, Field(max_length=32768)]
+    """Why, in a sentence."""
+
+
+class MCPProxyStatus(ApiModel):
+    """What is known of the proxy; written by the operator alone."""
+
+    observed_generation: int | None = None
+    """The generation of the spec that this status speaks of."""
+    conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
+    """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal."""
+    url: str | None = None
+    """Where agents connect; absent until the proxy was Ready once."""
+    replicas: int | None = None
+    """Number of pods."""
+    ready_replicas: int | None = None
+    """Number of ready pods."""
+    selector: str | None = None
+    """Label selector of the pods, for autoscalers."""
+    session_mode: str | None = None
+    """Session mode in force for backends that set none of their own."""
+    backends_healthy: str | None = None
+    """How many backends are Healthy, such as 2/3."""
+    backends: Annotated[list[BackendStatus], Field(json_schema_extra=_BY_NAME)] | None = None
+    """What is known of each backend."""
+    components: ComponentCounts | None = None
+    """Totals over the backends whose counts are known."""
+    catalog_hash: str | None = None
+    """SHA-256 over all that clients are shown."""
