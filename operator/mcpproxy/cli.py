@@ -1,0 +1,42 @@
+"""The command line: `mcpproxy run | operator | crd`. Parses, then hands over; no logic here."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+COMMANDS = {
+    "run": ("mcpproxy.proxy.command", "run the proxy in front of MCP servers"),
+    "operator": ("mcpproxy.handlers.command", "run the operator"),
+    "crd": ("mcpproxy.api.crd", "print the CustomResourceDefinition"),
+}
+EXTRAS = {"run": "runtime", "operator": "controller"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="mcpproxy", description="MCP proxies on Kubernetes")
+    parser.add_argument(
+        "--version", action="version", version=f"mcpproxy {version('mcpproxy-operator')}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    modules = {}
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name != chosen:
+            continue
+        try:
+            modules[name] = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if name not in EXTRAS or (error.name or "").startswith("mcpproxy"):
+                raise
+            parser.error(
+                f"{error.name} is not installed: pip install 'mcpproxy-operator[{EXTRAS[name]}]'"
+            )
+        modules[name].add_arguments(command)
+    args = parser.parse_args(given)
+    result: int = modules[args.command].main(args)
+    return result
