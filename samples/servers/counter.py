@@ -1,0 +1,92 @@
+"""A counter for each session: legacy protocol only, stateful, over streamable HTTP.
+
+    python samples/servers/counter.py --host 127.0.0.1 --port 3002
+
+Every answer names the session's own count, so that a proxy that lets two clients share a session
+shows itself at once.
+"""
+
+import json
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from serving import arguments, security, serve
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SESSION_HEADER = "mcp-session-id"
+
+server = MCPServer(
+    "counter",
+    version="1.0.0",
+    instructions="Counts for each session on its own.",
+    log_level="WARNING",
+)
+counts: dict[str, int] = {}
+
+
+def session_of(ctx: Context[None]) -> str:
+    return (ctx.headers or {})[SESSION_HEADER]
+
+
+@server.tool()
+def increment(ctx: Context[None], by: int = 1) -> dict[str, int]:
+    """Add to this session's count; answers with it and with how many sessions are open."""
+    session = session_of(ctx)
+    counts[session] += by
+    return {"count": counts[session], "sessions": len(counts)}
+
+
+@server.tool()
+def read(ctx: Context[None]) -> dict[str, int]:
+    """This session's count, and how many sessions are open."""
+    return {"count": counts[session_of(ctx)], "sessions": len(counts)}
+
+
+@server.tool()
+def reset(ctx: Context[None]) -> dict[str, int]:
+    """Set this session's count to 0."""
+    counts[session_of(ctx)] = 0
+    return {"count": 0, "sessions": len(counts)}
+
+
+@server.resource("counter://sessions", mime_type="application/json")
+def sessions() -> str:
+    """How many sessions are open."""
+    return json.dumps({"sessions": len(counts)})
+
+
+class LegacySessions:
+    """Refuses revisions without sessions, as servers of before 2026-07-28 do, and keeps `counts`
+    to the sessions that are open."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        revision = headers.get("mcp-protocol-version")
+        if revision is not None and revision not in HANDSHAKE_PROTOCOL_VERSIONS:
+            refusal = PlainTextResponse("Bad Request: Unsupported protocol version", 400)
+            await refusal(scope, receive, send)
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                opened = Headers(raw=message["headers"]).get(SESSION_HEADER)
+                if scope["method"] == "DELETE":
+                    counts.pop(headers.get(SESSION_HEADER, ""), None)
+                elif opened is not None:
+                    counts.setdefault(opened, 0)
+            await send(message)
+
+        await self.app(scope, receive, watched)
+
+
+if __name__ == "__main__":
+    args = arguments(default_port=3002)
+    serve(LegacySessions(server.streamable_http_app(transport_security=security("counter"))), args)

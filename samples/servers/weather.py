@@ -1,0 +1,138 @@
+"""A weather service: both protocol eras over streamable HTTP, no state.
+
+    python samples/servers/weather.py --host 127.0.0.1 --port 3001
+
+It makes its weather up, the same for the same city and day.
+"""
+
+import json
+import warnings
+from zlib import crc32
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPDeprecationWarning
+from mcp_types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
+from serving import arguments, security, serve
+
+# Log messages are deprecated in the newest revision, and still what older clients understand.
+warnings.filterwarnings("ignore", category=MCPDeprecationWarning)
+
+CITIES = ("Amsterdam", "Athens", "Berlin", "Bergen", "Lisbon", "Oslo", "Prague", "Rome")
+SKIES = ("sunny", "cloudy", "rainy", "windy", "foggy")
+
+server = MCPServer(
+    "weather",
+    version="1.0.0",
+    instructions="Forecasts for a few European cities.",
+    log_level="WARNING",
+)
+
+
+def forecast_of(city: str, day: int) -> dict[str, str | int]:
+    seed = crc32(f"{city.lower()}/{day}".encode())
+    sky = SKIES[seed % len(SKIES)]
+    return {"city": city, "day": day, "sky": sky, "celsius": seed // 7 % 35 - 5}
+
+
+@server.tool()
+def get_forecast(city: str, day: int = 0) -> dict[str, str | int]:
+    """The forecast of a city; day 0 is today."""
+    return forecast_of(city, day)
+
+
+@server.tool()
+def compare_cities(first: str, second: str) -> str:
+    """Which of two cities is warmer today."""
+    one, other = (int(forecast_of(city, 0)["celsius"]) for city in (first, second))
+    if one == other:
+        return f"{first} and {second} are both at {one} °C"
+    return f"{first if one > other else second} is warmer, at {max(one, other)} °C"
+
+
+@server.tool()
+def list_cities() -> list[str]:
+    """The cities that have a station."""
+    return list(CITIES)
+
+
+@server.tool()
+def convert_temperature(celsius: float) -> float:
+    """Degrees Celsius in degrees Fahrenheit."""
+    return celsius * 9 / 5 + 32
+
+
+@server.tool()
+async def survey(ctx: Context[None], days: int = 3) -> str:
+    """Ask every station for its forecasts; reports progress and logs each station."""
+    warmest = CITIES[0]
+    for done, city in enumerate(CITIES):
+        await ctx.report_progress(done, len(CITIES), f"asking {city}")
+        await ctx.info(f"{city} reported")
+        if _mean(city, days) > _mean(warmest, days):
+            warmest = city
+    await ctx.report_progress(len(CITIES), len(CITIES), "done")
+    return f"{warmest} is the warmest of {len(CITIES)} cities over {days} days"
+
+
+def _mean(city: str, days: int) -> float:
+    return sum(int(forecast_of(city, day)["celsius"]) for day in range(days)) / max(days, 1)
+
+
+@server.prompt()
+def packing_list(city: str, days: str = "3") -> str:
+    """What to pack for a trip."""
+    return f"What should I pack for {days} days in {city}? Ask for the forecast first."
+
+
+@server.prompt()
+def weather_report(city: str) -> str:
+    """A short report in the style of the evening news."""
+    return f"Write a short evening-news weather report for {city}."
+
+
+@server.resource("weather://cities", mime_type="application/json")
+def cities() -> str:
+    """The cities that have a station."""
+    return json.dumps(CITIES)
+
+
+@server.resource("weather://scales/celsius")
+def celsius() -> str:
+    """What the Celsius scale is."""
+    return "0 °C is where water freezes, 100 °C where it boils."
+
+
+@server.resource("weather://scales/fahrenheit")
+def fahrenheit() -> str:
+    """What the Fahrenheit scale is."""
+    return "32 °F is where water freezes, 212 °F where it boils."
+
+
+@server.resource("weather://forecasts/{city}", mime_type="application/json")
+def forecast(city: str) -> str:
+    """Today's forecast of a city."""
+    return json.dumps(forecast_of(city, 0))
+
+
+@server.completion()
+async def complete(
+    ref: PromptReference | ResourceTemplateReference,
+    argument: CompletionArgument,
+    context: CompletionContext | None,
+) -> Completion | None:
+    """Names of cities, wherever a city is asked for."""
+    if argument.name != "city":
+        return None
+    values = [city for city in CITIES if city.lower().startswith(argument.value.lower())]
+    return Completion(values=values, total=len(values), has_more=False)
+
+
+if __name__ == "__main__":
+    args = arguments(default_port=3001)
+    serve(server.streamable_http_app(transport_security=security("weather")), args)
