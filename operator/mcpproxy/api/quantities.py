@@ -1,14 +1,24 @@
 """Durations and resource quantities as the contract spells them."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_POWERS = (-9, -6, -3, 3, 6, 9, 12, 15, 18)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_QUANTITY = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
+_NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+_QUANTITY = rf"^[+-]?{_NUMBER}([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+_QUANTITY_PARTS = re.compile(rf"([+-]?{_NUMBER}(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)")
+_MAX_QUANTITY_LENGTH = 32
+_FACTORS = {
+    "": Decimal(1),
+    **{unit: Decimal(10) ** power for unit, power in zip("numkMGTPE", _POWERS, strict=True)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
+}
 MAX_DURATION = 24 * 3600.0
 
 
@@ -32,6 +42,24 @@ def _positive(duration: str) -> str:
     if seconds(_checked(duration)) <= 0:
         raise ValueError(f"{duration!r} must be longer than 0s")
     return duration
+
+
+def parsed_quantity(quantity: int | str) -> Decimal:
+    """The number that a resource quantity such as `250m` or `128Mi` stands for.
+
+    Raises ValueError when it is no quantity.
+    """
+    text = str(quantity)
+    if len(text) > _MAX_QUANTITY_LENGTH or not re.fullmatch(_QUANTITY, text):
+        raise ValueError(f"{text!r} is not a quantity; write one such as 250m, 2 or 128Mi")
+    number, unit = _QUANTITY_PARTS.fullmatch(text).group(1, 3)  # type: ignore[union-attr]
+    return Decimal(number) * _FACTORS[unit]
+
+
+def _checked_quantity(quantity: int | str) -> int | str:
+    if parsed_quantity(quantity) < 0:
+        raise ValueError(f"{quantity!r} must not be negative")
+    return quantity
 
 
 def _duration_schema(rule: str, message: str) -> dict[str, Any]:
@@ -66,10 +94,12 @@ PositiveDuration = Annotated[
 Quantity = Annotated[
     int | str,
     Field(union_mode="left_to_right"),
+    AfterValidator(_checked_quantity),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": _QUANTITY,
+            "pattern": _QUANTITY.replace("[+-]?", r"\+?", 1),
+            "maxLength": _MAX_QUANTITY_LENGTH,
             "x-kubernetes-int-or-string": True,
         }
     ),

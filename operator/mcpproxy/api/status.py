@@ -73,7 +73,7 @@ class PodReport(ApiModel):
     """Its view of every backend, in the order of their names."""
     catalog_hash: str | None = None
     """SHA-256 over all that clients are shown; absent while a part is not known."""
-    clashes: list[str] = []
+    clashes: Annotated[list[str], Field(default_factory=list)]
     """Names that two backends claim; the first backend by name serves them."""
 
 

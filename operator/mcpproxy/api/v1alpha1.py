@@ -7,11 +7,38 @@ nothing is ever written into a user's object (GitOps tools would show it as drif
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mcpproxy.api import names
 from mcpproxy.api.model import ApiModel, cel, validation
-from mcpproxy.api.quantities import Duration, PositiveDuration, Quantity
+from mcpproxy.api.quantities import Duration, PositiveDuration, Quantity, parsed_quantity
+from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, ObjectName, Port, named_once
+from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
+
+__all__ = [
+    "NAME_MESSAGE",
+    "Backend",
+    "BackendSession",
+    "Cache",
+    "EnvVar",
+    "Header",
+    "Health",
+    "KeyRef",
+    "LocalObjectReference",
+    "MCPProxy",
+    "MCPProxySpec",
+    "ObjectMeta",
+    "Protocol",
+    "Resources",
+    "ServiceRef",
+    "ServiceSpec",
+    "Session",
+    "SessionMode",
+    "Stdio",
+    "Timeouts",
+    "Transport",
+    "ValueFrom",
+]
 
 SessionMode = Literal["Isolated", "PerClient", "Reused"]
 Transport = Literal["auto", "streamable-http", "sse"]
@@ -26,17 +53,6 @@ Protocol = Literal[
     "2026-07-28",
 ]
 
-Name = Annotated[str, Field(min_length=1, max_length=253)]
-DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=names.DNS_LABEL)]
-HeaderName = Annotated[
-    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-]
-ObjectName = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-]
-KeyName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
 _SOURCES = ("url", "service", "stdio")
 _ONE_SOURCE = validation(
     "(has(self.url) ? 1 : 0) + (has(self.service) ? 1 : 0) + (has(self.stdio) ? 1 : 0) == 1",
@@ -44,84 +60,12 @@ _ONE_SOURCE = validation(
 )
 
 
-class KeyRef(ApiModel):
-    """One key of a Secret or ConfigMap in the namespace of the MCPProxy."""
-
-    name: ObjectName
-    """Name of the Secret or ConfigMap."""
-    key: KeyName
-    """The key whose value is taken."""
-
-
-class ValueFrom(ApiModel):
-    """Where a value is read from; a changed value is picked up without a restart."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            validation(
-                "has(self.secretKeyRef) != has(self.configMapKeyRef)",
-                "valueFrom needs exactly one of secretKeyRef and configMapKeyRef",
-            )
-        )
-    )
-    secret_key_ref: KeyRef | None = None
-    """A key of a Secret. The operator never reads it: the kubelet mounts it."""
-    config_map_key_ref: KeyRef | None = None
-    """A key of a ConfigMap."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
-            raise ValueError("valueFrom needs exactly one of secretKeyRef and configMapKeyRef")
-        return self
-
-
-class _Value(ApiModel):
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            validation(
-                "has(self.value) != has(self.valueFrom)", "needs exactly one of value and valueFrom"
-            )
-        )
-    )
-    value: Annotated[str, Field(max_length=16384)] | None = None
-    """The value itself. Use valueFrom for anything secret."""
-    value_from: ValueFrom | None = None
-    """Where the value is read from."""
-
-    @model_validator(mode="after")
-    def _one_value(self) -> Self:
-        if (self.value is None) == (self.value_from is None):
-            raise ValueError("needs exactly one of value and valueFrom")
-        return self
-
-
-class Header(_Value):
-    """An HTTP header that is sent to a backend with every request."""
-
-    name: HeaderName
-    """Name of the header."""
-
-    @model_validator(mode="after")
-    def _one_line(self) -> Self:
-        if self.value is not None and any(c in self.value for c in "\r\n\0"):
-            raise ValueError("a header's value must be one line")
-        return self
-
-
-class EnvVar(_Value):
-    """An environment variable of a stdio server."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """Name of the variable."""
-
-
 class ServiceRef(ApiModel):
     """A Kubernetes Service that serves MCP over HTTP."""
 
     name: DnsLabel
     """Name of the Service."""
-    namespace: DnsLabel | None = None
+    namespace: NamespaceName | None = None
     """Namespace of the Service. Default: that of the MCPProxy."""
     port: Port
     """Port of the Service."""
@@ -144,13 +88,8 @@ class Stdio(ApiModel):
     env: (
         Annotated[
             list[EnvVar],
-            Field(
-                max_length=64,
-                json_schema_extra={
-                    "x-kubernetes-list-type": "map",
-                    "x-kubernetes-list-map-keys": ["name"],
-                },
-            ),
+            Field(max_length=64, json_schema_extra=BY_NAME),
+            AfterValidator(named_once),
         ]
         | None
     ) = None
@@ -195,6 +134,20 @@ class BackendSession(Session):
     can't be seen from outside. Default: false."""
 
 
+_HEADERS_ONCE = validation(
+    "self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))",
+    "the same header is given twice (names differ in case at most)",
+)
+
+
+def _headers_once(headers: list[Header]) -> list[Header]:
+    seen = [header.name.lower() for header in headers]
+    twice = sorted({name for name in seen if seen.count(name) > 1})
+    if twice:
+        raise ValueError(f"the same header is given twice: {', '.join(twice)}")
+    return headers
+
+
 class Backend(ApiModel):
     """One MCP server behind the proxy."""
 
@@ -231,13 +184,8 @@ class Backend(ApiModel):
     headers: (
         Annotated[
             list[Header],
-            Field(
-                max_length=32,
-                json_schema_extra={
-                    "x-kubernetes-list-type": "map",
-                    "x-kubernetes-list-map-keys": ["name"],
-                },
-            ),
+            Field(max_length=32, json_schema_extra=cel(_HEADERS_ONCE, **BY_NAME)),
+            AfterValidator(_headers_once),
         ]
         | None
     ) = None
@@ -268,13 +216,35 @@ class Backend(ApiModel):
         return self
 
 
+_MORE_THAN_LIMIT = "a request must not be higher than the limit of the same resource"
+
+
 class Resources(ApiModel):
     """Compute resources of the runtime's container."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            validation(
+                "!has(self.limits) || !has(self.requests) || self.requests.all(r,"
+                " !(r in self.limits) || quantity(string(self.requests[r]))"
+                ".compareTo(quantity(string(self.limits[r]))) <= 0)",
+                _MORE_THAN_LIMIT,
+                ".requests",
+            )
+        )
+    )
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
     """The most it may use."""
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
     """What is reserved for it."""
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> Self:
+        limits = self.limits or {}
+        for name, request in (self.requests or {}).items():
+            if name in limits and parsed_quantity(request) > parsed_quantity(limits[name]):
+                raise ValueError(f"requests.{name}: {_MORE_THAN_LIMIT}")
+        return self
 
 
 class ServiceSpec(ApiModel):
@@ -318,7 +288,7 @@ _BACKENDS_RULES = cel(
         " (has(o.prefix) ? o.prefix : o.name) == (has(b.prefix) ? b.prefix : b.name)))",
         "two backends have the same prefix; give one of them another",
     ),
-    **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    **BY_NAME,
 )
 
 
@@ -342,13 +312,8 @@ class MCPProxySpec(ApiModel):
     image_pull_secrets: (
         Annotated[
             list[LocalObjectReference],
-            Field(
-                max_length=16,
-                json_schema_extra={
-                    "x-kubernetes-list-type": "map",
-                    "x-kubernetes-list-map-keys": ["name"],
-                },
-            ),
+            Field(max_length=16, json_schema_extra=BY_NAME),
+            AfterValidator(named_once),
         ]
         | None
     ) = None
@@ -389,12 +354,24 @@ class MCPProxySpec(ApiModel):
         return self
 
 
+NAME_MESSAGE = (
+    "metadata.name must be a DNS label of at most 63 characters, since the proxy's Service and"
+    " Deployment carry it: lower case letters, digits and -, beginning with a letter"
+)
+
+
+def _child_name(name: str) -> str:
+    if not names.is_dns_label(name):
+        raise ValueError(NAME_MESSAGE)
+    return name
+
+
 class ObjectMeta(ApiModel):
     """The part of an object's metadata that matters here."""
 
     model_config = ConfigDict(extra="ignore")
-    name: Name
-    namespace: Name | None = None
+    name: Annotated[str, AfterValidator(_child_name)]
+    namespace: NamespaceName | None = None
 
 
 class MCPProxy(ApiModel):

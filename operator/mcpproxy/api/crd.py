@@ -1,0 +1,120 @@
+"""The CustomResourceDefinition of MCPProxy, generated from the models (`mcpproxy crd`)."""
+
+import argparse
+import sys
+from typing import Any
+
+import yaml
+
+from mcpproxy.api import names
+from mcpproxy.api.model import validation
+from mcpproxy.api.schema import Schema, structural
+from mcpproxy.api.status import MCPProxyStatus
+from mcpproxy.api.v1alpha1 import NAME_MESSAGE, MCPProxy, MCPProxySpec
+
+_HEADER = (
+    "# Generated from operator/mcpproxy/api by `mcpproxy crd`; edit the models, not this file.\n"
+)
+
+_NAME_RULE = validation(
+    f"self.metadata.name.size() <= {names.MAX_NAME} "
+    f"&& self.metadata.name.matches('{names.DNS_LABEL}')",
+    NAME_MESSAGE,
+)
+
+
+def definition() -> dict[str, Any]:
+    """The CustomResourceDefinition as a manifest."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": names.CRD_NAME},
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND,
+                "listKind": f"{names.KIND}List",
+                "plural": names.PLURAL,
+                "singular": names.SINGULAR,
+                "shortNames": list(names.SHORT_NAMES),
+                "categories": ["mcp"],
+            },
+            "versions": [_version()],
+        },
+    }
+
+
+def _version() -> dict[str, Any]:
+    return {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": _columns(),
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+        "schema": {"openAPIV3Schema": _root()},
+    }
+
+
+def _root() -> Schema:
+    return {
+        "type": "object",
+        "description": structural(MCPProxy)["description"],
+        "required": ["metadata", "spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of the schema."},
+            "kind": {"type": "string", "description": f"Always {names.KIND}."},
+            "metadata": {"type": "object"},
+            "spec": structural(MCPProxySpec),
+            "status": structural(MCPProxyStatus),
+        },
+        "x-kubernetes-validations": [_NAME_RULE],
+    }
+
+
+def _columns() -> list[dict[str, Any]]:
+    ready = '.status.conditions[?(@.type=="Ready")]'
+    return [
+        _column("Ready", f"{ready}.status", "Whether clients are served"),
+        _column("Backends", ".status.backendsHealthy", "Healthy backends of all"),
+        _column("Tools", ".status.components.tools", "Number of tools", type_="integer"),
+        _column("Prompts", ".status.components.prompts", "Number of prompts", type_="integer"),
+        _column(
+            "Resources", ".status.components.resources", "Number of resources", type_="integer"
+        ),
+        _column("Session", ".status.sessionMode", "Session mode in force"),
+        _column("Age", ".metadata.creationTimestamp", "Time since its creation", type_="date"),
+        _column("URL", ".status.url", "Where agents connect", priority=1),
+        _column("Reason", f"{ready}.reason", "Why Ready is what it is", priority=1),
+        _column("Message", f"{ready}.message", "The same in a sentence", priority=1),
+    ]
+
+
+def _column(
+    name: str, path: str, description: str, *, type_: str = "string", priority: int = 0
+) -> dict[str, Any]:
+    column = {"name": name, "type": type_, "jsonPath": path, "description": description}
+    return {**column, "priority": priority} if priority else column
+
+
+def render() -> str:
+    """The CustomResourceDefinition as YAML, below a line that says how it came about."""
+    text = yaml.safe_dump(definition(), sort_keys=False, allow_unicode=True, width=100)
+    return f"{_HEADER}{text}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`mcpproxy crd` takes none; the definition goes to standard output."""
+
+
+def main(_args: argparse.Namespace) -> int:
+    """Print the CustomResourceDefinition."""
+    sys.stdout.write(render())
+    return 0

@@ -1,0 +1,54 @@
+"""Strings and numbers of the contract whose form Kubernetes or HTTP prescribes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+from pydantic import Field
+
+from mcpproxy.api import names
+
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=names.DNS_LABEL)]
+"""What a Service may be called: it begins with a letter."""
+NamespaceName = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+]
+"""What a namespace may be called: it may begin with a digit."""
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+KeyName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+HeaderName = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+]
+HeaderValue = Annotated[str, Field(max_length=16384, pattern=r"^[^\x00\r\n]*$")]
+VariableName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+BY_NAME: Final[dict[str, Any]] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["name"],
+}
+"""Schema extras of a list whose entries have a unique name."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def named_once(entries: list[N]) -> list[N]:
+    """The entries as they are. Raises ValueError when two have the same name."""
+    twice = repeated([entry.name for entry in entries])
+    if twice:
+        raise ValueError(f"two entries have the name {', '.join(twice)}")
+    return entries
+
+
+def repeated(words: Sequence[str]) -> list[str]:
+    """Those that stand more than once among `words`, sorted."""
+    return sorted({word for word in words if words.count(word) > 1})

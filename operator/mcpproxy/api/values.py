@@ -1,0 +1,108 @@
+"""Named values of the contract: HTTP headers and environment variables, given or referred to."""
+
+from typing import Annotated, Final, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from mcpproxy.api.model import ApiModel, cel, validation
+from mcpproxy.api.scalars import HeaderName, HeaderValue, KeyName, ObjectName, VariableName
+
+RESERVED_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "last-event-id",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers, in lower case, that HTTP and MCP need for themselves."""
+
+_ONE_SOURCE = "valueFrom needs exactly one of secretKeyRef and configMapKeyRef"
+_ONE_VALUE = "needs exactly one of value and valueFrom"
+_RESERVED = "this header belongs to HTTP or MCP itself and can't be set"
+
+
+class KeyRef(ApiModel):
+    """One key of a Secret or ConfigMap in the namespace of the MCPProxy."""
+
+    name: ObjectName
+    """Name of the Secret or ConfigMap."""
+    key: KeyName
+    """The key whose value is taken."""
+
+
+class ValueFrom(ApiModel):
+    """Where a value is read from; a changed value is picked up without a restart."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            validation("has(self.secretKeyRef) != has(self.configMapKeyRef)", _ONE_SOURCE)
+        )
+    )
+    secret_key_ref: KeyRef | None = None
+    """A key of a Secret. The operator never reads it: the kubelet mounts it."""
+    config_map_key_ref: KeyRef | None = None
+    """A key of a ConfigMap."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
+            raise ValueError(_ONE_SOURCE)
+        return self
+
+
+_VALUE_RULE = validation("has(self.value) != has(self.valueFrom)", _ONE_VALUE)
+
+
+class Header(ApiModel):
+    """An HTTP header that is sent to a backend with every request."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            _VALUE_RULE,
+            validation(
+                f"!(self.name.lowerAscii() in {sorted(RESERVED_HEADERS)})", _RESERVED, ".name"
+            ),
+        )
+    )
+    name: HeaderName
+    """Name of the header."""
+    value: HeaderValue | None = None
+    """The value itself, one line. Use valueFrom for anything secret."""
+    value_from: ValueFrom | None = None
+    """Where the value is read from."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError(_ONE_VALUE)
+        if self.name.lower() in RESERVED_HEADERS:
+            raise ValueError(f"name: {_RESERVED}")
+        return self
+
+
+class EnvVar(ApiModel):
+    """An environment variable of a stdio server."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_VALUE_RULE))
+    name: VariableName
+    """Name of the variable."""
+    value: Annotated[str, Field(max_length=16384, pattern=r"^[^\x00]*$")] | None = None
+    """The value itself. Use valueFrom for anything secret."""
+    value_from: ValueFrom | None = None
+    """Where the value is read from."""
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Self:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError(_ONE_VALUE)
+        return self

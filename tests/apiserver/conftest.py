@@ -1,0 +1,53 @@
+"""Fixtures for tests against a real API server, with the CRD installed."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.apiserver.server import ApiServer, running
+
+from mcpproxy.api import crd, names
+
+_ASSETS = "KUBEBUILDER_ASSETS"
+_PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
+
+
+def _assets() -> Path:
+    given = os.environ.get(_ASSETS)
+    if not given:
+        pytest.skip(f"{_ASSETS} is not set: a directory with {', '.join(_PROGRAMS)}")
+    missing = [name for name in _PROGRAMS if not (Path(given) / name).exists()]
+    if missing:
+        pytest.fail(f"{_ASSETS} is {given}, which lacks {', '.join(missing)}")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server without the CRD."""
+    assets = _assets()
+    with running(assets, tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def apiserver(bare_apiserver: ApiServer) -> ApiServer:
+    """An API server that knows MCPProxies."""
+    applied = bare_apiserver.kubectl("apply", "--server-side", "-f", "-", input=crd.render())
+    assert applied.returncode == 0, applied.stderr
+    established = bare_apiserver.kubectl(
+        "wait", "--for=condition=Established", f"crd/{names.CRD_NAME}", "--timeout=20s"
+    )
+    assert established.returncode == 0, established.stderr
+    return bare_apiserver
+
+
+@pytest.fixture
+def namespace(apiserver: ApiServer) -> str:
+    """A fresh namespace; nothing deletes it, since the server goes with the test run."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    created = apiserver.kubectl("create", "namespace", name)
+    assert created.returncode == 0, created.stderr
+    return name
