@@ -10,10 +10,11 @@ import json
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from serving import arguments, security, serve
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import arguments, security, serve
 
 SESSION_HEADER = "mcp-session-id"
 

@@ -18,6 +18,7 @@ from mcp_types import (
     PromptReference,
     ResourceTemplateReference,
 )
+
 from serving import arguments, security, serve
 
 # Log messages are deprecated in the newest revision, and still what older clients understand.
@@ -120,7 +121,7 @@ def forecast(city: str) -> str:
     return json.dumps(forecast_of(city, 0))
 
 
-@server.completion()
+@server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
 async def complete(
     ref: PromptReference | ResourceTemplateReference,
     argument: CompletionArgument,
