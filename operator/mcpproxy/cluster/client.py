@@ -1,0 +1,159 @@
+"""The API server as the operator sees it."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from mcpproxy.api import names
+from mcpproxy.cluster.errors import Conflict, NotFound, Unavailable, error_of
+from mcpproxy.cluster.kinds import Kind, Object, kind_of
+
+TIMEOUT: Final = 15.0
+"""Seconds that one request may take."""
+PAGE: Final = 500
+"""Objects in one answer to a list request."""
+
+_APPLY: Final = "application/apply-patch+yaml"
+_JSON: Final = "application/json"
+
+
+class Cluster(Protocol):
+    """What the operator does with the API server. Every method raises ClusterError."""
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """One object; None when there is none."""
+
+    async def list(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of one namespace (None: of all), or those that carry `labels`."""
+
+    async def apply(self, manifest: Object, uid: str | None = None) -> Object:
+        """Server-side apply under our field manager; the object as it is stored afterwards.
+
+        With `uid` it takes over fields of others, and only in the object that has this uid.
+        Without, it is meant to create: fields that others hold raise Conflict.
+        """
+
+    async def apply_status(self, manifest: Object, uid: str) -> Object:
+        """Server-side apply of the status of the object that has this uid."""
+
+    async def create(self, manifest: Object) -> bool:
+        """Create an object and never change it; False when it exists already."""
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete the object that has this uid; one that is gone already is fine."""
+
+
+class KubeCluster:
+    """A Cluster behind the client library of the Kubernetes project."""
+
+    def __init__(self, configuration: Configuration, timeout: float = TIMEOUT) -> None:
+        self._client = ApiClient(configuration)
+        self._client.user_agent = names.FIELD_MANAGER
+        self._timeout = timeout
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """One object; None when there is none."""
+        try:
+            found: Object = await self._request("GET", kind.path(namespace, name))
+        except NotFound:
+            return None
+        return found
+
+    async def list(
+        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of one namespace (None: of all), or those that carry `labels`."""
+        query = {"limit": str(PAGE)}
+        if labels:
+            query["labelSelector"] = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+        found: list[Object] = []
+        while True:
+            page = await self._request("GET", kind.path(namespace), query)
+            # The items of a list come without their kind.
+            typed = {"apiVersion": kind.api_version, "kind": kind.name}
+            found += [{**typed, **item} for item in page["items"]]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+            query["continue"] = token
+
+    async def apply(self, manifest: Object, uid: str | None = None) -> Object:
+        """Server-side apply under our field manager; the object as it is stored afterwards."""
+        return await self._apply(manifest, "", uid)
+
+    async def apply_status(self, manifest: Object, uid: str) -> Object:
+        """Server-side apply of the status of the object that has this uid."""
+        return await self._apply(manifest, "status", uid)
+
+    async def create(self, manifest: Object) -> bool:
+        """Create an object and never change it; False when it exists already."""
+        path = kind_of(manifest).path(manifest["metadata"]["namespace"])
+        query = {"fieldManager": names.FIELD_MANAGER}
+        try:
+            await self._request("POST", path, query, manifest, _JSON)
+        except Conflict:
+            return False
+        return True
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete the object that has this uid; one that is gone already is fine."""
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        try:
+            await self._request("DELETE", kind.path(namespace, name), None, options, _JSON)
+        except NotFound:
+            return
+
+    async def _apply(self, manifest: Object, subresource: str, uid: str | None) -> Object:
+        metadata = manifest["metadata"]
+        path = kind_of(manifest).path(metadata["namespace"], metadata["name"], subresource)
+        query = {"fieldManager": names.FIELD_MANAGER}
+        if uid is not None:
+            manifest = {**manifest, "metadata": {**metadata, "uid": uid}}
+            query["force"] = "true"
+        stored: Object = await self._request("PATCH", path, query, manifest, _APPLY)
+        return stored
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "",
+    ) -> Any:
+        headers = {"Accept": _JSON} | ({"Content-Type": content_type} if content_type else {})
+        try:
+            async with asyncio.timeout(self._timeout):
+                serialized = await self._client.param_serialize(
+                    method,
+                    path,
+                    query_params=list((query or {}).items()),
+                    header_params=headers,
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                answer = await self._client.call_api(*serialized)
+                content = await answer.read()
+        except TimeoutError as error:
+            raise Unavailable(f"{method} {path}: no answer in {self._timeout:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{method} {path}: {error}") from error
+        if answer.status >= 300:
+            raise error_of(answer.status, content)
+        return json.loads(content)

@@ -1,0 +1,95 @@
+"""Which part of a live object is ours: server-side apply's managedFields, read backwards.
+
+Comparing this part with what we want shows drift without a request. What other managers,
+defaults and webhooks add is not in it, so they never make us write.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+from mcpproxy.cluster.kinds import Object
+
+_IDENTITY = ("apiVersion", "kind")
+_QUANTITIES = ("limits", "requests")
+
+
+def owned(live: Object, manager: str, subresource: str = "") -> Object:
+    """The fields of `live` that `manager` has applied, with the values they have now.
+
+    The object's identity (kind, name, namespace) is not part of it.
+    """
+    for entry in live["metadata"].get("managedFields") or []:
+        if (
+            entry["manager"] == manager
+            and entry["operation"] == "Apply"
+            and entry.get("subresource", "") == subresource
+        ):
+            taken: Object = _take(live, entry["fieldsV1"])
+            return taken
+    return {}
+
+
+def wanted(manifest: Object) -> Object:
+    """The fields that applying `manifest` owns, comparable with `owned`."""
+    kept = {key: value for key, value in manifest.items() if key not in _IDENTITY}
+    metadata = {
+        key: value
+        for key, value in manifest["metadata"].items()
+        if key not in ("name", "namespace", "uid")
+    }
+    return {**kept, "metadata": metadata} if metadata else _without(kept, "metadata")
+
+
+def same(left: Any, right: Any, parent: str = "") -> bool:
+    """Whether two values mean the same to the API server: `0.5` CPU is `500m`."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(
+            _same_quantity(left[key], right[key])
+            if parent in _QUANTITIES
+            else same(left[key], right[key], key)
+            for key in left
+        )
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(
+            same(one, other) for one, other in zip(left, right, strict=True)
+        )
+    return type(left) is type(right) and bool(left == right)
+
+
+def _same_quantity(left: Any, right: Any) -> bool:
+    if left == right:
+        return True
+    try:
+        return bool(parse_quantity(left) == parse_quantity(right))
+    except ValueError:
+        return False
+
+
+def _without(fields: Object, name: str) -> Object:
+    return {key: value for key, value in fields.items() if key != name}
+
+
+def _take(value: Any, fields: Object) -> Any:
+    selectors = [selector for selector in fields if selector != "."]
+    if not selectors:
+        return value
+    if isinstance(value, dict):
+        named = [selector.removeprefix("f:") for selector in selectors]
+        return {name: _take(value[name], fields[f"f:{name}"]) for name in named if name in value}
+    if isinstance(value, list):
+        return list(_items(value, fields, selectors))
+    return value
+
+
+def _items(values: list[Any], fields: Object, selectors: list[str]) -> Iterator[Any]:
+    for value in values:
+        for selector in selectors:
+            sort, _, text = selector.partition(":")
+            chosen = json.loads(text)
+            if sort == "v" and value == chosen:
+                yield value
+            elif sort == "k" and all(value.get(key) == chosen[key] for key in chosen):
+                yield _take(value, fields[selector])

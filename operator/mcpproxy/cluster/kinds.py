@@ -1,0 +1,51 @@
+"""The kinds of objects that the operator touches, and where the API serves them."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcpproxy.api import names
+
+Object = dict[str, Any]
+"""One object as the API server gives it: JSON, read into dictionaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object and its place in the API."""
+
+    group: str
+    version: str
+    name: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """The `apiVersion` of its manifests."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """Path of the collection, of one object or of one of its subresources."""
+        root = f"/apis/{self.group}" if self.group else "/api"
+        place = f"/namespaces/{namespace}" if namespace else ""
+        parts = "".join(f"/{part}" for part in (name, subresource) if part)
+        return f"{root}/{self.version}{place}/{self.plural}{parts}"
+
+
+MCP_PROXY: Final = Kind(names.GROUP, names.VERSION, names.KIND, names.PLURAL)
+DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
+SERVICE: Final = Kind("", "v1", "Service", "services")
+SERVICE_ACCOUNT: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")
+CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
+SECRET: Final = Kind("", "v1", "Secret", "secrets")
+POD: Final = Kind("", "v1", "Pod", "pods")
+EVENT: Final = Kind("events.k8s.io", "v1", "Event", "events")
+
+_BY_NAME: Final = {
+    kind.name: kind
+    for kind in (MCP_PROXY, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, POD, EVENT)
+}
+
+
+def kind_of(manifest: Object) -> Kind:
+    """The kind that a manifest names; KeyError for one that the operator never touches."""
+    return _BY_NAME[manifest["kind"]]

@@ -1,0 +1,61 @@
+"""What the operator may do, and no more: the manifests are made from this."""
+
+from typing import Final, TypedDict
+
+from mcpproxy.api import names
+
+
+class PolicyRule(TypedDict):
+    """One rule of a Role or ClusterRole."""
+
+    apiGroups: list[str]
+    resources: list[str]
+    verbs: list[str]
+
+
+RULES: Final[tuple[PolicyRule, ...]] = (
+    {
+        "apiGroups": [names.GROUP],
+        "resources": [names.PLURAL],
+        "verbs": ["get", "list", "watch"],
+    },
+    {
+        "apiGroups": [names.GROUP],
+        "resources": [f"{names.PLURAL}/status"],
+        "verbs": ["patch"],
+    },
+    {
+        # Owner references that block the owner's deletion need this where
+        # OwnerReferencesPermissionEnforcement is on (OpenShift).
+        "apiGroups": [names.GROUP],
+        "resources": [f"{names.PLURAL}/finalizers"],
+        "verbs": ["update"],
+    },
+    {
+        # Server-side apply of an object that isn't there yet needs create as well as patch.
+        "apiGroups": ["apps"],
+        "resources": ["deployments"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["services", "serviceaccounts"],
+        "verbs": ["get", "list", "watch", "create", "patch"],
+    },
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+)
+"""Needed in every namespace that is served, and nowhere else."""
+
+POD_PROXY: Final[PolicyRule] = {
+    "apiGroups": [""],
+    "resources": ["pods/proxy"],
+    "verbs": ["get"],
+}
+"""Needed besides, where the operator reads pods through the API server."""
