@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -9,9 +10,36 @@ from pydantic import ValidationError
 
 from mcpproxy.api.v1alpha1 import MCPProxy
 
+_TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_UNKNOWN_FIELD = "unknown field; remove it or correct its spelling"
+
 
 class ManifestError(ValueError):
     """The manifest can't be used; the text names the field and the remedy."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as kubectl does: a date stays text, a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if not key.tag.endswith(":merge")
+        ]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice in one mapping", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+# An unquoted 2025-11-25 is a revision of MCP, not a date.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def explain(error: ValidationError) -> str:
@@ -23,7 +51,7 @@ def explain(error: ValidationError) -> str:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            message = "unknown field; remove it or correct its spelling"
+            message = _UNKNOWN_FIELD
         findings.append(f"{path}: {message}" if path else message)
     return "; ".join(findings)
 
@@ -35,8 +63,11 @@ def parse(manifest: Any) -> MCPProxy:
     """
     if not isinstance(manifest, dict):
         raise ManifestError("a manifest is a mapping with apiVersion, kind, metadata and spec")
+    unknown = sorted(str(key) for key in manifest if key not in _TOP_FIELDS)
+    if unknown:
+        raise ManifestError("; ".join(f"{field}: {_UNKNOWN_FIELD}" for field in unknown))
     try:
-        return MCPProxy.model_validate(manifest)
+        return MCPProxy.model_validate(manifest, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ManifestError(explain(error)) from error
 
@@ -47,7 +78,7 @@ def load(text: str) -> MCPProxy:
     Raises ManifestError when there is none, more than one, or it is wrong.
     """
     try:
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
+        documents = [d for d in yaml.load_all(text, _Loader) if d is not None]
     except yaml.YAMLError as error:
         raise ManifestError(f"not YAML: {error}") from error
     found = [d for d in documents if isinstance(d, dict) and d.get("kind") == "MCPProxy"]
@@ -62,11 +93,15 @@ RUNTIME_FIELDS = ("backends", "cache", "session", "health", "allowedHosts", "all
 def runtime_manifest(proxy: MCPProxy) -> str:
     """The manifest that the pods mount: what the runtime reads, and nothing else.
 
-    The order of backends and of keys in the source never shows: the same meaning, the same bytes.
+    The order of keys, and of lists whose order means nothing, never shows: the same meaning,
+    the same bytes.
     """
     spec = proxy.spec.to_manifest()
     kept = {field: spec[field] for field in RUNTIME_FIELDS if field in spec}
-    kept["backends"] = sorted(kept["backends"], key=lambda backend: backend["name"])
+    kept["backends"] = _by_name([_ordered(backend) for backend in kept["backends"]])
+    for field in ("allowedHosts", "allowedOrigins"):
+        if field in kept:
+            kept[field] = sorted(set(kept[field]))
     content = {
         "apiVersion": proxy.api_version,
         "kind": proxy.kind,
@@ -74,6 +109,19 @@ def runtime_manifest(proxy: MCPProxy) -> str:
         "spec": kept,
     }
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _ordered(backend: dict[str, Any]) -> dict[str, Any]:
+    if "headers" in backend:
+        return {**backend, "headers": _by_name(backend["headers"])}
+    if "env" in backend.get("stdio", {}):
+        stdio = backend["stdio"]
+        return {**backend, "stdio": {**stdio, "env": _by_name(stdio["env"])}}
+    return backend
+
+
+def _by_name(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(entries, key=lambda entry: str(entry["name"]))
 
 
 def config_hash(content: str) -> str:

@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -56,7 +56,9 @@ def parsed_quantity(quantity: int | str) -> Decimal:
     return Decimal(number) * _FACTORS[unit]
 
 
-def _checked_quantity(quantity: int | str) -> int | str:
+def _checked_quantity(quantity: Any) -> Any:
+    if isinstance(quantity, bool) or not isinstance(quantity, int | str):
+        raise ValueError(f"{quantity!r} is not a quantity; write it as text, such as '0.5' or 500m")
     if parsed_quantity(quantity) < 0:
         raise ValueError(f"{quantity!r} must not be negative")
     return quantity
@@ -94,7 +96,7 @@ PositiveDuration = Annotated[
 Quantity = Annotated[
     int | str,
     Field(union_mode="left_to_right"),
-    AfterValidator(_checked_quantity),
+    BeforeValidator(_checked_quantity),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],

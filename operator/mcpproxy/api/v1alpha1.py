@@ -12,7 +12,15 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from mcpproxy.api import names
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.quantities import Duration, PositiveDuration, Quantity, parsed_quantity
-from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, ObjectName, Port, named_once
+from mcpproxy.api.scalars import (
+    BY_NAME,
+    DnsLabel,
+    NamespaceName,
+    ObjectName,
+    Port,
+    named_once,
+    repeated,
+)
 from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
 
 __all__ = [
@@ -141,8 +149,7 @@ _HEADERS_ONCE = validation(
 
 
 def _headers_once(headers: list[Header]) -> list[Header]:
-    seen = [header.name.lower() for header in headers]
-    twice = sorted({name for name in seen if seen.count(name) > 1})
+    twice = repeated([header.name.lower() for header in headers])
     if twice:
         raise ValueError(f"the same header is given twice: {', '.join(twice)}")
     return headers
@@ -296,7 +303,9 @@ class MCPProxySpec(ApiModel):
     """What the proxy serves and how it runs."""
 
     backends: Annotated[
-        list[Backend], Field(min_length=1, max_length=64, json_schema_extra=_BACKENDS_RULES)
+        list[Backend],
+        Field(min_length=1, max_length=64, json_schema_extra=_BACKENDS_RULES),
+        AfterValidator(named_once),
     ]
     """The MCP servers behind the proxy."""
     cache: Cache | None = None
@@ -343,14 +352,11 @@ class MCPProxySpec(ApiModel):
         for backend in self.backends:
             prefix = backend.name if backend.prefix is None else backend.prefix
             if prefix in found:
-                what = f'the prefix "{prefix}"'
+                both = f"{found[prefix]} and {backend.name}"
                 raise ValueError(
-                    f"backends {found[prefix]} and {backend.name} both have {what};"
-                    " give one of them another"
+                    f'backends {both} both have the prefix "{prefix}"; give one of them another'
                 )
             found[prefix] = backend.name
-        if len({backend.name for backend in self.backends}) < len(self.backends):
-            raise ValueError("backends: two have the same name")
         return self
 
 

@@ -1,0 +1,121 @@
+"""The Deployment of the runtime."""
+
+from typing import Final
+
+from mcpproxy.api import names
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.model import Manifest, Options, Owner, metadata
+from mcpproxy.desired.volumes import mounts, volumes
+
+ANNOTATION_VERSION: Final = f"{names.GROUP}/operator-version"
+
+_DRAIN_SECONDS = 5
+_GRACE_SECONDS = 60
+_START_UP_SECONDS = 120
+_DEFAULT_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
+_ARGS: Final = (
+    *("run", "-f", f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"),
+    *("--transport", "http", "--host", "0.0.0.0", "--port", str(names.PORT_HTTP)),
+    *("--admin-host", "0.0.0.0", "--admin-port", str(names.PORT_ADMIN)),
+    *("--values", names.VALUES_DIR, "--sealing-keys", names.SEALING_DIR),
+)
+
+
+def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
+    """The Deployment; without `replicas` when the spec has none, so that others may set them."""
+    found = metadata(proxy, owner, proxy.metadata.name)
+    found["annotations"] = {ANNOTATION_VERSION: options.version}
+    spec: Manifest = {
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "template": {
+            "metadata": {"labels": names.child_labels(proxy.metadata.name)},
+            "spec": _pod(proxy, options),
+        },
+    }
+    if proxy.spec.replicas is not None:
+        spec["replicas"] = proxy.spec.replicas
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": found, "spec": spec}
+
+
+def _pod(proxy: MCPProxy, options: Options) -> Manifest:
+    found: Manifest = {
+        "serviceAccountName": proxy.metadata.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "topologySpreadConstraints": [
+            _spread(proxy, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+        ],
+        "containers": [_container(proxy, options)],
+        "volumes": volumes(proxy),
+    }
+    if proxy.spec.image_pull_secrets:
+        found["imagePullSecrets"] = [
+            {"name": name} for name in sorted(one.name for one in proxy.spec.image_pull_secrets)
+        ]
+    return found
+
+
+def _spread(proxy: MCPProxy, topology: str) -> Manifest:
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+
+
+def _container(proxy: MCPProxy, options: Options) -> Manifest:
+    found: Manifest = {
+        "name": names.CONTAINER,
+        "image": proxy.spec.image or options.image,
+        "command": ["mcpproxy"],
+        "args": list(_ARGS),
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [
+            {"name": "http", "containerPort": names.PORT_HTTP, "protocol": "TCP"},
+            {"name": "admin", "containerPort": names.PORT_ADMIN, "protocol": "TCP"},
+        ],
+        "startupProbe": _probe("/livez", period=1, failures=_START_UP_SECONDS),
+        "livenessProbe": _probe("/livez", period=10, failures=3),
+        "readinessProbe": _probe("/readyz", period=2, failures=2),
+        # Endpoints lose a pod some time after its end began: it serves on until they have.
+        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+        "resources": _resources(proxy),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": mounts(proxy),
+    }
+    if proxy.spec.image_pull_policy is not None:
+        found["imagePullPolicy"] = proxy.spec.image_pull_policy
+    return found
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "admin"},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
+def _resources(proxy: MCPProxy) -> Manifest:
+    """What the spec says, or default requests; never a mix, which could exceed its limits."""
+    if proxy.spec.resources is None:
+        return {"requests": dict(_DEFAULT_REQUESTS)}
+    given = proxy.spec.resources.to_manifest()
+    return {
+        kind: {name: str(quantity) for name, quantity in sorted(amounts.items())}
+        for kind, amounts in sorted(given.items())
+    }

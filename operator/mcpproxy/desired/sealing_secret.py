@@ -1,0 +1,26 @@
+"""The Secret whose key seals session ids."""
+
+from base64 import b64encode
+from typing import Final
+
+from mcpproxy.api import names
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.model import Manifest, Owner, metadata
+
+KEY_BYTES: Final = 32
+
+
+def build(proxy: MCPProxy, owner: Owner, key: bytes) -> Manifest:
+    """The Secret, for creation: it is never applied again and never read.
+
+    Raises ValueError unless `key` has KEY_BYTES bytes.
+    """
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a sealing key has {KEY_BYTES} bytes, this one has {len(key)}")
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(proxy, owner, names.sealing_secret_name(proxy.metadata.name)),
+        "type": "Opaque",
+        "data": {"current": b64encode(key).decode("ascii")},
+    }

@@ -1,0 +1,31 @@
+"""The Service that agents connect to."""
+
+from mcpproxy.api import defaults, names
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.model import Manifest, Owner, metadata
+
+
+def build(proxy: MCPProxy, owner: Owner) -> Manifest:
+    """The Service; the admin port is not in it."""
+    given = proxy.spec.service
+    found = metadata(proxy, owner, proxy.metadata.name)
+    if given and given.annotations:
+        found["annotations"] = dict(sorted(given.annotations.items()))
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": found,
+        "spec": {
+            "type": (given and given.type) or "ClusterIP",
+            "selector": names.selector_labels(proxy.metadata.name),
+            "ports": [
+                {
+                    "name": "http",
+                    "port": defaults.service_port(proxy.spec),
+                    "protocol": "TCP",
+                    "targetPort": "http",
+                    "appProtocol": "http",
+                }
+            ],
+        },
+    }

@@ -1,0 +1,68 @@
+"""Volumes of the pods: configuration, referenced values, sealing keys, a place to write."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from mcpproxy.api import names
+from mcpproxy.api.v1alpha1 import MCPProxy, ValueFrom
+from mcpproxy.desired import config_map
+from mcpproxy.desired.model import Manifest
+
+_SECRET = "secret"
+_CONFIG_MAP = "configmap"
+
+
+def volumes(proxy: MCPProxy) -> list[Manifest]:
+    """The pod's volumes; the one for values only if something is referenced."""
+    sealing = names.sealing_secret_name(proxy.metadata.name)
+    found: list[Manifest] = [
+        {"name": "config", "configMap": {"name": config_map.name(proxy)}},
+        {"name": "sealing", "secret": {"secretName": sealing}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    sources = _sources(proxy)
+    if sources:
+        found.append({"name": "values", "projected": {"sources": sources}})
+    return found
+
+
+def mounts(proxy: MCPProxy) -> list[Manifest]:
+    """Where the container finds them."""
+    found: list[Manifest] = [
+        {"name": "config", "mountPath": names.CONFIG_DIR, "readOnly": True},
+        {"name": "sealing", "mountPath": names.SEALING_DIR, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if _sources(proxy):
+        found.append({"name": "values", "mountPath": names.VALUES_DIR, "readOnly": True})
+    return found
+
+
+def _sources(proxy: MCPProxy) -> list[Manifest]:
+    keys: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for reference in _references(proxy):
+        if reference.secret_key_ref is not None:
+            keys[_SECRET, reference.secret_key_ref.name].add(reference.secret_key_ref.key)
+        if reference.config_map_key_ref is not None:
+            keys[_CONFIG_MAP, reference.config_map_key_ref.name].add(
+                reference.config_map_key_ref.key
+            )
+    return [_source(kind, name, found) for (kind, name), found in sorted(keys.items())]
+
+
+def _source(kind: str, name: str, keys: set[str]) -> Manifest:
+    # Optional, so that a missing object stops one backend and not the pod.
+    content = {
+        "name": name,
+        "optional": True,
+        "items": [{"key": key, "path": names.value_path(kind, name, key)} for key in sorted(keys)],
+    }
+    return {"secret" if kind == _SECRET else "configMap": content}
+
+
+def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
+    for backend in proxy.spec.backends:
+        env = (backend.stdio.env if backend.stdio else None) or []
+        for named in [*(backend.headers or []), *env]:
+            if named.value_from is not None:
+                yield named.value_from
