@@ -1,12 +1,19 @@
 """The kinds of objects that the operator touches, and where the API serves them."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mcpproxy.api import names
 
 Object = dict[str, Any]
 """One object as the API server gives it: JSON, read into dictionaries."""
+
+
+class ProxyKey(NamedTuple):
+    """Which MCPProxy."""
+
+    namespace: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""Pure: desired children against live ones → what to apply, to prune and to wait for."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.cluster.kinds import CONFIG_MAP, Object
+from mcpproxy.status import reasons
+from mcpproxy.status.observed import Finding
+
+WAIT: Final = 15.0
+"""Seconds until something is looked at again that no watch tells about."""
+
+_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Apply `manifest`, to the object of this uid or, without one, as a new object."""
+
+    manifest: Object
+    uid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pass does. While `blocked` it does nothing."""
+
+    replace: tuple[Object, ...] = ()
+    """Live objects that must go first, since they can't be changed into what they should be."""
+    apply: tuple[Apply, ...] = ()
+    blocked: Finding | None = None
+    requeue_after: float | None = None
+
+
+def plan(
+    desired: Iterable[Object],
+    live: Iterable[Object],
+    owner: Object,
+    in_sync: Callable[[Object, Object], bool],
+) -> Plan:
+    """Decide what to apply. `in_sync(manifest, live)` says whether an object needs nothing."""
+    found = {identity(thing): thing for thing in live}
+    wanted = sorted(desired, key=lambda manifest: _ORDER.index(manifest["kind"]))
+    pairs = [(manifest, found.get(identity(manifest))) for manifest in wanted]
+    blocked = _blocked([thing for _, thing in pairs if thing is not None], owner)
+    if blocked is not None:
+        return Plan(blocked=blocked, requeue_after=WAIT)
+    apply, replace = [], []
+    for manifest, thing in pairs:
+        if thing is not None and in_sync(manifest, thing):
+            continue
+        frozen = thing is not None and thing.get("immutable") is True
+        if thing is not None and frozen and thing.get("data") != manifest.get("data"):
+            replace.append(thing)
+            thing = None
+        apply.append(Apply(manifest, thing["metadata"]["uid"] if thing else None))
+    return Plan(replace=tuple(replace), apply=tuple(apply))
+
+
+def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list[Object]:
+    """Our ConfigMaps of earlier configurations, but for those named in `keep`."""
+    kept = set(keep)
+    return [
+        thing
+        for thing in live
+        if thing["kind"] == CONFIG_MAP.name
+        and thing["metadata"]["name"] not in kept
+        and "deletionTimestamp" not in thing["metadata"]
+        and is_owned(thing, owner)
+    ]
+
+
+def identity(thing: Object) -> tuple[str, str]:
+    """Kind and name."""
+    return thing["kind"], thing["metadata"]["name"]
+
+
+def is_owned(thing: Object, owner: Object) -> bool:
+    """Whether `owner` is the controller of a live object."""
+    controller = _controller(thing)
+    return controller is not None and controller.get("uid") == owner["metadata"]["uid"]
+
+
+def _controller(thing: Object) -> Object | None:
+    references: Sequence[Object] = thing["metadata"].get("ownerReferences") or []
+    return next((found for found in references if found.get("controller")), None)
+
+
+def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
+    foreign, leaving = [], []
+    for thing in found:
+        controller = _controller(thing)
+        if is_owned(thing, owner):
+            if "deletionTimestamp" in thing["metadata"]:
+                leaving.append(thing)
+        elif controller is not None and (controller["kind"], controller["name"]) == (
+            owner["kind"],
+            owner["metadata"]["name"],
+        ):
+            # The garbage collector hasn't come yet for the children of an earlier MCPProxy.
+            leaving.append(thing)
+        else:
+            foreign.append(thing)
+    if foreign:
+        verb = "belong" if len(foreign) > 1 else "belongs"
+        return Finding(
+            reasons.NOT_OWNED,
+            f"{_list(foreign)} {verb} to somebody else and stays as it is;"
+            " delete it or give the MCPProxy another name",
+        )
+    if leaving:
+        return Finding(reasons.WAITING_FOR_DELETION, f"{_list(leaving)} is being deleted")
+    return None
+
+
+def _list(things: Sequence[Object]) -> str:
+    return ", ".join(f"{kind} {name}" for kind, name in sorted(map(identity, things)))

@@ -1,0 +1,94 @@
+"""A queue of keys: each waits once, is worked on by one worker at a time, and backs off."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, Protocol, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_RETRY: Final = 0.5
+"""Seconds until the first retry; every further failure doubles them."""
+LAST_RETRY: Final = 300.0
+"""Seconds between retries at the most."""
+
+
+class Handle(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+
+
+class Timers(Protocol):
+    """Time as the queue needs it; an asyncio loop is one."""
+
+    def time(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Handle:
+        """Call back after `delay` seconds."""
+
+
+class WorkQueue(Generic[K]):
+    """A key added while it waits is dropped; one added while worked on comes again after."""
+
+    def __init__(self, timers: Timers, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        """`jitter` gives the factor of one retry's delay."""
+        self._timers = timers
+        self._jitter = jitter
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._waiting: set[K] = set()
+        self._working: set[K] = set()
+        self._delayed: dict[K, tuple[float, Handle]] = {}
+        self._failures: dict[K, int] = {}
+
+    def __len__(self) -> int:
+        """Number of keys that wait for a worker."""
+        return len(self._waiting)
+
+    def add(self, key: K) -> None:
+        """Let the key be worked on as soon as possible."""
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        if key not in self._working:
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Add the key in `delay` seconds; of several delays the first to end counts."""
+        due = self._timers.time() + delay
+        earlier = self._delayed.get(key)
+        if earlier is not None:
+            if earlier[0] <= due:
+                return
+            earlier[1].cancel()
+        self._delayed[key] = (due, self._timers.call_later(delay, lambda: self._due(key)))
+
+    def retry(self, key: K) -> float:
+        """Add the key after a delay that grows with its failures; seconds until then."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(FIRST_RETRY * 2 ** min(failures, 32), LAST_RETRY) * self._jitter()
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """The key's failures are over."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """The next key; `done` must follow."""
+        key = await self._ready.get()
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """The key may be worked on again."""
+        self._working.discard(key)
+        if key in self._waiting:
+            self._ready.put_nowait(key)
+
+    def _due(self, key: K) -> None:
+        del self._delayed[key]
+        self.add(key)

@@ -1,0 +1,95 @@
+"""Pure: live objects of the API → the plain values that the status is made from."""
+
+import re
+from collections.abc import Iterable
+
+from mcpproxy.cluster.kinds import Object
+from mcpproxy.cluster.pods import PodAddress
+from mcpproxy.status import reasons
+from mcpproxy.status.observed import DeploymentView, Finding
+
+_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
+_STARTS = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+def deployment_view(live: Object) -> DeploymentView:
+    """What a Deployment says of itself."""
+    status, spec, metadata = live.get("status") or {}, live["spec"], live["metadata"]
+    return DeploymentView(
+        settled=status.get("observedGeneration", 0) >= metadata["generation"],
+        desired=spec.get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        failure=_failure(status.get("conditions") or []),
+    )
+
+
+def _failure(conditions: Iterable[Object]) -> Finding | None:
+    found = {condition["type"]: condition for condition in conditions}
+    failing = found.get("ReplicaFailure")
+    if failing is not None and failing["status"] == "True":
+        return Finding(reasons.REPLICA_FAILURE, failing.get("message", ""))
+    progress = found.get("Progressing")
+    if progress is not None and progress.get("reason") == reasons.DEADLINE_EXCEEDED:
+        return Finding(reasons.DEADLINE_EXCEEDED, progress.get("message", ""))
+    return None
+
+
+def config_map_of(pod_spec: Object, proxy: str) -> str | None:
+    """Which of the proxy's ConfigMaps a pod mounts as its configuration."""
+    for volume in pod_spec.get("volumes") or []:
+        name = (volume.get("configMap") or {}).get("name", "")
+        if re.fullmatch(rf"{re.escape(proxy)}-[0-9a-f]{{10}}", name):
+            return str(name)
+    return None
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the Service sends agents to this pod."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    return any(
+        found["type"] == "Ready" and found["status"] == "True"
+        for found in (pod.get("status") or {}).get("conditions") or []
+    )
+
+
+def address_of(pod: Object) -> PodAddress | None:
+    """Where a running pod is; None for one that has no address, or none any more."""
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    if status.get("phase") != "Running" or not status.get("podIP"):
+        return None
+    if "deletionTimestamp" in metadata:
+        return None
+    return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])
+
+
+def problem_of(pod: Object) -> str | None:
+    """Why a pod is not ready, in words that don't change from one attempt to the next."""
+    if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
+        return None
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"can't be scheduled: {condition.get('message', 'no reason given')}"
+    for container in status.get("containerStatuses") or []:
+        found = _container_problem(container)
+        if found is not None:
+            return found
+    return None
+
+
+def _container_problem(container: Object) -> str | None:
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if reason in _PULL:
+        return f"the image {container.get('image', '')} can't be pulled"
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    if reason in _CRASH or (ended and ended.get("exitCode", 0) != 0):
+        return f"container {container['name']} keeps crashing; its log says why"
+    if reason and reason not in _STARTS:
+        return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
+    return None

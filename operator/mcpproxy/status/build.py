@@ -1,0 +1,88 @@
+"""What was observed → the status of the MCPProxy."""
+
+from collections.abc import Sequence
+
+from mcpproxy.api import defaults, names
+from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
+from mcpproxy.status import checks, reasons
+from mcpproxy.status.checks import Verdict
+from mcpproxy.status.merge import catalog_hash, merge, totals
+from mcpproxy.status.observed import Observed
+
+
+def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) -> MCPProxyStatus:
+    """The whole status; `now` (RFC 3339) is used for conditions whose status changed alone."""
+    reports = [pod.report for pod in observed.serving if pod.report is not None]
+    wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
+    backends = merge(wanted, reports)
+    deployment = observed.deployment
+    ready = checks.ready(observed, backends)
+    verdicts = {
+        reasons.ACCEPTED: checks.accepted(observed),
+        reasons.AVAILABLE: checks.available(observed),
+        reasons.BACKENDS_HEALTHY: checks.backends_healthy(observed, backends),
+        reasons.READY: ready,
+        reasons.RECONCILING: checks.reconciling(observed),
+        reasons.STALLED: checks.stalled(observed),
+    }
+    return MCPProxyStatus(
+        observed_generation=observed.generation,
+        conditions=[
+            set_condition(type_, verdict, observed.generation, before, now)
+            for type_, verdict in verdicts.items()
+            if verdict is not None
+        ],
+        url=_url(observed, before, ready),
+        replicas=deployment.replicas if deployment else None,
+        ready_replicas=deployment.ready if deployment else None,
+        selector=_selector(observed.name) if deployment else None,
+        session_mode=defaults.session_mode(observed.spec) if observed.spec else None,
+        backends_healthy=_ratio(backends),
+        backends=backends or None,
+        components=totals(backends),
+        catalog_hash=catalog_hash(reports),
+    )
+
+
+def set_condition(
+    type_: str, verdict: Verdict, generation: int, before: MCPProxyStatus | None, now: str
+) -> Condition:
+    """The condition of this type; lastTransitionTime stays unless the status changed."""
+    earlier = find_condition(before, type_)
+    unchanged = earlier is not None and earlier.status == verdict.status
+    return Condition(
+        type=type_,
+        status=verdict.status,
+        observed_generation=generation,
+        last_transition_time=earlier.last_transition_time if earlier and unchanged else now,
+        reason=verdict.reason,
+        message=verdict.message[:32768],
+    )
+
+
+def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | None:
+    """The condition of one type; None when there is none."""
+    conditions = (status.conditions or []) if status else []
+    return next((found for found in conditions if found.type == type_), None)
+
+
+def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict) -> str | None:
+    reached = ready.status == "True" or (before is not None and before.url is not None)
+    if not reached:
+        return None
+    if observed.spec is None:
+        return before.url if before else None
+    port = defaults.service_port(observed.spec)
+    return names.service_url(observed.name, observed.namespace, port)
+
+
+def _selector(name: str) -> str:
+    labels = names.selector_labels(name)
+    return ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+
+
+def _ratio(backends: Sequence[BackendStatus]) -> str | None:
+    if all(found.state == "Unknown" for found in backends):
+        return None
+    healthy = sum(1 for found in backends if found.state == "Healthy")
+    return f"{healthy}/{len(backends)}"

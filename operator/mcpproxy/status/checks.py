@@ -1,0 +1,157 @@
+"""Pure checks: what was observed → the verdict of each condition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcpproxy.api.status import BackendStatus, ConditionStatus
+from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.status import reasons
+from mcpproxy.status.observed import Finding, Observed
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one condition should say."""
+
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def accepted(observed: Observed) -> Verdict:
+    """Whether the spec can be built."""
+    if observed.rejected is None:
+        return Verdict("True", reasons.VALID, "the spec is valid")
+    kept = "; the pods go on with the last valid spec" if observed.deployment else ""
+    return Verdict("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
+
+
+def available(observed: Observed) -> Verdict:
+    """Whether ready pods run the current configuration."""
+    deployment = observed.deployment
+    if observed.blocked is not None and (
+        deployment is None or observed.blocked.reason == reasons.NOT_OWNED
+    ):
+        return Verdict("False", observed.blocked.reason, observed.blocked.message)
+    if deployment is None:
+        if observed.rejected is not None:
+            return Verdict("False", reasons.INVALID_SPEC, "nothing runs: the spec is not valid")
+        return Verdict("False", reasons.CREATING, "the Deployment is being created")
+    if deployment.desired == 0:
+        return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
+    serving = len(observed.serving)
+    if deployment.settled and serving:
+        return Verdict("True", reasons.PODS_READY, f"{serving} of {deployment.desired} pods ready")
+    return _not_available(observed)
+
+
+def _not_available(observed: Observed) -> Verdict:
+    deployment = observed.deployment
+    assert deployment is not None
+    problems = sorted({f"{pod.problem}" for pod in observed.pods if pod.problem and pod.current})
+    detail = "; ".join(problems[:_NAMED])
+    if deployment.failure is not None:
+        message = "; ".join(part for part in (deployment.failure.message, detail) if part)
+        return Verdict("False", deployment.failure.reason, message)
+    older = sum(1 for pod in observed.pods if pod.ready and not pod.current)
+    if older or not deployment.settled:
+        message = f"{older} pods serve the previous configuration meanwhile"
+        return Verdict("False", reasons.ROLLING_OUT, f"{message}: {detail}" if detail else message)
+    message = f"0 of {deployment.desired} pods ready"
+    return Verdict("False", reasons.PODS_NOT_READY, f"{message}: {detail}" if detail else message)
+
+
+def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
+    """Whether every backend is Healthy, optional ones too."""
+    if not observed.serving:
+        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "no ready pod looks at the backends")
+    bad = [found for found in backends if found.state in _BAD]
+    if bad:
+        return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
+    degraded = [found for found in backends if found.state == "Degraded"]
+    if degraded:
+        return Verdict("False", reasons.BACKENDS_DEGRADED, _name(degraded))
+    unknown = [found for found in backends if found.state == "Unknown"]
+    if unknown:
+        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
+    return Verdict("True", reasons.ALL_HEALTHY, f"{len(backends)} of {len(backends)} healthy")
+
+
+def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
+    """Whether agents are served as the spec says."""
+    if observed.rejected is not None:
+        return Verdict("False", reasons.INVALID_SPEC, observed.rejected)
+    if observed.blocked is not None:
+        return Verdict("False", observed.blocked.reason, observed.blocked.message)
+    pods = available(observed)
+    if pods.status != "True":
+        return pods
+    required = _required(observed.spec)
+    bad = [found for found in backends if found.name in required and found.state in _BAD]
+    if bad:
+        return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
+    unknown = [found for found in backends if found.name in required and found.state == "Unknown"]
+    if unknown:
+        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
+    return Verdict("True", reasons.SERVING, _serving(observed, backends))
+
+
+def reconciling(observed: Observed) -> Verdict | None:
+    """Present while the cluster is on its way to what the spec asks for."""
+    deployment = observed.deployment
+    if observed.rejected is not None or stalled(observed) is not None:
+        return None
+    if observed.blocked is not None:
+        return Verdict("True", observed.blocked.reason, observed.blocked.message)
+    if deployment is None:
+        return Verdict("True", reasons.CREATING, "the Deployment is being created")
+    if deployment.complete:
+        return None
+    message = (
+        f"{deployment.updated} of {deployment.desired} pods updated,"
+        f" {deployment.available} available"
+    )
+    return Verdict("True", reasons.ROLLING_OUT, message)
+
+
+def stalled(observed: Observed) -> Verdict | None:
+    """Present while nothing will get better without a change by a human."""
+    found: Finding | None = None
+    if observed.rejected is not None:
+        found = Finding(reasons.INVALID_SPEC, observed.rejected)
+    elif observed.blocked is not None and observed.blocked.reason not in reasons.PASSING:
+        found = observed.blocked
+    elif observed.deployment is not None and not observed.deployment.complete:
+        found = observed.deployment.failure
+    return Verdict("True", found.reason, found.message) if found else None
+
+
+_BAD = ("Unhealthy", "Unauthorized", "RateLimited")
+
+
+def _required(spec: MCPProxySpec | None) -> set[str]:
+    return {backend.name for backend in spec.backends if not backend.optional} if spec else set()
+
+
+def _name(backends: Sequence[BackendStatus]) -> str:
+    named = [
+        f"{found.name} is {found.state}" + (f": {found.message}" if found.message else "")
+        for found in backends[:_NAMED]
+    ]
+    more = len(backends) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
+    works = sum(1 for found in backends if found.state in ("Healthy", "Degraded"))
+    clashes = sorted(
+        {name for pod in observed.serving if pod.report for name in pod.report.clashes}
+    )
+    message = f"{works} of {len(backends)} backends are served"
+    if not clashes:
+        return message
+    named = ", ".join(clashes[:_NAMED])
+    more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""
+    return f"{message}; two backends claim {named}{more}: give one of them another prefix"

@@ -1,0 +1,71 @@
+"""What was seen in one pass, as plain values: all that the status is made from."""
+
+from dataclasses import dataclass
+
+from mcpproxy.api.status import PodReport
+from mcpproxy.api.v1alpha1 import MCPProxySpec
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A reason in one CamelCase word, and the sentence that goes with it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """A Deployment: what it should be, and how far it is."""
+
+    settled: bool
+    """Its controller has seen the newest spec."""
+    desired: int
+    replicas: int
+    updated: int
+    ready: int
+    available: int
+    failure: Finding | None = None
+    """Why its controller can't go on."""
+
+    @property
+    def complete(self) -> bool:
+        """Every pod is of the newest revision and available, and no other is left."""
+        return self.settled and self.replicas == self.updated == self.available == self.desired
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod of the Deployment."""
+
+    name: str
+    ready: bool
+    current: bool
+    """It mounts the configuration that the Deployment asks for now."""
+    problem: str | None = None
+    """Why it is not ready, where its status says so."""
+    report: PodReport | None = None
+    """What it says of itself; None when it can't be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One MCPProxy and everything that belongs to it."""
+
+    name: str
+    namespace: str
+    generation: int
+    spec: MCPProxySpec | None
+    """What the pods should serve: the spec, or the last valid one; None when there never was."""
+    rejected: str | None = None
+    """What is wrong with the spec."""
+    blocked: Finding | None = None
+    """Why the children can't be brought about."""
+    deployment: DeploymentView | None = None
+    pods: tuple[PodView, ...] = ()
+
+    @property
+    def serving(self) -> tuple[PodView, ...]:
+        """The ready pods that run the current configuration, by name."""
+        found = (pod for pod in self.pods if pod.ready and pod.current)
+        return tuple(sorted(found, key=lambda pod: pod.name))

@@ -1,0 +1,38 @@
+"""Types and reasons of conditions."""
+
+from typing import Final
+
+ACCEPTED: Final = "Accepted"
+AVAILABLE: Final = "Available"
+BACKENDS_HEALTHY: Final = "BackendsHealthy"
+READY: Final = "Ready"
+RECONCILING: Final = "Reconciling"
+STALLED: Final = "Stalled"
+
+VALID: Final = "Valid"
+INVALID_SPEC: Final = "InvalidSpec"
+
+CREATING: Final = "Creating"
+ROLLING_OUT: Final = "RollingOut"
+PODS_READY: Final = "PodsReady"
+PODS_NOT_READY: Final = "PodsNotReady"
+SCALED_TO_ZERO: Final = "ScaledToZero"
+DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
+REPLICA_FAILURE: Final = "ReplicaFailure"
+
+NOT_OWNED: Final = "NotOwned"
+WAITING_FOR_DELETION: Final = "WaitingForDeletion"
+REFUSED: Final = "RefusedByApiServer"
+FORBIDDEN: Final = "Forbidden"
+
+ALL_HEALTHY: Final = "AllHealthy"
+BACKENDS_UNHEALTHY: Final = "BackendsUnhealthy"
+BACKENDS_DEGRADED: Final = "BackendsDegraded"
+BACKENDS_UNKNOWN: Final = "BackendsUnknown"
+PODS_DISAGREE: Final = "PodsDisagree"
+NOT_REPORTED: Final = "NotReported"
+
+SERVING: Final = "Serving"
+
+PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, WAITING_FOR_DELETION})
+"""Reasons of a False condition that are no fault."""

@@ -1,0 +1,68 @@
+"""What changed between two statuses and is worth an Event."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
+from mcpproxy.status import reasons
+from mcpproxy.status.build import find_condition
+
+_WATCHED = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY, reasons.STALLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of a condition or of a backend's state."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> list[Transition]:
+    """One entry for each reason that is new; nothing when only numbers or wording changed."""
+    found: dict[str, Transition] = {}
+    for change in _conditions(before, after):
+        # Ready and Stalled repeat what Accepted and Available say; once is enough.
+        found.setdefault(change.reason, change)
+    return [*found.values(), *_backends(before, after)]
+
+
+def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
+    for type_ in _WATCHED:
+        now, earlier = find_condition(after, type_), find_condition(before, type_)
+        if now is None or (earlier is not None and earlier.status == now.status):
+            continue
+        if earlier is None and _unremarkable(now):
+            continue
+        yield Transition("Normal" if _fine(now) else "Warning", now.reason, now.message)
+
+
+def _fine(condition: Condition) -> bool:
+    if condition.type == reasons.STALLED:
+        return condition.status == "False"
+    return condition.status == "True" or condition.reason in reasons.PASSING
+
+
+def _unremarkable(condition: Condition) -> bool:
+    """Whether a new object is expected to begin like this."""
+    begins = {*reasons.PASSING, reasons.PODS_NOT_READY, reasons.BACKENDS_UNKNOWN}
+    return condition.status != "True" and condition.reason in begins
+
+
+def _backends(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
+    earlier = {found.name: found for found in (before.backends or [])} if before else {}
+    for now in after.backends or []:
+        was: BackendStatus | None = earlier.get(now.name)
+        expected = was is None or was.state == "Unknown"
+        if now.state == "Unknown" or (was is not None and was.state == now.state):
+            continue
+        if now.state == "Healthy" and expected:
+            continue
+        why = f": {now.message}" if now.message else ""
+        yield Transition(
+            "Normal" if now.state == "Healthy" else "Warning",
+            f"Backend{now.state}",
+            f"backend {now.name} is {now.state}{why}",
+        )
