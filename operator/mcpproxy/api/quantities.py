@@ -10,15 +10,16 @@ DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _POWERS = (-9, -6, -3, 3, 6, 9, 12, 15, 18)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-_QUANTITY = rf"^[+-]?{_NUMBER}([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
-_QUANTITY_PARTS = re.compile(rf"([+-]?{_NUMBER}(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)")
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+# Three digits of exponent are more than any resource has, and no overflow of a Decimal.
+_QUANTITY = rf"^([+-]?{_NUMBER})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{{1,3}}|)$"
 _MAX_QUANTITY_LENGTH = 32
 _FACTORS = {
     "": Decimal(1),
     **{unit: Decimal(10) ** power for unit, power in zip("numkMGTPE", _POWERS, strict=True)},
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
+_MAX_DURATION_LENGTH = 32
 MAX_DURATION = 24 * 3600.0
 
 
@@ -50,10 +51,11 @@ def parsed_quantity(quantity: int | str) -> Decimal:
     Raises ValueError when it is no quantity.
     """
     text = str(quantity)
-    if len(text) > _MAX_QUANTITY_LENGTH or not re.fullmatch(_QUANTITY, text):
+    found = re.fullmatch(_QUANTITY, text)
+    if len(text) > _MAX_QUANTITY_LENGTH or not found:
         raise ValueError(f"{text!r} is not a quantity; write one such as 250m, 2 or 128Mi")
-    number, unit = _QUANTITY_PARTS.fullmatch(text).group(1, 3)  # type: ignore[union-attr]
-    return Decimal(number) * _FACTORS[unit]
+    number, unit = found.groups()
+    return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
 
 
 def _checked_quantity(quantity: Any) -> Any:
@@ -67,7 +69,7 @@ def _checked_quantity(quantity: Any) -> Any:
 def _duration_schema(rule: str, message: str) -> dict[str, Any]:
     return {
         "type": "string",
-        "maxLength": 32,
+        "maxLength": _MAX_DURATION_LENGTH,
         "pattern": DURATION_PATTERN,
         "x-kubernetes-validations": [{"rule": rule, "message": message}],
     }
@@ -75,6 +77,7 @@ def _duration_schema(rule: str, message: str) -> dict[str, Any]:
 
 Duration = Annotated[
     str,
+    Field(max_length=_MAX_DURATION_LENGTH),
     AfterValidator(_checked),
     WithJsonSchema(
         _duration_schema("duration(self) <= duration('24h')", "must not be longer than 24h")
@@ -84,6 +87,7 @@ Duration = Annotated[
 
 PositiveDuration = Annotated[
     str,
+    Field(max_length=_MAX_DURATION_LENGTH),
     AfterValidator(_positive),
     WithJsonSchema(
         _duration_schema(

@@ -62,7 +62,7 @@ def _source(kind: str, name: str, keys: set[str]) -> Manifest:
 
 def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
     for backend in proxy.spec.backends:
-        env = (backend.stdio.env if backend.stdio else None) or []
-        for named in [*(backend.headers or []), *env]:
-            if named.value_from is not None:
-                yield named.value_from
+        variables = (backend.stdio.env if backend.stdio else None) or []
+        given = [header.value_from for header in backend.headers or []]
+        given += [variable.value_from for variable in variables]
+        yield from (one for one in given if one is not None)

@@ -1,0 +1,93 @@
+"""The generated CRD: what it says, and that the committed file is what is generated."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpproxy.api import crd
+from mcpproxy.cli import main
+
+CRD_FILE = Path(__file__).parents[2] / "crds" / "mcpproxies.mcpproxy.dev.yaml"
+# What KEP-1111 and KEP-2335 forbid or what would drift under GitOps.
+FORBIDDEN = {"$ref", "$defs", "title", "const", "default", "nullable", "oneOf", "allOf"}
+
+
+def version() -> dict[str, Any]:
+    (found,) = crd.definition()["spec"]["versions"]
+    assert isinstance(found, dict)
+    return found
+
+
+def schemas(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Every schema below `schema`, with its path."""
+    below = [(f"{path}.{name}", field) for name, field in schema.get("properties", {}).items()]
+    below += [
+        (f"{path}[{key}]", schema[key])
+        for key in ("items", "additionalProperties")
+        if isinstance(schema.get(key), dict)
+    ]
+    return [(path, schema), *[found for at, one in below for found in schemas(one, at)]]
+
+
+def all_schemas() -> list[tuple[str, dict[str, Any]]]:
+    return schemas(version()["schema"]["openAPIV3Schema"])
+
+
+def test_the_committed_crd_is_what_the_models_generate() -> None:
+    assert CRD_FILE.read_text() == crd.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
+
+
+def test_the_command_prints_the_crd(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crd"]) == 0
+    assert capsys.readouterr().out == crd.render()
+
+
+def test_the_schema_has_nothing_that_is_not_structural_and_no_default() -> None:
+    for path, schema in all_schemas():
+        assert not FORBIDDEN & schema.keys(), path
+        assert "type" in schema or schema.get("x-kubernetes-int-or-string"), path
+        assert not ("properties" in schema and "additionalProperties" in schema), path
+
+
+def test_every_field_is_described_for_kubectl_explain() -> None:
+    unsaid = [
+        path
+        for path, schema in all_schemas()
+        if not path.endswith("]") and path != ".metadata" and not schema.get("description")
+    ]
+    assert unsaid == []
+
+
+def test_descriptions_do_not_carry_the_line_breaks_of_the_source() -> None:
+    for path, schema in all_schemas():
+        for paragraph in schema.get("description", "").split("\n\n"):
+            assert "\n" not in paragraph, path
+
+
+def test_every_list_text_and_map_of_the_spec_is_bounded_for_the_cost_of_cel() -> None:
+    bounds = {"array": "maxItems", "string": "maxLength"}
+    for path, schema in schemas(version()["schema"]["openAPIV3Schema"]["properties"]["spec"]):
+        bound = bounds.get(schema.get("type", ""))
+        if bound and "enum" not in schema and ".annotations" not in path:
+            assert bound in schema, path
+        if isinstance(schema.get("additionalProperties"), dict):
+            assert "maxProperties" in schema, path
+
+
+def test_columns_are_those_of_the_design() -> None:
+    columns = version()["additionalPrinterColumns"]
+    assert [one["name"] for one in columns if "priority" not in one] == [
+        *("Ready", "Backends", "Tools", "Prompts", "Resources", "Session", "Age")
+    ]
+    assert [one["name"] for one in columns if one.get("priority") == 1] == [
+        *("URL", "Reason", "Message")
+    ]
+
+
+def test_columns_and_scale_point_at_fields_that_exist() -> None:
+    known = {path for path, _ in all_schemas()} | {".metadata.creationTimestamp"}
+    scale = version()["subresources"]["scale"]
+    paths = [one["jsonPath"] for one in version()["additionalPrinterColumns"]]
+    for path in [*paths, *scale.values()]:
+        assert path.replace('[?(@.type=="Ready")]', "[items]") in known, path

@@ -1,0 +1,66 @@
+"""What absent fields mean."""
+
+from tests.builders import a_backend, an_mcpproxy
+
+from mcpproxy.api import defaults, v1alpha1
+
+
+def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
+    proxy = an_mcpproxy()
+    found = defaults.settings(proxy.spec, proxy.spec.backends[0])
+    assert found == defaults.BackendSettings(
+        prefix="weather",
+        transport="auto",
+        protocol="auto",
+        session_mode="Isolated",
+        declared_stateless=False,
+        cache_ttl=300.0,
+        deadlines=defaults.Deadlines(connect=5.0, initialize=10.0, request=300.0, idle=1800.0),
+        optional=False,
+    )
+
+
+def test_the_proxys_own_settings_hold_unless_the_backend_has_its_own() -> None:
+    proxy = an_mcpproxy(
+        backends=[
+            a_backend("a"),
+            a_backend("b", cache={"ttl": "0s"}, session={"mode": "Isolated"}, prefix=""),
+        ],
+        cache={"ttl": "60s"},
+        session={"mode": "PerClient"},
+    )
+    a, b = [defaults.settings(proxy.spec, backend) for backend in proxy.spec.backends]
+    assert (a.cache_ttl, a.session_mode, a.prefix) == (60.0, "PerClient", "a")
+    assert (b.cache_ttl, b.session_mode, b.prefix) == (0.0, "Isolated", "")
+
+
+def test_health_is_checked_every_ten_seconds_unless_said_otherwise() -> None:
+    plain = defaults.health(an_mcpproxy().spec)
+    assert plain == defaults.HealthPolicy(
+        interval=10.0, timeout=5.0, unhealthy_after=2, healthy_after=1
+    )
+    given = defaults.health(an_mcpproxy(health={"interval": "1s", "healthyAfter": 4}).spec)
+    assert (given.interval, given.healthy_after, given.unhealthy_after) == (1.0, 4, 2)
+
+
+def test_the_service_has_port_80_unless_said_otherwise() -> None:
+    assert defaults.service_port(an_mcpproxy().spec) == 80
+    assert defaults.service_port(an_mcpproxy(service={"port": 8000}).spec) == 8000
+
+
+def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
+    for model, field, value in (
+        ("Timeouts", "connect", defaults.CONNECT),
+        ("Timeouts", "initialize", defaults.INITIALIZE),
+        ("Timeouts", "request", defaults.REQUEST),
+        ("Timeouts", "idle", defaults.IDLE),
+        ("Cache", "ttl", defaults.CACHE_TTL),
+        ("Session", "mode", defaults.SESSION_MODE),
+        ("Health", "interval", defaults.HEALTH_INTERVAL),
+        ("Health", "timeout", defaults.HEALTH_TIMEOUT),
+        ("Health", "unhealthy_after", defaults.UNHEALTHY_AFTER),
+        ("Health", "healthy_after", defaults.HEALTHY_AFTER),
+    ):
+        description = getattr(v1alpha1, model).model_fields[field].description
+        assert description is not None
+        assert f"Default: {value}." in description, (model, field)
