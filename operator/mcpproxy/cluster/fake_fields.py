@@ -18,8 +18,9 @@ _LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "ownerReferences": ("uid",),
     "conditions": ("type",),
     "backends": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_ATOMIC: Final = ("selector", "nodeSelector", "args", "command", "sources", "items")
+_ATOMIC: Final = ("selector", "labelSelector", "nodeSelector", "fieldRef")
 
 
 def _keys_of(name: str, item: Any) -> tuple[str, ...] | None:

@@ -1,6 +1,6 @@
 """Reading what a pod says at `/status?watch`, directly or through the API server."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
@@ -37,7 +37,7 @@ class PodAddress:
 class PodReader(Protocol):
     """Opens streams of reports."""
 
-    def lines(self, pod: PodAddress) -> AsyncIterator[bytes]:
+    def lines(self, pod: PodAddress) -> AsyncGenerator[bytes]:
         """The lines that the pod sends, keep-alives as empty ones, until it ends the stream.
 
         Raises ClusterError when the pod can't be reached, falls silent or answers with an error.
@@ -60,7 +60,7 @@ class StreamingReader:
         if self._session is not None:
             await self._session.close()
 
-    async def lines(self, pod: PodAddress) -> AsyncIterator[bytes]:
+    async def lines(self, pod: PodAddress) -> AsyncGenerator[bytes]:
         """The lines that the pod sends, keep-alives as empty ones, until it ends the stream."""
         try:
             async with self._open(pod) as answer:

@@ -68,7 +68,7 @@ class WorkQueue(Generic[K]):
         """Add the key after a delay that grows with its failures; seconds until then."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(FIRST_RETRY * 2 ** min(failures, 32), LAST_RETRY) * self._jitter()
+        delay = min(FIRST_RETRY * 2.0 ** min(failures, 32), LAST_RETRY) * self._jitter()
         self.add_after(key, delay)
         return delay
 

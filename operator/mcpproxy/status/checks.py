@@ -42,7 +42,7 @@ def available(observed: Observed) -> Verdict:
     if deployment.desired == 0:
         return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
     serving = len(observed.serving)
-    if deployment.settled and serving:
+    if serving:
         return Verdict("True", reasons.PODS_READY, f"{serving} of {deployment.desired} pods ready")
     return _not_available(observed)
 
@@ -56,7 +56,7 @@ def _not_available(observed: Observed) -> Verdict:
         message = "; ".join(part for part in (deployment.failure.message, detail) if part)
         return Verdict("False", deployment.failure.reason, message)
     older = sum(1 for pod in observed.pods if pod.ready and not pod.current)
-    if older or not deployment.settled:
+    if older:
         message = f"{older} pods serve the previous configuration meanwhile"
         return Verdict("False", reasons.ROLLING_OUT, f"{message}: {detail}" if detail else message)
     message = f"0 of {deployment.desired} pods ready"

@@ -1,0 +1,106 @@
+"""Reading one MCPProxy and everything that belongs to it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from mcpproxy.api import names
+from mcpproxy.api.manifest import ManifestError, load, parse
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MCP_PROXY,
+    POD,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Kind,
+    Object,
+    ProxyKey,
+)
+from mcpproxy.desired import config_map
+from mcpproxy.reconcile.plan import is_owned
+from mcpproxy.reconcile.views import config_map_of
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What one pass found."""
+
+    parent: Object
+    proxy: MCPProxy | None
+    """The model of the parent; None when its spec can't be used."""
+    rejected: str | None
+    """What is wrong with it then."""
+    children: tuple[Object, ...]
+    """Live objects of our kinds that have a child's name, whoever they belong to."""
+    pods: tuple[Object, ...]
+
+    @property
+    def deployment(self) -> Object | None:
+        """Our Deployment."""
+        return next(
+            (
+                found
+                for found in self.children
+                if found["kind"] == DEPLOYMENT.name and is_owned(found, self.parent)
+            ),
+            None,
+        )
+
+
+async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
+    """Read the world around one MCPProxy; None when it is gone, or about to be."""
+    parent = await cluster.get(MCP_PROXY, *key)
+    if parent is None or "deletionTimestamp" in parent["metadata"]:
+        return None
+    proxy, rejected = validate(parent)
+    named = [cluster.get(kind, *key) for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)]
+    singles, maps, pods = await asyncio.gather(
+        asyncio.gather(*named),
+        cluster.list(CONFIG_MAP, key.namespace, names.child_labels(key.name)),
+        cluster.list(POD, key.namespace, names.selector_labels(key.name)),
+    )
+    children = [found for found in singles if found is not None] + maps
+    if proxy is not None:
+        children += await _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
+    return World(parent, proxy, rejected, tuple(children), tuple(pods))
+
+
+def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
+    """The model of a stored object, or what is wrong with it; path and remedy are in the text."""
+    name = parent["metadata"]["name"]
+    if not names.is_dns_label(name):
+        return None, (
+            f"metadata.name: {name!r} can't be the name of a Service; use at most"
+            f" {names.MAX_NAME} lower-case letters, digits and dashes, a letter first"
+        )
+    try:
+        return parse(parent), None
+    except ManifestError as error:
+        return None, str(error)
+
+
+def last_valid(world: World) -> MCPProxy | None:
+    """The MCPProxy that the Deployment runs, read back from its ConfigMap."""
+    deployment = world.deployment
+    if deployment is None:
+        return None
+    name = config_map_of(deployment["spec"]["template"]["spec"], world.parent["metadata"]["name"])
+    for found in world.children:
+        if found["kind"] == CONFIG_MAP.name and found["metadata"]["name"] == name:
+            try:
+                return load(found["data"][names.CONFIG_FILE])
+            except (ManifestError, KeyError):
+                return None
+    return None
+
+
+async def _unlabelled(
+    cluster: Cluster, kind: Kind, key: ProxyKey, name: str, listed: list[Object]
+) -> list[Object]:
+    """An object of this name that the list by labels did not have."""
+    if any(found["metadata"]["name"] == name for found in listed):
+        return []
+    found = await cluster.get(kind, key.namespace, name)
+    return [] if found is None else [found]

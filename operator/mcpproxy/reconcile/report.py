@@ -1,0 +1,142 @@
+"""Saying how far an MCPProxy is: its status, written when it changed, and Events."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from mcpproxy.api import names
+from mcpproxy.api.status import MCPProxyStatus, PodReport
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import ClusterError
+from mcpproxy.cluster.events import event
+from mcpproxy.cluster.fields import owned, same
+from mcpproxy.cluster.kinds import Object, ProxyKey
+from mcpproxy.desired import config_map
+from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.reconcile.observe import World, last_valid
+from mcpproxy.reconcile.views import (
+    address_of,
+    config_map_of,
+    deployment_view,
+    is_ready,
+    problem_of,
+)
+from mcpproxy.status.build import build_status
+from mcpproxy.status.observed import Finding, Observed, PodView
+from mcpproxy.status.transitions import transitions
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Writes statuses and Events."""
+
+    def __init__(
+        self, cluster: Cluster, fleet: Fleet[ProxyKey], now: Callable[[], datetime], instance: str
+    ) -> None:
+        self._cluster = cluster
+        self._fleet = fleet
+        self._now = now
+        self._instance = instance
+
+    async def report(self, world: World, blocked: Finding | None) -> None:
+        """Write the status if it changed, then an Event for each transition.
+
+        While a serving pod was not heard yet, nothing is written about a spec that was reported
+        on before: the pod is about to say whether anything changed at all.
+        """
+        parent = world.parent
+        before = _status_of(parent)
+        pods = tuple(self._pod(pod, world) for pod in world.pods)
+        waiting = any(
+            view.ready and view.current and self._is_asked(pod)
+            for view, pod in zip(pods, world.pods, strict=True)
+        )
+        if waiting and before is not None:
+            return
+        after = build_status(self._observed(world, blocked, pods), before, self._seconds())
+        manifest = _status_manifest(parent, after)
+        if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
+            return
+        await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
+        await self._tell(parent, before, after)
+
+    def _observed(
+        self, world: World, blocked: Finding | None, pods: tuple[PodView, ...]
+    ) -> Observed:
+        metadata, deployment = world.parent["metadata"], world.deployment
+        served = world.proxy if world.proxy is not None else last_valid(world)
+        return Observed(
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            generation=metadata["generation"],
+            spec=served.spec if served else None,
+            rejected=world.rejected,
+            blocked=blocked,
+            deployment=deployment_view(deployment) if deployment else None,
+            pods=pods,
+        )
+
+    def _pod(self, pod: Object, world: World) -> PodView:
+        metadata = pod["metadata"]
+        wanted = _configuration(world)
+        report = self._fleet.view(metadata["uid"]).report
+        return PodView(
+            name=metadata["name"],
+            ready=is_ready(pod),
+            current=wanted is not None
+            and config_map_of(pod["spec"], world.parent["metadata"]["name"]) == wanted,
+            problem=problem_of(pod),
+            report=report if report and wanted and _runs(report, wanted) else None,
+        )
+
+    def _is_asked(self, pod: Object) -> bool:
+        return address_of(pod) is not None and not self._fleet.view(pod["metadata"]["uid"]).settled
+
+    async def _tell(
+        self, parent: Object, before: MCPProxyStatus | None, after: MCPProxyStatus
+    ) -> None:
+        for change in transitions(before, after):
+            now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            text = (change.type, change.reason, change.message, now)
+            try:
+                await self._cluster.create(event(parent, *text, instance=self._instance))
+            except ClusterError as error:
+                log.warning("an Event was lost: %s: %s", change.reason, error)
+
+    def _seconds(self) -> str:
+        return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _configuration(world: World) -> str | None:
+    """Name of the ConfigMap that pods should mount."""
+    if world.proxy is not None:
+        return config_map.name(world.proxy)
+    deployment = world.deployment
+    if deployment is None:
+        return None
+    return config_map_of(deployment["spec"]["template"]["spec"], world.parent["metadata"]["name"])
+
+
+def _runs(report: PodReport, configuration: str) -> bool:
+    """Whether a report speaks of this configuration: the ConfigMap's name ends in its hash."""
+    return report.config_hash.startswith(configuration.rpartition("-")[2])
+
+
+def _status_of(parent: Object) -> MCPProxyStatus | None:
+    try:
+        return MCPProxyStatus.model_validate(parent["status"], extra="ignore")
+    except (KeyError, ValidationError):
+        return None
+
+
+def _status_manifest(parent: Object, status: MCPProxyStatus) -> Object:
+    metadata = parent["metadata"]
+    return {
+        "apiVersion": parent["apiVersion"],
+        "kind": parent["kind"],
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+        "status": status.to_manifest(),
+    }
