@@ -1,0 +1,62 @@
+# Development and demonstration. `make help` lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+KIND_UP := ../shared/kind/up
+# The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
+ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-clean test e2e check format crds manifests golden images lock
+
+help: ## This list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: .venv/installed ## Everything for development, in .venv
+
+.venv/installed: requirements/dev.txt pyproject.toml
+	@echo "installing into .venv"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## samples/demo.yaml at work: on kind if Docker runs, else locally (LOCAL=1: locally)
+	@$(BIN)/python -m scripts.demo $(if $(LOCAL),--local)
+
+demo-clean: install ## Remove what the demo has left
+	@$(BIN)/python -m scripts.demo --clean
+
+test: install ## All tests that need no cluster
+	@$(ASSETS); $(BIN)/pytest $(ARGS)
+
+e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
+	@$(BIN)/pytest e2e $(ARGS)
+
+check: install ## Style, types, import layers, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
+	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
+
+format: install ## Put the style right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+crds: install ## Generate the CustomResourceDefinition
+	@$(BIN)/mcpproxy crd > crds/mcpproxies.mcpproxy.dev.yaml
+
+manifests: crds ## Generate the roles and manifests/install.yaml
+	@$(ASSETS); $(BIN)/python -m scripts.manifests
+
+golden: install ## Write the expected manifests of the tests anew
+	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired -q
+
+images: install ## Build the images (BASE_IMAGE chooses what they stand on)
+	@$(BIN)/python -m scripts.images
+
+lock: install ## Lock the newest releases of all dependencies
+	@scripts/lock

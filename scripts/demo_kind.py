@@ -1,0 +1,77 @@
+"""The demo on a kind cluster: images, operator, backends, proxy."""
+
+from dataclasses import dataclass
+
+from scripts import demo_calls, images, machine
+from scripts.cluster import Cluster
+from scripts.progress import Progress
+
+NAME = "mcpproxy-demo"
+SYSTEM = "mcpproxy-system"
+SAMPLES = ("samples/demo-backends.yaml", "samples/demo.yaml")
+
+
+@dataclass(frozen=True)
+class KindDemo:
+    """The demo on the cluster mcpproxy-demo, which is created unless it is there."""
+
+    env: dict[str, str]
+    progress: Progress
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster; kubectl finds it in its usual place."""
+        return Cluster(NAME, self.env)
+
+    def run(self) -> None:
+        """Everything from nothing to the answers.
+
+        Raises CommandFailed.
+        """
+        self.progress.step("building the images")
+        built = images.build(self.env)
+        self._cluster()
+        self.progress.step("loading the images into the cluster")
+        self.cluster.load(built)
+        self._operator()
+        self._proxy()
+        self.progress.show(self.cluster.kubectl("get", "mcpproxies.mcpproxy.dev"))
+        with self.cluster.forwarded("default", "service/demo", 80) as port:
+            self.progress.show(demo_calls.answers(f"http://127.0.0.1:{port}/mcp"))
+        self.progress.show(
+            f"kubectl --context kind-{NAME} get mcpproxies.mcpproxy.dev demo -o yaml"
+        )
+
+    def clean(self) -> None:
+        """Delete the cluster and the images."""
+        self.cluster.delete()
+        there = machine.run(["docker", "images", "-q", "mcpproxy/*"], self.env).split()
+        if there:
+            machine.run(["docker", "image", "rm", "--force", *sorted(set(there))], self.env)
+
+    def _cluster(self) -> None:
+        if self.cluster.exists():
+            self.progress.step(f"taking the kind cluster {NAME}")
+            self.cluster.join()
+            for sample in SAMPLES:
+                self.cluster.kubectl("delete", "--ignore-not-found", "-f", sample)
+            return
+        self.progress.step(f"creating the kind cluster {NAME}")
+        self.cluster.create()
+
+    def _operator(self) -> None:
+        self.progress.step("installing the operator")
+        self.cluster.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
+        operator = "deployment/mcpproxy-operator"
+        # A cluster that was there may run an older image of the same name.
+        self.cluster.kubectl("-n", SYSTEM, "rollout", "restart", operator)
+        self.cluster.kubectl("-n", SYSTEM, "rollout", "status", operator, "--timeout=150s")
+
+    def _proxy(self) -> None:
+        self.progress.step("applying samples/demo-backends.yaml and samples/demo.yaml")
+        for sample in SAMPLES:
+            self.cluster.kubectl("apply", "-f", sample)
+        self.progress.step("waiting for mcpproxy/demo to be Ready")
+        self.cluster.kubectl(
+            "wait", "--for=condition=Ready", "mcpproxies.mcpproxy.dev/demo", "--timeout=150s"
+        )

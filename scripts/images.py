@@ -1,0 +1,36 @@
+"""Builds the images: `python -m scripts.images`. BASE_IMAGE chooses what they stand on."""
+
+import sys
+from collections.abc import Iterable
+
+from scripts import machine
+
+TARGETS = ("runtime", "demo", "operator")
+TAG = "0.1.0"
+
+
+def name(target: str) -> str:
+    """The image's name, as the manifests and samples spell it."""
+    return f"mcpproxy/{target}:{TAG}"
+
+
+def build(env: dict[str, str], targets: Iterable[str] = TARGETS) -> list[str]:
+    """Build the targets; the names of their images.
+
+    Raises CommandFailed.
+    """
+    arguments = ["--network=host"]
+    if env.get("BASE_IMAGE"):
+        arguments += ["--build-arg", f"BASE_IMAGE={env['BASE_IMAGE']}"]
+    built = []
+    for target in targets:
+        image = name(target)
+        command = ["docker", "build", *arguments, "--target", target, "--tag", image, "."]
+        machine.run(command, env, timeout=1200)
+        built.append(image)
+    return built
+
+
+if __name__ == "__main__":
+    for built_image in build(machine.environment()):
+        sys.stdout.write(f"{built_image}\n")
