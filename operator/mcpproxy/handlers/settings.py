@@ -1,0 +1,47 @@
+"""Kopf's settings and its way to the API server."""
+
+from typing import Any
+
+import kopf
+
+from mcpproxy.cluster.access import Access
+from mcpproxy.handlers.watches import selectors
+
+
+def settings() -> kopf.OperatorSettings:
+    """How Kopf should behave: it watches, and does nothing else."""
+    found = kopf.OperatorSettings()
+    found.posting.enabled = False
+    found.peering.standalone = True
+    # Watching namespaces and CRDs would need rights in the whole cluster.
+    found.scanning.disabled = True
+    found.networking.connect_timeout = 10
+    found.networking.request_timeout = 60
+    found.watching.connect_timeout = 10
+    found.watching.server_timeout = 300
+    found.watching.chunk_size = 500
+    found.process.ultimate_exiting_timeout = 30
+    for resource, selector in selectors().items():
+        found.watching.label_selectors[resource] = selector
+    return found
+
+
+def register_login(registry: kopf.OperatorRegistry, access: Access) -> None:
+    """Let Kopf use the same access as the rest; asked again whenever its token is refused."""
+
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        found = await access.credentials()
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_path,
+            insecure=found.insecure,
+            scheme=found.scheme,
+            token=found.token,
+            certificate_path=found.certificate_path,
+            private_key_path=found.private_key_path,
+            proxy_url=found.proxy_url,
+            username=found.username,
+            password=found.password,
+        )
+
+    kopf.on.login(id="login", registry=registry)(login)

@@ -1,0 +1,65 @@
+"""Workers: take keys from the queue and reconcile them, whatever happens."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+from mcpproxy.cluster.errors import ClusterError, Conflict
+from mcpproxy.cluster.kinds import ProxyKey
+from mcpproxy.reconcile.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+Result = Literal["ok", "conflict", "error"]
+
+
+class Recorder(Protocol):
+    """Keeps count of passes."""
+
+    def passed(self, result: Result, seconds: float) -> None:
+        """One pass ended."""
+
+
+async def work(
+    queue: WorkQueue[ProxyKey],
+    reconcile: Callable[[ProxyKey], Awaitable[float | None]],
+    recorder: Recorder,
+    clock: Callable[[], float],
+) -> None:
+    """Reconcile one key after the other until cancelled."""
+    while True:
+        key = await queue.get()
+        began = clock()
+        try:
+            result = await _one(queue, reconcile, key)
+        finally:
+            queue.done(key)
+        recorder.passed(result, clock() - began)
+
+
+async def _one(
+    queue: WorkQueue[ProxyKey],
+    reconcile: Callable[[ProxyKey], Awaitable[float | None]],
+    key: ProxyKey,
+) -> Result:
+    try:
+        again = await reconcile(key)
+    except asyncio.CancelledError:
+        raise
+    except Conflict as error:
+        log.info("%s/%s changed meanwhile, looking again: %s", *key, error)
+        queue.retry(key)
+        return "conflict"
+    except ClusterError as error:
+        delay = queue.retry(key)
+        log.warning("%s/%s: next attempt in %.1f s: %s", *key, delay, error)
+        return "error"
+    except Exception:
+        delay = queue.retry(key)
+        log.exception("%s/%s: next attempt in %.1f s", *key, delay)
+        return "error"
+    queue.forget(key)
+    if again is not None:
+        queue.add_after(key, again)
+    return "ok"
