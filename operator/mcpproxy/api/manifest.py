@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mcpproxy.api.v1alpha1 import MCPProxy
 
 _TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_UNKNOWN_FIELD = "unknown field; remove it or correct its spelling"
+_UNKNOWN_FIELD = "unknown field, remove it or correct its spelling"
 
 
 class ManifestError(ValueError):

@@ -29,7 +29,7 @@ def seconds(duration: str) -> float:
     Raises ValueError when the text is no duration.
     """
     if not re.fullmatch(DURATION_PATTERN, duration):
-        raise ValueError(f"{duration!r} is not a duration; write one such as 5s, 1m30s or 250ms")
+        raise ValueError(f"{duration!r} is not a duration, write one such as 5s, 1m30s or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
 
 
@@ -53,14 +53,14 @@ def parsed_quantity(quantity: int | str) -> Decimal:
     text = str(quantity)
     found = re.fullmatch(_QUANTITY, text)
     if len(text) > _MAX_QUANTITY_LENGTH or not found:
-        raise ValueError(f"{text!r} is not a quantity; write one such as 250m, 2 or 128Mi")
+        raise ValueError(f"{text!r} is not a quantity, write one such as 250m, 2 or 128Mi")
     number, unit = found.groups()
     return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
 
 
 def _checked_quantity(quantity: Any) -> Any:
     if isinstance(quantity, bool) or not isinstance(quantity, int | str):
-        raise ValueError(f"{quantity!r} is not a quantity; write it as text, such as '0.5' or 500m")
+        raise ValueError(f"{quantity!r} is not a quantity, write it as text, such as '0.5' or 500m")
     if parsed_quantity(quantity) < 0:
         raise ValueError(f"{quantity!r} must not be negative")
     return quantity

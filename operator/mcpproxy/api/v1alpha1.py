@@ -155,6 +155,13 @@ def _headers_once(headers: list[Header]) -> list[Header]:
     return headers
 
 
+def _address(url: str) -> str:
+    """The url as it is. Raises ValueError when its host or port can't be one."""
+    if urlsplit(url).port == 0:
+        raise ValueError("Port out of range 1-65535")
+    return url
+
+
 class Backend(ApiModel):
     """One MCP server behind the proxy."""
 
@@ -176,6 +183,7 @@ class Backend(ApiModel):
                 max_length=2048,
                 pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$",
             ),
+            AfterValidator(_address),
         ]
         | None
     ) = None
@@ -215,11 +223,6 @@ class Backend(ApiModel):
             raise ValueError("a backend needs exactly one of url, service and stdio")
         if self.stdio is not None and (self.headers or self.transport):
             raise ValueError("headers and transport are for url and service, not for stdio")
-        if self.url is not None:
-            try:
-                _ = urlsplit(self.url).port
-            except ValueError as error:
-                raise ValueError(f"url: {error}") from error
         return self
 
 
@@ -293,10 +296,23 @@ _BACKENDS_RULES = cel(
     validation(
         "self.all(b, self.exists_one(o,"
         " (has(o.prefix) ? o.prefix : o.name) == (has(b.prefix) ? b.prefix : b.name)))",
-        "two backends have the same prefix; give one of them another",
+        "two backends have the same prefix, give one of them another",
     ),
     **BY_NAME,
 )
+
+
+def _prefixes_differ(backends: list[Backend]) -> list[Backend]:
+    found: dict[str, str] = {}
+    for backend in backends:
+        prefix = backend.name if backend.prefix is None else backend.prefix
+        if prefix in found:
+            both = f"{found[prefix]} and {backend.name}"
+            raise ValueError(
+                f'backends {both} both have the prefix "{prefix}", give one of them another'
+            )
+        found[prefix] = backend.name
+    return backends
 
 
 class MCPProxySpec(ApiModel):
@@ -306,6 +322,7 @@ class MCPProxySpec(ApiModel):
         list[Backend],
         Field(min_length=1, max_length=64, json_schema_extra=_BACKENDS_RULES),
         AfterValidator(named_once),
+        AfterValidator(_prefixes_differ),
     ]
     """The MCP servers behind the proxy."""
     cache: Cache | None = None
@@ -345,19 +362,6 @@ class MCPProxySpec(ApiModel):
     ) = None
     """Values of the Origin header that are served besides those of allowed hosts,
     such as https://app.example.com."""
-
-    @model_validator(mode="after")
-    def _backends_differ(self) -> Self:
-        found: dict[str, str] = {}
-        for backend in self.backends:
-            prefix = backend.name if backend.prefix is None else backend.prefix
-            if prefix in found:
-                both = f"{found[prefix]} and {backend.name}"
-                raise ValueError(
-                    f'backends {both} both have the prefix "{prefix}"; give one of them another'
-                )
-            found[prefix] = backend.name
-        return self
 
 
 NAME_MESSAGE = (

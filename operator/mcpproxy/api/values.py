@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.scalars import HeaderName, HeaderValue, KeyName, ObjectName, VariableName
@@ -63,6 +63,12 @@ class ValueFrom(ApiModel):
 _VALUE_RULE = validation("has(self.value) != has(self.valueFrom)", _ONE_VALUE)
 
 
+def _free(name: str) -> str:
+    if name.lower() in RESERVED_HEADERS:
+        raise ValueError(_RESERVED)
+    return name
+
+
 class Header(ApiModel):
     """An HTTP header that is sent to a backend with every request."""
 
@@ -74,7 +80,7 @@ class Header(ApiModel):
             ),
         )
     )
-    name: HeaderName
+    name: Annotated[HeaderName, AfterValidator(_free)]
     """Name of the header."""
     value: HeaderValue | None = None
     """The value itself, one line. Use valueFrom for anything secret."""
@@ -82,11 +88,9 @@ class Header(ApiModel):
     """Where the value is read from."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _one_value(self) -> Self:
         if (self.value is None) == (self.value_from is None):
             raise ValueError(_ONE_VALUE)
-        if self.name.lower() in RESERVED_HEADERS:
-            raise ValueError(f"name: {_RESERVED}")
         return self
 
 

@@ -1,0 +1,24 @@
+"""What `mcpproxy run -f` and the operator take or refuse: the same table as the API server's."""
+
+import json
+
+import pytest
+from tests import bad_manifests
+from tests.bad_manifests import Bad
+from tests.good_manifests import GOOD
+
+from mcpproxy.api import manifest
+
+
+@pytest.mark.parametrize("case", bad_manifests.ALL, ids=lambda case: case.wrong)
+def test_a_wrong_manifest_is_refused_with_the_path_of_its_field(case: Bad) -> None:
+    with pytest.raises(manifest.ManifestError) as raised:
+        manifest.load(json.dumps(case.manifest))
+    findings = str(raised.value).split("; ")
+    assert any(finding.startswith(case.parser_says) for finding in findings), findings
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_allowed_is_taken_as_it_is(name: str) -> None:
+    proxy = manifest.load(json.dumps(GOOD[name]))
+    assert proxy.spec.to_manifest() == GOOD[name]["spec"]

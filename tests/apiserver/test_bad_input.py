@@ -1,0 +1,93 @@
+"""Wrong manifests at a real API server: refused by field, or taken and left to the parser."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests import bad_manifests
+from tests.apiserver.server import ApiServer
+from tests.bad_manifests import Bad
+from tests.good_manifests import GOOD
+
+from mcpproxy.api import manifest
+
+pytestmark = pytest.mark.apiserver
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+REFUSED = [case for case in bad_manifests.ALL if case.api_server_says is not None]
+
+
+def placed(given: dict[str, Any], namespace: str) -> str:
+    """The manifest as text, in another namespace."""
+    return json.dumps({**given, "metadata": {**given["metadata"], "namespace": namespace}})
+
+
+@pytest.fixture(scope="module")
+def team(apiserver: ApiServer) -> str:
+    """The namespace that all of these share: what is refused leaves nothing behind."""
+    apiserver.kubectl("create", "namespace", "bad-input")
+    return "bad-input"
+
+
+def test_the_table_is_as_long_as_promised() -> None:
+    assert len(REFUSED) >= 30
+    assert len({case.wrong for case in bad_manifests.ALL}) == len(bad_manifests.ALL)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.wrong)
+def test_the_api_server_refuses_it_and_names_the_field(
+    apiserver: ApiServer, team: str, case: Bad
+) -> None:
+    answer = apiserver.kubectl("apply", "-f", "-", input=placed(case.manifest, team))
+    assert answer.returncode != 0
+    assert case.api_server_says is not None
+    assert case.api_server_says in answer.stderr
+
+
+@pytest.mark.parametrize("case", bad_manifests.ONLY_FOR_THE_PARSER, ids=lambda case: case.wrong)
+def test_what_no_schema_can_tell_is_taken_and_then_refused_by_the_parser(
+    apiserver: ApiServer, namespace: str, case: Bad
+) -> None:
+    answer = apiserver.kubectl(
+        "apply", "-f", "-", "-o", "json", input=placed(case.manifest, namespace)
+    )
+    assert answer.returncode == 0, answer.stderr
+    with pytest.raises(manifest.ManifestError, match=r"^spec\.backends\[0\]"):
+        manifest.parse(json.loads(answer.stdout))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_allowed_is_taken_and_nothing_is_added_to_its_spec(
+    apiserver: ApiServer, namespace: str, name: str
+) -> None:
+    answer = apiserver.kubectl(
+        "apply", "-f", "-", "-o", "json", input=placed(GOOD[name], namespace)
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["spec"] == GOOD[name]["spec"]
+
+
+def test_every_sample_is_taken(apiserver: ApiServer, namespace: str) -> None:
+    for path in sorted(SAMPLES.rglob("*.yaml")):
+        for found in yaml.safe_load_all(path.read_text()):
+            if isinstance(found, dict) and found.get("kind") == "MCPProxy":
+                answer = apiserver.kubectl("apply", "-f", "-", input=placed(found, namespace))
+                assert answer.returncode == 0, f"{path.name}: {answer.stderr}"
+                manifest.parse(found)
+
+
+def test_a_client_that_does_not_validate_has_its_unknown_fields_pruned(
+    apiserver: ApiServer, namespace: str
+) -> None:
+    given = {**GOOD["one backend"], "specs": {}}
+    given["spec"] = {**given["spec"], "cahce": {"ttl": "5s"}}
+    answer = apiserver.kubectl(
+        "apply", "--validate=ignore", "-f", "-", "-o", "json", input=placed(given, namespace)
+    )
+    assert answer.returncode == 0, answer.stderr
+    live = json.loads(answer.stdout)
+    assert live["spec"] == GOOD["one backend"]["spec"]
+    assert "specs" not in live
+    assert manifest.parse(live).metadata.name == "tools"

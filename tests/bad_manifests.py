@@ -1,0 +1,223 @@
+"""MCPProxies that must be refused, and where: by the API server, or first by our own parser."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.builders import a_backend, a_manifest
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A wrong manifest, and the words that each answer must contain to be of use."""
+
+    wrong: str
+    manifest: Manifest
+    parser_says: str
+    api_server_says: str | None
+    """None where no schema and no CEL rule can tell: the operator answers with Accepted=False."""
+
+
+def bad(wrong: str, manifest: Manifest, says: str, api_server_says: str | None = "") -> Bad:
+    """A wrong manifest whose field is called the same by both, unless said otherwise."""
+    return Bad(wrong, manifest, says, says if api_server_says == "" else api_server_says)
+
+
+def backend(wrong: str, field: str = "", /, **fields: Any) -> Bad:
+    """A proxy whose first backend is wrong at `field`."""
+    path = f"spec.backends[0].{field}" if field else "spec.backends[0]"
+    return bad(wrong, a_manifest(backends=[a_backend(**fields)]), path)
+
+
+def spec(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """A proxy whose spec is wrong at `field`."""
+    return bad(wrong, a_manifest(**fields), f"spec.{field}")
+
+
+def header(wrong: str, field: str = "", /, **fields: Any) -> Bad:
+    """A proxy whose first header is wrong at `field`."""
+    return backend(wrong, f"headers[0]{field}", headers=[fields])
+
+
+def ref(**keys: Any) -> dict[str, Any]:
+    """A valueFrom; `secret` and `config_map` are names."""
+    kinds = {"secret": "secretKeyRef", "config_map": "configMapKeyRef"}
+    return {kinds[kind]: {"name": name, "key": "token"} for kind, name in keys.items()}
+
+
+def without(field: str) -> Manifest:
+    """A manifest that lacks one of the fields at its root."""
+    return {key: value for key, value in a_manifest().items() if key != field}
+
+
+WEB, HERE = "http://example.com/mcp", {"name": "weather", "port": 80}
+RUN = {"command": "serve"}
+TOKEN = {"name": "Authorization", "value": "x"}
+
+BACKENDS = [
+    spec("no backends", "backends", backends=[]),
+    spec("65 backends", "backends", backends=[a_backend(f"b{i}") for i in range(65)]),
+    spec("two backends of one name", "backends", backends=[a_backend(), a_backend(prefix="x")]),
+    spec(
+        "two backends without prefix",
+        "backends",
+        backends=[a_backend("a", prefix=""), a_backend("b", prefix="")],
+    ),
+    spec(
+        "the same prefix twice",
+        "backends",
+        backends=[a_backend("a", prefix="x"), a_backend("b", prefix="x")],
+    ),
+    spec(
+        "a prefix that is another's name",
+        "backends",
+        backends=[a_backend("a"), a_backend("b", prefix="a")],
+    ),
+    bad("a backend without a name", a_manifest(backends=[{"url": WEB}]), "spec.backends[0].name"),
+    backend("two sources", url=WEB, service=HERE),
+    backend("three sources", url=WEB, service=HERE, stdio=RUN),
+    bad("no source", a_manifest(backends=[{"name": "weather"}]), "spec.backends[0]"),
+    backend("a name in upper case", "name", name="Weather"),
+    backend("a name with an underscore", "name", name="my_weather"),
+    backend("a name of 64 characters", "name", name="a" * 64),
+    backend("a prefix with a dot", "prefix", prefix="a.b"),
+    backend("a prefix of 33 characters", "prefix", prefix="a" * 33),
+    backend("an unknown transport", "transport", transport="websocket"),
+    backend("an unknown protocol", "protocol", protocol="2020-01-01"),
+    backend("an unknown session mode", "session.mode", session={"mode": "Shared"}),
+    backend("optional as text", "optional", optional="yes"),
+]
+
+SOURCES = [
+    backend("a url that is not http", "url", url="ftp://example.com/mcp"),
+    backend("a url with a user", "url", url="https://me:secret@example.com/mcp"),
+    backend("a url without host", "url", url="http:///mcp"),
+    backend("a url with a fragment", "url", url="http://example.com/mcp#here"),
+    backend("a url with a space", "url", url="http://example.com/m cp"),
+    backend("service port 0", "service.port", service={"name": "w", "port": 0}),
+    backend("service port 65536", "service.port", service={"name": "w", "port": 65536}),
+    backend("service port as text", "service.port", service={"name": "w", "port": "80"}),
+    backend("a service without port", "service.port", service={"name": "w"}),
+    backend("a service's name with a dot", "service.name", service={"name": "a.b", "port": 1}),
+    backend("a path without slash", "service.path", service={**HERE, "path": "mcp"}),
+    backend("an empty command", "stdio.command", stdio={"command": ""}),
+    backend("129 arguments", "stdio.args", stdio={**RUN, "args": ["x"] * 129}),
+    backend("stdio with headers", stdio=RUN, headers=[TOKEN]),
+    backend("stdio with a transport", stdio=RUN, transport="sse"),
+    backend(
+        "a variable's name with a dash",
+        "stdio.env[0].name",
+        stdio={**RUN, "env": [{"name": "MY-VAR", "value": "1"}]},
+    ),
+    backend(
+        "a variable without value",
+        "stdio.env[0]",
+        stdio={**RUN, "env": [{"name": "MY_VAR"}]},
+    ),
+    backend(
+        "the same variable twice",
+        "stdio.env",
+        stdio={**RUN, "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+    ),
+]
+
+HEADERS = [
+    header("a header with value and valueFrom", **TOKEN, valueFrom=ref(secret="s")),
+    header("a header without value", name="Authorization"),
+    header("a header's name with a space", ".name", name="X Y", value="1"),
+    header("a header's value of two lines", ".value", name="X", value="a\r\nEvil: b"),
+    header("a header of the protocol", ".name", name="Mcp-Session-Id", value="x"),
+    header("a header of HTTP", ".name", name="content-length", value="0"),
+    header(
+        "valueFrom two sources",
+        ".valueFrom",
+        name="X",
+        valueFrom=ref(secret="s", config_map="c"),
+    ),
+    header("valueFrom nothing", ".valueFrom", name="X", valueFrom={}),
+    header(
+        "a key with a slash",
+        ".valueFrom.secretKeyRef.key",
+        name="X",
+        valueFrom={"secretKeyRef": {"name": "s", "key": "../k"}},
+    ),
+    header(
+        "a Secret's name in upper case",
+        ".valueFrom.secretKeyRef.name",
+        name="X",
+        valueFrom=ref(secret="Secret"),
+    ),
+    backend("the same header twice", "headers", headers=[TOKEN, TOKEN]),
+    backend(
+        "the same header in two spellings",
+        "headers",
+        headers=[TOKEN, {**TOKEN, "name": "authorization"}],
+    ),
+]
+
+TIMES = [
+    backend("a duration in words", "timeouts.connect", timeouts={"connect": "soon"}),
+    backend("a duration without unit", "timeouts.request", timeouts={"request": "5"}),
+    backend("a negative duration", "timeouts.idle", timeouts={"idle": "-5s"}),
+    backend("a duration of zero", "timeouts.initialize", timeouts={"initialize": "0s"}),
+    spec("a duration as number", "cache.ttl", cache={"ttl": 300}),
+    spec("a ttl over 24h", "cache.ttl", cache={"ttl": "24h1s"}),
+    spec("an interval of zero", "health.interval", health={"interval": "0s"}),
+    spec("unhealthyAfter 0", "health.unhealthyAfter", health={"unhealthyAfter": 0}),
+    spec("healthyAfter 101", "health.healthyAfter", health={"healthyAfter": 101}),
+]
+
+RUNNING = [
+    spec("negative replicas", "replicas", replicas=-1),
+    spec("replicas as text", "replicas", replicas="2"),
+    spec("1001 replicas", "replicas", replicas=1001),
+    spec("an empty image", "image", image=""),
+    spec("an image with a space", "image", image="my image"),
+    spec("an unknown pull policy", "imagePullPolicy", imagePullPolicy="Sometimes"),
+    spec("a pull secret twice", "imagePullSecrets", imagePullSecrets=[{"name": "s"}] * 2),
+    spec("an unknown kind of Service", "service.type", service={"type": "ExternalName"}),
+    spec("the Service's port 0", "service.port", service={"port": 0}),
+    spec("no quantity", "resources.limits.memory", resources={"limits": {"memory": "much"}}),
+    spec("a negative quantity", "resources.limits.cpu", resources={"limits": {"cpu": "-1"}}),
+    spec(
+        "a request above its limit",
+        "resources",
+        resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "512Mi"}},
+    ),
+    spec("an empty host", "allowedHosts[0]", allowedHosts=[""]),
+]
+
+OBJECTS = [
+    bad("no spec", without("spec"), "spec"),
+    bad("a misspelt field", a_manifest(cahce={"ttl": "5s"}), "spec.cahce"),
+    bad("a field in snake case", a_manifest(image_pull_policy="Never"), "spec.image_pull_policy"),
+    backend("a misspelt field of a backend", "header", header=[]),
+    bad("a misspelt field at the root", {**a_manifest(), "specs": {}}, "specs"),
+    bad("a name too long for its children", a_manifest("a" * 64), "metadata.name"),
+    bad("a name with a dot", a_manifest("my.tools"), "metadata.name"),
+    bad("a name that begins with a digit", a_manifest("1tools"), "metadata.name"),
+    bad(
+        "a version that is not served",
+        {**a_manifest(), "apiVersion": "mcpproxy.dev/v1"},
+        "apiVersion",
+        'no matches for kind "MCPProxy" in version "mcpproxy.dev/v1"',
+    ),
+]
+
+ONLY_FOR_THE_PARSER = [
+    bad(
+        "a url with port 99999",
+        a_manifest(backends=[a_backend(url="http://example.com:99999/mcp")]),
+        "spec.backends[0].url",
+        None,
+    ),
+    bad(
+        "a url with half an address",
+        a_manifest(backends=[a_backend(url="http://[::1/mcp")]),
+        "spec.backends[0].url",
+        None,
+    ),
+]
+
+ALL = [*BACKENDS, *SOURCES, *HEADERS, *TIMES, *RUNNING, *OBJECTS, *ONLY_FOR_THE_PARSER]

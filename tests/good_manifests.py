@@ -1,0 +1,67 @@
+"""MCPProxies that must be taken, at the edges of what is allowed."""
+
+from typing import Any
+
+from tests.bad_manifests import ref
+from tests.builders import a_backend, a_manifest
+
+EVERY_FIELD: dict[str, Any] = a_manifest(
+    backends=[
+        a_backend(
+            url="https://weather.example.com:8443/mcp?tenant=a",
+            transport="streamable-http",
+            protocol="2026-07-28",
+            headers=[
+                {"name": "Authorization", "valueFrom": ref(secret="weather-token")},
+                {"name": "X-Region", "valueFrom": ref(config_map="weather")},
+                {"name": "X-Tenant", "value": "a"},
+            ],
+            timeouts={"connect": "1s", "initialize": "1m30s", "request": "0.5h", "idle": "24h"},
+            session={"mode": "Reused", "stateless": True},
+            cache={"ttl": "0s"},
+            prefix="",
+            optional=True,
+        ),
+        a_backend(
+            "calendar",
+            service={"name": "calendar", "namespace": "1team", "port": 8080, "path": "/"},
+            session={"mode": "PerClient"},
+        ),
+        a_backend(
+            "notes",
+            stdio={
+                "command": "python",
+                "args": ["-m", "notes_server"],
+                "env": [
+                    {"name": "NOTES_TOKEN", "valueFrom": ref(secret="notes-token")},
+                    {"name": "NOTES_DIR", "value": "/tmp/notes"},
+                ],
+                "cwd": "/srv",
+            },
+            prefix="my_notes",
+        ),
+    ],
+    cache={"ttl": "5m"},
+    session={"mode": "Isolated"},
+    replicas=2,
+    image="registry.example.com/mcpproxy-runtime:1.2.3",
+    imagePullPolicy="IfNotPresent",
+    imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
+    resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
+    service={"type": "LoadBalancer", "port": 8000, "annotations": {"example.com/scope": "in"}},
+    health={"interval": "1s", "timeout": "500ms", "unhealthyAfter": 3, "healthyAfter": 2},
+    allowedHosts=["tools.example.com", "*.example.org"],
+    allowedOrigins=["https://app.example.com"],
+)
+
+GOOD = {
+    "one backend": a_manifest(),
+    "every field": EVERY_FIELD,
+    "64 backends": a_manifest(backends=[a_backend(f"b{i}") for i in range(64)]),
+    "the longest names": a_manifest("a" * 63, backends=[a_backend("b" * 63)]),
+    "no replicas": a_manifest(replicas=0),
+    "names taken crosswise as prefixes": a_manifest(
+        backends=[a_backend("a", prefix="b"), a_backend("b", prefix="a")]
+    ),
+    "an address of IPv6": a_manifest(backends=[a_backend(url="http://[::1]:8080/mcp")]),
+}
