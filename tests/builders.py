@@ -1,5 +1,6 @@
 """MCPProxies for tests: small by default, each field settable by its name in the manifest."""
 
+import random
 from typing import Any
 
 from mcpproxy.api import manifest
@@ -31,3 +32,16 @@ def a_manifest(name: str = "tools", namespace: str | None = "team", **spec: Any)
 def an_mcpproxy(name: str = "tools", namespace: str | None = "team", **spec: Any) -> MCPProxy:
     """The model of `a_manifest`."""
     return manifest.parse(a_manifest(name, namespace, **spec))
+
+
+def shuffled(value: Any, by: random.Random) -> Any:
+    """`value` with the order of mappings and of lists changed, except that of `args`."""
+    if isinstance(value, dict):
+        keys = list(value)
+        by.shuffle(keys)
+        return {key: value[key] if key == "args" else shuffled(value[key], by) for key in keys}
+    if isinstance(value, list):
+        mixed = [shuffled(one, by) for one in value]
+        by.shuffle(mixed)
+        return mixed
+    return value

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import a_backend, a_manifest, an_mcpproxy
+from tests.builders import a_backend, a_manifest, an_mcpproxy, shuffled
 
 from mcpproxy.api import manifest
 
@@ -119,19 +119,6 @@ def a_full_spec() -> dict[str, Any]:
         "allowedHosts": ["b.example.com", "a.example.com"],
         "allowedOrigins": ["https://b.example.com", "https://a.example.com"],
     }
-
-
-def shuffled(value: Any, by: random.Random) -> Any:
-    """`value` with the order of mappings and of lists changed, except that of `args`."""
-    if isinstance(value, dict):
-        keys = list(value)
-        by.shuffle(keys)
-        return {key: value[key] if key == "args" else shuffled(value[key], by) for key in keys}
-    if isinstance(value, list):
-        mixed = [shuffled(one, by) for one in value]
-        by.shuffle(mixed)
-        return mixed
-    return value
 
 
 @given(st.randoms(use_true_random=False))

@@ -4,15 +4,105 @@ import json
 
 import pytest
 from tests.apiserver.server import ApiServer
+from tests.builders import a_manifest
 
 from mcpproxy.api import names
 
 pytestmark = pytest.mark.apiserver
 
+STATUS = {
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Serving",
+            "message": "3 of 3 backends are healthy",
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "observedGeneration": 1,
+        }
+    ],
+    "url": "http://tools.team.svc/mcp",
+    "replicas": 2,
+    "selector": "app.kubernetes.io/instance=tools",
+    "sessionMode": "Isolated",
+    "backendsHealthy": "3/3",
+    "components": {"tools": 27, "prompts": 0, "resources": 11},
+}
+
+
+def run(apiserver: ApiServer, *args: str, input: str | None = None) -> str:  # noqa: A002
+    """What kubectl prints; it must succeed."""
+    answer = apiserver.kubectl(*args, input=input)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+@pytest.fixture
+def tools(apiserver: ApiServer, namespace: str) -> str:
+    """The namespace of an MCPProxy `tools` with a status."""
+    run(apiserver, "apply", "-f", "-", input=json.dumps(a_manifest(namespace=namespace)))
+    patch = json.dumps({"status": STATUS})
+    where = ("-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+    run(apiserver, "patch", names.CRD_NAME, "tools", *where)
+    return namespace
+
 
 def test_the_crd_is_structural_and_its_names_are_accepted(apiserver: ApiServer) -> None:
-    found = json.loads(apiserver.kubectl("get", "crd", names.CRD_NAME, "-o", "json").stdout)
+    found = json.loads(run(apiserver, "get", "crd", names.CRD_NAME, "-o", "json"))
     conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
     assert conditions.get("NonStructuralSchema", "False") == "False"
     assert conditions["NamesAccepted"] == "True"
     assert conditions["Established"] == "True"
+
+
+@pytest.mark.parametrize("word", ["mcpproxies", "mcpproxy", "mcpp", "mcp", names.CRD_NAME])
+def test_the_table_shows_the_columns_of_the_design(
+    apiserver: ApiServer, tools: str, word: str
+) -> None:
+    header, row = run(apiserver, "get", word, "-n", tools).splitlines()
+    assert header.split() == [
+        *("NAME", "READY", "BACKENDS", "TOOLS", "PROMPTS", "RESOURCES", "SESSION", "AGE")
+    ]
+    assert row.split()[1:7] == ["True", "3/3", "27", "0", "11", "Isolated"]
+
+
+def test_the_wide_table_says_where_and_why(apiserver: ApiServer, tools: str) -> None:
+    header, row = run(apiserver, "get", "mcpp", "-n", tools, "-o", "wide").splitlines()
+    assert header.split()[-3:] == ["URL", "REASON", "MESSAGE"]
+    assert row.endswith("3 of 3 backends are healthy")
+    assert row.split()[8:10] == ["http://tools.team.svc/mcp", "Serving"]
+
+
+def test_the_status_is_not_written_with_the_spec(apiserver: ApiServer, namespace: str) -> None:
+    given = {**a_manifest(namespace=namespace), "status": STATUS}
+    live = json.loads(run(apiserver, "apply", "-o", "json", "-f", "-", input=json.dumps(given)))
+    assert "status" not in live
+
+
+def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> None:
+    run(apiserver, "scale", "mcpp/tools", "-n", tools, "--replicas=4")
+    path = f"/apis/{names.API_VERSION}/namespaces/{tools}/mcpproxies/tools/scale"
+    scale = json.loads(run(apiserver, "get", "--raw", path))
+    assert scale["spec"] == {"replicas": 4}
+    assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}
+
+
+def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: ApiServer) -> None:
+    found = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
+    assert "Opening a connection, or starting a process. Default: 5s." in found
+    assert "Isolated: a fresh session for every request." in run(
+        apiserver, "explain", "mcpproxies.spec.session.mode"
+    )
+
+
+def test_two_managers_may_each_apply_a_backend_of_their_own(
+    apiserver: ApiServer, namespace: str
+) -> None:
+    for name in ("weather", "calendar"):
+        one = a_manifest(
+            namespace=namespace, backends=[{"name": name, "url": f"http://{name}/mcp"}]
+        )
+        managed = ("apply", "--server-side", f"--field-manager={name}", "-f", "-")
+        run(apiserver, *managed, input=json.dumps(one))
+    live = json.loads(run(apiserver, "get", "mcpp", "tools", "-n", namespace, "-o", "json"))
+    assert {one["name"] for one in live["spec"]["backends"]} == {"weather", "calendar"}

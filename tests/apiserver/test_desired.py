@@ -1,0 +1,74 @@
+"""The children at a real API server: each is valid, and applying it again changes nothing."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.apiserver.server import ApiServer
+from tests.builders import OPTIONS, OWNER
+from tests.good_manifests import GOOD
+
+from mcpproxy import desired
+from mcpproxy.api import manifest
+from mcpproxy.desired import Manifest
+
+pytestmark = pytest.mark.apiserver
+
+APPLY = ("apply", "--server-side", "--validate=strict", "--field-manager=mcpproxy-operator")
+
+
+def children(given: Manifest, namespace: str) -> list[Manifest]:
+    """All children of a manifest, in another namespace, and the Secret."""
+    metadata = {**given["metadata"], "namespace": namespace}
+    proxy = manifest.parse({**given, "metadata": metadata})
+    secret = desired.sealing_secret.build(proxy, OWNER, b"k" * 32)
+    return [secret, *desired.build(proxy, OPTIONS, OWNER)]
+
+
+def applied(apiserver: ApiServer, given: list[Manifest]) -> list[dict[str, Any]]:
+    """What the API server makes of them; it must take all, without a warning."""
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": given})
+    answer = apiserver.kubectl(*APPLY, "-o", "json", "-f", "-", input=everything)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    items = json.loads(answer.stdout)["items"]
+    assert isinstance(items, list)
+    return items
+
+
+def versions(objects: list[dict[str, Any]]) -> dict[str, str]:
+    """Resource versions by kind."""
+    return {one["kind"]: one["metadata"]["resourceVersion"] for one in objects}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_child_is_taken_and_a_second_time_changes_nothing(
+    apiserver: ApiServer, namespace: str, name: str
+) -> None:
+    apiserver.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    given = children(GOOD[name], namespace)
+    first = applied(apiserver, given)
+    second = applied(apiserver, given)
+    assert len(first) == 5
+    assert versions(second) == versions(first)
+
+
+def test_replicas_that_others_set_are_left_alone(apiserver: ApiServer, namespace: str) -> None:
+    given = children(GOOD["one backend"], namespace)
+    applied(apiserver, given)
+    scaled = apiserver.kubectl("scale", "deployment/tools", "-n", namespace, "--replicas=7")
+    assert scaled.returncode == 0, scaled.stderr
+    *_, deployment = applied(apiserver, given)
+    assert deployment["spec"]["replicas"] == 7
+
+
+def test_a_service_goes_back_from_load_balancer_to_cluster_ip(
+    apiserver: ApiServer, namespace: str
+) -> None:
+    plain, open_ = GOOD["one backend"], GOOD["every field"]
+    for given, expected in ((plain, "ClusterIP"), (open_, "LoadBalancer"), (plain, "ClusterIP")):
+        found = {one["kind"]: one for one in applied(apiserver, children(given, namespace))}
+        service = found["Service"]
+        assert service["spec"]["type"] == expected
+        assert ("nodePort" in service["spec"]["ports"][0]) == (expected == "LoadBalancer")
+    assert "annotations" not in service["metadata"]
