@@ -49,7 +49,7 @@ class Configuration:
 async def run(access: Access, configuration: Configuration) -> None:
     """Run until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    stop, ready = asyncio.Event(), asyncio.Event()
+    ready = asyncio.Event()
     async with AsyncExitStack() as stack:
         cluster = KubeCluster(access.configuration)
         stack.push_async_callback(cluster.close)
@@ -96,7 +96,6 @@ async def run(access: Access, configuration: Configuration) -> None:
             standalone=True,
             namespaces=configuration.namespaces,
             clusterwide=not configuration.namespaces,
-            stop_flag=stop,
             ready_flag=ready,
         )
 
