@@ -1,0 +1,109 @@
+"""A kind cluster with the images of this tree and manifests/install.yaml; the demo at work in it.
+
+KEEP=1 keeps the cluster, and takes the one that an earlier run has kept.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from e2e import clients
+from e2e.audit import AuditLog
+from e2e.world import OPERATOR, PROXIES, SYSTEM, World
+from scripts import images, machine
+from scripts.cluster import Cluster
+
+NAME = "mcpproxy-e2e"
+WORK = machine.ROOT / ".e2e"
+STORY_SECONDS = 400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stories wait for pods, and the first of them for the cluster."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(STORY_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster, with the images loaded and the operator installed."""
+    keep = bool(os.environ.get("KEEP"))
+    WORK.mkdir(exist_ok=True)
+    env = machine.environment()
+    assert machine.docker_runs(env), "Docker has to run: the stories need a kind cluster"
+    found = Cluster(NAME, env, WORK / "kubeconfig")
+    with ThreadPoolExecutor() as pool:
+        build = pool.submit(images.build, env)
+        created = pool.submit(_ready, found, keep)
+        npm = pool.submit(clients.npm_install)
+        created.result()
+        npm.result()
+        found.load(build.result())
+    found.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
+    found.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
+    found.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
+    yield found
+    if request.session.testsfailed:
+        _describe(found)
+    if not keep:
+        found.delete()
+
+
+def _ready(cluster: Cluster, keep: bool) -> None:
+    if cluster.exists():
+        if keep:
+            cluster.join()
+            return
+        cluster.delete()
+    cluster.create(Path("e2e/kind.yaml"))
+
+
+def _describe(cluster: Cluster) -> None:
+    """Print what helps to find out why a story failed."""
+    for what in (
+        ("-n", SYSTEM, "logs", OPERATOR, "--tail=60"),
+        ("get", "pods,deployments,services,configmaps", "-A", "-o", "wide"),
+        ("get", PROXIES, "-A", "-o", "yaml"),
+    ):
+        print(f"--- kubectl {' '.join(what)}\n{cluster.kubectl(*what)}")
+
+
+@pytest.fixture(scope="session")
+def audit(cluster: Cluster) -> AuditLog:
+    """What was written to the API server."""
+    return AuditLog(cluster)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def new_world(cluster: Cluster) -> Callable[[str], World]:
+    """Makes a namespace of its own for a story."""
+
+    def make(purpose: str) -> World:
+        namespace = f"{purpose}-{os.getpid()}-{next(_numbers)}"
+        cluster.kubectl("create", "namespace", namespace)
+        return World(cluster, namespace)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def demo(new_world: Callable[[str], World]) -> World:
+    """A namespace in which samples/demo.yaml is Ready. Who changes it puts it back."""
+    world = new_world("demo")
+    world.kubectl("apply", "-f", "samples/demo-backends.yaml", "-f", "samples/demo.yaml")
+    world.wait_ready("demo")
+    return world
+
+
+@pytest.fixture
+def demo_url(demo: World) -> Iterator[str]:
+    """The demo's endpoint, as reached from this machine through its Service."""
+    with demo.forwarded("service/demo") as port:
+        yield f"http://127.0.0.1:{port}/mcp"

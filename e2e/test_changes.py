@@ -1,0 +1,70 @@
+"""A user changes an MCPProxy: what matters rolls out once, what does not rolls nothing."""
+
+from typing import Any
+
+import pytest
+from e2e.audit import AuditLog
+from e2e.world import PROXIES, SERVICE_ACCOUNT, World, eventually, steadily
+
+NAME = "changing"
+WEATHER: dict[str, Any] = {"name": "weather", "service": {"name": "weather", "port": 8080}}
+
+
+@pytest.fixture
+def changing(demo: World) -> World:
+    """A proxy in front of the weather server, Ready."""
+    demo.apply(
+        {
+            "apiVersion": "mcpproxy.dev/v1alpha1",
+            "kind": "MCPProxy",
+            "metadata": {"name": NAME},
+            "spec": {"image": "mcpproxy/demo:0.1.0", "replicas": 1, "backends": [WEATHER]},
+        }
+    )
+    demo.wait_ready(NAME)
+    return demo
+
+
+def test_each_change_is_one_rolling_update_and_prunes_the_old_configuration(
+    changing: World,
+) -> None:
+    header = {"name": "X-Team", "value": "platform"}
+    counter = {"name": "counter", "service": {"name": "counter", "port": 8080}}
+    changes: tuple[dict[str, Any], ...] = (
+        {"cache": {"ttl": "60s"}},
+        {"backends": [{**WEATHER, "headers": [header]}]},
+        {"backends": [{**WEATHER, "headers": [header]}, counter]},
+    )
+    for done, change in enumerate(changes, start=1):
+        before = _configurations(changing)
+        changing.patch(NAME, change)
+        changing.wait_ready(NAME)
+        assert _revision(changing) == 1 + done
+        eventually("one configuration is left", lambda: len(_configurations(changing)) == 1)
+        assert _configurations(changing).isdisjoint(before)
+    assert changing.status(NAME)["backendsHealthy"] == "2/2"
+
+
+def test_a_label_rolls_nothing_and_writes_nothing(changing: World, audit: AuditLog) -> None:
+    deployment = changing.get("deployment", NAME)
+    configurations = _configurations(changing)
+    position = audit.position()
+    changing.kubectl("label", "--overwrite", PROXIES, NAME, "team=platform")
+    steadily(
+        "the Deployment is as it was",
+        lambda: changing.get("deployment", NAME)["spec"] == deployment["spec"],
+        seconds=5,
+    )
+    assert _configurations(changing) == configurations
+    written = audit.writes(position, lambda write: write.user == SERVICE_ACCOUNT)
+    assert [str(write) for write in written] == []
+
+
+def _revision(world: World) -> int:
+    annotations = world.get("deployment", NAME)["metadata"]["annotations"]
+    return int(annotations["deployment.kubernetes.io/revision"])
+
+
+def _configurations(world: World) -> set[str]:
+    uid = world.get(PROXIES, NAME)["metadata"]["uid"]
+    return {one["metadata"]["name"] for one in world.owned(uid) if one["kind"] == "ConfigMap"}

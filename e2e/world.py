@@ -1,0 +1,145 @@
+"""The cluster as the stories see it: kubectl, and conditions that come true in bounded time."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from scripts.cluster import Cluster
+from scripts.machine import CommandFailed
+
+PROXIES = "mcpproxies.mcpproxy.dev"
+CHILDREN = "deployments,services,configmaps,secrets,serviceaccounts"
+SYSTEM = "mcpproxy-system"
+OPERATOR = "deployment/mcpproxy-operator"
+SERVICE_ACCOUNT = f"system:serviceaccount:{SYSTEM}:mcpproxy-operator"
+PAUSE_SECONDS = 0.25
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+def eventually(what: str, found: Callable[[], T], seconds: float = 60) -> T:
+    """The first true value of `found`; fails the test when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(PAUSE_SECONDS)
+    return value
+
+
+def steadily(what: str, holds: Callable[[], object], seconds: float) -> None:
+    """Fails the test as soon as `holds` is not true in the given time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert holds(), f"did not stay so for {seconds} s: {what}"
+        time.sleep(PAUSE_SECONDS)
+
+
+@dataclass(frozen=True)
+class World:
+    """One namespace of the cluster."""
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
+        """Standard output of kubectl in this namespace."""
+        return self.cluster.kubectl("-n", self.namespace, *arguments, given=given, timeout=timeout)
+
+    def get(self, kind: str, name: str) -> Object:
+        """One object."""
+        found: Object = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    def find(self, kind: str, name: str) -> Object | None:
+        """One object, or None if it is not there."""
+        text = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text else None
+
+    def all(self, kinds: str) -> list[Object]:
+        """All objects of some kinds, such as `services,configmaps`."""
+        found: list[Object] = json.loads(self.kubectl("get", kinds, "-o", "json"))["items"]
+        return found
+
+    def apply(self, manifest: Object) -> None:
+        """Apply a manifest, as a user does."""
+        self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
+
+    def patch(self, proxy: str, spec: Object) -> None:
+        """Merge a change into the spec of an MCPProxy."""
+        change = json.dumps({"spec": spec})
+        self.kubectl("patch", PROXIES, proxy, "--type=merge", "-p", change)
+
+    def status(self, proxy: str) -> Object:
+        """The status of an MCPProxy; empty while there is none."""
+        found: Object = self.get(PROXIES, proxy).get("status", {})
+        return found
+
+    def backend(self, proxy: str, name: str) -> Object:
+        """What the status of an MCPProxy says of one backend; empty while it says nothing."""
+        return next(
+            (one for one in self.status(proxy).get("backends", []) if one["name"] == name), {}
+        )
+
+    def wait_ready(self, proxy: str, seconds: int = 120) -> None:
+        """Wait until an MCPProxy is Ready, and was so for its current spec."""
+        name = f"{PROXIES}/{proxy}"
+        self.kubectl("wait", "--for=condition=Ready", name, f"--timeout={seconds}s")
+        eventually(f"{proxy} is Ready in its current generation", lambda: self.is_current(proxy))
+
+    def is_current(self, proxy: str) -> bool:
+        """Whether an MCPProxy is Ready in its current generation, its rollout done."""
+        found = self.get(PROXIES, proxy)
+        status = found.get("status", {})
+        conditions = {one["type"]: one for one in status.get("conditions", [])}
+        return (
+            status.get("observedGeneration") == found["metadata"]["generation"]
+            and conditions.get("Ready", {}).get("status") == "True"
+            and "Reconciling" not in conditions
+        )
+
+    def owned(self, uid: str) -> list[Object]:
+        """The objects whose owner has this uid."""
+        return [
+            one
+            for one in self.all(CHILDREN)
+            for owner in one["metadata"].get("ownerReferences", [])
+            if owner["uid"] == uid
+        ]
+
+    def forwarded(self, target: str, port: int = 80) -> AbstractContextManager[int]:
+        """A local port that leads to a port of `target`, such as service/demo."""
+        return self.cluster.forwarded(self.namespace, target, port)
+
+    def may(self, user: str, verb: str, resource: str, *options: str) -> bool:
+        """Whether a user may do something, as the API server's authorizer says."""
+        question = ("auth", "can-i", verb, resource, "--as", user, *options)
+        try:
+            answer = self.kubectl(*question)
+        except CommandFailed as refused:
+            answer = refused.output
+        verdict = answer.split()[-1] if answer.split() else ""
+        assert verdict in ("yes", "no"), answer
+        return verdict == "yes"
+
+
+def notes_proxy(name: str) -> Object:
+    """An MCPProxy whose only backend is started by the runtime itself, so it needs nothing else."""
+    return {
+        "apiVersion": "mcpproxy.dev/v1alpha1",
+        "kind": "MCPProxy",
+        "metadata": {"name": name},
+        "spec": {
+            "image": "mcpproxy/demo:0.1.0",
+            "replicas": 1,
+            "backends": [
+                {
+                    "name": "notes",
+                    "stdio": {"command": "python", "args": ["samples/servers/notes.py"]},
+                }
+            ],
+        },
+    }
