@@ -45,7 +45,8 @@ def versions(objects: list[dict[str, Any]]) -> dict[str, str]:
 def test_every_child_is_taken_and_a_second_time_changes_nothing(
     apiserver: ApiServer, namespace: str, name: str
 ) -> None:
-    apiserver.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    label = "pod-security.kubernetes.io/warn=restricted"
+    assert apiserver.kubectl("label", "namespace", namespace, label).returncode == 0
     given = children(GOOD[name], namespace)
     first = applied(apiserver, given)
     second = applied(apiserver, given)
