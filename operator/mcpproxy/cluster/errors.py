@@ -56,4 +56,8 @@ def error_of(status: int, body: bytes) -> ClusterError:
         found = None
     if isinstance(found, dict) and found.get("message"):
         text = str(found["message"])
+        causes = (found.get("details") or {}).get("causes") or []
+        # Applying to an object that has another uid is said to be invalid.
+        if any(cause.get("field") == "metadata.uid" for cause in causes):
+            return Conflict(text)
     return _BY_STATUS.get(status, Unavailable)(text[:2048] or f"HTTP {status}")

@@ -115,7 +115,7 @@ class FakeCluster:
         fields, before = paths(manifest), self._owned.get((key, manager, subresource), set())
         stored = copy.deepcopy(live) if live is not None else _identity(manifest)
         self._take_over(key, manager, subresource, fields, manifest, stored, force)
-        for path in before - fields:
+        for path in sorted(before - fields, key=len):
             if not self._held_by_others(key, manager, subresource, path):
                 remove_at(stored, path)
         for path in sorted(fields, key=len):

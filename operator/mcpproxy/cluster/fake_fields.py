@@ -125,11 +125,15 @@ def put_at(manifest: Object, path: Path, value: Any) -> None:
 
 
 def remove_at(manifest: Object, path: Path) -> None:
-    """Drop a field or an item of a list."""
-    parent = value_at(manifest, path[:-1]) if len(path) > 1 else manifest
-    if isinstance(parent, dict):
-        parent.pop(path[-1].removeprefix("f:"), None)
-    elif isinstance(parent, list):
-        index = _find(parent, path[-1])
-        if index is not None:
-            del parent[index]
+    """Drop a field or an item of a list, and what is empty without it."""
+    while path:
+        parent = value_at(manifest, path[:-1]) if len(path) > 1 else manifest
+        if isinstance(parent, dict):
+            parent.pop(path[-1].removeprefix("f:"), None)
+        elif isinstance(parent, list):
+            index = _find(parent, path[-1])
+            if index is not None:
+                del parent[index]
+        if parent:
+            return
+        path = path[:-1]

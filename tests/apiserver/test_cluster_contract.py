@@ -1,0 +1,81 @@
+"""The real cluster keeps the contract of Cluster, on a real API server."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from tests.apiserver.server import ApiServer
+from tests.cluster.contract import CONTRACT, Change, Side, a_config_map
+
+from mcpproxy.cluster import client
+from mcpproxy.cluster.access import NoAccess, find
+from mcpproxy.cluster.client import KubeCluster
+from mcpproxy.cluster.errors import Unavailable
+from mcpproxy.cluster.kinds import CONFIG_MAP, Object, kind_of
+
+pytestmark = pytest.mark.apiserver
+
+
+class KubectlHand:
+    """Others, with kubectl."""
+
+    def __init__(self, apiserver: ApiServer) -> None:
+        self._apiserver = apiserver
+
+    async def edit(self, live: Object, change: Change) -> None:
+        """Change an object as `kubectl edit` does."""
+        metadata = live["metadata"]
+        resource = f"{kind_of(live).plural}/{metadata['name']}"
+        found = json.loads(
+            self._kubectl("get", resource, "-n", metadata["namespace"], "-o", "json")
+        )
+        change(found)
+        self._kubectl("replace", "-f", "-", input=json.dumps(found))
+
+    async def apply(self, manifest: Object, manager: str) -> None:
+        """Server-side apply as another field manager, without force."""
+        args = ("apply", "--server-side", f"--field-manager={manager}", "-f", "-")
+        self._kubectl(*args, input=json.dumps(manifest))
+
+    def _kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002
+        answer = self._apiserver.kubectl(*args, input=input)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+
+@pytest.fixture
+async def side(apiserver: ApiServer, namespace: str) -> AsyncIterator[Side]:
+    """The real API server."""
+    access = await find(str(apiserver.kubeconfig))
+    cluster = KubeCluster(access.configuration)
+    yield Side(cluster, namespace, KubectlHand(apiserver))
+    await cluster.close()
+
+
+@pytest.mark.parametrize("holds", CONTRACT, ids=lambda holds: holds.__name__)
+async def test_the_real_cluster_keeps_the_contract(
+    side: Side, holds: Callable[[Side], Awaitable[None]]
+) -> None:
+    await holds(side)
+
+
+async def test_a_list_is_read_page_by_page(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two", "three"):
+        await side.cluster.apply(a_config_map(side, name))
+    monkeypatch.setattr(client, "PAGE", 2)
+    found = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1"})
+    assert sorted(thing["metadata"]["name"] for thing in found) == ["one", "three", "two"]
+
+
+async def test_an_api_server_that_is_not_there_is_unavailable(apiserver: ApiServer) -> None:
+    access = await find(str(apiserver.kubeconfig))
+    access.configuration.host = "https://127.0.0.1:1"
+    cluster = KubeCluster(access.configuration)
+    with pytest.raises(Unavailable):
+        await cluster.get(CONFIG_MAP, "default", "one")
+    await cluster.close()
+
+
+async def test_without_a_usable_kubeconfig_there_is_no_access(tmp_path: object) -> None:
+    with pytest.raises(NoAccess):
+        await find(f"{tmp_path}/none")

@@ -1,0 +1,289 @@
+"""What every Cluster must do, the double in memory as well as the real one."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import pytest
+from tests.builders import a_manifest
+
+from mcpproxy.api import names
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import Conflict, Invalid, NotFound
+from mcpproxy.cluster.fields import owned, same, wanted
+from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, SERVICE, Object
+
+Change = Callable[[Object], None]
+
+
+class Hand(Protocol):
+    """What others do to objects."""
+
+    async def edit(self, live: Object, change: Change) -> None:
+        """Change an object as `kubectl edit` does."""
+
+    async def apply(self, manifest: Object, manager: str) -> None:
+        """Server-side apply as another field manager, without force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A Cluster, a namespace in it, and somebody else's hand."""
+
+    cluster: Cluster
+    namespace: str
+    hand: Hand
+
+
+def a_config_map(side: Side, name: str = "one", **data: str) -> Object:
+    """A ConfigMap with two labels."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": side.namespace,
+            "labels": {"a": "1", "b": "2"},
+        },
+        "data": data or {"key": "value"},
+    }
+
+
+def a_deployment(side: Side, **container: Any) -> Object:
+    """A Deployment of one container."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "one", "namespace": side.namespace, "labels": {"a": "1"}},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"a": "1"}},
+            "template": {
+                "metadata": {"labels": {"a": "1"}},
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "main",
+                            "image": "main:1",
+                            "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                            "env": [{"name": "A", "value": "1"}],
+                            **container,
+                        }
+                    ],
+                    "volumes": [{"name": "tmp", "emptyDir": {}}],
+                },
+            },
+        },
+    }
+
+
+async def an_absent_object_is_none(side: Side) -> None:
+    assert await side.cluster.get(CONFIG_MAP, side.namespace, "none") is None
+
+
+async def what_is_applied_can_be_read_and_listed_by_labels(side: Side) -> None:
+    await side.cluster.apply(a_config_map(side))
+    found = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert found is not None
+    assert found["data"] == {"key": "value"}
+    listed = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1", "b": "2"})
+    assert [(thing["kind"], thing["metadata"]["name"]) for thing in listed] == [
+        ("ConfigMap", "one")
+    ]
+    assert await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "other"}) == []
+
+
+async def applying_the_same_again_changes_nothing(side: Side) -> None:
+    first = await side.cluster.apply(a_deployment(side))
+    again = await side.cluster.apply(a_deployment(side), first["metadata"]["uid"])
+    assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+async def what_was_applied_is_owned_and_defaults_are_not(side: Side) -> None:
+    live = await side.cluster.apply(a_deployment(side))
+    assert same(wanted(a_deployment(side)), owned(live, names.FIELD_MANAGER))
+
+
+async def a_quantity_in_another_spelling_is_the_same(side: Side) -> None:
+    manifest = a_deployment(side, resources={"requests": {"cpu": "0.5", "memory": "1024Mi"}})
+    live = await side.cluster.apply(manifest)
+    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+
+
+async def a_field_that_is_no_longer_applied_goes(side: Side) -> None:
+    first = await side.cluster.apply(a_deployment(side))
+    without = a_deployment(side)
+    del without["spec"]["template"]["spec"]["containers"][0]["env"]
+    live = await side.cluster.apply(without, first["metadata"]["uid"])
+    assert "env" not in live["spec"]["template"]["spec"]["containers"][0]
+    assert same(wanted(without), owned(live, names.FIELD_MANAGER))
+
+
+async def an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back(side: Side) -> None:
+    live = await side.cluster.apply(a_deployment(side))
+
+    def other_image(thing: Object) -> None:
+        thing["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
+
+    await side.hand.edit(live, other_image)
+    edited = await side.cluster.get(DEPLOYMENT, side.namespace, "one")
+    assert edited is not None
+    assert not same(wanted(a_deployment(side)), owned(edited, names.FIELD_MANAGER))
+    restored = await side.cluster.apply(a_deployment(side), live["metadata"]["uid"])
+    assert restored["spec"]["template"]["spec"]["containers"][0]["image"] == "main:1"
+    assert same(wanted(a_deployment(side)), owned(restored, names.FIELD_MANAGER))
+
+
+async def a_label_taken_away_by_hand_shows_and_comes_back(side: Side) -> None:
+    live = await side.cluster.apply(a_config_map(side))
+    await side.hand.edit(live, lambda thing: thing["metadata"]["labels"].pop("a"))
+    edited = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert edited is not None
+    assert not same(wanted(a_config_map(side)), owned(edited, names.FIELD_MANAGER))
+    restored = await side.cluster.apply(a_config_map(side), live["metadata"]["uid"])
+    assert restored["metadata"]["labels"] == {"a": "1", "b": "2"}
+
+
+async def what_others_add_is_kept_and_not_ours(side: Side) -> None:
+    live = await side.cluster.apply(a_deployment(side))
+    sidecar = a_deployment(side)
+    del sidecar["spec"]["replicas"], sidecar["metadata"]["labels"]
+    sidecar["spec"]["template"]["spec"] = {"containers": [{"name": "side", "image": "side:1"}]}
+    await side.hand.apply(sidecar, "injector")
+    seen = await side.cluster.get(DEPLOYMENT, side.namespace, "one")
+    assert seen is not None
+    assert same(wanted(a_deployment(side)), owned(seen, names.FIELD_MANAGER))
+    again = await side.cluster.apply(a_deployment(side), live["metadata"]["uid"])
+    containers = again["spec"]["template"]["spec"]["containers"]
+    assert sorted(container["name"] for container in containers) == ["main", "side"]
+
+
+async def without_a_uid_fields_of_others_are_not_taken(side: Side) -> None:
+    await side.hand.apply(a_config_map(side, key="theirs"), "somebody")
+    with pytest.raises(Conflict):
+        await side.cluster.apply(a_config_map(side, key="ours"))
+    seen = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert seen is not None
+    assert seen["data"] == {"key": "theirs"}
+
+
+async def an_object_with_another_uid_is_neither_applied_to_nor_deleted(side: Side) -> None:
+    await side.cluster.apply(a_config_map(side))
+    other = "00000000-0000-0000-0000-000000000000"
+    with pytest.raises(Conflict):
+        await side.cluster.apply(a_config_map(side, key="new"), other)
+    with pytest.raises(Conflict):
+        await side.cluster.delete(CONFIG_MAP, side.namespace, "one", other)
+    seen = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert seen is not None
+    assert seen["data"] == {"key": "value"}
+
+
+async def a_uid_of_an_object_that_is_gone_creates_nothing(side: Side) -> None:
+    live = await side.cluster.apply(a_config_map(side))
+    uid = live["metadata"]["uid"]
+    await side.cluster.delete(CONFIG_MAP, side.namespace, "one", uid)
+    with pytest.raises(Conflict):
+        await side.cluster.apply(a_config_map(side), uid)
+    assert await side.cluster.get(CONFIG_MAP, side.namespace, "one") is None
+
+
+async def deleting_what_is_gone_is_fine(side: Side) -> None:
+    await side.cluster.delete(CONFIG_MAP, side.namespace, "none", "some-uid")
+
+
+async def an_immutable_config_map_can_not_be_changed(side: Side) -> None:
+    live = await side.cluster.apply({**a_config_map(side), "immutable": True})
+    changed = {**a_config_map(side, key="new"), "immutable": True}
+    with pytest.raises(Invalid):
+        await side.cluster.apply(changed, live["metadata"]["uid"])
+
+
+async def what_is_created_is_never_changed(side: Side) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "one", "namespace": side.namespace},
+        "data": {"current": "eA=="},
+    }
+    assert await side.cluster.create(secret) is True
+    assert await side.cluster.create({**secret, "data": {"current": "eQ=="}}) is False
+
+
+async def a_status_is_applied_apart_from_the_spec(side: Side) -> None:
+    await side.hand.apply(a_manifest(namespace=side.namespace), "user")
+    parent = await side.cluster.get(MCP_PROXY, side.namespace, "tools")
+    assert parent is not None
+    status = _status(side, backendsHealthy="1/1", components={"tools": 0})
+    live = await side.cluster.apply_status(status, parent["metadata"]["uid"])
+    assert live["spec"] == parent["spec"]
+    assert live["metadata"]["generation"] == parent["metadata"]["generation"] == 1
+    assert owned(live, names.FIELD_MANAGER, "status") == {"status": status["status"]}
+    fewer = _status(side, backendsHealthy="0/1")
+    live = await side.cluster.apply_status(fewer, parent["metadata"]["uid"])
+    assert live["status"] == {"backendsHealthy": "0/1"}
+
+
+async def the_status_of_nothing_is_not_found(side: Side) -> None:
+    with pytest.raises((NotFound, Conflict)):
+        await side.cluster.apply_status(_status(side, backendsHealthy="1/1"), "some-uid")
+
+
+async def a_changed_spec_is_a_new_generation_and_a_label_is_not(side: Side) -> None:
+    first = await side.cluster.apply(a_deployment(side))
+    uid = first["metadata"]["uid"]
+    labelled = a_deployment(side)
+    labelled["metadata"]["labels"]["c"] = "3"
+    live = await side.cluster.apply(labelled, uid)
+    assert live["metadata"]["generation"] == 1
+    labelled["spec"]["replicas"] = 3
+    live = await side.cluster.apply(labelled, uid)
+    assert live["metadata"]["generation"] == 2
+
+
+async def ports_of_a_service_are_owned_by_number_and_protocol(side: Side) -> None:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "one", "namespace": side.namespace},
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {"a": "1"},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
+        },
+    }
+    live = await side.cluster.apply(manifest)
+    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert await side.cluster.get(SERVICE, side.namespace, "one") is not None
+
+
+def _status(side: Side, **status: Any) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "tools", "namespace": side.namespace},
+        "status": status,
+    }
+
+
+CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
+    an_absent_object_is_none,
+    what_is_applied_can_be_read_and_listed_by_labels,
+    applying_the_same_again_changes_nothing,
+    what_was_applied_is_owned_and_defaults_are_not,
+    a_quantity_in_another_spelling_is_the_same,
+    a_field_that_is_no_longer_applied_goes,
+    an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back,
+    a_label_taken_away_by_hand_shows_and_comes_back,
+    what_others_add_is_kept_and_not_ours,
+    without_a_uid_fields_of_others_are_not_taken,
+    an_object_with_another_uid_is_neither_applied_to_nor_deleted,
+    a_uid_of_an_object_that_is_gone_creates_nothing,
+    deleting_what_is_gone_is_fine,
+    an_immutable_config_map_can_not_be_changed,
+    what_is_created_is_never_changed,
+    a_status_is_applied_apart_from_the_spec,
+    the_status_of_nothing_is_not_found,
+    a_changed_spec_is_a_new_generation_and_a_label_is_not,
+    ports_of_a_service_are_owned_by_number_and_protocol,
+)

@@ -1,0 +1,41 @@
+"""Comparing what we want with what is ours."""
+
+from mcpproxy.cluster.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, error_of
+from mcpproxy.cluster.fields import owned, same, wanted
+from mcpproxy.cluster.kinds import Object
+
+
+def test_an_object_that_we_never_applied_has_nothing_of_ours() -> None:
+    assert owned({"metadata": {"name": "x"}}, "we") == {}
+
+
+def test_identity_is_not_compared() -> None:
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {}}
+    assert wanted(manifest) == {"data": {}}
+
+
+def test_an_item_of_a_set_is_taken_by_its_value() -> None:
+    fields: Object = {"f:metadata": {"f:finalizers": {".": {}, 'v:"ours"': {}}}}
+    entry = {"manager": "we", "operation": "Apply", "fieldsV1": fields}
+    live = {"metadata": {"finalizers": ["theirs", "ours"], "managedFields": [entry]}}
+    assert owned(live, "we") == {"metadata": {"finalizers": ["ours"]}}
+
+
+def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> None:
+    assert same({"limits": {"cpu": "0.5"}}, {"limits": {"cpu": "500m"}})
+    assert not same({"limits": {"cpu": "0.5"}}, {"limits": {"cpu": "501m"}})
+    assert not same({"data": {"cpu": "0.5"}}, {"data": {"cpu": "500m"}})
+
+
+def test_one_and_true_are_not_the_same() -> None:
+    assert not same({"a": 1}, {"a": True})
+
+
+def test_answers_become_errors_with_the_servers_own_words() -> None:
+    body = b'{"kind":"Status","message":"deployments.apps is forbidden"}'
+    assert isinstance(error_of(403, body), Forbidden)
+    assert str(error_of(403, body)) == "deployments.apps is forbidden"
+    kinds = {409: Conflict, 404: NotFound, 422: Invalid, 429: Unavailable, 503: Unavailable}
+    for status, kind in kinds.items():
+        assert isinstance(error_of(status, b"plain words"), kind)
+    assert str(error_of(500, b"")) == "HTTP 500"
