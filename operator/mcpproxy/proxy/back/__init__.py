@@ -1,0 +1,1 @@
+"""Backends: connections, eras, sessions, and what is known of each."""

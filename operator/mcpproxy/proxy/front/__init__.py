@@ -1,0 +1,1 @@
+"""Clients: HTTP and stdio, the legacy and the modern era."""

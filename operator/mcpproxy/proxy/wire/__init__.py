@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: JSON-RPC envelopes, server-sent events, MCP headers. No I/O, no state."""

@@ -1,0 +1,176 @@
+"""One backend: how it is reached, who watches it, and how calls get to it."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpproxy.api.defaults import BackendSettings, HealthPolicy, settings
+from mcpproxy.api.status import BackendStatus, ServerInfo
+from mcpproxy.api.v1alpha1 import Backend as BackendSpec
+from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
+from mcpproxy.proxy.back import stdio
+from mcpproxy.proxy.back.calls import Calls
+from mcpproxy.proxy.back.client import HttpClient, Origin
+from mcpproxy.proxy.back.http import Endpoint
+from mcpproxy.proxy.back.link import Background, Outgoing
+from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
+from mcpproxy.proxy.back.sessions import Sessions
+from mcpproxy.proxy.back.values import Values, environment, headers
+from mcpproxy.proxy.back.watch import Watch
+from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.errors import REUSE_REFUSED, SessionRefused, Unreachable
+from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.health import Finding
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+REAP_EVERY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all backends of one proxy share."""
+
+    catalog: Catalog
+    policy: HealthPolicy
+    values: Values
+    resolve: Mapping[str, str]
+    """Name of a Service or host → `host:port` to connect to in its place."""
+    info: bytes
+    """How we introduce ourselves, as JSON."""
+    tls: Callable[[], ssl.SSLContext]
+    directory: Path
+    """Where relative paths of stdio servers begin."""
+
+
+class Backend:
+    """One MCP server behind the proxy."""
+
+    def __init__(self, proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> None:
+        self.name = spec.name
+        self.settings: BackendSettings = settings(proxy.spec, spec)
+        self.names = Names(self.settings.prefix)
+        self._catalog = around.catalog
+        self._background = Background()
+        self._opener = _opener(proxy, spec, self.settings, around, self._background)
+        self.sessions = Sessions(
+            self._opener.open,
+            self.settings.session_mode,
+            self.settings.declared_stateless,
+            self.settings.deadlines.idle,
+            self._background,
+        )
+        self._calls = Calls(self.names, self.sessions, self.settings.deadlines.request)
+        self.watch = Watch(
+            spec.name, self.settings, around.policy, self._opener, around.catalog, around.info
+        )
+        self.watch.on_failure = self.sessions.reset
+
+    def start(self) -> None:
+        """Begin to watch the backend."""
+        self._background.spawn(self.watch.run())
+        self._background.spawn(self._reap())
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_EVERY)
+            self.sessions.reap()
+
+    async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """Send a client's request. Raises BackendError."""
+        try:
+            return await self._calls.call(outgoing, caller)
+        except Unreachable:
+            self.watch.look_again()
+            raise
+
+    async def close(self) -> None:
+        """End every session and process."""
+        await self.watch.close()
+        await self.sessions.close()
+        await self._background.close(grace=2.0)
+        await self._opener.close()
+
+    def status(self) -> BackendStatus:
+        """What is known of the backend. A failed one has no counts."""
+        finding = self._finding()
+        greeting = self.watch.greeting
+        server = greeting.member("serverInfo") if greeting else None
+        if greeting and not isinstance(server, dict):
+            server = (greeting.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
+        session = None
+        if greeting is not None:
+            session = "Stateful" if self.watch.stateful else "Stateless"
+        return BackendStatus.model_validate(
+            {
+                "name": self.name,
+                "state": finding.state,
+                "reason": finding.reason,
+                "message": finding.message,
+                "protocolVersion": greeting.revision if greeting else None,
+                "transport": self._opener.transport if greeting else None,
+                "server": _server_info(server),
+                "session": session,
+                "components": self._catalog.counts(self.name) if self.watch.health.usable else None,
+            }
+        )
+
+    def _finding(self) -> Finding:
+        finding = self.watch.health.finding
+        refused = (
+            self.settings.session_mode == "Reused"
+            and self.watch.stateful
+            and not self.settings.declared_stateless
+        )
+        if finding.state == "Healthy" and refused:
+            return Finding("Unhealthy", SessionRefused.reason, REUSE_REFUSED)
+        return finding
+
+
+def _server_info(found: object) -> ServerInfo | None:
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        return None
+    version = found.get("version")
+    return ServerInfo(name=found["name"], version=version if isinstance(version, str) else None)
+
+
+def _opener(
+    proxy: MCPProxy,
+    spec: BackendSpec,
+    given: BackendSettings,
+    around: Surroundings,
+    background: Background,
+) -> Opener:
+    if spec.stdio is not None:
+        return _stdio_opener(spec.name, spec.stdio, given, around, background)
+    url = spec.url or _service_url(spec.service, proxy.metadata.namespace or "default")
+    tls = around.tls() if url.startswith("https:") else None
+    resolve = dict(around.resolve)
+    if spec.service is not None and spec.service.name in resolve:
+        resolve[Origin(url).host] = resolve[spec.service.name]
+    client = HttpClient(url, given.deadlines.connect, tls, resolve)
+    endpoint = Endpoint(client, lambda: headers(around.values, spec.headers or ()))
+    return HttpOpener(endpoint, given, background)
+
+
+def _service_url(service: ServiceRef | None, namespace: str) -> str:
+    assert service is not None
+    host = f"{service.name}.{service.namespace or namespace}.svc"
+    return f"http://{host}:{service.port}{service.path or '/mcp'}"
+
+
+def _stdio_opener(
+    name: str,
+    spec: Stdio,
+    given: BackendSettings,
+    around: Surroundings,
+    background: Background,
+) -> StdioOpener:
+    async def spawn() -> stdio.StdioChannel:
+        env = environment(around.values, spec.env or ())
+        cwd = spec.cwd or str(around.directory)
+        return await stdio.spawn(name, (spec.command, *(spec.args or ())), env, cwd)
+
+    return StdioOpener(spawn, given, background)

@@ -1,0 +1,156 @@
+"""One call on its way to a backend: names inward, the right era, deadlines, names outward."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.link import Link, Outgoing
+from mcpproxy.proxy.back.sessions import Sessions
+from mcpproxy.proxy.core import eras
+from mcpproxy.proxy.core.errors import NotMcp, SessionGone, TimedOut
+from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.revisions import is_modern
+
+MAX_ROUNDS: Final = 16
+"""How often a modern backend may ask a legacy client before its call ends in an error."""
+
+
+class Restarting:
+    """A caller seen through a deadline: whatever passes restarts it."""
+
+    def __init__(self, caller: Caller, names: Names, restart: Callable[[], None]) -> None:
+        self.client = caller.client
+        self.log_level = caller.log_level
+        self._caller = caller
+        self._names = names
+        self._restart = restart
+
+    async def notify(self, message: Message) -> None:
+        """See Caller."""
+        self._restart()
+        await self._caller.notify(outward_notification(message, self._names))
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller. While a person thinks, the backend is not late."""
+        self._restart()
+        answer = await self._caller.ask(request)
+        self._restart()
+        return answer
+
+
+class Calls:
+    """Sends requests of clients to one backend."""
+
+    def __init__(self, names: Names, sessions: Sessions, timeout: float) -> None:
+        """`timeout` is in seconds, from the last sign of life to the answer."""
+        self._names = names
+        self._sessions = sessions
+        self._timeout = timeout
+
+    async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """The response, as this client understands it; its id is the request's.
+
+        Raises BackendError, TimedOut among it.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout) as deadline:
+                through = Restarting(
+                    caller,
+                    self._names,
+                    lambda: deadline.reschedule(loop.time() + self._timeout),
+                )
+                answer = await self._sent(outgoing, through)
+        except TimeoutError:
+            raise TimedOut(f"no answer within {self._timeout:g} s") from None
+        return self._outward(outgoing.method, answer)
+
+    async def _sent(self, outgoing: Outgoing, caller: Caller) -> Message:
+        try:
+            async with self._sessions.use(caller.client) as link:
+                return await _on(link, outgoing, caller)
+        except SessionGone:
+            # The backend forgot the session and executed nothing: once more, with a new one.
+            self._sessions.reset()
+            async with self._sessions.use(caller.client) as link:
+                return await _on(link, outgoing, caller)
+
+    def _outward(self, method: str, answer: Message) -> Message:
+        if not self._names.prefix:
+            return answer
+        if "result" in answer:
+            result = outward_result(method, answer["result"], self._names)
+            return {**answer, "result": result}
+        return {**answer, "error": outward_error(answer["error"], self._names)}
+
+
+async def _on(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    """Send a request over a link, translated where the eras of client and backend differ."""
+    modern_client, modern_backend = caller.client.modern, is_modern(link.greeting.revision)
+    if modern_client == modern_backend:
+        if not modern_client and caller.log_level is not None and link.stateful:
+            await _set_level(link, caller)
+        return await link.request(outgoing, caller)
+    if modern_client:
+        return await _to_legacy(link, outgoing, caller)
+    return await _to_modern(link, outgoing, caller)
+
+
+async def _set_level(link: Link, caller: Caller) -> None:
+    if "logging" in link.greeting.capabilities:
+        params = {"level": jsonrpc.dump(caller.log_level)}
+        await link.request(Outgoing(Raw(b'"mcpproxy-level"'), "logging/setLevel", params), caller)
+
+
+async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    if caller.log_level is not None and link.stateful:
+        await _set_level(link, caller)
+    sent = Outgoing(outgoing.id, outgoing.method, eras.unstamped(outgoing.params), outgoing.extra)
+    answer = await link.request(sent, caller)
+    if "result" in answer:
+        return {**answer, "result": eras.modern_result(outgoing.method, answer["result"])}
+    return {**answer, "error": eras.modern_error(answer["error"])}
+
+
+async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    """Where the backend wants input, the client is asked and the call made again (new id)."""
+    revision = link.greeting.revision
+    params = eras.stamped(outgoing.params, caller.client, revision, caller.log_level)
+    request_id = outgoing.id
+    for round_ in range(MAX_ROUNDS):
+        sent = Outgoing(request_id, outgoing.method, params, outgoing.extra, outgoing.headers)
+        answer = await link.request(sent, caller)
+        if "result" not in answer:
+            error = eras.legacy_error(outgoing.method, answer["error"])
+            return {**answer, "id": outgoing.id, "error": error}
+        result = jsonrpc.members(answer["result"])
+        if jsonrpc.string(result.get("resultType")) != "input_required":
+            return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
+        params = {**params, **await _inputs(result, caller, request_id)}
+        if "requestState" not in result:
+            params.pop("requestState", None)
+        request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-retry-{round_ + 1}")
+    raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
+
+
+async def _inputs(result: Message, caller: Caller, request_id: Raw) -> Message:
+    """Ask the client for every input; the members to add to the params of the retry."""
+    wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
+    answers: dict[str, Any] = {}
+    for key, raw in wanted.items():
+        request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
+        answer = await caller.ask(request)
+        error = jsonrpc.error_of(answer)
+        if error is not None:
+            raise error
+        answers[key] = answer["result"]
+    added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
+    if "requestState" in result:
+        added["requestState"] = result["requestState"]
+    return added

@@ -1,0 +1,157 @@
+"""A thin HTTP/1.1 client: one pool of kept connections and one TLS context for each backend.
+
+Nothing here retries: whether a request may be sent again is for the caller to know.
+"""
+
+import asyncio
+import collections
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+from mcpproxy.proxy.back.connection import Connection, Response
+from mcpproxy.proxy.core.errors import TimedOut, Unreachable
+
+KEPT_FOR: Final = 4.0
+"""Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
+servers close theirs, so that no request is lost to a connection that is just being closed."""
+MAX_IDLE: Final = 128
+MAX_REDIRECTS: Final = 3
+_UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Origin:
+    """Where a URL points: scheme, host, port and path, and how they are written in a request."""
+
+    def __init__(self, url: str, resolve: Mapping[str, str] | None = None) -> None:
+        """`resolve` maps `host` to the `host:port` to connect to in its place."""
+        parts = urlsplit(url)
+        self.secure = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.secure else 80)
+        query = f"?{parts.query}" if parts.query else ""
+        self.path = quote((parts.path or "/") + query, safe=_UNQUOTED)
+        netloc = parts.netloc.rpartition("@")[2]
+        self.authority = netloc.encode("ascii" if netloc.isascii() else "idna")
+        target = (resolve or {}).get(self.host)
+        host, _, port = (target or "").rpartition(":")
+        self.address = (host.strip("[]"), int(port)) if target else (self.host, self.port)
+
+    def same(self, other: "Origin") -> bool:
+        """Whether both are one origin (RFC 6454)."""
+        mine = (self.secure, self.host, self.port)
+        return mine == (other.secure, other.host, other.port)
+
+
+class HttpClient:
+    """Requests to one origin."""
+
+    def __init__(
+        self,
+        url: str,
+        connect_timeout: float,
+        tls: ssl.SSLContext | None = None,
+        resolve: Mapping[str, str] | None = None,
+    ) -> None:
+        """`connect_timeout` is in seconds; `tls` is for https and shared by who calls."""
+        self.url = url
+        self._resolve = resolve
+        self.origin = Origin(url, resolve)
+        self._connect_timeout = connect_timeout
+        self._tls = tls if self.origin.secure else None
+        self._idle: collections.deque[Connection] = collections.deque()
+        self._all: set[Connection] = set()
+        self._closed = False
+
+    async def request(
+        self, method: bytes, headers: Headers, body: bytes = b"", path: str | None = None
+    ) -> Response:
+        """Send one request to the URL (or another path of its origin).
+
+        Follows redirects within the origin that keep the method. Raises Unreachable, TimedOut
+        (no connection in time), NotMcp.
+        """
+        target = self.origin.path if path is None else path
+        for _ in range(MAX_REDIRECTS):
+            connection = self._take() or await self._connect()
+            response = await connection.send(self._render(method, target, headers, body))
+            if response.status not in (307, 308):
+                return response
+            location = response.headers.get(b"location", b"").decode("latin-1")
+            response.close()
+            there = Origin(urljoin(f"{self._base}{target}", location))
+            if not location or not there.same(self.origin):
+                raise Unreachable("it redirects to another origin, where we do not follow")
+            target = there.path
+        raise Unreachable("it redirects in a circle")
+
+    @property
+    def _base(self) -> str:
+        scheme = "https" if self.origin.secure else "http"
+        return f"{scheme}://{self.origin.authority.decode('ascii')}"
+
+    def _render(self, method: bytes, target: str, headers: Headers, body: bytes) -> bytes:
+        lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target.encode(), self.origin.authority)]
+        lines += [b"%b: %b" % header for header in headers]
+        if body or method == b"POST":
+            lines.append(b"content-length: %d" % len(body))
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+    def _take(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - KEPT_FOR
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.lost:
+                if connection.idle_since > oldest:
+                    return connection
+                connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        host, port = self.origin.address
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                _, connection = await loop.create_connection(
+                    Connection,
+                    host,
+                    port,
+                    ssl=self._tls,
+                    server_hostname=self.origin.host if self._tls else None,
+                )
+        except TimeoutError:
+            raise TimedOut(f"no connection within {self._connect_timeout:g} s") from None
+        except ssl.SSLError as error:
+            raise Unreachable(f"TLS failed: {error.reason or 'handshake'}") from None
+        except OSError as error:
+            raise Unreachable(_why(error)) from None
+        self._all.add(connection)
+        connection.on_free = self._freed
+        return connection
+
+    def _freed(self, connection: Connection) -> None:
+        if connection.lost:
+            self._all.discard(connection)
+        elif self._closed or len(self._idle) >= MAX_IDLE:
+            connection.abort()
+        else:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        for connection in list(self._all):
+            connection.abort()
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.CertificateError):
+        return "its certificate is not valid for this name"
+    text = error.strerror or str(error) or type(error).__name__
+    return f"no connection: {text}"

@@ -1,0 +1,210 @@
+"""One HTTP/1.1 connection to a backend: httptools parses, asyncio carries."""
+
+import asyncio
+import collections
+from typing import Final
+
+import httptools
+
+from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+
+HIGH_WATER: Final = 256 * 1024
+"""Bytes of a body that may wait for their reader before the peer is held back."""
+MAX_HEAD: Final = 64 * 1024
+
+
+class Response:
+    """The answer to one request; its body is read with `read` or `chunks`."""
+
+    __slots__ = ("_chunks", "_connection", "_size", "_waiter", "complete", "headers", "status")
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.complete = False
+
+    @property
+    def media_type(self) -> bytes:
+        """Content-Type without its parameters, in lower case."""
+        return self.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+
+    async def next_chunk(self) -> bytes:
+        """The next part of the body; empty at its end. Raises Unreachable when it breaks off."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self._connection.lost:
+                raise Unreachable("the connection broke off in the middle of an answer")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        chunk = self._chunks.popleft()
+        self._size -= len(chunk)
+        if self._size < HIGH_WATER:
+            self._connection.hold_back(False)
+        return chunk
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises NotMcp when it is larger than `limit` bytes."""
+        if self.complete and len(self._chunks) == 1:
+            return self._chunks.popleft()
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await self.next_chunk():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                self.close()
+                raise NotMcp(f"the answer is larger than {limit} bytes")
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give up the rest of the body; the connection is closed unless it was complete."""
+        if not self.complete:
+            self._connection.abort()
+
+    def feed(self, chunk: bytes) -> None:
+        """Called by the connection: a part of the body came."""
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > HIGH_WATER:
+            self._connection.hold_back(True)
+        self.wake()
+
+    def wake(self) -> None:
+        """Called by the connection: look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time. `on_free` is called when it can take another one."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.idle_since = 0.0
+        self.on_free: collections.abc.Callable[[Connection], None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._response: Response | None = None
+        self._head: asyncio.Future[Response] | None = None
+        self._head_size = 0
+        self._held_back = False
+
+    async def send(self, request: bytes) -> Response:
+        """Send a request; returns when the answer's head is there. Raises Unreachable, NotMcp."""
+        if self.lost or self._transport is None:
+            raise Unreachable("the connection is closed")
+        self._parser = httptools.HttpResponseParser(self)
+        self._response = Response(self)
+        self._head_size = 0
+        self._head = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        try:
+            return await self._head
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.lost = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def hold_back(self, held: bool) -> None:
+        """Stop or go on reading, so that a slow reader holds the peer back."""
+        if held != self._held_back and self._transport is not None and not self.lost:
+            self._held_back = held
+            (self._transport.pause_reading if held else self._transport.resume_reading)()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self._parser is None:
+            self.abort()  # An answer that nobody asked for.
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._fail(NotMcp("the answer is not HTTP/1.1"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self.lost = True
+        response, self._parser = self._response, None
+        if response is not None and self._ends_with_connection(response):
+            response.complete = True
+        self._fail(Unreachable("the connection was closed before the answer came"))
+        if response is not None:
+            response.wake()
+        if self.on_free is not None:
+            self.on_free(self)
+
+    @staticmethod
+    def _ends_with_connection(response: Response) -> bool:
+        headers = response.headers
+        return bool(response.status) and not (
+            b"content-length" in headers or b"transfer-encoding" in headers
+        )
+
+    def _fail(self, error: Exception) -> None:
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(error)
+        if not self.lost:
+            self.abort()
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        assert self._response is not None
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEAD:
+            self._fail(NotMcp("the answer's head is too large"))
+            return
+        key = name.lower()
+        headers = self._response.headers
+        headers[key] = headers[key] + b", " + value if key in headers else value
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        assert self._parser is not None
+        assert self._response is not None
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._response.headers.clear()
+            return
+        self._response.status = status
+        if self._head is not None and not self._head.done():
+            self._head.set_result(self._response)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        assert self._response is not None
+        self._response.feed(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self._response is None or self._parser is None or not self._response.status:
+            return
+        response, reusable = self._response, self._parser.should_keep_alive()
+        response.complete = True
+        self._response = self._parser = None
+        response.wake()
+        if not reusable:
+            self.abort()
+        elif self.on_free is not None:
+            self.hold_back(False)
+            self.on_free(self)

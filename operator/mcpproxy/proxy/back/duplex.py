@@ -1,0 +1,197 @@
+"""A session over one stream each way (stdio, HTTP+SSE): ids tell which message belongs where."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.link import (
+    Background,
+    Greeting,
+    OnMessage,
+    Outgoing,
+    answered,
+    listen_request,
+)
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.errors import BackendError, Unreachable
+from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.revisions import is_modern
+
+
+class Channel(Protocol):
+    """Carries whole messages both ways."""
+
+    async def send(self, body: bytes) -> None:
+        """Send one message. Raises BackendError."""
+
+    async def receive(self) -> bytes | None:
+        """The next message; None at the end. Raises BackendError."""
+
+    async def close(self) -> None:
+        """End it; never raises."""
+
+
+class Pending:
+    """A request that waits for its response."""
+
+    __slots__ = ("caller", "future", "token")
+
+    def __init__(self, caller: Caller, token: Raw | None) -> None:
+        self.caller = caller
+        self.token = token
+        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+
+class DuplexLink:
+    """Many requests over one channel; ids and progress tokens on it are our own."""
+
+    stateful = True
+
+    def __init__(self, channel: Channel, background: Background) -> None:
+        self.greeting = Greeting("", {})
+        self._channel = channel
+        self._background = background
+        self._ids = itertools.count(1)
+        self._pending: dict[bytes, Pending] = {}
+        self._listener: OnMessage | None = None
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader = background.spawn(self._read())
+
+    @property
+    def alive(self) -> bool:
+        """See Link."""
+        return not self._ended.done()
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link."""
+        if self._ended.done():
+            raise Unreachable("its stream has ended")
+        own = str(next(self._ids)).encode()
+        token = meta(outgoing.params or {}).get("progressToken")
+        pending = self._pending[own] = Pending(caller, token)
+        params = outgoing.params
+        if token is not None and params is not None:
+            changed = jsonrpc.with_member(params["_meta"], progressToken=Raw(own))
+            params = {**params, "_meta": changed}
+        relabelled = Outgoing(Raw(own), outgoing.method, params, outgoing.extra)
+        try:
+            await self._channel.send(relabelled.body())
+            return {**await pending.future, "id": outgoing.id}
+        except asyncio.CancelledError:
+            self._background.spawn(self._cancel(own))
+            raise
+        finally:
+            del self._pending[own]
+
+    async def _cancel(self, own: bytes) -> None:
+        try:
+            await self.notify("notifications/cancelled", {"requestId": Raw(own)})
+        except BackendError:
+            return
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """See Link."""
+        await self._channel.send(jsonrpc.notification(method, params))
+
+    async def listen(
+        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+    ) -> None:
+        """See Link: what belongs to no request, until the channel ends."""
+        self._listener = on_message
+        if is_modern(self.greeting.revision):
+            await self._subscribe(client)
+        ready()
+        try:
+            await asyncio.shield(self._ended)
+        finally:
+            self._listener = None
+        raise Unreachable("its stream has ended")
+
+    async def _subscribe(self, client: Client) -> None:
+        """Ask for list changes; their notifications come on the channel, without a response."""
+        outgoing = listen_request(client, self.greeting.revision)
+        await self._channel.send(outgoing.body())
+
+    async def answer(self, body: bytes) -> None:
+        """Send the response to a server request that belongs to no request."""
+        await self._channel.send(body)
+
+    async def close(self) -> None:
+        """See Link."""
+        self._reader.cancel()
+        self._end(Unreachable("its session was closed"))
+        await self._channel.close()
+
+    async def _read(self) -> None:
+        error = Unreachable("its stream has ended")
+        try:
+            while (body := await self._channel.receive()) is not None:
+                await self._dispatch(jsonrpc.parse(body))
+        except jsonrpc.RpcError:
+            error = Unreachable("it sent what is not JSON-RPC")
+        except BackendError as found:
+            error = Unreachable(str(found))
+        self._end(error)
+
+    def _end(self, error: BackendError) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(error)
+
+    async def _dispatch(self, message: Message) -> None:
+        if "method" not in message:
+            pending = self._pending.get(bytes(message["id"]))
+            if pending is not None and not pending.future.done():
+                pending.future.set_result(message)
+            return
+        token = self._token(message)
+        if token is not None:
+            pending = self._pending.get(bytes(token))
+            if pending is not None and pending.token is not None:
+                changed = jsonrpc.with_member(message["params"], progressToken=pending.token)
+                await pending.caller.notify({**message, "params": changed})
+            return
+        caller = self._only_caller()
+        if "id" in message:
+            await self._asked(message, caller)
+        elif caller is not None and self._belongs_to_request(message):
+            await caller.notify(message)
+        elif self._listener is not None:
+            await self._listener(message)
+
+    @staticmethod
+    def _token(message: Message) -> Raw | None:
+        if jsonrpc.string(message["method"]) != "notifications/progress":
+            return None
+        return jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("progressToken")
+
+    @staticmethod
+    def _belongs_to_request(message: Message) -> bool:
+        return jsonrpc.string(message["method"]) in (
+            "notifications/message",
+            "notifications/elicitation/complete",
+        )
+
+    def _only_caller(self) -> Caller | None:
+        """The caller a message without a token belongs to: the one whose request came last."""
+        return next(reversed(self._pending.values())).caller if self._pending else None
+
+    async def _asked(self, request: Message, caller: Caller | None) -> None:
+        if caller is None and self._listener is not None:
+            await self._listener(request)
+        else:
+            caller = caller or Discarding(Client(self.greeting.revision))
+            self._background.spawn(self._answer(request, caller))
+
+    async def _answer(self, request: Message, caller: Caller) -> None:
+        try:
+            await self._channel.send(await answered(caller, request))
+        except BackendError:
+            return

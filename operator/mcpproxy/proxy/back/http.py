@@ -1,0 +1,331 @@
+"""Streamable HTTP backends, both eras."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.client import Headers, HttpClient
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.link import (
+    Background,
+    Greeting,
+    OnMessage,
+    Outgoing,
+    answered,
+    listen_request,
+)
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    NotMcp,
+    RateLimited,
+    SessionGone,
+    Unauthorized,
+    Unreachable,
+)
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc, sse
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+MAX_MESSAGE: Final = 64 * 1024 * 1024
+"""Bytes of one message from a backend; more is refused."""
+MAX_RESUMES: Final = 100
+DRAIN: Final = 1.0
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+_ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
+_ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
+_JSON: Final = (b"content-type", b"application/json")
+_SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
+
+
+class Endpoint:
+    """The MCP endpoint of a backend: a client, and the headers that the user configured."""
+
+    def __init__(
+        self, client: HttpClient, configured: Callable[[], tuple[tuple[bytes, bytes], ...]]
+    ) -> None:
+        self.client = client
+        self._configured = configured
+
+    async def post(self, body: bytes, headers: Headers, path: str | None = None) -> Response:
+        """POST one message. Raises BackendError for what is no answer to it."""
+        response = await self.client.request(
+            b"POST", (_ACCEPT_BOTH, _JSON, *headers, *self._configured()), body, path
+        )
+        _check(response)
+        return response
+
+    async def get(self, headers: Headers) -> Response:
+        """Open an event stream."""
+        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._configured()))
+        _check(response)
+        return response
+
+    async def delete(self, headers: Headers) -> None:
+        """End a session."""
+        response = await self.client.request(b"DELETE", (*headers, *self._configured()))
+        response.close()
+
+
+def _check(response: Response) -> None:
+    status = response.status
+    if status in (401, 403):
+        response.close()
+        raise Unauthorized(f"it answers HTTP {status}: our credentials are not accepted")
+    if status == 429:
+        response.close()
+        raise RateLimited("it answers HTTP 429: too many requests")
+    if status >= 500 or 300 <= status < 400:
+        response.close()
+        raise Unreachable(f"it answers HTTP {status}")
+
+
+async def read_json(response: Response) -> Message | None:
+    """The JSON-RPC message of an answer that is no stream; None when it has none."""
+    body = await response.read(MAX_MESSAGE)
+    try:
+        return jsonrpc.parse(body)
+    except RpcError:
+        return None
+
+
+class EventReader:
+    """The messages of an event stream, and where to go on when it ends early."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._parser = sse.Parser(MAX_MESSAGE)
+        self.last_id: bytes | None = None
+        self.retry: float = 1.0
+
+    async def messages(self) -> list[Message] | None:
+        """The messages of the next chunk; None at the end of the stream."""
+        chunk = await self._response.next_chunk()
+        if not chunk:
+            return None
+        found = []
+        try:
+            for event in self._parser.feed(chunk):
+                self.last_id = event.id or self.last_id
+                if event.retry is not None:
+                    self.retry = min(event.retry / 1000, 60.0)
+                if event.data:
+                    found.append(jsonrpc.parse(event.data))
+        except (sse.TooLarge, RpcError) as error:
+            self._response.close()
+            raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+        return found
+
+    def leave(self) -> None:
+        """The rest is of no interest; what still comes within a second keeps the connection."""
+        if not self._response.complete:
+            asyncio.get_running_loop().call_later(DRAIN, self._response.close)
+
+
+class HttpLegacyLink:
+    """A session of the legacy era, or the lack of one: `session_id` is None then."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        greeting: Greeting,
+        session_id: bytes | None,
+        background: Background,
+    ) -> None:
+        self.greeting = greeting
+        self.stateful = session_id is not None
+        self._endpoint = endpoint
+        self._background = background
+        self._headers: tuple[tuple[bytes, bytes], ...] = (
+            (h.PROTOCOL_VERSION, greeting.revision.encode()),
+        )
+        if session_id is not None:
+            self._headers += ((h.SESSION_ID, session_id),)
+
+    @property
+    def alive(self) -> bool:
+        """See Link. Only the backend knows, and says so with 404."""
+        return True
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link. A server request is answered while the stream is read on."""
+        response: Response | None = None
+        try:
+            response = await self._endpoint.post(outgoing.body(), self._headers)
+            if response.media_type != b"text/event-stream":
+                return await self._plain(response)
+            return await self._streamed(response, outgoing.id, caller)
+        except asyncio.CancelledError:
+            if response is not None:
+                response.close()
+            self._background.spawn(self._cancel(outgoing.id))
+            raise
+
+    async def _plain(self, response: Response) -> Message:
+        status = response.status
+        message = await read_json(response)
+        if status == 404 and self.stateful:
+            raise SessionGone("its session does not exist any more")
+        if message is None or "method" in message:
+            raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
+        return message
+
+    async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
+        for _ in range(MAX_RESUMES):
+            reader = EventReader(response)
+            while (messages := await reader.messages()) is not None:
+                for message in messages:
+                    if "method" not in message:
+                        if message.get("id") == request_id:
+                            reader.leave()
+                            return message
+                    elif "id" in message:
+                        self._background.spawn(self._answer(message, caller))
+                    else:
+                        await caller.notify(message)
+            if reader.last_id is None:
+                break
+            await asyncio.sleep(reader.retry)
+            response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, reader.last_id)))
+        raise Unreachable("its stream ended without a response")
+
+    async def _answer(self, request: Message, caller: Caller) -> None:
+        try:
+            await self._send(await answered(caller, request))
+        except BackendError:
+            # The call itself will end with the same error.
+            return
+
+    async def _cancel(self, request_id: Raw) -> None:
+        try:
+            await self.notify("notifications/cancelled", {"requestId": request_id})
+        except BackendError:
+            return
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """See Link."""
+        await self._send(jsonrpc.notification(method, params))
+
+    async def _send(self, body: bytes) -> None:
+        response = await self._endpoint.post(body, self._headers)
+        await response.read(MAX_MESSAGE)
+        if response.status == 404 and self.stateful:
+            raise SessionGone("its session does not exist any more")
+
+    async def listen(
+        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+    ) -> None:
+        """See Link: the stream of an HTTP GET."""
+        response = await self._endpoint.get(self._headers)
+        if response.status != 200 or response.media_type != b"text/event-stream":
+            response.close()
+            if response.status == 404 and self.stateful:
+                raise SessionGone("its session does not exist any more")
+            ready()
+            return
+        ready()
+        try:
+            reader = EventReader(response)
+            while (messages := await reader.messages()) is not None:
+                for message in messages:
+                    await on_message(message)
+        finally:
+            response.close()
+
+    async def answer(self, body: bytes) -> None:
+        """Send the response to a server request that came outside of a request."""
+        await self._send(body)
+
+    async def close(self) -> None:
+        """See Link: DELETE, where there is a session."""
+        if self.stateful:
+            try:
+                async with asyncio.timeout(5):
+                    await self._endpoint.delete(self._headers)
+            except (BackendError, TimeoutError):
+                return
+
+
+def session_id_of(response: Response) -> bytes | None:
+    """The session id that an answer carries. Raises NotMcp when it can't be one."""
+    found = response.headers.get(h.SESSION_ID)
+    if found is not None and _SESSION_ID.fullmatch(found) is None:
+        raise NotMcp("its session id is not visible ASCII")
+    return found
+
+
+class HttpModernLink:
+    """The modern era has no session: every request stands alone."""
+
+    stateful = False
+
+    def __init__(self, endpoint: Endpoint, greeting: Greeting) -> None:
+        self.greeting = greeting
+        self._endpoint = endpoint
+        self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+
+    @property
+    def alive(self) -> bool:
+        """See Link. There is nothing that could end."""
+        return True
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link. Closing the stream is how a request is cancelled."""
+        response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
+        try:
+            if response.media_type != b"text/event-stream":
+                message = await read_json(response)
+                if message is None or "method" in message:
+                    raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
+                return message
+            return await self._streamed(response, outgoing.id, caller)
+        except BaseException:
+            response.close()
+            raise
+
+    def _request_headers(self, outgoing: Outgoing) -> list[tuple[bytes, bytes]]:
+        headers = [self._version, (h.METHOD, outgoing.method.encode()), *outgoing.headers]
+        member = h.NAME_MEMBER.get(outgoing.method)
+        name = jsonrpc.string((outgoing.params or {}).get(member)) if member else None
+        if name is not None:
+            headers.append((h.NAME, h.encode_value(name)))
+        return headers
+
+    async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
+        reader = EventReader(response)
+        while (messages := await reader.messages()) is not None:
+            for message in messages:
+                if "method" in message:
+                    await caller.notify(message)
+                elif message.get("id") == request_id:
+                    reader.leave()
+                    return message
+        raise Unreachable("its stream ended without a response")
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """See Link. This era has no client notifications over HTTP."""
+
+    async def listen(
+        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+    ) -> None:
+        """See Link: `subscriptions/listen` for all kinds of lists."""
+        outgoing = listen_request(client, self.greeting.revision)
+        response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
+        try:
+            if response.media_type != b"text/event-stream":
+                ready()
+                return
+            reader = EventReader(response)
+            while (messages := await reader.messages()) is not None:
+                for message in messages:
+                    if jsonrpc.string(message.get("method")) == ACKNOWLEDGED:
+                        ready()
+                    await on_message(message)
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """See Link."""

@@ -1,0 +1,136 @@
+"""A link: one upstream session with a backend, of one era and one transport."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+OnMessage = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A request as it leaves for a backend: names are the backend's own."""
+
+    id: Raw
+    method: str
+    params: Message | None = None
+    extra: Message = field(default_factory=dict)
+    """Members of the envelope that JSON-RPC does not know; they pass."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Mcp-Param-* headers."""
+
+    def body(self) -> bytes:
+        """The message's bytes."""
+        content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": self.id, "method": self.method}
+        if self.params is not None:
+            content["params"] = self.params
+        return jsonrpc.encode(content | self.extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """How a backend introduced itself (initialize or server/discover)."""
+
+    revision: str
+    result: Message
+    """The whole result."""
+
+    def member(self, name: str) -> Any:
+        """A member of the result as a JSON value; None when it is absent."""
+        return jsonrpc.value(self.result.get(name))
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What the backend offers."""
+        found = self.member("capabilities")
+        return found if isinstance(found, dict) else {}
+
+
+class Link(Protocol):
+    """One upstream session, or none where the era or the backend has none."""
+
+    greeting: Greeting
+    stateful: bool
+    """Whether the backend keeps a session for it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can still be sent."""
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """The response. Notifications and server requests on the way go to `caller`.
+
+        Raises BackendError. When cancelled, tells the backend so.
+        """
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """Send a notification."""
+
+    async def listen(
+        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+    ) -> None:
+        """Pass on what the backend sends outside of requests, until that ends.
+
+        `ready` is called once nothing is missed any more. Returns at once where the backend has
+        no such stream. Raises BackendError when it breaks.
+        """
+
+    async def close(self) -> None:
+        """End the session; never raises."""
+
+
+async def answered(caller: Caller, request: Message) -> bytes:
+    """The response to a server request, asked of the caller; its id is the request's."""
+    if jsonrpc.string(request["method"]) == "ping":
+        return jsonrpc.response(request["id"], b"{}")
+    try:
+        answer = await caller.ask(request)
+    except RpcError as error:
+        return jsonrpc.failure(request["id"], error)
+    content = {"jsonrpc": jsonrpc.VERSION, "id": request["id"]}
+    if "result" in answer:
+        content["result"] = answer["result"]
+    else:
+        content["error"] = answer.get("error", NOT_OFFERED)
+    return jsonrpc.encode(content)
+
+
+def listen_request(client: Client, revision: str) -> Outgoing:
+    """A `subscriptions/listen` for the changes of all lists."""
+    wanted = {
+        "toolsListChanged": True,
+        "promptsListChanged": True,
+        "resourcesListChanged": True,
+    }
+    params = stamped({"notifications": jsonrpc.dump(wanted)}, client, revision, None)
+    return Outgoing(Raw(b'"mcpproxy-listen"'), "subscriptions/listen", params)
+
+
+class Background:
+    """Tasks that nobody waits for; they are kept, and cancelled on close."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that must handle its own errors."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Wait `grace` seconds for the tasks, then cancel the rest."""
+        if self._tasks and grace:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,273 @@
+"""Opening links: which transport and which era a backend speaks, found out once and remembered.
+
+The probe asks for the modern era first (`server/discover`) and takes only a clear answer for a
+yes; an answer that says nothing about the era (401, 429, 5xx, none) is an error, never a verdict.
+"""
+
+import asyncio
+from typing import Any, Final, Literal
+
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back import sse
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.duplex import DuplexLink
+from mcpproxy.proxy.back.http import (
+    MAX_MESSAGE,
+    Endpoint,
+    EventReader,
+    HttpLegacyLink,
+    HttpModernLink,
+    read_json,
+    session_id_of,
+)
+from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
+from mcpproxy.proxy.back.stdio import StdioChannel
+from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.errors import NotMcp, TimedOut
+from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import revisions as rev
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+Era = Literal["legacy", "modern"]
+TransportName = Literal["streamable-http", "sse", "stdio"]
+_DISCOVER: Final = Raw(b'"mcpproxy-discover"')
+_INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
+_NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
+
+
+class _NotLegacyHttp(Exception):
+    """The endpoint refuses POST in a way that HTTP+SSE servers do."""
+
+
+def discover_request(client: Client) -> Outgoing:
+    """A `server/discover` of the newest modern revision."""
+    params = stamped(None, client, rev.LATEST_MODERN, None)
+    return Outgoing(_DISCOVER, "server/discover", params)
+
+
+def initialize_request(client: Client, revision: str) -> Outgoing:
+    """An `initialize` that offers `revision` and says of the client what it said of itself."""
+    params: Message = {
+        "protocolVersion": jsonrpc.dump(revision),
+        "capabilities": Raw(client.capabilities),
+        "clientInfo": Raw(client.info or b'{"name":"unknown","version":"0"}'),
+    }
+    return Outgoing(_INITIALIZE, "initialize", params)
+
+
+def modern_greeting(message: Message) -> Greeting | None:
+    """The greeting in the answer to `server/discover`; None when it does not speak modern."""
+    if "result" not in message:
+        return None
+    result = jsonrpc.members(message["result"])
+    offered = jsonrpc.value(result.get("supportedVersions"))
+    mutual = [v for v in rev.MODERN if isinstance(offered, list) and v in offered]
+    return Greeting(mutual[-1], result) if mutual else None
+
+
+def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
+    """The greeting in the answer to `initialize`. Raises NotMcp."""
+    if "result" not in message:
+        error = jsonrpc.error_of(message)
+        raise NotMcp(f"it refuses initialize: error {error.code if error else 'unknown'}")
+    result = jsonrpc.members(message["result"])
+    revision = jsonrpc.string(result.get("protocolVersion"))
+    if revision not in rev.LEGACY:
+        raise NotMcp("it answers initialize with a revision that is not known")
+    if pinned is not None and revision != pinned:
+        raise NotMcp(f"it speaks {revision}, but protocol pins {pinned}")
+    return Greeting(revision, result)
+
+
+class Opener:
+    """What is remembered of one backend's transport and era, and how a link is opened."""
+
+    def __init__(self, settings: BackendSettings, background: Background) -> None:
+        pin = settings.protocol
+        self._deadline = settings.deadlines
+        self._background = background
+        self._pinned = pin if pin in rev.ALL else None
+        self._fixed: Era | None = None
+        if pin != "auto":
+            self._fixed = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
+        self.era: Era | None = self._fixed
+        self.transport: TransportName | None = None
+
+    def forget(self) -> None:
+        """The backend failed: it may come back speaking another era."""
+        self.era = self._fixed
+
+    def revision_for(self, client: Client) -> str:
+        """The legacy revision to offer on behalf of a client."""
+        return self._pinned or rev.negotiated(client.revision)
+
+    async def open(self, client: Client) -> Link:
+        """A new upstream session for this client, ready for requests. Raises BackendError."""
+        try:
+            async with asyncio.timeout(self._deadline.connect + self._deadline.initialize):
+                return await self._open(client)
+        except TimeoutError:
+            raise TimedOut(
+                f"it did not open a session within {self._deadline.initialize:g} s"
+            ) from None
+
+    async def _open(self, client: Client) -> Link:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class HttpOpener(Opener):
+    """Streamable HTTP of both eras, and HTTP+SSE."""
+
+    transport: TransportName | None
+
+    def __init__(
+        self, endpoint: Endpoint, settings: BackendSettings, background: Background
+    ) -> None:
+        super().__init__(settings, background)
+        self._endpoint = endpoint
+        self._fixed_transport = settings.transport
+        if settings.transport == "sse":
+            self._fixed = self.era = "legacy"
+        self._greeting: Greeting | None = None
+
+    def forget(self) -> None:
+        """See Opener."""
+        super().forget()
+        self.transport = self._greeting = None
+
+    async def _open(self, client: Client) -> Link:
+        if self.era != "legacy":
+            link = await self._modern(client)
+            if link is not None:
+                return link
+            if self._fixed == "modern":
+                raise NotMcp("it does not speak the modern era, which protocol pins")
+        if self._fixed_transport != "sse" and self.transport != "sse":
+            try:
+                return await self._legacy(client)
+            except _NotLegacyHttp as error:
+                if self._fixed_transport != "auto":
+                    raise NotMcp(str(error)) from None
+        return await self._sse(client)
+
+    async def _modern(self, client: Client) -> Link | None:
+        if self._greeting is None:
+            outgoing = discover_request(client)
+            headers = (
+                (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
+                (h.METHOD, b"server/discover"),
+            )
+            message = await _first_response(
+                await self._endpoint.post(outgoing.body(), headers), outgoing.id
+            )
+            self._greeting = modern_greeting(message) if message is not None else None
+        if self._greeting is None:
+            return None
+        self.era, self.transport = "modern", "streamable-http"
+        return HttpModernLink(self._endpoint, self._greeting)
+
+    async def _legacy(self, client: Client) -> Link:
+        outgoing = initialize_request(client, self.revision_for(client))
+        response = await self._endpoint.post(outgoing.body(), ())
+        status, session_id = response.status, session_id_of(response)
+        message = await _first_response(response, outgoing.id)
+        if message is None:
+            why = f"it answers initialize with HTTP {status} and no MCP"
+            raise _NotLegacyHttp(why) if status in _NO_ENDPOINT else NotMcp(why)
+        greeting = legacy_greeting(message, self._pinned)
+        self.era, self.transport = "legacy", "streamable-http"
+        link = HttpLegacyLink(self._endpoint, greeting, session_id, self._background)
+        if link.stateful:
+            await link.notify("notifications/initialized", None)
+        return link
+
+    async def _sse(self, client: Client) -> Link:
+        channel = await sse.connect(self._endpoint, self._deadline.initialize)
+        link = DuplexLink(channel, self._background)
+        await _initialize(link, client, self.revision_for(client), self._pinned)
+        self.era, self.transport = "legacy", "sse"
+        return link
+
+    async def close(self) -> None:
+        """See Opener."""
+        self._endpoint.client.close()
+
+
+async def _first_response(response: Response, request_id: Raw) -> Message | None:
+    """The response to a request of our own, whatever else is streamed; None when there is none."""
+    if response.media_type != b"text/event-stream":
+        if response.status >= 400 and response.media_type != b"application/json":
+            await response.read(MAX_MESSAGE)
+            return None
+        message = await read_json(response)
+        return None if message is None or "method" in message else message
+    reader = EventReader(response)
+    while (messages := await reader.messages()) is not None:
+        for message in messages:
+            if "method" not in message and message.get("id") == request_id:
+                reader.leave()
+                return message
+    return None
+
+
+async def _initialize(link: DuplexLink, client: Client, revision: str, pin: str | None) -> None:
+    try:
+        answer = await link.request(initialize_request(client, revision), Discarding(client))
+        link.greeting = legacy_greeting(answer, pin)
+        await link.notify("notifications/initialized", None)
+    except BaseException:
+        await link.close()
+        raise
+
+
+class StdioOpener(Opener):
+    """Child processes: one for each link; the first message decides the era of each."""
+
+    def __init__(self, spawn: Any, settings: BackendSettings, background: Background) -> None:
+        """`spawn` is an async callable that starts a process and returns its StdioChannel."""
+        super().__init__(settings, background)
+        self._spawn = spawn
+        self.transport = "stdio"
+
+    async def _open(self, client: Client) -> Link:
+        if self.era != "legacy":
+            link = await self._discovered(client)
+            if link is not None:
+                self.era = "modern"
+                return link
+            if self._fixed == "modern":
+                raise NotMcp("it does not speak the modern era, which protocol pins")
+            self.era = "legacy"
+        link = await self._link()
+        await _initialize(link, client, self.revision_for(client), self._pinned)
+        return link
+
+    async def _link(self) -> DuplexLink:
+        channel: StdioChannel = await self._spawn()
+        return DuplexLink(channel, self._background)
+
+    async def _discovered(self, client: Client) -> DuplexLink | None:
+        """A link of the modern era; None when the server does not know `server/discover`."""
+        link = await self._link()
+        greeting = None
+        try:
+            async with asyncio.timeout(self._deadline.initialize / 2):
+                answer = await link.request(discover_request(client), Discarding(client))
+            greeting = modern_greeting(answer)
+        except TimeoutError:
+            # Some servers say nothing at all to what they don't know.
+            greeting = None
+        finally:
+            if greeting is None:
+                await link.close()
+        if greeting is None:
+            return None
+        link.greeting = greeting
+        return link

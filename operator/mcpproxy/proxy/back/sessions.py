@@ -1,0 +1,255 @@
+"""Which upstream session serves which request: Isolated, PerClient or Reused.
+
+Credentials, capabilities and log levels of two principals never meet in one upstream session,
+in any mode.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcpproxy.api.v1alpha1 import SessionMode
+from mcpproxy.proxy.back.link import Background, Link
+from mcpproxy.proxy.core.errors import (
+    REUSE_REFUSED,
+    BackendError,
+    Overloaded,
+    SessionGone,
+    SessionRefused,
+)
+from mcpproxy.proxy.core.exchange import Client
+
+Key = tuple[str, ...]
+MAX_LINKS: Final = 512
+"""Sessions open at once with one backend; beyond it requests are refused."""
+MAX_WARM: Final = 8
+MAX_KINDS: Final = 1024
+WARM_FOR: Final = 60.0
+"""Seconds that a warm session waits for its first request."""
+
+
+@dataclass(slots=True)
+class Warm:
+    """Initialised, never used sessions of one kind of client."""
+
+    links: list[Link] = field(default_factory=list)
+    opening: int = 0
+    in_use: int = 0
+    wanted: int = 1
+    used_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Held:
+    """A session that many requests share."""
+
+    opening: "asyncio.Task[Link]"
+    users: int = 0
+    used_at: float = 0.0
+
+
+class Sessions:
+    """The upstream sessions of one backend."""
+
+    def __init__(
+        self,
+        opener: Callable[[Client], Awaitable[Link]],
+        mode: SessionMode,
+        declared_stateless: bool,
+        idle: float,
+        background: Background,
+    ) -> None:
+        """`idle` is in seconds."""
+        self._open_link = opener
+        self._mode = mode
+        self._declared_stateless = declared_stateless
+        self._idle = idle
+        self._background = background
+        self._warm: dict[Key, Warm] = {}
+        self._held: dict[Key, Held] = {}
+        self._sessionless: dict[Key, Link] = {}
+        self._count = 0
+        self.on_held: Callable[[Key, Link], None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def use(self, client: Client) -> AsyncIterator[Link]:
+        """The session for one request of this client. Raises BackendError."""
+        key = _kind(client)
+        sessionless = self._sessionless.get(key)
+        if sessionless is not None:
+            yield sessionless
+        elif self._mode == "Isolated" or (self._mode == "PerClient" and not client.session):
+            async with self._isolated(key, client) as link:
+                yield link
+        else:
+            async with self._shared(self._shared_key(key, client), client) as link:
+                yield link
+
+    def _shared_key(self, kind: Key, client: Client) -> Key:
+        return (client.session,) if self._mode == "PerClient" else kind
+
+    async def _open(self, client: Client) -> Link:
+        if self._count >= MAX_LINKS:
+            raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
+        self._count += 1
+        try:
+            link = await self._open_link(client)
+        except BaseException:
+            self._count -= 1
+            raise
+        if not link.stateful:
+            self._count -= 1
+            if len(self._sessionless) >= MAX_KINDS:
+                self._sessionless.clear()
+            self._sessionless[_kind(client)] = link
+        elif self._mode == "Reused" and not self._declared_stateless:
+            self._close(link)
+            raise SessionRefused(REUSE_REFUSED)
+        return link
+
+    def _close(self, link: Link) -> None:
+        self._background.spawn(self._end(link))
+
+    async def _end(self, link: Link) -> None:
+        if link.stateful:
+            await link.close()
+            self._count -= 1
+
+    @contextlib.asynccontextmanager
+    async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:
+        warm = self._warm.setdefault(key, Warm())
+        warm.used_at = asyncio.get_running_loop().time()
+        warm.in_use += 1
+        warm.wanted = min(max(warm.wanted, warm.in_use), MAX_WARM)
+        try:
+            link = self._take_warm(warm) or await self._open(client)
+            if link.stateful:
+                self._refill(key, warm, client)
+            try:
+                yield link
+            finally:
+                self._close(link)
+        finally:
+            warm.in_use -= 1
+
+    def _take_warm(self, warm: Warm) -> Link | None:
+        while warm.links:
+            link = warm.links.pop()
+            if link.alive:
+                return link
+            self._close(link)
+        return None
+
+    def _refill(self, key: Key, warm: Warm, client: Client) -> None:
+        missing = warm.wanted - len(warm.links) - warm.opening
+        for _ in range(min(missing, MAX_LINKS - self._count)):
+            warm.opening += 1
+            self._background.spawn(self._warm_up(key, warm, client))
+
+    async def _warm_up(self, key: Key, warm: Warm, client: Client) -> None:
+        try:
+            link = await self._open(client)
+        except BackendError:
+            return
+        finally:
+            warm.opening -= 1
+        if self._warm.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
+            warm.links.append(link)
+        else:
+            self._close(link)
+
+    @contextlib.asynccontextmanager
+    async def _shared(self, key: Key, client: Client) -> AsyncIterator[Link]:
+        held = self._held.get(key)
+        if held is not None and _useless(held):
+            self._forget(key, held)
+            held = None
+        if held is None:
+            held = self._held[key] = Held(asyncio.create_task(self._hold(key, client)))
+        held.users += 1
+        try:
+            # Shielded: others wait for the same session.
+            yield await asyncio.shield(held.opening)
+        except SessionGone:
+            if self._held.get(key) is held:
+                self._forget(key, held)
+            raise
+        finally:
+            held.users -= 1
+            held.used_at = asyncio.get_running_loop().time()
+
+    async def _hold(self, key: Key, client: Client) -> Link:
+        link = await self._open(client)
+        if link.stateful and self.on_held is not None:
+            self.on_held(key, link)
+        return link
+
+    def _forget(self, key: Key, held: Held) -> None:
+        self._held.pop(key, None)
+        if not _failed(held):
+            self._close(held.opening.result())
+
+    def end_client(self, session: str) -> None:
+        """The client ended its session: end the one with the backend, too."""
+        held = self._held.get((session,))
+        if held is not None and held.opening.done():
+            self._forget((session,), held)
+
+    def held(self, client: Client) -> Link | None:
+        """The session that is held for a client, if there is one now."""
+        held = self._held.get(self._shared_key(_kind(client), client))
+        if held is None or not held.opening.done() or _useless(held):
+            return None
+        return held.opening.result()
+
+    def reap(self) -> None:
+        """Close sessions that nobody has used for too long."""
+        now = asyncio.get_running_loop().time()
+        for key, held in list(self._held.items()):
+            if not held.users and held.opening.done() and now - held.used_at > self._idle:
+                self._forget(key, held)
+        for key, warm in list(self._warm.items()):
+            if now - warm.used_at > min(WARM_FOR, self._idle):
+                self._drop_warm(key, warm)
+
+    def _drop_warm(self, key: Key, warm: Warm) -> None:
+        if not warm.in_use and not warm.opening:
+            del self._warm[key]
+        for link in warm.links:
+            self._close(link)
+        warm.links, warm.wanted = [], 1
+
+    def reset(self) -> None:
+        """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
+        self._sessionless.clear()
+        for key, warm in list(self._warm.items()):
+            self._drop_warm(key, warm)
+
+    async def close(self) -> None:
+        """End every session."""
+        links = [link for warm in self._warm.values() for link in warm.links]
+        for held in self._held.values():
+            if not held.opening.done():
+                held.opening.cancel()
+            elif not _failed(held):
+                links.append(held.opening.result())
+        self._warm.clear()
+        self._held.clear()
+        await asyncio.gather(*(link.close() for link in links))
+
+
+def _failed(held: Held) -> bool:
+    return held.opening.cancelled() or held.opening.exception() is not None
+
+
+def _useless(held: Held) -> bool:
+    """Whether its session could not be opened, or has ended."""
+    return held.opening.done() and (_failed(held) or not held.opening.result().alive)
+
+
+def _kind(client: Client) -> Key:
+    """What a session is opened with: clients that differ in it never share one."""
+    info = "" if client.info is None else client.info.decode()
+    return (client.principal, client.revision, client.capabilities.decode(), info)

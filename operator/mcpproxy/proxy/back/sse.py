@@ -1,0 +1,83 @@
+"""HTTP+SSE backends (2024-11-05): an event stream from the server, POSTs to it."""
+
+import asyncio
+from urllib.parse import urljoin
+
+from mcpproxy.proxy.back.client import Origin
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.http import MAX_MESSAGE, Endpoint
+from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.wire import sse
+
+
+class SseChannel:
+    """One event stream and the address that it told us to post to."""
+
+    def __init__(self, endpoint: Endpoint, stream: Response) -> None:
+        self._endpoint = endpoint
+        self._stream = stream
+        self._parser = sse.Parser(MAX_MESSAGE)
+        self._events: list[sse.Event] = []
+        self._path = ""
+
+    async def start(self) -> None:
+        """Wait for the address. Raises NotMcp when it is none, or of another origin."""
+        event = await self._next()
+        if event is None or event.event != b"endpoint" or event.data is None:
+            raise NotMcp("its stream does not begin with an endpoint event")
+        client = self._endpoint.client
+        there = Origin(urljoin(client.url, event.data.decode("utf-8", "replace")))
+        if not there.same(client.origin):
+            raise NotMcp("its endpoint event names another origin")
+        self._path = there.path
+
+    async def _next(self) -> sse.Event | None:
+        while not self._events:
+            chunk = await self._stream.next_chunk()
+            if not chunk:
+                return None
+            try:
+                self._events += self._parser.feed(chunk)
+            except sse.TooLarge as error:
+                raise NotMcp(str(error)) from None
+        return self._events.pop(0)
+
+    async def receive(self) -> bytes | None:
+        """See Channel."""
+        while (event := await self._next()) is not None:
+            if event.data and event.event == b"message":
+                return event.data
+        return None
+
+    async def send(self, body: bytes) -> None:
+        """See Channel."""
+        response = await self._endpoint.post(body, (), path=self._path)
+        await response.read(MAX_MESSAGE)
+        if response.status >= 400:
+            raise Unreachable(f"it answers HTTP {response.status} to a message")
+
+    async def close(self) -> None:
+        """See Channel."""
+        self._stream.close()
+
+
+async def connect(endpoint: Endpoint, timeout: float) -> SseChannel:
+    """Open the stream and wait for the address to post to.
+
+    Raises BackendError, NotMcp when there is no such stream.
+    """
+    stream = await endpoint.get(())
+    if stream.status != 200 or stream.media_type != b"text/event-stream":
+        stream.close()
+        raise NotMcp(f"it answers HTTP {stream.status} and no event stream")
+    channel = SseChannel(endpoint, stream)
+    try:
+        async with asyncio.timeout(timeout):
+            await channel.start()
+    except TimeoutError:
+        stream.close()
+        raise NotMcp("its event stream names no endpoint") from None
+    except BaseException:
+        stream.close()
+        raise
+    return channel

@@ -1,0 +1,101 @@
+"""What can go wrong between us and a backend.
+
+    BackendError              the request did not get an answer from the backend
+    ├─ Unreachable            no connection, or it broke
+    ├─ TimedOut               no answer in time
+    ├─ Unauthorized           HTTP 401 or 403: our credentials are not accepted
+    ├─ RateLimited            HTTP 429
+    ├─ SessionGone            the upstream session does not exist any more
+    └─ NotMcp                 an answer that is no MCP
+
+Texts name the backend and what happened, never what the backend wrote into an error page.
+"""
+
+from typing import ClassVar, Final
+
+from mcpproxy.proxy.core.health import Failure
+from mcpproxy.proxy.wire.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
+
+REUSE_REFUSED: Final = (
+    "it keeps sessions, so they are not reused; set session.mode to Isolated or PerClient,"
+    " or declare session.stateless: true"
+)
+
+
+class BackendError(Exception):
+    """The request did not get an answer from the backend."""
+
+    state: ClassVar[Failure] = "Unhealthy"
+    reason: ClassVar[str] = "BackendError"
+    code: ClassVar[int] = UNAVAILABLE
+
+    def rpc(self, backend: str) -> RpcError:
+        """The JSON-RPC error that a client gets."""
+        return RpcError(
+            self.code,
+            f"backend {backend}: {self}",
+            {"backend": backend, "reason": self.reason},
+        )
+
+
+class Unreachable(BackendError):
+    """No connection, or it broke."""
+
+    reason = "Unreachable"
+
+
+class TimedOut(BackendError):
+    """No answer in time."""
+
+    reason = "TimedOut"
+    code = TIMED_OUT
+
+
+class Unauthorized(BackendError):
+    """Our credentials are not accepted."""
+
+    state = "Unauthorized"
+    reason = "Unauthorized"
+
+
+class RateLimited(BackendError):
+    """The backend wants fewer requests."""
+
+    state = "RateLimited"
+    reason = "RateLimited"
+
+
+class SessionGone(BackendError):
+    """The upstream session does not exist any more; the request was not executed."""
+
+    reason = "SessionGone"
+
+
+class NotMcp(BackendError):
+    """An answer that is no MCP."""
+
+    reason = "NotMCP"
+
+
+class ValueMissing(BackendError):
+    """A Secret, ConfigMap or key that a header or variable refers to is not there."""
+
+    reason = "ValueMissing"
+
+
+class ProcessFailed(BackendError):
+    """A stdio server could not be started, or ended."""
+
+    reason = "ProcessFailed"
+
+
+class SessionRefused(BackendError):
+    """Reused sessions were asked for, but the backend keeps state in them."""
+
+    reason = "StatefulBackend"
+
+
+class Overloaded(BackendError):
+    """A limit on sessions or processes is reached."""
+
+    reason = "Overloaded"

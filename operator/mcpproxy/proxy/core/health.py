@@ -1,0 +1,60 @@
+"""The state of one backend, with hysteresis both ways."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mcpproxy.api.defaults import HealthPolicy
+from mcpproxy.api.status import BackendState
+
+Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a backend is in a state: a CamelCase word and a sentence."""
+
+    state: BackendState
+    reason: str | None = None
+    message: str | None = None
+
+
+class Health:
+    """Counts good and bad checks in a row; changes its mind only after enough of them.
+
+    The first check of all decides alone: nothing is known before it.
+    """
+
+    def __init__(self, policy: HealthPolicy) -> None:
+        self._policy = policy
+        self._good = 0
+        self._bad = 0
+        self.finding = Finding("Unknown", "NotTried", "the backend was not tried yet")
+
+    @property
+    def suspected(self) -> bool:
+        """Whether the last check contradicts the state, so that the next one should come soon."""
+        healthy = self.finding.state == "Healthy"
+        return (healthy and self._bad > 0) or (not healthy and self._good > 0)
+
+    @property
+    def usable(self) -> bool:
+        """Whether its components are to be shown."""
+        return self.finding.state in ("Healthy", "RateLimited")
+
+    def good(self) -> bool:
+        """A check succeeded. Returns whether the state changed."""
+        self._good, self._bad = self._good + 1, 0
+        if self.finding.state == "Unknown" or self._good >= self._policy.healthy_after:
+            return self._become(Finding("Healthy"))
+        return False
+
+    def bad(self, state: Failure, reason: str, message: str) -> bool:
+        """A check failed. Returns whether the state, its reason or its message changed."""
+        self._good, self._bad = 0, self._bad + 1
+        if self.finding.state == "Healthy" and self._bad < self._policy.unhealthy_after:
+            return False
+        return self._become(Finding(state, reason, message))
+
+    def _become(self, finding: Finding) -> bool:
+        changed, self.finding = finding != self.finding, finding
+        return changed

@@ -1,0 +1,131 @@
+"""Rewriting what names a component: inward in requests, outward in results.
+
+Only the members that carry a name or URI are touched; everything else stays the bytes it was.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TOOLS, Kind
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError
+
+ROUTED: Final[dict[str, tuple[str, Kind]]] = {
+    "tools/call": ("name", TOOLS),
+    "prompts/get": ("name", PROMPTS),
+    "resources/read": ("uri", RESOURCES),
+    "resources/subscribe": ("uri", RESOURCES),
+    "resources/unsubscribe": ("uri", RESOURCES),
+}
+"""Method → the member of params that says for which component it is."""
+COMPLETE: Final = "completion/complete"
+
+
+def target(method: str, params: Message) -> tuple[str, Kind]:
+    """The outward name or URI that a request is for, and its kind. Raises RpcError."""
+    if method == COMPLETE:
+        return _reference(params)
+    member, kind = ROUTED[method]
+    name = jsonrpc.string(params.get(member))
+    if name is None:
+        raise RpcError(INVALID_PARAMS, f"{method}: params.{member} must be a string")
+    return name, kind
+
+
+def _reference(params: Message) -> tuple[str, Kind]:
+    ref = jsonrpc.members(params["ref"]) if "ref" in params else {}
+    kind = {"ref/prompt": PROMPTS, "ref/resource": RESOURCES}.get(
+        jsonrpc.string(ref.get("type")) or ""
+    )
+    name = jsonrpc.string(ref.get(kind.key)) if kind else None
+    if kind is None or name is None:
+        raise RpcError(
+            INVALID_PARAMS, "params.ref must be a ref/prompt with name or a ref/resource with uri"
+        )
+    return name, kind
+
+
+def inward(method: str, params: Message, names: Names, name: str) -> Message:
+    """Params with the backend's own name. Raises RpcError when it is not one of this backend's."""
+    if not names.prefix:
+        return params
+    kind = target(method, params)[1]
+    own = names.inward_uri(name) if kind.by_uri else names.inward(name)
+    if own is None:
+        raise RpcError(INVALID_PARAMS, f"unknown {kind.key}: {name}")
+    if method == COMPLETE:
+        return {**params, "ref": jsonrpc.with_member(params["ref"], **{kind.key: own})}
+    return {**params, kind.key: jsonrpc.dump(own)}
+
+
+def outward_result(method: str, result: Raw, names: Names) -> Raw:
+    """A result with the URIs that clients know."""
+    if not names.prefix or method not in _RESULTS or not _may_have_uri(result):
+        return result
+    member, rewrite = _RESULTS[method]
+    found = jsonrpc.members(result)
+    if member not in found:
+        return result
+    parts = [rewrite(part, names) for part in jsonrpc.items(found[member])]
+    return jsonrpc.dump({**found, member: parts})
+
+
+def _may_have_uri(raw: Raw) -> bool:
+    text = bytes(raw)
+    # A member's name may be written with escapes; then a closer look is needed.
+    return b'"uri"' in text or b"\\u" in text
+
+
+def _uri_member(raw: Raw, names: Names) -> Raw:
+    found = jsonrpc.members(raw)
+    own = jsonrpc.string(found.get("uri"))
+    return raw if own is None else jsonrpc.dump({**found, "uri": names.outward_uri(own)})
+
+
+def _content(raw: Raw, names: Names) -> Raw:
+    """A content block: a resource link or an embedded resource names a URI."""
+    found = jsonrpc.members(raw)
+    shape = jsonrpc.string(found.get("type"))
+    if shape == "resource_link":
+        return _uri_member(raw, names)
+    if shape == "resource" and "resource" in found:
+        return jsonrpc.dump({**found, "resource": _uri_member(found["resource"], names)})
+    return raw
+
+
+def _prompt_message(raw: Raw, names: Names) -> Raw:
+    found = jsonrpc.members(raw)
+    if "content" not in found:
+        return raw
+    return jsonrpc.dump({**found, "content": _content(found["content"], names)})
+
+
+_RESULTS: Final[dict[str, tuple[str, Callable[[Raw, Names], Raw]]]] = {
+    "tools/call": ("content", _content),
+    "prompts/get": ("messages", _prompt_message),
+    "resources/read": ("contents", _uri_member),
+}
+
+
+def outward_error(error: Raw, names: Names) -> Raw:
+    """An error whose data names a URI (resource not found) with the URI that clients know."""
+    if not names.prefix or b'"uri"' not in bytes(error):
+        return error
+    found = jsonrpc.members(error)
+    if jsonrpc.value(found.get("code")) not in (INVALID_PARAMS, LEGACY_NOT_FOUND):
+        return error
+    if "data" not in found or bytes(found["data"])[:1] != b"{":
+        return error
+    return jsonrpc.dump({**found, "data": _uri_member(found["data"], names)})
+
+
+def outward_notification(message: Message, names: Names) -> Message:
+    """A notification that names a URI (resource updated) with the URI that clients know."""
+    if not names.prefix or jsonrpc.string(message["method"]) != "notifications/resources/updated":
+        return message
+    if "params" not in message:
+        return message
+    return {**message, "params": _uri_member(message["params"], names)}

@@ -1,0 +1,73 @@
+"""Sessions of legacy clients, without a store: the session id is a sealed ticket.
+
+It carries what any instance needs to go on, and the owner's address for what lives in one
+process only (a stream, a stdio child, a request that waits for its answer).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.wire import jsonrpc
+
+PURPOSE: Final = "session"
+LIFETIME: Final = 24 * 3600.0
+"""Seconds after which a client has to initialize anew."""
+CLOCK_SKEW: Final = 300.0
+"""How far the clocks of two instances may be apart, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a session id says."""
+
+    client: Client
+    created: int
+    """Seconds since the epoch."""
+    owner: str
+    """Address of the instance that holds what lives in one process."""
+
+
+def mint(sealer: Sealer, ticket: Ticket) -> str:
+    """The session id of a ticket."""
+    client = ticket.client
+    content = {
+        "v": client.revision,
+        "c": client.capabilities.decode(),
+        "i": None if client.info is None else client.info.decode(),
+        "p": client.principal,
+        "n": client.session,
+        "t": ticket.created,
+        "o": ticket.owner,
+    }
+    return sealer.seal(PURPOSE, content)
+
+
+def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
+    """The ticket of a session id.
+
+    Raises BadToken when it is not ours, too old, or was given to another principal.
+    """
+    content = sealer.open(PURPOSE, token)
+    if content["p"] != principal:
+        raise BadToken("another principal's session")
+    if not -CLOCK_SKEW <= now - content["t"] <= LIFETIME:
+        raise BadToken("expired")
+    info = content["i"]
+    client = Client(
+        revision=content["v"],
+        capabilities=content["c"].encode(),
+        info=None if info is None else info.encode(),
+        principal=principal,
+        session=content["n"],
+    )
+    return Ticket(client, content["t"], content["o"])
+
+
+def declared(raw: Raw | None) -> bytes:
+    """Capabilities as bytes in one spelling, so that equal ones are equal."""
+    found = jsonrpc.value(raw)
+    return bytes(jsonrpc.dump(found)) if isinstance(found, dict) else b"{}"

@@ -1,0 +1,123 @@
+"""What a modern request must say about itself (2026-07-28, basic: per-request fields; transports:
+standard headers). Checked in the order in which the specification's own servers do."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.sessions import declared
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import revisions as rev
+from mcpproxy.proxy.wire.jsonrpc import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    PARSE_ERROR,
+    UNSUPPORTED_VERSION,
+    Message,
+    RpcError,
+)
+
+STATUS: Final[Mapping[int, int]] = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    HEADER_MISMATCH: 400,
+    MISSING_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+    METHOD_NOT_FOUND: 404,
+}
+"""HTTP status of a response that is a JSON-RPC error of this code; 200 for others."""
+_ROUTING: Final = (h.PROTOCOL_VERSION, h.METHOD, h.NAME)
+
+HeaderLines = Iterable[tuple[bytes, bytes]]
+
+
+def duplicated(lines: HeaderLines) -> None:
+    """Raises RpcError when a routing header is there more than once: readers would disagree."""
+    seen = set()
+    for name, _ in lines:
+        if name in _ROUTING:
+            if name in seen:
+                raise RpcError(HEADER_MISMATCH, f"the header {name.decode()} is there twice")
+            seen.add(name)
+
+
+def unsupported(requested: Any) -> RpcError:
+    """The error for a revision that is not served."""
+    return RpcError(
+        UNSUPPORTED_VERSION,
+        "unsupported protocol version",
+        {"supported": list(rev.MODERN), "requested": requested},
+    )
+
+
+def client_of(
+    message: Message, params: Message, headers: Mapping[bytes, bytes] | None, principal: str
+) -> tuple[Client, str | None]:
+    """Who asks, and the log level it wants. `headers` is None where there are none (stdio).
+
+    Raises RpcError for the first thing that is wrong.
+    """
+    found = meta(params)
+    missing = [k for k in (rev.META_VERSION, rev.META_CAPABILITIES) if k not in found]
+    if missing:
+        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(missing)}")
+    version = jsonrpc.string(found[rev.META_VERSION])
+    if headers is not None:
+        _check_headers(message, params, headers, version)
+    if version is None:
+        raise RpcError(INVALID_PARAMS, f"params._meta: {rev.META_VERSION} must be a string")
+    if version not in rev.MODERN:
+        raise unsupported(version)
+    info = found.get(rev.META_CLIENT_INFO)
+    level = jsonrpc.string(found.get(rev.META_LOG_LEVEL))
+    capabilities = declared(found[rev.META_CAPABILITIES])
+    client = Client(version, capabilities, None if info is None else bytes(info), principal)
+    return client, level
+
+
+def _check_headers(
+    message: Message, params: Message, headers: Mapping[bytes, bytes], version: str | None
+) -> None:
+    given = headers.get(h.PROTOCOL_VERSION)
+    if given is None or given.decode("latin-1") != version:
+        raise RpcError(
+            HEADER_MISMATCH, "the header Mcp-Protocol-Version does not match params._meta"
+        )
+    method = jsonrpc.string(message["method"]) or ""
+    if headers.get(h.METHOD, b"").decode("latin-1") != method:
+        raise RpcError(HEADER_MISMATCH, "the header Mcp-Method does not match the method")
+    member = h.NAME_MEMBER.get(method)
+    if member is not None and member in params:
+        given = headers.get(h.NAME)
+        name = None if given is None else h.decode_value(given)
+        if name is None or name != jsonrpc.string(params[member]):
+            raise RpcError(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{member}")
+
+
+def check_params(
+    properties: Iterable[tuple[h.Path, str]], params: Message, lines: HeaderLines
+) -> None:
+    """Raises RpcError when the Mcp-Param-* headers don't repeat the arguments they stand for."""
+    expected = dict(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
+    known = {h.PARAM_PREFIX + token.lower().encode() for _, token in properties}
+    given: dict[bytes, bytes] = {}
+    for name, value in lines:
+        if name in known:
+            if name in given:
+                raise RpcError(HEADER_MISMATCH, f"the header {name.decode()} is there twice")
+            given[name] = value
+    for name in known:
+        mine, theirs = expected.get(name), given.get(name)
+        same = (mine is None) == (theirs is None)
+        if same and mine is not None and theirs is not None:
+            same = h.decode_value(mine) == h.decode_value(theirs)
+        if not same:
+            raise RpcError(
+                HEADER_MISMATCH, f"the header {name.decode()} does not match the arguments"
+            )

@@ -1,0 +1,142 @@
+"""The legacy era: what a client with a session asks, and how its questions are answered."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.catalog import BY_METHOD
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.sessions import declared
+from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.wire.revisions import negotiated
+
+Emit = Callable[[bytes], Awaitable[None]]
+LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+CANCELLED: Final = RpcError(jsonrpc.UNAVAILABLE, "the request was cancelled")
+_MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
+
+
+def client_of(params: Message, principal: str, session: str) -> Client:
+    """Who initializes. Raises RpcError."""
+    requested = jsonrpc.string(params.get("protocolVersion"))
+    if requested is None:
+        raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
+    info = params.get("clientInfo")
+    return Client(
+        revision=negotiated(requested),
+        capabilities=declared(params.get("capabilities")),
+        info=None if info is None else bytes(info),
+        principal=principal,
+        session=session,
+    )
+
+
+async def initialized(gateway: Gateway, client: Client) -> bytes:
+    """The result of initialize."""
+    await gateway.settled()
+    result: dict[str, Any] = {
+        "protocolVersion": client.revision,
+        "capabilities": gateway.capabilities(),
+        "serverInfo": gateway.server_info(),
+    }
+    instructions = gateway.instructions()
+    if instructions is not None:
+        result["instructions"] = instructions
+    return jsonrpc.encode(result)
+
+
+class LegacyCaller:
+    """The client's side of one exchange: everything goes onto the stream of its request."""
+
+    def __init__(self, client: Client, live: Live, sessions: LiveSessions, emit: Emit) -> None:
+        self.client = client
+        self.log_level = live.log_level
+        self._live = live
+        self._sessions = sessions
+        self._emit = emit
+
+    async def notify(self, message: Message) -> None:
+        """See Caller."""
+        await self._emit(jsonrpc.encode(message))
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller. The client answers with a message of its own."""
+        own = self._sessions.question_id()
+        waiting = asyncio.get_running_loop().create_future()
+        self._live.asked[own] = waiting
+        try:
+            await self._emit(jsonrpc.encode({**request, "id": Raw(own)}))
+            answer: Message = await waiting
+            return answer
+        finally:
+            del self._live.asked[own]
+
+
+async def answer(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:
+    """The response to a request of an initialized client: always one, errors included."""
+    request_id = request["id"]
+    found = InFlight(asyncio.current_task())
+    live.in_flight[bytes(request_id)] = found
+    try:
+        return await _result(gateway, live, request, caller)
+    except RpcError as error:
+        return jsonrpc.failure(request_id, error)
+    except asyncio.CancelledError:
+        if not found.cancelled:
+            raise
+        assert found.task is not None
+        found.task.uncancel()
+        return jsonrpc.failure(request_id, CANCELLED)
+    finally:
+        live.in_flight.pop(bytes(request_id), None)
+
+
+async def _result(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:
+    method = jsonrpc.string(request["method"]) or ""
+    params = jsonrpc.members(request["params"]) if "params" in request else None
+    kind = BY_METHOD.get(method)
+    if kind is not None:
+        return jsonrpc.response(request["id"], await gateway.listing(kind, params, modern=False))
+    if method == "ping":
+        return jsonrpc.response(request["id"], b"{}")
+    if method == "logging/setLevel":
+        return jsonrpc.response(request["id"], _set_level(live, params or {}))
+    if method == "initialize":
+        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
+    if method in _MODERN_ONLY or (method.startswith("resources/") and "subscribe" in method):
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    return jsonrpc.encode(await gateway.call(request, method, params, caller))
+
+
+def _set_level(live: Live, params: Message) -> bytes:
+    level = jsonrpc.string(params.get("level"))
+    if level not in LEVELS:
+        raise RpcError(INVALID_PARAMS, f"params.level must be one of {json.dumps(LEVELS)}")
+    live.log_level = level
+    return b"{}"
+
+
+def noted(live: Live, message: Message) -> None:
+    """A notification or response of the client."""
+    if "method" not in message:
+        live.answer(message)
+        return
+    if jsonrpc.string(message["method"]) == "notifications/cancelled" and "params" in message:
+        request_id = jsonrpc.members(message["params"]).get("requestId")
+        if request_id is not None:
+            live.cancel(bytes(request_id))

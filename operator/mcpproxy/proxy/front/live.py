@@ -1,0 +1,153 @@
+"""What lives in one process for a legacy client: requests in flight, questions, its stream.
+
+An idle session holds nothing here: its id carries what has to be known.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+MAX_WAITING: Final = 1000
+"""Messages that may wait for a client to read its stream; beyond it the stream is ended."""
+
+
+class Outbox:
+    """Messages that wait for a stream to take them."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._arrived = asyncio.Event()
+        self.ended = False
+
+    def put(self, message: bytes) -> None:
+        """Add a message; one that waits already (a list changed twice) is not added again."""
+        if self.ended or message in self._waiting:
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            # The client does not read: it has to come back and look at everything anew.
+            self.end()
+            return
+        self._waiting.append(message)
+        self._arrived.set()
+
+    def end(self) -> None:
+        """No more messages come; what waits is still given out."""
+        self.ended = True
+        self._arrived.set()
+
+    async def get(self, patience: float) -> bytes | None:
+        """The next message; None at the end. Raises TimeoutError after `patience` seconds."""
+        while not self._waiting:
+            if self.ended:
+                return None
+            self._arrived.clear()
+            async with asyncio.timeout(patience):
+                await self._arrived.wait()
+        return self._waiting.popleft()
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A request that runs."""
+
+    task: "asyncio.Task[object] | None"
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Live:
+    """One session, as far as this process has to do with it."""
+
+    log_level: str | None = None
+    used_at: float = 0.0
+    in_flight: dict[bytes, InFlight] = field(default_factory=dict)
+    asked: dict[bytes, "asyncio.Future[Message]"] = field(default_factory=dict)
+    stream: Outbox | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be lost if it were dropped."""
+        return not (self.in_flight or self.asked or self.stream or self.log_level)
+
+    def cancel(self, request_id: bytes) -> None:
+        """The client no longer wants the answer to a request."""
+        found = self.in_flight.get(request_id)
+        if found is not None and found.task is not None:
+            found.cancelled = True
+            found.task.cancel()
+
+    def answer(self, message: Message) -> None:
+        """The client answered a question of a backend; one that nobody waits for is dropped."""
+        waiting = self.asked.get(bytes(message["id"]))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+
+class LiveSessions:
+    """The sessions that are alive in this process, and those that were ended."""
+
+    def __init__(self, sealer: Sealer, owner: str, idle: float) -> None:
+        """`owner` is this process's address; `idle` is in seconds."""
+        self._sealer = sealer
+        self._owner = owner
+        self._idle = idle
+        self._live: dict[str, Live] = {}
+        self._ended: dict[str, float] = {}
+        self._questions = itertools.count(1)
+
+    def of(self, session: str, now: float) -> Live:
+        """The live part of a session."""
+        live = self._live.get(session)
+        if live is None:
+            live = self._live[session] = Live()
+        live.used_at = now
+        return live
+
+    def release(self, session: str) -> None:
+        """A request of the session ended: drop what holds nothing."""
+        live = self._live.get(session)
+        if live is not None and live.idle:
+            del self._live[session]
+
+    def end(self, session: str, now: float) -> None:
+        """The client ended its session."""
+        self._ended[session] = now
+        live = self._live.pop(session, None)
+        if live is not None:
+            if live.stream is not None:
+                live.stream.end()
+            for request_id in list(live.in_flight):
+                live.cancel(request_id)
+
+    def has_ended(self, session: str) -> bool:
+        """Whether the client ended this session."""
+        return session in self._ended
+
+    def question_id(self) -> bytes:
+        """An id for a request to a client: sealed, it names the process that waits."""
+        content = {"o": self._owner, "n": next(self._questions)}
+        return jsonrpc.encode(self._sealer.seal("question", content))
+
+    def reap(self, now: float, lifetime: float) -> None:
+        """Drop what nobody used for too long."""
+        for session, live in list(self._live.items()):
+            if now - live.used_at > self._idle and not (live.in_flight or live.stream):
+                del self._live[session]
+        for session, ended in list(self._ended.items()):
+            if now - ended > lifetime:
+                del self._ended[session]
+
+    def end_streams(self) -> None:
+        """The process stops: end every stream properly."""
+        for live in self._live.values():
+            if live.stream is not None:
+                live.stream.end()
+
+    def __len__(self) -> int:
+        return len(self._live)

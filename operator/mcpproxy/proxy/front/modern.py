@@ -1,0 +1,165 @@
+"""The modern era: every request stands alone, and says in `_meta` who asks."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.catalog import BY_METHOD
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.front.live import Outbox
+from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import revisions as rev
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+
+Emit = Callable[[bytes], Awaitable[None]]
+LISTEN: Final = "subscriptions/listen"
+DISCOVER: Final = "server/discover"
+CALL: Final = "tools/call"
+_LEGACY_ONLY: Final = (
+    "initialize",
+    "ping",
+    "logging/setLevel",
+    "resources/subscribe",
+    "resources/unsubscribe",
+)
+_WANTED: Final = {
+    "toolsListChanged": "notifications/tools/list_changed",
+    "promptsListChanged": "notifications/prompts/list_changed",
+    "resourcesListChanged": "notifications/resources/list_changed",
+}
+PING_EVERY: Final = 15.0
+
+
+class ModernCaller:
+    """The client's side of one exchange with a modern backend, which never asks."""
+
+    def __init__(self, client: Client, log_level: str | None, emit: Emit) -> None:
+        self.client = client
+        self.log_level = log_level
+        self._emit = emit
+
+    async def notify(self, message: Message) -> None:
+        """See Caller. Log messages are for those who asked for them (server/logging)."""
+        quiet = self.log_level is None
+        if quiet and jsonrpc.string(message["method"]) == "notifications/message":
+            return
+        await self._emit(jsonrpc.encode(message))
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller. A modern backend answers with input_required instead."""
+        raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
+
+
+async def discovered(gateway: Gateway) -> bytes:
+    """The result of server/discover."""
+    await gateway.settled()
+    result: dict[str, Any] = {
+        "resultType": "complete",
+        "supportedVersions": list(rev.MODERN),
+        "capabilities": gateway.capabilities(),
+        "ttlMs": 0,
+        "cacheScope": "private",
+        "_meta": {rev.META_SERVER_INFO: gateway.server_info()},
+    }
+    instructions = gateway.instructions()
+    if instructions is not None:
+        result["instructions"] = instructions
+    return jsonrpc.encode(result)
+
+
+async def answer(
+    gateway: Gateway,
+    parking: Parking,
+    request: Message,
+    params: Message,
+    caller: ModernCaller,
+) -> Message | bytes:
+    """The response to a request (other than subscriptions/listen). Raises RpcError."""
+    method = jsonrpc.string(request["method"]) or ""
+    kind = BY_METHOD.get(method)
+    if kind is not None:
+        return jsonrpc.response(request["id"], await gateway.listing(kind, params, modern=True))
+    if method == DISCOVER:
+        return jsonrpc.response(request["id"], await discovered(gateway))
+    if method in _LEGACY_ONLY:
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    if not gateway.routes(method):
+        return await gateway.call(request, method, params, caller)
+    if parking.is_mine(params) or gateway.may_ask(method, params):
+        return await parking.run(
+            lambda exchange: gateway.call(request, method, params, exchange),
+            request,
+            params,
+            caller.client,
+            caller.log_level,
+            caller.notify,
+        )
+    return await gateway.call(request, method, params, caller)
+
+
+def header_properties(gateway: Gateway, request: Message, params: Message) -> list[Any]:
+    """The arguments of the called tool that its headers must repeat."""
+    if jsonrpc.string(request["method"]) != CALL:
+        return []
+    backend, name, _ = gateway.route(CALL, params)
+    return gateway.header_properties(backend.name, name)
+
+
+class Listening:
+    """One `subscriptions/listen`: acknowledged first, every frame tagged with its request's id."""
+
+    def __init__(self, gateway: Gateway, request: Message, params: Message) -> None:
+        """Raises RpcError."""
+        wanted = jsonrpc.value(params.get("notifications"))
+        if not isinstance(wanted, dict):
+            raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
+        self._id = request["id"]
+        self.outbox = Outbox()
+        self._honoured = {name: True for name in _WANTED if wanted.get(name) is True}
+        self._methods = {_WANTED[name] for name in self._honoured}
+        self._unsubscribe = gateway.subscribe(self._changed)
+        self._gauge = gateway.metrics.streams
+
+    def _changed(self, method: str) -> None:
+        if method in self._methods:
+            self.outbox.put(self._tagged(method, {}))
+
+    def _tagged(self, method: str, params: dict[str, Any]) -> bytes:
+        return jsonrpc.notification(method, {**params, "_meta": self._meta()})
+
+    def _meta(self) -> dict[str, Raw]:
+        return {rev.META_SUBSCRIPTION: self._id}
+
+    async def run(self, emit: Emit, ping: Callable[[], Awaitable[None]]) -> bytes:
+        """Send what is subscribed to until the outbox ends; the response that closes it."""
+        self._gauge.inc()
+        try:
+            acknowledged = "notifications/subscriptions/acknowledged"
+            await emit(self._tagged(acknowledged, {"notifications": self._honoured}))
+            while True:
+                try:
+                    message = await self.outbox.get(PING_EVERY)
+                except TimeoutError:
+                    await ping()
+                    continue
+                if message is None:
+                    break
+                await emit(message)
+        finally:
+            self._gauge.dec()
+            self._unsubscribe()
+        result = {"resultType": "complete", "_meta": self._meta()}
+        return jsonrpc.response(self._id, jsonrpc.encode(result))
+
+
+def era_of(message: Message) -> bool:
+    """Whether the first message of a stream (stdio) is of the modern era."""
+    method = jsonrpc.string(message.get("method"))
+    if method == DISCOVER:
+        return True
+    params = message.get("params")
+    return params is not None and rev.META_VERSION in meta(jsonrpc.members(params))

@@ -1,0 +1,205 @@
+"""Modern client, legacy backend: a question of the backend parks the exchange.
+
+The client gets `input_required` and a sealed `requestState` that names the parked exchange; its
+retry brings the answers and goes on where the exchange stopped. One that is never retried
+expires, and its call is cancelled.
+"""
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+
+PURPOSE: Final = "parked"
+WAIT: Final = 300.0
+"""Seconds that a parked exchange waits for its client."""
+MAX_PARKED: Final = 1000
+Notify = Callable[[Message], Awaitable[None]]
+_RETRY: Final = ("inputResponses", "requestState", "_meta")
+
+
+@dataclass(slots=True)
+class Question:
+    """What a backend asked, and who waits for the answer."""
+
+    request: Message
+    waiting: "asyncio.Future[Message]"
+
+
+@dataclass(slots=True)
+class Parkable:
+    """The caller of an exchange that may have to wait for its client to come back."""
+
+    client: Client
+    log_level: str | None
+    listener: Notify | None
+    """The stream of the request that is there at the moment; None while there is none."""
+    questions: dict[str, Question] = field(default_factory=dict)
+    task: "asyncio.Task[Message] | None" = None
+    expiry: asyncio.TimerHandle | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _keys: Any = field(default_factory=lambda: itertools.count(1))
+
+    async def notify(self, message: Message) -> None:
+        """See Caller. While no request of the client is there, nobody could take it."""
+        if self.listener is not None:
+            await self.listener(message)
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller."""
+        key = f"{jsonrpc.string(request['method'])}-{next(self._keys)}"
+        question = Question(request, asyncio.get_running_loop().create_future())
+        self.questions[key] = question
+        self.asked.set()
+        try:
+            return await question.waiting
+        finally:
+            self.questions.pop(key, None)
+
+    async def progress(self) -> Message | None:
+        """The response, or None when there are questions to answer first. Raises RpcError."""
+        assert self.task is not None
+        asked = asyncio.create_task(self.asked.wait())
+        try:
+            await asyncio.wait((self.task, asked), return_when=asyncio.FIRST_COMPLETED)
+            return self.task.result() if self.task.done() else None
+        finally:
+            asked.cancel()
+            self.asked.clear()
+
+
+class Parking:
+    """The exchanges of this process that may be, or are, parked."""
+
+    def __init__(self, sealer: Sealer, owner: str, clock: Callable[[], float]) -> None:
+        """`owner` is this process's address; `clock` gives seconds since the epoch."""
+        self._sealer = sealer
+        self._owner = owner
+        self._clock = clock
+        self._parked: dict[int, Parkable] = {}
+        self._numbers = itertools.count(1)
+
+    async def run(
+        self,
+        start: Callable[[Caller], Awaitable[Message]],
+        request: Message,
+        params: Message,
+        client: Client,
+        log_level: str | None,
+        notify: Notify,
+    ) -> Message:
+        """The response to a call, or the `input_required` that asks for what it needs.
+
+        When cancelled, so is the call. Raises RpcError.
+        """
+        state = jsonrpc.string(params.get("requestState"))
+        if state is not None:
+            exchange = self._resumed(state, request, params, client)
+            exchange.listener = notify
+        else:
+            exchange = Parkable(client, log_level, notify)
+            exchange.task = asyncio.ensure_future(start(exchange))
+        try:
+            answer = await exchange.progress()
+        except asyncio.CancelledError:
+            assert exchange.task is not None
+            exchange.task.cancel()
+            raise
+        if answer is not None:
+            return {**answer, "id": request["id"]}
+        return self._park(exchange, request, params)
+
+    def _park(self, exchange: Parkable, request: Message, params: Message) -> Message:
+        assert exchange.task is not None
+        if len(self._parked) >= MAX_PARKED:
+            exchange.task.cancel()
+            raise RpcError(UNAVAILABLE, f"{MAX_PARKED} calls wait for their clients already")
+        number = next(self._numbers)
+        exchange.listener = None
+        self._parked[number] = exchange
+        loop = asyncio.get_running_loop()
+        exchange.expiry = loop.call_later(WAIT, self._expire, number)
+        state = {
+            "n": number,
+            "o": self._owner,
+            "p": exchange.client.principal,
+            "d": _digest(request, params),
+            "t": int(self._clock()),
+        }
+        result = {
+            "resultType": "input_required",
+            "inputRequests": {
+                key: {k: v for k, v in q.request.items() if k in ("method", "params")}
+                for key, q in exchange.questions.items()
+            },
+            "requestState": self._sealer.seal(PURPOSE, state),
+        }
+        return {
+            "jsonrpc": jsonrpc.VERSION,
+            "id": request["id"],
+            "result": jsonrpc.dump(result),
+        }
+
+    def _expire(self, number: int) -> None:
+        exchange = self._parked.pop(number, None)
+        if exchange is not None and exchange.task is not None:
+            exchange.task.cancel()
+
+    def _resumed(self, state: str, request: Message, params: Message, client: Client) -> Parkable:
+        invalid = RpcError(INVALID_PARAMS, "invalid or expired requestState")
+        try:
+            content = self._sealer.open(PURPOSE, state)
+        except BadToken:
+            raise invalid from None
+        mine = content["p"] == client.principal and content["d"] == _digest(request, params)
+        exchange = self._parked.pop(content["n"], None) if mine else None
+        if exchange is None or content["o"] != self._owner:
+            raise invalid
+        if exchange.expiry is not None:
+            exchange.expiry.cancel()
+        answers = jsonrpc.members(params.get("inputResponses", jsonrpc.EMPTY))
+        for key, answer in answers.items():
+            question = exchange.questions.get(key)
+            if question is not None and not question.waiting.done():
+                question.waiting.set_result({"result": answer})
+        if any(not question.waiting.done() for question in exchange.questions.values()):
+            exchange.asked.set()
+        return exchange
+
+    def is_mine(self, params: Message) -> bool:
+        """Whether a requestState was sealed here; a backend's own is passed on to it."""
+        state = jsonrpc.string(params.get("requestState"))
+        if state is None:
+            return False
+        try:
+            self._sealer.open(PURPOSE, state)
+        except BadToken:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Cancel what is parked."""
+        for number in list(self._parked):
+            self._expire(number)
+
+
+def _digest(request: Message, params: Message) -> str:
+    """What a retry must have in common with its first request: the method and the params."""
+    found = hashlib.sha256(bytes(request["method"]))
+    for name in sorted(params):
+        if name not in _RETRY:
+            found.update(b"\0" + name.encode() + b"\0" + _canonical(params[name]))
+    return found.hexdigest()
+
+
+def _canonical(raw: Raw) -> bytes:
+    return bytes(jsonrpc.dump(jsonrpc.value(raw)))

@@ -1,0 +1,134 @@
+"""Serving one client on standard streams: the first message decides the era for good."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import BinaryIO, Final
+
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front import envelope, legacy, modern
+from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
+from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
+
+MAX_LINE: Final = 64 * 1024 * 1024
+SESSION: Final = "stdio"
+
+
+class StdioFront:
+    """Reads messages line by line, answers each in a task of its own."""
+
+    def __init__(self, gateway: Gateway, sealer: Sealer, writer: asyncio.StreamWriter) -> None:
+        self._gateway = gateway
+        self._writer = writer
+        self._sessions = LiveSessions(sealer, SESSION, float("inf"))
+        self._parking = Parking(sealer, SESSION, time.time)
+        self._live = Live()
+        self._modern: bool | None = None
+        self._client: Client | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Serve until the client closes its end."""
+        unsubscribe = self._gateway.subscribe(self._changed)
+        try:
+            while line := await reader.readline():
+                if line.strip():
+                    await self._received(line)
+        finally:
+            unsubscribe()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _changed(self, method: str) -> None:
+        if self._client is not None and not self._modern:
+            self._write(jsonrpc.notification(method))
+
+    def _write(self, message: bytes) -> None:
+        self._writer.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
+
+    async def _emit(self, message: bytes) -> None:
+        self._write(message)
+        await self._writer.drain()
+
+    async def _received(self, line: bytes) -> None:
+        try:
+            message = jsonrpc.parse(line.strip())
+        except RpcError as error:
+            await self._emit(jsonrpc.failure(None, error))
+            return
+        if self._modern is None and "method" in message:
+            self._modern = modern.era_of(message)
+        if "method" not in message or "id" not in message:
+            legacy.noted(self._live, message)
+            return
+        task = asyncio.create_task(self._answer(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, message: Message) -> None:
+        try:
+            serve = self._answer_modern if self._modern else self._answer_legacy
+            body = await serve(message)
+        except RpcError as error:
+            body = jsonrpc.failure(message["id"], error)
+        with contextlib.suppress(ConnectionError):
+            await self._emit(body)
+
+    async def _answer_legacy(self, message: Message) -> bytes:
+        if jsonrpc.string(message["method"]) == "initialize":
+            params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+            client = legacy.client_of(params, "", SESSION)
+            result = await legacy.initialized(self._gateway, client)
+            self._client = client
+            return jsonrpc.response(message["id"], result)
+        if jsonrpc.string(message["method"]) == "ping":
+            return jsonrpc.response(message["id"], b"{}")
+        if self._client is None:
+            raise RpcError(INVALID_REQUEST, "initialize first")
+        caller = legacy.LegacyCaller(self._client, self._live, self._sessions, self._emit)
+        return await legacy.answer(self._gateway, self._live, message, caller)
+
+    async def _answer_modern(self, message: Message) -> bytes:
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        client, level = envelope.client_of(message, params, None, "")
+        caller = modern.ModernCaller(client, level, self._emit)
+        request_id = bytes(message["id"])
+        found = self._live.in_flight[request_id] = InFlight(asyncio.current_task())
+        try:
+            if jsonrpc.string(message["method"]) == modern.LISTEN:
+                listening = modern.Listening(self._gateway, message, params)
+                return await listening.run(self._emit, _silence)
+            answer = await modern.answer(self._gateway, self._parking, message, params, caller)
+            return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
+        except asyncio.CancelledError:
+            if not found.cancelled or found.task is None:
+                raise
+            found.task.uncancel()
+            raise legacy.CANCELLED from None
+        finally:
+            self._live.in_flight.pop(request_id, None)
+
+
+async def _silence() -> None:
+    """Pipes need no pings."""
+
+
+async def open_streams(
+    stdin: BinaryIO | None = None, stdout: BinaryIO | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Our standard streams (or others) for asyncio."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MAX_LINE)
+    await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), stdin or sys.stdin.buffer
+    )
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, stdout or sys.stdout.buffer
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop)

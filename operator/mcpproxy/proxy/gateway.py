@@ -1,0 +1,244 @@
+"""What fronts see of the backends: what they offer together, their lists, and calls by name."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.backend import Backend
+from mcpproxy.proxy.back.link import Outgoing
+from mcpproxy.proxy.core import capabilities
+from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.names import owner_of
+from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, inward, target
+from mcpproxy.proxy.metrics import Metrics
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.wire.revisions import is_modern
+
+PATIENCE: Final = 0.3
+"""Seconds that a list waits for backends that are slow to answer; then it shows what is known."""
+FIRST_ROUND: Final = 25.0
+"""Seconds that the very first requests wait at most until some backend was reached."""
+GRACE: Final = 0.25
+"""Seconds that they then wait for the others."""
+
+Subscriber = Callable[[str], None]
+
+
+class Gateway:
+    """All backends of one proxy, seen as one server."""
+
+    def __init__(
+        self, name: str, version: str, backends: Iterable[Backend], catalog: Catalog
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.backends = {backend.name: backend for backend in backends}
+        self.metrics = Metrics()
+        self.catalog = catalog
+        self._names = [(backend.name, backend.names) for backend in self.backends.values()]
+        self._subscribers: set[Subscriber] = set()
+        self._watchers: set[Callable[[], None]] = set()
+        self._first_round: asyncio.Task[None] | None = None
+        for backend in self.backends.values():
+            backend.watch.on_change = self._changed
+
+    def start(self) -> None:
+        """Begin to watch the backends."""
+        for backend in self.backends.values():
+            backend.start()
+        self._first_round = asyncio.create_task(self._settle())
+
+    async def close(self) -> None:
+        """End every session with every backend."""
+        if self._first_round is not None:
+            self._first_round.cancel()
+        await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+
+    # What is offered
+
+    async def settled(self) -> None:
+        """Wait for the first round over the backends; a hung one is waited for only so long."""
+        assert self._first_round is not None
+        if not self._first_round.done():
+            await asyncio.shield(self._first_round)
+
+    async def _settle(self) -> None:
+        left = {
+            asyncio.create_task(backend.watch.settled.wait()) for backend in self.backends.values()
+        }
+        try:
+            async with asyncio.timeout(FIRST_ROUND):
+                while left and not any(b.watch.health.usable for b in self.backends.values()):
+                    _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                if left:
+                    await asyncio.wait(left, timeout=GRACE)
+        except TimeoutError:
+            return
+        finally:
+            for waiting in left:
+                waiting.cancel()
+
+    def capabilities(self) -> dict[str, Any]:
+        """What the backends offer together; of one never reached, what it might."""
+        offers = []
+        for backend in self.backends.values():
+            greeting = backend.watch.greeting
+            offers.append(capabilities.UNKNOWN if greeting is None else greeting.capabilities)
+        found = capabilities.merged(offers)
+        if "resources" in found:
+            found["resources"] = {
+                key: offered for key, offered in found["resources"].items() if key != "subscribe"
+            }
+        return found
+
+    def instructions(self) -> str | None:
+        """The instructions of all backends."""
+        found = []
+        for backend in self.backends.values():
+            greeting = backend.watch.greeting
+            text = greeting.member("instructions") if greeting else None
+            if isinstance(text, str):
+                found.append((backend.settings.prefix, text))
+        return capabilities.instructions(found)
+
+    def server_info(self) -> dict[str, str]:
+        """How the proxy introduces itself."""
+        return {"name": self.name, "version": self.version}
+
+    # Lists
+
+    async def listing(self, kind: Kind, params: Message | None, *, modern: bool) -> bytes:
+        """The merged list, refreshed where backends answer soon enough. Raises RpcError."""
+        if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
+            raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
+        await self.settled()
+        now = asyncio.get_running_loop().time()
+        refreshing = [
+            asyncio.create_task(backend.watch.refresh(kind))
+            for backend in self.backends.values()
+            if backend.watch.wants_refresh(kind, now)
+        ]
+        if refreshing:
+            await asyncio.wait(refreshing, timeout=PATIENCE)
+        return self.catalog.result(kind, modern=modern, now=now)
+
+    # Calls
+
+    def route(self, method: str, params: Message) -> tuple[Backend, str, Kind]:
+        """The backend a request is for, the outward name in it and its kind. Raises RpcError."""
+        name, kind = target(method, params)
+        owner = self.catalog.owner(kind, name)
+        if owner is None:
+            owner = owner_of(name, self._names, uri=kind.by_uri)
+        if owner is None:
+            what = "resource" if kind.by_uri else kind.member.removesuffix("s")
+            data = {"uri": name} if kind.by_uri else None
+            raise RpcError(INVALID_PARAMS, f"unknown {what}: {name}", data)
+        return self.backends[owner], name, kind
+
+    def routes(self, method: str) -> bool:
+        """Whether a method is about a component, and so goes to the backend that has it."""
+        return method in ROUTED or method == COMPLETE
+
+    def may_ask(self, method: str, params: Message) -> bool:
+        """Whether the backend may send requests of its own while it answers (legacy era)."""
+        greeting = self.route(method, params)[0].watch.greeting
+        return greeting is None or not is_modern(greeting.revision)
+
+    async def call(
+        self,
+        request: Message,
+        method: str,
+        params: Message | None,
+        caller: Caller,
+    ) -> Message:
+        """Send a client's request to the backend it is for; the response, with the same id.
+
+        Raises RpcError, also for what a backend did wrong.
+        """
+        if self.routes(method):
+            backend, name, kind = self.route(method, params or {})
+            outgoing = self._outgoing(request, method, params or {}, backend, name, kind)
+        else:
+            backend = self._only_backend(method)
+            outgoing = Outgoing(request["id"], method, params, _extra(request))
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            answer = await backend.call(outgoing, caller)
+            if "error" in answer:
+                outcome = "error"
+            answer["id"] = request["id"]
+            return answer
+        except BackendError as error:
+            outcome = error.reason
+            raise error.rpc(backend.name) from None
+        except BaseException:
+            outcome = "cancelled"
+            raise
+        finally:
+            self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
+
+    def _outgoing(
+        self,
+        request: Message,
+        method: str,
+        params: Message,
+        backend: Backend,
+        name: str,
+        kind: Kind,
+    ) -> Outgoing:
+        own = inward(method, params, backend.names, name)
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        if kind is TOOLS and (properties := self.header_properties(backend.name, name)):
+            headers = tuple(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
+        return Outgoing(request["id"], method, own, _extra(request), headers)
+
+    def header_properties(self, backend: str, tool: str) -> list[tuple[h.Path, str]]:
+        """The arguments of a tool that are repeated in headers."""
+        return self.catalog.header_properties(backend, tool)
+
+    def _only_backend(self, method: str) -> Backend:
+        if len(self.backends) == 1:
+            return next(iter(self.backends.values()))
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def end_client(self, session: str) -> None:
+        """A client ended its session."""
+        for backend in self.backends.values():
+            backend.sessions.end_client(session)
+
+    # Changes
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with the notification's method when a list changes; returns the end."""
+        self._subscribers.add(subscriber)
+        return lambda: self._subscribers.discard(subscriber)
+
+    def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Call `watcher` when anything that the status shows may have changed."""
+        self._watchers.add(watcher)
+        return lambda: self._watchers.discard(watcher)
+
+    def _changed(self, kinds: set[Kind]) -> None:
+        for watcher in list(self._watchers):
+            watcher()
+        for method in {kind.changed for kind in KINDS if kind in kinds}:
+            for subscriber in list(self._subscribers):
+                subscriber(method)
+
+
+_KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})
+
+
+def _extra(request: Message) -> Message:
+    if len(request) <= len(_KNOWN) and request.keys() <= _KNOWN:
+        return {}
+    return {name: Raw(raw) for name, raw in request.items() if name not in _KNOWN}

@@ -1,0 +1,77 @@
+"""Prometheus metrics of one runtime process. Labels name backends and methods, never arguments."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from mcpproxy.api.status import BackendStatus
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STATES = ("Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown")
+_METHODS = frozenset(
+    {
+        "tools/call",
+        "prompts/get",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "completion/complete",
+    }
+)
+
+
+class Metrics:
+    """A registry of its own, so that several runtimes can live in one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._calls = Counter(
+            "mcpproxy_calls",
+            "Requests sent to backends, by how they ended",
+            ["backend", "method", "outcome"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "mcpproxy_call_duration_seconds",
+            "Time from a request to its answer",
+            ["backend", "method"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._state = Gauge(
+            "mcpproxy_backend_state",
+            "1 for the state that a backend is in",
+            ["backend", "state"],
+            registry=self._registry,
+        )
+        self._components = Gauge(
+            "mcpproxy_components",
+            "Components that a backend offers",
+            ["backend", "kind"],
+            registry=self._registry,
+        )
+        self.streams = Gauge(
+            "mcpproxy_client_streams",
+            "Streams of changes that clients hold open",
+            registry=self._registry,
+        )
+
+    def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
+        """A request to a backend has ended."""
+        # Clients choose method names; labels must not grow with them.
+        known = method if method in _METHODS else "other"
+        self._calls.labels(backend, known, outcome).inc()
+        self._seconds.labels(backend, known).observe(seconds)
+
+    def render(self, backends: list[BackendStatus]) -> bytes:
+        """All metrics in Prometheus' text format, with the state of the backends now."""
+        self._state.clear()
+        self._components.clear()
+        for backend in backends:
+            for state in STATES:
+                self._state.labels(backend.name, state).set(backend.state == state)
+            for kind, count in (
+                backend.components.to_manifest() if backend.components else {}
+            ).items():
+                self._components.labels(backend.name, kind).set(count)
+        return generate_latest(self._registry)

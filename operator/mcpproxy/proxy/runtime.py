@@ -1,0 +1,211 @@
+"""One running proxy: backends, gateway, fronts and the admin port, from start to drain."""
+
+import asyncio
+import functools
+import secrets
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from mcpproxy.api import names
+from mcpproxy.api.defaults import health
+from mcpproxy.api.status import PodReport
+from mcpproxy.proxy.admin import Admin
+from mcpproxy.proxy.back.backend import Backend, Surroundings
+from mcpproxy.proxy.back.values import Values
+from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
+from mcpproxy.proxy.front.http import HttpFront
+from mcpproxy.proxy.front.stdio import StdioFront, open_streams
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.selfcheck import handshake
+from mcpproxy.proxy.targets import Configuration
+from mcpproxy.proxy.wire import jsonrpc
+
+VERSION: Final = version("mcpproxy-operator")
+DRAIN: Final = 30
+"""Seconds that calls in flight have to end after SIGTERM."""
+KEEP_ALIVE: Final = 75
+"""Seconds that a client's idle connection is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where a proxy serves, and what it finds around it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    path: str = names.MCP_PATH
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    values: Path = Path(names.VALUES_DIR)
+    sealing_keys: Path | None = None
+    resolve: Mapping[str, str] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
+    owner: str = "127.0.0.1"
+    """The address at which other instances reach this one."""
+
+
+class Runtime:
+    """A proxy that can serve HTTP or one client on standard streams."""
+
+    def __init__(self, configuration: Configuration, options: Options) -> None:
+        self._configuration = configuration
+        self._options = options
+        self._draining = False
+        self._verified = False
+        proxy = configuration.proxy
+        around = Surroundings(
+            catalog=Catalog(),
+            policy=health(proxy.spec),
+            values=Values(options.values, time.monotonic),
+            resolve=options.resolve,
+            info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
+            tls=functools.cache(ssl.create_default_context),
+            directory=configuration.directory,
+        )
+        backends = [Backend(proxy, spec, around) for spec in proxy.spec.backends]
+        self.gateway = Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+        self._sealer = Sealer(sealing_keys(options.sealing_keys), secrets.token_bytes)
+
+    def report(self) -> PodReport:
+        """What the status shows."""
+        backends = self.gateway.backends
+        known = all(b.watch.health.usable for b in backends.values())
+        catalog = self.gateway.catalog
+        return PodReport(
+            config_hash=self._configuration.hash,
+            version=VERSION,
+            backends=[backends[name].status() for name in sorted(backends)],
+            catalog_hash=catalog.digest() if known else None,
+            clashes=catalog.clashes(),
+        )
+
+    async def serve_stdio(self) -> None:
+        """Serve one client on our standard streams until it closes them."""
+        reader, writer = await open_streams()
+        self.gateway.start()
+        try:
+            await StdioFront(self.gateway, self._sealer, writer).run(reader)
+        finally:
+            await self.gateway.close()
+
+    async def serve_http(self) -> None:
+        """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight."""
+        options = self._options
+        front = HttpFront(self.gateway, self._sealer, self._guard(), options.owner, options.path)
+        listening = _listen(options.host, options.port)
+        port = listening.getsockname()[1]
+        server = _Server(_config(front))
+        servers = [(server, listening)]
+        if options.admin_port is not None:
+            admin = Admin(self.gateway, self.report, functools.partial(self._not_ready, port))
+            servers.append(
+                (_Server(_config(admin.app)), _listen(options.admin_host, options.admin_port))
+            )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self.gateway.start()
+        front.start()
+        serving = [asyncio.create_task(s.serve(sockets=[sock])) for s, sock in servers]
+        await asyncio.wait(
+            [asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED
+        )
+        await self._drain(front, [s for s, _ in servers], serving)
+
+    async def _drain(
+        self, front: HttpFront, servers: list["_Server"], serving: list[asyncio.Task[None]]
+    ) -> None:
+        """Not ready any more; calls end by themselves, then the admin port closes, too."""
+        self._draining = True
+        front.drain()
+        for server, task in zip(servers, serving, strict=True):
+            server.should_exit = True
+            await asyncio.gather(task, return_exceptions=True)
+        front.close()
+        await self.gateway.close()
+
+    def _guard(self) -> Guard:
+        proxy, options = self._configuration.proxy, self._options
+        hosts = (
+            *service_hosts(proxy.metadata.name, proxy.metadata.namespace),
+            *(proxy.spec.allowed_hosts or ()),
+            *options.allowed_hosts,
+        )
+        if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
+            raise ValueError(
+                f"--host {options.host} serves other machines: say with --allowed-host (or"
+                " spec.allowedHosts) by which names they may call"
+            )
+        return Guard((*LOCAL, *hosts), proxy.spec.allowed_origins or ())
+
+    async def _not_ready(self, port: int) -> str | None:
+        """None, or why no client should be sent here."""
+        if self._draining:
+            return "shutting down"
+        if not self._verified:
+            why_not = await handshake(self._options.host, port, self._options.path)
+            if why_not is not None:
+                return why_not
+            self._verified = True
+        return None
+
+
+def sealing_keys(directory: Path | None) -> list[bytes]:
+    """The keys in a directory, the current one first; a random one where there is no directory.
+
+    Raises ValueError when there is no current key.
+    """
+    if directory is None:
+        return [secrets.token_bytes(32)]
+    found = [directory / name for name in ("current", "previous")]
+    keys = [path.read_bytes() for path in found if path.is_file()]
+    if not found[0].is_file():
+        raise ValueError(f"{found[0]}: there is no sealing key")
+    return keys
+
+
+class _Server(uvicorn.Server):
+    """Two servers share one process: neither takes the signals for itself."""
+
+    @contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=DRAIN,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    sock.listen(2048)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,43 @@
+"""A real MCP handshake and list through our own front: what readiness means."""
+
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.api.defaults import settings
+from mcpproxy.api.v1alpha1 import Backend, MCPProxySpec
+from mcpproxy.proxy.back.client import HttpClient
+from mcpproxy.proxy.back.http import Endpoint
+from mcpproxy.proxy.back.link import Background, Outgoing
+from mcpproxy.proxy.back.opener import HttpOpener
+from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.wire.jsonrpc import RpcError, error_of
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN
+
+_ANYWHERE: Final = ("0.0.0.0", "::", "")
+
+
+async def handshake(host: str, port: int, path: str) -> str | None:
+    """Discover and list tools at this address; None, or why that failed."""
+    address = f"127.0.0.1:{port}" if host in _ANYWHERE else f"{host}:{port}"
+    spec = Backend.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
+    given = settings(MCPProxySpec(backends=[spec]), spec)
+    background = Background()
+    client = HttpClient(spec.url or "", given.deadlines.connect, None, {"localhost": address})
+    opener = HttpOpener(Endpoint(client, tuple), given, background)
+    asker = Client(LATEST_MODERN, info=b'{"name":"mcpproxy-readiness","version":"1"}')
+    try:
+        link = await opener.open(asker)
+        params = stamped(None, asker, link.greeting.revision, None)
+        answer = await link.request(
+            Outgoing(Raw(b'"list"'), "tools/list", params), Discarding(asker)
+        )
+        error = error_of(answer)
+        return None if error is None else f"tools/list ends with error {error.code}"
+    except (BackendError, RpcError) as error:
+        return f"the handshake failed: {error}"
+    finally:
+        await opener.close()
+        await background.close()

@@ -1,0 +1,178 @@
+"""JSON-RPC envelopes. A message is read one level deep; every value stays the bytes it was.
+
+`Message` maps the members of one JSON object to their raw bytes, in their order, unknown ones
+included, so that what we do not rewrite leaves exactly as it came.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+Message = dict[str, Raw]
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+UNAVAILABLE: Final = -32000
+TIMED_OUT: Final = -32001
+LEGACY_NOT_FOUND: Final = -32002
+HEADER_MISMATCH: Final = -32020
+MISSING_CAPABILITY: Final = -32021
+UNSUPPORTED_VERSION: Final = -32022
+
+VERSION: Final = Raw(b'"2.0"')
+NULL: Final = Raw(b"null")
+EMPTY: Final = Raw(b"{}")
+
+_object = msgspec.json.Decoder(dict[str, Raw])
+_array = msgspec.json.Decoder(list[Raw])
+_string = msgspec.json.Decoder(str)
+_any = msgspec.json.Decoder()
+encode = msgspec.json.Encoder().encode
+
+
+class RpcError(Exception):
+    """A request ends with this JSON-RPC error. `data` is JSON or None."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+def members(raw: bytes | Raw) -> Message:
+    """The members of a JSON object. Raises RpcError when it is none."""
+    try:
+        return _object.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError(INVALID_PARAMS, f"not a JSON object: {error}") from None
+
+
+def items(raw: bytes | Raw) -> list[Raw]:
+    """The items of a JSON array. Raises RpcError when it is none."""
+    try:
+        return _array.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError(INVALID_PARAMS, f"not a JSON array: {error}") from None
+
+
+def string(raw: bytes | Raw | None) -> str | None:
+    """The text of a JSON string, None for anything else."""
+    if raw is None:
+        return None
+    try:
+        return _string.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def value(raw: bytes | Raw | None) -> Any:
+    """The whole value; for small parts that have to be understood. None when it is not JSON."""
+    if raw is None:
+        return None
+    try:
+        return _any.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def dump(content: Any) -> Raw:
+    """JSON bytes of a value made of plain types and `Raw`."""
+    return Raw(encode(content))
+
+
+def parse(body: bytes) -> Message:
+    """One JSON-RPC message: request, notification or response.
+
+    Raises RpcError with PARSE_ERROR for what is not JSON and INVALID_REQUEST for what is not one
+    message, batches among it (removed in 2025-06-18).
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+        message = _object.decode(body)
+    except msgspec.ValidationError:
+        raise RpcError(
+            INVALID_REQUEST, "the body must be a single JSON-RPC request, notification or response"
+        ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise RpcError(PARSE_ERROR, "the body is not JSON") from None
+    if message.get("jsonrpc") != VERSION or not _shaped(message):
+        raise RpcError(INVALID_REQUEST, "the body is not a JSON-RPC 2.0 message")
+    return message
+
+
+def _shaped(message: Message) -> bool:
+    request_id = message.get("id")
+    if request_id is not None and not is_id(request_id):
+        # A response to a message that could not be read has a null id.
+        return request_id == NULL and "error" in message
+    if "method" in message:
+        params = message.get("params")
+        return bytes(message["method"])[:1] == b'"' and (
+            params is None or bytes(params)[:1] in b"{"
+        )
+    return request_id is not None and (("result" in message) != ("error" in message))
+
+
+def is_id(raw: Raw) -> bool:
+    """Whether this is a JSON-RPC id as MCP wants it: a string or an integer."""
+    head = bytes(raw)
+    return head[:1] == b'"' or head.lstrip(b"-").isdigit()
+
+
+def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:
+    """A response with this result."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(result))
+
+
+def failure(request_id: bytes | Raw | None, error: RpcError) -> bytes:
+    """A response with this error; a request whose id is not known is answered with id null."""
+    content = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        content["data"] = error.data
+    shown = b"null" if request_id is None else bytes(request_id)
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (shown, encode(content))
+
+
+def notification(method: str, params: Mapping[str, Any] | bytes | None = None) -> bytes:
+    """A notification."""
+    if params is None:
+        return encode({"jsonrpc": "2.0", "method": method})
+    raw = Raw(params) if isinstance(params, bytes) else params
+    return encode({"jsonrpc": "2.0", "method": method, "params": raw})
+
+
+def request(request_id: Any, method: str, params: Mapping[str, Any] | bytes | None = None) -> bytes:
+    """A request of our own, or one that was relabelled."""
+    content: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
+    if params is not None:
+        content["params"] = Raw(params) if isinstance(params, bytes) else params
+    return encode(content)
+
+
+def with_member(raw: bytes | Raw | None, **changed: Any) -> Raw:
+    """A JSON object with some members set, or removed where the new value is None."""
+    content: dict[str, Any] = {} if raw is None else dict(members(raw))
+    for name, new in changed.items():
+        if new is None:
+            content.pop(name, None)
+        else:
+            content[name] = new
+    return dump(content)
+
+
+def error_of(message: Message) -> RpcError | None:
+    """The error of a response, if it is one."""
+    raw = message.get("error")
+    if raw is None:
+        return None
+    found = value(raw)
+    if not isinstance(found, dict) or not isinstance(found.get("code"), int):
+        return RpcError(INTERNAL_ERROR, "the backend sent an error without a code")
+    return RpcError(found["code"], str(found.get("message", "")), found.get("data"))

@@ -1,0 +1,90 @@
+"""Server-sent events (WHATWG HTML, section 9.2), as MCP has them: one JSON-RPC message each."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+PING: Final = b": ping\r\n\r\n"
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
+
+
+class TooLarge(ValueError):
+    """An event is larger than the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `data` is None where it had no data; `retry` is in milliseconds."""
+
+    data: bytes | None
+    event: bytes = b"message"
+    id: bytes | None = None
+    retry: int | None = None
+
+
+def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message") -> bytes:
+    """One event; line ends inside `data`, which JSON has only between tokens, are kept."""
+    head = b"" if event_id is None else b"id: %b\r\n" % event_id
+    if b"\n" in data or b"\r" in data:
+        data = b"\r\ndata: ".join(re.split(rb"\r\n|\n|\r", data))
+    return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head, event, data)
+
+
+class Parser:
+    """Turns chunks of a stream into events; keeps what is incomplete, up to `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._size = 0
+        self._data: list[bytes] = []
+        self._event = b"message"
+        self._id: bytes | None = None
+        self._retry: int | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that `chunk` completes. Raises TooLarge."""
+        self._buffer += chunk
+        start = 0
+        while (found := _LINE_END.search(self._buffer, self._scanned)) is not None:
+            line = bytes(self._buffer[start : found.start()])
+            start = self._scanned = found.end()
+            if line:
+                self._field(line)
+            elif (event := self._complete()) is not None:
+                yield event
+        del self._buffer[:start]
+        # A line end of two bytes may have been cut between them.
+        self._scanned = max(len(self._buffer) - 1, 0)
+        if len(self._buffer) + self._size > self._limit:
+            raise TooLarge(f"an event is larger than {self._limit} bytes")
+
+    def _field(self, line: bytes) -> None:
+        name, _, content = line.partition(b":")
+        content = content.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(content)
+            self._size += len(content)
+        elif name == b"event":
+            self._event = content
+        elif name == b"id" and b"\0" not in content:
+            self._id = content
+        elif name == b"retry" and content.isdigit():
+            self._retry = int(content)
+
+    def _complete(self) -> Event | None:
+        if not self._data and self._id is None and self._retry is None:
+            self._event = b"message"
+            return None
+        data = b"\n".join(self._data) if self._data else None
+        event = Event(data, self._event, self._id, self._retry)
+        self._data, self._event, self._id, self._retry, self._size = [], b"message", None, None, 0
+        return event
