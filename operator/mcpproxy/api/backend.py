@@ -1,0 +1,188 @@
+"""MCPProxy v1alpha1: one backend. Import its models from `api.v1alpha1`."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from mcpproxy.api.model import ApiModel, cel, validation
+from mcpproxy.api.quantities import Duration, PositiveDuration
+from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, Port, named_once, repeated
+from mcpproxy.api.values import EnvVar, Header
+
+SessionMode = Literal["Isolated", "PerClient", "Reused"]
+Transport = Literal["auto", "streamable-http", "sse"]
+Protocol = Literal[
+    "auto",
+    "legacy",
+    "modern",
+    "2024-11-05",
+    "2025-03-26",
+    "2025-06-18",
+    "2025-11-25",
+    "2026-07-28",
+]
+
+_SOURCES = ("url", "service", "stdio")
+_ONE_SOURCE = validation(
+    "(has(self.url) ? 1 : 0) + (has(self.service) ? 1 : 0) + (has(self.stdio) ? 1 : 0) == 1",
+    "a backend needs exactly one of url, service and stdio",
+)
+
+
+class ServiceRef(ApiModel):
+    """A Kubernetes Service that serves MCP over HTTP."""
+
+    name: DnsLabel
+    """Name of the Service."""
+    namespace: NamespaceName | None = None
+    """Namespace of the Service. Default: that of the MCPProxy."""
+    port: Port
+    """Port of the Service."""
+    path: Annotated[str, Field(max_length=1024, pattern=r"^/[^\s?#]*$")] | None = None
+    """Path of the MCP endpoint. Default: /mcp."""
+
+
+class Stdio(ApiModel):
+    """A server that is started as a child process and speaks MCP on its standard streams.
+
+    It runs in the runtime's container, so its programs come from spec.image.
+    """
+
+    command: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The program."""
+    args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=128)] | None = (
+        None
+    )
+    """Its arguments."""
+    env: (
+        Annotated[
+            list[EnvVar],
+            Field(max_length=64, json_schema_extra=BY_NAME),
+            AfterValidator(named_once),
+        ]
+        | None
+    ) = None
+    """Environment variables; of the container's own only PATH, HOME, LANG and TMPDIR are kept."""
+    cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Working directory. Default: that of the container."""
+
+
+class Timeouts(ApiModel):
+    """How long each wait on a backend may last."""
+
+    connect: PositiveDuration | None = None
+    """Opening a connection, or starting a process. Default: 5s."""
+    initialize: PositiveDuration | None = None
+    """Opening a session, listing components. Default: 10s."""
+    request: PositiveDuration | None = None
+    """A call, from the request to its answer; progress restarts it. Default: 300s."""
+    idle: PositiveDuration | None = None
+    """A session that nobody uses is closed after this time. Default: 30m."""
+
+
+class Cache(ApiModel):
+    """How long lists of components are kept."""
+
+    ttl: Duration | None = None
+    """Age at which a cached list is fetched anew; 0s turns the cache off. Default: 300s."""
+
+
+class Session(ApiModel):
+    """How client requests share sessions with backends."""
+
+    mode: SessionMode | None = None
+    """Isolated: a fresh session for every request. PerClient: one for each client session.
+    Reused: one for all; refused for a backend that keeps state. Default: Isolated."""
+
+
+class BackendSession(Session):
+    """How client requests share sessions with this backend."""
+
+    stateless: bool | None = None
+    """Declares that the backend keeps no state in its sessions, which Reused needs where that
+    can't be seen from outside. Default: false."""
+
+
+_HEADERS_ONCE = validation(
+    "self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))",
+    "the same header is given twice (names differ in case at most)",
+)
+
+
+def _headers_once(headers: list[Header]) -> list[Header]:
+    twice = repeated([header.name.lower() for header in headers])
+    if twice:
+        raise ValueError(f"the same header is given twice: {', '.join(twice)}")
+    return headers
+
+
+def _address(url: str) -> str:
+    """The url as it is. Raises ValueError when its host or port can't be one."""
+    if urlsplit(url).port == 0:
+        raise ValueError("Port out of range 1-65535")
+    return url
+
+
+class Backend(ApiModel):
+    """One MCP server behind the proxy."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            _ONE_SOURCE,
+            validation(
+                "!has(self.stdio) || (!has(self.headers) && !has(self.transport))",
+                "headers and transport are for url and service, not for stdio",
+            ),
+        )
+    )
+    name: DnsLabel
+    """Unique name of the backend, a DNS label; it is also the prefix of its components."""
+    url: (
+        Annotated[
+            str,
+            Field(
+                max_length=2048,
+                pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$",
+            ),
+            AfterValidator(_address),
+        ]
+        | None
+    ) = None
+    """Address of an MCP server, http or https."""
+    service: ServiceRef | None = None
+    """A Service of the cluster."""
+    stdio: Stdio | None = None
+    """A server started as a child process."""
+    transport: Transport | None = None
+    """auto tries streamable HTTP, then HTTP+SSE. Default: auto."""
+    protocol: Protocol | None = None
+    """Protocol era or revision spoken to the backend; auto probes it. Default: auto."""
+    headers: (
+        Annotated[
+            list[Header],
+            Field(max_length=32, json_schema_extra=cel(_HEADERS_ONCE, **BY_NAME)),
+            AfterValidator(_headers_once),
+        ]
+        | None
+    ) = None
+    """Headers sent with every request."""
+    timeouts: Timeouts | None = None
+    """How long each wait may last."""
+    session: BackendSession | None = None
+    """Overrides spec.session for this backend."""
+    cache: Cache | None = None
+    """Overrides spec.cache for this backend."""
+    prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
+    """Prefix of the names of its components; "" means none, for at most one backend.
+    Default: the backend's name."""
+    optional: bool | None = None
+    """An optional backend never makes the proxy not Ready. Default: false."""
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        if sum(getattr(self, source) is not None for source in _SOURCES) != 1:
+            raise ValueError("a backend needs exactly one of url, service and stdio")
+        if self.stdio is not None and (self.headers or self.transport):
+            raise ValueError("headers and transport are for url and service, not for stdio")
+        return self
