@@ -28,7 +28,7 @@ RUN /src/scripts/image-deps /src/requirements/runtime.txt
 
 # --- The runtime.
 FROM ${BASE_IMAGE} AS runtime
-ENV PATH=/opt/mcpproxy/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/mcpproxy/bin:$PATH HOME=/tmp USER=mcpproxy PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=runtime-deps /opt/mcpproxy /opt/mcpproxy
 COPY --from=app /opt/app /opt/app
 USER 65532:65532
@@ -47,7 +47,7 @@ RUN /src/scripts/image-deps /src/requirements/controller.txt
 
 # --- The operator.
 FROM ${BASE_IMAGE} AS operator
-ENV PATH=/opt/mcpproxy/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/mcpproxy/bin:$PATH HOME=/tmp USER=mcpproxy PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=operator-deps /opt/mcpproxy /opt/mcpproxy
 COPY --from=app /opt/app /opt/app
 USER 65532:65532

@@ -48,7 +48,7 @@ class LocalDemo:
             self.progress.step("starting the weather and counter servers")
             for name, port in (("weather", weather), ("counter", counter)):
                 process = stack.enter_context(_server(name, port))
-                _wait(process, partial(_accepts, port), name)
+                _wait(process, partial(accepts, port), name)
             self.progress.step("starting mcpproxy run -f samples/demo.yaml")
             started = time.monotonic()
             runtime = stack.enter_context(_runtime(weather, counter, front, admin))
@@ -117,7 +117,8 @@ def _wait(process: subprocess.Popen[bytes], serves: Callable[[], bool], name: st
         time.sleep(0.1)
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

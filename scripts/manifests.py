@@ -4,6 +4,7 @@ python -m scripts.manifests            writes them
 python -m scripts.manifests --check    exits with 1 and names those that differ
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ def role(kind: str) -> str:
 
 def install() -> str:
     """The cluster-wide overlay, built."""
-    command = ["kubectl", "kustomize", str(MANIFESTS / "overlays" / "cluster")]
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    kubectl = str(Path(assets) / "kubectl") if assets else "kubectl"
+    command = [kubectl, "kustomize", str(MANIFESTS / "overlays" / "cluster")]
     built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return HEADER.format(source="crds/ and manifests/overlays/cluster") + built
 

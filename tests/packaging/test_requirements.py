@@ -1,0 +1,54 @@
+"""The locked requirements of each place of use."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = ("build", "controller", "dev", "runtime")
+NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
+
+
+def text(name: str) -> str:
+    return (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def locked(name: str) -> dict[str, str]:
+    """The version of each package of a file."""
+    return dict(NAME.findall(text(name)))
+
+
+def test_the_runtime_has_neither_kopf_nor_a_kubernetes_client() -> None:
+    assert {"kopf", "kubernetes", "aiohttp"}.isdisjoint(locked("runtime"))
+
+
+def test_the_operator_has_nothing_that_only_the_runtime_needs() -> None:
+    assert {"mcp", "mcp-types", "uvloop", "httptools", "msgspec"}.isdisjoint(locked("controller"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_package_is_locked_with_hashes_and_no_file_names_an_index(name: str) -> None:
+    content = text(name)
+    entries = re.split(r"^(?=\S)", content, flags=re.MULTILINE)[1:]
+    assert entries
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert "://" not in content
+
+
+@pytest.mark.parametrize("name", ["build", "controller", "runtime"])
+def test_images_use_the_versions_that_the_tests_use(name: str) -> None:
+    tested = locked("dev")
+    assert {package: tested.get(package) for package in locked(name)} == locked(name)
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    direct = {
+        "runtime": project["dependencies"] + project["optional-dependencies"]["runtime"],
+        "controller": project["dependencies"] + project["optional-dependencies"]["controller"],
+    }
+    for name, requirements in direct.items():
+        names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in requirements}
+        assert names <= set(locked(name))

@@ -1,0 +1,76 @@
+"""The sample manifests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcpproxy.api import manifest
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "samples"
+
+
+@pytest.mark.parametrize("name", ["minimal", "full", "demo"])
+def test_the_samples_are_valid(name: str) -> None:
+    text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
+    assert manifest.load(text).metadata.name == name
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The paths of all fields of a structural schema; `[]` stands for an item of a list."""
+    if "items" in schema:
+        yield from fields(schema["items"], f"{path}[]")
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from fields(inner, f"{path}.{name}")
+
+
+def used(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of all fields of a manifest."""
+    if isinstance(value, list):
+        for item in value:
+            yield from used(item, f"{path}[]")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{path}.{name}"
+            yield from used(inner, f"{path}.{name}")
+
+
+def test_the_full_sample_uses_every_field_of_the_crd() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text("utf-8"))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    full = yaml.safe_load((SAMPLES / "full.yaml").read_text(encoding="utf-8"))
+    assert set(fields(schema)) - set(used(full["spec"])) == set()
+
+
+def test_the_demos_services_are_there_and_listen_on_the_named_ports() -> None:
+    text = (SAMPLES / "demo-backends.yaml").read_text(encoding="utf-8")
+    objects = list(yaml.safe_load_all(text))
+    offered = {
+        (one["metadata"]["name"], port["port"])
+        for one in objects
+        if one["kind"] == "Service"
+        for port in one["spec"]["ports"]
+    }
+    demo = manifest.load((SAMPLES / "demo.yaml").read_text(encoding="utf-8"))
+    asked = {
+        (backend.service.name, backend.service.port)
+        for backend in demo.spec.backends
+        if backend.service is not None
+    }
+    assert asked == offered
+
+
+def test_the_demos_programs_are_in_the_repository() -> None:
+    demo = manifest.load((SAMPLES / "demo.yaml").read_text(encoding="utf-8"))
+    scripts = [
+        argument
+        for backend in demo.spec.backends
+        if backend.stdio is not None
+        for argument in backend.stdio.args or []
+    ]
+    assert scripts
+    assert all((ROOT / script).is_file() for script in scripts)
