@@ -1,0 +1,92 @@
+"""What several pods see of one backend becomes one state."""
+
+import pytest
+from tests.status.views import a_report, a_view
+
+from mcpproxy.api.status import BackendStatus, ComponentCounts, ServerInfo
+from mcpproxy.status.merge import catalog_hash, merge, totals
+
+
+def merged(*views: BackendStatus) -> BackendStatus:
+    """What pods make of `weather`, one view each."""
+    (found,) = merge(["weather"], [a_report(view) for view in views])
+    return found
+
+
+@pytest.mark.parametrize(
+    "state", ["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited"]
+)
+def test_a_state_that_all_pods_see_is_the_state(state: str) -> None:
+    view = a_view(state=state, reason="Why", message="because")
+    assert merged(view, view, view) == view
+
+
+def test_pods_that_disagree_make_it_degraded_with_numbers() -> None:
+    bad = a_view(state="Unhealthy", message="connection refused")
+    found = merged(a_view(), bad, a_view())
+    assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
+    assert found.message == "1 of 3 pods: connection refused"
+    assert found.components == ComponentCounts(tools=2, prompts=0)
+
+
+def test_when_no_pod_succeeds_the_worst_state_counts_and_there_are_no_numbers() -> None:
+    found = merged(a_view(state="RateLimited"), a_view(state="Unhealthy"))
+    assert found.state == "Unhealthy"
+    assert found.components is None
+
+
+def test_a_failed_backend_has_no_counts_even_if_a_pod_still_gives_some() -> None:
+    stale = a_view(state="Unhealthy", components=ComponentCounts(tools=40))
+    assert merged(stale, stale).components is None
+
+
+def test_a_pod_that_does_not_know_yet_has_no_say() -> None:
+    assert merged(a_view(state="Unknown"), a_view()).state == "Healthy"
+
+
+def test_a_backend_that_nobody_reported_on_is_unknown() -> None:
+    (found,) = merge(["weather"], [])
+    assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
+
+
+def test_a_backend_that_is_no_longer_asked_for_is_not_in_the_result() -> None:
+    found = merge(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
+    assert [backend.name for backend in found] == ["a", "b"]
+
+
+def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
+    found = merged(
+        a_view(components=ComponentCounts(tools=3, prompts=1)),
+        a_view(components=ComponentCounts(tools=4, prompts=1)),
+    )
+    assert found.components == ComponentCounts(prompts=1)
+
+
+def test_an_empty_list_is_zero_and_what_is_not_offered_is_absent() -> None:
+    found = merged(a_view(components=ComponentCounts(tools=0)))
+    assert found.components == ComponentCounts(tools=0)
+    assert found.components.to_manifest() == {"tools": 0}
+
+
+def test_what_pods_say_of_the_server_is_kept_while_they_agree() -> None:
+    one = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
+    other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
+    found = merged(one, other)
+    assert (found.server, found.protocol_version) == (None, "2025-11-25")
+
+
+def test_totals_are_sums_over_what_is_known() -> None:
+    backends = [
+        a_view("a", components=ComponentCounts(tools=3)),
+        a_view("b", "Unhealthy"),
+        a_view("c", components=ComponentCounts(tools=0, prompts=2)),
+    ]
+    assert totals(backends) == ComponentCounts(tools=3, prompts=2)
+    assert totals([a_view("b", "Unhealthy")]) is None
+
+
+def test_the_catalog_is_known_only_while_all_pods_show_the_same() -> None:
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog="x")]) == "x"
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog="y")]) is None
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog=None)]) is None
+    assert catalog_hash([]) is None

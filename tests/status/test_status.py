@@ -1,0 +1,223 @@
+"""The status says what was observed, and nothing that nobody vouches for."""
+
+import json
+from dataclasses import replace
+
+from tests.builders import a_backend, an_mcpproxy
+from tests.status.views import (
+    EARLIER,
+    NOW,
+    a_deployment,
+    a_pod,
+    a_report,
+    a_view,
+    condition,
+    observed,
+    status_of,
+    verdict,
+)
+
+from mcpproxy.api.status import ComponentCounts
+from mcpproxy.status import reasons
+from mcpproxy.status.build import build_status, find_condition
+from mcpproxy.status.observed import Finding
+
+READY = observed(a_pod("tools-1", a_view()))
+
+
+def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
+    status = status_of(READY)
+    assert verdict(status, "Accepted") == ("True", "Valid")
+    assert verdict(status, "Available") == ("True", "PodsReady")
+    assert verdict(status, "BackendsHealthy") == ("True", "AllHealthy")
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert find_condition(status, "Reconciling") is None
+    assert find_condition(status, "Stalled") is None
+    assert status.url == "http://tools.team.svc/mcp"
+    assert status.backends_healthy == "1/1"
+    assert status.components == ComponentCounts(tools=2, prompts=0)
+    assert (status.replicas, status.ready_replicas) == (1, 1)
+    assert status.selector == "app.kubernetes.io/instance=tools,app.kubernetes.io/name=mcpproxy"
+    assert status.session_mode == "Isolated"
+    assert status.catalog_hash == "c1"
+
+
+def test_every_condition_speaks_of_the_generation_that_was_seen() -> None:
+    status = status_of(READY)
+    assert status.observed_generation == 3
+    assert {found.observed_generation for found in status.conditions or []} == {3}
+
+
+def test_the_same_observation_gives_the_same_bytes_whenever_it_is_made() -> None:
+    before = build_status(READY, None, EARLIER)
+    again = build_status(READY, before, NOW)
+    assert json.dumps(again.to_manifest()) == json.dumps(before.to_manifest())
+
+
+def test_the_order_of_pods_never_shows() -> None:
+    pods = [a_pod("tools-1", a_view(message="a")), a_pod("tools-2", a_view(message="b"))]
+    one, other = observed(*pods), observed(*reversed(pods))
+    assert status_of(one) == status_of(other)
+
+
+def test_the_time_of_a_condition_changes_with_its_status_alone() -> None:
+    before = build_status(READY, None, EARLIER)
+    worse = status_of(observed(a_pod("tools-1", a_view(state="Unhealthy"))), before)
+    assert condition(worse, "Ready").last_transition_time == NOW
+    assert condition(worse, "Available").last_transition_time == EARLIER
+    worst = build_status(
+        observed(a_pod("tools-1", a_view(state="Unauthorized", message="401"))), worse, "later"
+    )
+    assert condition(worst, "Ready").last_transition_time == NOW
+    assert "401" in condition(worst, "Ready").message
+
+
+def test_an_unhealthy_backend_takes_ready_away_and_is_named_with_its_message() -> None:
+    seen = observed(
+        a_pod("tools-1", a_view("a"), a_view("b", "Unhealthy", message="connection refused")),
+        backends=("a", "b"),
+    )
+    status = status_of(seen)
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsUnhealthy")
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+    assert condition(status, "Ready").message == "b is Unhealthy: connection refused"
+    assert status.backends_healthy == "1/2"
+
+
+def test_an_optional_backend_never_makes_the_proxy_not_ready() -> None:
+    spec = an_mcpproxy(backends=[a_backend("a"), a_backend("b", optional=True)]).spec
+    for state in ("Unhealthy", "Unknown"):
+        pod = a_pod("tools-1", a_view("a"), a_view("b", state))
+        status = status_of(observed(pod, spec=spec))
+        assert verdict(status, "Ready") == ("True", "Serving")
+        assert verdict(status, "BackendsHealthy")[0] != "True"
+
+
+def test_a_degraded_backend_leaves_the_proxy_ready() -> None:
+    status = status_of(observed(a_pod("tools-1", a_view(state="Degraded"))))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsDegraded")
+
+
+def test_without_a_report_everything_about_backends_is_unknown_and_has_no_number() -> None:
+    before = status_of(READY)
+    status = status_of(observed(a_pod("tools-1")), before)
+    assert verdict(status, "Available") == ("True", "PodsReady")
+    assert verdict(status, "BackendsHealthy") == ("Unknown", "BackendsUnknown")
+    assert verdict(status, "Ready") == ("Unknown", "BackendsUnknown")
+    assert status.backends is not None
+    assert status.backends[0].state == "Unknown"
+    assert status.backends[0].components is None
+    assert (status.components, status.backends_healthy, status.catalog_hash) == (None, None, None)
+
+
+def test_reports_of_pods_that_are_not_ready_or_run_another_configuration_do_not_count() -> None:
+    seen = observed(
+        a_pod("tools-1", a_view(), ready=False),
+        a_pod("tools-2", a_view(), current=False),
+    )
+    status = status_of(seen)
+    assert status.backends is not None
+    assert status.backends[0].state == "Unknown"
+    assert verdict(status, "Ready") == ("False", "RollingOut")
+    assert "1 pods serve the previous configuration" in condition(status, "Ready").message
+
+
+def test_the_address_appears_when_ready_was_reached_and_stays() -> None:
+    creating = status_of(observed(deployment=None))
+    assert creating.url is None
+    unready = status_of(observed(a_pod("tools-1", a_view(state="Unhealthy"))), creating)
+    assert unready.url is None
+    ready = status_of(READY, unready)
+    lost = status_of(observed(deployment=None), ready)
+    assert lost.url == ready.url == "http://tools.team.svc/mcp"
+
+
+def test_a_proxy_without_a_deployment_is_being_created() -> None:
+    status = status_of(observed(deployment=None))
+    assert verdict(status, "Available") == ("False", "Creating")
+    assert verdict(status, "Reconciling") == ("True", "Creating")
+    assert (status.replicas, status.selector) == (None, None)
+
+
+def test_zero_replicas_are_said_to_be_asked_for_and_are_no_fault() -> None:
+    status = status_of(observed(deployment=a_deployment(0)))
+    assert verdict(status, "Available") == ("False", "ScaledToZero")
+    assert verdict(status, "Ready") == ("False", "ScaledToZero")
+    assert verdict(status, "BackendsHealthy")[0] == "Unknown"
+    assert find_condition(status, "Stalled") is None
+    assert find_condition(status, "Reconciling") is None
+    assert status.replicas == 0
+
+
+def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_pod_serves() -> None:
+    pods = (a_pod("tools-1", a_view()), a_pod("tools-2", ready=False))
+    status = status_of(observed(*pods, deployment=a_deployment(2, available=1)))
+    assert verdict(status, "Reconciling") == ("True", "RollingOut")
+    assert verdict(status, "Ready") == ("True", "Serving")
+
+
+def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
+    failure = Finding(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
+    pod = a_pod("tools-1", ready=False, problem="the image x:1 can't be pulled")
+    seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
+    status = status_of(seen)
+    assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
+    assert "the image x:1 can't be pulled" in condition(status, "Available").message
+    assert verdict(status, "Stalled") == ("True", "ProgressDeadlineExceeded")
+    assert find_condition(status, "Reconciling") is None
+
+
+def test_a_pod_that_is_not_ready_says_why() -> None:
+    pod = a_pod("tools-1", ready=False, problem="container mcpproxy keeps crashing")
+    status = status_of(observed(pod, deployment=a_deployment(1, available=0)))
+    assert condition(status, "Ready").message == (
+        "0 of 1 pods ready: container mcpproxy keeps crashing"
+    )
+
+
+def test_a_rejected_spec_is_not_accepted_and_the_old_pods_are_still_reported() -> None:
+    status = status_of(replace(READY, rejected="spec.backends[0].url: too long"))
+    assert verdict(status, "Accepted") == ("False", "InvalidSpec")
+    assert "spec.backends[0].url" in condition(status, "Accepted").message
+    assert verdict(status, "Available") == ("True", "PodsReady")
+    assert verdict(status, "Ready") == ("False", "InvalidSpec")
+    assert verdict(status, "Stalled") == ("True", "InvalidSpec")
+    assert status.backends_healthy == "1/1"
+
+
+def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
+    status = status_of(observed(deployment=None, spec=None, rejected="spec: wrong"))
+    assert verdict(status, "Available") == ("False", "InvalidSpec")
+    assert (status.backends, status.session_mode, status.backends_healthy) == (None, None, None)
+
+
+def test_an_object_of_somebody_else_is_named_and_stalls() -> None:
+    blocked = Finding(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
+    status = status_of(observed(deployment=None, blocked=blocked))
+    assert verdict(status, "Accepted") == ("True", "Valid")
+    for type_ in ("Available", "Ready"):
+        assert verdict(status, type_) == ("False", "NotOwned")
+    assert verdict(status, "Stalled") == ("True", "NotOwned")
+    assert "Deployment tools" in condition(status, "Stalled").message
+
+
+def test_waiting_for_a_deletion_is_reconciling_not_stalled() -> None:
+    blocked = Finding(reasons.WAITING_FOR_DELETION, "Deployment tools is being deleted")
+    status = status_of(observed(deployment=None, blocked=blocked))
+    assert verdict(status, "Reconciling") == ("True", "WaitingForDeletion")
+    assert find_condition(status, "Stalled") is None
+
+
+def test_names_that_clash_are_told_with_the_remedy() -> None:
+    pod = a_pod("tools-1", report=a_report(a_view(), clashes=["a_b", "c_d"]))
+    message = condition(status_of(observed(pod)), "Ready").message
+    assert "two backends claim a_b, c_d" in message
+    assert "prefix" in message
+
+
+def test_many_bad_backends_do_not_make_an_endless_message() -> None:
+    names = tuple(f"b{number:02}" for number in range(9))
+    views = [a_view(name, "Unhealthy", message="no") for name in names]
+    status = status_of(observed(a_pod("tools-1", *views), backends=names))
+    assert condition(status, "BackendsHealthy").message.endswith("and 4 more")

@@ -1,0 +1,62 @@
+"""Events tell of changes, once each."""
+
+from dataclasses import replace
+
+from tests.status.views import a_pod, a_view, observed, status_of
+
+from mcpproxy.api.status import MCPProxyStatus
+from mcpproxy.status import reasons
+from mcpproxy.status.observed import Finding, Observed
+from mcpproxy.status.transitions import transitions
+
+READY = observed(a_pod("tools-1", a_view()))
+CREATING = observed(deployment=None)
+
+
+def told(before: Observed | None, after: Observed) -> list[tuple[str, str]]:
+    """Type and reason of each Event."""
+    earlier: MCPProxyStatus | None = status_of(before) if before else None
+    return [(found.type, found.reason) for found in transitions(earlier, status_of(after))]
+
+
+def test_nothing_is_told_while_nothing_changes() -> None:
+    assert told(READY, READY) == []
+
+
+def test_a_new_proxy_is_told_to_be_valid_and_nothing_is_told_of_its_beginning() -> None:
+    assert told(None, CREATING) == [("Normal", "Valid")]
+
+
+def test_a_proxy_that_becomes_ready_is_told_without_a_word_on_healthy_backends() -> None:
+    assert told(CREATING, READY) == [("Normal", "PodsReady"), ("Normal", "Serving")]
+
+
+def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
+    failed = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
+    assert told(READY, failed) == [
+        ("Warning", "BackendsUnhealthy"),
+        ("Warning", "BackendUnhealthy"),
+    ]
+    assert told(failed, READY) == [("Normal", "Serving"), ("Normal", "BackendHealthy")]
+
+
+def test_a_message_that_changes_is_not_told() -> None:
+    one = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
+    other = observed(a_pod("tools-1", a_view(state="Unhealthy", message="timeout")))
+    assert told(one, other) == []
+
+
+def test_an_invalid_spec_is_told_once_though_three_conditions_change() -> None:
+    assert told(READY, replace(READY, rejected="spec: wrong")) == [("Warning", "InvalidSpec")]
+
+
+def test_an_object_of_somebody_else_is_told_even_on_a_new_proxy() -> None:
+    blocked = Finding(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
+    found = told(None, observed(deployment=None, blocked=blocked))
+    assert found == [("Normal", "Valid"), ("Warning", "NotOwned")]
+
+
+def test_a_rollout_and_scaling_to_zero_are_no_warnings() -> None:
+    old = observed(a_pod("tools-1", a_view(), current=False))
+    assert ("Normal", "RollingOut") in told(READY, old)
+    assert all(type_ == "Normal" for type_, _ in told(READY, old))
