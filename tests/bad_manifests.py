@@ -186,6 +186,10 @@ RUNNING = [
         resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "512Mi"}},
     ),
     spec("an empty host", "allowedHosts[0]", allowedHosts=[""]),
+    spec("a url as host", "allowedHosts[0]", allowedHosts=["https://tools.example.com"]),
+    spec("a star inside a host", "allowedHosts[0]", allowedHosts=["tools.*.com"]),
+    spec("an origin without scheme", "allowedOrigins[0]", allowedOrigins=["app.example.com"]),
+    spec("an origin with a path", "allowedOrigins[0]", allowedOrigins=["http://a.com/app"]),
 ]
 
 OBJECTS = [

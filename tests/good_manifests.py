@@ -48,7 +48,11 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullPolicy="IfNotPresent",
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
-    service={"type": "LoadBalancer", "port": 8000, "annotations": {"b.com/scope": "in", "a.com/x": "1"}},
+    service={
+        "type": "LoadBalancer",
+        "port": 8000,
+        "annotations": {"b.com/scope": "in", "a.com/x": "1"},
+    },
     health={"interval": "1s", "timeout": "500ms", "unhealthyAfter": 3, "healthyAfter": 2},
     allowedHosts=["tools.example.com", "*.example.org"],
     allowedOrigins=["https://app.example.com"],
@@ -59,6 +63,16 @@ GOOD = {
     "every field": EVERY_FIELD,
     "64 backends": a_manifest(backends=[a_backend(f"b{i}") for i in range(64)]),
     "the longest names": a_manifest("a" * 63, backends=[a_backend("b" * 63)]),
+    "as many headers as there may be": a_manifest(
+        backends=[
+            a_backend(f"b{i}", headers=[{"name": f"{n:x>64}", "value": "1"} for n in range(32)])
+            for i in range(64)
+        ]
+    ),
+    "any host and origin": a_manifest(
+        allowedHosts=["*", "tools:8080", "[fd00::1]:80", "my_tools"],
+        allowedOrigins=["*", "null", "vscode-webview://a1", "http://localhost:3000"],
+    ),
     "no replicas": a_manifest(replicas=0),
     "names taken crosswise as prefixes": a_manifest(
         backends=[a_backend("a", prefix="b"), a_backend("b", prefix="a")]

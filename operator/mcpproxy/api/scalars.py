@@ -24,6 +24,24 @@ HeaderValue = Annotated[str, Field(max_length=16384, pattern=r"^[^\x00\r\n]*$")]
 VariableName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 ]
+AllowedHost = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*|(\*\.)?[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)$",
+    ),
+]
+"""A host with or without a port, `*.` and a domain, or `*`."""
+AllowedOrigin = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/]+/?)$",
+    ),
+]
+"""A scheme and a host with or without a port, or `*`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 BY_NAME: Final[dict[str, Any]] = {

@@ -23,7 +23,15 @@ from mcpproxy.api.backend import (
 )
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.quantities import PositiveDuration, Quantity, parsed_quantity
-from mcpproxy.api.scalars import BY_NAME, NamespaceName, ObjectName, Port, named_once
+from mcpproxy.api.scalars import (
+    BY_NAME,
+    AllowedHost,
+    AllowedOrigin,
+    NamespaceName,
+    ObjectName,
+    Port,
+    named_once,
+)
 from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
 
 __all__ = [
@@ -175,18 +183,12 @@ class MCPProxySpec(ApiModel):
     """The Service that agents connect to."""
     health: Health | None = None
     """How the state of backends is found out."""
-    allowed_hosts: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=64)]
-        | None
-    ) = None
+    allowed_hosts: Annotated[list[AllowedHost], Field(max_length=64)] | None = None
     """Values of the Host header that are served besides the Service's own names and localhost;
-    `*.example.com` stands for all names below example.com."""
-    allowed_origins: (
-        Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=64)]
-        | None
-    ) = None
+    `*.example.com` stands for all names below example.com, `*` for any."""
+    allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
     """Values of the Origin header that are served besides those of allowed hosts,
-    such as https://app.example.com."""
+    such as https://app.example.com; `*` stands for any."""
 
 
 NAME_MESSAGE = (
