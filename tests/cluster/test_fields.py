@@ -27,6 +27,12 @@ def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> N
     assert not same({"data": {"cpu": "0.5"}}, {"data": {"cpu": "500m"}})
 
 
+def test_objects_in_a_list_may_come_in_another_order_and_words_may_not() -> None:
+    assert same([{"name": "a"}, {"name": "b"}], [{"name": "b"}, {"name": "a"}])
+    assert not same([{"name": "a"}, {"name": "a"}], [{"name": "a"}, {"name": "b"}])
+    assert not same(["-f", "x"], ["x", "-f"])
+
+
 def test_one_and_true_are_not_the_same() -> None:
     assert not same({"a": 1}, {"a": True})
 

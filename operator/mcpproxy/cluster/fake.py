@@ -86,13 +86,13 @@ class FakeCluster:
             stored["metadata"] |= {"uid": f"uid-{self._version}", "generation": 1}
         changed = {
             path
-            for path in paths(stored) | paths(live or {})
+            for path in {*paths(stored), *paths(live or {})}
             if value_at(stored, path) != value_at(live or {}, path)
         }
         for owner, fields in self._owned.items():
             if owner[0] == key:
                 fields -= changed
-        self._owned.setdefault((key, manager, ""), set()).update(changed & paths(stored))
+        self._owned.setdefault((key, manager, ""), set()).update(changed & set(paths(stored)))
         self._store(key, stored)
         return copy.deepcopy(stored)
 
@@ -112,13 +112,13 @@ class FakeCluster:
             raise (NotFound if subresource else Conflict)(f"{key[0]} {key[2]} does not exist")
         if live is not None and uid not in (None, live["metadata"]["uid"]):
             raise Conflict(f"{key[0]} {key[2]} has another uid")
-        fields, before = paths(manifest), self._owned.get((key, manager, subresource), set())
+        fields, before = set(paths(manifest)), self._owned.get((key, manager, subresource), set())
         stored = copy.deepcopy(live) if live is not None else _identity(manifest)
         self._take_over(key, manager, subresource, fields, manifest, stored, force)
         for path in sorted(before - fields, key=len):
             if not self._held_by_others(key, manager, subresource, path):
                 remove_at(stored, path)
-        for path in sorted(fields, key=len):
+        for path in paths(manifest):
             put_at(stored, path, value_at(manifest, path))
         if live is not None and live.get("immutable") and live.get("data") != stored.get("data"):
             raise Invalid("data: Forbidden: field is immutable when `immutable` is set")

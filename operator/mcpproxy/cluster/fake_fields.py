@@ -40,9 +40,9 @@ def _selector(name: str, item: Any) -> str | None:
     return "k:" + json.dumps(chosen, separators=(",", ":"))
 
 
-def paths(manifest: Object) -> set[Path]:
-    """Every field of an applied manifest, as server-side apply would own it."""
-    found: set[Path] = set()
+def paths(manifest: Object) -> list[Path]:
+    """Every field of an applied manifest, as server-side apply would own it, in its order."""
+    found: list[Path] = []
     for key, value in manifest.items():
         if key == "metadata":
             for field in ("labels", "annotations", "ownerReferences"):
@@ -53,17 +53,17 @@ def paths(manifest: Object) -> set[Path]:
     return found
 
 
-def _walk(value: Any, path: Path, name: str, found: set[Path]) -> None:
+def _walk(value: Any, path: Path, name: str, found: list[Path]) -> None:
     if isinstance(value, dict) and value and name not in _ATOMIC:
         for key in value:
             _walk(value[key], (*path, f"f:{key}"), key, found)
     elif isinstance(value, list) and value and _selector(name, value[0]) is not None:
         for item in value:
             inner = (*path, str(_selector(name, item)))
-            found.add(inner)
+            found.append(inner)
             _walk(item, inner, "", found)
     else:
-        found.add(path)
+        found.append(path)
 
 
 def tree(fields: set[Path]) -> Object:

@@ -1,0 +1,14 @@
+"""Fixtures of the loop's tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.reconcile.stage import Stage
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """A whole operator without a cluster."""
+    found = Stage()
+    yield found
+    await found.close()

@@ -1,0 +1,139 @@
+"""A whole operator without a cluster: the loop, the fleet, pods and an API in memory."""
+
+import asyncio
+import copy
+from datetime import datetime
+from typing import Any
+
+from tests.builders import OPTIONS, a_manifest
+from tests.fleet.pods import FakePods, a_report
+from tests.reconcile.clock import FakeClock
+
+from mcpproxy.api import names
+from mcpproxy.api.manifest import config_hash
+from mcpproxy.api.status import MCPProxyStatus
+from mcpproxy.cluster.fake import FakeCluster
+from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, POD, Object, ProxyKey
+from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.reconcile.loop import Reconciler
+from mcpproxy.status.build import find_condition
+
+KEY = ProxyKey("team", "tools")
+
+
+class Stage:
+    """One MCPProxy `tools` and what happens to it."""
+
+    def __init__(self, earlier: "Stage | None" = None) -> None:
+        """With `earlier`, an operator that takes over where that one was."""
+        self.cluster: FakeCluster = earlier.cluster if earlier else FakeCluster()
+        self.clock: FakeClock = earlier.clock if earlier else FakeClock()
+        self.pods: FakePods = earlier.pods if earlier else FakePods()
+        self.changes: asyncio.Queue[ProxyKey] = asyncio.Queue()
+        self.fleet = Fleet(self.pods, self.changes.put_nowait, self.clock.time, _forever)
+        self._reconciler = Reconciler(self.cluster, self.fleet, OPTIONS, now=self._now)
+
+    def _now(self) -> datetime:
+        return self.clock.now()
+
+    async def reconcile(self) -> float | None:
+        """One pass."""
+        return await self._reconciler.reconcile(KEY)
+
+    def user_applies(self, **spec: Any) -> None:
+        """Create the MCPProxy or change its spec; nothing validates it."""
+        live = self.cluster.objects.get((MCP_PROXY.name, *KEY))
+        manifest = a_manifest(**spec)
+        if live is not None:
+            manifest = {**copy.deepcopy(live), "spec": manifest["spec"]}
+        self.cluster.put(manifest)
+
+    def child(self, kind: str, name: str = "tools") -> Object:
+        """A live child."""
+        return copy.deepcopy(self.cluster.objects[(kind, KEY.namespace, name)])
+
+    def config_maps(self) -> list[str]:
+        """Names of all ConfigMaps."""
+        return [name for kind, _, name in self.cluster.objects if kind == CONFIG_MAP.name]
+
+    def roll_out(self, pod: str) -> None:
+        """Let the Deployment's controller bring up one ready pod in place of all others."""
+        for kind, namespace, name in list(self.cluster.objects):
+            if kind == POD.name:
+                self.cluster.remove(POD, namespace, name)
+        deployment = self.child("Deployment")
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        deployment["status"] = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            **dict.fromkeys(counts, 1),
+        }
+        self.cluster.put(deployment)
+        self.cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": pod,
+                    "namespace": KEY.namespace,
+                    "labels": names.child_labels(KEY.name),
+                },
+                "spec": deployment["spec"]["template"]["spec"],
+                "status": {
+                    "phase": "Running",
+                    "podIP": "10.0.0.1",
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
+            }
+        )
+
+    def pod_uid(self, pod: str) -> str:
+        """The uid of a pod."""
+        return str(self.child("Pod", pod)["metadata"]["uid"])
+
+    async def pod_says(self, pod: str, **states: str) -> None:
+        """Let a pod report states of backends, and the fleet hear it."""
+        mounted = self.child("Deployment")["spec"]["template"]["spec"]["volumes"]
+        name = next(found["configMap"]["name"] for found in mounted if found["name"] == "config")
+        content = self.child("ConfigMap", name)["data"][names.CONFIG_FILE]
+        self.pods.say(self.pod_uid(pod), a_report(config_hash(content), **states))
+        await asyncio.wait_for(self.changes.get(), 5)
+
+    async def is_running(self, **spec: Any) -> None:
+        """Bring `tools` to Ready with one pod."""
+        self.user_applies(**spec)
+        await self.reconcile()
+        self.roll_out("tools-1")
+        await self.reconcile()
+        await self.pod_says("tools-1", weather="Healthy")
+        await self.reconcile()
+        assert self.verdict("Ready") == ("True", "Serving")
+        self.cluster.writes.clear()
+
+    @property
+    def status(self) -> MCPProxyStatus:
+        """The status as it is stored."""
+        live = self.cluster.objects[(MCP_PROXY.name, *KEY)]
+        return MCPProxyStatus.model_validate(live["status"])
+
+    def verdict(self, type_: str) -> tuple[str, str] | None:
+        """Status and reason of one condition; None when it is absent."""
+        found = find_condition(self.status, type_)
+        return (found.status, found.reason) if found else None
+
+    def message(self, type_: str) -> str:
+        """Message of one condition."""
+        found = find_condition(self.status, type_)
+        assert found is not None
+        return found.message
+
+    def deployment(self) -> Object:
+        """The live Deployment."""
+        return self.child(DEPLOYMENT.name)
+
+    async def close(self) -> None:
+        """End all streams."""
+        await self.fleet.close()
+
+
+async def _forever(_: float) -> None:
+    await asyncio.Event().wait()

@@ -1,0 +1,166 @@
+"""Whatever webhooks add and wherever a pass is cut off: it ends in the same state, and stays."""
+
+import asyncio
+import copy
+from typing import Any
+
+import pytest
+from tests.reconcile.stage import KEY, Stage
+
+from mcpproxy.cluster.errors import ClusterError, Unavailable
+from mcpproxy.cluster.kinds import DEPLOYMENT, Object
+
+
+class Crash(BaseException):
+    """The operator's process ends."""
+
+
+def a_sidecar(live: Object) -> None:
+    """Inject a container, a volume, an annotation and what the API server defaults."""
+    if live["kind"] != DEPLOYMENT.name:
+        return
+    live["metadata"].setdefault("annotations", {})["injected"] = "yes"
+    pod = live["spec"]["template"]["spec"]
+    pod["restartPolicy"] = "Always"
+    pod["dnsPolicy"] = "ClusterFirst"
+    pod["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
+    if not any(found["name"] == "side" for found in pod["containers"]):
+        pod["containers"].append({"name": "side", "image": "side:1"})
+        pod["volumes"].append({"name": "side", "emptyDir": {}})
+
+
+def a_mirror(live: Object) -> None:
+    """Rewrite the very image that we set."""
+    if live["kind"] == DEPLOYMENT.name:
+        main = live["spec"]["template"]["spec"]["containers"][0]
+        main["image"] = "mirror/" + main["image"].removeprefix("mirror/")
+
+
+async def test_what_a_webhook_adds_is_left_alone(stage: Stage) -> None:
+    stage.cluster.webhooks.append(a_sidecar)
+    await stage.is_running()
+    for _ in range(3):
+        await stage.reconcile()
+    assert stage.cluster.writes == []
+    pod = stage.deployment()["spec"]["template"]["spec"]
+    assert [found["name"] for found in pod["containers"]] == ["mcpproxy", "side"]
+
+
+async def test_a_webhook_that_rewrites_our_own_field_does_not_make_a_loop(stage: Stage) -> None:
+    stage.cluster.webhooks.append(a_mirror)
+    await stage.is_running()
+    for _ in range(3):
+        await stage.reconcile()
+    assert stage.cluster.writes == []
+
+
+async def test_drift_is_still_seen_below_a_webhook_that_rewrites(stage: Stage) -> None:
+    stage.cluster.webhooks.append(a_mirror)
+    await stage.is_running()
+    edited = stage.deployment()
+    edited["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
+    stage.cluster.put(edited)
+    await stage.reconcile()
+    main = stage.deployment()["spec"]["template"]["spec"]["containers"][0]
+    assert main["image"].startswith("mirror/mcpproxy-runtime")
+
+
+async def test_a_restart_below_a_webhook_that_rewrites_changes_no_object(stage: Stage) -> None:
+    stage.cluster.webhooks.append(a_mirror)
+    await stage.is_running()
+    before = copy.deepcopy(stage.cluster.objects)
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    assert stage.cluster.objects == before
+    await restarted.close()
+
+
+async def play(stage: Stage, failing: int | None, how: str) -> Stage:
+    """Create, then change an MCPProxy; the write with number `failing` goes wrong.
+
+    After a `crash` a new operator takes over; otherwise the same one tries again.
+    """
+    count = 0
+
+    def maybe(_: str) -> None:
+        nonlocal count
+        count += 1
+        if count == failing:
+            raise Crash if how.startswith("crash") else Unavailable("no")
+
+    if how.endswith("before"):
+        stage.cluster.before_write = maybe
+    else:
+        stage.cluster.after_write = maybe
+
+    async def persist() -> None:
+        nonlocal stage
+        for _ in range(4):
+            try:
+                await stage.reconcile()
+            except ClusterError:
+                continue
+            except Crash:
+                await stage.close()
+                stage = Stage(stage)
+                continue
+            return
+
+    stage.user_applies()
+    await persist()
+    stage.roll_out("tools-1")
+    await persist()
+    stage.user_applies(cache={"ttl": "7s"}, service={"port": 8080})
+    await persist()
+    stage.roll_out("tools-2")
+    await persist()
+    await stage.pod_says("tools-2", weather="Healthy")
+    await persist()
+    if not stage.fleet.view(stage.pod_uid("tools-2")).settled:
+        await asyncio.wait_for(stage.changes.get(), 5)
+        await persist()
+    return stage
+
+
+def end_state(stage: Stage) -> dict[Any, Any]:
+    """All objects but for what differs from run to run."""
+    found: dict[Any, Any] = {}
+    for key, live in stage.cluster.objects.items():
+        if key[0] == "Event":
+            continue
+        kept = copy.deepcopy(live)
+        for field in ("uid", "resourceVersion", "generation", "ownerReferences"):
+            kept["metadata"].pop(field, None)
+        kept.pop("data", None)
+        for condition in kept.get("status", {}).get("conditions", []):
+            condition.pop("lastTransitionTime", None)
+        found[key] = kept
+    return found
+
+
+async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
+    whole = await play(Stage(), None, "fail before")
+    expected, writes = end_state(whole), len(whole.cluster.writes)
+    assert (DEPLOYMENT.name, *KEY) in expected
+    assert writes >= 10
+    for how in ("fail before", "fail after", "crash before", "crash after"):
+        for failing in range(1, writes + 1):
+            stage = await play(Stage(), failing, how)
+            assert end_state(stage) == expected, f"{how} write {failing}"
+            await stage.close()
+    await whole.close()
+
+
+@pytest.mark.parametrize("first", [{"cache": {"ttl": "1s"}}, {"image": "other:1"}])
+async def test_the_way_to_a_spec_does_not_show_in_what_it_becomes(
+    stage: Stage, first: dict[str, Any]
+) -> None:
+    direct = Stage()
+    direct.user_applies()
+    await direct.reconcile()
+    stage.user_applies(**first)
+    await stage.reconcile()
+    stage.user_applies()
+    await stage.reconcile()
+    assert stage.deployment()["spec"] == direct.deployment()["spec"]
+    await direct.close()

@@ -1,0 +1,126 @@
+"""What is read out of live objects."""
+
+from typing import Any
+
+import pytest
+
+from mcpproxy.cluster.kinds import Object
+from mcpproxy.reconcile.views import (
+    address_of,
+    config_map_of,
+    deployment_view,
+    is_ready,
+    problem_of,
+)
+
+
+def a_pod(**status: Any) -> Object:
+    """A running pod that is not ready."""
+    return {
+        "metadata": {"name": "tools-1", "namespace": "team", "uid": "p1"},
+        "status": {"phase": "Running", "podIP": "10.0.0.1", **status},
+    }
+
+
+def waiting(reason: str, message: str = "") -> Object:
+    """Status of a container that waits."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"name": "mcpproxy", "image": "x:1", "state": state}
+
+
+READY = {"type": "Ready", "status": "True"}
+
+
+def test_a_deployment_that_its_controller_has_not_seen_is_not_settled() -> None:
+    live: Object = {"metadata": {"generation": 2}, "spec": {"replicas": 1}}
+    assert not deployment_view(live).settled
+    live["status"] = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}
+    assert deployment_view(live).settled
+    assert not deployment_view(live).complete
+    live["status"]["availableReplicas"] = 1
+    assert deployment_view(live).complete
+
+
+def test_a_pod_of_the_old_revision_means_that_the_rollout_goes_on() -> None:
+    done = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    live = {
+        "metadata": {"generation": 1},
+        "spec": {"replicas": 1},
+        "status": {**done, "replicas": 2},
+    }
+    assert not deployment_view(live).complete
+
+
+def test_the_failure_of_a_deployment_is_taken_from_its_conditions() -> None:
+    condition = {
+        "type": "Progressing",
+        "status": "False",
+        "reason": "ProgressDeadlineExceeded",
+        "message": "timed out",
+    }
+    live = {"metadata": {"generation": 1}, "spec": {}, "status": {"conditions": [condition]}}
+    failure = deployment_view(live).failure
+    assert failure is not None
+    assert (failure.reason, failure.message) == ("ProgressDeadlineExceeded", "timed out")
+
+
+def test_the_mounted_configuration_is_told_from_other_config_maps() -> None:
+    volumes = [
+        {"name": "theirs", "configMap": {"name": "tools-settings"}},
+        {"name": "config", "configMap": {"name": "tools-0123456789"}},
+    ]
+    assert config_map_of({"volumes": volumes}, "tools") == "tools-0123456789"
+    assert config_map_of({"volumes": volumes[:1]}, "tools") is None
+    assert config_map_of({}, "tools") is None
+
+
+def test_a_pod_that_is_being_deleted_is_neither_ready_nor_asked() -> None:
+    pod = a_pod(conditions=[READY])
+    assert is_ready(pod)
+    assert address_of(pod) is not None
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not is_ready(pod)
+    assert address_of(pod) is None
+
+
+@pytest.mark.parametrize("status", [{"podIP": ""}, {"phase": "Pending"}, {"phase": "Failed"}])
+def test_a_pod_without_an_address_is_not_asked(status: dict[str, str]) -> None:
+    assert address_of(a_pod(**status)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (waiting("ImagePullBackOff"), "the image x:1 can't be pulled"),
+        (waiting("ErrImagePull"), "the image x:1 can't be pulled"),
+        (
+            waiting("CrashLoopBackOff", "back-off 10s"),
+            "container mcpproxy keeps crashing; its log says why",
+        ),
+        (
+            {
+                "name": "mcpproxy",
+                "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 1}},
+            },
+            "container mcpproxy keeps crashing; its log says why",
+        ),
+        (
+            waiting("CreateContainerConfigError", 'secret "x" not found'),
+            'CreateContainerConfigError: secret "x" not found',
+        ),
+        (waiting("ContainerCreating"), None),
+        ({"name": "mcpproxy", "state": {"running": {}}}, None),
+    ],
+)
+def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
+    status: Object, problem: str | None
+) -> None:
+    assert problem_of(a_pod(containerStatuses=[status])) == problem
+
+
+def test_a_pod_that_fits_nowhere_says_so_and_a_ready_one_has_no_problem() -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
+    assert problem_of(a_pod(conditions=[unscheduled])) == "can't be scheduled: 0/3 nodes"
+    crashed = waiting("CrashLoopBackOff")
+    assert problem_of(a_pod(conditions=[READY], containerStatuses=[crashed])) is None
