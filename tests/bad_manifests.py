@@ -104,6 +104,7 @@ SOURCES = [
     backend("an empty command", "stdio.command", stdio={"command": ""}),
     backend("129 arguments", "stdio.args", stdio={**RUN, "args": ["x"] * 129}),
     backend("stdio with headers", stdio=RUN, headers=[TOKEN]),
+    backend("stdio with an empty list of headers", stdio=RUN, headers=[]),
     backend("stdio with a transport", stdio=RUN, transport="sse"),
     backend(
         "a variable's name with a dash",
@@ -141,6 +142,18 @@ HEADERS = [
         ".valueFrom.secretKeyRef.key",
         name="X",
         valueFrom={"secretKeyRef": {"name": "s", "key": "../k"}},
+    ),
+    header(
+        "a key that is the directory above",
+        ".valueFrom.secretKeyRef.key",
+        name="X",
+        valueFrom={"secretKeyRef": {"name": "s", "key": ".."}},
+    ),
+    header(
+        "a ConfigMap's name with two dots",
+        ".valueFrom.configMapKeyRef.name",
+        name="X",
+        valueFrom=ref(config_map="a..b"),
     ),
     header(
         "a Secret's name in upper case",
@@ -205,7 +218,7 @@ OBJECTS = [
         "a version that is not served",
         {**a_manifest(), "apiVersion": "mcpproxy.dev/v1"},
         "apiVersion",
-        'no matches for kind "MCPProxy" in version "mcpproxy.dev/v1"',
+        'MCPProxy in version "v1" cannot be handled',
     ),
 ]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mcpproxy.api import crd
 from mcpproxy.cli import main
@@ -36,6 +37,10 @@ def all_schemas() -> list[tuple[str, dict[str, Any]]]:
 
 def test_the_committed_crd_is_what_the_models_generate() -> None:
     assert CRD_FILE.read_text() == crd.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
+
+
+def test_the_file_has_no_anchors() -> None:
+    assert not any(isinstance(token, yaml.AnchorToken) for token in yaml.scan(crd.render()))
 
 
 def test_the_command_prints_the_crd(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def apiserver(bare_apiserver: ApiServer) -> ApiServer:
 def namespace(apiserver: ApiServer) -> str:
     """A fresh namespace; nothing deletes it, since the server goes with the test run."""
     name = f"test-{uuid.uuid4().hex[:10]}"
-    created = apiserver.kubectl("create", "namespace", name)
-    assert created.returncode == 0, created.stderr
+    with apiserver.client() as client:
+        created = client.post("/api/v1/namespaces", json={"metadata": {"name": name}})
+    assert created.status_code == 201, created.text
     return name

@@ -183,6 +183,7 @@ class Backend(ApiModel):
     def _sources(self) -> Self:
         if sum(getattr(self, source) is not None for source in _SOURCES) != 1:
             raise ValueError("a backend needs exactly one of url, service and stdio")
-        if self.stdio is not None and (self.headers or self.transport):
+        other = self.headers is not None or self.transport is not None
+        if self.stdio is not None and other:
             raise ValueError("headers and transport are for url and service, not for stdio")
         return self

@@ -104,9 +104,15 @@ def _column(
     return {**column, "priority": priority} if priority else column
 
 
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, _data: Any) -> bool:
+        """Parts that are equal are written out, since not every tool reads anchors."""
+        return True
+
+
 def render() -> str:
     """The CustomResourceDefinition as YAML, below a line that says how it came about."""
-    text = yaml.safe_dump(definition(), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(definition(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return f"{_HEADER}{text}"
 
 

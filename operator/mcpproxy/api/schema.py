@@ -36,7 +36,8 @@ def _converted(schema: Schema, definitions: dict[str, Schema]) -> Schema:
             result[key] = _converted(result[key], definitions)
     if "description" in result:
         result["description"] = _paragraphs(result["description"])
-    return result
+    first: Schema = {key: result[key] for key in ("description", "type") if key in result}
+    return {**first, **result}
 
 
 def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:
