@@ -12,7 +12,7 @@ from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Kind
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.names import owner_of
 from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, inward, target
 from mcpproxy.proxy.metrics import Metrics
@@ -209,6 +209,11 @@ class Gateway:
         if len(self.backends) == 1:
             return next(iter(self.backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def set_standing(self, standing: Callable[[Client], Caller]) -> None:
+        """Who takes what backends send to a client outside of its requests."""
+        for backend in self.backends.values():
+            backend.sessions.standing = backend.through(standing)
 
     def end_client(self, session: str) -> None:
         """A client ended its session."""

@@ -11,7 +11,7 @@ from mcpproxy.api.status import BackendStatus, ServerInfo
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
 from mcpproxy.proxy.back import stdio
-from mcpproxy.proxy.back.calls import Calls
+from mcpproxy.proxy.back.calls import Calls, Restarting
 from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.http import Endpoint
 from mcpproxy.proxy.back.link import Background, Outgoing
@@ -21,7 +21,7 @@ from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, SessionRefused, Unreachable
-from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -62,11 +62,13 @@ class Backend:
             self.settings.deadlines.idle,
             self._background,
         )
-        self._calls = Calls(self.names, self.sessions, self.settings.deadlines.request)
         self.watch = Watch(
             spec.name, self.settings, around.policy, self._opener, around.catalog, around.info
         )
         self.watch.on_failure = self.sessions.reset
+        self.sessions.announced = self.watch.announced
+        timeout = self.settings.deadlines.request
+        self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
 
     def start(self) -> None:
         """Begin to watch the backend."""
@@ -85,6 +87,12 @@ class Backend:
         except Unreachable:
             self.watch.look_again()
             raise
+
+    def through(self, standing: Callable[[Client], Caller]) -> Callable[[Client], Caller]:
+        """The same callers, for whom this backend's names are mapped."""
+        return lambda client: Restarting(
+            standing(client), self.names, _nothing, self.watch.announced
+        )
 
     async def close(self) -> None:
         """End every session and process."""
@@ -127,6 +135,10 @@ class Backend:
         if finding.state == "Healthy" and refused:
             return Finding("Unhealthy", SessionRefused.reason, REUSE_REFUSED)
         return finding
+
+
+def _nothing() -> None:
+    """No deadline to restart."""
 
 
 def _server_info(found: object) -> ServerInfo | None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.link import Link, Outgoing
+from mcpproxy.proxy.back.link import Link, OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.errors import NotMcp, SessionGone, TimedOut
@@ -24,16 +24,22 @@ MAX_ROUNDS: Final = 16
 class Restarting:
     """A caller seen through a deadline: whatever passes restarts it."""
 
-    def __init__(self, caller: Caller, names: Names, restart: Callable[[], None]) -> None:
+    def __init__(
+        self, caller: Caller, names: Names, restart: Callable[[], None], announced: OnMessage
+    ) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
         self._caller = caller
         self._names = names
         self._restart = restart
+        self._announced = announced
 
     async def notify(self, message: Message) -> None:
         """See Caller."""
         self._restart()
+        if is_announcement(message):
+            await self._announced(message)
+            return
         await self._caller.notify(outward_notification(message, self._names))
 
     async def ask(self, request: Message) -> Message:
@@ -47,8 +53,14 @@ class Restarting:
 class Calls:
     """Sends requests of clients to one backend."""
 
-    def __init__(self, names: Names, sessions: Sessions, timeout: float) -> None:
-        """`timeout` is in seconds, from the last sign of life to the answer."""
+    def __init__(
+        self, names: Names, sessions: Sessions, timeout: float, announced: OnMessage
+    ) -> None:
+        """`timeout` is in seconds, from the last sign of life to the answer.
+
+        `announced` gets what a backend tells all clients on the stream of one call.
+        """
+        self._announced = announced
         self._names = names
         self._sessions = sessions
         self._timeout = timeout
@@ -65,6 +77,7 @@ class Calls:
                     caller,
                     self._names,
                     lambda: deadline.reschedule(loop.time() + self._timeout),
+                    self._announced,
                 )
                 answer = await self._sent(outgoing, through)
         except TimeoutError:

@@ -13,6 +13,7 @@ from mcpproxy.proxy.back.link import (
     OnMessage,
     Outgoing,
     answered,
+    is_announcement,
     listen_request,
 )
 from mcpproxy.proxy.core.eras import meta
@@ -58,7 +59,8 @@ class DuplexLink:
         self._background = background
         self._ids = itertools.count(1)
         self._pending: dict[bytes, Pending] = {}
-        self._listener: OnMessage | None = None
+        self._standing: Caller | None = None
+        self._announced: OnMessage | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = background.spawn(self._read())
 
@@ -99,27 +101,17 @@ class DuplexLink:
         await self._channel.send(jsonrpc.notification(method, params))
 
     async def listen(
-        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
     ) -> None:
-        """See Link: what belongs to no request, until the channel ends."""
-        self._listener = on_message
+        """See Link: until the channel ends."""
+        self._standing, self._announced = standing, announced
         if is_modern(self.greeting.revision):
-            await self._subscribe(client)
+            # Its changes come on the channel; the response comes only when it stops.
+            outgoing = listen_request(standing.client, self.greeting.revision)
+            await self._channel.send(outgoing.body())
         ready()
-        try:
-            await asyncio.shield(self._ended)
-        finally:
-            self._listener = None
+        await asyncio.shield(self._ended)
         raise Unreachable("its stream has ended")
-
-    async def _subscribe(self, client: Client) -> None:
-        """Ask for list changes; their notifications come on the channel, without a response."""
-        outgoing = listen_request(client, self.greeting.revision)
-        await self._channel.send(outgoing.body())
-
-    async def answer(self, body: bytes) -> None:
-        """Send the response to a server request that belongs to no request."""
-        await self._channel.send(body)
 
     async def close(self) -> None:
         """See Link."""
@@ -158,13 +150,16 @@ class DuplexLink:
                 changed = jsonrpc.with_member(message["params"], progressToken=pending.token)
                 await pending.caller.notify({**message, "params": changed})
             return
-        caller = self._only_caller()
+        if is_announcement(message):
+            if self._announced is not None:
+                await self._announced(message)
+            return
+        caller = self._last_caller() or self._standing
         if "id" in message:
-            await self._asked(message, caller)
-        elif caller is not None and self._belongs_to_request(message):
+            answering = caller or Discarding(Client(self.greeting.revision))
+            self._background.spawn(self._answer(message, answering))
+        elif caller is not None:
             await caller.notify(message)
-        elif self._listener is not None:
-            await self._listener(message)
 
     @staticmethod
     def _token(message: Message) -> Raw | None:
@@ -172,23 +167,9 @@ class DuplexLink:
             return None
         return jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("progressToken")
 
-    @staticmethod
-    def _belongs_to_request(message: Message) -> bool:
-        return jsonrpc.string(message["method"]) in (
-            "notifications/message",
-            "notifications/elicitation/complete",
-        )
-
-    def _only_caller(self) -> Caller | None:
-        """The caller a message without a token belongs to: the one whose request came last."""
+    def _last_caller(self) -> Caller | None:
+        """Whom a message without a token is for: the caller whose request came last."""
         return next(reversed(self._pending.values())).caller if self._pending else None
-
-    async def _asked(self, request: Message, caller: Caller | None) -> None:
-        if caller is None and self._listener is not None:
-            await self._listener(request)
-        else:
-            caller = caller or Discarding(Client(self.greeting.revision))
-            self._background.spawn(self._answer(request, caller))
 
     async def _answer(self, request: Message, caller: Caller) -> None:
         try:

@@ -15,6 +15,7 @@ from mcpproxy.proxy.back.link import (
     OnMessage,
     Outgoing,
     answered,
+    is_announcement,
     listen_request,
 )
 from mcpproxy.proxy.core.errors import (
@@ -25,7 +26,7 @@ from mcpproxy.proxy.core.errors import (
     Unauthorized,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -139,6 +140,7 @@ class HttpLegacyLink:
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
+        self._callers: list[Caller] = []
         self._headers: tuple[tuple[bytes, bytes], ...] = (
             (h.PROTOCOL_VERSION, greeting.revision.encode()),
         )
@@ -153,6 +155,7 @@ class HttpLegacyLink:
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. A server request is answered while the stream is read on."""
         response: Response | None = None
+        self._callers.append(caller)
         try:
             response = await self._endpoint.post(outgoing.body(), self._headers)
             if response.media_type != b"text/event-stream":
@@ -163,6 +166,8 @@ class HttpLegacyLink:
                 response.close()
             self._background.spawn(self._cancel(outgoing.id))
             raise
+        finally:
+            self._callers.remove(caller)
 
     async def _plain(self, response: Response) -> Message:
         status = response.status
@@ -216,7 +221,7 @@ class HttpLegacyLink:
             raise SessionGone("its session does not exist any more")
 
     async def listen(
-        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
     ) -> None:
         """See Link: the stream of an HTTP GET."""
         response = await self._endpoint.get(self._headers)
@@ -231,13 +236,18 @@ class HttpLegacyLink:
             reader = EventReader(response)
             while (messages := await reader.messages()) is not None:
                 for message in messages:
-                    await on_message(message)
+                    await self._unrelated(message, standing, announced)
         finally:
             response.close()
 
-    async def answer(self, body: bytes) -> None:
-        """Send the response to a server request that came outside of a request."""
-        await self._send(body)
+    async def _unrelated(self, message: Message, standing: Caller, announced: OnMessage) -> None:
+        caller = self._callers[-1] if self._callers else standing
+        if is_announcement(message):
+            await announced(message)
+        elif "method" in message and "id" in message:
+            self._background.spawn(self._answer(message, caller))
+        elif "method" in message:
+            await caller.notify(message)
 
     async def close(self) -> None:
         """See Link: DELETE, where there is a session."""
@@ -309,10 +319,10 @@ class HttpModernLink:
         """See Link. This era has no client notifications over HTTP."""
 
     async def listen(
-        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
     ) -> None:
         """See Link: `subscriptions/listen` for all kinds of lists."""
-        outgoing = listen_request(client, self.greeting.revision)
+        outgoing = listen_request(standing.client, self.greeting.revision)
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
             if response.media_type != b"text/event-stream":
@@ -323,7 +333,8 @@ class HttpModernLink:
                 for message in messages:
                     if jsonrpc.string(message.get("method")) == ACKNOWLEDGED:
                         ready()
-                    await on_message(message)
+                    elif is_announcement(message):
+                        await announced(message)
         finally:
             response.close()
 

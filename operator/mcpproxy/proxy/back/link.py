@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.catalog import BY_CHANGED
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
 from mcpproxy.proxy.wire import jsonrpc
@@ -75,16 +76,27 @@ class Link(Protocol):
         """Send a notification."""
 
     async def listen(
-        self, client: Client, on_message: OnMessage, ready: Callable[[], None]
+        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
     ) -> None:
         """Pass on what the backend sends outside of requests, until that ends.
 
-        `ready` is called once nothing is missed any more. Returns at once where the backend has
-        no such stream. Raises BackendError when it breaks.
+        Changes of lists and resources go to `announced`; the rest to the caller of the request
+        that runs, or to `standing` when none does. `ready` is called once nothing is missed any
+        more. Returns at once where the backend has no such stream. Raises BackendError when it
+        breaks.
         """
 
     async def close(self) -> None:
         """End the session; never raises."""
+
+
+ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})
+"""What a backend announces to all: it belongs to no request."""
+
+
+def is_announcement(message: Message) -> bool:
+    """Whether a message tells of a change that concerns every client."""
+    return jsonrpc.string(message.get("method")) in ANNOUNCEMENTS
 
 
 async def answered(caller: Caller, request: Message) -> bytes:

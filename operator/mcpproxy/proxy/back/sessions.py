@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
-from mcpproxy.proxy.back.link import Background, Link
+from mcpproxy.proxy.back.link import Background, Link, OnMessage
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
     BackendError,
@@ -19,13 +19,16 @@ from mcpproxy.proxy.core.errors import (
     SessionGone,
     SessionRefused,
 )
-from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 Key = tuple[str, ...]
 MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
 MAX_WARM: Final = 8
 MAX_KINDS: Final = 1024
+STANDING_WAIT: Final = 2.0
+"""Seconds that opening a session waits for its stream of unrelated messages."""
 WARM_FOR: Final = 60.0
 """Seconds that a warm session waits for its first request."""
 
@@ -71,7 +74,11 @@ class Sessions:
         self._held: dict[Key, Held] = {}
         self._sessionless: dict[Key, Link] = {}
         self._count = 0
-        self.on_held: Callable[[Key, Link], None] | None = None
+        self.announced: OnMessage = _ignored
+        """Gets what the backend tells all clients on one of these sessions."""
+        self.standing: Callable[[Client], Caller] = Discarding
+        """Who takes what the backend sends to a client outside of its requests."""
+        self._standing: dict[int, asyncio.Task[None]] = {}
 
     @contextlib.asynccontextmanager
     async def use(self, client: Client) -> AsyncIterator[Link]:
@@ -107,13 +114,40 @@ class Sessions:
         elif self._mode == "Reused" and not self._declared_stateless:
             self._close(link)
             raise SessionRefused(REUSE_REFUSED)
+        elif self._mode == "PerClient" or client.capabilities != b"{}":
+            await self._stand(link, client)
         return link
+
+    async def _stand(self, link: Link, client: Client) -> None:
+        """Listen to what a session says outside of requests, before the first request is sent."""
+        ready = asyncio.Event()
+        standing = self.standing(client) if self._mode == "PerClient" else Discarding(client)
+        task = self._background.spawn(self._listen(link, standing, ready))
+        self._standing[id(link)] = task
+        try:
+            async with asyncio.timeout(STANDING_WAIT):
+                await ready.wait()
+        except TimeoutError:
+            # Requests work all the same.
+            return
+
+    async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
+        try:
+            await link.listen(standing, self.announced, ready.set)
+        except (BackendError, RpcError):
+            # The next request will tell whether the session is gone.
+            return
+        finally:
+            ready.set()
 
     def _close(self, link: Link) -> None:
         self._background.spawn(self._end(link))
 
     async def _end(self, link: Link) -> None:
         if link.stateful:
+            listening = self._standing.pop(id(link), None)
+            if listening is not None:
+                listening.cancel()
             await link.close()
             self._count -= 1
 
@@ -167,7 +201,7 @@ class Sessions:
             self._forget(key, held)
             held = None
         if held is None:
-            held = self._held[key] = Held(asyncio.create_task(self._hold(key, client)))
+            held = self._held[key] = Held(asyncio.create_task(self._open(client)))
         held.users += 1
         try:
             # Shielded: others wait for the same session.
@@ -179,12 +213,6 @@ class Sessions:
         finally:
             held.users -= 1
             held.used_at = asyncio.get_running_loop().time()
-
-    async def _hold(self, key: Key, client: Client) -> Link:
-        link = await self._open(client)
-        if link.stateful and self.on_held is not None:
-            self.on_held(key, link)
-        return link
 
     def _forget(self, key: Key, held: Held) -> None:
         self._held.pop(key, None)
@@ -238,6 +266,10 @@ class Sessions:
         self._warm.clear()
         self._held.clear()
         await asyncio.gather(*(link.close() for link in links))
+
+
+async def _ignored(message: Message) -> None:
+    """Nobody is told."""
 
 
 def _failed(held: Held) -> bool:

@@ -172,12 +172,13 @@ class Watch:
 
     async def _listening(self, link: Link) -> None:
         try:
-            await link.listen(self._caller.client, self._announced, lambda: None)
+            await link.listen(self._caller, self.announced, lambda: None)
         except (BackendError, RpcError) as error:
             log.info("backend %s: its stream of changes broke: %s", self._name, error)
             self._wake.set()
 
-    async def _announced(self, message: Message) -> None:
+    async def announced(self, message: Message) -> None:
+        """The backend says, on whichever session, that something changed."""
         method = jsonrpc.string(message.get("method")) or ""
         if method == "notifications/resources/updated":
             self.on_resource_updated(message)
@@ -186,7 +187,7 @@ class Watch:
             if flight is not None:
                 # What it fetches may be the state before the change.
                 flight.cancel()
-            self._flight(kind)
+            self._flights[kind] = asyncio.create_task(self._fly(kind, announced=True))
 
     # Lists
 
@@ -211,7 +212,7 @@ class Watch:
             flight = self._flights[kind] = asyncio.create_task(self._fly(kind))
         return flight
 
-    async def _fly(self, kind: Kind) -> None:
+    async def _fly(self, kind: Kind, *, announced: bool = False) -> None:
         link = self._link
         if link is None or not self.offers(kind):
             return
@@ -222,7 +223,8 @@ class Watch:
             log.info("backend %s: %s failed: %s", self._name, kind.method, error)
             self.look_again()
             return
-        if changed:
+        # What the backend announces is passed on even where we see no difference.
+        if changed or announced:
             self.on_change({kind})
 
     async def _fetch_all(self, link: Link, *, only_old: bool = False) -> set[Kind]:

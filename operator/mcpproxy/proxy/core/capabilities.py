@@ -14,16 +14,14 @@ UNKNOWN: Final[Mapping[str, Any]] = {
 def merged(offers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The union of several servers' capabilities.
 
-    With more than one server every list can change, whatever each of them says of its own.
+    Lists can always change, whatever their servers say: a backend comes and goes, and we notice.
     """
-    given = list(offers)
     union: dict[str, Any] = {}
-    for offer in given:
+    for offer in offers:
         union = _union(union, offer)
-    if len(given) > 1:
-        for name in ("tools", "prompts", "resources"):
-            if name in union:
-                union[name] = {**union[name], "listChanged": True}
+    for name in ("tools", "prompts", "resources"):
+        if isinstance(union.get(name), Mapping):
+            union[name] = {**union[name], "listChanged": True}
     return union
 
 

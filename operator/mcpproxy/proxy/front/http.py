@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import envelope, legacy, modern
 from mcpproxy.proxy.front.guard import Guard
-from mcpproxy.proxy.front.live import LiveSessions, Outbox
+from mcpproxy.proxy.front.live import LiveSessions, Outbox, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY, Receive, Reply, Scope, Send
 from mcpproxy.proxy.gateway import Gateway
@@ -58,6 +58,7 @@ class HttpFront:
         self._listening: set[Outbox] = set()
         self._reaper: asyncio.Task[None] | None = None
         self._closing = False
+        gateway.set_standing(lambda client: StandingCaller(client, self.live))
 
     def start(self) -> None:
         """Begin to look after what clients leave behind."""

@@ -9,12 +9,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_WAITING: Final = 1000
 """Messages that may wait for a client to read its stream; beyond it the stream is ended."""
+STANDING_ANSWER: Final = 600.0
+"""Seconds that a question outside of any request waits for its answer."""
 
 
 class Outbox:
@@ -50,6 +55,38 @@ class Outbox:
             async with asyncio.timeout(patience):
                 await self._arrived.wait()
         return self._waiting.popleft()
+
+
+class StandingCaller:
+    """A client outside of its requests: what comes goes onto its stream (HTTP GET)."""
+
+    def __init__(self, client: Client, sessions: "LiveSessions") -> None:
+        self.client = client
+        self.log_level: str | None = None
+        self._sessions = sessions
+
+    async def notify(self, message: Message) -> None:
+        """See Caller. Without a stream nobody could take it."""
+        live = self._sessions.find(self.client.session)
+        if live is not None and live.stream is not None:
+            live.stream.put(jsonrpc.encode(message))
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller."""
+        live = self._sessions.find(self.client.session)
+        if live is None or live.stream is None:
+            return {"error": NOT_OFFERED}
+        own = self._sessions.question_id()
+        waiting = live.asked[own] = asyncio.get_running_loop().create_future()
+        try:
+            live.stream.put(jsonrpc.encode({**request, "id": Raw(own)}))
+            async with asyncio.timeout(STANDING_ANSWER):
+                answer: Message = await waiting
+                return answer
+        except TimeoutError:
+            return {"error": NOT_OFFERED}
+        finally:
+            del live.asked[own]
 
 
 @dataclass(slots=True)
@@ -108,6 +145,10 @@ class LiveSessions:
             live = self._live[session] = Live()
         live.used_at = now
         return live
+
+    def find(self, session: str) -> Live | None:
+        """The live part of a session, if it has one."""
+        return self._live.get(session)
 
     def release(self, session: str) -> None:
         """A request of the session ended: drop what holds nothing."""

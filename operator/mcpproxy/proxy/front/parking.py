@@ -22,6 +22,8 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, Rp
 PURPOSE: Final = "parked"
 WAIT: Final = 300.0
 """Seconds that a parked exchange waits for its client."""
+MORE_QUESTIONS: Final = 0.02
+"""Seconds without another question after which those that are there go to the client."""
 MAX_PARKED: Final = 1000
 Notify = Callable[[Message], Awaitable[None]]
 _RETRY: Final = ("inputResponses", "requestState", "_meta")
@@ -71,7 +73,13 @@ class Parkable:
         asked = asyncio.create_task(self.asked.wait())
         try:
             await asyncio.wait((self.task, asked), return_when=asyncio.FIRST_COMPLETED)
-            return self.task.result() if self.task.done() else None
+            while not self.task.done():
+                # Servers ask several things at once: take them all to the client in one go.
+                known = len(self.questions)
+                await asyncio.wait((self.task,), timeout=MORE_QUESTIONS)
+                if len(self.questions) == known:
+                    return None
+            return self.task.result()
         finally:
             asked.cancel()
             self.asked.clear()

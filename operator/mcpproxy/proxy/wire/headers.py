@@ -37,7 +37,8 @@ def encode_value(text: str) -> bytes:
 
 def decode_value(header: bytes) -> str | None:
     """The text that a header value stands for; None when its base64 form is broken."""
-    text = header.decode("latin-1")
+    # Blanks around a field's value are none of it (RFC 9110, section 5.5).
+    text = header.decode("latin-1").strip(" \t")
     found = _SENTINEL.fullmatch(text)
     if found is None:
         return text
