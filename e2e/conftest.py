@@ -40,11 +40,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         build = pool.submit(images.build, env)
         created = pool.submit(_ready, found, keep)
         npm = pool.submit(clients.npm_install)
-        created.result()
         npm.result()
+        taken = created.result()
         found.load(build.result())
     found.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
-    found.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
+    if taken:
+        found.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
     found.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
     yield found
     if request.session.testsfailed:
@@ -53,13 +54,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         found.delete()
 
 
-def _ready(cluster: Cluster, keep: bool) -> None:
+def _ready(cluster: Cluster, keep: bool) -> bool:
+    """Ready the cluster; whether it is one that an earlier run has kept."""
     if cluster.exists():
         if keep:
             cluster.join()
-            return
+            return True
         cluster.delete()
     cluster.create(Path("e2e/kind.yaml"))
+    return False
 
 
 def _describe(cluster: Cluster) -> None:

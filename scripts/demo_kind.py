@@ -30,10 +30,10 @@ class KindDemo:
         """
         self.progress.step("building the images")
         built = images.build(self.env)
-        self._cluster()
+        restart = self._cluster()
         self.progress.step("loading the images into the cluster")
         self.cluster.load(built)
-        self._operator()
+        self._operator(restart)
         self._proxy()
         self.progress.show(self.cluster.kubectl("get", "mcpproxies.mcpproxy.dev"))
         with self.cluster.forwarded("default", "service/demo", 80) as port:
@@ -49,22 +49,24 @@ class KindDemo:
         if there:
             machine.run(["docker", "image", "rm", "--force", *sorted(set(there))], self.env)
 
-    def _cluster(self) -> None:
+    def _cluster(self) -> bool:
+        """Ready the cluster; whether it was there already."""
         if self.cluster.exists():
             self.progress.step(f"taking the kind cluster {NAME}")
             self.cluster.join()
             for sample in SAMPLES:
                 self.cluster.kubectl("delete", "--ignore-not-found", "-f", sample)
-            return
+            return True
         self.progress.step(f"creating the kind cluster {NAME}")
         self.cluster.create()
+        return False
 
-    def _operator(self) -> None:
+    def _operator(self, restart: bool) -> None:
         self.progress.step("installing the operator")
         self.cluster.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
         operator = "deployment/mcpproxy-operator"
-        # A cluster that was there may run an older image of the same name.
-        self.cluster.kubectl("-n", SYSTEM, "rollout", "restart", operator)
+        if restart:  # it may run an older image of the same name
+            self.cluster.kubectl("-n", SYSTEM, "rollout", "restart", operator)
         self.cluster.kubectl("-n", SYSTEM, "rollout", "status", operator, "--timeout=150s")
 
     def _proxy(self) -> None:

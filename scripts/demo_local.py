@@ -52,7 +52,7 @@ class LocalDemo:
             self.progress.step("starting mcpproxy run -f samples/demo.yaml")
             started = time.monotonic()
             runtime = stack.enter_context(_runtime(weather, counter, front, admin))
-            _wait(runtime, lambda: _get(admin, "/readyz") is not None, "runtime")
+            _wait(runtime, partial(_settled, admin), "runtime")
             report = json.loads(_get(admin, "/status") or "{}")
             self.progress.show(_table(report, time.monotonic() - started))
             self.progress.show(demo_calls.answers(f"http://127.0.0.1:{front}/mcp"))
@@ -121,6 +121,14 @@ def accepts(port: int) -> bool:
     """Whether somebody listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _settled(port: int) -> bool:
+    """Whether the runtime is ready and has found out the state of every backend."""
+    if _get(port, "/readyz") is None:
+        return False
+    backends = json.loads(_get(port, "/status") or "{}").get("backends", [])
+    return all(backend["state"] != "Unknown" for backend in backends)
 
 
 def _get(port: int, path: str) -> bytes | None:
