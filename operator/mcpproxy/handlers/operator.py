@@ -133,10 +133,10 @@ def _registry(
 
 
 async def _serve(app: web.Application, port: int, stack: AsyncExitStack) -> None:
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, None, port, shutdown_timeout=1).start()
+    await web.TCPSite(runner, None, port).start()
 
 
 async def _wait_for_crd(cluster: Cluster, namespaces: tuple[str, ...]) -> None:

@@ -1,0 +1,62 @@
+"""Events find the MCPProxy that they concern."""
+
+import kopf
+import pytest
+from tests.reconcile.clock import FakeClock
+
+from mcpproxy.api import names
+from mcpproxy.cluster.kinds import Object, ProxyKey
+from mcpproxy.handlers.settings import settings
+from mcpproxy.handlers.watches import owner_key, register, selectors
+from mcpproxy.reconcile.queue import WorkQueue
+
+KEY = ProxyKey("team", "tools")
+
+
+def a_child(**metadata: object) -> Object:
+    """A child in `team`."""
+    return {"metadata": {"namespace": "team", "name": "x", **metadata}}
+
+
+def owned_by(kind: str, controller: bool = True) -> dict[str, object]:
+    """Metadata of a child of `tools`."""
+    return {"ownerReferences": [{"kind": kind, "name": "tools", "controller": controller}]}
+
+
+@pytest.mark.parametrize(
+    ("child", "key"),
+    [
+        (a_child(**owned_by("MCPProxy")), KEY),
+        (a_child(labels={names.LABEL_INSTANCE: "tools"}), KEY),
+        (a_child(labels={names.LABEL_INSTANCE: "tools"}, **owned_by("ReplicaSet")), KEY),
+        (a_child(labels={names.LABEL_INSTANCE: "x"}, **owned_by("MCPProxy")), KEY),
+        (a_child(**owned_by("MCPProxy", controller=False)), None),
+        (a_child(), None),
+    ],
+)
+def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
+    child: Object, key: ProxyKey | None
+) -> None:
+    assert owner_key(child) == key
+
+
+def test_no_handler_is_of_a_kind_that_writes_on_users_objects() -> None:
+    registry = kopf.OperatorRegistry()
+    register(registry, WorkQueue(FakeClock()))
+    assert registry._changing.get_all_handlers() == []
+    assert registry._spawning.get_all_handlers() == []
+    assert len(registry._watching.get_all_handlers()) == 6
+
+
+def test_every_kind_but_our_own_is_watched_by_label() -> None:
+    watched = selectors()
+    assert set(watched) == {
+        ("apps", "v1", "deployments"),
+        *((("", "v1", plural)) for plural in ("services", "serviceaccounts", "configmaps", "pods")),
+    }
+    for selector in watched.values():
+        assert selector
+    found = settings()
+    assert not found.posting.enabled
+    assert found.peering.standalone
+    assert len(found.watching.label_selectors) == len(watched)

@@ -1,0 +1,72 @@
+"""A worker goes on, whatever a pass does."""
+
+import asyncio
+
+import pytest
+from tests.reconcile.clock import FakeClock
+
+from mcpproxy.cluster.errors import Conflict, Unavailable
+from mcpproxy.cluster.kinds import ProxyKey
+from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.reconcile.worker import Result, work
+
+KEY = ProxyKey("team", "tools")
+
+
+class Passes:
+    """Counts what was recorded."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.more = asyncio.Event()
+
+    def passed(self, result: Result, seconds: float) -> None:
+        """One pass ended."""
+        self.results.append(result)
+        self.more.set()
+
+
+async def run_one(
+    outcome: float | Exception | None,
+) -> tuple[list[Result], WorkQueue[ProxyKey], FakeClock]:
+    """Let one pass end like this."""
+    clock = FakeClock()
+    queue: WorkQueue[ProxyKey] = WorkQueue(clock)
+    passes = Passes()
+
+    async def reconcile(_: ProxyKey) -> float | None:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    worker = asyncio.create_task(work(queue, reconcile, passes, clock.time))
+    queue.add(KEY)
+    await asyncio.wait_for(passes.more.wait(), 5)
+    worker.cancel()
+    return passes.results, queue, clock
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result"),
+    [
+        (None, "ok"),
+        (Conflict("changed"), "conflict"),
+        (Unavailable("no"), "error"),
+        (RuntimeError("a bug"), "error"),
+    ],
+)
+async def test_a_pass_that_fails_is_tried_again_and_one_that_does_not_is_not(
+    outcome: Exception | None, result: Result
+) -> None:
+    results, queue, clock = await run_one(outcome)
+    assert results == [result]
+    clock.advance(1)
+    assert len(queue) == (0 if outcome is None else 1)
+
+
+async def test_a_pass_may_ask_for_another_one_later() -> None:
+    _, queue, clock = await run_one(15.0)
+    clock.advance(14)
+    assert len(queue) == 0
+    clock.advance(1)
+    assert len(queue) == 1
