@@ -45,9 +45,9 @@ class KindDemo:
     def clean(self) -> None:
         """Delete the cluster and the images."""
         self.cluster.delete()
-        there = machine.run(["docker", "images", "-q", "mcpproxy/*"], self.env).split()
-        if there:
-            machine.run(["docker", "image", "rm", "--force", *sorted(set(there))], self.env)
+        listed = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "mcpproxy/*"]
+        for image in machine.run(listed, self.env).split():
+            machine.run(["docker", "image", "rm", image], self.env)
 
     def _cluster(self) -> bool:
         """Ready the cluster; whether it was there already."""
