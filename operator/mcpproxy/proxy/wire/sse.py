@@ -12,6 +12,8 @@ HEADERS: Final = (
 )
 PING: Final = b": ping\r\n\r\n"
 
+MAX_RETRY_DIGITS: Final = 10
+_BOM: Final = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
 
 
@@ -49,6 +51,7 @@ class Parser:
         self._event = b"message"
         self._id: bytes | None = None
         self._retry: int | None = None
+        self._begun = False
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that `chunk` completes. Raises TooLarge."""
@@ -57,6 +60,8 @@ class Parser:
         while (found := _LINE_END.search(self._buffer, self._scanned)) is not None:
             line = bytes(self._buffer[start : found.start()])
             start = self._scanned = found.end()
+            if not self._begun:
+                self._begun, line = True, line.removeprefix(_BOM)
             if line:
                 self._field(line)
             elif (event := self._complete()) is not None:
@@ -77,7 +82,7 @@ class Parser:
             self._event = content
         elif name == b"id" and b"\0" not in content:
             self._id = content
-        elif name == b"retry" and content.isdigit():
+        elif name == b"retry" and content.isdigit() and len(content) <= MAX_RETRY_DIGITS:
             self._retry = int(content)
 
     def _complete(self) -> Event | None:

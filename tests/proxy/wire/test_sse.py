@@ -1,0 +1,101 @@
+"""Server-sent events: any chunking gives the same events."""
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpproxy.proxy.wire.sse import Event, Parser, TooLarge, encode
+
+LIMIT = 10_000
+LINES = st.sampled_from(
+    [
+        b"data: one",
+        b"data:two",
+        b"data:  spaced ",
+        b"data",
+        b"event: endpoint",
+        b"id: 7",
+        b"id",
+        b"retry: 1500",
+        b"retry: soon",
+        b": a comment",
+        b"unknown: field",
+        "data: grüße".encode(),
+        b"",
+        b"",
+    ]
+)
+ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=30).map(
+    lambda lines: b"".join(line + end for line, end in lines) + b"\n\n\n"
+)
+
+
+def _events(*chunks: bytes, limit: int = LIMIT) -> list[Event]:
+    parser = Parser(limit)
+    return [event for chunk in chunks for event in parser.feed(chunk)]
+
+
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=20))
+def test_any_chunking_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
+    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
+    assert _events(*chunks) == _events(stream)
+
+
+@given(STREAMS)
+def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
+    assert _events(*(bytes([byte]) for byte in stream)) == _events(stream)
+
+
+@given(
+    st.binary(max_size=200).map(lambda data: data.replace(b"\0", b"")),
+    st.none() | st.from_regex(rb"[!-~]{1,20}", fullmatch=True),
+    st.sampled_from([b"message", b"endpoint"]),
+)
+def test_what_is_encoded_is_parsed_again(data: bytes, event_id: bytes | None, name: bytes) -> None:
+    expected = re.sub(rb"\r\n|\r", b"\n", data)
+    assert _events(encode(data, event_id, name)) == [Event(expected, name, event_id)]
+
+
+def test_several_data_lines_are_one_message() -> None:
+    assert _events(b"data: {\ndata: }\n\n") == [Event(b"{\n}")]
+
+
+def test_an_event_of_an_id_and_a_retry_alone_primes_a_stream() -> None:
+    assert _events(b"id: a-1\nretry: 250\n\n") == [Event(None, id=b"a-1", retry=250)]
+
+
+def test_comments_and_the_names_of_empty_events_leave_no_trace() -> None:
+    assert _events(b": ping\n\nevent: endpoint\n\ndata: x\n\n") == [Event(b"x")]
+
+
+def test_an_event_that_was_not_ended_is_none() -> None:
+    assert _events(b"data: x\n") == []
+
+
+@pytest.mark.parametrize("retry", [b"-1", b"1.5", b"", "²".encode(), b"9" * 5000])
+def test_a_retry_that_is_no_time_is_passed_over(retry: bytes) -> None:
+    assert _events(b"retry: " + retry + b"\ndata: x\n\n") == [Event(b"x")]
+
+
+def test_a_byte_order_mark_at_the_beginning_of_a_stream_is_passed_over() -> None:
+    assert _events(b"\xef\xbb", b"\xbfdata: x\n\n") == [Event(b"x")]
+
+
+def test_an_id_with_a_null_byte_is_passed_over() -> None:
+    assert _events(b"id: a\0b\ndata: x\n\n") == [Event(b"x")]
+
+
+@pytest.mark.parametrize("chunk", [b"data: " + b"x" * 100, b"data: " + b"x" * 30 + b"\n"])
+def test_s4_an_event_beyond_the_limit_is_refused_before_it_is_complete(chunk: bytes) -> None:
+    with pytest.raises(TooLarge):
+        _events(*[chunk] * 4, limit=64)
+
+
+def test_many_small_events_never_reach_the_limit() -> None:
+    parser = Parser(64)
+    assert sum(len(list(parser.feed(b"data: 0123456789\n\n"))) for _ in range(100)) == 100
