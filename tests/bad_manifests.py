@@ -173,6 +173,7 @@ TIMES = [
     backend("a duration in words", "timeouts.connect", timeouts={"connect": "soon"}),
     backend("a duration without unit", "timeouts.request", timeouts={"request": "5"}),
     backend("a negative duration", "timeouts.idle", timeouts={"idle": "-5s"}),
+    backend("a nanosecond", "timeouts.connect", timeouts={"connect": "0.000001ms"}),
     backend("a duration of zero", "timeouts.initialize", timeouts={"initialize": "0s"}),
     spec("a duration as number", "cache.ttl", cache={"ttl": 300}),
     spec("a ttl over 24h", "cache.ttl", cache={"ttl": "24h1s"}),
@@ -193,6 +194,7 @@ RUNNING = [
     spec("the Service's port 0", "service.port", service={"port": 0}),
     spec("no quantity", "resources.limits.memory", resources={"limits": {"memory": "much"}}),
     spec("a negative quantity", "resources.limits.cpu", resources={"limits": {"cpu": "-1"}}),
+    spec("a negative number of bytes", "resources", resources={"limits": {"memory": -1}}),
     spec(
         "a request above its limit",
         "resources",
@@ -226,6 +228,12 @@ ONLY_FOR_THE_PARSER = [
     bad(
         "a url with port 99999",
         a_manifest(backends=[a_backend(url="http://example.com:99999/mcp")]),
+        "spec.backends[0].url",
+        None,
+    ),
+    bad(
+        "a url with port 0",
+        a_manifest(backends=[a_backend(url="http://example.com:0/mcp")]),
         "spec.backends[0].url",
         None,
     ),

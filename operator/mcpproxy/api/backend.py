@@ -39,7 +39,7 @@ class ServiceRef(ApiModel):
     """Namespace of the Service. Default: that of the MCPProxy."""
     port: Port
     """Port of the Service."""
-    path: Annotated[str, Field(max_length=1024, pattern=r"^/[^\s?#]*$")] | None = None
+    path: Annotated[str, Field(max_length=1024, pattern=r"^/[^\x00-\x20\x7f?#]*$")] | None = None
     """Path of the MCP endpoint. Default: /mcp."""
 
 
@@ -143,7 +143,7 @@ class Backend(ApiModel):
             str,
             Field(
                 max_length=2048,
-                pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$",
+                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f#]*)?$",
             ),
             AfterValidator(_address),
         ]

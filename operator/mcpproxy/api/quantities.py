@@ -20,6 +20,7 @@ _FACTORS = {
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
 _MAX_DURATION_LENGTH = 32
+MIN_POSITIVE_DURATION = 0.001
 MAX_DURATION = 24 * 3600.0
 
 
@@ -40,8 +41,8 @@ def _checked(duration: str) -> str:
 
 
 def _positive(duration: str) -> str:
-    if seconds(_checked(duration)) <= 0:
-        raise ValueError(f"{duration!r} must be longer than 0s")
+    if seconds(_checked(duration)) < MIN_POSITIVE_DURATION:
+        raise ValueError(f"{duration!r} is shorter than 1ms")
     return duration
 
 
@@ -61,8 +62,9 @@ def parsed_quantity(quantity: int | str) -> Decimal:
 def _checked_quantity(quantity: Any) -> Any:
     if isinstance(quantity, bool) or not isinstance(quantity, int | str):
         raise ValueError(f"{quantity!r} is not a quantity, write it as text, such as '0.5' or 500m")
-    if parsed_quantity(quantity) < 0:
+    if str(quantity).startswith("-"):
         raise ValueError(f"{quantity!r} must not be negative")
+    parsed_quantity(quantity)
     return quantity
 
 
@@ -91,8 +93,8 @@ PositiveDuration = Annotated[
     AfterValidator(_positive),
     WithJsonSchema(
         _duration_schema(
-            "duration(self) > duration('0s') && duration(self) <= duration('24h')",
-            "must be longer than 0s and at most 24h",
+            "duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
+            "must be at least 1ms and at most 24h",
         )
     ),
 ]
@@ -106,6 +108,7 @@ Quantity = Annotated[
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": _QUANTITY.replace("[+-]?", r"\+?", 1),
             "maxLength": _MAX_QUANTITY_LENGTH,
+            "minimum": 0,
             "x-kubernetes-int-or-string": True,
         }
     ),

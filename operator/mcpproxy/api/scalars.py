@@ -40,7 +40,7 @@ AllowedOrigin = Annotated[
     Field(
         min_length=1,
         max_length=253,
-        pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/]+/?)$",
+        pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f/]+/?)$",
     ),
 ]
 """A scheme and a host with or without a port, or `*`."""

@@ -164,7 +164,7 @@ class MCPProxySpec(ApiModel):
     """How client requests share sessions with backends."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Number of pods; absent leaves the number to others, such as an autoscaler."""
-    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")] | None = None
+    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None
     """Image of the runtime. Default: the one the operator was installed with."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the image is pulled. Default: Kubernetes' own."""
