@@ -67,7 +67,7 @@ def outward_result(method: str, result: Raw, names: Names) -> Raw:
         return result
     member, rewrite = _RESULTS[method]
     found = jsonrpc.members(result)
-    if member not in found:
+    if not _begins(found.get(member), b"["):
         return result
     parts = [rewrite(part, names) for part in jsonrpc.items(found[member])]
     return jsonrpc.dump({**found, member: parts})
@@ -79,7 +79,14 @@ def _may_have_uri(raw: Raw) -> bool:
     return b'"uri"' in text or b"\\u" in text
 
 
+def _begins(raw: Raw | None, mark: bytes) -> bool:
+    """Whether a value is an object or array; what has another shape than MCP says passes."""
+    return raw is not None and bytes(raw)[:1] == mark
+
+
 def _uri_member(raw: Raw, names: Names) -> Raw:
+    if not _begins(raw, b"{"):
+        return raw
     found = jsonrpc.members(raw)
     own = jsonrpc.string(found.get("uri"))
     return raw if own is None else jsonrpc.dump({**found, "uri": names.outward_uri(own)})
@@ -87,6 +94,8 @@ def _uri_member(raw: Raw, names: Names) -> Raw:
 
 def _content(raw: Raw, names: Names) -> Raw:
     """A content block: a resource link or an embedded resource names a URI."""
+    if not _begins(raw, b"{"):
+        return raw
     found = jsonrpc.members(raw)
     shape = jsonrpc.string(found.get("type"))
     if shape == "resource_link":
@@ -97,6 +106,8 @@ def _content(raw: Raw, names: Names) -> Raw:
 
 
 def _prompt_message(raw: Raw, names: Names) -> Raw:
+    if not _begins(raw, b"{"):
+        return raw
     found = jsonrpc.members(raw)
     if "content" not in found:
         return raw
@@ -117,7 +128,7 @@ def outward_error(error: Raw, names: Names) -> Raw:
     found = jsonrpc.members(error)
     if jsonrpc.value(found.get("code")) not in (INVALID_PARAMS, LEGACY_NOT_FOUND):
         return error
-    if "data" not in found or bytes(found["data"])[:1] != b"{":
+    if not _begins(found.get("data"), b"{"):
         return error
     return jsonrpc.dump({**found, "data": _uri_member(found["data"], names)})
 

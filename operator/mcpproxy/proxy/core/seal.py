@@ -6,6 +6,7 @@ associated data, so that a token of one kind is never taken for another.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -30,19 +31,17 @@ class Sealer:
         if not keys or any(len(key) < 16 for key in keys):
             raise ValueError("a sealing key needs at least 16 bytes")
         self._random = random
-        self._ciphers: dict[int, AESGCM] = {}
+        self._ciphers: list[tuple[int, AESGCM]] = []
         for key in keys:
             derived = hashlib.sha256(b"mcpproxy sealing " + key).digest()
-            self._ciphers.setdefault(hashlib.sha256(derived).digest()[0], AESGCM(derived))
-        self._first = next(iter(self._ciphers))
+            self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))
 
     def seal(self, purpose: str, content: Any) -> str:
         """A token of visible ASCII that carries `content` (plain JSON types)."""
         nonce = self._random(NONCE)
-        sealed = self._ciphers[self._first].encrypt(
-            nonce, msgspec.json.encode(content), purpose.encode()
-        )
-        return base64.urlsafe_b64encode(bytes([self._first]) + nonce + sealed).decode().rstrip("=")
+        mark, cipher = self._ciphers[0]
+        sealed = cipher.encrypt(nonce, msgspec.json.encode(content), purpose.encode())
+        return base64.urlsafe_b64encode(bytes([mark]) + nonce + sealed).decode().rstrip("=")
 
     def open(self, purpose: str, token: str) -> Any:
         """What was sealed for this purpose. Raises BadToken."""
@@ -50,9 +49,12 @@ class Sealer:
             raise BadToken("too long")
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-            cipher = self._ciphers[raw[0]]
-            return msgspec.json.decode(
-                cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
-            )
-        except (binascii.Error, IndexError, KeyError, ValueError, InvalidTag):
+        except (binascii.Error, ValueError):
             raise BadToken("not a token of this proxy") from None
+        for mark, cipher in self._ciphers:
+            if raw[:1] == bytes([mark]):
+                # Two keys may have the same mark.
+                with contextlib.suppress(ValueError, InvalidTag):
+                    opened = cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
+                    return msgspec.json.decode(opened)
+        raise BadToken("not a token of this proxy")

@@ -70,4 +70,4 @@ def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
 def declared(raw: Raw | None) -> bytes:
     """Capabilities as bytes in one spelling, so that equal ones are equal."""
     found = jsonrpc.value(raw)
-    return bytes(jsonrpc.dump(found)) if isinstance(found, dict) else b"{}"
+    return jsonrpc.canonical(found) if isinstance(found, dict) else b"{}"

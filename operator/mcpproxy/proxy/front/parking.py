@@ -210,4 +210,4 @@ def _digest(request: Message, params: Message) -> str:
 
 
 def _canonical(raw: Raw) -> bytes:
-    return bytes(jsonrpc.dump(jsonrpc.value(raw)))
+    return jsonrpc.canonical(jsonrpc.value(raw))

@@ -33,6 +33,8 @@ _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
 encode = msgspec.json.Encoder().encode
+canonical = msgspec.json.Encoder(order="sorted").encode
+"""JSON bytes that are the same for the same value, whatever the order of its members was."""
 
 
 class RpcError(Exception):

@@ -1,0 +1,73 @@
+"""The state of a backend changes only after enough checks that say so."""
+
+import pytest
+
+from mcpproxy.api.defaults import HealthPolicy
+from mcpproxy.proxy.core.health import Finding, Health
+
+
+def _health(unhealthy_after: int = 2, healthy_after: int = 1) -> Health:
+    return Health(HealthPolicy(10, 5, unhealthy_after, healthy_after))
+
+
+def _bad(health: Health, state: str = "Unhealthy") -> bool:
+    return health.bad(state, "Unreachable", "connection refused")  # type: ignore[arg-type]
+
+
+def test_nothing_is_known_before_the_first_check() -> None:
+    health = _health()
+    assert (health.finding.state, health.usable, health.suspected) == ("Unknown", False, False)
+
+
+def test_the_first_check_decides_alone() -> None:
+    good, bad = _health(3, 3), _health(3, 3)
+    assert good.good()
+    assert _bad(bad)
+    assert good.finding == Finding("Healthy")
+    assert bad.finding == Finding("Unhealthy", "Unreachable", "connection refused")
+
+
+def test_a_healthy_backend_becomes_unhealthy_after_enough_bad_checks() -> None:
+    health = _health(unhealthy_after=3)
+    health.good()
+    assert [_bad(health) for _ in range(3)] == [False, False, True]
+    assert not health.usable
+
+
+def test_a_good_check_between_starts_the_count_anew() -> None:
+    health = _health(unhealthy_after=2)
+    health.good()
+    assert [_bad(health), health.good(), _bad(health)] == [False, False, False]
+    assert health.finding.state == "Healthy"
+
+
+def test_an_unhealthy_backend_becomes_healthy_after_enough_good_checks() -> None:
+    health = _health(healthy_after=2)
+    _bad(health)
+    assert [health.good(), health.good()] == [False, True]
+
+
+def test_a_doubt_is_seen_both_ways() -> None:
+    health = _health(unhealthy_after=2, healthy_after=2)
+    health.good()
+    _bad(health)
+    assert health.suspected
+    _bad(health)
+    assert not health.suspected
+    health.good()
+    assert health.suspected
+
+
+@pytest.mark.parametrize(("state", "usable"), [("Unauthorized", False), ("RateLimited", True)])
+def test_only_a_backend_that_is_merely_slowed_down_keeps_its_components(
+    state: str, usable: bool
+) -> None:
+    health = _health(unhealthy_after=1)
+    health.good()
+    assert _bad(health, state)
+    assert health.usable is usable
+
+
+def test_the_same_finding_again_is_no_change() -> None:
+    health = _health()
+    assert [_bad(health), _bad(health), _bad(health, "Unauthorized")] == [True, False, True]
