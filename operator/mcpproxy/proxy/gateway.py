@@ -1,8 +1,9 @@
 """What fronts see of the backends: what they offer together, their lists, and calls by name."""
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from msgspec import Raw
@@ -14,7 +15,7 @@ from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Kind
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.names import owner_of
-from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, inward, target
+from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, inward, outward_notification, target
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -44,10 +45,12 @@ class Gateway:
         self.catalog = catalog
         self._names = [(backend.name, backend.names) for backend in self.backends.values()]
         self._subscribers: set[Subscriber] = set()
+        self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
         self._first_round: asyncio.Task[None] | None = None
         for backend in self.backends.values():
             backend.watch.on_change = self._changed
+            backend.watch.on_updated = functools.partial(self._updated, backend)
 
     def start(self) -> None:
         """Begin to watch the backends."""
@@ -91,12 +94,7 @@ class Gateway:
         for backend in self.backends.values():
             greeting = backend.watch.greeting
             offers.append(capabilities.UNKNOWN if greeting is None else greeting.capabilities)
-        found = capabilities.merged(offers)
-        if "resources" in found:
-            found["resources"] = {
-                key: offered for key, offered in found["resources"].items() if key != "subscribe"
-            }
-        return found
+        return capabilities.merged(offers)
 
     def instructions(self) -> str | None:
         """The instructions of all backends."""
@@ -121,7 +119,7 @@ class Gateway:
         await self.settled()
         now = asyncio.get_running_loop().time()
         refreshing = [
-            asyncio.create_task(backend.watch.refresh(kind))
+            asyncio.create_task(backend.watch.lists.refresh(kind))
             for backend in self.backends.values()
             if backend.watch.wants_refresh(kind, now)
         ]
@@ -226,6 +224,40 @@ class Gateway:
         """Call `subscriber` with the notification's method when a list changes; returns the end."""
         self._subscribers.add(subscriber)
         return lambda: self._subscribers.discard(subscriber)
+
+    async def subscribe_resource(
+        self, uri: str, listener: Callable[[Message], None]
+    ) -> Callable[[], Awaitable[None]]:
+        """Call `listener` with a notification when a resource changes; returns the end.
+
+        Raises RpcError, also for what a backend did wrong.
+        """
+        params = {"uri": jsonrpc.dump(uri)}
+        backend, _, _ = self.route("resources/subscribe", params)
+        own = backend.names.inward_uri(uri)
+        if own is None:
+            raise RpcError(INVALID_PARAMS, f"unknown resource: {uri}", {"uri": uri})
+        try:
+            await backend.watch.subscribe(own)
+        except BackendError as error:
+            raise error.rpc(backend.name) from None
+        key = (backend.name, own)
+        self._listeners.setdefault(key, []).append(listener)
+
+        async def end() -> None:
+            listeners = self._listeners.get(key, [])
+            if listener in listeners:
+                listeners.remove(listener)
+                await backend.watch.unsubscribe(own)
+
+        return end
+
+    def _updated(self, backend: Backend, message: Message) -> None:
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        own = jsonrpc.string(params.get("uri")) or ""
+        shown = outward_notification(message, backend.names)
+        for listener in list(self._listeners.get((backend.name, own), ())):
+            listener(shown)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when anything that the status shows may have changed."""

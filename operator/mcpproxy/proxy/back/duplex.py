@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Raw
@@ -61,6 +61,7 @@ class DuplexLink:
         self._pending: dict[bytes, Pending] = {}
         self._standing: Caller | None = None
         self._announced: OnMessage | None = None
+        self._listening: Raw | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = background.spawn(self._read())
 
@@ -101,17 +102,28 @@ class DuplexLink:
         await self._channel.send(jsonrpc.notification(method, params))
 
     async def listen(
-        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
     ) -> None:
         """See Link: until the channel ends."""
         self._standing, self._announced = standing, announced
         if is_modern(self.greeting.revision):
             # Its changes come on the channel; the response comes only when it stops.
-            outgoing = listen_request(standing.client, self.greeting.revision)
+            await self._stop_listening()
+            outgoing = listen_request(standing.client, self.greeting.revision, uris)
             await self._channel.send(outgoing.body())
+            self._listening = outgoing.id
         ready()
         await asyncio.shield(self._ended)
         raise Unreachable("its stream has ended")
+
+    async def _stop_listening(self) -> None:
+        if self._listening is not None:
+            await self.notify("notifications/cancelled", {"requestId": self._listening})
+            self._listening = None
 
     async def close(self) -> None:
         """See Link."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -221,7 +221,11 @@ class HttpLegacyLink:
             raise SessionGone("its session does not exist any more")
 
     async def listen(
-        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
     ) -> None:
         """See Link: the stream of an HTTP GET."""
         response = await self._endpoint.get(self._headers)
@@ -319,10 +323,14 @@ class HttpModernLink:
         """See Link. This era has no client notifications over HTTP."""
 
     async def listen(
-        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
     ) -> None:
         """See Link: `subscriptions/listen` for all kinds of lists."""
-        outgoing = listen_request(standing.client, self.greeting.revision)
+        outgoing = listen_request(standing.client, self.greeting.revision, uris)
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
             if response.media_type != b"text/event-stream":

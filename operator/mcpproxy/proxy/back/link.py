@@ -1,7 +1,8 @@
 """A link: one upstream session with a backend, of one era and one transport."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -76,14 +77,18 @@ class Link(Protocol):
         """Send a notification."""
 
     async def listen(
-        self, standing: Caller, announced: OnMessage, ready: Callable[[], None]
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
     ) -> None:
         """Pass on what the backend sends outside of requests, until that ends.
 
         Changes of lists and resources go to `announced`; the rest to the caller of the request
         that runs, or to `standing` when none does. `ready` is called once nothing is missed any
-        more. Returns at once where the backend has no such stream. Raises BackendError when it
-        breaks.
+        more; `uris` are the resources whose changes are wanted (modern era). Returns at once where
+        the backend has no such stream. Raises BackendError when it breaks.
         """
 
     async def close(self) -> None:
@@ -115,15 +120,20 @@ async def answered(caller: Caller, request: Message) -> bytes:
     return jsonrpc.encode(content)
 
 
-def listen_request(client: Client, revision: str) -> Outgoing:
-    """A `subscriptions/listen` for the changes of all lists."""
-    wanted = {
+_listens: Final = itertools.count(1)
+
+
+def listen_request(client: Client, revision: str, uris: Sequence[str]) -> Outgoing:
+    """A `subscriptions/listen` for the changes of all lists and of these resources."""
+    wanted: dict[str, Any] = {
         "toolsListChanged": True,
         "promptsListChanged": True,
         "resourcesListChanged": True,
     }
+    if uris:
+        wanted["resourceSubscriptions"] = list(uris)
     params = stamped({"notifications": jsonrpc.dump(wanted)}, client, revision, None)
-    return Outgoing(Raw(b'"mcpproxy-listen"'), "subscriptions/listen", params)
+    return Outgoing(Raw(b'"mcpproxy-listen-%d"' % next(_listens)), "subscriptions/listen", params)
 
 
 class Background:

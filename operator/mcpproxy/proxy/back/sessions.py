@@ -27,6 +27,7 @@ MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
 MAX_WARM: Final = 8
 MAX_KINDS: Final = 1024
+LAST_WORDS: Final = 0.2
 STANDING_WAIT: Final = 2.0
 """Seconds that opening a session waits for its stream of unrelated messages."""
 WARM_FOR: Final = 60.0
@@ -114,8 +115,12 @@ class Sessions:
         elif self._mode == "Reused" and not self._declared_stateless:
             self._close(link)
             raise SessionRefused(REUSE_REFUSED)
-        elif self._mode == "PerClient" or client.capabilities != b"{}":
-            await self._stand(link, client)
+        else:
+            try:
+                await self._stand(link, client)
+            except BaseException:
+                self._close(link)
+                raise
         return link
 
     async def _stand(self, link: Link, client: Client) -> None:
@@ -146,10 +151,12 @@ class Sessions:
     async def _end(self, link: Link) -> None:
         if link.stateful:
             listening = self._standing.pop(id(link), None)
-            if listening is not None:
-                listening.cancel()
             await link.close()
             self._count -= 1
+            if listening is not None:
+                # What was said before the end may still be on its way.
+                await asyncio.wait([listening], timeout=LAST_WORDS)
+                listening.cancel()
 
     @contextlib.asynccontextmanager
     async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:

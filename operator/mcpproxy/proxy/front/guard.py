@@ -29,8 +29,10 @@ class Guard:
         """Whether this Host header names us."""
         if header is None:
             return False
-        host = _host(header.decode("latin-1"))
-        return self._any or host in self._hosts or host.endswith(self._suffixes or ("\0",))
+        return self._any or self._names_us(_host(header.decode("latin-1")))
+
+    def _names_us(self, host: str) -> bool:
+        return host in self._hosts or host.endswith(self._suffixes)
 
     def admits_origin(self, header: bytes | None) -> bool:
         """Whether a page of this Origin may talk to us; requests of programs have none."""
@@ -39,8 +41,11 @@ class Guard:
         origin = header.decode("latin-1").strip().rstrip("/").lower()
         if origin in self._origins or "*" in self._origins:
             return True
-        parts = urlsplit(origin)
-        named = parts.scheme in ("http", "https") and _host(parts.netloc) in self._hosts
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        named = parts.scheme in ("http", "https") and self._names_us(_host(parts.netloc))
         return named and not self._any
 
 

@@ -67,7 +67,7 @@ class HttpFront:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            self.live.reap(_now(), sessions.LIFETIME)
+            await self.live.reap(_now(), sessions.LIFETIME)
 
     def drain(self) -> None:
         """The process stops: streams of changes end properly, calls go on to their end."""
@@ -189,7 +189,7 @@ class HttpFront:
 
     async def _end_session(self, headers: HeaderMap, reply: Reply) -> None:
         session = self._ticket(headers).client.session
-        self.live.end(session, _now())
+        await self.live.end(session, _now())
         self._gateway.end_client(session)
         await reply.empty(204)
 

@@ -28,6 +28,8 @@ LEVELS: Final = (
     "emergency",
 )
 CANCELLED: Final = RpcError(jsonrpc.UNAVAILABLE, "the request was cancelled")
+SUBSCRIBE: Final = "resources/subscribe"
+SUBSCRIBING: Final = (SUBSCRIBE, "resources/unsubscribe")
 _MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
 
 
@@ -118,9 +120,25 @@ async def _result(gateway: Gateway, live: Live, request: Message, caller: Legacy
         return jsonrpc.response(request["id"], _set_level(live, params or {}))
     if method == "initialize":
         raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
-    if method in _MODERN_ONLY or (method.startswith("resources/") and "subscribe" in method):
+    if method in SUBSCRIBING:
+        await _subscribing(gateway, live, method, params or {})
+        return jsonrpc.response(request["id"], b"{}")
+    if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     return jsonrpc.encode(await gateway.call(request, method, params, caller))
+
+
+async def _subscribing(gateway: Gateway, live: Live, method: str, params: Message) -> None:
+    uri = jsonrpc.string(params.get("uri"))
+    if uri is None:
+        raise RpcError(INVALID_PARAMS, f"{method}: params.uri must be a string")
+    if method == SUBSCRIBE:
+        if uri not in live.subscriptions:
+            live.subscriptions[uri] = await gateway.subscribe_resource(uri, live.updated)
+        return
+    end = live.subscriptions.pop(uri, None)
+    if end is not None:
+        await end()
 
 
 def _set_level(live: Live, params: Message) -> bytes:

@@ -6,6 +6,7 @@ An idle session holds nothing here: its id carries what has to be known.
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -106,11 +107,25 @@ class Live:
     in_flight: dict[bytes, InFlight] = field(default_factory=dict)
     asked: dict[bytes, "asyncio.Future[Message]"] = field(default_factory=dict)
     stream: Outbox | None = None
+    subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    """Resource → what ends the subscription to it."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost if it were dropped."""
-        return not (self.in_flight or self.asked or self.stream or self.log_level)
+        held = self.in_flight or self.asked or self.stream or self.subscriptions
+        return not (held or self.log_level)
+
+    def updated(self, message: Message) -> None:
+        """A resource that the client subscribed to has changed."""
+        if self.stream is not None:
+            self.stream.put(jsonrpc.encode(message))
+
+    async def unsubscribe(self) -> None:
+        """End all subscriptions."""
+        while self.subscriptions:
+            _, end = self.subscriptions.popitem()
+            await end()
 
     def cancel(self, request_id: bytes) -> None:
         """The client no longer wants the answer to a request."""
@@ -156,7 +171,7 @@ class LiveSessions:
         if live is not None and live.idle:
             del self._live[session]
 
-    def end(self, session: str, now: float) -> None:
+    async def end(self, session: str, now: float) -> None:
         """The client ended its session."""
         self._ended[session] = now
         live = self._live.pop(session, None)
@@ -165,6 +180,7 @@ class LiveSessions:
                 live.stream.end()
             for request_id in list(live.in_flight):
                 live.cancel(request_id)
+            await live.unsubscribe()
 
     def has_ended(self, session: str) -> bool:
         """Whether the client ended this session."""
@@ -175,11 +191,12 @@ class LiveSessions:
         content = {"o": self._owner, "n": next(self._questions)}
         return jsonrpc.encode(self._sealer.seal("question", content))
 
-    def reap(self, now: float, lifetime: float) -> None:
+    async def reap(self, now: float, lifetime: float) -> None:
         """Drop what nobody used for too long."""
         for session, live in list(self._live.items()):
             if now - live.used_at > self._idle and not (live.in_flight or live.stream):
                 del self._live[session]
+                await live.unsubscribe()
         for session, ended in list(self._ended.items()):
             if now - ended > lifetime:
                 del self._ended[session]

@@ -119,14 +119,38 @@ class Listening:
             raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
         self._id = request["id"]
         self.outbox = Outbox()
-        self._honoured = {name: True for name in _WANTED if wanted.get(name) is True}
+        self._honoured: dict[str, Any] = {
+            name: True for name in _WANTED if wanted.get(name) is True
+        }
         self._methods = {_WANTED[name] for name in self._honoured}
+        self._gateway = gateway
         self._unsubscribe = gateway.subscribe(self._changed)
+        uris = wanted.get("resourceSubscriptions")
+        self._uris = [u for u in uris if isinstance(u, str)] if isinstance(uris, list) else []
+        self._ends: list[Callable[[], Awaitable[None]]] = []
         self._gauge = gateway.metrics.streams
 
     def _changed(self, method: str) -> None:
         if method in self._methods:
             self.outbox.put(self._tagged(method, {}))
+
+    def _updated(self, message: Message) -> None:
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        tagged = {**meta(params), **self._meta()}
+        changed = {**message, "params": jsonrpc.dump({**params, "_meta": tagged})}
+        self.outbox.put(jsonrpc.encode(changed))
+
+    async def _subscribe(self) -> None:
+        """Subscribe to the resources asked for; those that can't be are not acknowledged."""
+        honoured = []
+        for uri in self._uris:
+            try:
+                self._ends.append(await self._gateway.subscribe_resource(uri, self._updated))
+            except RpcError:
+                continue
+            honoured.append(uri)
+        if honoured:
+            self._honoured["resourceSubscriptions"] = honoured
 
     def _tagged(self, method: str, params: dict[str, Any]) -> bytes:
         return jsonrpc.notification(method, {**params, "_meta": self._meta()})
@@ -138,6 +162,7 @@ class Listening:
         """Send what is subscribed to until the outbox ends; the response that closes it."""
         self._gauge.inc()
         try:
+            await self._subscribe()
             acknowledged = "notifications/subscriptions/acknowledged"
             await emit(self._tagged(acknowledged, {"notifications": self._honoured}))
             while True:
@@ -152,6 +177,8 @@ class Listening:
         finally:
             self._gauge.dec()
             self._unsubscribe()
+            for end in self._ends:
+                await end()
         result = {"resultType": "complete", "_meta": self._meta()}
         return jsonrpc.response(self._id, jsonrpc.encode(result))
 

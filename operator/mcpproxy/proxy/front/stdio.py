@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
-from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
+from mcpproxy.proxy.front.live import InFlight, LiveSessions, Outbox, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
@@ -17,6 +17,7 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 
 MAX_LINE: Final = 64 * 1024 * 1024
 SESSION: Final = "stdio"
+FOREVER: Final = 10.0**9
 
 
 class StdioFront:
@@ -27,7 +28,9 @@ class StdioFront:
         self._writer = writer
         self._sessions = LiveSessions(sealer, SESSION, float("inf"))
         self._parking = Parking(sealer, SESSION, time.time)
-        self._live = Live()
+        self._live = self._sessions.of(SESSION, 0.0)
+        self._outbox = self._live.stream = Outbox()
+        gateway.set_standing(lambda client: StandingCaller(client, self._sessions))
         self._modern: bool | None = None
         self._client: Client | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -35,25 +38,29 @@ class StdioFront:
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Serve until the client closes its end."""
         unsubscribe = self._gateway.subscribe(self._changed)
+        self._tasks.add(asyncio.create_task(self._pump()))
         try:
             while line := await reader.readline():
                 if line.strip():
                     await self._received(line)
         finally:
             unsubscribe()
+            await self._live.unsubscribe()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _changed(self, method: str) -> None:
         if self._client is not None and not self._modern:
-            self._write(jsonrpc.notification(method))
+            self._outbox.put(jsonrpc.notification(method))
 
-    def _write(self, message: bytes) -> None:
-        self._writer.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
+    async def _pump(self) -> None:
+        """Send what belongs to no request."""
+        while (message := await self._outbox.get(FOREVER)) is not None:
+            await self._emit(message)
 
     async def _emit(self, message: bytes) -> None:
-        self._write(message)
+        self._writer.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
         await self._writer.drain()
 
     async def _received(self, line: bytes) -> None:

@@ -1,0 +1,46 @@
+"""Requests of our own to a backend: lists, checks, subscriptions."""
+
+import itertools
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.link import Link, Outgoing
+from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, is_modern
+
+
+class Asker:
+    """Asks in our own name; backends can't ask back."""
+
+    def __init__(self, info: bytes) -> None:
+        """`info` is how we introduce ourselves, as JSON."""
+        self.caller = Discarding(Client(LATEST_LEGACY, info=info))
+        self._ids = itertools.count(1)
+
+    async def ask(
+        self,
+        link: Link,
+        method: str,
+        params: Message | None = None,
+        *,
+        any_answer: bool = False,
+        optional: bool = False,
+    ) -> Message | None:
+        """The result of a request.
+
+        None for an error, where any answer will do; or where the method is not offered.
+        Raises BackendError, RpcError.
+        """
+        if is_modern(link.greeting.revision):
+            params = stamped(params, self.caller.client, link.greeting.revision, None)
+        outgoing = Outgoing(Raw(b'"mcpproxy-%d"' % next(self._ids)), method, params)
+        answer = await link.request(outgoing, self.caller)
+        error = jsonrpc.error_of(answer)
+        if error is None:
+            return jsonrpc.members(answer["result"])
+        if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
+            return None
+        raise error

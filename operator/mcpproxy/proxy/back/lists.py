@@ -1,0 +1,128 @@
+"""The lists of one backend: fetched one flight at a time for each kind, kept in the catalog."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back.asking import Asker
+from mcpproxy.proxy.back.link import Link
+from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, listing
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+log = logging.getLogger("mcpproxy.backend")
+
+MAX_PAGES: Final = 1000
+YOUNG: Final = 1.0
+"""Seconds that an explicit list is answered from the snapshot without asking the backend."""
+
+
+class Lists:
+    """Fetches over the link that there is; without one there is nothing to fetch."""
+
+    def __init__(
+        self, name: str, settings: BackendSettings, catalog: Catalog, asker: Asker
+    ) -> None:
+        self.link: Link | None = None
+        self.on_change: Callable[[Kind], None] = lambda kind: None
+        """Called when clients would see a list anew, or the backend said that it changed."""
+        self.on_failure: Callable[[], None] = lambda: None
+        self._name = name
+        self._names = Names(settings.prefix)
+        self._timeout = settings.deadlines.initialize
+        self._ttl = settings.cache_ttl
+        self._catalog = catalog
+        self._asker = asker
+        self._flights: dict[Kind, asyncio.Task[None]] = {}
+
+    def offers(self, kind: Kind) -> bool:
+        """Whether the backend has this kind of component at all."""
+        return self.link is not None and kind.capability in self.link.greeting.capabilities
+
+    def old(self, kind: Kind, now: float) -> bool:
+        """Whether an explicit list has to ask the backend: the snapshot is not young."""
+        found = self._catalog.get(self._name, kind)
+        return found is None or now - found.fetched_at >= YOUNG
+
+    async def refresh(self, kind: Kind) -> None:
+        """Fetch a list, together with all who want it; never raises, the snapshot stays then."""
+        flight = self._flights.get(kind)
+        if flight is None or flight.done():
+            flight = self._flights[kind] = asyncio.create_task(self._fly(kind, announced=False))
+        await asyncio.wait([flight])
+
+    def announced(self, kind: Kind) -> None:
+        """The backend says that a list changed."""
+        flight = self._flights.pop(kind, None)
+        if flight is not None:
+            # What it fetches may be the state before the change.
+            flight.cancel()
+        self._flights[kind] = asyncio.create_task(self._fly(kind, announced=True))
+
+    async def _fly(self, kind: Kind, *, announced: bool) -> None:
+        link = self.link
+        if link is None or not self.offers(kind):
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                changed = await self._fetch(link, kind)
+        except (BackendError, RpcError, TimeoutError) as error:
+            log.info("backend %s: %s failed: %s", self._name, kind.method, error)
+            self.on_failure()
+            return
+        # What the backend announces is passed on even where we see no difference.
+        if changed or announced:
+            self.on_change(kind)
+
+    async def fetch_all(self, link: Link, *, only_old: bool = False) -> set[Kind]:
+        """Fetch every list, or those that are older than the cache's TTL; which ones changed.
+
+        Raises BackendError, RpcError.
+        """
+        now = asyncio.get_running_loop().time()
+        changed = set()
+        for kind in KINDS:
+            if kind.capability not in link.greeting.capabilities:
+                if self._catalog.put(self._name, kind, None):
+                    changed.add(kind)
+                continue
+            found = self._catalog.get(self._name, kind)
+            fresh = found is not None and now - found.fetched_at < self._ttl
+            if not (only_old and fresh) and await self._fetch(link, kind):
+                changed.add(kind)
+        return changed
+
+    async def _fetch(self, link: Link, kind: Kind) -> bool:
+        """Fetch all pages of a list. Returns whether clients see a difference."""
+        pages: list[Message] = []
+        cursor: Raw | None = None
+        seen: set[bytes] = set()
+        while len(pages) < MAX_PAGES:
+            params = {} if cursor is None else {"cursor": cursor}
+            answer = await self._asker.ask(link, kind.method, params, optional=True)
+            if answer is None:
+                return self._catalog.put(self._name, kind, None)
+            pages.append(answer)
+            cursor = answer.get("nextCursor")
+            if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
+                break
+            seen.add(bytes(cursor))
+        found = listing(kind, self._names, pages, asyncio.get_running_loop().time())
+        return self._catalog.put(self._name, kind, found)
+
+    def withdraw(self) -> set[Kind]:
+        """Show nothing of the backend any more; the kinds whose lists changed."""
+        return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
+
+    def stop(self) -> None:
+        """The link is gone: so is what was fetched over it."""
+        self.link = None
+        for flight in self._flights.values():
+            flight.cancel()
+        self._flights.clear()
