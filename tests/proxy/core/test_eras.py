@@ -1,0 +1,146 @@
+"""Between the eras: what is added, what is taken away, and what passes."""
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from mcpproxy.proxy.core.eras import (
+    legacy_error,
+    legacy_result,
+    modern_error,
+    modern_result,
+    stamped,
+    unstamped,
+)
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.wire import jsonrpc
+
+PREFIX = "io.modelcontextprotocol/"
+CLIENT = Client("2025-11-25", b'{"sampling":{}}', b'{"name":"c","version":"1"}')
+
+
+def _raw(content: Any) -> Raw:
+    return Raw(json.dumps(content).encode())
+
+
+def _params(content: dict[str, Any]) -> jsonrpc.Message:
+    return jsonrpc.members(json.dumps(content).encode())
+
+
+def _plain(found: jsonrpc.Message | Raw | None) -> Any:
+    return None if found is None else json.loads(jsonrpc.encode(found))
+
+
+def test_a_legacy_request_says_who_asks_before_it_goes_to_a_modern_backend() -> None:
+    params = _params({"name": "t", "_meta": {"progressToken": 1, "traceparent": "00-x"}})
+    assert _plain(stamped(params, CLIENT, "2026-07-28", "info")) == {
+        "name": "t",
+        "_meta": {
+            "progressToken": 1,
+            "traceparent": "00-x",
+            f"{PREFIX}protocolVersion": "2026-07-28",
+            f"{PREFIX}clientCapabilities": {"sampling": {}},
+            f"{PREFIX}clientInfo": {"name": "c", "version": "1"},
+            f"{PREFIX}logLevel": "info",
+        },
+    }
+
+
+def test_s24_capabilities_are_the_clients_own_and_a_level_only_where_it_set_one() -> None:
+    found = _plain(stamped(None, Client("2025-11-25"), "2026-07-28", None))
+    assert found == {
+        "_meta": {
+            f"{PREFIX}protocolVersion": "2026-07-28",
+            f"{PREFIX}clientCapabilities": {},
+        }
+    }
+
+
+def test_s24_a_client_cannot_claim_more_in_its_params_than_it_declared() -> None:
+    params = _params({"_meta": {f"{PREFIX}clientCapabilities": {"roots": {}, "sampling": {}}}})
+    found = _plain(stamped(params, Client("2025-11-25"), "2026-07-28", None))
+    assert found["_meta"][f"{PREFIX}clientCapabilities"] == {}
+
+
+def test_s26_a_modern_request_loses_what_a_legacy_backend_does_not_know_and_no_more() -> None:
+    params = _params(
+        {
+            "name": "t",
+            "inputResponses": {},
+            "requestState": "x",
+            "_meta": {
+                f"{PREFIX}protocolVersion": "2026-07-28",
+                f"{PREFIX}clientCapabilities": {},
+                "progressToken": 1,
+                "vendor.example/key": {"a": 1},
+            },
+        }
+    )
+    assert _plain(unstamped(params)) == {
+        "name": "t",
+        "_meta": {"progressToken": 1, "vendor.example/key": {"a": 1}},
+    }
+
+
+def test_an_empty_meta_goes_and_absent_params_stay_absent() -> None:
+    params = _params({"_meta": {f"{PREFIX}protocolVersion": "2026-07-28"}})
+    assert _plain(unstamped(params)) == {}
+    assert unstamped(None) is None
+
+
+def test_a_modern_result_loses_what_is_new_for_a_legacy_client() -> None:
+    result = _raw(
+        {
+            "resultType": "complete",
+            "ttlMs": 5,
+            "cacheScope": "public",
+            "content": [],
+            "_meta": {f"{PREFIX}serverInfo": {}, "vendor": 1},
+        }
+    )
+    assert _plain(legacy_result(result)) == {"content": [], "_meta": {"vendor": 1}}
+
+
+def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
+    result = Raw(b'{ "content" : [] }')
+    assert legacy_result(result) is result
+
+
+@pytest.mark.parametrize(
+    ("method", "added"),
+    [
+        ("tools/call", {"resultType": "complete"}),
+        ("resources/read", {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
+        ("tools/list", {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
+    ],
+)
+def test_a_legacy_result_is_complete_and_not_to_be_kept(method: str, added: Any) -> None:
+    assert _plain(modern_result(method, _raw({"x": 1}))) == {"x": 1, **added}
+
+
+def test_a_missing_resource_has_another_code_in_each_era() -> None:
+    legacy = {"code": -32002, "message": "m", "data": {"uri": "s://a"}}
+    modern = {**legacy, "code": -32602}
+    assert _plain(modern_error(_raw(legacy))) == modern
+    assert _plain(legacy_error("resources/read", _raw(modern))) == legacy
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("tools/call", {"code": -32602, "message": "m", "data": {"uri": "s://a"}}),
+        ("resources/read", {"code": -32602, "message": "m"}),
+        ("resources/read", {"code": -32602, "message": "m", "data": [1]}),
+        ("resources/read", {"code": -32603, "message": "m", "data": {"uri": "s://a"}}),
+    ],
+)
+def test_other_errors_pass_to_legacy_clients(method: str, error: Any) -> None:
+    raw = _raw(error)
+    assert legacy_error(method, raw) is raw
+
+
+def test_other_errors_pass_to_modern_clients() -> None:
+    raw = _raw({"code": -32000, "message": "m", "data": {"uri": "s://a"}})
+    assert modern_error(raw) is raw
