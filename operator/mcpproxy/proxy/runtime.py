@@ -62,6 +62,7 @@ class Runtime:
     def __init__(self, configuration: Configuration, options: Options) -> None:
         self._configuration = configuration
         self._options = options
+        self._stopping = asyncio.Event()
         self._draining = False
         self._verified = False
         proxy = configuration.proxy
@@ -113,17 +114,21 @@ class Runtime:
             servers.append(
                 (_Server(_config(admin.app)), _listen(options.admin_host, options.admin_port))
             )
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.stop)
         self.gateway.start()
         front.start()
         serving = [asyncio.create_task(s.serve(sockets=[sock])) for s, sock in servers]
         await asyncio.wait(
-            [asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED
+            [asyncio.create_task(self._stopping.wait()), *serving],
+            return_when=asyncio.FIRST_COMPLETED,
         )
         await self._drain(front, [s for s, _ in servers], serving)
+
+    def stop(self) -> None:
+        """What SIGTERM and SIGINT do: `serve_http` drains and returns."""
+        self._stopping.set()
 
     async def _drain(
         self, front: HttpFront, servers: list["_Server"], serving: list[asyncio.Task[None]]

@@ -9,7 +9,7 @@ from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.exchange import Client, Discarding
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
 
 class Asker:
@@ -17,7 +17,7 @@ class Asker:
 
     def __init__(self, info: bytes) -> None:
         """`info` is how we introduce ourselves, as JSON."""
-        self.caller = Discarding(Client(LATEST_LEGACY, info=info))
+        self.caller = Discarding(Client(LATEST_MODERN, info=info))
         self._ids = itertools.count(1)
 
     async def ask(

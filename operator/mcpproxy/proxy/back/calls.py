@@ -49,6 +49,14 @@ class Restarting:
         self._restart()
         return answer
 
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller."""
+        await self._caller.streamed(retry)
+
+    async def paused(self) -> None:
+        """See Caller."""
+        await self._caller.paused()
+
 
 class Calls:
     """Sends requests of clients to one backend."""

@@ -100,7 +100,7 @@ class EventReader:
         self._response = response
         self._parser = sse.Parser(MAX_MESSAGE)
         self.last_id: bytes | None = None
-        self.retry: float = 1.0
+        self.retry_ms: int | None = None
 
     async def messages(self) -> list[Message] | None:
         """The messages of the next chunk; None at the end of the stream."""
@@ -111,14 +111,17 @@ class EventReader:
         try:
             for event in self._parser.feed(chunk):
                 self.last_id = event.id or self.last_id
-                if event.retry is not None:
-                    self.retry = min(event.retry / 1000, 60.0)
+                self.retry_ms = event.retry if event.retry is not None else self.retry_ms
                 if event.data:
                     found.append(jsonrpc.parse(event.data))
         except (sse.TooLarge, RpcError) as error:
             self._response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
         return found
+
+    async def pause(self) -> None:
+        """Wait as long as the backend wants before going on with its stream."""
+        await asyncio.sleep(min((1000 if self.retry_ms is None else self.retry_ms) / 1000, 60.0))
 
     def leave(self) -> None:
         """The rest is of no interest; what still comes within a second keeps the connection."""
@@ -179,9 +182,13 @@ class HttpLegacyLink:
         return message
 
     async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
+        announced = False
         for _ in range(MAX_RESUMES):
             reader = EventReader(response)
             while (messages := await reader.messages()) is not None:
+                if reader.last_id is not None and not announced:
+                    announced = True
+                    await caller.streamed(reader.retry_ms)
                 for message in messages:
                     if "method" not in message:
                         if message.get("id") == request_id:
@@ -193,7 +200,8 @@ class HttpLegacyLink:
                         await caller.notify(message)
             if reader.last_id is None:
                 break
-            await asyncio.sleep(reader.retry)
+            await caller.paused()
+            await reader.pause()
             response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, reader.last_id)))
         raise Unreachable("its stream ended without a response")
 

@@ -1,7 +1,8 @@
-"""Opening links: which transport and which era a backend speaks, found out once and remembered.
+"""Opening links: which transport and which eras a backend speaks, found out once and remembered.
 
-The probe asks for the modern era first (`server/discover`) and takes only a clear answer for a
-yes; an answer that says nothing about the era (401, 429, 5xx, none) is an error, never a verdict.
+A backend that speaks both eras is spoken to in the client's own. The probe for the modern era
+(`server/discover`) takes only a clear answer for a yes; an answer that says nothing about the era
+(401, 429, 5xx, none) is an error, never a verdict.
 """
 
 import asyncio
@@ -39,8 +40,12 @@ _INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
 
 
-class _NotLegacyHttp(Exception):
-    """The endpoint refuses POST in a way that HTTP+SSE servers do."""
+class NotLegacy(NotMcp):
+    """It does not speak the legacy era; `no_post` where it does not even take a POST."""
+
+    def __init__(self, message: str, *, no_post: bool = False) -> None:
+        super().__init__(message)
+        self.no_post = no_post
 
 
 def discover_request(client: Client) -> Outgoing:
@@ -70,10 +75,10 @@ def modern_greeting(message: Message) -> Greeting | None:
 
 
 def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
-    """The greeting in the answer to `initialize`. Raises NotMcp."""
+    """The greeting in the answer to `initialize`. Raises NotLegacy, NotMcp."""
     if "result" not in message:
         error = jsonrpc.error_of(message)
-        raise NotMcp(f"it refuses initialize: error {error.code if error else 'unknown'}")
+        raise NotLegacy(f"it refuses initialize: error {error.code if error else 'unknown'}")
     result = jsonrpc.members(message["result"])
     revision = jsonrpc.string(result.get("protocolVersion"))
     if revision not in rev.LEGACY:
@@ -84,22 +89,24 @@ def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
 
 
 class Opener:
-    """What is remembered of one backend's transport and era, and how a link is opened."""
+    """What is remembered of one backend's transport and eras, and how a link is opened."""
 
     def __init__(self, settings: BackendSettings, background: Background) -> None:
         pin = settings.protocol
         self._deadline = settings.deadlines
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
-        self._fixed: Era | None = None
+        self._sharing = settings.session_mode == "Reused"
+        self._pinned_era: Era | None = None
         if pin != "auto":
-            self._fixed = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
-        self.era: Era | None = self._fixed
+            self._pinned_era = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
+        self._refused: set[Era] = set()
+        """Eras that it was asked for and does not speak."""
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """The backend failed: it may come back speaking another era."""
-        self.era = self._fixed
+        self._refused.clear()
 
     def revision_for(self, client: Client) -> str:
         """The legacy revision to offer on behalf of a client."""
@@ -116,6 +123,37 @@ class Opener:
             ) from None
 
     async def _open(self, client: Client) -> Link:
+        """The client's own era where the backend speaks it, the other one where it does not."""
+        refusal: NotMcp | None = None
+        for era in self._eras(client):
+            try:
+                if era == "legacy":
+                    return await self._legacy(client)
+                link = await self._modern(client)
+                if link is not None:
+                    return link
+                self._refused.add("modern")
+                refusal = refusal or NotMcp("it does not speak the modern era")
+            except NotLegacy as error:
+                self._refused.add("legacy")
+                refusal = error
+        self._refused.clear()
+        raise refusal or NotMcp("it speaks no era of MCP")
+
+    def _eras(self, client: Client) -> list[Era]:
+        if self._pinned_era is not None:
+            return [self._pinned_era]
+        # Where sessions are to be shared, the era that has none comes first.
+        modern_first = client.modern or self._sharing
+        order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
+        return [era for era in order if era not in self._refused] or order
+
+    async def _legacy(self, client: Client) -> Link:
+        """A link of the legacy era. Raises NotLegacy, BackendError."""
+        raise NotImplementedError
+
+    async def _modern(self, client: Client) -> Link | None:
+        """A link of the modern era; None when the backend does not speak it."""
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -134,28 +172,15 @@ class HttpOpener(Opener):
         self._endpoint = endpoint
         self._fixed_transport = settings.transport
         if settings.transport == "sse":
-            self._fixed = self.era = "legacy"
+            self._pinned_era = "legacy"
         self._greeting: Greeting | None = None
+        self._sse_only = settings.transport == "sse"
 
     def forget(self) -> None:
         """See Opener."""
         super().forget()
-        self.transport = self._greeting = None
-
-    async def _open(self, client: Client) -> Link:
-        if self.era != "legacy":
-            link = await self._modern(client)
-            if link is not None:
-                return link
-            if self._fixed == "modern":
-                raise NotMcp("it does not speak the modern era, which protocol pins")
-        if self._fixed_transport != "sse" and self.transport != "sse":
-            try:
-                return await self._legacy(client)
-            except _NotLegacyHttp as error:
-                if self._fixed_transport != "auto":
-                    raise NotMcp(str(error)) from None
-        return await self._sse(client)
+        self._sse_only = self._fixed_transport == "sse"
+        self._greeting = None
 
     async def _modern(self, client: Client) -> Link | None:
         if self._greeting is None:
@@ -170,19 +195,28 @@ class HttpOpener(Opener):
             self._greeting = modern_greeting(message) if message is not None else None
         if self._greeting is None:
             return None
-        self.era, self.transport = "modern", "streamable-http"
+        self.transport = "streamable-http"
         return HttpModernLink(self._endpoint, self._greeting)
 
     async def _legacy(self, client: Client) -> Link:
+        if not self._sse_only:
+            try:
+                return await self._legacy_post(client)
+            except NotLegacy as error:
+                if self._fixed_transport != "auto" or not error.no_post or self._greeting:
+                    raise
+        return await self._sse(client)
+
+    async def _legacy_post(self, client: Client) -> Link:
         outgoing = initialize_request(client, self.revision_for(client))
         response = await self._endpoint.post(outgoing.body(), ())
         status, session_id = response.status, session_id_of(response)
         message = await _first_response(response, outgoing.id)
         if message is None:
             why = f"it answers initialize with HTTP {status} and no MCP"
-            raise _NotLegacyHttp(why) if status in _NO_ENDPOINT else NotMcp(why)
+            raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
         greeting = legacy_greeting(message, self._pinned)
-        self.era, self.transport = "legacy", "streamable-http"
+        self.transport = "streamable-http"
         link = HttpLegacyLink(self._endpoint, greeting, session_id, self._background)
         if link.stateful:
             await link.notify("notifications/initialized", None)
@@ -192,7 +226,7 @@ class HttpOpener(Opener):
         channel = await sse.connect(self._endpoint, self._deadline.initialize)
         link = DuplexLink(channel, self._background)
         await _initialize(link, client, self.revision_for(client), self._pinned)
-        self.era, self.transport = "legacy", "sse"
+        self.transport, self._sse_only = "sse", True
         return link
 
     async def close(self) -> None:
@@ -236,15 +270,7 @@ class StdioOpener(Opener):
         self._spawn = spawn
         self.transport = "stdio"
 
-    async def _open(self, client: Client) -> Link:
-        if self.era != "legacy":
-            link = await self._discovered(client)
-            if link is not None:
-                self.era = "modern"
-                return link
-            if self._fixed == "modern":
-                raise NotMcp("it does not speak the modern era, which protocol pins")
-            self.era = "legacy"
+    async def _legacy(self, client: Client) -> Link:
         link = await self._link()
         await _initialize(link, client, self.revision_for(client), self._pinned)
         return link
@@ -253,7 +279,7 @@ class StdioOpener(Opener):
         channel: StdioChannel = await self._spawn()
         return DuplexLink(channel, self._background)
 
-    async def _discovered(self, client: Client) -> DuplexLink | None:
+    async def _modern(self, client: Client) -> Link | None:
         """A link of the modern era; None when the server does not know `server/discover`."""
         link = await self._link()
         greeting = None

@@ -50,6 +50,15 @@ class Caller(Protocol):
     async def ask(self, request: Message) -> Message:
         """Pass a server request on; returns the response (`result` or `error`)."""
 
+    async def streamed(self, retry: int | None) -> None:
+        """The backend answers with a stream that can be gone on with after a break.
+
+        `retry` is the pause in milliseconds that it wants before a client does so.
+        """
+
+    async def paused(self) -> None:
+        """The backend closed that stream before its response: clients are to come back for it."""
+
 
 class Discarding:
     """A caller that nobody stands behind: our own lists and checks."""
@@ -64,3 +73,9 @@ class Discarding:
     async def ask(self, request: Message) -> Message:
         """Nobody answers: the client declared no capability to be asked."""
         return {"error": NOT_OFFERED}
+
+    async def streamed(self, retry: int | None) -> None:
+        """Nobody has to know."""
+
+    async def paused(self) -> None:
+        """Nobody has to come back."""

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mcpproxy.proxy.core import sessions
+from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import envelope, legacy, modern
+from mcpproxy.proxy.front.events import EventLog, position
 from mcpproxy.proxy.front.guard import Guard
 from mcpproxy.proxy.front.live import LiveSessions, Outbox, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
@@ -132,9 +134,12 @@ class HttpFront:
                 legacy.noted(live, message)
                 await reply.empty(202)
                 return
-            caller = legacy.LegacyCaller(ticket.client, live, self.live, reply.event)
+            caller = legacy.LegacyCaller(ticket.client, live, self.live, reply)
             reply.keep_alive()
-            await reply.finish(await legacy.answer(self._gateway, live, message, caller))
+            body = await legacy.answer(self._gateway, live, message, caller)
+            # Servers of this era stream their lists; clients may rely on the type.
+            send = reply.only_event if method in BY_METHOD else reply.finish
+            await send(body)
         finally:
             self.live.release(session)
 
@@ -170,6 +175,11 @@ class HttpFront:
         if self._closing:
             raise HttpRefusal(503, "the proxy is shutting down")
         live = self.live.of(client.session, _now())
+        where = position(headers.get(h.LAST_EVENT_ID, b""))
+        log = live.logs.get(where[0]) if where else None
+        if where is not None and log is not None:
+            await _resume(log, where[1], reply)
+            return
         if live.stream is not None:
             # The client came back before we knew that it had gone.
             live.stream.end()
@@ -337,6 +347,15 @@ async def _pump(stream: Outbox, reply: Reply) -> None:
             await reply.end()
             return
         await reply.event(message)
+
+
+async def _resume(log: EventLog, after: int, reply: Reply) -> None:
+    """Send what a broken stream has not delivered, and what still comes."""
+    reply.keep_alive()
+    await reply.ping()
+    async for event_id, message in log.after(after):
+        await reply.replay(message, event_id)
+    await reply.end()
 
 
 async def _finish(reply: Reply, answer: jsonrpc.Message | bytes) -> None:

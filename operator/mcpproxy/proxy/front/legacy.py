@@ -2,21 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import declared
+from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.wire.revisions import negotiated
 
-Emit = Callable[[bytes], Awaitable[None]]
+RESUMABLE: Final = "2025-11-25"
+"""The revision that brought streams which a server closes and a client comes back to."""
 LEVELS: Final = (
     "debug",
     "info",
@@ -62,19 +63,32 @@ async def initialized(gateway: Gateway, client: Client) -> bytes:
     return jsonrpc.encode(result)
 
 
+class Stream(Protocol):
+    """Where the answer to a request goes."""
+
+    async def event(self, message: bytes) -> None:
+        """Send a message before the response."""
+
+    async def resumable(self, log: EventLog, retry: int | None) -> None:
+        """Keep what is sent from now on, so that the client can go on after a break."""
+
+    async def pause(self) -> None:
+        """Close the stream; the client comes back for the rest."""
+
+
 class LegacyCaller:
     """The client's side of one exchange: everything goes onto the stream of its request."""
 
-    def __init__(self, client: Client, live: Live, sessions: LiveSessions, emit: Emit) -> None:
+    def __init__(self, client: Client, live: Live, sessions: LiveSessions, stream: Stream) -> None:
         self.client = client
         self.log_level = live.log_level
         self._live = live
         self._sessions = sessions
-        self._emit = emit
+        self._stream = stream
 
     async def notify(self, message: Message) -> None:
         """See Caller."""
-        await self._emit(jsonrpc.encode(message))
+        await self._stream.event(jsonrpc.encode(message))
 
     async def ask(self, request: Message) -> Message:
         """See Caller. The client answers with a message of its own."""
@@ -82,11 +96,21 @@ class LegacyCaller:
         waiting = asyncio.get_running_loop().create_future()
         self._live.asked[own] = waiting
         try:
-            await self._emit(jsonrpc.encode({**request, "id": Raw(own)}))
+            await self._stream.event(jsonrpc.encode({**request, "id": Raw(own)}))
             answer: Message = await waiting
             return answer
         finally:
             del self._live.asked[own]
+
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller. Clients of older revisions do not know events without data."""
+        if self.client.revision >= RESUMABLE:
+            log = self._live.open_log(self._sessions.stream_name())
+            await self._stream.resumable(log, retry)
+
+    async def paused(self) -> None:
+        """See Caller."""
+        await self._stream.pause()
 
 
 async def answer(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
 from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
@@ -89,6 +90,12 @@ class StandingCaller:
         finally:
             del live.asked[own]
 
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller."""
+
+    async def paused(self) -> None:
+        """See Caller."""
+
 
 @dataclass(slots=True)
 class InFlight:
@@ -107,14 +114,27 @@ class Live:
     in_flight: dict[bytes, InFlight] = field(default_factory=dict)
     asked: dict[bytes, "asyncio.Future[Message]"] = field(default_factory=dict)
     stream: Outbox | None = None
+    logs: dict[str, EventLog] = field(default_factory=dict)
+    """Streams that the client may go on with, by name."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → what ends the subscription to it."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost if it were dropped."""
-        held = self.in_flight or self.asked or self.stream or self.subscriptions
+        held = self.in_flight or self.asked or self.stream or self.subscriptions or self.logs
         return not (held or self.log_level)
+
+    def open_log(self, name: str) -> EventLog:
+        """Keep the events of a stream from now on."""
+        log = self.logs[name] = EventLog(name)
+        return log
+
+    def forget_logs(self, now: float) -> None:
+        """Drop the events of streams that ended a while ago."""
+        for name, log in list(self.logs.items()):
+            if log.ended_at is not None and now - log.ended_at > KEPT_FOR:
+                del self.logs[name]
 
     def updated(self, message: Message) -> None:
         """A resource that the client subscribed to has changed."""
@@ -186,6 +206,10 @@ class LiveSessions:
         """Whether the client ended this session."""
         return session in self._ended
 
+    def stream_name(self) -> str:
+        """A name for a stream that can be gone on with."""
+        return f"s{next(self._questions)}"
+
     def question_id(self) -> bytes:
         """An id for a request to a client: sealed, it names the process that waits."""
         content = {"o": self._owner, "n": next(self._questions)}
@@ -194,7 +218,10 @@ class LiveSessions:
     async def reap(self, now: float, lifetime: float) -> None:
         """Drop what nobody used for too long."""
         for session, live in list(self._live.items()):
-            if now - live.used_at > self._idle and not (live.in_flight or live.stream):
+            live.forget_logs(now)
+            if live.idle:
+                del self._live[session]
+            elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
                 del self._live[session]
                 await live.unsubscribe()
         for session, ended in list(self._ended.items()):

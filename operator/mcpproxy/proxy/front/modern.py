@@ -53,6 +53,12 @@ class ModernCaller:
         """See Caller. A modern backend answers with input_required instead."""
         raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
 
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller. Streams of this era are not resumed."""
+
+    async def paused(self) -> None:
+        """See Caller."""
+
 
 async def discovered(gateway: Gateway) -> bytes:
     """The result of server/discover."""

@@ -67,6 +67,12 @@ class Parkable:
         finally:
             self.questions.pop(key, None)
 
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller. Streams of this era are not resumed."""
+
+    async def paused(self) -> None:
+        """See Caller."""
+
     async def progress(self) -> Message | None:
         """The response, or None when there are questions to answer first. Raises RpcError."""
         assert self.task is not None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.wire import sse
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +25,7 @@ class Reply:
         self._headers = headers
         self._streaming = False
         self._done = False
+        self._log: EventLog | None = None
         self._lock = asyncio.Lock()
         self._pinger: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -43,7 +45,23 @@ class Reply:
 
     async def event(self, message: bytes) -> None:
         """Send a message now; the answer is a stream from here on."""
-        await self._chunk(sse.encode(message))
+        event_id = None if self._log is None else self._log.append(message)
+        await self._chunk(sse.encode(message, event_id))
+
+    async def replay(self, message: bytes, event_id: bytes) -> None:
+        """Send an event that another stream has kept."""
+        await self._chunk(sse.encode(message, event_id))
+
+    async def resumable(self, log: EventLog, retry: int | None) -> None:
+        """Keep what is sent from now on; tell the client, so that it can go on after a break."""
+        if self._log is None:
+            self._log = log
+            await self._chunk(sse.prime(log.append(b""), retry))
+
+    async def pause(self) -> None:
+        """Close the stream; what is still to come is kept for the client's return."""
+        if self._log is not None:
+            await self.end()
 
     async def _chunk(self, chunk: bytes) -> None:
         async with self._lock:
@@ -65,15 +83,28 @@ class Reply:
     async def finish(self, message: bytes, status: int = 200) -> None:
         """Send the last message. The status counts only where nothing was sent before."""
         self._stop()
+        event_id = None
+        if self._log is not None:
+            event_id = self._log.append(message)
+            self._log.end(asyncio.get_running_loop().time())
         if self._streaming:
             async with self._lock:
-                self._done = True
-                body = sse.encode(message)
-                await self._send({"type": "http.response.body", "body": body})
+                if not self._done:
+                    self._done = True
+                    body = sse.encode(message, event_id)
+                    await self._send({"type": "http.response.body", "body": body})
             return
         self._done = True
         await self._head(status, (_JSON, (b"content-length", b"%d" % len(message)), *self._headers))
         await self._send({"type": "http.response.body", "body": message})
+
+    async def only_event(self, message: bytes) -> None:
+        """The whole answer as a stream of one event."""
+        self._stop()
+        self._done = True
+        body = sse.encode(message)
+        await self._head(200, (*sse.HEADERS, (b"content-length", b"%d" % len(body))))
+        await self._send({"type": "http.response.body", "body": body})
 
     async def empty(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """An answer without a body."""

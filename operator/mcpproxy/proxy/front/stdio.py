@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
+from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, LiveSessions, Outbox, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.gateway import Gateway
@@ -98,7 +99,7 @@ class StdioFront:
             return jsonrpc.response(message["id"], b"{}")
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
-        caller = legacy.LegacyCaller(self._client, self._live, self._sessions, self._emit)
+        caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
         return await legacy.answer(self._gateway, self._live, message, caller)
 
     async def _answer_modern(self, message: Message) -> bytes:
@@ -120,6 +121,23 @@ class StdioFront:
             raise legacy.CANCELLED from None
         finally:
             self._live.in_flight.pop(request_id, None)
+
+
+class _Pipe:
+    """A pipe carries everything; it does not break and go on."""
+
+    def __init__(self, emit: modern.Emit) -> None:
+        self._emit = emit
+
+    async def event(self, message: bytes) -> None:
+        """See Stream."""
+        await self._emit(message)
+
+    async def resumable(self, log: EventLog, retry: int | None) -> None:
+        """See Stream."""
+
+    async def pause(self) -> None:
+        """See Stream."""
 
 
 async def _silence() -> None:

@@ -39,6 +39,12 @@ def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message"
     return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head, event, data)
 
 
+def prime(event_id: bytes, retry: int | None) -> bytes:
+    """An event without data that only tells its id, and how long to wait before coming back."""
+    pause = b"" if retry is None else b"retry: %d\r\n" % retry
+    return b"id: %b\r\n%bdata: \r\n\r\n" % (event_id, pause)
+
+
 class Parser:
     """Turns chunks of a stream into events; keeps what is incomplete, up to `limit` bytes."""
 
