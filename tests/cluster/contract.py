@@ -110,6 +110,14 @@ async def a_quantity_in_another_spelling_is_the_same(side: Side) -> None:
     assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
 
 
+async def a_default_inside_a_field_that_is_owned_whole_is_no_drift(side: Side) -> None:
+    reference = {"fieldRef": {"fieldPath": "status.podIP"}}
+    probe = {"httpGet": {"path": "/", "port": 80}}
+    manifest = a_deployment(side, env=[{"name": "IP", "valueFrom": reference}], livenessProbe=probe)
+    live = await side.cluster.apply(manifest)
+    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+
+
 async def a_field_that_is_no_longer_applied_goes(side: Side) -> None:
     first = await side.cluster.apply(a_deployment(side))
     without = a_deployment(side)
@@ -272,6 +280,7 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     applying_the_same_again_changes_nothing,
     what_was_applied_is_owned_and_defaults_are_not,
     a_quantity_in_another_spelling_is_the_same,
+    a_default_inside_a_field_that_is_owned_whole_is_no_drift,
     a_field_that_is_no_longer_applied_goes,
     an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back,
     a_label_taken_away_by_hand_shows_and_comes_back,

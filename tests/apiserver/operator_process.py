@@ -1,0 +1,145 @@
+"""The operator as a process, and pods that a test plays."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from mcpproxy.api import names
+from mcpproxy.api.status import PodReport
+
+IMAGE = "mcpproxy-runtime:1"
+_ATTEMPTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorProcess:
+    """A running operator."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its endpoints; 0 while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as found:
+                return found.status, found.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+        except OSError:
+            return 0, ""
+
+    def number(self, metric: str) -> float:
+        """The value of one metric, labels included in its name."""
+        for line in self.get("/metrics")[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == metric:
+                return float(value)
+        return 0.0
+
+    @property
+    def passes(self) -> float:
+        """How many passes have ended."""
+        return self.number("mcpproxy_operator_reconcile_seconds_count")
+
+    def wait(self, seconds: float = 0.05) -> None:
+        """Let it work a little; fails if it ends."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(f"the operator ended with {self.process.returncode}")
+
+    def until(self, is_so: Callable[[], bool], what: str) -> None:
+        """Wait for something, 20 seconds at the most."""
+        for _ in range(_ATTEMPTS):
+            if is_so():
+                return
+            self.wait()
+        raise AssertionError(f"in vain: {what}")
+
+
+@contextmanager
+def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
+    """Run the operator until the block ends; then it must stop by itself within five seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    command = [
+        *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
+        *("operator", "--kubeconfig", str(kubeconfig), "--image", IMAGE),
+        *("--pod-access", "direct", "--health-port", str(port), *args),
+    ]
+    with log.open("a") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
+        operator = OperatorProcess(process, port)
+        try:
+            operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
+            yield operator
+            process.terminate()
+            assert process.wait(5) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+class StatusServer:
+    """The admin port of a pod: streams its newest report at /status?watch."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._changed = threading.Condition()
+        self._line = b""
+        self._stopped = False
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.stream(self)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer((address, names.PORT_ADMIN), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def say(self, report: PodReport) -> None:
+        """Send this report to all who listen, now and later."""
+        with self._changed:
+            self._line = json.dumps(report.to_manifest()).encode() + b"\n"
+            self._changed.notify_all()
+
+    def stream(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        request.send_response(200)
+        request.end_headers()
+        sent = b""
+        while (line := self._next(sent)) is not None:
+            try:
+                request.wfile.write(line)
+            except OSError:
+                return
+            sent = line
+
+    def _next(self, sent: bytes) -> bytes | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._line != sent)
+            return None if self._stopped else self._line
+
+    def stop(self) -> None:
+        """End all streams."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,142 @@
+"""One namespace of a real API server, in which a test plays user and controllers."""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.apiserver.operator_process import OperatorProcess, StatusServer
+from tests.apiserver.server import ApiServer
+from tests.builders import a_manifest
+
+from mcpproxy.api import names
+from mcpproxy.api.manifest import config_hash
+from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
+
+Object = dict[str, Any]
+
+CHILDREN = "deployments,services,serviceaccounts,configmaps,pods"
+
+
+class Stage:
+    """A user's namespace."""
+
+    def __init__(self, apiserver: ApiServer, namespace: str) -> None:
+        self.apiserver = apiserver
+        self.namespace = namespace
+
+    def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002
+        """What kubectl prints in this namespace; it must succeed."""
+        answer = self.apiserver.kubectl("-n", self.namespace, *args, input=input)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def get(self, what: str) -> Object:
+        """One object."""
+        found: Object = json.loads(self.kubectl("get", what, "-o", "json"))
+        return found
+
+    def list(self, what: str) -> list[Object]:
+        """All objects of some kinds."""
+        found: list[Object] = self.get(what)["items"]
+        return found
+
+    def wait(self, what: str, condition: str) -> None:
+        """Wait for something to become so, 15 seconds at the most."""
+        self.kubectl("wait", f"--for={condition}", what, "--timeout=15s")
+
+    def apply(self, name: str = "tools", **spec: Any) -> None:
+        """Create or change an MCPProxy as a user does."""
+        manifest = a_manifest(name, self.namespace, **spec)
+        self.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(manifest))
+
+    def config_map(self) -> str:
+        """Name of the ConfigMap that the Deployment mounts."""
+        volumes = self.get("deployment/tools")["spec"]["template"]["spec"]["volumes"]
+        return next(str(v["configMap"]["name"]) for v in volumes if v["name"] == "config")
+
+    def wait_for_report(self, reason: str) -> None:
+        """Wait until the Ready condition has this reason."""
+        path = "{.status.conditions[?(@.type=='Ready')].reason}"
+        self.wait("mcpproxy/tools", f"jsonpath={path}={reason}")
+
+    def versions(self) -> dict[str, str]:
+        """resourceVersion of every object, the MCPProxy included."""
+        return {
+            f"{found['kind']}/{found['metadata']['name']}": found["metadata"]["resourceVersion"]
+            for found in self.list(f"{CHILDREN},mcpproxies,secrets,events.events.k8s.io")
+        }
+
+    def roll_out(self, pod: str, address: str) -> None:
+        """Do what the controllers of Deployments and the kubelet do: one ready pod."""
+        self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
+        deployment = self.get("deployment/tools")
+        template = deployment["spec"]["template"]
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "labels": template["metadata"]["labels"]},
+            "spec": template["spec"],
+        }
+        self.kubectl("create", "-f", "-", input=json.dumps(manifest))
+        self._patch_status(
+            f"pod/{pod}",
+            phase="Running",
+            podIP=address,
+            podIPs=[{"ip": address}],
+            conditions=[{"type": "Ready", "status": "True"}],
+        )
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        generation = deployment["metadata"]["generation"]
+        self._patch_status(
+            "deployment/tools", observedGeneration=generation, **dict.fromkeys(counts, 1)
+        )
+
+    def passes_settle(self, operator: OperatorProcess) -> None:
+        """Make the operator look at `tools` again, and wait until it has nothing left to do."""
+        before = operator.passes
+        self.kubectl("label", "mcpproxy/tools", f"n={before}", "--overwrite")
+        operator.until(lambda: operator.passes > before, "another pass")
+        count = -1.0
+        while operator.passes != count:
+            count = operator.passes
+            operator.wait(0.3)
+
+    def _patch_status(self, what: str, **status: Any) -> None:
+        patch = json.dumps({"status": status})
+        self.kubectl("patch", what, "--subresource=status", "--type=merge", "-p", patch)
+
+    def report(self, **states: Any) -> PodReport:
+        """What a pod that runs the current configuration says."""
+        content = self.get(f"configmap/{self.config_map()}")["data"][names.CONFIG_FILE]
+        counts = ComponentCounts(tools=2, prompts=0)
+        return PodReport(
+            config_hash=config_hash(content),
+            version="1",
+            clashes=[],
+            backends=[
+                BackendStatus(
+                    name=name, state=state, components=counts if state == "Healthy" else None
+                )
+                for name, state in states.items()
+            ],
+        )
+
+    @contextmanager
+    def pod(self) -> Iterator[StatusServer]:
+        """The admin port of a pod at an address of its own on loopback."""
+        address = ".".join(["127", *(str(random.randint(1, 250)) for _ in range(3))])
+        server = StatusServer(address)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    def become_ready(self, pod: StatusServer) -> None:
+        """Bring `tools` to Ready with one pod."""
+        self.apply()
+        self.wait("deployment/tools", "create")
+        pod.say(self.report(weather="Healthy"))
+        self.roll_out("tools-1", pod.address)
+        self.wait("mcpproxy/tools", "condition=Ready")
