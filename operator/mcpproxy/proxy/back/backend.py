@@ -54,6 +54,7 @@ class Backend:
         self.names = Names(self.settings.prefix)
         self._catalog = around.catalog
         self._background = Background()
+        self._loops = Background()
         self._opener = _opener(proxy, spec, self.settings, around, self._background)
         self.sessions = Sessions(
             self._opener.open,
@@ -72,8 +73,8 @@ class Backend:
 
     def start(self) -> None:
         """Begin to watch the backend."""
-        self._background.spawn(self.watch.run())
-        self._background.spawn(self._reap())
+        self._loops.spawn(self.watch.run())
+        self._loops.spawn(self._reap())
 
     async def _reap(self) -> None:
         while True:
@@ -96,6 +97,7 @@ class Backend:
 
     async def close(self) -> None:
         """End every session and process."""
+        await self._loops.close()
         await self.watch.close()
         await self.sessions.close()
         await self._background.close(grace=2.0)

@@ -1,0 +1,40 @@
+"""Fixtures of tests against a whole runtime."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from tests.proxy.runtime.peer import Peer
+from tests.proxy.runtime.serving import Proxy, proxied, serving
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What a test started, ended in the other order."""
+    async with AsyncExitStack() as found:
+        yield found
+
+
+@pytest.fixture
+def peer(stack: AsyncExitStack) -> Start:
+    """Starts a peer of an era; gives it and its URL."""
+
+    async def start(name: str = "peer", era: str = "dual", port: int = 0) -> tuple[Peer, str]:
+        found = Peer(name, era)
+        base = await stack.enter_async_context(serving(found.gate, port))
+        return found, f"{base}/mcp"
+
+    return start
+
+
+@pytest.fixture
+def proxy(stack: AsyncExitStack) -> Start:
+    """Starts a proxy in front of backends."""
+
+    async def start(*backends: dict[str, Any], **spec: Any) -> Proxy:
+        return await stack.enter_async_context(proxied(*backends, **spec))
+
+    return start

@@ -1,0 +1,203 @@
+"""Real servers and a real proxy in this process, on ports of the loopback interface."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.builders import a_manifest, an_mcpproxy
+from tests.proxy.runtime.waiting import eventually
+
+from mcpproxy.api.status import PodReport
+from mcpproxy.proxy.runtime import Options, Runtime
+from mcpproxy.proxy.targets import Configuration
+
+INTERVAL = "200ms"
+MODERN = b"2026-07-28"
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def bound(port: int = 0) -> socket.socket:
+    """A socket that listens."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    sock.listen(128)
+    sock.setblocking(False)
+    return sock
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with bound() as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def serving(app: Any, port: int = 0, lifespan: Any = "on") -> AsyncIterator[str]:
+    """Serve an ASGI app; gives its base URL."""
+    sock = bound(port)
+    config = uvicorn.Config(
+        app, lifespan=lifespan, log_config=None, ws="none", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()
+
+
+@dataclass
+class Request:
+    """One HTTP request as a backend got it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def rpc(self) -> str | None:
+        """The JSON-RPC method."""
+        found = json.loads(self.body) if self.body else {}
+        method: str | None = found.get("method") if isinstance(found, dict) else None
+        return method
+
+
+@dataclass
+class Gate:
+    """An app seen through a gate: records requests, pretends to be of one era, or fails."""
+
+    app: ASGIApp
+    era: str = "dual"
+    status: int | None = None
+    """Answer everything with this HTTP status."""
+    seen: list[Request] = field(default_factory=list)
+
+    def count(self, method: str) -> int:
+        """How many requests of this JSON-RPC method came."""
+        return sum(request.rpc == method for request in self.seen)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        request = Request(scope["method"], scope["path"], headers)
+        self.seen.append(request)
+
+        async def recorded() -> Message:
+            message = await receive()
+            request.body += message.get("body", b"")
+            return message
+
+        refusal = self._refusal(dict(scope["headers"]).get(b"mcp-protocol-version", b""), scope)
+        await (refusal or self.app)(scope, recorded, send)
+
+    def _refusal(self, version: bytes, scope: Scope) -> ASGIApp | None:
+        if self.status is not None:
+            return PlainTextResponse("no", self.status)
+        if self.era == "legacy" and version >= MODERN:
+            return PlainTextResponse("Bad Request: Unsupported protocol version", 400)
+        if self.era == "modern" and scope["method"] != "POST":
+            return PlainTextResponse("", 405, headers={"Allow": "POST"})
+        if self.era == "modern" and version < MODERN:
+            error = {"code": -32020, "message": "MCP-Protocol-Version: 2026-07-28 required"}
+            return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 400)
+        return None
+
+
+@dataclass
+class Proxy:
+    """A proxy that runs."""
+
+    runtime: Runtime
+    base: str
+    admin: str
+    serving: "asyncio.Task[None]"
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint."""
+        return f"{self.base}/mcp"
+
+    async def report(self) -> PodReport:
+        """What its status says."""
+        async with httpx2.AsyncClient() as http:
+            answer = await http.get(f"{self.admin}/status")
+        return PodReport.model_validate_json(answer.content)
+
+    async def state(self, backend: str) -> str:
+        """The state of one backend."""
+        report = await self.report()
+        return next(found.state for found in report.backends if found.name == backend)
+
+    async def until(self, backend: str, state: str) -> None:
+        """Wait until a backend is in a state."""
+
+        async def there() -> bool:
+            return await self.state(backend) == state
+
+        await eventually(there, f"{backend} to be {state}")
+
+    async def stop(self) -> None:
+        """What SIGTERM does."""
+        self.runtime.stop()
+        await self.serving
+
+
+def configuration(*backends: dict[str, Any], **spec: Any) -> Configuration:
+    """A configuration of these backends, checked often."""
+    health = {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}
+    spec = {"health": health, **spec, "backends": list(backends)}
+    return Configuration(an_mcpproxy(**spec), "0" * 64, Path.cwd())
+
+
+@asynccontextmanager
+async def proxied(
+    *backends: dict[str, Any], options: dict[str, Any] | None = None, **spec: Any
+) -> AsyncIterator[Proxy]:
+    """A proxy in front of these backends, from its first round on."""
+    port, admin = free_port(), free_port()
+    given = Options(port=port, admin_port=admin, **(options or {}))
+    runtime = Runtime(configuration(*backends, **spec), given)
+    task = asyncio.create_task(runtime.serve_http())
+    proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)
+    try:
+        await eventually(lambda: _serves(task, port), "the proxy to serve")
+        await runtime.gateway.settled()
+        yield proxy
+    finally:
+        await proxy.stop()
+
+
+async def _serves(task: "asyncio.Task[None]", port: int) -> bool:
+    if task.done():
+        task.result()
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+__all__ = ["Gate", "Proxy", "Request", "a_manifest", "bound", "free_port", "proxied", "serving"]
