@@ -68,8 +68,8 @@ class OperatorProcess:
 
 
 @contextmanager
-def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
-    """Run the operator until the block ends; then it must stop by itself within five seconds."""
+def starting(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
+    """Start the operator; its process is gone when the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     command = [
@@ -79,15 +79,21 @@ def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProce
     ]
     with log.open("a") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
-        operator = OperatorProcess(process, port)
         try:
-            operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
-            yield operator
-            process.terminate()
-            assert process.wait(5) == 0
+            yield OperatorProcess(process, port)
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
+    """Run the operator until the block ends; then it must stop by itself within five seconds."""
+    with starting(kubeconfig, *args, log=log) as operator:
+        operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
+        yield operator
+        operator.process.terminate()
+        assert operator.process.wait(5) == 0
 
 
 class StatusServer:

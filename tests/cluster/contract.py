@@ -127,6 +127,19 @@ async def a_field_that_is_no_longer_applied_goes(side: Side) -> None:
     assert same(wanted(without), owned(live, names.FIELD_MANAGER))
 
 
+async def a_field_that_is_handed_over_keeps_its_value_and_is_no_longer_ours(side: Side) -> None:
+    live = await side.cluster.apply(a_deployment(side))
+    uid = live["metadata"]["uid"]
+    metadata = {"name": "one", "namespace": side.namespace}
+    replicas = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
+    await side.cluster.hand_over({**replicas, "spec": {"replicas": 2}}, uid)
+    without = a_deployment(side)
+    del without["spec"]["replicas"]
+    live = await side.cluster.apply(without, uid)
+    assert live["spec"]["replicas"] == 2
+    assert same(wanted(without), owned(live, names.FIELD_MANAGER))
+
+
 async def an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back(side: Side) -> None:
     live = await side.cluster.apply(a_deployment(side))
 
@@ -282,6 +295,7 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     a_quantity_in_another_spelling_is_the_same,
     a_default_inside_a_field_that_is_owned_whole_is_no_drift,
     a_field_that_is_no_longer_applied_goes,
+    a_field_that_is_handed_over_keeps_its_value_and_is_no_longer_ours,
     an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back,
     a_label_taken_away_by_hand_shows_and_comes_back,
     what_others_add_is_kept_and_not_ours,

@@ -3,10 +3,12 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from tests.apiserver.operator_process import starting
 
 from mcpproxy import cli
 from mcpproxy.handlers.health import Metrics, application
@@ -27,6 +29,25 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
     assert "no way to the API server" in capsys.readouterr().err
+
+
+def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
+    tmp_path: Path,
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: x,"
+        " contexts: [{name: x, context: {cluster: x, user: x}}],"
+        " clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}],"
+        " users: [{name: x, user: {}}]}"
+    )
+    log = tmp_path / "log"
+    with starting(kubeconfig, log=log) as operator:
+        operator.until(lambda: "CRD" in log.read_text(), "it says what it waits for")
+        assert operator.get("/livez")[0] == 200
+        assert operator.get("/readyz")[0] == 503
+        operator.process.terminate()
+        assert operator.process.wait(5) == 0
 
 
 def test_a_record_is_one_line_of_json_with_its_traceback() -> None:

@@ -142,6 +142,19 @@ async def test_replicas_that_the_spec_leaves_open_are_left_to_others(stage: Stag
     assert stage.deployment()["spec"]["replicas"] == 5
 
 
+async def test_replicas_that_the_spec_gives_no_longer_stay_as_they_are(stage: Stage) -> None:
+    await stage.is_running(replicas=1)
+    stage.user_applies(replicas=5)
+    await stage.reconcile()
+    stage.user_applies()
+    await stage.reconcile()
+    assert stage.deployment()["spec"]["replicas"] == 5
+    stage.cluster.writes.clear()
+    stage.user_applies(replicas=2)
+    await stage.reconcile()
+    assert stage.deployment()["spec"]["replicas"] == 2
+
+
 async def test_a_change_of_a_label_alone_writes_nothing(stage: Stage) -> None:
     await stage.is_running()
     parent = stage.child(MCP_PROXY.name)

@@ -15,12 +15,12 @@ def a_child(kind: str, name: str = "tools", owner: str | None = "u1", **fields: 
         metadata["ownerReferences"] = [
             {"kind": "MCPProxy", "name": "tools", "uid": owner, "controller": True}
         ]
-    return {"kind": kind, "metadata": metadata, **fields}
+    return {"apiVersion": "x/v1", "kind": kind, "metadata": metadata, "spec": {}, **fields}
 
 
 def wanted(kind: str, name: str = "tools", **fields: Any) -> Object:
     """A desired child."""
-    return {"kind": kind, "metadata": {"name": name}, **fields}
+    return {"kind": kind, "metadata": {"name": name}, "spec": {}, **fields}
 
 
 ALL = [wanted("Deployment"), wanted("Service"), wanted("ConfigMap", "tools-1")]

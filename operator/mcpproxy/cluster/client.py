@@ -17,6 +17,8 @@ TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
 PAGE: Final = 500
 """Objects in one answer to a list request."""
+HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
+"""Field manager of what we have set and now leave to others."""
 
 _APPLY: Final = "application/apply-patch+yaml"
 _JSON: Final = "application/json"
@@ -39,6 +41,9 @@ class Cluster(Protocol):
         With `uid` it takes over fields of others, and only in the object that has this uid.
         Without, it is meant to create: fields that others hold raise Conflict.
         """
+
+    async def hand_over(self, manifest: Object, uid: str) -> None:
+        """Let the fields of `manifest` outlive our applying them no more, with their values."""
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
         """Server-side apply of the status of the object that has this uid."""
@@ -92,6 +97,10 @@ class KubeCluster:
         """Server-side apply under our field manager; the object as it is stored afterwards."""
         return await self._apply(manifest, "", uid)
 
+    async def hand_over(self, manifest: Object, uid: str) -> None:
+        """Let the fields of `manifest` outlive our applying them no more, with their values."""
+        await self._apply(manifest, "", uid, HEIR)
+
     async def apply_status(self, manifest: Object, uid: str) -> Object:
         """Server-side apply of the status of the object that has this uid."""
         return await self._apply(manifest, "status", uid)
@@ -119,10 +128,16 @@ class KubeCluster:
         except NotFound:
             return
 
-    async def _apply(self, manifest: Object, subresource: str, uid: str | None) -> Object:
+    async def _apply(
+        self,
+        manifest: Object,
+        subresource: str,
+        uid: str | None,
+        manager: str = names.FIELD_MANAGER,
+    ) -> Object:
         metadata = manifest["metadata"]
         path = kind_of(manifest).path(metadata["namespace"], metadata["name"], subresource)
-        query = {"fieldManager": names.FIELD_MANAGER}
+        query = {"fieldManager": manager}
         if uid is not None:
             manifest = {**manifest, "metadata": {**metadata, "uid": uid}}
             query["force"] = "true"

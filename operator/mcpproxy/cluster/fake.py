@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Mapping
 
 from mcpproxy.api import names
+from mcpproxy.cluster.client import HEIR
 from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from mcpproxy.cluster.fake_fields import Path, paths, put_at, remove_at, tree, value_at
 from mcpproxy.cluster.kinds import MCP_PROXY, SECRET, Kind, Object, kind_of
@@ -52,6 +53,11 @@ class FakeCluster:
         """Server-side apply under our field manager; the object as it is stored afterwards."""
         with self._writing(f"apply {manifest['kind']}"):
             return self.apply_as(names.FIELD_MANAGER, manifest, uid, force=uid is not None)
+
+    async def hand_over(self, manifest: Object, uid: str) -> None:
+        """Let the fields of `manifest` outlive our applying them no more, with their values."""
+        with self._writing(f"hand over {manifest['kind']}"):
+            self.apply_as(HEIR, manifest, uid, force=True)
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
         """Server-side apply of the status of the object that has this uid."""

@@ -91,6 +91,8 @@ class Reconciler:
         for thing in planned.replace:
             await self._delete(thing)
         for step in planned.apply:
+            if step.hand_over is not None and step.uid is not None:
+                await self._cluster.hand_over(step.hand_over, step.uid)
             stored = await self._cluster.apply(step.manifest, step.uid)
             log.info("applied %s %s of %s/%s", *identity(stored), *key)
             children[identity(stored)] = stored

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mcpproxy.cluster.kinds import CONFIG_MAP, Object
+from mcpproxy.api import names
+from mcpproxy.cluster.fields import owned
+from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Object
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding
 
@@ -20,6 +22,8 @@ class Apply:
 
     manifest: Object
     uid: str | None
+    hand_over: Object | None = None
+    """Fields that we set so far and that must keep their values when we don't any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,26 @@ def plan(
         if thing is not None and frozen and thing.get("data") != manifest.get("data"):
             replace.append(thing)
             thing = None
-        apply.append(Apply(manifest, thing["metadata"]["uid"] if thing else None))
+        if thing is None:
+            apply.append(Apply(manifest, None))
+        else:
+            apply.append(Apply(manifest, thing["metadata"]["uid"], _hand_over(manifest, thing)))
     return Plan(replace=tuple(replace), apply=tuple(apply))
+
+
+def _hand_over(manifest: Object, live: Object) -> Object | None:
+    """Replicas that the spec no longer gives stay what they are, for an autoscaler to change.
+
+    A field that its only owner stops applying would fall back to its default: one pod.
+    """
+    ours = owned(live, names.FIELD_MANAGER).get("spec", {})
+    if live["kind"] != DEPLOYMENT.name or "replicas" in manifest["spec"]:
+        return None
+    if "replicas" not in ours:
+        return None
+    metadata = {key: live["metadata"][key] for key in ("namespace", "name")}
+    typed = {key: live[key] for key in ("apiVersion", "kind")}
+    return {**typed, "metadata": metadata, "spec": {"replicas": live["spec"]["replicas"]}}
 
 
 def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list[Object]:
