@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.builders import a_backend
+from tests.fleet.pods import a_report
 from tests.reconcile.stage import KEY, Stage
 
 from mcpproxy.api import names
@@ -14,6 +15,7 @@ from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
+    POD,
     SERVICE,
     SERVICE_ACCOUNT,
     Kind,
@@ -197,6 +199,39 @@ async def test_a_pod_that_still_mounts_the_old_config_map_keeps_it(stage: Stage)
     stage.cluster.put(leaving)
     await stage.reconcile()
     assert old in stage.config_maps()
+
+
+async def test_before_the_rollout_is_complete_no_config_map_goes_even_without_pods(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    (old,) = stage.config_maps()
+    stage.cluster.remove(POD, KEY.namespace, "tools-1")
+    stage.user_applies(cache={"ttl": "7s"})
+    for _ in range(2):
+        await stage.reconcile()
+    assert old in stage.config_maps()
+
+
+async def test_a_report_on_another_configuration_says_nothing_of_this_one(stage: Stage) -> None:
+    await stage.is_running()
+    stage.pods.say(stage.pod_uid("tools-1"), a_report("another hash", weather="Healthy"))
+    await asyncio.wait_for(stage.changes.get(), 5)
+    await stage.reconcile()
+    assert stage.verdict("Ready") == ("Unknown", "BackendsUnknown")
+    assert stage.status.components is None
+
+
+async def test_a_proxy_that_is_being_deleted_is_left_to_the_garbage_collector(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    parent = stage.child(MCP_PROXY.name)
+    parent["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    stage.cluster.put(parent)
+    stage.cluster.remove(SERVICE, *KEY)
+    assert await stage.reconcile() is None
+    assert stage.cluster.writes == []
 
 
 async def test_a_stored_spec_that_is_invalid_leaves_the_pods_alone(stage: Stage) -> None:

@@ -58,7 +58,6 @@ def _merge_one(name: str, reports: Sequence[PodReport]) -> BackendStatus:
         )
     state, reason, message = _verdict(known)
     working = [view for view in known if view.state in _WORKS]
-    counts = [view.components for view in working]
     return BackendStatus(
         name=name,
         state=state,
@@ -68,7 +67,8 @@ def _merge_one(name: str, reports: Sequence[PodReport]) -> BackendStatus:
         transport=_agreed([view.transport for view in working or known]),
         server=_agreed([view.server for view in working or known]),
         session=_agreed([view.session for view in working or known]),
-        components=_agreed_counts(counts) if state in _WORKS else None,
+        # Only who reaches it can count: a failed backend has no counts.
+        components=_agreed_counts([view.components for view in working]),
     )
 
 
