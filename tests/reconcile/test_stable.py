@@ -75,51 +75,55 @@ async def test_a_restart_below_a_webhook_that_rewrites_changes_no_object(stage: 
     await restarted.close()
 
 
-async def play(stage: Stage, failing: int | None, how: str) -> Stage:
-    """Create, then change an MCPProxy; the write with number `failing` goes wrong.
+class Life:
+    """An MCPProxy from its creation to another spec; one of all writes goes wrong.
 
     After a `crash` a new operator takes over; otherwise the same one tries again.
     """
-    count = 0
 
-    def maybe(_: str) -> None:
-        nonlocal count
-        count += 1
-        if count == failing:
-            raise Crash if how.startswith("crash") else Unavailable("no")
+    def __init__(self, failing: int | None = None, how: str = "fail before") -> None:
+        self.stage = Stage()
+        self._left, self._how = failing, how
+        if how.endswith("before"):
+            self.stage.cluster.before_write = self._go_wrong
+        else:
+            self.stage.cluster.after_write = self._go_wrong
 
-    if how.endswith("before"):
-        stage.cluster.before_write = maybe
-    else:
-        stage.cluster.after_write = maybe
+    def _go_wrong(self, _: str) -> None:
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left == 0:
+            raise Crash if self._how.startswith("crash") else Unavailable("no")
 
-    async def persist() -> None:
-        nonlocal stage
+    async def _persist(self) -> None:
         for _ in range(4):
             try:
-                await stage.reconcile()
+                await self.stage.reconcile()
             except ClusterError:
                 continue
             except Crash:
-                await stage.close()
-                stage = Stage(stage)
+                await self.stage.close()
+                self.stage = Stage(self.stage)
                 continue
             return
 
-    stage.user_applies()
-    await persist()
-    stage.roll_out("tools-1")
-    await persist()
-    stage.user_applies(cache={"ttl": "7s"}, service={"port": 8080})
-    await persist()
-    stage.roll_out("tools-2")
-    await persist()
-    await stage.pod_says("tools-2", weather="Healthy")
-    await persist()
-    if not stage.fleet.view(stage.pod_uid("tools-2")).settled:
-        await asyncio.wait_for(stage.changes.get(), 5)
-        await persist()
-    return stage
+    async def play(self) -> None:
+        """Live it."""
+        self.stage.user_applies()
+        await self._persist()
+        self.stage.roll_out("tools-1")
+        await self._persist()
+        self.stage.user_applies(cache={"ttl": "7s"}, service={"port": 8080})
+        await self._persist()
+        self.stage.roll_out("tools-2")
+        await self._persist()
+        await self.stage.pod_says("tools-2", weather="Healthy")
+        await self._persist()
+        if not self.stage.fleet.view(self.stage.pod_uid("tools-2")).settled:
+            await asyncio.wait_for(self.stage.changes.get(), 5)
+            await self._persist()
+        await self.stage.close()
 
 
 def end_state(stage: Stage) -> dict[Any, Any]:
@@ -139,16 +143,16 @@ def end_state(stage: Stage) -> dict[Any, Any]:
 
 
 async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
-    whole = await play(Stage(), None, "fail before")
-    expected, writes = end_state(whole), len(whole.cluster.writes)
+    whole = Life()
+    await whole.play()
+    expected, writes = end_state(whole.stage), len(whole.stage.cluster.writes)
     assert (DEPLOYMENT.name, *KEY) in expected
     assert writes >= 10
     for how in ("fail before", "fail after", "crash before", "crash after"):
         for failing in range(1, writes + 1):
-            stage = await play(Stage(), failing, how)
-            assert end_state(stage) == expected, f"{how} write {failing}"
-            await stage.close()
-    await whole.close()
+            life = Life(failing, how)
+            await life.play()
+            assert end_state(life.stage) == expected, f"{how} write {failing}"
 
 
 @pytest.mark.parametrize("first", [{"cache": {"ttl": "1s"}}, {"image": "other:1"}])

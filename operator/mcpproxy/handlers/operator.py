@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +17,7 @@ from mcpproxy.cluster.access import Access
 from mcpproxy.cluster.client import Cluster, KubeCluster
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.kinds import MCP_PROXY, ProxyKey
-from mcpproxy.cluster.pods import PodAccess, StreamingReader
+from mcpproxy.cluster.pods import PodAccess, PodReader, StreamingReader
 from mcpproxy.desired import Options
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.handlers.health import Metrics, application
@@ -48,56 +48,72 @@ class Configuration:
 
 async def run(access: Access, configuration: Configuration) -> None:
     """Run until SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
+    ready, index = asyncio.Event(), _Index()
     async with AsyncExitStack() as stack:
         cluster = KubeCluster(access.configuration)
         stack.push_async_callback(cluster.close)
         reader = StreamingReader(access.configuration, configuration.pod_access)
         stack.push_async_callback(reader.close)
-        queue: WorkQueue[ProxyKey] = WorkQueue(loop, lambda: random.uniform(0.8, 1.2))
-        fleet = Fleet(reader, queue.add, time.monotonic)
-        stack.push_async_callback(fleet.close)
-        guard, index = WatchGuard(time.monotonic), _Index()
-        metrics = Metrics(queue.__len__, fleet.__len__)
-        app = application(metrics, lambda: not guard.lagging, ready.is_set)
+        machine = _Machine(cluster, reader, configuration, index)
+        app = application(machine.metrics, machine.is_alive, ready.is_set)
         await _serve(app, configuration.health_port, stack)
         await _wait_for_crd(cluster, configuration.namespaces)
-        reconciler = Reconciler(
-            cluster, fleet, configuration.options, instance=socket.gethostname()
-        )
-        resync = Resync(
-            cluster,
-            configuration.namespaces,
-            queue,
-            guard,
-            index.generations,
-            jitter=lambda: random.uniform(0.8, 1.2),
-        )
-        background = [
-            asyncio.create_task(work(queue, reconciler.reconcile, metrics, time.monotonic))
-            for _ in range(WORKERS)
-        ]
-        background.append(asyncio.create_task(resync.run()))
-
-        async def shut_down() -> None:
-            # Kopf waits for every task that began after it did: the streams must end first.
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
-            await fleet.close()
-            log.info("stopped")
-
-        registry = _registry(access, queue, index, shut_down)
+        machine.start()
         log.info("started, serving %s", ", ".join(configuration.namespaces) or "all namespaces")
         await kopf.operator(
-            registry=registry,
+            registry=_registry(access, machine, index),
             settings=settings(),
             standalone=True,
             namespaces=configuration.namespaces,
             clusterwide=not configuration.namespaces,
             ready_flag=ready,
         )
+        log.info("stopped")
+
+
+class _Machine:
+    """Everything that runs beside Kopf: workers, the fleet's streams, the resync."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        reader: PodReader,
+        configuration: Configuration,
+        index: "_Index",
+    ) -> None:
+        self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), _jitter)
+        self._fleet = Fleet(reader, self.queue.add, time.monotonic)
+        self.metrics = Metrics(self.queue.__len__, self._fleet.__len__)
+        self._guard = WatchGuard(time.monotonic)
+        self._reconciler = Reconciler(
+            cluster, self._fleet, configuration.options, instance=socket.gethostname()
+        )
+        served = configuration.namespaces
+        self._resync = Resync(
+            cluster, served, self.queue, self._guard, index.generations, jitter=_jitter
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to work."""
+        arguments = (self.queue, self._reconciler.reconcile, self.metrics, time.monotonic)
+        workers = [asyncio.create_task(work(*arguments)) for _ in range(WORKERS)]
+        self._tasks = [*workers, asyncio.create_task(self._resync.run())]
+
+    def is_alive(self) -> bool:
+        """Whether everything works on and the watch keeps up."""
+        return not self._guard.lagging and not any(task.done() for task in self._tasks)
+
+    async def stop(self) -> None:
+        """End all tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._fleet.close()
+
+
+def _jitter() -> float:
+    return random.uniform(0.8, 1.2)
 
 
 class _Index:
@@ -111,21 +127,17 @@ class _Index:
         return {key: max(values) for key, values in (self.found or {}).items()}
 
 
-def _registry(
-    access: Access,
-    queue: WorkQueue[ProxyKey],
-    index: _Index,
-    shut_down: Callable[[], Awaitable[None]],
-) -> kopf.OperatorRegistry:
+def _registry(access: Access, machine: _Machine, index: _Index) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     register_login(registry, access)
-    register(registry, queue)
+    register(registry, machine.queue)
 
     async def startup(**kwargs: Any) -> None:
         index.found = kwargs[INDEX]
 
     async def cleanup(**_: Any) -> None:
-        await shut_down()
+        # Kopf waits for every task that began after it did: the streams must end first.
+        await machine.stop()
 
     kopf.on.startup(id="startup", registry=registry)(startup)
     kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)
