@@ -11,9 +11,8 @@ HEALTH_INTERVAL = 5
 REPORTING_SECONDS = 2
 
 
-@pytest.mark.parametrize("mode", ["2026-07-28"])
 async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_recovers(
-    demo: World, mode: str
+    demo: World,
 ) -> None:
     pods = _pods(demo)
     demo.kubectl("scale", "deployment/counter", "--replicas=0")
@@ -29,7 +28,7 @@ async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_reco
         assert counter["message"]
         assert "components" not in counter
         assert demo.kubectl("get", PROXIES, "demo", "--no-headers").split()[2] == "2/3"
-        await _others_serve(demo, mode)
+        await _others_serve(demo)
     finally:
         demo.kubectl("scale", "deployment/counter", "--replicas=1")
     eventually("the counter is Healthy again", lambda: _state(demo, "counter") == "Healthy")
@@ -39,9 +38,9 @@ async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_reco
     assert _pods(demo) == pods
 
 
-async def _others_serve(demo: World, mode: str) -> None:
+async def _others_serve(demo: World) -> None:
     with demo.forwarded("service/demo") as port:
-        async with Client(f"http://127.0.0.1:{port}/mcp", mode=mode) as client:
+        async with Client(f"http://127.0.0.1:{port}/mcp") as client:
             assert (await call(client, "weather_get_forecast", city="Rome"))["city"] == "Rome"
             assert await call(client, "notes_search_notes", text="olives")
             with pytest.raises(Exception, match="counter"):

@@ -1,10 +1,9 @@
 """A user deletes an MCPProxy; and one that would need another's Deployment gets none."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from e2e.world import OPERATOR, PROXIES, SYSTEM, World, eventually, notes_proxy, steadily
+from e2e.world import PROXIES, World, eventually, notes_proxy, operator_down, steadily
 
 # The garbage collector may take half a minute to notice a kind that is new to it.
 COLLECTION_SECONDS = 90
@@ -15,20 +14,6 @@ KINDS = {"Deployment", "Service", "ConfigMap", "Secret", "ServiceAccount"}
 def world(new_world: Callable[[str], World]) -> World:
     """A namespace of its own."""
     return new_world("deletion")
-
-
-@contextmanager
-def operator_down(world: World) -> Iterator[None]:
-    """The operator is scaled to 0 within."""
-    system = World(world.cluster, SYSTEM)
-    system.kubectl("scale", OPERATOR, "--replicas=0")
-    selector = "app.kubernetes.io/name=mcpproxy-operator"
-    system.kubectl("wait", "--for=delete", "pods", "-l", selector, "--timeout=60s")
-    try:
-        yield
-    finally:
-        system.kubectl("scale", OPERATOR, "--replicas=1")
-        system.kubectl("rollout", "status", OPERATOR, "--timeout=120s")
 
 
 def _delete(world: World, name: str) -> None:
@@ -44,7 +29,7 @@ def test_children_go_with_the_proxy_whether_the_operator_runs_or_not(world: Worl
     world.wait_ready("first")
     world.wait_ready("second")
     _delete(world, "first")
-    with operator_down(world):
+    with operator_down(world.cluster):
         _delete(world, "second")
 
 

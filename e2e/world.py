@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -124,6 +124,20 @@ class World:
         verdict = answer.split()[-1] if answer.split() else ""
         assert verdict in ("yes", "no"), answer
         return verdict == "yes"
+
+
+@contextmanager
+def operator_down(cluster: Cluster) -> Iterator[None]:
+    """The operator for all namespaces is scaled to 0 within."""
+    system = World(cluster, SYSTEM)
+    system.kubectl("scale", OPERATOR, "--replicas=0")
+    selector = "app.kubernetes.io/name=mcpproxy-operator"
+    system.kubectl("wait", "--for=delete", "pods", "-l", selector, "--timeout=60s")
+    try:
+        yield
+    finally:
+        system.kubectl("scale", OPERATOR, "--replicas=1")
+        system.kubectl("rollout", "status", OPERATOR, "--timeout=120s")
 
 
 def notes_proxy(name: str) -> Object:
