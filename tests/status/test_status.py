@@ -120,7 +120,7 @@ def test_reports_of_pods_that_are_not_ready_or_run_another_configuration_do_not_
     assert status.backends is not None
     assert status.backends[0].state == "Unknown"
     assert verdict(status, "Ready") == ("False", "RollingOut")
-    assert "1 pods serve the previous configuration" in condition(status, "Ready").message
+    assert "1 pod serves the previous configuration" in condition(status, "Ready").message
 
 
 def test_the_address_appears_when_ready_was_reached_and_stays() -> None:

@@ -57,7 +57,8 @@ def _not_available(observed: Observed) -> Verdict:
         return Verdict("False", deployment.failure.reason, message)
     older = sum(1 for pod in observed.pods if pod.ready and not pod.current)
     if older:
-        message = f"{older} pods serve the previous configuration meanwhile"
+        pods = "1 pod serves" if older == 1 else f"{older} pods serve"
+        message = f"{pods} the previous configuration meanwhile"
         return Verdict("False", reasons.ROLLING_OUT, f"{message}: {detail}" if detail else message)
     message = f"0 of {deployment.desired} pods ready"
     return Verdict("False", reasons.PODS_NOT_READY, f"{message}: {detail}" if detail else message)
