@@ -62,6 +62,8 @@ class Backend:
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
             self._background,
+            # A process costs more than it saves to have two of.
+            warm_each=1 if spec.stdio else 2,
         )
         self.watch = Watch(
             spec.name, self.settings, around.policy, self._opener, around.catalog, around.info

@@ -82,11 +82,19 @@ class HttpClient:
                 return response
             location = response.headers.get(b"location", b"").decode("latin-1")
             response.close()
-            there = Origin(urljoin(f"{self._base}{target}", location))
-            if not location or not there.same(self.origin):
-                raise Unreachable("it redirects to another origin, where we do not follow")
-            target = there.path
+            target = self.path_of(f"{self._base}{target}", location)
         raise Unreachable("it redirects in a circle")
+
+    def path_of(self, base: str, reference: str) -> str:
+        """The path that a reference of the server leads to. Raises Unreachable when it leads
+        to another origin, or nowhere."""
+        try:
+            there = Origin(urljoin(base, reference))
+        except ValueError:
+            raise Unreachable("it points to what is no URL") from None
+        if not reference or not there.same(self.origin):
+            raise Unreachable("it points to another origin, where we do not follow")
+        return there.path
 
     @property
     def _base(self) -> str:

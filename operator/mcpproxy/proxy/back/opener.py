@@ -31,7 +31,7 @@ from mcpproxy.proxy.core.exchange import Client, Discarding
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
@@ -72,6 +72,15 @@ def modern_greeting(message: Message) -> Greeting | None:
     offered = jsonrpc.value(result.get("supportedVersions"))
     mutual = [v for v in rev.MODERN if isinstance(offered, list) and v in offered]
     return Greeting(mutual[-1], result) if mutual else None
+
+
+def speaks_modern(message: Message) -> bool:
+    """Whether a refused `server/discover` names a modern revision that we both speak."""
+    error = jsonrpc.error_of(message)
+    if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
+        return False
+    supported = error.data.get("supported") if isinstance(error.data, dict) else None
+    return isinstance(supported, list) and any(v in supported for v in rev.MODERN)
 
 
 def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
@@ -117,6 +126,8 @@ class Opener:
         try:
             async with asyncio.timeout(self._deadline.connect + self._deadline.initialize):
                 return await self._open(client)
+        except RpcError as error:
+            raise NotMcp(f"it does not answer as MCP wants: {error}") from None
         except TimeoutError:
             raise TimedOut(
                 f"it did not open a session within {self._deadline.initialize:g} s"
@@ -184,19 +195,24 @@ class HttpOpener(Opener):
 
     async def _modern(self, client: Client) -> Link | None:
         if self._greeting is None:
-            outgoing = discover_request(client)
-            headers = (
-                (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
-                (h.METHOD, b"server/discover"),
-            )
-            message = await _first_response(
-                await self._endpoint.post(outgoing.body(), headers), outgoing.id
-            )
+            message = await self._discover(client)
+            if message is not None and speaks_modern(message):
+                # It is of the era, and would have taken another try better.
+                message = await self._discover(client)
             self._greeting = modern_greeting(message) if message is not None else None
         if self._greeting is None:
             return None
         self.transport = "streamable-http"
         return HttpModernLink(self._endpoint, self._greeting)
+
+    async def _discover(self, client: Client) -> Message | None:
+        outgoing = discover_request(client)
+        headers = (
+            (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
+            (h.METHOD, b"server/discover"),
+        )
+        response = await self._endpoint.post(outgoing.body(), headers)
+        return await _first_response(response, outgoing.id)
 
     async def _legacy(self, client: Client) -> Link:
         if not self._sse_only:

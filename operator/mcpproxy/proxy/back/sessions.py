@@ -41,7 +41,7 @@ class Warm:
     links: list[Link] = field(default_factory=list)
     opening: int = 0
     in_use: int = 0
-    wanted: int = 1
+    wanted: int = 0
     used_at: float = 0.0
 
 
@@ -64,8 +64,10 @@ class Sessions:
         declared_stateless: bool,
         idle: float,
         background: Background,
+        warm_each: int = 2,
     ) -> None:
-        """`idle` is in seconds."""
+        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time."""
+        self._warm_each = warm_each
         self._open_link = opener
         self._mode = mode
         self._declared_stateless = declared_stateless
@@ -163,15 +165,16 @@ class Sessions:
         warm = self._warm.setdefault(key, Warm())
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
-        warm.wanted = min(max(warm.wanted, warm.in_use), MAX_WARM)
+        warm.wanted = min(max(warm.wanted, warm.in_use * self._warm_each), MAX_WARM)
         try:
             link = self._take_warm(warm) or await self._open(client)
-            if link.stateful:
-                self._refill(key, warm, client)
             try:
                 yield link
             finally:
                 self._close(link)
+                if link.stateful:
+                    # Not before the request has ended: some servers know but one session at a time.
+                    self._refill(key, warm, client)
         finally:
             warm.in_use -= 1
 
@@ -254,7 +257,7 @@ class Sessions:
             del self._warm[key]
         for link in warm.links:
             self._close(link)
-        warm.links, warm.wanted = [], 1
+        warm.links, warm.wanted = [], 0
 
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""

@@ -1,9 +1,7 @@
 """HTTP+SSE backends (2024-11-05): an event stream from the server, POSTs to it."""
 
 import asyncio
-from urllib.parse import urljoin
 
-from mcpproxy.proxy.back.client import Origin
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.http import MAX_MESSAGE, Endpoint
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
@@ -21,15 +19,12 @@ class SseChannel:
         self._path = ""
 
     async def start(self) -> None:
-        """Wait for the address. Raises NotMcp when it is none, or of another origin."""
+        """Wait for the address. Raises BackendError when it is none, or of another origin."""
         event = await self._next()
         if event is None or event.event != b"endpoint" or event.data is None:
             raise NotMcp("its stream does not begin with an endpoint event")
         client = self._endpoint.client
-        there = Origin(urljoin(client.url, event.data.decode("utf-8", "replace")))
-        if not there.same(client.origin):
-            raise NotMcp("its endpoint event names another origin")
-        self._path = there.path
+        self._path = client.path_of(client.url, event.data.decode("utf-8", "replace"))
 
     async def _next(self) -> sse.Event | None:
         while not self._events:

@@ -65,6 +65,8 @@ def outward_result(method: str, result: Raw, names: Names) -> Raw:
     """A result with the URIs that clients know."""
     if not names.prefix or method not in _RESULTS or not _may_have_uri(result):
         return result
+    if not _begins(result, b"{"):
+        return result
     member, rewrite = _RESULTS[method]
     found = jsonrpc.members(result)
     if not _begins(found.get(member), b"["):
