@@ -204,6 +204,11 @@ def test_a_result_of_an_odd_shape_passes_as_it_is(content: Any) -> None:
     assert json.loads(bytes(outward_result("tools/call", _result(own), NAMES))) == own
 
 
+@pytest.mark.parametrize("result", [b'"\\"uri\\""', b'["uri"]', b"null", b"7"])
+def test_a_result_that_is_no_object_passes_as_it_is(result: bytes) -> None:
+    assert bytes(outward_result("tools/call", Raw(result), NAMES)) == result
+
+
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
