@@ -254,3 +254,19 @@ async def test_whatever_a_server_answers_the_state_says_so_and_the_checks_go_on(
             with pytest.raises(MCPError) as caught:
                 await client.call_tool(f"b{number}_x", {})
             assert caught.value.error.data["backend"] == f"b{number}"
+
+
+async def test_a_failure_that_nobody_foresaw_does_not_end_the_watch(
+    peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    await running.until("p", "Healthy")
+
+    async def surprise() -> set[Any]:
+        raise LookupError("unforeseen")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(running.runtime.gateway.backends["p"].watch, "_alive", surprise)
+        await running.until("p", "Unhealthy")
+    await running.until("p", "Healthy")

@@ -309,7 +309,7 @@ class HttpModernLink:
             raise
 
     def _request_headers(self, outgoing: Outgoing) -> list[tuple[bytes, bytes]]:
-        headers = [self._version, (h.METHOD, outgoing.method.encode()), *outgoing.headers]
+        headers = [self._version, (h.METHOD, h.encode_value(outgoing.method)), *outgoing.headers]
         member = h.NAME_MEMBER.get(outgoing.method)
         name = jsonrpc.string((outgoing.params or {}).get(member)) if member else None
         if name is not None:

@@ -91,6 +91,11 @@ class Watch:
         except (BackendError, RpcError, TimeoutError) as error:
             self._failed(error)
             return
+        except Exception:
+            # Whatever a backend does, it must not end its own watch.
+            log.exception("backend %s: its check failed in a way that nobody foresaw", self._name)
+            self._failed(NotMcp("its answers could not be understood"))
+            return
         self.health.good()
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)

@@ -112,7 +112,7 @@ class HttpFront:
             if method == "POST":
                 await self._legacy_post(headers, receive, reply)
             elif method == "GET":
-                await self._stream(headers, reply)
+                await self._stream(headers, receive, reply)
             elif method == "DELETE":
                 await self._end_session(headers, reply)
             else:
@@ -168,7 +168,7 @@ class HttpFront:
             raise HttpRefusal(404, "this session has ended; initialize anew")
         return ticket
 
-    async def _stream(self, headers: HeaderMap, reply: Reply) -> None:
+    async def _stream(self, headers: HeaderMap, receive: Receive, reply: Reply) -> None:
         if not h.accepts(headers.get(b"accept"), _SSE):
             raise HttpRefusal(406, "a GET must accept text/event-stream")
         client = self._ticket(headers).client
@@ -188,9 +188,11 @@ class HttpFront:
             lambda method: stream.put(jsonrpc.notification(method))
         )
         self._gateway.metrics.streams.inc()
+        watching = asyncio.create_task(stream.end_with_connection(receive))
         try:
             await _pump(stream, reply)
         finally:
+            watching.cancel()
             self._gateway.metrics.streams.dec()
             unsubscribe()
             if live.stream is stream:

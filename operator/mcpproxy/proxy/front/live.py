@@ -15,6 +15,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
+from mcpproxy.proxy.front.reply import Receive
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
@@ -47,6 +48,12 @@ class Outbox:
         """No more messages come; what waits is still given out."""
         self.ended = True
         self._arrived.set()
+
+    async def end_with_connection(self, receive: Receive) -> None:
+        """End when the client closes the connection."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.end()
 
     async def get(self, patience: float) -> bytes | None:
         """The next message; None at the end. Raises TimeoutError after `patience` seconds."""
