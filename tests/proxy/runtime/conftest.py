@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import Proxy, proxied, serving
 
 Start = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
     """What a test started, ended in the other order."""
     async with AsyncExitStack() as found:

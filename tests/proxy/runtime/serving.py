@@ -4,16 +4,17 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import uvicorn
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tests.builders import a_manifest, an_mcpproxy
+from tests.builders import an_mcpproxy
 from tests.proxy.runtime.waiting import eventually
 
 from mcpproxy.api.status import PodReport
@@ -21,13 +22,12 @@ from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.targets import Configuration
 
 INTERVAL = "200ms"
+LIVE = [
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+    pytest.mark.asyncio(loop_scope="session"),
+]
+"""Marks of every module here: one event loop, so that tests can share servers."""
 MODERN = b"2026-07-28"
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 def bound(port: int = 0) -> socket.socket:
@@ -48,19 +48,18 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(app: Any, port: int = 0, lifespan: Any = "on") -> AsyncIterator[str]:
+async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
     """Serve an ASGI app; gives its base URL."""
     sock = bound(port)
-    config = uvicorn.Config(
-        app, lifespan=lifespan, log_config=None, ws="none", timeout_graceful_shutdown=1
-    )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[sock]))
+    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[sock])
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
+        await server.shutdown(sockets=[sock])
         sock.close()
 
 
@@ -198,6 +197,3 @@ async def _serves(task: "asyncio.Task[None]", port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-__all__ = ["Gate", "Proxy", "Request", "a_manifest", "bound", "free_port", "proxied", "serving"]

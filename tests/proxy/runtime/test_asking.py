@@ -6,9 +6,10 @@ from typing import Any
 import mcp_types as t
 import pytest
 from mcp import Client, MCPError
+from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import soon
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
 PAIRS = [(mode, era) for mode in ("legacy", "2026-07-28") for era in ("legacy", "modern")]
 pairs = pytest.mark.parametrize(("mode", "era"), PAIRS)
 

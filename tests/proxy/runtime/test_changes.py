@@ -6,12 +6,13 @@ from typing import Any
 import mcp_types as t
 import pytest
 from mcp import Client
+from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.back import lists
 from mcpproxy.proxy.core.catalog import TOOLS
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
 PAGES = 3
 
 

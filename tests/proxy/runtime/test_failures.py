@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 from tests.proxy.runtime.peer import Peer
-from tests.proxy.runtime.serving import free_port, serving
+from tests.proxy.runtime.serving import LIVE, free_port, serving
 from tests.proxy.runtime.waiting import eventually, soon
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
 SLOW = 0.5
 """The bar: with a dead and a hung backend, initialize and lists answer within this time."""
 

@@ -2,36 +2,46 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, error, last, modern, rpc
-from tests.proxy.runtime.serving import Proxy
+from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.front import http as front
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def shared() -> AsyncIterator[tuple[Peer, Proxy]]:
+    """A legacy peer and a proxy in front of it, for all tests here."""
+    async with AsyncExitStack() as stack:
+        peer = Peer("p", "legacy")
+        base = await stack.enter_async_context(serving(peer.gate))
+        running = await stack.enter_async_context(proxied({"name": "p", "url": f"{base}/mcp"}))
+        yield peer, running
 
 
 @pytest.fixture
-async def server(peer: Any) -> tuple[Peer, str]:
-    """A peer and its URL."""
-    found: tuple[Peer, str] = await peer("p", "legacy")
-    return found
+def server(shared: tuple[Peer, Proxy]) -> Peer:
+    """The peer."""
+    return shared[0]
 
 
 @pytest.fixture
-async def running(server: tuple[Peer, str], proxy: Any) -> Proxy:
-    """A proxy in front of the peer."""
-    found: Proxy = await proxy({"name": "p", "url": server[1]})
-    return found
+def running(shared: tuple[Peer, Proxy]) -> Proxy:
+    """The proxy."""
+    return shared[1]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def raw(running: Proxy, stack: AsyncExitStack) -> Raw:
     """A client of the proxy."""
     http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
@@ -222,9 +232,7 @@ async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw
 
 
 @pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel", "nothing"])
-async def test_what_the_modern_era_does_not_know_is_not_found(
-    peer: Any, proxy: Any, raw: Raw, method: str
-) -> None:
+async def test_what_the_modern_era_does_not_know_is_not_found(raw: Raw, method: str) -> None:
     assert error(await raw.call(method)) == (404, -32601)
 
 
@@ -320,7 +328,7 @@ async def test_s6_a_method_with_line_ends_injects_no_header_upstream(
 
 
 async def test_s10_a_state_of_our_own_is_bound_to_its_request_and_principal(
-    raw: Raw, server: tuple[Peer, str]
+    raw: Raw, server: Peer
 ) -> None:
     capable = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}}}
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "p_sample"}
@@ -359,13 +367,13 @@ async def test_s10_a_state_of_our_own_is_bound_to_its_request_and_principal(
 
 
 async def test_concurrent_requests_of_one_session_do_not_wait_for_each_other(
-    raw: Raw, server: tuple[Peer, str]
+    raw: Raw, server: Peer
 ) -> None:
     await raw.initialize()
     params = {"name": "p_slow", "arguments": {}}
     slow = asyncio.create_task(raw.post(rpc("tools/call", params, 1)))
-    await server[0].started.wait()
+    await server.started.wait()
     assert (await raw.post(rpc("tools/list", None, 2))).status_code == 200
     assert not slow.done()
-    server[0].release.set()
+    server.release.set()
     assert "slow" in (await slow).text

@@ -6,16 +6,17 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from tests.proxy.runtime.counting import Counter
-from tests.proxy.runtime.serving import serving
+from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import soon
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def counter(stack: AsyncExitStack) -> tuple[Counter, str]:
     """A counter and its URL."""
     found = Counter()

@@ -8,9 +8,9 @@ import mcp_types as t
 import pytest
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
-from tests.proxy.runtime.serving import serving
+from tests.proxy.runtime.serving import LIVE, serving
 
-pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pytestmark = LIVE
 MODES = ("legacy", "2026-07-28", "auto")
 NOTES = Path(__file__).parents[3] / "samples" / "servers" / "notes.py"
 
