@@ -4,6 +4,8 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 KIND_UP := ../shared/kind/up
+# Tests wait more than they compute.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
@@ -29,7 +31,7 @@ demo-clean: install ## Remove what the demo has left
 	@$(BIN)/python -m scripts.demo --clean
 
 test: install ## All tests that need no cluster
-	@$(ASSETS); $(BIN)/pytest $(ARGS)
+	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
 	@$(BIN)/pytest e2e $(ARGS)
