@@ -116,7 +116,7 @@ def _backend(key: str, server: Mapping[str, Any]) -> dict[str, Any]:
         raise ManifestError(f"mcpServers.{key}: needs exactly one of url and command")
     backend: dict[str, Any] = {}
     if server.get("timeout") is not None:
-        backend["timeouts"] = {"request": f"{int(server['timeout'])}ms"}
+        backend["timeouts"] = {"request": f"{_milliseconds(key, server['timeout'])}ms"}
     if command is not None:
         backend["stdio"] = _stdio(key, server)
         return backend
@@ -130,10 +130,22 @@ def _backend(key: str, server: Mapping[str, Any]) -> dict[str, Any]:
     return backend
 
 
+def _milliseconds(key: str, given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ManifestError(f"mcpServers.{key}.timeout: expected a number of milliseconds")
+    return int(given)
+
+
 def _stdio(key: str, server: Mapping[str, Any]) -> dict[str, Any]:
+    args = server.get("args") or []
+    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        raise ManifestError(f"mcpServers.{key}.args: expected a list of strings")
+    for field in ("command", "cwd"):
+        if not isinstance(server.get(field) or "", str):
+            raise ManifestError(f"mcpServers.{key}.{field}: expected a string")
     stdio: dict[str, Any] = {
         "command": _expanded(server["command"]),
-        "args": [_expanded(arg) for arg in server.get("args") or ()],
+        "args": [_expanded(arg) for arg in args],
         "env": _named_values(key, "env", server.get("env") or {}),
     }
     if server.get("cwd"):

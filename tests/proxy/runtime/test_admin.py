@@ -1,0 +1,221 @@
+"""The admin port: what the kubelet, Prometheus and the operator see."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from mcp import Client
+from prometheus_client.parser import text_string_to_metric_families
+from tests.proxy.runtime.raw import Raw, last, rpc
+from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
+from tests.proxy.runtime.test_failures import silent
+from tests.proxy.runtime.waiting import eventually
+
+from mcpproxy.api.status import PodReport
+from mcpproxy.proxy import admin
+from mcpproxy.proxy.runtime import Options, Runtime
+
+pytestmark = LIVE
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(stack: AsyncExitStack) -> httpx2.AsyncClient:
+    """A client."""
+    return await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+
+
+async def test_a_running_proxy_is_alive_ready_and_says_what_it_runs(
+    peer: Any, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    server, url = await peer("p", "modern")
+    running = await proxy({"name": "p", "url": url})
+    for path in ("/livez", "/readyz"):
+        assert (await http.get(running.admin + path)).status_code == 200
+    found = (await http.get(f"{running.admin}/status")).json()
+    assert found["configHash"] == "0" * 64
+    assert found["clashes"] == []
+    assert len(found["catalogHash"]) == 64
+    assert found["backends"] == [
+        {
+            "name": "p",
+            "state": "Healthy",
+            "protocolVersion": "2026-07-28",
+            "transport": "streamable-http",
+            "server": {"name": "p", "version": "1.0"},
+            "session": "Stateless",
+            "components": {
+                "tools": len(server.tools),
+                "prompts": 1,
+                "resources": 2,
+                "resourceTemplates": 1,
+            },
+        }
+    ]
+
+
+async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: Any) -> None:
+    server, url = await peer("p", "modern")
+    running = await proxy({"name": "p", "url": url})
+    first = (await http.get(f"{running.admin}/status")).content
+    before = server.gate.count("server/discover")
+
+    async def checked() -> bool:
+        return bool(server.gate.count("server/discover") >= before + 3)
+
+    await eventually(checked, "three more checks")
+    assert (await http.get(f"{running.admin}/status")).content == first
+
+
+async def test_it_is_not_ready_before_the_first_round_and_alive_all_the_time(
+    stack: AsyncExitStack, http: httpx2.AsyncClient
+) -> None:
+    hung = await stack.enter_async_context(silent())
+    port, admin_port = free_port(), free_port()
+    timeouts = {"connect": "1s", "initialize": "1500ms"}
+    runtime = Runtime(
+        configuration({"name": "hung", "url": hung, "timeouts": timeouts}),
+        Options(port=port, admin_port=admin_port),
+    )
+    serving = asyncio.create_task(runtime.serve_http())
+    base = f"http://127.0.0.1:{admin_port}"
+    statuses = []
+
+    async def alive() -> bool:
+        try:
+            return (await http.get(f"{base}/livez")).is_success
+        except httpx2.ConnectError:
+            return False
+
+    async def ready() -> bool:
+        async with asyncio.timeout(1):
+            statuses.append((await http.get(f"{base}/readyz")).status_code)
+        return statuses[-1] == 200
+
+    try:
+        await eventually(alive, "livez")
+        assert not await ready()
+        await eventually(ready, "readyz after the first round")
+    finally:
+        runtime.stop()
+        await serving
+    assert statuses[0] == 503
+
+
+async def test_a_proxy_whose_backends_are_all_dead_is_ready(
+    proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    running = await proxy({"name": "dead", "url": f"http://127.0.0.1:{free_port()}/mcp"})
+    assert (await http.get(f"{running.admin}/readyz")).status_code == 200
+    (backend,) = (await running.report()).backends
+    assert (backend.state, backend.reason) == ("Unhealthy", "Unreachable")
+
+
+async def test_after_sigterm_it_is_not_ready_while_a_call_in_flight_still_finishes(
+    peer: Any, http: httpx2.AsyncClient
+) -> None:
+    server, url = await peer("p")
+    async with proxied({"name": "p", "url": url}) as running:
+        raw = Raw(running.url, http)
+        await raw.initialize()
+        call = rpc("tools/call", {"name": "p_slow", "arguments": {}})
+        slow = asyncio.create_task(raw.post(call))
+        await server.started.wait()
+        running.runtime.stop()
+
+        async def draining() -> bool:
+            return (await http.get(f"{running.admin}/readyz")).status_code == 503
+
+        await eventually(draining, "readyz to be 503")
+        assert not slow.done()
+        server.release.set()
+        answer = await slow
+        assert last(answer)["result"]["content"][0]["text"] == "slow"
+        async with asyncio.timeout(5):
+            await running.serving
+
+
+async def _lines(answer: httpx2.Response) -> AsyncIterator[str]:
+    async for line in answer.aiter_lines():
+        yield line
+
+
+async def test_a_watcher_gets_a_report_at_once_and_one_for_each_change(
+    peer: Any, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    server, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    await running.until("p", "Healthy")
+    async with http.stream("GET", f"{running.admin}/status?watch") as answer:
+        lines = _lines(answer)
+
+        async def report() -> PodReport:
+            while not (line := await anext(lines)):
+                pass
+            return PodReport.model_validate_json(line)
+
+        async with asyncio.timeout(15):
+            assert (await report()).backends[0].state == "Healthy"
+            server.gate.status = 401
+            found = await report()
+            assert (found.backends[0].state, found.backends[0].components) == ("Unauthorized", None)
+            assert found.catalog_hash is None
+            server.gate.status = None
+            while (found := await report()).backends[0].components is None:
+                pass
+            assert found.backends[0].state == "Healthy"
+            await server.grow("more")
+            while found.backends[0].components.tools != len(server.tools):  # type: ignore[union-attr]
+                found = await report()
+
+
+async def test_a_watcher_gets_blank_lines_while_nothing_changes(
+    peer: Any, proxy: Any, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "KEEP_ALIVE", 0.02)
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    await running.until("p", "Healthy")
+    async with http.stream("GET", f"{running.admin}/status?watch") as answer:
+        lines = _lines(answer)
+        found = [await anext(lines) for _ in range(6)]
+    assert json.loads(found[0])["backends"][0]["state"] == "Healthy"
+    assert found[1:] == [""] * 5
+
+
+async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send(
+    peer: Any, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    async with Client(running.url, mode="legacy") as client:
+        await client.call_tool("p_echo", {"secret": "of-the-client"})
+    raw = Raw(running.url, http)
+    await raw.initialize()
+    for number in range(20):
+        await raw.post(rpc(f"vendor/{number}"))
+        await raw.post(rpc("tools/call", {"name": f"p_unknown{number}", "arguments": {}}))
+    text = (await http.get(f"{running.admin}/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    calls = families["mcpproxy_calls"].samples
+    assert {sample.labels.get("method") for sample in calls} == {"tools/call", "other"}
+    total = {
+        sample.labels["method"]: sample.value
+        for sample in calls
+        if sample.name == "mcpproxy_calls_total" and sample.labels["outcome"] == "ok"
+    }
+    assert total["tools/call"] >= 1
+    for name in ("unknown7", "vendor", "of-the-client", "secret"):
+        assert name not in text
+    states = {s.labels["state"]: s.value for s in families["mcpproxy_backend_state"].samples}
+    assert (states["Healthy"], sum(states.values())) == (1, 1)
+    assert {s.labels["kind"] for s in families["mcpproxy_components"].samples} == {
+        "tools",
+        "prompts",
+        "resources",
+        "resourceTemplates",
+    }
