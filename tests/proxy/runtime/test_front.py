@@ -14,7 +14,7 @@ from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, error, last, modern, rp
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import soon
 
-from mcpproxy.proxy.front import http as front
+from mcpproxy.proxy.front import request as front
 
 pytestmark = LIVE
 

@@ -52,7 +52,7 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises NotMcp when it is larger than `limit` bytes."""
-        if self.complete and len(self._chunks) == 1:
+        if self.complete and len(self._chunks) == 1 and self._size <= limit:
             return self._chunks.popleft()
         parts: list[bytes] = []
         size = 0
