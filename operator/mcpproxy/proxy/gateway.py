@@ -66,6 +66,11 @@ class Gateway:
 
     # What is offered
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first round over the backends has ended."""
+        return self._first_round is not None and self._first_round.done()
+
     async def settled(self) -> None:
         """Wait for the first round over the backends; a hung one is waited for only so long."""
         assert self._first_round is not None
@@ -147,8 +152,12 @@ class Gateway:
 
     def may_ask(self, method: str, params: Message) -> bool:
         """Whether the backend may send requests of its own while it answers (legacy era)."""
-        greeting = self.route(method, params)[0].watch.greeting
-        return greeting is None or not is_modern(greeting.revision)
+        backend = self.route(method, params)[0]
+        greeting = backend.watch.greeting
+        if greeting is None or not is_modern(greeting.revision):
+            return True
+        # A requestState that is none of ours is the backend's own: the client goes on with it.
+        return backend.asks and "requestState" not in params
 
     async def call(
         self,
@@ -212,6 +221,25 @@ class Gateway:
         """Who takes what backends send to a client outside of its requests."""
         for backend in self.backends.values():
             backend.sessions.standing = backend.through(standing)
+
+    def keeps_state(self, method: str | None, message: Message) -> bool:
+        """Whether a request is served by a session with a backend that is the client's own."""
+        if method is None or not self.routes(method) or "params" not in message:
+            return False
+        try:
+            backend, _, _ = self.route(method, jsonrpc.members(message["params"]))
+        except RpcError:
+            return False
+        return backend.settings.session_mode == "PerClient"
+
+    async def noted(self, session: str, message: Message) -> None:
+        """A notification of a client for the backends that hold a session of its own."""
+        method = jsonrpc.string(message.get("method"))
+        if method != "notifications/roots/list_changed":
+            return
+        params = jsonrpc.members(message["params"]) if "params" in message else None
+        for backend in self.backends.values():
+            await backend.notify(session, method, params)
 
     def end_client(self, session: str) -> None:
         """A client ended its session."""

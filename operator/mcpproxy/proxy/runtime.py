@@ -17,10 +17,10 @@ from typing import Any, Final
 import uvicorn
 
 from mcpproxy.api import names
-from mcpproxy.api.defaults import health
+from mcpproxy.api.defaults import HealthPolicy, health
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy.admin import Admin
-from mcpproxy.proxy.back.backend import Backend, Surroundings
+from mcpproxy.proxy.back.backend import Surroundings, configured
 from mcpproxy.proxy.back.values import Values
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.seal import Sealer
@@ -59,24 +59,22 @@ class Options:
 class Runtime:
     """A proxy that can serve HTTP or one client on standard streams."""
 
-    def __init__(self, configuration: Configuration, options: Options) -> None:
+    def __init__(
+        self,
+        configuration: Configuration | None,
+        options: Options,
+        gateway: Gateway | None = None,
+    ) -> None:
+        """What the configuration describes is served, or a gateway that is there already."""
         self._configuration = configuration
         self._options = options
         self._stopping = asyncio.Event()
         self._draining = False
         self._verified = False
-        proxy = configuration.proxy
-        around = Surroundings(
-            catalog=Catalog(),
-            policy=health(proxy.spec),
-            values=Values(options.values, time.monotonic),
-            resolve=options.resolve,
-            info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
-            tls=functools.cache(ssl.create_default_context),
-            directory=configuration.directory,
-        )
-        backends = [Backend(proxy, spec, around) for spec in proxy.spec.backends]
-        self.gateway = Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+        if gateway is None:
+            assert configuration is not None
+            gateway = _gateway(configuration, options)
+        self.gateway = gateway
         self._sealer = Sealer(sealing_keys(options.sealing_keys), secrets.token_bytes)
 
     def report(self) -> PodReport:
@@ -85,7 +83,7 @@ class Runtime:
         known = all(b.watch.health.usable for b in backends.values())
         catalog = self.gateway.catalog
         return PodReport(
-            config_hash=self._configuration.hash,
+            config_hash=self._configuration.hash if self._configuration else "",
             version=VERSION,
             backends=[backends[name].status() for name in sorted(backends)],
             catalog_hash=catalog.digest() if known else None,
@@ -143,29 +141,52 @@ class Runtime:
         await self.gateway.close()
 
     def _guard(self) -> Guard:
-        proxy, options = self._configuration.proxy, self._options
-        hosts = (
-            *service_hosts(proxy.metadata.name, proxy.metadata.namespace),
-            *(proxy.spec.allowed_hosts or ()),
-            *options.allowed_hosts,
-        )
+        options, hosts = self._options, self._options.allowed_hosts
+        origins: tuple[str, ...] = ()
+        if self._configuration is not None:
+            proxy = self._configuration.proxy
+            named = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
+            hosts = (*named, *(proxy.spec.allowed_hosts or ()), *hosts)
+            origins = tuple(proxy.spec.allowed_origins or ())
         if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
             raise ValueError(
                 f"--host {options.host} serves other machines: say with --allowed-host (or"
                 " spec.allowedHosts) by which names they may call"
             )
-        return Guard((*LOCAL, *hosts), proxy.spec.allowed_origins or ())
+        return Guard((*LOCAL, *hosts), origins)
 
     async def _not_ready(self, port: int) -> str | None:
         """None, or why no client should be sent here."""
         if self._draining:
             return "shutting down"
+        if not self.gateway.is_settled:
+            return "the first round over the backends has not ended"
         if not self._verified:
             why_not = await handshake(self._options.host, port, self._options.path)
             if why_not is not None:
                 return why_not
             self._verified = True
         return None
+
+
+def surroundings(policy: HealthPolicy, options: Options, directory: Path) -> Surroundings:
+    """What the backends of one proxy share; relative paths begin in `directory`."""
+    return Surroundings(
+        catalog=Catalog(),
+        policy=policy,
+        values=Values(options.values, time.monotonic),
+        resolve=options.resolve,
+        info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
+        tls=functools.cache(ssl.create_default_context),
+        directory=directory,
+    )
+
+
+def _gateway(configuration: Configuration, options: Options) -> Gateway:
+    proxy = configuration.proxy
+    around = surroundings(health(proxy.spec), options, configuration.directory)
+    backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
+    return Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
 
 
 def sealing_keys(directory: Path | None) -> list[bytes]:

@@ -13,6 +13,7 @@ from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
 from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.calls import Calls, Restarting
 from mcpproxy.proxy.back.client import HttpClient, Origin
+from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.http import Endpoint
 from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
@@ -20,7 +21,7 @@ from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import Catalog
-from mcpproxy.proxy.core.errors import REUSE_REFUSED, SessionRefused, Unreachable
+from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
@@ -48,26 +49,37 @@ class Surroundings:
 class Backend:
     """One MCP server behind the proxy."""
 
-    def __init__(self, proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> None:
-        self.name = spec.name
-        self.settings: BackendSettings = settings(proxy.spec, spec)
-        self.names = Names(self.settings.prefix)
+    def __init__(
+        self,
+        name: str,
+        given: BackendSettings,
+        opener: Callable[[Background], Opener],
+        around: Surroundings,
+        *,
+        warm_each: int = 2,
+        forwarding: Forwarding = EVERYTHING,
+        asks: bool = False,
+    ) -> None:
+        """`opener` is how sessions are opened, `warm_each` how many are kept warm a request;
+        `asks` says that it may ask while it answers, whatever era it speaks."""
+        self.name = name
+        self.settings = given
+        self.names = Names(given.prefix)
+        self.asks = asks or forwarding.answers_itself
+        self._forwarding = forwarding
         self._catalog = around.catalog
         self._background = Background()
         self._loops = Background()
-        self._opener = _opener(proxy, spec, self.settings, around, self._background)
+        self._opener = opener(self._background)
         self.sessions = Sessions(
             self._opener.open,
             self.settings.session_mode,
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
             self._background,
-            # A process costs more than it saves to have two of.
-            warm_each=1 if spec.stdio else 2,
+            warm_each,
         )
-        self.watch = Watch(
-            spec.name, self.settings, around.policy, self._opener, around.catalog, around.info
-        )
+        self.watch = Watch(name, given, around.policy, self._opener, around.catalog, around.info)
         self.watch.on_failure = self.sessions.reset
         self.sessions.announced = self.watch.announced
         timeout = self.settings.deadlines.request
@@ -86,15 +98,26 @@ class Backend:
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
         """Send a client's request. Raises BackendError."""
         try:
-            return await self._calls.call(outgoing, caller)
+            return await self._forwarding.call(self._calls.call, outgoing, caller)
         except Unreachable:
             self.watch.look_again()
             raise
 
+    async def notify(self, session: str, method: str, params: Message | None) -> None:
+        """Pass a notification on to the session that is held for a client; never raises."""
+        link = self.sessions.held(session)
+        if link is None:
+            return
+        try:
+            await link.notify(method, params)
+        except BackendError:
+            # The next request will tell.
+            return
+
     def through(self, standing: Callable[[Client], Caller]) -> Callable[[Client], Caller]:
         """The same callers, for whom this backend's names are mapped."""
         return lambda client: Restarting(
-            standing(client), self.names, _nothing, self.watch.announced
+            self._forwarding.caller(standing(client)), self.names, _nothing, self.watch.announced
         )
 
     async def close(self) -> None:
@@ -139,6 +162,19 @@ class Backend:
         if finding.state == "Healthy" and refused:
             return Finding("Unhealthy", SessionRefused.reason, REUSE_REFUSED)
         return finding
+
+
+def configured(proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> Backend:
+    """The backend that an MCPProxy's entry describes."""
+    given = settings(proxy.spec, spec)
+    return Backend(
+        spec.name,
+        given,
+        lambda background: _opener(proxy, spec, given, around, background),
+        around,
+        # A process costs more than it saves to have two of.
+        warm_each=1 if spec.stdio else 2,
+    )
 
 
 def _nothing() -> None:

@@ -153,15 +153,18 @@ async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
         result = jsonrpc.members(answer["result"])
         if jsonrpc.string(result.get("resultType")) != "input_required":
             return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
-        params = {**params, **await _inputs(result, caller, request_id)}
+        params = {**params, **await inputs(result, caller)}
         if "requestState" not in result:
             params.pop("requestState", None)
         request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-retry-{round_ + 1}")
     raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
 
 
-async def _inputs(result: Message, caller: Caller, request_id: Raw) -> Message:
-    """Ask the client for every input; the members to add to the params of the retry."""
+async def inputs(result: Message, caller: Caller) -> Message:
+    """Ask the client for every input; the members to add to the params of the retry.
+
+    Raises RpcError where the client has no answer.
+    """
     wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
     answers: dict[str, Any] = {}
     for key, raw in wanted.items():

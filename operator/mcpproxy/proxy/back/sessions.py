@@ -235,9 +235,9 @@ class Sessions:
         if held is not None and held.opening.done():
             self._forget((session,), held)
 
-    def held(self, client: Client) -> Link | None:
-        """The session that is held for a client, if there is one now."""
-        held = self._held.get(self._shared_key(_kind(client), client))
+    def held(self, session: str) -> Link | None:
+        """The session that is held for a client's, if there is one now."""
+        held = self._held.get((session,))
         if held is None or not held.opening.done() or _useless(held):
             return None
         return held.opening.result()

@@ -10,9 +10,10 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from mcpproxy.proxy.back.client import HttpClient
+from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.front.reply import Send
@@ -63,7 +64,7 @@ class Peers:
         except BadToken:
             return False
         fresh = abs(time.time() - content["t"]) <= FRESH
-        return fresh and content["d"] == _digest(body) and content["o"] != self.owner
+        return bool(fresh and content["d"] == _digest(body) and content["o"] != self.owner)
 
     def reachable(self, owner: str) -> bool:
         """Whether it makes sense to try; another process at our own address is gone for good."""
@@ -103,7 +104,7 @@ class Peers:
         except BackendError as error:
             raise Gone(str(error)) from None
 
-    async def _request(self, owner: str, method: str, lines: HeaderLines, body: bytes) -> Any:
+    async def _request(self, owner: str, method: str, lines: HeaderLines, body: bytes) -> Response:
         if not self.reachable(owner):
             raise Gone(f"{owner} was not reached a moment ago")
         content = {"t": int(time.time()), "d": _digest(body), "o": self.owner}

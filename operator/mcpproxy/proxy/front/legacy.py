@@ -28,10 +28,16 @@ LEVELS: Final = (
     "alert",
     "emergency",
 )
-CANCELLED: Final = RpcError(jsonrpc.UNAVAILABLE, "the request was cancelled")
 SUBSCRIBE: Final = "resources/subscribe"
 SUBSCRIBING: Final = (SUBSCRIBE, "resources/unsubscribe")
+OF_THE_SESSION: Final = (*SUBSCRIBING, "logging/setLevel")
+"""Requests that change the session itself."""
 _MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
+
+
+def cancelled() -> RpcError:
+    """The end of a request that the client cancelled, and no longer waits for."""
+    return RpcError(jsonrpc.UNAVAILABLE, "the request was cancelled")
 
 
 def client_of(params: Message, principal: str, session: str) -> Client:
@@ -127,7 +133,7 @@ async def answer(gateway: Gateway, live: Live, request: Message, caller: LegacyC
             raise
         assert found.task is not None
         found.task.uncancel()
-        return jsonrpc.failure(request_id, CANCELLED)
+        return jsonrpc.failure(request_id, cancelled())
     finally:
         live.in_flight.pop(bytes(request_id), None)
 

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
-from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
 from mcpproxy.proxy.front.reply import Receive
 from mcpproxy.proxy.wire import jsonrpc
@@ -121,6 +121,10 @@ class Live:
     in_flight: dict[bytes, InFlight] = field(default_factory=dict)
     asked: dict[bytes, "asyncio.Future[Message]"] = field(default_factory=dict)
     stream: Outbox | None = None
+    acquainted: bool = False
+    """Whether another instance, its owner, has told us what it knows."""
+    shared_with: set[str] = field(default_factory=set)
+    """Other instances that serve it, too."""
     logs: dict[str, EventLog] = field(default_factory=dict)
     """Streams that the client may go on with, by name."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
@@ -130,7 +134,7 @@ class Live:
     def idle(self) -> bool:
         """Whether nothing would be lost if it were dropped."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions or self.logs
-        return not (held or self.log_level)
+        return not (held or self.log_level or self.shared_with or self.acquainted)
 
     def open_log(self, name: str) -> EventLog:
         """Keep the events of a stream from now on."""
@@ -214,8 +218,27 @@ class LiveSessions:
         return session in self._ended
 
     def stream_name(self) -> str:
-        """A name for a stream that can be gone on with."""
-        return f"s{next(self._questions)}"
+        """A name for a stream that can be gone on with: sealed, it tells who keeps it."""
+        return self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
+
+    def stream_owner(self, name: str) -> str | None:
+        """Who keeps the stream of this name; None when it is none of ours."""
+        return self._owner_in("stream", name)
+
+    def questioner(self, question_id: Raw) -> str | None:
+        """Who waits for the answer to this question; None when it is none of ours."""
+        return self._owner_in("question", jsonrpc.string(question_id) or "")
+
+    def _owner_in(self, purpose: str, token: str) -> str | None:
+        try:
+            owner: str = self._sealer.open(purpose, token)["o"]
+        except BadToken:
+            return None
+        return owner
+
+    def forget(self, session: str, now: float) -> None:
+        """What made up the session is lost: the client has to begin anew."""
+        self._ended[session] = now
 
     def question_id(self) -> bytes:
         """An id for a request to a client: sealed, it names the process that waits."""

@@ -95,7 +95,7 @@ async def answer(
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if not gateway.routes(method):
         return await gateway.call(request, method, params, caller)
-    if parking.is_mine(params) or gateway.may_ask(method, params):
+    if parking.owner(params) is not None or gateway.may_ask(method, params):
         return await parking.run(
             lambda exchange: gateway.call(request, method, params, exchange),
             request,

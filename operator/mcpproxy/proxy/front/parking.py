@@ -29,6 +29,11 @@ Notify = Callable[[Message], Awaitable[None]]
 _RETRY: Final = ("inputResponses", "requestState", "_meta")
 
 
+def expired() -> RpcError:
+    """The one answer to every requestState that can't be used."""
+    return RpcError(INVALID_PARAMS, "invalid or expired requestState")
+
+
 @dataclass(slots=True)
 class Question:
     """What a backend asked, and who waits for the answer."""
@@ -169,15 +174,14 @@ class Parking:
             exchange.task.cancel()
 
     def _resumed(self, state: str, request: Message, params: Message, client: Client) -> Parkable:
-        invalid = RpcError(INVALID_PARAMS, "invalid or expired requestState")
         try:
             content = self._sealer.open(PURPOSE, state)
         except BadToken:
-            raise invalid from None
+            raise expired() from None
         mine = content["p"] == client.principal and content["d"] == _digest(request, params)
         exchange = self._parked.pop(content["n"], None) if mine else None
         if exchange is None or content["o"] != self._owner:
-            raise invalid
+            raise expired()
         if exchange.expiry is not None:
             exchange.expiry.cancel()
         answers = jsonrpc.members(params.get("inputResponses", jsonrpc.EMPTY))
@@ -189,16 +193,16 @@ class Parking:
             exchange.asked.set()
         return exchange
 
-    def is_mine(self, params: Message) -> bool:
-        """Whether a requestState was sealed here; a backend's own is passed on to it."""
+    def owner(self, params: Message) -> str | None:
+        """Who sealed the requestState; None for none, or a backend's own, which is passed on."""
         state = jsonrpc.string(params.get("requestState"))
         if state is None:
-            return False
+            return None
         try:
-            self._sealer.open(PURPOSE, state)
+            owner: str = self._sealer.open(PURPOSE, state)["o"]
         except BadToken:
-            return False
-        return True
+            return None
+        return owner
 
     def close(self) -> None:
         """Cancel what is parked."""

@@ -118,7 +118,7 @@ class StdioFront:
             if not found.cancelled or found.task is None:
                 raise
             found.task.uncancel()
-            raise legacy.CANCELLED from None
+            raise legacy.cancelled() from None
         finally:
             self._live.in_flight.pop(request_id, None)
 

@@ -1,0 +1,164 @@
+"""What of a client a backend gets to see: features can be withdrawn, or answered on the spot.
+
+Roots, sampling and elicitation are asked for, logging and progress are told. A feature that is
+withdrawn is not among the capabilities that the backend sees; one with an answer of its own is,
+whatever the client declared.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.calls import MAX_ROUNDS, inputs
+from mcpproxy.proxy.back.link import Outgoing
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import revisions as rev
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+Answer = Callable[[Message], Awaitable[Any]]
+"""Takes the params of a request or notification; gives the result, as JSON, of a request."""
+Send = Callable[[Outgoing, Caller], Awaitable[Message]]
+
+ASKED: Final[Mapping[str, str]] = {
+    "roots/list": "roots",
+    "sampling/createMessage": "sampling",
+    "elicitation/create": "elicitation",
+}
+"""Server request → the client capability that allows it."""
+TOLD: Final[Mapping[str, str]] = {
+    "notifications/message": "logging",
+    "notifications/progress": "progress",
+}
+DECLARED: Final[Mapping[str, Any]] = {
+    "roots": {"listChanged": True},
+    "sampling": {},
+    "elicitation": {"form": {}, "url": {}},
+}
+"""How a capability is declared that is answered here."""
+
+
+@dataclass(frozen=True)
+class Forwarding:
+    """What passes between one backend and the clients."""
+
+    withdrawn: frozenset[str] = frozenset()
+    """Features that do not pass: roots, sampling, elicitation, logging, progress."""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """Features that are answered (or listened to) here in the client's place."""
+    presumed: bool = False
+    """Whether the backend may ask for what a client never declared: its session is older."""
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether nothing is changed."""
+        return not (self.withdrawn or self.answers or self.presumed)
+
+    @property
+    def answers_itself(self) -> bool:
+        """Whether server requests are answered here."""
+        return any(feature in self.answers for feature in ASKED.values())
+
+    def client(self, client: Client) -> Client:
+        """The client as the backend sees it."""
+        if self.passes_all:
+            return client
+        return replace(client, capabilities=self.capabilities(client.capabilities))
+
+    def capabilities(self, declared: bytes) -> bytes:
+        """Capabilities as the backend sees them, in one spelling."""
+        found = jsonrpc.value(declared) or {}
+        for feature in ASKED.values():
+            if feature in self.withdrawn:
+                found.pop(feature, None)
+            elif feature in self.answers:
+                found[feature] = DECLARED[feature]
+        return jsonrpc.canonical(found)
+
+    def caller(self, caller: Caller) -> Caller:
+        """The client's side of an exchange as the backend sees it."""
+        return caller if self.passes_all else _Sifted(self, caller)
+
+    async def call(self, send: Send, outgoing: Outgoing, caller: Caller) -> Message:
+        """Send a request on. Raises BackendError, and RpcError of the answers."""
+        if self.passes_all:
+            return await send(outgoing, caller)
+        seen = self.caller(caller)
+        if not caller.client.modern:
+            return await send(outgoing, seen)
+        return await self._modern_call(send, outgoing, seen)
+
+    async def _modern_call(self, send: Send, outgoing: Outgoing, caller: Caller) -> Message:
+        """A modern client's `_meta` says what it can; what is asked for comes in the result."""
+        params = self._stamped(outgoing.params or {}, caller.client)
+        request_id = outgoing.id
+        for round_ in range(MAX_ROUNDS):
+            sent = replace(outgoing, id=request_id, params=params)
+            answer = await send(sent, caller)
+            result = jsonrpc.members(answer["result"]) if "result" in answer else {}
+            asks = jsonrpc.string(result.get("resultType")) == "input_required"
+            if not asks or not self.answers_itself:
+                return {**answer, "id": outgoing.id}
+            params = {**params, **await inputs(result, caller)}
+            if "requestState" not in result:
+                params.pop("requestState", None)
+            request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-answer-{round_ + 1}")
+        raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
+
+    def _stamped(self, params: Message, client: Client) -> Message:
+        found = dict(meta(params))
+        found[rev.META_CAPABILITIES] = Raw(client.capabilities)
+        if "logging" in self.withdrawn:
+            found.pop(rev.META_LOG_LEVEL, None)
+        if "progress" in self.withdrawn:
+            found.pop("progressToken", None)
+        return {**params, "_meta": jsonrpc.dump(found)}
+
+
+EVERYTHING: Final = Forwarding()
+"""All features pass as they are."""
+
+
+class _Sifted:
+    """A caller seen through what is forwarded."""
+
+    def __init__(self, forwarding: Forwarding, caller: Caller) -> None:
+        self.client = forwarding.client(caller.client)
+        self.log_level = None if "logging" in forwarding.withdrawn else caller.log_level
+        self._declared = jsonrpc.value(caller.client.capabilities) or {}
+        self._forwarding = forwarding
+        self._caller = caller
+
+    async def notify(self, message: Message) -> None:
+        """See Caller."""
+        feature = TOLD.get(jsonrpc.string(message.get("method")) or "", "")
+        if feature in self._forwarding.withdrawn:
+            return
+        answer = self._forwarding.answers.get(feature)
+        if answer is None:
+            await self._caller.notify(message)
+        else:
+            await answer(jsonrpc.members(message.get("params", jsonrpc.EMPTY)))
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller."""
+        feature = ASKED.get(jsonrpc.string(request.get("method")) or "", "")
+        answer = self._forwarding.answers.get(feature)
+        if answer is not None:
+            params = jsonrpc.members(request.get("params", jsonrpc.EMPTY))
+            return {"result": jsonrpc.dump(await answer(params))}
+        if feature in self._forwarding.withdrawn or (feature and feature not in self._declared):
+            return {"error": NOT_OFFERED}
+        return await self._caller.ask(request)
+
+    async def streamed(self, retry: int | None) -> None:
+        """See Caller."""
+        await self._caller.streamed(retry)
+
+    async def paused(self) -> None:
+        """See Caller."""
+        await self._caller.paused()

@@ -1,0 +1,76 @@
+"""What instances tell each other about a session that more than one of them serves.
+
+An instance that gets a request of another one's session asks the owner once for what concerns
+requests (the log level, whether it has ended); the owner remembers who asked, and passes on what
+changes: a level, a cancellation, the end.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from mcpproxy.proxy.core.sessions import Ticket
+from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.live import Live, LiveSessions
+from mcpproxy.proxy.front.request import Inbound
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+INTRODUCE: Final = "mcpproxy/introduce"
+SPREAD: Final = ("logging/setLevel", "notifications/cancelled", "DELETE")
+"""What the owner passes on to those who serve the session, too."""
+
+
+class Acquaintance:
+    """Who else serves which session."""
+
+    def __init__(self, live: LiveSessions, peers: Peers) -> None:
+        self._live = live
+        self._peers = peers
+
+    async def made(self, ticket: Ticket, inbound: Inbound, live: Live) -> bool:
+        """Make sure that we know what the owner knows; False when the session has ended."""
+        if live.acquainted or self._peers.mine(ticket.owner):
+            return True
+        params = {"owner": self._peers.owner}
+        body = jsonrpc.request("introduce", INTRODUCE, params)
+        try:
+            status, answer = await self._peers.tell(ticket.owner, "POST", inbound.lines, body)
+        except Gone:
+            # Whatever it knew has gone with it.
+            live.acquainted = True
+            return True
+        if status == 404:
+            await self._live.end(ticket.client.session, asyncio.get_running_loop().time())
+            return False
+        found = jsonrpc.value(answer)
+        result: Any = found.get("result") if isinstance(found, dict) else None
+        if isinstance(result, dict):
+            live.log_level = result.get("level") or live.log_level
+            live.acquainted = True
+        return True
+
+    @staticmethod
+    def introduces(message: Message, live: Live) -> bool:
+        """Whether this is another instance that asks about the session."""
+        return jsonrpc.string(message.get("method")) == INTRODUCE
+
+    @staticmethod
+    def answer(message: Message, live: Live) -> bytes:
+        """The answer to it; from now on it is told what changes."""
+        owner = jsonrpc.string(jsonrpc.members(message["params"]).get("owner"))
+        if owner is not None:
+            live.shared_with.add(owner)
+        return jsonrpc.response(message["id"], jsonrpc.encode({"level": live.log_level}))
+
+    async def spread(
+        self, inbound: Inbound, ticket: Ticket, method: str | None, live: Live | None
+    ) -> None:
+        """Pass on to the others what concerns requests that they serve."""
+        if live is None or method not in SPREAD or not self._peers.mine(ticket.owner):
+            return
+        body = await inbound.body()
+        for owner in list(live.shared_with):
+            try:
+                await self._peers.tell(owner, inbound.method, inbound.lines, body)
+            except Gone:
+                live.shared_with.discard(owner)

@@ -1,0 +1,237 @@
+"""Requests of the legacy era over HTTP: sessions, their streams, and where they live.
+
+Any instance serves any session. What lives in one process is with the session's owner: its GET
+stream, subscriptions, log level, and sessions with backends that are the client's own. Requests
+about these go there; the others are served where they arrive.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from typing import Final
+
+from mcpproxy.proxy.core import sessions
+from mcpproxy.proxy.core.catalog import BY_METHOD
+from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.core.sessions import Ticket
+from mcpproxy.proxy.front import legacy
+from mcpproxy.proxy.front.acquaintance import Acquaintance
+from mcpproxy.proxy.front.events import EventLog, position
+from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.live import Live, LiveSessions, Outbox
+from mcpproxy.proxy.front.reply import PING_EVERY, Reply
+from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+_ALLOW: Final = (b"allow", b"GET, POST, DELETE")
+
+
+class LegacyHttp:
+    """Serves clients that have sessions."""
+
+    def __init__(self, gateway: Gateway, sealer: Sealer, live: LiveSessions, peers: Peers) -> None:
+        self.closing = False
+        """No new streams: the process stops."""
+        self._gateway = gateway
+        self._sealer = sealer
+        self._live = live
+        self._peers = peers
+        self._acquaintance = Acquaintance(live, peers)
+
+    async def serve(self, inbound: Inbound, reply: Reply) -> None:
+        """Answer one request. Raises HttpRefusal."""
+        if inbound.method == "POST":
+            await self._post(inbound, reply)
+        elif inbound.method == "GET":
+            await self._get(inbound, reply)
+        elif inbound.method == "DELETE":
+            await self._delete(inbound, reply)
+        else:
+            await reply.empty(405, _ALLOW)
+
+    def _ticket(self, inbound: Inbound) -> Ticket:
+        token = inbound.headers.get(h.SESSION_ID)
+        if token is None:
+            raise HttpRefusal(400, "the header Mcp-Session-Id is missing; initialize first")
+        try:
+            text = token.decode("latin-1")
+            ticket = sessions.read(self._sealer, text, inbound.principal, time.time())
+        except BadToken:
+            raise HttpRefusal(404, "this session does not exist; initialize anew") from None
+        if self._live.has_ended(ticket.client.session):
+            raise HttpRefusal(404, "this session has ended; initialize anew")
+        return ticket
+
+    # POST
+
+    async def _post(self, inbound: Inbound, reply: Reply) -> None:
+        message = await inbound.message()
+        method = jsonrpc.string(message.get("method"))
+        if method == "initialize" and "id" in message:
+            await self._initialize(inbound, message, reply)
+            return
+        ticket = self._ticket(inbound)
+        if await self._handed_over(inbound, ticket, message, method):
+            return
+        session = ticket.client.session
+        live = self._live.of(session, _now())
+        try:
+            if inbound.handed_over and self._acquaintance.introduces(message, live):
+                await reply.finish(self._acquaintance.answer(message, live))
+            elif method is None or "id" not in message:
+                legacy.noted(live, message)
+                await self._gateway.noted(session, message)
+                await self._acquaintance.spread(inbound, ticket, method, live)
+                await reply.empty(202)
+            else:
+                await self._answer(inbound, ticket, live, message, reply)
+        finally:
+            self._live.release(session)
+
+    async def _answer(
+        self, inbound: Inbound, ticket: Ticket, live: Live, message: Message, reply: Reply
+    ) -> None:
+        method = jsonrpc.string(message["method"])
+        if not await self._acquaintance.made(ticket, inbound, live):
+            raise HttpRefusal(404, "this session has ended; initialize anew")
+        caller = legacy.LegacyCaller(ticket.client, live, self._live, reply)
+        reply.keep_alive()
+        body = await legacy.answer(self._gateway, live, message, caller)
+        await self._acquaintance.spread(inbound, ticket, method, live)
+        # Servers of this era stream their lists; clients may rely on the type.
+        send = reply.only_event if method in BY_METHOD else reply.finish
+        await send(body)
+
+    async def _initialize(self, inbound: Inbound, message: Message, reply: Reply) -> None:
+        try:
+            params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+            client = legacy.client_of(params, inbound.principal, secrets.token_urlsafe(16))
+            result = await legacy.initialized(self._gateway, client)
+        except RpcError as error:
+            await reply.finish(jsonrpc.failure(message["id"], error))
+            return
+        ticket = Ticket(client, int(time.time()), self._peers.owner)
+        reply.add_header(h.SESSION_ID, sessions.mint(self._sealer, ticket).encode())
+        await reply.finish(jsonrpc.response(message["id"], result))
+
+    # Where things live
+
+    async def _handed_over(
+        self, inbound: Inbound, ticket: Ticket, message: Message, method: str | None
+    ) -> bool:
+        """Let another instance answer, where what the message is about lives there."""
+        if inbound.handed_over:
+            return False
+        owner = self._home(ticket, message, method)
+        if owner is None or self._peers.mine(owner):
+            return False
+        try:
+            body = await inbound.body()
+            await self._peers.pass_on(owner, "POST", inbound.lines, body, inbound.send)
+        except Gone:
+            if self._gateway.keeps_state(method, message):
+                self._live.forget(ticket.client.session, _now())
+                raise HttpRefusal(
+                    404, "the instance that held this session has gone; initialize anew"
+                ) from None
+            return False
+        return True
+
+    def _home(self, ticket: Ticket, message: Message, method: str | None) -> str | None:
+        """The owner of what a message is about; None when any instance can serve it."""
+        if method is None:
+            return self._live.questioner(message["id"])
+        if "id" not in message or method in legacy.OF_THE_SESSION:
+            return ticket.owner
+        return ticket.owner if self._gateway.keeps_state(method, message) else None
+
+    # GET
+
+    async def _get(self, inbound: Inbound, reply: Reply) -> None:
+        if not inbound.accepts_stream():
+            raise HttpRefusal(406, "a GET must accept text/event-stream")
+        ticket = self._ticket(inbound)
+        if self.closing:
+            raise HttpRefusal(503, "the proxy is shutting down")
+        where = position(inbound.headers.get(h.LAST_EVENT_ID, b""))
+        owner = (self._live.stream_owner(where[0]) if where else None) or ticket.owner
+        if not inbound.handed_over and not self._peers.mine(owner):
+            try:
+                await self._peers.pass_on(owner, "GET", inbound.lines, b"", inbound.send)
+            except Gone:
+                pass
+            else:
+                return
+        live = self._live.of(ticket.client.session, _now())
+        log = live.logs.get(where[0]) if where else None
+        if where is not None and log is not None:
+            await _resume(log, where[1], reply)
+        else:
+            await self._stream(ticket.client.session, live, inbound, reply)
+
+    async def _stream(self, session: str, live: Live, inbound: Inbound, reply: Reply) -> None:
+        if live.stream is not None:
+            # The client came back before we knew that it had gone.
+            live.stream.end()
+        stream = live.stream = Outbox()
+        unsubscribe = self._gateway.subscribe(
+            lambda method: stream.put(jsonrpc.notification(method))
+        )
+        self._gateway.metrics.streams.inc()
+        watching = asyncio.create_task(stream.end_with_connection(inbound.receive))
+        try:
+            await _pump(stream, reply)
+        finally:
+            watching.cancel()
+            self._gateway.metrics.streams.dec()
+            unsubscribe()
+            if live.stream is stream:
+                live.stream = None
+            self._live.release(session)
+
+    # DELETE
+
+    async def _delete(self, inbound: Inbound, reply: Reply) -> None:
+        ticket = self._ticket(inbound)
+        session = ticket.client.session
+        live = self._live.find(session)
+        await self._acquaintance.spread(inbound, ticket, "DELETE", live)
+        await self._live.end(session, _now())
+        self._gateway.end_client(session)
+        if not inbound.handed_over and not self._peers.mine(ticket.owner):
+            # Where it can't be reached, what it held has ended with it.
+            with contextlib.suppress(Gone):
+                await self._peers.tell(ticket.owner, "DELETE", inbound.lines, b"")
+        await reply.empty(204)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _pump(stream: Outbox, reply: Reply) -> None:
+    """Send what the outbox gets until it ends."""
+    await reply.ping()
+    while True:
+        try:
+            message = await stream.get(PING_EVERY)
+        except TimeoutError:
+            await reply.ping()
+            continue
+        if message is None:
+            await reply.end()
+            return
+        await reply.event(message)
+
+
+async def _resume(log: EventLog, after: int, reply: Reply) -> None:
+    """Send what a broken stream has not delivered, and what still comes."""
+    reply.keep_alive()
+    await reply.ping()
+    async for event_id, message in log.after(after):
+        await reply.replay(message, event_id)
+    await reply.end()

@@ -1,0 +1,155 @@
+"""Requests of the modern era over HTTP: one POST, one answer."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from mcpproxy.proxy.front import envelope, modern
+from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.live import Outbox
+from mcpproxy.proxy.front.parking import Parking, expired
+from mcpproxy.proxy.front.reply import Receive, Reply
+from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
+from mcpproxy.proxy.wire.revisions import MODERN
+
+DISCONNECT_CHECK: Final = 0.05
+"""Seconds that a call runs before its client's connection is watched: most are done by then."""
+_ALLOW: Final = (b"allow", b"POST")
+
+
+class ModernHttp:
+    """Serves clients that have no session."""
+
+    def __init__(self, gateway: Gateway, parking: Parking, peers: Peers) -> None:
+        self._gateway = gateway
+        self._parking = parking
+        self._peers = peers
+        self._listening: set[Outbox] = set()
+
+    def end_streams(self) -> None:
+        """End every subscriptions/listen properly."""
+        for outbox in self._listening:
+            outbox.end()
+
+    async def serve(self, inbound: Inbound, reply: Reply) -> None:
+        """Answer one request. Raises HttpRefusal."""
+        if inbound.method != "POST":
+            await reply.empty(405, _ALLOW)
+            return
+        request_id = None
+        try:
+            message = await inbound.message()
+            if "id" not in message or "method" not in message:
+                await self._noted(message, inbound, reply)
+                return
+            request_id = message["id"]
+            await self._request(message, inbound, reply)
+        except HttpRefusal:
+            raise
+        except RpcError as error:
+            body = jsonrpc.failure(request_id, error)
+            await reply.finish(body, envelope.STATUS.get(error.code, 200))
+
+    async def _noted(self, message: Message, inbound: Inbound, reply: Reply) -> None:
+        if "method" not in message:
+            raise RpcError(INVALID_REQUEST, "clients of this era do not send responses")
+        version = inbound.headers[h.PROTOCOL_VERSION].decode("latin-1")
+        if version not in MODERN:
+            raise envelope.unsupported(version)
+        await reply.empty(202)
+
+    async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
+        envelope.duplicated(inbound.lines)
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        client, level = envelope.client_of(message, params, inbound.headers, inbound.principal)
+        properties = modern.header_properties(self._gateway, message, params)
+        if properties:
+            envelope.check_params(properties, params, inbound.lines)
+        owner = self._parking.owner(params)
+        if owner is not None and not self._peers.mine(owner):
+            await self._hand_over(owner, inbound)
+            return
+        caller = modern.ModernCaller(client, level, reply.event)
+        await self._answer(message, params, caller, inbound.receive, reply)
+
+    async def _hand_over(self, owner: str, inbound: Inbound) -> None:
+        if inbound.handed_over:
+            raise expired()
+        try:
+            body = await inbound.body()
+            await self._peers.pass_on(owner, "POST", inbound.lines, body, inbound.send)
+        except Gone:
+            # What was parked there is lost.
+            raise expired() from None
+
+    async def _answer(
+        self,
+        message: Message,
+        params: Message,
+        caller: modern.ModernCaller,
+        receive: Receive,
+        reply: Reply,
+    ) -> None:
+        with _cancelled_with_connection(receive) as gone:
+            try:
+                if jsonrpc.string(message["method"]) == modern.LISTEN:
+                    await reply.finish(await self._listen(message, params, reply))
+                    return
+                reply.keep_alive()
+                answer = await modern.answer(self._gateway, self._parking, message, params, caller)
+            except asyncio.CancelledError:
+                if not gone.is_set():
+                    raise
+                current = asyncio.current_task()
+                assert current is not None
+                current.uncancel()
+                await reply.end()
+                return
+        await _finish(reply, answer)
+
+    async def _listen(self, message: Message, params: Message, reply: Reply) -> bytes:
+        listening = modern.Listening(self._gateway, message, params)
+        self._listening.add(listening.outbox)
+        try:
+            return await listening.run(reply.event, reply.ping)
+        finally:
+            self._listening.discard(listening.outbox)
+
+
+async def _finish(reply: Reply, answer: Message | bytes) -> None:
+    if isinstance(answer, bytes):
+        await reply.finish(answer)
+        return
+    error = jsonrpc.error_of(answer)
+    status = envelope.STATUS.get(error.code, 200) if error else 200
+    await reply.finish(jsonrpc.encode(answer), status)
+
+
+@contextlib.contextmanager
+def _cancelled_with_connection(receive: Receive) -> Iterator[asyncio.Event]:
+    """Cancel the body when the client closes the connection; the event tells that it did."""
+    gone = asyncio.Event()
+    task = asyncio.current_task()
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+        assert task is not None
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(
+        DISCONNECT_CHECK, lambda: watching.append(asyncio.create_task(watch()))
+    )
+    try:
+        yield gone
+    finally:
+        timer.cancel()
+        for found in watching:
+            found.cancel()
