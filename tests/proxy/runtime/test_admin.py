@@ -169,7 +169,12 @@ async def test_a_watcher_gets_a_report_at_once_and_one_for_each_change(
                 pass
             assert found.backends[0].state == "Healthy"
             await server.grow("more")
-            while found.backends[0].components.tools != len(server.tools):  # type: ignore[union-attr]
+
+            def tools(found: PodReport) -> int | None:
+                counts = found.backends[0].components
+                return counts.tools if counts else None
+
+            while tools(found) != len(server.tools):
                 found = await report()
 
 

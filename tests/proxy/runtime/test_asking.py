@@ -35,27 +35,27 @@ class User:
             log_level="debug",
         )
 
-    async def sample(self, ctx: Any, p: Any) -> t.CreateMessageResult:
+    async def sample(self, context: Any, params: Any) -> t.CreateMessageResult:
         """Answers with its own name and the prompt."""
-        self.prompts.append(p.messages[0].content.text)
+        self.prompts.append(params.messages[0].content.text)
         content = t.TextContent(type="text", text=f"{self.name}/{self.prompts[-1]}")
         return t.CreateMessageResult(role="assistant", model="m", content=content)
 
-    async def elicit(self, ctx: Any, p: Any) -> t.ElicitResult:
+    async def elicit(self, context: Any, params: Any) -> t.ElicitResult:
         """Answers with its own name."""
         return t.ElicitResult(action="accept", content={"name": self.name})
 
-    async def roots(self, ctx: Any) -> t.ListRootsResult:
+    async def roots(self, context: Any) -> t.ListRootsResult:
         """One root of its own name."""
         return t.ListRootsResult(roots=[t.Root(uri=f"file:///{self.name}")])
 
-    async def log(self, p: Any) -> None:
+    async def log(self, params: Any) -> None:
         """Taken note of."""
-        self.logs.append(p.data)
+        self.logs.append(params.data)
 
-    async def on_progress(self, done: float, total: float | None, message: str | None) -> None:
+    async def on_progress(self, progress: float, total: float | None, message: str | None) -> None:
         """Taken note of."""
-        self.progress.append((done, total, message))
+        self.progress.append((progress, total, message))
 
 
 def _text(result: Any) -> str:
@@ -111,8 +111,7 @@ async def test_logs_and_progress_arrive_at_the_client_that_called(
                 for user, client in zip(users, (a, b), strict=True)
             )
         )
-        for user in users:
-            await soon(lambda u=user: len(u.progress) == 2 and u.logs, "logs and progress")
+        await soon(lambda: all(len(u.progress) == 2 and u.logs for u in users), "logs, progress")
     for user in users:
         assert user.logs == [user.name]
         assert user.progress == [(1, 2, user.name), (2, 2, user.name)]

@@ -51,14 +51,15 @@ async def test_a_dead_and_a_hung_backend_delay_nobody_and_end_in_errors(
     )
     started = time.perf_counter()
     async with Client(running.url, mode=mode) as client:
-        lists = [(await client.list_tools()).tools, (await client.list_prompts()).prompts]
+        tools = [tool.name for tool in (await client.list_tools()).tools]
+        prompts = [prompt.name for prompt in (await client.list_prompts()).prompts]
         took = time.perf_counter() - started
         assert took < 3 * SLOW
         for wanted in (client.list_tools, client.list_resources, client.list_prompts):
             started = time.perf_counter()
             await wanted()
             assert time.perf_counter() - started < SLOW
-        assert {found.name.split("_")[0] for found in (*lists[0], *lists[1])} == {"good"}
+        assert {name.split("_")[0] for name in (*tools, *prompts)} == {"good"}
         for name, reason in (("dead_x", "Unreachable"), ("hung_x", "TimedOut")):
             started = time.perf_counter()
             with pytest.raises(MCPError) as caught:
@@ -76,7 +77,7 @@ async def test_a_backend_that_hangs_later_is_waited_for_only_so_long(peer: Any, 
     await running.until("q", "Healthy")
     blocked = asyncio.Event()
 
-    async def hang(*_: Any) -> None:
+    async def hang(scope: Any, receive: Any, send: Any) -> None:
         await blocked.wait()
 
     server.gate.app = hang

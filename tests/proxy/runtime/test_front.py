@@ -330,7 +330,9 @@ async def test_s6_a_method_with_line_ends_injects_no_header_upstream(
 async def test_s10_a_state_of_our_own_is_bound_to_its_request_and_principal(
     raw: Raw, server: Peer
 ) -> None:
-    capable = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}}}
+    capable: dict[str, Any] = {
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}}
+    }
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "p_sample"}
 
     async def ask(arguments: Any, token: str, request_id: int, **more: Any) -> Any:

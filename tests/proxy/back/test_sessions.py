@@ -1,0 +1,280 @@
+"""Which upstream session serves which request."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pytest
+from tests.proxy.runtime.waiting import soon
+
+from mcpproxy.proxy.back import sessions as module
+from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
+from mcpproxy.proxy.back.sessions import MAX_WARM, Sessions
+from mcpproxy.proxy.core.errors import (
+    Overloaded,
+    SessionGone,
+    SessionRefused,
+    Unreachable,
+)
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+Mode = Literal["Isolated", "PerClient", "Reused"]
+ANN = Client("2025-11-25", b'{"sampling":{}}', None, "ann", "session-ann")
+BO = Client("2025-11-25", b"{}", None, "bo", "session-bo")
+
+
+class FakeLink:
+    """A session that notes its end."""
+
+    def __init__(self, client: Client, stateful: bool = True) -> None:
+        self.client = client
+        self.greeting = Greeting("2025-11-25", {})
+        self.stateful = stateful
+        self.alive = True
+        self.closed = asyncio.Event()
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link."""
+        return {}
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """See Link."""
+
+    async def listen(
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """See Link."""
+        ready()
+        await self.closed.wait()
+
+    async def close(self) -> None:
+        """See Link."""
+        self.closed.set()
+
+
+class Stage:
+    """Sessions with a backend that opens fake links."""
+
+    def __init__(
+        self, mode: Mode = "Isolated", *, declared: bool = False, idle: float = 3600.0
+    ) -> None:
+        self.opened: list[FakeLink] = []
+        self.stateful = True
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.background = Background()
+        self.sessions = Sessions(self.open, mode, declared, idle, self.background)
+
+    async def open(self, client: Client) -> Link:
+        """See Sessions."""
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        link = FakeLink(client, self.stateful)
+        self.opened.append(link)
+        return link
+
+    async def used(self, client: Client) -> Any:
+        """The link of one request that is over."""
+        async with self.sessions.use(client) as link:
+            return link
+
+    @property
+    def open_now(self) -> int:
+        """Links that were not closed."""
+        return sum(not link.closed.is_set() for link in self.opened)
+
+
+async def test_isolated_requests_never_share_and_their_sessions_end() -> None:
+    stage = Stage()
+    async with stage.sessions.use(ANN) as one, stage.sessions.use(ANN) as two:
+        assert one is not two
+    third = await stage.used(ANN)
+    assert third not in (one, two)
+    assert len(stage.opened) >= 3
+    for found in stage.opened[:3]:
+        if found in (one, two, third):
+            await asyncio.wait_for(found.closed.wait(), 5)
+
+
+async def test_warm_sessions_wait_for_the_next_request_of_the_same_kind() -> None:
+    stage = Stage()
+    await stage.used(ANN)
+    await soon(lambda: stage.open_now >= 1 and len(stage.opened) > 1, "warm sessions")
+    before = len(stage.opened)
+    stage.gate.clear()
+    link = await asyncio.wait_for(stage.used(ANN), 5)
+    assert link in stage.opened[1:before]
+    assert link.client == ANN
+
+
+async def test_s9_a_warm_session_is_never_given_to_another_kind_of_client() -> None:
+    stage = Stage()
+    await stage.used(ANN)
+    await soon(lambda: len(stage.opened) > 1, "warm sessions")
+    for other in (
+        BO,
+        Client(ANN.revision, ANN.capabilities, None, "bo", ANN.session),
+        Client(ANN.revision, b"{}", None, ANN.principal, ANN.session),
+        Client("2025-06-18", ANN.capabilities, None, ANN.principal, ANN.session),
+        Client(ANN.revision, ANN.capabilities, b'{"name":"x"}', ANN.principal, ANN.session),
+    ):
+        assert (await stage.used(other)).client == other
+
+
+async def test_a_warm_session_that_died_is_not_given_out() -> None:
+    stage = Stage()
+    await stage.used(ANN)
+    await soon(lambda: len(stage.opened) > 1, "warm sessions")
+    dead = list(stage.opened)
+    for link in dead:
+        link.alive = False
+    assert await stage.used(ANN) not in dead
+
+
+async def test_warm_sessions_are_few_however_many_requests_come() -> None:
+    stage = Stage()
+    await asyncio.gather(*(stage.used(ANN) for _ in range(50)))
+    await soon(lambda: stage.open_now <= MAX_WARM, "used sessions to end")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert stage.open_now <= MAX_WARM
+
+
+async def test_nothing_is_isolated_from_a_backend_that_keeps_no_sessions() -> None:
+    stage = Stage()
+    stage.stateful = False
+    links = {id(await stage.used(ANN)) for _ in range(5)}
+    assert len(links) == len(stage.opened) == 1
+    assert await stage.used(BO) is not stage.opened[0]
+
+
+async def test_a_backend_that_failed_may_keep_sessions_afterwards() -> None:
+    stage = Stage()
+    stage.stateful = False
+    await stage.used(ANN)
+    stage.stateful = True
+    stage.sessions.reset()
+    assert await stage.used(ANN) is not await stage.used(ANN)
+
+
+async def test_a_client_has_one_session_of_its_own() -> None:
+    stage = Stage("PerClient")
+    anns = await asyncio.gather(*(stage.used(ANN) for _ in range(10)))
+    bos = await asyncio.gather(*(stage.used(BO) for _ in range(10)))
+    assert len({id(link) for link in anns}) == len({id(link) for link in bos}) == 1
+    assert anns[0] is not bos[0]
+    assert len(stage.opened) == 2
+
+
+async def test_the_session_of_a_client_that_left_ends() -> None:
+    stage = Stage("PerClient")
+    link = await stage.used(ANN)
+    other = await stage.used(BO)
+    stage.sessions.end_client(ANN.session)
+    await asyncio.wait_for(link.closed.wait(), 5)
+    assert not other.closed.is_set()
+    assert await stage.used(ANN) is not link
+
+
+async def test_clients_without_sessions_are_isolated() -> None:
+    stage = Stage("PerClient")
+    modern = Client("2026-07-28")
+    assert await stage.used(modern) is not await stage.used(modern)
+
+
+async def test_a_session_that_is_gone_is_opened_anew() -> None:
+    stage = Stage("PerClient")
+    first = await stage.used(ANN)
+    with pytest.raises(SessionGone):
+        async with stage.sessions.use(ANN):
+            raise SessionGone("gone")
+    second = await stage.used(ANN)
+    assert second is not first
+    second.alive = False
+    assert await stage.used(ANN) is not second
+
+
+async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() -> None:
+    stage = Stage("PerClient")
+    stage.error = Unreachable("no")
+    stage.gate.clear()
+    waiting = [asyncio.create_task(stage.used(ANN)) for _ in range(3)]
+    await asyncio.sleep(0)
+    stage.gate.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in found] == [Unreachable] * 3
+    stage.error = None
+    assert await stage.used(ANN) is stage.opened[0]
+
+
+async def test_one_who_stops_waiting_does_not_stop_the_others() -> None:
+    stage = Stage("PerClient")
+    stage.gate.clear()
+    first, second = (asyncio.create_task(stage.used(ANN)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    stage.gate.set()
+    assert await asyncio.wait_for(second, 5) is stage.opened[0]
+
+
+async def test_reuse_is_refused_for_a_backend_that_keeps_sessions() -> None:
+    stage = Stage("Reused")
+    with pytest.raises(SessionRefused, match="Isolated or PerClient"):
+        await stage.used(ANN)
+    await soon(lambda: stage.open_now == 0, "the session to be closed")
+
+
+async def test_s8_a_reused_session_is_one_for_each_principal_and_kind() -> None:
+    stage = Stage("Reused", declared=True)
+    again = Client(ANN.revision, ANN.capabilities, None, ANN.principal, "another session")
+    assert await stage.used(ANN) is await stage.used(again)
+    assert await stage.used(BO) is not await stage.used(ANN)
+
+
+async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:
+    stage = Stage("PerClient", idle=0.0)
+    idle = await stage.used(BO)
+    async with stage.sessions.use(ANN) as busy:
+        await asyncio.sleep(0.001)
+        stage.sessions.reap()
+        await asyncio.wait_for(idle.closed.wait(), 5)
+        assert busy is stage.opened[1]
+        assert not stage.opened[1].closed.is_set()
+
+
+async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
+    stage = Stage(idle=0.0)
+    await stage.used(ANN)
+    await soon(lambda: stage.open_now > 0, "warm sessions")
+    await asyncio.sleep(0.001)
+    stage.sessions.reap()
+    await soon(lambda: stage.open_now == 0, "warm sessions to end")
+
+
+async def test_s11_the_number_of_sessions_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINKS", 2)
+    stage = Stage()
+    async with stage.sessions.use(ANN), stage.sessions.use(ANN):
+        with pytest.raises(Overloaded):
+            await stage.used(ANN)
+    await soon(lambda: stage.sessions._count < 2, "room")
+    assert await stage.used(ANN)
+
+
+async def test_closing_ends_every_session() -> None:
+    modes: tuple[Mode, ...] = ("Isolated", "PerClient")
+    for mode in modes:
+        stage = Stage(mode)
+        await stage.used(ANN)
+        await stage.used(BO)
+        await stage.sessions.close()
+        await stage.background.close(grace=1.0)
+        assert stage.open_now == 0
