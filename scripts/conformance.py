@@ -1,0 +1,145 @@
+"""`make conformance`: the official suite directly and through our proxy, check by check.
+
+python -m scripts.conformance [--form FORM ...] [--set-up SET_UP ...] [--no-client]
+
+Exit status 1 when a check that passes directly is lost without being an exception of
+docs/conformance.md, or when an exception is none any more.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from scripts import npm
+from scripts.conformance_checks import Checks, lost, passing
+from scripts.conformance_exceptions import DOCUMENT, Exceptions, TableError, read
+from scripts.conformance_servers import BACKEND, FORMS, SET_UPS, NotServing, Pair, backend
+from scripts.conformance_suite import CLIENT_SCENARIOS, REVISIONS, judge_client, judge_server
+from scripts.machine import ROOT
+from scripts.progress import Progress
+
+RESULTS = ROOT / ".conformance"
+WORKERS = 2
+"""Pairs judged at once: the suite, the backend and the proxy together leave a core half idle."""
+
+Direct = dict[str, Checks]
+Cell = tuple[str, str, str]
+"""Revision of the client, form of the backend, set-up."""
+
+
+@dataclass
+class Verdict:
+    """How many checks are kept, and what is wrong with it."""
+
+    kept: dict[Cell, str] = field(default_factory=dict)
+    client: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def judge(self, cell: Cell, direct: Checks, proxied: Checks, excepted: Exceptions) -> None:
+        """Compare one run with the direct one."""
+        revision, form, set_up = cell
+        missing, known = lost(direct, proxied), excepted.of(revision, form)
+        total = len(passing(direct))
+        self.kept[cell] = f"{total - len(missing)}/{total}"
+        where = f"{revision}, {form}, {set_up}"
+        for check, status in missing.items():
+            if check not in known:
+                self.faults.append(f"{where}: lost: {' '.join(check)} ({status})")
+        for check in sorted(known - missing.keys()):
+            self.faults.append(f"{where}: an exception no longer: {' '.join(check)}")
+
+    def table(self) -> str:
+        """The marks of all pairs, in Markdown."""
+        set_ups = [one for one in SET_UPS if any(cell[2] == one for cell in self.kept)]
+        rows = [["Client", "Backend", *set_ups], ["---"] * (len(set_ups) + 2)]
+        for revision, form in dict.fromkeys(cell[:2] for cell in sorted(self.kept)):
+            cells = [self.kept.get((revision, form, set_up), "") for set_up in set_ups]
+            rows.append([revision, form, *cells])
+        rows += [[revision, "client leg", mark] for revision, mark in self.client.items()]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def judge_pair(pair: Pair) -> Direct:
+    """Both revisions through a proxy. Raises NotServing."""
+    results = RESULTS / pair.form / pair.set_up.replace(" ", "-")
+    with pair.serve(results) as url:
+        return {revision: judge_server(url, revision, results) for revision in REVISIONS}
+
+
+def judge_directly() -> Direct:
+    """Both revisions against the suite's backend itself. Raises NotServing."""
+    results = RESULTS / "direct"
+    results.mkdir(parents=True, exist_ok=True)
+    with backend("dual", results) as url:
+        return {revision: judge_server(url, revision, results) for revision in REVISIONS}
+
+
+def judge_clients(verdict: Verdict, pool: ThreadPoolExecutor) -> None:
+    """All scenarios of the client leg."""
+    for revision, scenarios in CLIENT_SCENARIOS.items():
+        calls = [pool.submit(judge_client, revision, one, RESULTS / "client") for one in scenarios]
+        failed = [one for one, call in zip(scenarios, calls, strict=True) if not call.result()]
+        verdict.client[revision] = f"{len(scenarios) - len(failed)}/{len(scenarios)}"
+        verdict.faults += [f"{revision}, client leg: {one} fails" for one in failed]
+
+
+def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Progress) -> Verdict:
+    """Judge everything. Raises NotServing."""
+    verdict = Verdict()
+    progress.step("the suite directly against its backend")
+    direct = judge_directly()
+    for revision, checks in direct.items():
+        if not passing(checks):
+            verdict.faults.append(f"{revision}: no check passes directly")
+    with ThreadPoolExecutor(WORKERS) as pool:
+        runs = [pool.submit(judge_pair, pair) for pair in pairs]
+        for pair, judged in zip(pairs, runs, strict=True):
+            for revision, checks in judged.result().items():
+                cell = (revision, pair.form, pair.set_up)
+                verdict.judge(cell, direct[revision], checks, excepted)
+                progress.step(f"{', '.join(cell)}: {verdict.kept[cell]}")
+        if client:
+            progress.step("the client leg: the suite as a server behind the proxy")
+            judge_clients(verdict, pool)
+    return verdict
+
+
+def missing() -> str | None:
+    """What this machine lacks to run the suite."""
+    if not BACKEND.exists():
+        return f"the suite's backend, expected at ../{BACKEND.relative_to(ROOT.parent)}"
+    return None if npm.available() else "npm, which installs the suite"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when nothing is lost, or when there is nothing to run the suite with; else 1."""
+    parser = argparse.ArgumentParser(prog="conformance")
+    parser.add_argument("--form", action="append", choices=FORMS)
+    parser.add_argument("--set-up", action="append", choices=SET_UPS)
+    parser.add_argument("--no-client", action="store_true")
+    args = parser.parse_args(arguments)
+    lacking = missing()
+    if lacking:
+        print(f"conformance: not run, this machine lacks {lacking}")
+        return 0
+    progress = Progress()
+    pairs = [Pair(one, other) for one in args.form or FORMS for other in args.set_up or SET_UPS]
+    try:
+        progress.step("installing the suite")
+        npm.install()
+        verdict = run(pairs, read(DOCUMENT), not args.no_client, progress)
+    except (NotServing, TableError, subprocess.SubprocessError) as error:
+        print(f"conformance: {error}")
+        return 1
+    progress.show(verdict.table())
+    for fault in verdict.faults:
+        print(fault)
+    progress.step(f"{len(verdict.faults)} faults; details in {RESULTS.relative_to(ROOT)}/")
+    return 1 if verdict.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
