@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from mcpproxy.api.components import Components, Forward, NamedComponents
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.quantities import Duration, PositiveDuration
 from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, Port, named_once, repeated
@@ -176,6 +177,16 @@ class Backend(ApiModel):
     prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
     """Prefix of the names of its components; "" means none, for at most one backend.
     Default: the backend's name."""
+    tools: NamedComponents | None = None
+    """Which of its tools are shown, and how."""
+    prompts: NamedComponents | None = None
+    """Which of its prompts are shown, and how."""
+    resources: Components | None = None
+    """Which of its resources are shown, and how."""
+    resource_templates: Components | None = None
+    """Which of its resource templates are shown, and how."""
+    forward: Forward | None = None
+    """What passes between clients and the backend."""
     optional: bool | None = None
     """An optional backend never makes the proxy not Ready. Default: false."""
 

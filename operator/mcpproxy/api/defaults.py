@@ -1,9 +1,11 @@
 """What an absent field means. The docs quote these values; the schema carries none of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.api import names
+from mcpproxy.api.components import Components, NamedComponents
 from mcpproxy.api.quantities import seconds
 from mcpproxy.api.v1alpha1 import Backend, MCPProxySpec, Protocol, SessionMode, Transport
 
@@ -51,6 +53,10 @@ class BackendSettings:
     cache_ttl: float
     deadlines: Deadlines
     optional: bool
+    components: Mapping[str, Components | NamedComponents] = field(default_factory=dict)
+    """Member of list results (tools, ...) → what is shown of them."""
+    withdrawn: frozenset[str] = frozenset()
+    """Features of clients that the backend gets to see nothing of."""
 
 
 def deadlines(backend: Backend) -> Deadlines:
@@ -87,7 +93,26 @@ def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
         cache_ttl=seconds(ttl),
         deadlines=deadlines(backend),
         optional=bool(backend.optional),
+        components=_chosen(backend),
+        withdrawn=withdrawn(backend),
     )
+
+
+def _chosen(backend: Backend) -> dict[str, Components | NamedComponents]:
+    found = {
+        "tools": backend.tools,
+        "prompts": backend.prompts,
+        "resources": backend.resources,
+        "resourceTemplates": backend.resource_templates,
+    }
+    return {member: chosen for member, chosen in found.items() if chosen is not None}
+
+
+def withdrawn(backend: Backend) -> frozenset[str]:
+    """Features of clients that the backend gets to see nothing of."""
+    if backend.forward is None:
+        return frozenset()
+    return frozenset(k for k, passes in backend.forward.model_dump().items() if passes is False)
 
 
 def health(spec: MCPProxySpec) -> HealthPolicy:

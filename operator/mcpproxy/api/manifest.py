@@ -87,6 +87,7 @@ def load(text: str) -> MCPProxy:
     return parse(found[0])
 
 
+COMPONENT_FIELDS = ("tools", "prompts", "resources", "resourceTemplates")
 RUNTIME_FIELDS = ("backends", "cache", "session", "health", "allowedHosts", "allowedOrigins")
 
 
@@ -112,12 +113,25 @@ def runtime_manifest(proxy: MCPProxy) -> str:
 
 
 def _ordered(backend: dict[str, Any]) -> dict[str, Any]:
-    if "headers" in backend:
-        return {**backend, "headers": _by_name(backend["headers"])}
-    if "env" in backend.get("stdio", {}):
-        stdio = backend["stdio"]
-        return {**backend, "stdio": {**stdio, "env": _by_name(stdio["env"])}}
-    return backend
+    found = dict(backend)
+    if "headers" in found:
+        found["headers"] = _by_name(found["headers"])
+    if "env" in found.get("stdio", {}):
+        found["stdio"] = {**found["stdio"], "env": _by_name(found["stdio"]["env"])}
+    for kind in COMPONENT_FIELDS:
+        if kind in found:
+            found[kind] = _ordered_components(found[kind])
+    return found
+
+
+def _ordered_components(components: dict[str, Any]) -> dict[str, Any]:
+    found = dict(components)
+    for field in ("include", "exclude"):
+        if field in found:
+            found[field] = sorted(set(found[field]))
+    if "overrides" in found:
+        found["overrides"] = _by_name(found["overrides"])
+    return found
 
 
 def _by_name(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

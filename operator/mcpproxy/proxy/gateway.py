@@ -11,11 +11,18 @@ from msgspec import Raw
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core import capabilities
-from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import KINDS, RESOURCES, TOOLS, Catalog, Kind
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.names import owner_of
-from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, inward, outward_notification, target
+from mcpproxy.proxy.core.rewrite import (
+    COMPLETE,
+    ROUTED,
+    inward,
+    outward_notification,
+    target,
+    unknown,
+)
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -141,9 +148,7 @@ class Gateway:
         if owner is None:
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None:
-            what = "resource" if kind.by_uri else kind.member.removesuffix("s")
-            data = {"uri": name} if kind.by_uri else None
-            raise RpcError(INVALID_PARAMS, f"unknown {what}: {name}", data)
+            raise unknown(kind, name)
         return self.backends[owner], name, kind
 
     def routes(self, method: str) -> bool:
@@ -202,7 +207,7 @@ class Gateway:
         name: str,
         kind: Kind,
     ) -> Outgoing:
-        own = inward(method, params, backend.names, name)
+        own = inward(method, params, backend.names, name, backend.selection(kind, name))
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if kind is TOOLS and (properties := self.header_properties(backend.name, name)):
             headers = tuple(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
@@ -262,9 +267,9 @@ class Gateway:
         """
         params = {"uri": jsonrpc.dump(uri)}
         backend, _, _ = self.route("resources/subscribe", params)
-        own = backend.names.inward_uri(uri)
-        if own is None:
-            raise RpcError(INVALID_PARAMS, f"unknown resource: {uri}", {"uri": uri})
+        selection = backend.selection(RESOURCES, uri)
+        mapped = inward("resources/subscribe", params, backend.names, uri, selection)
+        own = jsonrpc.string(mapped["uri"]) or uri
         try:
             await backend.watch.subscribe(own)
         except BackendError as error:

@@ -16,15 +16,17 @@ from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.http import Endpoint
 from mcpproxy.proxy.back.link import Background, Outgoing
+from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
-from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.selection import NOTHING, Selection, expanded_from
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 REAP_EVERY = 10.0
@@ -65,6 +67,7 @@ class Backend:
         self.name = name
         self.settings = given
         self.names = Names(given.prefix)
+        self._selections = selections(given)
         self.asks = asks or forwarding.answers_itself
         self._forwarding = forwarding
         self._catalog = around.catalog
@@ -84,6 +87,25 @@ class Backend:
         self.sessions.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
+
+    def selection(self, kind: Kind, name: str) -> Selection:
+        """What decides whether clients may use a component, by its outward name or URI."""
+        chosen = self._selections[kind]
+        if kind is not RESOURCES:
+            return chosen
+        templates = self._selections[TEMPLATES]
+        if chosen.everything and templates.everything:
+            return chosen
+        # Not every URI is listed: it may come from a template, which has a selection of its own.
+        listed = self._catalog.get(self.name, RESOURCES)
+        if listed is not None and name in listed.names:
+            return chosen
+        shown = self._catalog.get(self.name, TEMPLATES)
+        if shown is not None and any(
+            name == template or expanded_from(template, name) for template in shown.names
+        ):
+            return Selection(exclude=chosen.exclude, hidden=chosen.hidden)
+        return chosen if templates.everything else NOTHING
 
     def start(self) -> None:
         """Begin to watch the backend."""
@@ -170,10 +192,11 @@ def configured(proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> Back
     return Backend(
         spec.name,
         given,
-        lambda background: _opener(proxy, spec, given, around, background),
+        lambda background: opener_of(proxy, spec, given, around, background),
         around,
         # A process costs more than it saves to have two of.
         warm_each=1 if spec.stdio else 2,
+        forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
     )
 
 
@@ -188,13 +211,14 @@ def _server_info(found: object) -> ServerInfo | None:
     return ServerInfo(name=found["name"], version=version if isinstance(version, str) else None)
 
 
-def _opener(
+def opener_of(
     proxy: MCPProxy,
     spec: BackendSpec,
     given: BackendSettings,
     around: Surroundings,
     background: Background,
 ) -> Opener:
+    """How sessions are opened with the backend that an MCPProxy's entry describes."""
     if spec.stdio is not None:
         return _stdio_opener(spec.name, spec.stdio, given, around, background)
     url = spec.url or _service_url(spec.service, proxy.metadata.namespace or "default")

@@ -13,6 +13,7 @@ from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, listing
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.selection import Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
@@ -21,6 +22,11 @@ log = logging.getLogger("mcpproxy.backend")
 MAX_PAGES: Final = 1000
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
+
+
+def selections(settings: BackendSettings) -> dict[Kind, Selection]:
+    """What is shown of each kind."""
+    return {kind: Selection.of(settings.components.get(kind.member)) for kind in KINDS}
 
 
 class Lists:
@@ -37,6 +43,7 @@ class Lists:
         self._names = Names(settings.prefix)
         self._timeout = settings.deadlines.initialize
         self._ttl = settings.cache_ttl
+        self._selections = selections(settings)
         self._catalog = catalog
         self._asker = asker
         self._flights: dict[Kind, asyncio.Task[None]] = {}
@@ -113,7 +120,8 @@ class Lists:
             if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
                 break
             seen.add(bytes(cursor))
-        found = listing(kind, self._names, pages, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        found = listing(kind, self._names, pages, now, self._selections[kind])
         return self._catalog.put(self._name, kind, found)
 
     def withdraw(self) -> set[Kind]:

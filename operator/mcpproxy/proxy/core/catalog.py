@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.names import MAX_NAME, Names
+from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.headers import Path, header_properties
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -82,7 +83,13 @@ class Listing:
         return other is not None and self.items == other.items
 
 
-def listing(kind: Kind, names: Names, pages: Iterable[Message], now: float) -> Listing:
+def listing(
+    kind: Kind,
+    names: Names,
+    pages: Iterable[Message],
+    now: float,
+    selection: Selection = EVERYTHING,
+) -> Listing:
     """The listing that a backend's result pages make. Raises RpcError for what is no list."""
     items: list[bytes] = []
     outward: list[str] = []
@@ -92,12 +99,13 @@ def listing(kind: Kind, names: Names, pages: Iterable[Message], now: float) -> L
         for raw in jsonrpc.items(page.get(kind.member, Raw(b"[]"))):
             item = jsonrpc.members(raw)
             own = jsonrpc.string(item.get(kind.key))
-            if own is None:
+            if own is None or not selection.shows(own):
                 continue
-            shown = names.outward_uri(own) if kind.by_uri else names.outward(own)
-            if shown != own:
+            given = selection.outward(own)
+            shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
+            if shown != own or own in selection.texts:
                 item[kind.key] = jsonrpc.dump(shown)
-                raw = jsonrpc.dump(item)
+                raw = jsonrpc.dump(selection.applied(own, item))
             items.append(bytes(raw))
             outward.append(shown)
         page_ttl = jsonrpc.value(page.get("ttlMs"))
@@ -137,6 +145,8 @@ def merge(kind: Kind, listings: Mapping[str, Listing]) -> Merged:
     shown: list[bytes] = []
     for backend in sorted(listings):
         for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
+            if merged.owners.get(name) == backend:
+                merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
             owner = merged.owners.setdefault(name, backend)
             if owner != backend:
                 merged.clashes.append(

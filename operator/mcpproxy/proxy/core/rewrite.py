@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError
 
@@ -48,17 +49,34 @@ def _reference(params: Message) -> tuple[str, Kind]:
     return name, kind
 
 
-def inward(method: str, params: Message, names: Names, name: str) -> Message:
-    """Params with the backend's own name. Raises RpcError when it is not one of this backend's."""
-    if not names.prefix:
+def inward(
+    method: str,
+    params: Message,
+    names: Names,
+    name: str,
+    selection: Selection = EVERYTHING,
+) -> Message:
+    """Params with the backend's own name.
+
+    Raises RpcError when it is not one of this backend's, or hidden.
+    """
+    if not names.prefix and selection.everything:
         return params
     kind = target(method, params)[1]
-    own = names.inward_uri(name) if kind.by_uri else names.inward(name)
+    given = names.inward_uri(name) if kind.by_uri else names.inward(name)
+    own = None if given is None else selection.inward(given)
     if own is None:
-        raise RpcError(INVALID_PARAMS, f"unknown {kind.key}: {name}")
+        raise unknown(kind, name)
     if method == COMPLETE:
         return {**params, "ref": jsonrpc.with_member(params["ref"], **{kind.key: own})}
     return {**params, kind.key: jsonrpc.dump(own)}
+
+
+def unknown(kind: Kind, name: str) -> RpcError:
+    """The error for a component that there is not, as far as clients are concerned."""
+    if kind.by_uri:
+        return RpcError(INVALID_PARAMS, f"unknown resource: {name}", {"uri": name})
+    return RpcError(INVALID_PARAMS, f"unknown {kind.member.removesuffix('s')}: {name}")
 
 
 def outward_result(method: str, result: Raw, names: Names) -> Raw:
