@@ -41,7 +41,7 @@ class Sealer:
         nonce = self._random(NONCE)
         mark, cipher = self._ciphers[0]
         sealed = cipher.encrypt(nonce, msgspec.json.encode(content), purpose.encode())
-        return base64.urlsafe_b64encode(bytes([mark]) + nonce + sealed).decode().rstrip("=")
+        return _spelled(bytes([mark]) + nonce + sealed)
 
     def open(self, purpose: str, token: str) -> Any:
         """What was sealed for this purpose. Raises BadToken."""
@@ -51,6 +51,8 @@ class Sealer:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise BadToken("not a token of this proxy") from None
+        if _spelled(raw) != token:
+            raise BadToken("not in the one spelling that we write")
         for mark, cipher in self._ciphers:
             if raw[:1] == bytes([mark]):
                 # Two keys may have the same mark.
@@ -58,3 +60,7 @@ class Sealer:
                     opened = cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
                     return msgspec.json.decode(opened)
         raise BadToken("not a token of this proxy")
+
+
+def _spelled(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
