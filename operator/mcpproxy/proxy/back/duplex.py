@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from mcpproxy.proxy.back.link import (
+    ACKNOWLEDGED,
     Background,
     Greeting,
     OnMessage,
@@ -165,6 +166,8 @@ class DuplexLink:
         if is_announcement(message):
             if self._announced is not None:
                 await self._announced(message)
+            return
+        if jsonrpc.string(message["method"]) == ACKNOWLEDGED:
             return
         caller = self._last_caller() or self._standing
         if "id" in message:

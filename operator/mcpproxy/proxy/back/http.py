@@ -10,6 +10,7 @@ from msgspec import Raw
 from mcpproxy.proxy.back.client import Headers, HttpClient
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import (
+    ACKNOWLEDGED,
     Background,
     Greeting,
     OnMessage,
@@ -35,7 +36,6 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes of one message from a backend; more is refused."""
 MAX_RESUMES: Final = 100
 DRAIN: Final = 1.0
-ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
 _JSON: Final = (b"content-type", b"application/json")

@@ -97,6 +97,8 @@ class Link(Protocol):
 
 ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})
 """What a backend announces to all: it belongs to no request."""
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+"""The answer to a listen request of ours: no client's."""
 
 
 def is_announcement(message: Message) -> bool:
