@@ -19,6 +19,29 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield found
 
 
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def eras() -> AsyncIterator[dict[str, tuple[Peer, Proxy]]]:
+    """For each era a peer and a proxy in front of it, for tests that change neither."""
+    async with AsyncExitStack() as stack:
+        found = {}
+        for era in ("legacy", "modern", "dual"):
+            peer = Peer("p", era)
+            base = await stack.enter_async_context(serving(peer.gate))
+            proxy = proxied({"name": "p", "url": f"{base}/mcp"})
+            peer.url = f"{base}/mcp"
+            found[era] = (peer, await stack.enter_async_context(proxy))
+        yield found
+
+
+@pytest.fixture
+def shared(eras: dict[str, tuple[Peer, Proxy]], era: str) -> tuple[Peer, Proxy]:
+    """The peer of the test's era, as it was at first, and the proxy in front of it."""
+    peer, proxy = eras[era]
+    for event in (peer.started, peer.cancelled, peer.release):
+        event.clear()
+    return peer, proxy
+
+
 @pytest.fixture
 def peer(stack: AsyncExitStack) -> Start:
     """Starts a peer of an era; gives it and its URL."""

@@ -30,6 +30,8 @@ class Peer:
     """One server, its state and the app that serves it."""
 
     def __init__(self, name: str = "peer", era: str = "dual") -> None:
+        self.url = ""
+        """Where it is served."""
         self.bus = InMemorySubscriptionBus()
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()

@@ -6,7 +6,8 @@ from typing import Any
 import mcp_types as t
 import pytest
 from mcp import Client, MCPError
-from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.peer import Peer
+from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
@@ -64,10 +65,9 @@ def _text(result: Any) -> str:
 
 @pairs
 async def test_sampling_elicitation_and_roots_are_answered_by_the_client(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    _, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    _, running = shared
     user = User("Bo")
     async with user.client(running.url, mode) as client:
         assert _text(await client.call_tool("p_sample", {"prompt": "hi"})) == "model: Bo/hi"
@@ -77,10 +77,9 @@ async def test_sampling_elicitation_and_roots_are_answered_by_the_client(
 
 @pairs
 async def test_s9_answers_of_concurrent_clients_never_mix(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    _, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    _, running = shared
     users = [User("Ann"), User("Bo")]
     async with users[0].client(running.url, mode) as a, users[1].client(running.url, mode) as b:
         calls = [
@@ -96,10 +95,9 @@ async def test_s9_answers_of_concurrent_clients_never_mix(
 
 @pairs
 async def test_logs_and_progress_arrive_at_the_client_that_called(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    _, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    _, running = shared
     users = [User("Ann"), User("Bo")]
     async with users[0].client(running.url, mode) as a, users[1].client(running.url, mode) as b:
         if mode == "legacy":
@@ -119,10 +117,9 @@ async def test_logs_and_progress_arrive_at_the_client_that_called(
 
 @pairs
 async def test_s24_a_backend_sees_the_capabilities_of_the_client_and_no_more(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    _, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    _, running = shared
     async with Client(running.url, mode=mode) as plain:
         assert "sampling" not in _text(await plain.call_tool("p_whoami", {}))
     async with User("Bo").client(running.url, mode) as able:
@@ -132,10 +129,9 @@ async def test_s24_a_backend_sees_the_capabilities_of_the_client_and_no_more(
 
 @pairs
 async def test_a_client_that_cannot_be_asked_gets_an_error_and_nobody_else_is_asked(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    _, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    _, running = shared
     other = User("Bo")
     async with other.client(running.url, mode), Client(running.url, mode=mode) as plain:
         with pytest.raises((MCPError, RuntimeError)):
@@ -150,10 +146,9 @@ def _raised(result: Any) -> None:
 
 @pairs
 async def test_a_cancelled_call_is_cancelled_at_the_backend(
-    peer: Any, proxy: Any, mode: str, era: str
+    shared: tuple[Peer, Proxy], mode: str
 ) -> None:
-    server, url = await peer("p", era)
-    running = await proxy({"name": "p", "url": url})
+    server, running = shared
     async with Client(running.url, mode=mode) as client:
         call = asyncio.create_task(client.call_tool("p_slow", {}))
         async with asyncio.timeout(10):
