@@ -17,7 +17,13 @@ from scripts import npm
 from scripts.conformance_checks import Checks, lost, passing
 from scripts.conformance_exceptions import DOCUMENT, Exceptions, TableError, read
 from scripts.conformance_servers import BACKEND, FORMS, SET_UPS, NotServing, Pair, backend
-from scripts.conformance_suite import CLIENT_SCENARIOS, REVISIONS, judge_client, judge_server
+from scripts.conformance_suite import (
+    CLIENT_SCENARIOS,
+    REVISIONS,
+    judge_client,
+    judge_server,
+    warm_up,
+)
 from scripts.machine import ROOT
 from scripts.progress import Progress
 
@@ -25,7 +31,8 @@ RESULTS = ROOT / ".conformance"
 WORKERS = 2
 """Pairs judged at once: the suite, the backend and the proxy together leave a core half idle."""
 
-Direct = dict[str, Checks]
+Outcome = dict[str, tuple[Checks, list[str]]]
+"""By revision: the checks, and the scenarios that passed at the second try."""
 Cell = tuple[str, str, str]
 """Revision of the client, form of the backend, set-up."""
 
@@ -62,14 +69,19 @@ class Verdict:
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def judge_pair(pair: Pair) -> Direct:
+def judge_pair(pair: Pair, excepted: Exceptions) -> Outcome:
     """Both revisions through a proxy. Raises NotServing."""
     results = RESULTS / pair.form / pair.set_up.replace(" ", "-")
     with pair.serve(results) as url:
-        return {revision: judge_server(url, revision, results) for revision in REVISIONS}
+        if pair.form == "stdio":
+            warm_up(url, results)
+        return {
+            revision: judge_server(url, revision, results, excepted.scenarios(revision, pair.form))
+            for revision in REVISIONS
+        }
 
 
-def judge_directly() -> Direct:
+def judge_directly() -> Outcome:
     """Both revisions against the suite's backend itself. Raises NotServing."""
     results = RESULTS / "direct"
     results.mkdir(parents=True, exist_ok=True)
@@ -91,16 +103,18 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
     verdict = Verdict()
     progress.step("the suite directly against its backend")
     direct = judge_directly()
-    for revision, checks in direct.items():
+    for revision, (checks, _) in direct.items():
+        progress.step(f"{revision}, directly: {len(passing(checks))}/{len(checks)}")
         if not passing(checks):
             verdict.faults.append(f"{revision}: no check passes directly")
     with ThreadPoolExecutor(WORKERS) as pool:
-        runs = [pool.submit(judge_pair, pair) for pair in pairs]
+        runs = [pool.submit(judge_pair, pair, excepted) for pair in pairs]
         for pair, judged in zip(pairs, runs, strict=True):
-            for revision, checks in judged.result().items():
+            for revision, (checks, repeated) in judged.result().items():
                 cell = (revision, pair.form, pair.set_up)
-                verdict.judge(cell, direct[revision], checks, excepted)
-                progress.step(f"{', '.join(cell)}: {verdict.kept[cell]}")
+                verdict.judge(cell, direct[revision][0], checks, excepted)
+                again = f" (at the second try: {', '.join(repeated)})" if repeated else ""
+                progress.step(f"{', '.join(cell)}: {verdict.kept[cell]}{again}")
         if client:
             progress.step("the client leg: the suite as a server behind the proxy")
             judge_clients(verdict, pool)

@@ -21,6 +21,10 @@ class Exceptions:
         """The (scenario, check) of one pair."""
         return self.rows.get((revision, form), frozenset())
 
+    def scenarios(self, revision: str, form: str) -> frozenset[str]:
+        """The scenarios of one pair."""
+        return frozenset(scenario for scenario, _ in self.of(revision, form))
+
 
 class TableError(Exception):
     """The document's table is missing, or a row of it is incomplete."""

@@ -5,17 +5,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Final
 
 from scripts import npm
-from scripts.conformance_checks import Checks, load
+from scripts.conformance_checks import PASSED, Checks, load, passing
 from scripts.conformance_servers import DRIVER, MCPPROXY
 
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
 RUN_SECONDS: Final = 120.0
 SCENARIO_MS: Final = 20_000
+MAX_REPEATED: Final = 3
 CLIENT_SCENARIOS: Final = {
     "2025-11-25": (
         "initialize",
@@ -37,11 +38,36 @@ CLIENT_SCENARIOS: Final = {
 }
 
 
-def judge_server(url: str, revision: str, results: Path) -> Checks:
-    """The checks of one revision against a URL; the suite's own words go beside its results."""
-    arguments = ["server", "--url", url, "--requirements", revision]
-    _run([*arguments, "--timeout", str(SCENARIO_MS)], results / revision, {})
-    return load(results / revision)
+def judge_server(
+    url: str, revision: str, results: Path, hopeless: Set[str] = frozenset()
+) -> tuple[Checks, list[str]]:
+    """The checks of one revision against a URL, and the scenarios that passed at the second try.
+
+    Scenarios with short waits fail on a busy machine now and then, directly, too: a few that fail
+    are run once more, but for the hopeless ones. The suite's own words go beside its results.
+    """
+    arguments = ["server", "--url", url, "--timeout", str(SCENARIO_MS)]
+    _run([*arguments, "--requirements", revision], results / revision, {})
+    checks = load(results / revision)
+    failed = {scenario for (scenario, _), status in checks.items() if status != PASSED} - hopeless
+    if len(failed) > MAX_REPEATED:
+        return checks, []
+    repeated = []
+    for scenario in sorted(failed):
+        again = results / f"{revision}-again" / scenario
+        chosen = ["--scenario", scenario, "--spec-version", revision]
+        _run([*arguments, *chosen], again, {})
+        second = load(again)
+        if second and len(passing(second)) == len(second):
+            checks = {key: s for key, s in checks.items() if key[0] != scenario} | dict(second)
+            repeated.append(scenario)
+    return checks, repeated
+
+
+def warm_up(url: str, results: Path) -> None:
+    """Run the scenario with the shortest waits once: what it starts is there when it counts."""
+    arguments = ["server", "--url", url, "--scenario", "server-stateless"]
+    _run([*arguments, "--spec-version", REVISIONS[-1]], results / "warm-up", {})
 
 
 def judge_client(revision: str, scenario: str, results: Path) -> bool:
