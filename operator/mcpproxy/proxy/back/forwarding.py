@@ -88,12 +88,12 @@ class Forwarding:
         if self.passes_all:
             return await send(outgoing, caller)
         seen = self.caller(caller)
-        if not caller.client.modern:
+        if rev.META_VERSION not in meta(outgoing.params or {}):
             return await send(outgoing, seen)
         return await self._modern_call(send, outgoing, seen)
 
     async def _modern_call(self, send: Send, outgoing: Outgoing, caller: Caller) -> Message:
-        """A modern client's `_meta` says what it can; what is asked for comes in the result."""
+        """A modern request says in `_meta` what the client can; questions come in the result."""
         params = self._stamped(outgoing.params or {}, caller.client)
         request_id = outgoing.id
         for round_ in range(MAX_ROUNDS):

@@ -1,0 +1,72 @@
+"""Making proxies: `create_proxy` for anything that names a server, `Proxy` for a factory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mcpproxy.proxy.library.client import ProxyClient
+from mcpproxy.proxy.library.parts import Part
+from mcpproxy.proxy.library.provider import CACHE_TTL, ClientFactory, ProxyProvider
+from mcpproxy.proxy.library.server import Server
+from mcpproxy.proxy.library.sources import is_several, specified
+from mcpproxy.proxy.targets import from_mcp_servers, from_target
+
+NAME = "mcpproxy"
+
+
+class Proxy(Server):
+    """A server that shows what other servers have."""
+
+    def __init__(
+        self,
+        *,
+        client_factory: ClientFactory | None = None,
+        name: str = NAME,
+        cache_ttl: float = CACHE_TTL,
+    ) -> None:
+        """`client_factory` is asked for a client for every request.
+
+        One that returns the same client again has its session reused, a new client each time is
+        a fresh session each time.
+        """
+        super().__init__(name)
+        if client_factory is not None:
+            self.add_provider(ProxyProvider(client_factory, cache_ttl))
+
+
+def create_proxy(target: Any, *, name: str = NAME) -> Proxy:
+    """A proxy in front of whatever names one server or several.
+
+    `target` is a URL, a path to a .py or .js server or to an mcpServers file, an SDK transport,
+    client or in-process server, a ProxyClient, a server of ours or an mcpServers mapping. Each
+    request gets a fresh session, except where the target is a client that is connected: all
+    requests share its session then. Raises ManifestError or TypeError.
+    """
+    proxy = Proxy(name=name)
+    if isinstance(target, Server):
+        proxy.mount(target)
+    elif isinstance(target, ProxyProvider):
+        proxy.add_provider(target)
+    elif is_several(target):
+        _add_configured(proxy, target)
+    else:
+        _add_client(proxy, target if isinstance(target, ProxyClient) else ProxyClient(target))
+    return proxy
+
+
+def _add_client(proxy: Proxy, client: ProxyClient) -> None:
+    if client.is_connected or client.source.once:
+        proxy.add_provider(ProxyProvider(lambda: client))
+        return
+    source = client.source
+    part = Part("backend", source.settings, source.opener, 1, client.forwarding)
+    proxy.add_part(part)
+
+
+def _add_configured(proxy: Proxy, target: Mapping[str, Any] | str | Path) -> None:
+    if isinstance(target, Mapping):
+        configuration = from_mcp_servers(target)
+    else:
+        configuration = from_target(str(target))
+    for name, source in specified(configuration):
+        proxy.add_part(Part(name, source.settings, source.opener))

@@ -1,0 +1,61 @@
+"""A part of a server: what one backend of its gateway is made from, before it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mcpproxy.api.defaults import BackendSettings, HealthPolicy, health, settings
+from mcpproxy.api.v1alpha1 import Backend as BackendSpec
+from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.proxy.back.backend import Backend, Surroundings
+from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
+from mcpproxy.proxy.back.link import Background
+from mcpproxy.proxy.back.opener import Opener
+
+OpenerOf = Callable[[BackendSettings, Surroundings, Background], Opener]
+
+_EMPTY: Final = MCPProxySpec.model_construct(backends=[])
+
+
+def default_settings() -> BackendSettings:
+    """What holds for a backend of which nothing is said; it has no prefix."""
+    return settings(_EMPTY, BackendSpec.model_construct(name="backend", prefix=""))
+
+
+def default_health() -> HealthPolicy:
+    """How backends of the library are watched."""
+    return health(_EMPTY)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One backend to be."""
+
+    name: str
+    settings: BackendSettings
+    opener: OpenerOf
+    warm_each: int = 1
+    """Sessions kept warm for each request at a time."""
+    forwarding: Forwarding = EVERYTHING
+    asks: bool = False
+    """Whether it may ask while it answers, whatever era it speaks."""
+
+    def named(self, name: str) -> "Part":
+        """The same part under another name."""
+        return replace(self, name=name)
+
+    def prefixed(self, prefix: str) -> "Part":
+        """The same part with a prefix."""
+        return replace(self, settings=replace(self.settings, prefix=prefix))
+
+    def backend(self, around: Surroundings) -> Backend:
+        """The backend, not yet started."""
+        return Backend(
+            self.name,
+            self.settings,
+            lambda background: self.opener(self.settings, around, background),
+            around,
+            warm_each=self.warm_each,
+            forwarding=self.forwarding,
+            asks=self.asks,
+        )

@@ -1,0 +1,225 @@
+"""The SDK's `Client` as a backend: its session and its callbacks are used as they are."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+from mcp import Client as SdkClient
+from mcp import MCPError
+from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back.backend import Surroundings
+from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
+from mcpproxy.proxy.back.opener import Opener
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.library.handlers import wire
+from mcpproxy.proxy.library.parts import default_settings
+from mcpproxy.proxy.library.sources import Source, anew, source_of
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+GRACE: Final = 5.0
+CALLBACKS: Final = (
+    "sampling_callback",
+    "list_roots_callback",
+    "logging_callback",
+    "elicitation_callback",
+    "message_handler",
+    "extensions",
+)
+_ANY: Final[Any] = TypeAdapter(dict[str, Any])
+
+
+class Relayed(BaseModel):
+    """A request or notification whose params stay what they are."""
+
+    name_param: ClassVar[str | None] = None
+    method: str
+    params: dict[str, Any] | None = None
+
+
+class SdkLink:
+    """The session of a connected client."""
+
+    stateful = True
+
+    def __init__(self, client: SdkClient) -> None:
+        session = client.session
+        found = session.discover_result or session.initialize_result
+        result = {} if found is None else wire(found)
+        self.greeting = Greeting(client.protocol_version, jsonrpc.members(jsonrpc.encode(result)))
+        self._client = client
+
+    @property
+    def alive(self) -> bool:
+        """See Link."""
+        return is_connected(self._client)
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link. What the server asks meanwhile, the client's own callbacks answer."""
+        params = outgoing.params
+        request: Any = Relayed(
+            method=outgoing.method,
+            params=None if params is None else jsonrpc.value(jsonrpc.dump(params)),
+        )
+        token = meta(params or {}).get("progressToken")
+
+        async def told(progress: float, total: float | None, message: str | None) -> None:
+            said = {
+                "progressToken": token,
+                "progress": progress,
+                "total": total,
+                "message": message,
+            }
+            kept = {name: value for name, value in said.items() if value is not None}
+            note = jsonrpc.notification("notifications/progress", kept)
+            await caller.notify(jsonrpc.members(note))
+
+        try:
+            found = await self._client.session.send_request(
+                request, _ANY, progress_callback=None if token is None else told
+            )
+            result = jsonrpc.encode(found)
+        except MCPError as error:
+            return self._failed(outgoing, error)
+        except ValidationError:
+            raise NotMcp(f"its answer to {outgoing.method} is not what its revision says") from None
+        except RuntimeError:
+            raise Unreachable("its client is not connected any more") from None
+        return jsonrpc.members(jsonrpc.response(outgoing.id, result))
+
+    @staticmethod
+    def _failed(outgoing: Outgoing, error: MCPError) -> Message:
+        if error.code == CONNECTION_CLOSED:
+            raise Unreachable("its client's connection was closed")
+        if error.code == REQUEST_TIMEOUT:
+            raise TimedOut("its client waited long enough for an answer")
+        failure = jsonrpc.RpcError(error.code, error.message, error.data)
+        return jsonrpc.members(jsonrpc.failure(outgoing.id, failure))
+
+    async def notify(self, method: str, params: Message | None) -> None:
+        """See Link. The client tells what it has to tell itself."""
+
+    async def listen(
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """See Link. What comes outside of requests goes to the client's own callbacks."""
+        ready()
+
+    async def close(self) -> None:
+        """See Link. It is not ours to close."""
+
+
+class OwnedSdkLink(SdkLink):
+    """The session of a client that was connected for it."""
+
+    def __init__(self, client: SdkClient, end: "Ending") -> None:
+        super().__init__(client)
+        self._end = end
+
+    async def close(self) -> None:
+        """See Link."""
+        await self._end.close()
+
+
+class Ending:
+    """Holds a client's context in a task of its own, to which its cancel scopes belong."""
+
+    def __init__(self, client: SdkClient) -> None:
+        self._client = client
+        self._closing = asyncio.Event()
+        self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold())
+
+    async def _hold(self) -> None:
+        try:
+            async with self._client:
+                self._connected.set_result(None)
+                await self._closing.wait()
+        except Exception as error:
+            # Whatever keeps a client from connecting, the backend can't be reached.
+            if not self._connected.done():
+                self._connected.set_exception(Unreachable(f"its client failed: {error}"))
+
+    async def connected(self) -> None:
+        """Wait until the client is connected. Raises Unreachable."""
+        try:
+            await asyncio.shield(self._connected)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; never raises."""
+        self._closing.set()
+        done, _ = await asyncio.wait([self._task], timeout=GRACE)
+        if not done:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._connected.done() and not self._connected.cancelled():
+            self._connected.exception()
+
+
+class SdkOpener(Opener):
+    """Connects a new client, made as the given one, for every session."""
+
+    def __init__(
+        self, client: SdkClient, settings: BackendSettings, background: Background
+    ) -> None:
+        super().__init__(settings, background)
+        self._client = client
+
+    async def _legacy(self, client: Client) -> Link:
+        fresh = dataclasses.replace(self._client, server=anew(self._client.server))
+        end = Ending(fresh)
+        await end.connected()
+        return OwnedSdkLink(fresh, end)
+
+    async def _modern(self, client: Client) -> Link | None:
+        return await self._legacy(client)
+
+
+def is_connected(client: SdkClient) -> bool:
+    """Whether an SDK client is between its `__aenter__` and its `__aexit__`."""
+    with contextlib.suppress(RuntimeError):
+        return client.session is not None
+    return False
+
+
+def source_of_client(client: SdkClient) -> Source:
+    """How sessions are opened as this client would: with its callbacks, where it has some."""
+    if not any(getattr(client, name) is not None for name in CALLBACKS):
+        return source_of(client.server, None if client.mode == "auto" else client.mode)
+
+    def opener(given: BackendSettings, around: Surroundings, background: Background) -> Opener:
+        return SdkOpener(client, given, background)
+
+    return Source(("client", id(client)), default_settings(), opener)
+
+
+class SdkSession:
+    """The session of a client that is connected already (see `sharing.Session`)."""
+
+    def __init__(self, client: SdkClient) -> None:
+        self.listening = False
+        self._link = SdkLink(client)
+
+    async def link(self, around: Surroundings) -> Link:
+        """The session."""
+        return self._link
+
+    def gone(self, link: Link) -> None:
+        """Nothing can be done: it is the user's."""
+
+    async def close(self) -> None:
+        """It is not ours to close."""

@@ -1,0 +1,351 @@
+"""Servers of ours: local components, copies and other servers, seen as one."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+import mcp_types as t
+from mcp import MCPError
+from mcp.server import MCPServer
+from msgspec import Raw
+
+from mcpproxy.api import names
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back.backend import Surroundings
+from mcpproxy.proxy.back.link import Background
+from mcpproxy.proxy.back.opener import Opener
+from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
+from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.gateway import FIRST_ROUND
+from mcpproxy.proxy.library import copies
+from mcpproxy.proxy.library.components import Local, Mirrored
+from mcpproxy.proxy.library.parts import Part, default_health, default_settings
+from mcpproxy.proxy.library.provider import ProxyProvider
+from mcpproxy.proxy.library.relay import GatewayOpener
+from mcpproxy.proxy.library.sources import source_of
+from mcpproxy.proxy.library.visible import VisibleCatalog, VisibleGateway
+from mcpproxy.proxy.runtime import VERSION, Options, Runtime, surroundings
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import RpcError
+from mcpproxy.proxy.wire.revisions import LATEST_LEGACY
+
+LOCAL: Final = "_local"
+"""Sorts before the names of other backends: what is local wins."""
+TransportName = Literal["stdio", "http", "streamable-http"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Server:
+    """An MCP server of local components and mounted servers."""
+
+    def __init__(self, name: str = "mcpproxy", *, instructions: str | None = None) -> None:
+        self.name = name
+        self._local: MCPServer[Any] | None = None
+        self._instructions = instructions
+        self._parts: list[Part] = []
+        self._beneath: list[Server] = []
+        self._copies: list[Local] = []
+        self._hidden: set[str] = set()
+        self._gateway: VisibleGateway | None = None
+        if instructions is not None:
+            self._local = self.local
+
+    # What it has
+
+    @property
+    def local(self) -> MCPServer[Any]:
+        """The SDK's server that holds the local components."""
+        if self._local is None:
+            self._check_not_running()
+            self._local = MCPServer(self.name, instructions=self._instructions, log_level="WARNING")
+        return self._local
+
+    def tool(self, function: Any = None, /, **options: Any) -> Any:
+        """Add a function as a tool; with or without parentheses. Options are MCPServer.tool's."""
+        if isinstance(function, str):
+            return self.local.tool(function, **options)
+        decorate = self.local.tool(**options)
+        return decorate if function is None else decorate(function)
+
+    def resource(self, uri: str, **options: Any) -> Callable[[Function], Function]:
+        """Add a function as a resource, or a resource template."""
+        return self.local.resource(uri, **options)
+
+    def prompt(self, function: Any = None, /, **options: Any) -> Any:
+        """Add a function as a prompt; with or without parentheses."""
+        if isinstance(function, str):
+            return self.local.prompt(function, **options)
+        decorate = self.local.prompt(**options)
+        return decorate if function is None else decorate(function)
+
+    def add_tool(self, tool: Local | Callable[..., Any], **options: Any) -> None:
+        """Add a copy of a mirrored tool, or a function."""
+        if isinstance(tool, Local):
+            self.add(tool)
+        elif isinstance(tool, Mirrored):
+            raise TypeError(f"{tool.key} is mirrored: add a copy() of it")
+        else:
+            self.local.add_tool(tool, **options)
+
+    def add(self, component: Local) -> None:
+        """Add a copy of a mirrored component of any kind."""
+        self._check_not_running()
+        self._copies.append(component)
+        self._needs(component.origin)
+
+    def add_provider(self, provider: ProxyProvider, prefix: str = "") -> None:
+        """Add the components that a provider reaches."""
+        self.add_part(provider.part().prefixed(prefix))
+
+    def mount(self, server: "Server | Any", prefix: str | None = None) -> None:
+        """Add all components of another server, live; `server` may be an SDK server, too."""
+        if not isinstance(server, Server):
+            from mcpproxy.proxy.library.create import create_proxy
+
+            server = create_proxy(server)
+        if server is self or server.contains(self):
+            raise ValueError(f"{server.name} can't be mounted into itself")
+        self._check_not_running()
+        mounted: Server = server
+        given = replace(default_settings(), prefix=prefix or "")
+
+        def opener(given: BackendSettings, around: Surroundings, background: Background) -> Opener:
+            return GatewayOpener(lambda: mounted.gateway, given, background)
+
+        self.add_part(Part(mounted.name, given, opener, asks=True))
+        self._needs(mounted)
+
+    def contains(self, other: "Server") -> bool:
+        """Whether another server is mounted into this one, however deep."""
+        return any(one is other or one.contains(other) for one in self._beneath)
+
+    def _needs(self, server: "Server") -> None:
+        if server is not self and server not in self._beneath:
+            self._beneath.append(server)
+
+    def add_part(self, part: Part) -> None:
+        """Add what one backend is made from."""
+        self._check_not_running()
+        taken = {known.name for known in self._parts}
+        name, number = part.name, 2
+        while name in taken:
+            name, number = f"{part.name}-{number}", number + 1
+        self._parts.append(part.named(name))
+
+    def _check_not_running(self) -> None:
+        if self._gateway is not None and self._gateway.holders:
+            raise RuntimeError("a server that runs takes no new components")
+
+    # What is shown
+
+    def enable(self, *, keys: Iterable[str]) -> None:
+        """Show components again; clients are told."""
+        self._hidden -= set(keys)
+        self._refresh()
+
+    def disable(self, *, keys: Iterable[str]) -> None:
+        """Neither list components nor let them be used; clients are told."""
+        self._hidden |= set(keys)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._gateway is not None and self._gateway.holders:
+            self._gateway.refresh()
+
+    # Looking at it
+
+    async def list_tools(self) -> list[Mirrored]:
+        """Its tools."""
+        return await self._list(TOOLS)
+
+    async def list_prompts(self) -> list[Mirrored]:
+        """Its prompts."""
+        return await self._list(PROMPTS)
+
+    async def list_resources(self) -> list[Mirrored]:
+        """Its resources."""
+        return await self._list(RESOURCES)
+
+    async def list_resource_templates(self) -> list[Mirrored]:
+        """Its resource templates."""
+        return await self._list(TEMPLATES)
+
+    async def get_tool(self, name: str) -> Mirrored:
+        """A tool by its name. Raises LookupError."""
+        return await self._get(TOOLS, name)
+
+    async def get_prompt(self, name: str) -> Mirrored:
+        """A prompt by its name. Raises LookupError."""
+        return await self._get(PROMPTS, name)
+
+    async def get_resource(self, uri: str) -> Mirrored:
+        """A resource by its URI. Raises LookupError."""
+        return await self._get(RESOURCES, uri)
+
+    async def get_resource_template(self, uri_template: str) -> Mirrored:
+        """A resource template. Raises LookupError."""
+        return await self._get(TEMPLATES, uri_template)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any] | None = None
+    ) -> t.CallToolResult:
+        """Call a tool; nobody answers what it may ask. Raises MCPError."""
+        params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments or {}}))
+        request = {"id": Raw(b'"call"'), "params": jsonrpc.dump(params)}
+        caller = Discarding(Client(LATEST_LEGACY))
+        async with self:
+            await self._settled()
+            try:
+                answer = await self.gateway.call(request, "tools/call", params, caller)
+                error = jsonrpc.error_of(answer)
+            except RpcError as found:
+                error = found
+        if error is not None:
+            raise MCPError(error.code, error.message, error.data)
+        return t.CallToolResult.model_validate(jsonrpc.value(answer["result"]), by_name=False)
+
+    async def _settled(self) -> None:
+        """Wait until every backend was tried once; a hung one is waited for only so long."""
+        backends = self.gateway.backends.values()
+        waiting = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
+        if waiting:
+            await asyncio.wait(waiting, timeout=FIRST_ROUND)
+        for task in waiting:
+            task.cancel()
+
+    async def _list(self, kind: Kind) -> list[Mirrored]:
+        async with self:
+            await self._settled()
+            listed = jsonrpc.value(await self.gateway.listing(kind, None, modern=False))
+        return [Mirrored(kind, item, self, str(item[kind.key])) for item in listed[kind.member]]
+
+    async def _get(self, kind: Kind, identifier: str) -> Mirrored:
+        async with self:
+            for found in await self._list(kind):
+                if found.identifier == identifier:
+                    return found
+            states = [backend.status() for backend in self.gateway.backends.values()]
+        bad = [f"{one.name} is {one.state}: {one.message}" for one in states if one.message]
+        raise LookupError("; ".join([f"there is no {kind.key} {identifier}", *bad]))
+
+    # Running
+
+    @property
+    def gateway(self) -> VisibleGateway:
+        """What runs. Raises RuntimeError where nothing does."""
+        if self._gateway is None or not self._gateway.holders:
+            raise RuntimeError(f"server {self.name} does not run")
+        return self._gateway
+
+    def start(self) -> VisibleGateway:
+        """Begin to watch the backends; every start needs a `close`."""
+        gateway = self._built()
+        gateway.start()
+        return gateway
+
+    async def close(self) -> None:
+        """Undo one `start`; the last one ends every session."""
+        if self._gateway is not None:
+            await self._gateway.close()
+
+    async def __aenter__(self) -> Self:
+        """Run without serving: calls from this process are answered faster."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        await self.close()
+
+    def _built(self) -> VisibleGateway:
+        if self._gateway is None or not self._gateway.holders:
+            catalog = VisibleCatalog(self._hidden)
+            around = surroundings(default_health(), Options(), Path.cwd())
+            around = replace(around, catalog=catalog)
+            backends = [part.backend(around) for part in self._all_parts()]
+            self._gateway = VisibleGateway(self.name, VERSION, backends, catalog, self._beneath)
+        return self._gateway
+
+    def _all_parts(self) -> list[Part]:
+        parts = list(self._parts)
+        if self._copies:
+            parts.append(copies.part_of(self._copies))
+        if self._local is not None:
+            source = source_of(self._local)
+            parts.append(Part(LOCAL, source.settings, source.opener))
+        return parts
+
+    def run(self, transport: TransportName | None = None, **options: Any) -> None:
+        """Serve until stopped. Options are those of `run_async`."""
+        try:
+            _run(self.run_async(transport, **options))
+        except KeyboardInterrupt:
+            return
+
+    async def run_async(
+        self,
+        transport: TransportName | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        path: str = names.MCP_PATH,
+        admin_port: int | None = None,
+        allowed_hosts: Iterable[str] = (),
+    ) -> None:
+        """Serve one client on standard streams (the default), or HTTP.
+
+        `allowed_hosts` are further names by which clients may call; on an address that other
+        machines reach, the machine's own names and addresses are allowed.
+        """
+        if transport not in (None, "stdio", "http", "streamable-http"):
+            raise ValueError(f"transport {transport!r} is not stdio or http")
+        hosts = tuple(allowed_hosts) or _own_hosts(host)
+        options = Options(
+            host=host, port=port, path=path, admin_port=admin_port, allowed_hosts=hosts
+        )
+        runtime = Runtime(None, options, self._built())
+        if transport in (None, "stdio"):
+            await runtime.serve_stdio()
+            return
+        serving = asyncio.create_task(runtime.serve_http())
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            runtime.stop()
+            await serving
+            raise
+
+
+def _own_hosts(host: str) -> tuple[str, ...]:
+    """The names and addresses of this machine, where it serves others."""
+    if host in ("127.0.0.1", "localhost", "::1"):
+        return ()
+    if host not in ("0.0.0.0", "::", ""):
+        return (host,)
+    own = {socket.gethostname(), socket.getfqdn()}
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        found = []
+    for family, _, _, _, address in found:
+        text = str(address[0]).partition("%")[0]
+        own.add(f"[{text}]" if family == socket.AF_INET6 else text)
+    return tuple(sorted(own))
+
+
+def _run(work: Any) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)

@@ -1,0 +1,163 @@
+"""The gateway of a server of ours: components can be hidden, and several backends go unprefixed."""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
+
+from mcpproxy.proxy.back.backend import Backend
+from mcpproxy.proxy.core.catalog import (
+    PROMPTS,
+    RESOURCES,
+    TEMPLATES,
+    TOOLS,
+    Catalog,
+    Kind,
+    Listing,
+)
+from mcpproxy.proxy.core.rewrite import target
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
+
+KEY_OF: Final[dict[Kind, str]] = {
+    TOOLS: "tool",
+    PROMPTS: "prompt",
+    RESOURCES: "resource",
+    TEMPLATES: "template",
+}
+
+
+def key_of(kind: Kind, name: str) -> str:
+    """What a component is called in `enable` and `disable`."""
+    return f"{KEY_OF[kind]}:{name}"
+
+
+class VisibleCatalog(Catalog):
+    """A catalog that leaves out what is hidden."""
+
+    def __init__(self, hidden: set[str]) -> None:
+        """`hidden` are keys of components; a change of it is told with `refresh`."""
+        super().__init__()
+        self._hidden = hidden
+        self._whole: dict[tuple[str, Kind], Listing] = {}
+
+    def put(self, backend: str, kind: Kind, found: Listing | None) -> bool:
+        """See Catalog."""
+        if found is None:
+            self._whole.pop((backend, kind), None)
+            return super().put(backend, kind, None)
+        self._whole[backend, kind] = found
+        return super().put(backend, kind, self._shown(kind, found))
+
+    def _shown(self, kind: Kind, found: Listing) -> Listing:
+        kept = [i for i, name in enumerate(found.names) if not self.hides(kind, name)]
+        if len(kept) == len(found.names):
+            return found
+        return Listing(
+            tuple(found.items[i] for i in kept),
+            tuple(found.names[i] for i in kept),
+            found.ttl_ms,
+            found.public,
+            found.fetched_at,
+            found.headers,
+        )
+
+    def hides(self, kind: Kind, name: str) -> bool:
+        """Whether a component is hidden."""
+        return key_of(kind, name) in self._hidden
+
+    def refresh(self) -> set[Kind]:
+        """Show what is visible now; the kinds whose lists changed."""
+        changed = set()
+        for (backend, kind), found in self._whole.items():
+            if super().put(backend, kind, self._shown(kind, found)):
+                changed.add(kind)
+        return changed
+
+    def templates(self) -> list[tuple[str, str]]:
+        """The backend and the outward URI template of each template, hidden ones included."""
+        return [
+            (backend, name)
+            for (backend, kind), found in self._whole.items()
+            if kind is TEMPLATES
+            for name in found.names
+        ]
+
+
+class Running(Protocol):
+    """Another server of ours that has to run while a gateway does."""
+
+    def start(self) -> object:
+        """Begin, or go on."""
+
+    async def close(self) -> None:
+        """One holder less."""
+
+
+class VisibleGateway(Gateway):
+    """A gateway that refuses what is hidden, and finds the backend of a URI by its template.
+
+    It may be started several times, and ends when it was closed as often.
+    """
+
+    catalog: VisibleCatalog
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        backends: Iterable[Backend],
+        catalog: VisibleCatalog,
+        beneath: Iterable[Running] = (),
+    ) -> None:
+        """`beneath` are the servers that its backends lead to."""
+        super().__init__(name, version, backends, catalog)
+        self._beneath = list(beneath)
+        self.holders = 0
+
+    def start(self) -> None:
+        """See Gateway."""
+        self.holders += 1
+        if self.holders == 1:
+            for server in self._beneath:
+                server.start()
+            super().start()
+
+    async def close(self) -> None:
+        """See Gateway."""
+        self.holders -= 1
+        if self.holders == 0:
+            await super().close()
+            for server in self._beneath:
+                await server.close()
+
+    def route(self, method: str, params: Message) -> tuple[Backend, str, Kind]:
+        """See Gateway."""
+        name, kind = target(method, params)
+        known = self.catalog.owner(kind, name)
+        if known is not None:
+            return self.backends[known], name, kind
+        template = self._template(name) if kind.by_uri else None
+        hidden = self.catalog.hides(kind, name) or (
+            template is not None and self.catalog.hides(TEMPLATES, template[1])
+        )
+        if hidden:
+            raise RpcError(INVALID_PARAMS, f"unknown {KEY_OF[kind]}: {name}")
+        if template is not None:
+            return self.backends[template[0]], name, kind
+        return super().route(method, params)
+
+    def _template(self, uri: str) -> tuple[str, str] | None:
+        for backend, template in self.catalog.templates():
+            try:
+                if template == uri or UriTemplate.parse(template).match(uri) is not None:
+                    return backend, template
+            except InvalidUriTemplate:
+                continue
+        return None
+
+    def refresh(self) -> None:
+        """What is hidden has changed: tell clients whose lists did."""
+        changed = self.catalog.refresh()
+        if changed:
+            self._changed(changed)
