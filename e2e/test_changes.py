@@ -12,7 +12,7 @@ WEATHER: dict[str, Any] = {"name": "weather", "service": {"name": "weather", "po
 
 @pytest.fixture
 def changing(demo: World) -> World:
-    """A proxy in front of the weather server, Ready."""
+    """A proxy in front of the weather server, Ready and with nothing left to prune."""
     demo.apply(
         {
             "apiVersion": "mcpproxy.dev/v1alpha1",
@@ -22,6 +22,7 @@ def changing(demo: World) -> World:
         }
     )
     demo.wait_ready(NAME)
+    eventually("one configuration is left", lambda: len(_configurations(demo)) == 1)
     return demo
 
 
