@@ -142,3 +142,24 @@ async def test_a_manifest_is_served_over_http_until_sigterm(peer: Any, tmp_path:
         async with asyncio.timeout(15):
             await process.communicate()
     assert process.returncode == 0
+
+
+async def test_a_client_that_only_writes_and_closes_gets_all_its_answers(small: Path) -> None:
+    info = {"name": "pipe", "version": "1"}
+    initialize = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
+    asked = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": initialize},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *(COMMAND, "run", str(small)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    lines = "".join(json.dumps(message) + "\n" for message in asked)
+    out, _ = await asyncio.wait_for(process.communicate(lines.encode()), 30)
+    answers = {answer.get("id"): answer for answer in map(json.loads, out.splitlines())}
+    assert answers[1]["result"]["protocolVersion"] == "2025-11-25"
+    assert [tool["name"] for tool in answers[2]["result"]["tools"]] == ["shout"]

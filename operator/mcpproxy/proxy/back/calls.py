@@ -1,6 +1,7 @@
 """One call on its way to a backend: names inward, the right era, deadlines, names outward."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
 MAX_ROUNDS: Final = 16
@@ -123,10 +124,14 @@ async def _on(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     return await _to_modern(link, outgoing, caller)
 
 
+_levels: Final = itertools.count(1)
+
+
 async def _set_level(link: Link, caller: Caller) -> None:
     if "logging" in link.greeting.capabilities:
         params = {"level": jsonrpc.dump(caller.log_level)}
-        await link.request(Outgoing(Raw(b'"mcpproxy-level"'), "logging/setLevel", params), caller)
+        own = Raw(b'"mcpproxy-level-%d"' % next(_levels))
+        await link.request(Outgoing(own, "logging/setLevel", params), caller)
 
 
 async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
@@ -135,6 +140,7 @@ async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     sent = Outgoing(outgoing.id, outgoing.method, eras.unstamped(outgoing.params), outgoing.extra)
     answer = await link.request(sent, caller)
     if "result" in answer:
+        _members(answer)
         return {**answer, "result": eras.modern_result(outgoing.method, answer["result"])}
     return {**answer, "error": eras.modern_error(answer["error"])}
 
@@ -150,7 +156,7 @@ async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
         if "result" not in answer:
             error = eras.legacy_error(outgoing.method, answer["error"])
             return {**answer, "id": outgoing.id, "error": error}
-        result = jsonrpc.members(answer["result"])
+        result = _members(answer)
         if jsonrpc.string(result.get("resultType")) != "input_required":
             return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
         params = {**params, **await inputs(result, caller)}
@@ -158,6 +164,14 @@ async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
             params.pop("requestState", None)
         request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-retry-{round_ + 1}")
     raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
+
+
+def _members(answer: Message) -> Message:
+    """The members of a result. Raises NotMcp when it is no object: the backend's fault."""
+    try:
+        return jsonrpc.members(answer["result"])
+    except RpcError:
+        raise NotMcp("its result is not a JSON object") from None
 
 
 async def inputs(result: Message, caller: Caller) -> Message:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import is_modern
+
+log = logging.getLogger("mcpproxy.backend")
 
 
 class Channel(Protocol):
@@ -136,12 +139,17 @@ class DuplexLink:
         error = Unreachable("its stream has ended")
         try:
             while (body := await self._channel.receive()) is not None:
-                await self._dispatch(jsonrpc.parse(body))
-        except jsonrpc.RpcError:
-            error = Unreachable("it sent what is not JSON-RPC")
+                await self._received(body)
         except BackendError as found:
             error = Unreachable(str(found))
         self._end(error)
+
+    async def _received(self, body: bytes) -> None:
+        try:
+            await self._dispatch(jsonrpc.parse(body))
+        except jsonrpc.RpcError as error:
+            # Servers print all sorts of things; who waits for an answer has a deadline.
+            log.info("a message that is not JSON-RPC was passed over: %s", error)
 
     def _end(self, error: BackendError) -> None:
         if not self._ended.done():

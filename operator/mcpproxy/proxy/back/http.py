@@ -96,10 +96,10 @@ async def read_json(response: Response) -> Message | None:
 class EventReader:
     """The messages of an event stream, and where to go on when it ends early."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, last_id: bytes | None = None) -> None:
         self._response = response
         self._parser = sse.Parser(MAX_MESSAGE)
-        self.last_id: bytes | None = None
+        self.last_id = last_id
         self.retry_ms: int | None = None
 
     async def messages(self) -> list[Message] | None:
@@ -183,8 +183,9 @@ class HttpLegacyLink:
 
     async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
         announced = False
+        last_id: bytes | None = None
         for _ in range(MAX_RESUMES):
-            reader = EventReader(response)
+            reader = EventReader(response, last_id)
             while (messages := await reader.messages()) is not None:
                 if reader.last_id is not None and not announced:
                     announced = True
@@ -198,11 +199,12 @@ class HttpLegacyLink:
                         self._background.spawn(self._answer(message, caller))
                     else:
                         await caller.notify(message)
-            if reader.last_id is None:
+            last_id = reader.last_id
+            if last_id is None:
                 break
             await caller.paused()
             await reader.pause()
-            response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, reader.last_id)))
+            response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
         raise Unreachable("its stream ended without a response")
 
     async def _answer(self, request: Message, caller: Caller) -> None:

@@ -18,6 +18,8 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 
 MAX_LINE: Final = 64 * 1024 * 1024
 SESSION: Final = "stdio"
+LAST_ANSWERS: Final = 10.0
+"""Seconds that requests have to be answered once the client has closed its end."""
 FOREVER: Final = 10.0**9
 
 
@@ -34,25 +36,36 @@ class StdioFront:
         gateway.set_standing(lambda client: StandingCaller(client, self._sessions))
         self._modern: bool | None = None
         self._client: Client | None = None
+        self._initialized = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: set[Outbox] = set()
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Serve until the client closes its end."""
         unsubscribe = self._gateway.subscribe(self._changed)
-        self._tasks.add(asyncio.create_task(self._pump()))
+        pump = asyncio.create_task(self._pump())
         try:
             while line := await reader.readline():
                 if line.strip():
                     await self._received(line)
+            await self._finish()
         finally:
             unsubscribe()
+            pump.cancel()
             await self._live.unsubscribe()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _finish(self) -> None:
+        """The client sends no more, but may still read: answer what it has asked."""
+        for outbox in self._listening:
+            outbox.end()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_ANSWERS)
+
     def _changed(self, method: str) -> None:
-        if self._client is not None and not self._modern:
+        if self._initialized:
             self._outbox.put(jsonrpc.notification(method))
 
     async def _pump(self) -> None:
@@ -73,11 +86,17 @@ class StdioFront:
         if self._modern is None and "method" in message:
             self._modern = modern.era_of(message)
         if "method" not in message or "id" not in message:
-            legacy.noted(self._live, message)
+            self._noted(message)
             return
         task = asyncio.create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _noted(self, message: Message) -> None:
+        if jsonrpc.string(message.get("method")) == "notifications/initialized":
+            # Not a word of changes before.
+            self._initialized = self._client is not None
+        legacy.noted(self._live, message)
 
     async def _answer(self, message: Message) -> None:
         try:
@@ -92,8 +111,9 @@ class StdioFront:
         if jsonrpc.string(message["method"]) == "initialize":
             params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
             client = legacy.client_of(params, "", SESSION)
-            result = await legacy.initialized(self._gateway, client)
+            # What comes right behind is served, too.
             self._client = client
+            result = await legacy.initialized(self._gateway, client)
             return jsonrpc.response(message["id"], result)
         if jsonrpc.string(message["method"]) == "ping":
             return jsonrpc.response(message["id"], b"{}")
@@ -101,6 +121,14 @@ class StdioFront:
             raise RpcError(INVALID_REQUEST, "initialize first")
         caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
         return await legacy.answer(self._gateway, self._live, message, caller)
+
+    async def _listen(self, message: Message, params: Message) -> bytes:
+        listening = modern.Listening(self._gateway, message, params)
+        self._listening.add(listening.outbox)
+        try:
+            return await listening.run(self._emit, _silence)
+        finally:
+            self._listening.discard(listening.outbox)
 
     async def _answer_modern(self, message: Message) -> bytes:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
@@ -110,8 +138,7 @@ class StdioFront:
         found = self._live.in_flight[request_id] = InFlight(asyncio.current_task())
         try:
             if jsonrpc.string(message["method"]) == modern.LISTEN:
-                listening = modern.Listening(self._gateway, message, params)
-                return await listening.run(self._emit, _silence)
+                return await self._listen(message, params)
             answer = await modern.answer(self._gateway, self._parking, message, params, caller)
             return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
         except asyncio.CancelledError:
