@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test e2e check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test e2e conformance peers check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,13 @@ test: install ## All tests that need no cluster
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
 	@$(BIN)/pytest e2e $(ARGS)
+
+conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)
+	@$(BIN)/python -m scripts.conformance $(ARGS)
+
+peers: install ## The proxy between servers and clients of other makers (needs npm)
+	@$(BIN)/python -c "from scripts import npm; npm.install()"
+	@$(BIN)/pytest tests/peers -m peers $(ARGS)
 
 check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff check .

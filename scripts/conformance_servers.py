@@ -38,13 +38,18 @@ class NotServing(Exception):
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, port: int, ready: str = "") -> Iterator[None]:
+def running(
+    command: Sequence[str], log: Path, port: int, ready: str = "", **variables: str
+) -> Iterator[None]:
     """A process that listens on a port and, where that is given, answers 200 on a path.
+
+    `variables` are added to its environment.
 
     Raises NotServing.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        env = {**os.environ, **variables}
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
         try:
             _wait(process, port, ready, log)
             yield
@@ -129,20 +134,21 @@ class Pair:
         if self.set_up == SET_UPS[1]:
             with sample("weather", logs) as weather, sample("counter", logs) as counter:
                 others = [{"name": "weather", "url": weather}, {"name": "counter", "url": counter}]
-                with proxy(_manifest([suite, *others], logs), logs) as url:
+                with proxy(manifest([suite, *others], logs), logs) as url:
                     yield url
         else:
-            alone = [source["url"]] if "url" in source else _manifest([suite], logs)
+            alone = [source["url"]] if "url" in source else manifest([suite], logs)
             with proxy(alone, logs) as url:
                 yield url
 
 
-def _manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
+def manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
+    """The arguments that have `mcpproxy run` serve these backends."""
     path = directory / "mcpproxy.yaml"
     content = {
         "apiVersion": "mcpproxy.dev/v1alpha1",
         "kind": "MCPProxy",
-        "metadata": {"name": "conformance"},
+        "metadata": {"name": "proxy"},
         "spec": {"backends": backends},
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

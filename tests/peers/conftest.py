@@ -1,0 +1,56 @@
+"""Four servers of other makers behind one proxy, for all tests here."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts import npm
+from scripts.conformance_servers import manifest, proxy, running
+from scripts.demo_local import free_ports
+from tests.peers.world import EVERYTHING, FILESYSTEM, NODE, Server
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the filesystem server serves."""
+    path = tmp_path_factory.mktemp("files").resolve()
+    (path / "hello.txt").write_text("hello, wörld\n", encoding="utf-8")
+    (path / "notes").mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[dict[str, Server]]:
+    """The servers themselves, by the names of their backends."""
+    npm.install()
+    logs = tmp_path_factory.mktemp("servers")
+    web, stream = free_ports(2)
+    kinds = (("web", web, "streamableHttp"), ("stream", stream, "sse"))
+    with ExitStack() as stack:
+        for name, port, kind in kinds:
+            command = [NODE, EVERYTHING, kind]
+            stack.enter_context(running(command, logs / f"{name}.log", port, PORT=str(port)))
+        yield {
+            "web": Server("http", f"http://127.0.0.1:{web}/mcp"),
+            "stream": Server("sse", f"http://127.0.0.1:{stream}/sse"),
+            "program": Server("stdio", f'["{NODE}", "{EVERYTHING}", "stdio"]'),
+            "files": Server("stdio", f'["{NODE}", "{FILESYSTEM}", "{folder}"]'),
+        }
+
+
+@pytest.fixture(scope="session")
+def proxied(
+    tmp_path_factory: pytest.TempPathFactory, servers: dict[str, Server], folder: Path
+) -> Iterator[Server]:
+    """The proxy in front of them."""
+    backends: list[dict[str, Any]] = [
+        {"name": "web", "url": servers["web"].target},
+        {"name": "stream", "url": servers["stream"].target},
+        {"name": "program", "stdio": {"command": NODE, "args": [EVERYTHING, "stdio"]}},
+        {"name": "files", "stdio": {"command": NODE, "args": [FILESYSTEM, str(folder)]}},
+    ]
+    logs = tmp_path_factory.mktemp("proxy")
+    with proxy(manifest(backends, logs), logs) as url:
+        yield Server("http", url)
