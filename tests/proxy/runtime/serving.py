@@ -32,7 +32,7 @@ MODERN = b"2026-07-28"
 
 def bound(port: int = 0) -> socket.socket:
     """A socket that listens."""
-    sock = socket.socket()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
     sock.listen(128)
