@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,8 +15,14 @@ COMMANDS = {
 EXTRAS = {"run": "runtime", "operator": "controller"}
 
 
+def _stop(number: int, frame: object) -> None:
+    sys.exit(0)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly)."""
+    # As the first process of a container nothing else would end us while modules are imported.
+    signal.signal(signal.SIGTERM, _stop)
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="mcpproxy", description="MCP proxies on Kubernetes")
     parser.add_argument(

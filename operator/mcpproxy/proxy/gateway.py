@@ -33,6 +33,8 @@ PATIENCE: Final = 0.3
 """Seconds that a list waits for backends that are slow to answer; then it shows what is known."""
 FIRST_ROUND: Final = 25.0
 """Seconds that the very first requests wait at most until some backend was reached."""
+READY_ROUND: Final = 10.0
+"""Seconds that a hung backend can keep the proxy from being ready."""
 GRACE: Final = 0.25
 """Seconds that they then wait for the others."""
 
@@ -55,12 +57,14 @@ class Gateway:
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
         self._first_round: asyncio.Task[None] | None = None
+        self._started_at = 0.0
         for backend in self.backends.values():
             backend.watch.on_change = self._changed
             backend.watch.on_updated = functools.partial(self._updated, backend)
 
     def start(self) -> None:
         """Begin to watch the backends."""
+        self._started_at = asyncio.get_running_loop().time()
         for backend in self.backends.values():
             backend.start()
         self._first_round = asyncio.create_task(self._settle())
@@ -74,9 +78,11 @@ class Gateway:
     # What is offered
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the first round over the backends has ended."""
-        return self._first_round is not None and self._first_round.done()
+    def round_ended(self) -> bool:
+        """Whether every backend was tried, or has had its time; what readiness waits for."""
+        if all(backend.watch.settled.is_set() for backend in self.backends.values()):
+            return True
+        return asyncio.get_running_loop().time() - self._started_at > READY_ROUND
 
     async def settled(self) -> None:
         """Wait for the first round over the backends; a hung one is waited for only so long."""

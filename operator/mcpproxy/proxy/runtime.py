@@ -159,7 +159,7 @@ class Runtime:
         """None, or why no client should be sent here."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.is_settled:
+        if not self.gateway.round_ended:
             return "the first round over the backends has not ended"
         if not self._verified:
             why_not = await handshake(self._options.host, port, self._options.path)
@@ -229,7 +229,9 @@ def _config(app: Any) -> uvicorn.Config:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: else small answers
+    # wait 40 ms for an acknowledgement.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
