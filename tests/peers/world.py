@@ -91,6 +91,8 @@ def inspect(url: str, era: str, home: Path, method: str, *arguments: str) -> Any
 
 _LISTS: Final = ("tools", "prompts", "resources", "resourceTemplates")
 _PREFIXED: Final = ("tools", "prompts")
+LEGACY_MEMBERS: Final = ("execution",)
+"""Of a tool: what the TypeScript client's model of the modern era no longer has."""
 _ERAS_OWN: Final = ("resultType", "ttlMs", "cacheScope", "_meta")
 _CLOCK: Final = re.compile(r"\b\d{1,2}:\d\d:\d\d\b( [AP]M)?")
 
@@ -109,10 +111,11 @@ def through(request: Request, prefix: str) -> Request:
     return method, changed
 
 
-def undone(answer: Any, prefix: str) -> Any:
+def undone(answer: Any, prefix: str, dropped: Sequence[str] = ()) -> Any:
     """An answer of the proxy as the backend itself gives it; of lists, only the backend's part.
 
-    Without what no two answers have in common: the time of day, members of one era alone.
+    Without what no two answers have in common: the time of day, members of one era alone, and the
+    members of listed items that are to be dropped.
     """
     if "result" not in answer:
         return {"error": answer["error"]}
@@ -120,13 +123,17 @@ def undone(answer: Any, prefix: str) -> Any:
     for key in _LISTS:
         if isinstance(result.get(key), list):
             result[key] = [_own(key, item, prefix) for item in result[key]]
-            result[key] = [item for item in result[key] if item is not None]
+            result[key] = [
+                {name: value for name, value in item.items() if name not in dropped}
+                for item in result[key]
+                if item is not None
+            ]
     return {"result": _plain(result, f"://{prefix}/")}
 
 
-def plain(answer: Any) -> Any:
+def plain(answer: Any, dropped: Sequence[str] = ()) -> Any:
     """An answer of a server itself, to compare with."""
-    return undone(answer, "")
+    return undone(answer, "", dropped)
 
 
 def _own(key: str, item: dict[str, Any], prefix: str) -> dict[str, Any] | None:
