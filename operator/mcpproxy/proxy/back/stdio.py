@@ -74,18 +74,21 @@ class StdioChannel:
         process = self._process
         if process.stdin is not None:
             process.stdin.close()
-        for ending in (signal.SIGTERM, signal.SIGKILL, None):
-            try:
-                await asyncio.wait_for(process.wait(), GRACE)
-                break
-            except TimeoutError:
-                if ending is not None:
+        try:
+            for ending in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    await asyncio.wait_for(process.wait(), GRACE)
+                    break
+                except TimeoutError:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, ending)
-        # Children of its own may have stayed behind.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        self._stderr.cancel()
+        finally:
+            # Children of its own may have stayed behind; and a close that is cancelled leaves none.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), GRACE)
+            self._stderr.cancel()
 
 
 async def spawn(
