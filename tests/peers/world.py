@@ -158,6 +158,7 @@ def _plain(value: Any, authority: str) -> Any:
 
 
 def _uri(uri: Any, authority: str) -> Any:
+    """A URI without the proxy's prefix; one that lacks it equals none of the server's."""
     if not isinstance(uri, str) or authority == ":///":
         return uri
-    return uri.replace(authority, "://", 1)
+    return uri.replace(authority, "://", 1) if authority in uri else f"unmapped: {uri}"
