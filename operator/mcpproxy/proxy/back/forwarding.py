@@ -5,6 +5,7 @@ withdrawn is not among the capabilities that the backend sees; one with an answe
 whatever the client declared.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,6 +20,8 @@ from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import Message
+
+log = logging.getLogger("mcpproxy.backend")
 
 Answer = Callable[[Message], Awaitable[Any]]
 """Takes the params of a request or notification; gives the result, as JSON, of a request."""
@@ -40,6 +43,9 @@ DECLARED: Final[Mapping[str, Any]] = {
     "elicitation": {"form": {}, "url": {}},
 }
 """How a capability is declared that is answered here."""
+
+
+FAILED: Final = Raw(b'{"code":-32603,"message":"the handler of the proxy failed"}')
 
 
 @dataclass(frozen=True)
@@ -142,18 +148,27 @@ class _Sifted:
         if answer is None:
             await self._caller.notify(message)
         else:
-            await answer(jsonrpc.members(message.get("params", jsonrpc.EMPTY)))
+            await self._taken(feature, answer, message)
 
     async def ask(self, request: Message) -> Message:
         """See Caller."""
         feature = ASKED.get(jsonrpc.string(request.get("method")) or "", "")
         answer = self._forwarding.answers.get(feature)
         if answer is not None:
-            params = jsonrpc.members(request.get("params", jsonrpc.EMPTY))
-            return {"result": jsonrpc.dump(await answer(params))}
+            return await self._taken(feature, answer, request)
         if feature in self._forwarding.withdrawn or (feature and feature not in self._declared):
             return {"error": NOT_OFFERED}
         return await self._caller.ask(request)
+
+    @staticmethod
+    async def _taken(feature: str, answer: Answer, message: Message) -> Message:
+        """What a handler answers; an error where it fails, whatever it raises."""
+        try:
+            params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+            return {"result": jsonrpc.dump(await answer(params))}
+        except Exception:
+            log.exception("the handler for %s failed", feature)
+            return {"error": FAILED}
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""

@@ -1,7 +1,7 @@
 """Components as programs see them: mirrored ones are read-only, copies of them are local."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import mcp_types as t
 
@@ -10,6 +10,26 @@ from mcpproxy.proxy.library.visible import key_of
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.library.server import Server
+
+
+Value = TypeVar("Value")
+
+
+class Member(Generic[Value]):
+    """A member of a component's definition; None where it is absent."""
+
+    def __init__(self, member: str) -> None:
+        self._member = member
+
+    def __get__(self, component: "Component", kind: type) -> Value:
+        found: Value = component.definition.get(self._member)  # type: ignore[assignment]
+        return found
+
+    def __set__(self, component: "Component", value: Value) -> None:
+        if value is None:
+            component.definition.pop(self._member, None)
+        else:
+            component.definition[self._member] = value
 
 
 class Component:
@@ -34,45 +54,17 @@ class Component:
         """What it is called in `enable` and `disable`."""
         return key_of(self.kind, self.identifier)
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return str(self.definition["name"])
-
-    @property
-    def title(self) -> str | None:
-        """Its title for people."""
-        return self.definition.get("title")
-
-    @property
-    def description(self) -> str | None:
-        """What it is for."""
-        return self.definition.get("description")
-
-    @property
-    def uri(self) -> str | None:
-        """The URI of a resource."""
-        return self.definition.get("uri")
-
-    @property
-    def uri_template(self) -> str | None:
-        """The URI template of a resource template."""
-        return self.definition.get("uriTemplate")
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The input schema of a tool."""
-        return dict(self.definition.get("inputSchema") or {})
-
-    @property
-    def output_schema(self) -> dict[str, Any] | None:
-        """The output schema of a tool."""
-        return self.definition.get("outputSchema")
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Its `_meta`."""
-        return dict(self.definition.get("_meta") or {})
+    name = Member[str]("name")
+    title = Member[str | None]("title")
+    description = Member[str | None]("description")
+    uri = Member[str | None]("uri")
+    """The URI of a resource."""
+    uri_template = Member[str | None]("uriTemplate")
+    """The URI template of a resource template."""
+    parameters = Member[dict[str, Any]]("inputSchema")
+    """The input schema of a tool."""
+    output_schema = Member[dict[str, Any] | None]("outputSchema")
+    meta = Member[dict[str, Any] | None]("_meta")
 
     async def run(self, arguments: dict[str, Any] | None = None) -> t.CallToolResult:
         """Call a tool. Raises MCPError, and TypeError for other components."""
@@ -97,20 +89,3 @@ class Mirrored(Component):
 
 class Local(Component):
     """A copy: its definition can be changed; using it reaches the server it was copied from."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        members = {
-            "name": "name",
-            "title": "title",
-            "description": "description",
-            "uri": "uri",
-            "parameters": "inputSchema",
-            "output_schema": "outputSchema",
-            "meta": "_meta",
-        }
-        if name not in members or (name == "uri" and self.kind.key != "uri"):
-            raise AttributeError(f"{self.key} has no {name} that could be set")
-        if value is None:
-            self.definition.pop(members[name], None)
-        else:
-            self.definition[members[name]] = value

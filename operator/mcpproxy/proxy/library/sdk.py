@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
+import mcp_types as t
 from mcp import Client as SdkClient
 from mcp import MCPError
+from mcp.client.session import ClientRequestContext
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -64,7 +66,7 @@ class SdkLink:
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. What the server asks meanwhile, the client's own callbacks answer."""
         params = outgoing.params
-        request: Any = Relayed(
+        request = Relayed(
             method=outgoing.method,
             params=None if params is None else jsonrpc.value(jsonrpc.dump(params)),
         )
@@ -82,9 +84,7 @@ class SdkLink:
             await caller.notify(jsonrpc.members(note))
 
         try:
-            found = await self._client.session.send_request(
-                request, _ANY, progress_callback=None if token is None else told
-            )
+            found = await self._answered(request, None if token is None else told)
             result = jsonrpc.encode(found)
         except MCPError as error:
             return self._failed(outgoing, error)
@@ -93,6 +93,27 @@ class SdkLink:
         except RuntimeError:
             raise Unreachable("its client is not connected any more") from None
         return jsonrpc.members(jsonrpc.response(outgoing.id, result))
+
+    async def _answered(self, request: Relayed, progress: Any) -> Any:
+        """The result; what a modern server wants to know first, the callbacks answer."""
+        session, params = self._client.session, dict(request.params or {})
+        for _ in range(self._client.input_required_max_rounds):
+            sent: Any = Relayed(method=request.method, params=params)
+            found: Any = await session.send_request(sent, _ANY, progress_callback=progress)
+            if found.get("resultType") != "input_required":
+                return found
+            wanted = t.InputRequiredResult.model_validate(found, by_name=False)
+            answers = {}
+            for key, question in (wanted.input_requests or {}).items():
+                context = ClientRequestContext(session=session, request_id=key)
+                answer = await session.dispatch_input_request(context, question)
+                if isinstance(answer, t.ErrorData):
+                    raise MCPError(answer.code, answer.message, answer.data)
+                answers[key] = wire(answer)
+            params |= {"inputResponses": answers, "requestState": wanted.request_state}
+            if wanted.request_state is None:
+                del params["requestState"]
+        raise NotMcp("it asked for input too often")
 
     @staticmethod
     def _failed(outgoing: Outgoing, error: MCPError) -> Message:

@@ -193,7 +193,11 @@ class FactoryOpener(Opener):
 
     async def open(self, client: Client) -> Link:
         """See Opener."""
-        chosen = await self._choose()
+        try:
+            chosen = await self._choose()
+        except Exception as error:
+            # It is the user's code; for clients, what it raises means that there is no backend.
+            raise Unreachable(f"the client factory failed: {error}") from error
         if chosen.is_connected or await self._comes_again(chosen):
             link = await chosen.session.link(self._around)
             return Borrowed(link, replace(chosen.forwarding, presumed=True), chosen.session)
