@@ -99,10 +99,11 @@ class Callbacks:
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_all_features_pass_through(peer: Any, connect: Any, era: str, mode: str) -> None:
     _, url = await peer(era=era)
-    callbacks, progress = Callbacks(), []
+    callbacks = Callbacks()
+    seen: list[float] = []
 
-    async def progressed(done: float, total: float | None, message: str | None) -> None:
-        progress.append(done)
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
 
     client = await connect(create_proxy(url), mode, log_level="debug", **callbacks.given())
     if mode == "legacy":
@@ -112,7 +113,7 @@ async def test_all_features_pass_through(peer: Any, connect: Any, era: str, mode
     assert text(await client.call_tool("roots", {})) == "file:///w"
     await client.call_tool("noisy", {"say": "hi"}, progress_callback=progressed)
     assert callbacks.logged == ["hi"]
-    assert progress == [1, 2]
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize("mode", ERAS)

@@ -1,0 +1,158 @@
+"""mcpServers files as other programs write them load as they are."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.proxy.library.conftest import NOTES, names
+
+from mcpproxy import create_proxy
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.proxy.targets import from_mcp_servers, from_target
+
+
+def _backends(content: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = from_mcp_servers(content).proxy.to_manifest()["spec"]["backends"]
+    return found
+
+
+def _only(server: dict[str, Any], **beside: Any) -> dict[str, Any]:
+    return _backends({"mcpServers": {"a": server}, **beside})[0]
+
+
+async def test_a_file_of_claude_desktop_starts_its_servers(connect: Any, tmp_path: Path) -> None:
+    config = {
+        "mcpServers": {
+            "notes": {"command": sys.executable, "args": [NOTES], "env": {"TOPIC": "x"}},
+            "More Notes": {"command": sys.executable, "args": [NOTES]},
+            "off": {"command": "nothing", "disabled": True},
+        }
+    }
+    path = tmp_path / "claude_desktop_config.json"
+    path.write_text(json.dumps(config))
+    proxy = create_proxy(path)
+    async with proxy:
+        await proxy.list_tools()
+        client = await connect(proxy)
+        expected = {"notes_add_note", "notes_search_notes"}
+        expected |= {"More_Notes_add_note", "More_Notes_search_notes"}
+        assert set(await names(client)) == expected
+
+
+VS_CODE = """
+{
+  // Asked for when a server starts
+  "inputs": [{"id": "level", "type": "pickString", "default": "info", "options": []},],
+  "servers": {
+    "api": {
+      "type": "http", /* streamable */
+      "url": "https://api.example.com/mcp?x=//no-comment",
+      "headers": {"Authorization": "Bearer ${env:API_TOKEN}"},
+    },
+    "local": {
+      "type": "stdio",
+      "command": "${userHome}/bin/server",
+      "args": ["--level", "${input:level}", "${workspaceFolder}"],
+      "env": {"MODE": "${env:MODE:-quiet}"},
+    },
+    "old": {"type": "sse", "url": "https://old.example.com/sse"},
+  },
+}
+"""
+
+
+def test_a_file_of_vs_code_loads_with_comments_inputs_and_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("API_TOKEN", "t0")
+    monkeypatch.delenv("MODE", raising=False)
+    path = tmp_path / "mcp.json"
+    path.write_text(VS_CODE)
+    api, local, old = from_target(str(path)).proxy.to_manifest()["spec"]["backends"]
+    assert api["url"] == "https://api.example.com/mcp?x=//no-comment"
+    assert api["headers"] == [{"name": "Authorization", "value": "Bearer t0"}]
+    assert api["transport"] == "streamable-http"
+    assert local["stdio"]["command"] == f"{Path.home()}/bin/server"
+    assert local["stdio"]["args"] == ["--level", "info", str(Path.cwd())]
+    assert local["stdio"]["env"] == [{"name": "MODE", "value": "quiet"}]
+    assert old["transport"] == "sse"
+    assert [b["prefix"] for b in (api, local, old)] == ["api", "local", "old"]
+    assert not caplog.records
+
+
+def test_a_question_that_nobody_answers_is_an_error_that_says_what_to_do() -> None:
+    server = {"url": "https://x/mcp", "headers": {"X-Key": "${input:key}"}}
+    asked = [{"id": "key", "type": "promptString", "description": "The API key"}]
+    with pytest.raises(ManifestError, match=r"The API key.*\$\{env:NAME\}"):
+        _only(server, inputs=asked)
+
+
+@pytest.mark.parametrize("name", ["NOT_SET_ANYWHERE", "env:NOT_SET_ANYWHERE", "command:pick"])
+def test_a_variable_without_a_value_is_an_error_that_names_it(name: str) -> None:
+    with pytest.raises(ManifestError, match=name.rpartition(":")[2]):
+        _only({"url": f"https://x/${{{name}}}"})
+
+
+def test_a_file_of_fastmcp_loads_and_what_is_not_honoured_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    remote = {
+        "url": "https://x/mcp",
+        "transport": "streamable-http",
+        "auth": "token",
+        "timeout": 2500,
+        "description": "for people",
+        "tools": {"a": {"name": "b"}},
+        "include_tags": ["x"],
+    }
+    local = {"command": "x", "cwd": "/tmp", "keep_alive": False, "transport": "stdio"}
+    first, second = _backends({"mcpServers": {"remote": remote, "local": local}})
+    assert first["headers"] == [{"name": "Authorization", "value": "Bearer token"}]
+    assert first["timeouts"] == {"request": "2500ms"}
+    assert second["stdio"]["cwd"] == "/tmp"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["mcpServers.remote: not honoured: include_tags, tools"]
+
+
+@pytest.mark.parametrize("auth", ["oauth", {"type": "x"}])
+def test_an_auth_flow_is_not_honoured_and_named(
+    auth: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not _only({"url": "https://x/mcp", "auth": auth}).get("headers")
+    assert "auth" in caplog.text
+
+
+def test_headers_of_http_and_mcp_are_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    headers = {"Host": "x", "Mcp-Session-Id": "y", "X-Mine": "z"}
+    found = _only({"url": "https://x/mcp", "headers": headers})
+    assert found["headers"] == [{"name": "X-Mine", "value": "z"}]
+    assert "Host" in caplog.text
+    assert "Mcp-Session-Id" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_bare_mapping_of_servers_will_do() -> None:
+    assert [b["name"] for b in _backends({"a": {"url": "http://a/"}, "b": {"command": "b"}})] == [
+        "a",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "prefix is 'a_b'"),
+        ({"mcpServers": {"a": {"command": "x", "disabled": True}}}, "disabled"),
+        ({"mcpServers": {"a": {"url": "http://x", "transport": "carrier"}}}, "carrier"),
+        ([], "mcpServers"),
+    ],
+)
+def test_what_can_not_be_used_is_refused(content: Any, told: str) -> None:
+    with pytest.raises(ManifestError, match=told):
+        from_mcp_servers(content)

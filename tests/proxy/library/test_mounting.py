@@ -1,0 +1,171 @@
+"""Servers in servers: ours in ours, and ours in those of the SDK."""
+
+import json
+from typing import Any
+
+import mcp_types as t
+import pytest
+from mcp import Client, MCPError
+from mcp.server import MCPServer
+from mcp.server import Server as SdkServer
+from tests.proxy.library.conftest import ERAS, names, served, text
+from tests.proxy.runtime.serving import serving
+
+from mcpproxy import ProxyClient, Server, create_proxy, mount
+
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+pairs = pytest.mark.parametrize(
+    ("mode", "era"), [(mode, era) for mode in ERAS for era in ("legacy", "modern")]
+)
+
+
+def _host() -> MCPServer[Any]:
+    host = MCPServer("host", log_level="WARNING")
+    host.add_tool(lambda: "the host's own", name="own")
+    return host
+
+
+@pairs
+async def test_an_sdk_server_offers_all_that_is_mounted(peer: Any, mode: str, era: str) -> None:
+    _, url = await peer(era=era)
+    host = _host()
+    mount(host, create_proxy(url), prefix="ext")
+    async with serving(host.streamable_http_app()) as base, Client(f"{base}/mcp", mode=mode) as c:
+        assert {"own", "ext_echo"} <= set(await names(c))
+        assert text(await c.call_tool("own", {})) == "the host's own"
+        assert json.loads(text(await c.call_tool("ext_echo", {"a": None}))) == {"a": None}
+        assert [p.name for p in (await c.list_prompts()).prompts] == ["ext_greet"]
+        greeting = await c.get_prompt("ext_greet", {"who": "Bo"})
+        assert greeting.messages[0].content.resource.text == "hello Bo"  # type: ignore[union-attr]
+        uris = {str(r.uri) for r in (await c.list_resources()).resources}
+        assert "file://ext//etc/motd" in uris
+        templates = (await c.list_resource_templates()).resource_templates
+        assert [x.uri_template for x in templates] == ["note://ext/{id}"]
+        read = await c.read_resource("note://ext/7")
+        assert read.contents[0].text == "note://7"  # type: ignore[union-attr]
+        reference = t.PromptReference(type="ref/prompt", name="ext_greet")
+        completed = await c.complete(reference, {"name": "who", "value": "B"})
+        assert completed.completion.values == ["greet:B"]
+        with pytest.raises(MCPError, match="not found"):
+            await c.read_resource("missing://ext/1")
+
+
+@pairs
+async def test_what_a_mounted_server_asks_and_tells_reaches_the_sdk_servers_client(
+    peer: Any, mode: str, era: str
+) -> None:
+    _, url = await peer(era=era)
+    host = _host()
+    mount(host, url, prefix="ext")
+    seen: list[float] = []
+
+    async def elicit(context: Any, params: Any) -> t.ElicitResult:
+        return t.ElicitResult(action="accept", content={"name": "Bo"})
+
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    app = host.streamable_http_app()
+    async with serving(app) as base:
+        client = Client(f"{base}/mcp", mode=mode, elicitation_callback=elicit)
+        async with client:
+            assert text(await client.call_tool("ext_elicit", {})) == "user: Bo"
+            await client.call_tool("ext_noisy", {"say": "x"}, progress_callback=progressed)
+            assert "sampling" not in text(await client.call_tool("ext_whoami", {}))
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_without_a_prefix_the_sdk_servers_own_component_wins(peer: Any, mode: str) -> None:
+    _, url = await peer()
+    host = _host()
+    host.add_tool(lambda: "mine", name="echo")
+    mount(host, url)
+    async with Client(host, mode=mode) as client:
+        found = await names(client)
+        assert found.count("echo") == 1
+        assert text(await client.call_tool("echo", {})) == "mine"
+        assert text(await client.call_tool("fail", {})) == "it broke"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_low_level_server_without_handlers_takes_a_mount(peer: Any, mode: str) -> None:
+    _, url = await peer()
+    host: SdkServer[Any] = SdkServer("low")
+    mount(host, url, prefix="ext")
+    async with Client(host, mode=mode) as client:
+        assert client.server_capabilities.tools is not None
+        assert "ext_echo" in await names(client)
+        assert text(await client.call_tool("ext_echo", {"a": 1})) == '{"a": 1}'
+
+
+@pairs
+async def test_questions_pass_through_servers_mounted_into_servers(
+    peer: Any, connect: Any, mode: str, era: str
+) -> None:
+    _, url = await peer(era=era)
+    inner, outer = Server("inner"), Server("outer")
+    inner.mount(create_proxy(ProxyClient(url, sampling_handler=lambda params: "model")), "a")
+    outer.mount(inner, prefix="b")
+
+    async def elicit(context: Any, params: Any) -> t.ElicitResult:
+        return t.ElicitResult(action="accept", content={"name": "Bo"})
+
+    client = await connect(outer, mode, elicitation_callback=elicit)
+    assert text(await client.call_tool("b_a_elicit", {})) == "user: Bo"
+    assert text(await client.call_tool("b_a_sample", {})) == "model: model"
+    read = await client.read_resource("note://b/a/7")
+    assert read.contents[0].text == "note://7"
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
+    peer: Any, connect: Any, mode: str
+) -> None:
+    _, url = await peer()
+    proxy = create_proxy(url)
+    client = await connect(proxy, mode)
+    assert "echo" in await names(client)
+    proxy.disable(keys={"tool:echo", "template:note://{id}"})
+    assert "echo" not in await names(client)
+    with pytest.raises(MCPError, match="unknown tool"):
+        await client.call_tool("echo", {})
+    with pytest.raises(MCPError, match="unknown resource"):
+        await client.read_resource("note://7")
+    proxy.enable(keys={"tool:echo", "template:note://{id}"})
+    assert text(await client.call_tool("echo", {})) == "{}"
+    assert (await client.read_resource("note://7")).contents
+
+
+async def test_copies_of_all_kinds_may_have_other_names(peer: Any, connect: Any) -> None:
+    _, url = await peer()
+    proxy, mine = create_proxy(url), Server("mine")
+    async with proxy:
+        tool = (await proxy.get_tool("echo")).copy()
+        prompt = (await proxy.get_prompt("greet")).copy()
+        resource = (await proxy.get_resource("file:///etc/motd")).copy()
+        template = (await proxy.get_resource_template("note://{id}")).copy()
+    tool.name, prompt.name, resource.uri = "say", "welcome", "motd://today"
+    for component in (tool, prompt, resource, template):
+        mine.add(component)
+    client = await connect(mine)
+    assert await names(client) == ["say"]
+    assert text(await client.call_tool("say", {"a": 1})) == '{"a": 1}'
+    assert (await client.get_prompt("welcome", {"who": "Bo"})).messages
+    assert (await client.read_resource("motd://today")).contents[0].text == "file:///etc/motd"
+    assert (await client.read_resource("note://3")).contents[0].text == "note://3"
+    assert text(await tool.run({"b": 2})) == '{"b": 2}'
+
+
+async def test_a_server_is_not_mounted_into_itself() -> None:
+    one, two = Server("one"), Server("two")
+    one.mount(two)
+    with pytest.raises(ValueError, match="itself"):
+        two.mount(one)
+
+
+async def test_a_server_that_runs_takes_no_components() -> None:
+    server = Server("mine")
+    async with served(server):
+        with pytest.raises(RuntimeError, match="runs"):
+            server.mount(Server("late"))
