@@ -54,8 +54,6 @@ def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
     content = sealer.open(PURPOSE, token)
     if content["p"] != principal:
         raise BadToken("another principal's session")
-    if not -CLOCK_SKEW <= now - content["t"] <= LIFETIME:
-        raise BadToken("expired")
     info = content["i"]
     client = Client(
         revision=content["v"],
@@ -64,7 +62,15 @@ def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
         principal=principal,
         session=content["n"],
     )
-    return Ticket(client, content["t"], content["o"])
+    ticket = Ticket(client, content["t"], content["o"])
+    if not valid(ticket, now):
+        raise BadToken("expired")
+    return ticket
+
+
+def valid(ticket: Ticket, now: float) -> bool:
+    """Whether a ticket's time is not over; `now` is in seconds since the epoch."""
+    return -CLOCK_SKEW <= now - ticket.created <= LIFETIME
 
 
 def declared(raw: Raw | None) -> bytes:

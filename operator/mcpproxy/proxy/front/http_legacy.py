@@ -27,6 +27,8 @@ from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
+MAX_TICKETS: Final = 4096
+"""Session ids that are kept opened: opening one costs more than the rest of a request's head."""
 _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 
 
@@ -40,6 +42,7 @@ class LegacyHttp:
         self._sealer = sealer
         self._live = live
         self._peers = peers
+        self._tickets: dict[tuple[bytes, str], Ticket] = {}
         self._acquaintance = Acquaintance(live, peers)
 
     async def serve(self, inbound: Inbound, reply: Reply) -> None:
@@ -57,13 +60,22 @@ class LegacyHttp:
         token = inbound.headers.get(h.SESSION_ID)
         if token is None:
             raise HttpRefusal(400, "the header Mcp-Session-Id is missing; initialize first")
-        try:
-            text = token.decode("latin-1")
-            ticket = sessions.read(self._sealer, text, inbound.principal, time.time())
-        except BadToken:
-            raise HttpRefusal(404, "this session does not exist; initialize anew") from None
+        ticket = self._opened(token, inbound.principal)
         if self._live.has_ended(ticket.client.session):
             raise HttpRefusal(404, "this session has ended; initialize anew")
+        return ticket
+
+    def _opened(self, token: bytes, principal: str) -> Ticket:
+        known = self._tickets.get((token, principal))
+        if known is not None and sessions.valid(known, time.time()):
+            return known
+        try:
+            ticket = sessions.read(self._sealer, token.decode("latin-1"), principal, time.time())
+        except BadToken:
+            raise HttpRefusal(404, "this session does not exist; initialize anew") from None
+        if len(self._tickets) >= MAX_TICKETS:
+            self._tickets.clear()
+        self._tickets[token, principal] = ticket
         return ticket
 
     # POST

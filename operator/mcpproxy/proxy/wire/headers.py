@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -96,6 +97,7 @@ def _rendered(found: Any) -> str | None:
     return str(found) if isinstance(found, str | int | float) else None
 
 
+@functools.lru_cache(maxsize=256)
 def accepts(header: bytes | None, media_type: bytes) -> bool:
     """Whether an Accept header admits a media type; an absent header admits everything."""
     if header is None:
