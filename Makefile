@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test e2e conformance peers check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test e2e conformance peers bench bench-quick check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +42,12 @@ conformance: install ## The official suite, directly and through the proxy (need
 peers: install ## The proxy between servers and clients of other makers (needs npm)
 	@$(BIN)/python -c "from scripts import npm; npm.install()"
 	@$(BIN)/pytest tests/peers -m peers $(ARGS)
+
+bench: install ## Measure next to nginx and other proxies; writes docs/performance.md (12 minutes)
+	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-quick: install ## The same in short, printed only; fails on wrong replies, not on figures
+	@$(BIN)/python -m bench.run --quick $(ARGS)
 
 check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff check .

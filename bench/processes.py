@@ -40,13 +40,13 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """Stop all that was started."""
-        await self.stop(*self._started)
+        await self.stop_all()
 
     async def start(
-        self, name: str, command: Sequence[str], core: int, *, piped: bool = False
+        self, name: str, command: Sequence[str], core: int | None, *, piped: bool = False
     ) -> asyncio.subprocess.Process:
-        """Start a command on a core. Raises OSError."""
-        pin = ["taskset", "-c", str(core)] if self.pinned else []
+        """Start a command on a core, or on any (None). Raises OSError."""
+        pin = ["taskset", "-c", str(core)] if self.pinned and core is not None else []
         pipe = asyncio.subprocess.PIPE
         with (self._logs / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -60,6 +60,10 @@ class Processes:
             )
         self._started.append(process)
         return process
+
+    async def stop_all(self) -> None:
+        """Stop all that was started."""
+        await self.stop(*self._started)
 
     async def stop(self, *processes: asyncio.subprocess.Process) -> None:
         """Stop these, and wait for their end."""

@@ -1,0 +1,214 @@
+"""What is measured: cases, each with the targets that take turns in it."""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from bench.messages import Era, Operation
+from bench.stub import Behaviour
+
+Kind = Literal["direct", "nginx", "ours", "fastmcp", "fastmcp-held", "fastmcp-modern", "mcp-proxy"]
+SLOW: Final = frozenset({"fastmcp", "fastmcp-held", "fastmcp-modern", "mcp-proxy"})
+
+_LEGACY: Final = Behaviour()
+_MODERN: Final = Behaviour(eras="modern")
+_EVENTS: Final = Behaviour(events=True)
+_SESSIONS: Final = Behaviour(sessions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A target before its backends, and the clients that call it."""
+
+    label: str
+    target: Kind
+    backend: Behaviour = _LEGACY
+    era: Era = "legacy"
+    backends: int = 1
+    session: str | None = None
+    """spec.session.mode; None leaves it out."""
+    workers: int | None = None
+    """Worker processes, on any core; None leaves the option out and pins to one core."""
+    upto: int = 64
+    """The highest number of connections that it is measured with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Rows that take turns. With a rate, latency is measured; without, calls a second."""
+
+    name: str
+    title: str
+    about: str
+    rows: tuple[Row, ...]
+    operation: Operation = "echo"
+    levels: tuple[int, ...] = (1, 16)
+    """Numbers of connections."""
+    rate: float | None = None
+    compare: tuple[str, ...] = ("nginx", "FastMCP held")
+    """Labels of the rows that the others are compared with."""
+    life: bool = False
+    """Start, memory when idle, memory of sessions and streams, instead of calls."""
+
+
+def _basic(backend: Behaviour = _LEGACY, upto: int = 64) -> tuple[Row, ...]:
+    return (
+        Row("direct", "direct", backend),
+        Row("nginx", "nginx", backend),
+        Row("mcpproxy", "ours", backend),
+        Row("FastMCP held", "fastmcp-held", backend, upto=upto),
+    )
+
+
+CALL: Final = Case(
+    "call",
+    "tools/call, small answers",
+    "Legacy clients, one legacy backend that gives no session, JSON answers.",
+    (*_basic(), Row("FastMCP", "fastmcp"), Row("mcp-proxy", "mcp-proxy")),
+    levels=(1, 16, 64),
+    compare=("nginx", "FastMCP", "FastMCP held"),
+)
+LARGE: Final = Case(
+    "call-100k",
+    "tools/call, answers of 100 KiB",
+    "As above, with 100 KiB of text in each answer.",
+    _basic(),
+    operation="large",
+)
+EVENTS: Final = Case(
+    "call-events",
+    "tools/call, answers as event streams",
+    "As above, from a backend that answers with an event stream instead of JSON.",
+    _basic(_EVENTS),
+)
+ERAS: Final = Case(
+    "eras",
+    "tools/call, both eras on both sides",
+    "Clients to backends, each of one era. nginx and direct: modern on both sides.",
+    (
+        Row("direct", "direct", _MODERN, "modern"),
+        Row("nginx", "nginx", _MODERN, "modern"),
+        Row("legacy to legacy", "ours", _LEGACY),
+        Row("modern to modern", "ours", _MODERN, "modern"),
+        Row("legacy to modern", "ours", _MODERN),
+        Row("modern to legacy", "ours", _LEGACY, "modern"),
+        Row("FastMCP held", "fastmcp-modern", _MODERN, "modern"),
+    ),
+    compare=("nginx", "legacy to legacy", "FastMCP held"),
+)
+MODES: Final = Case(
+    "sessions",
+    "tools/call, session modes",
+    "A legacy backend that gives sessions and insists on them. Through nginx each client holds its"
+    " own; Isolated takes a fresh one for each call.",
+    (
+        Row("nginx", "nginx", _SESSIONS),
+        Row("Isolated", "ours", _SESSIONS, session="Isolated"),
+        Row("PerClient", "ours", _SESSIONS, session="PerClient"),
+        Row("Reused", "ours", _SESSIONS, session="Reused"),
+        Row("FastMCP", "fastmcp", _SESSIONS, upto=16),
+    ),
+    compare=("nginx", "Reused", "FastMCP"),
+)
+BACKENDS: Final = Case(
+    "backends",
+    "tools/call, many backends",
+    "The calls take turns over the backends, all of which have a prefix.",
+    tuple(Row(f"{n} backend{'s' * (n > 1)}", "ours", _LEGACY, backends=n) for n in (1, 3, 8, 64)),
+    levels=(16,),
+    compare=("1 backend",),
+)
+LIST: Final = Case("list-10", "tools/list, 10 tools", "Legacy clients.", _basic(), operation="list")
+LONG_LIST: Final = Case(
+    "list-1000",
+    "tools/list, 1,000 tools",
+    "Legacy clients; FastMCP with one connection only.",
+    _basic(Behaviour(tools=1000), upto=1),
+    operation="list",
+)
+INITIALIZE: Final = Case(
+    "initialize",
+    "initialize",
+    "Legacy clients, each request begins a session.",
+    _basic(),
+    operation="initialize",
+)
+PROGRESS: Final = Case(
+    "progress",
+    "Progress streaming",
+    "Calls that send 100 notifications each before their result, one write for each.",
+    _basic(),
+    operation="progress",
+)
+LATENCY: Final = Case(
+    "latency",
+    "Added latency at 100 calls/s",
+    "Calls at a fixed rate over 4 connections; milliseconds.",
+    _basic(),
+    levels=(4,),
+    rate=100.0,
+    compare=("direct",),
+)
+WORKERS: Final = Case(
+    "workers",
+    "tools/call, worker processes",
+    "On both cores, beside the load and the backend.",
+    (Row("1 worker", "ours", workers=1), Row("2 workers", "ours", workers=2)),
+    levels=(64,),
+    compare=("1 worker",),
+)
+LIFE: Final = Case(
+    "life",
+    "Start and memory",
+    "Seconds from the start of the process to the first answered call; resident memory idle, of"
+    " each idle session, of each open GET stream, and in all.",
+    (
+        Row("mcpproxy", "ours"),
+        Row("FastMCP held", "fastmcp-held"),
+        Row("mcp-proxy", "mcp-proxy"),
+    ),
+    levels=(1,),
+    compare=(),
+    life=True,
+)
+CASES: Final = (
+    CALL,
+    LARGE,
+    EVENTS,
+    ERAS,
+    MODES,
+    BACKENDS,
+    LIST,
+    LONG_LIST,
+    INITIALIZE,
+    PROGRESS,
+    LATENCY,
+    WORKERS,
+    LIFE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    slow_seconds: float
+    """The window of targets that answer a few calls a second."""
+    sessions: int
+    streams: int
+    peer_sessions: int = 200
+    peer_streams: int = 50
+
+
+FULL: Final = Effort(5, 1.0, 2.0, 10_000, 1_000)
+QUICK: Final = Effort(1, 0.3, 1.0, 1_000, 100)
+
+
+def quick(case: Case) -> Case:
+    """The case with 16 connections alone; peers only where calls are compared with them."""
+    levels = tuple(level for level in case.levels if level in (4, 16, 64)) or case.levels
+    rows = case.rows
+    if case is not CALL:
+        rows = tuple(row for row in rows if row.target not in SLOW)
+    return replace(case, levels=levels[:1], rows=rows)

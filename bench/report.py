@@ -1,0 +1,143 @@
+"""Tables of what was measured: medians with spreads, and ratios within a round."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.cases import Case
+from bench.load import Figures
+
+_LIFE: Final = {
+    "start s": 2,
+    "idle MiB": 1,
+    "session KiB": 2,
+    "stream KiB": 1,
+    "all MiB": 1,
+}
+"""Figures of a life, and their decimals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one row gave in one round."""
+
+    row: str
+    level: int
+    round: int
+    figures: Figures
+
+
+def table(case: Case, results: Sequence[Result]) -> str:
+    """The results of a case as a Markdown table."""
+    lines = [_cells(_header(case)), _cells("---" for _ in _header(case))]
+    for level in case.levels:
+        for row in case.rows:
+            own = [r for r in results if (r.row, r.level) == (row.label, level)]
+            if own:
+                lines.append(_cells(_line(case, own, results)))
+    return "\n".join(lines)
+
+
+def _header(case: Case) -> list[str]:
+    if case.life:
+        return ["target", *_LIFE, "errors"]
+    if case.rate is not None:
+        return ["target", "p50 ms", "p99 ms", "added p50", "added p99", "errors"]
+    ratios = [f"× {label}" for label in case.compare]
+    return ["connections", "target", "calls/s", "p50 ms", "p99 ms", *ratios, "errors"]
+
+
+def _line(case: Case, own: list[Result], results: Sequence[Result]) -> list[str]:
+    errors = str(sum(result.figures.errors for result in own))
+    name = own[0].row
+    if case.life:
+        return [name, *(_spread(own, key, digits) for key, digits in _LIFE.items()), errors]
+    percentiles = [_spread(own, "p50", 2), _spread(own, "p99", 2)]
+    if case.rate is not None:
+        added = [_added(own, results, case.compare[0], key) for key in ("p50", "p99")]
+        return [name, *percentiles, *added, errors]
+    ratios = [_ratio(own, results, label) for label in case.compare]
+    return [str(own[0].level), name, _spread(own, "calls/s", 0), *percentiles, *ratios, errors]
+
+
+def _cells(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(own: list[Result], key: str, digits: int) -> str:
+    """The median, and the least and the greatest of several."""
+    found = [result.figures.values[key] for result in own if key in result.figures.values]
+    if not found:
+        return "–"
+    median = _number(statistics.median(found), digits)
+    if len(found) == 1:
+        return median
+    return f"{median} ({_number(min(found), digits)}..{_number(max(found), digits)})"
+
+
+def _number(value: float, digits: int) -> str:
+    """Rates of a few calls a second keep a decimal."""
+    return f"{value:.1f}" if digits == 0 and value < 100 else f"{value:.{digits}f}"
+
+
+def _ratio(own: list[Result], results: Sequence[Result], label: str) -> str:
+    found = paired(own, results, label, "calls/s", _quotient)
+    if not found or own[0].row == label:
+        return "" if own[0].row == label else "–"
+    median = statistics.median(found)
+    return f"{median:.0f}" if median >= 100 else f"{median:.2f}"
+
+
+def _added(own: list[Result], results: Sequence[Result], label: str, key: str) -> str:
+    found = paired(own, results, label, key, lambda value, other: value - other)
+    return "–" if not found or own[0].row == label else f"{statistics.median(found):.2f}"
+
+
+def _quotient(value: float, other: float) -> float | None:
+    return value / other if other else None
+
+
+def paired(
+    own: Iterable[Result],
+    results: Sequence[Result],
+    label: str,
+    key: str,
+    compare: Callable[[float, float], float | None],
+) -> list[float]:
+    """A figure compared with that of the row `label` in the same round and with as many clients."""
+    others = {(r.level, r.round): r.figures.values for r in results if r.row == label}
+    found = []
+    for result in own:
+        other = others.get((result.level, result.round), {})
+        if key in result.figures.values and key in other:
+            compared = compare(result.figures.values[key], other[key])
+            found += [] if compared is None else [compared]
+    return found
+
+
+def section(case: Case, results: Sequence[Result]) -> str:
+    """A case with its heading."""
+    return f"## {case.title}\n\n{case.about}\n\n{table(case, results)}\n"
+
+
+def document(about: Sequence[str], notes: Sequence[str], sections: Sequence[str]) -> str:
+    """docs/performance.md: what was measured where, what was left out, all cases."""
+    head = """# Performance
+
+Written by `make bench`. Everything is on one machine and its loopback device: the target is pinned
+to one core, load and backends share another one. The targets of a case take turns, round by round;
+a figure is the median over the rounds, with the least and the greatest in brackets. A ratio (×) is
+the median of the ratios within the rounds. Compare within a case only: a busy machine moves all of
+its figures. Every reply is checked by its id and its content.
+
+- direct: the stub backend itself, on the core of the target.
+- nginx: one worker, keep-alive, no buffering. It passes bytes on and knows nothing of MCP.
+- FastMCP: `create_proxy(url)` as it comes. FastMCP held: one session with the backend, kept open.
+- mcp-proxy: two processes, as it has HTTP on one side only.
+- mcpproxy and other rows without a maker: `mcpproxy run`, every backend with its prefix.
+"""
+    bullets = "".join(f"- {line}\n" for line in about)
+    left_out = "".join(f"- {line}\n" for line in notes)
+    rest = f"\n## Left out\n\n{left_out}" if notes else ""
+    return "\n".join([head, f"## Where\n\n{bullets}{rest}", *sections])

@@ -1,0 +1,181 @@
+"""The benchmark: `make bench`, or
+
+    python -m bench.run [--quick] [--only CASE ...] [--rounds N]
+
+All cases write docs/performance.md; a choice of them, or --quick, prints its tables. The exit code
+is 1 when a reply was wrong or a target did not start, whatever the figures are.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from bench.cases import CASES, FULL, QUICK, SLOW, WORKERS, Case, Effort, Row, quick
+from bench.load import Calls, Figures, Sessions
+from bench.peers import NotInstalled
+from bench.processes import ROOT, Load, Processes
+from bench.report import Result
+from bench.targets import CannotStart, Target, Targets, has_workers
+
+from bench import peers, place, report
+
+DOCUMENT: Final = ROOT / "docs" / "performance.md"
+_LEFT_BUSY: Final = 4.0
+"""How many times longer a slow target's window is where many clients wait for it."""
+
+
+class Bench:
+    """Runs cases, one after the other; the targets of a case take turns."""
+
+    def __init__(self, processes: Processes, targets: Targets, effort: Effort) -> None:
+        self._processes = processes
+        self._targets = targets
+        self._effort = effort
+        self.errors: list[str] = []
+
+    async def run(self, case: Case) -> list[Result]:
+        """The results of a case; what went wrong is in `errors`, too."""
+        rows = [row for row in case.rows if not self._targets.lacks(row)]
+        print(f"\n{case.name}: {', '.join(row.label for row in rows)}", flush=True)
+        command = [sys.executable, "-m", "bench.load"]
+        core = self._processes.others
+        load = Load(await self._processes.start("load", command, core, piped=True))
+        try:
+            results = await (self._lives if case.life else self._calls)(case, rows, load)
+        except CannotStart as error:
+            self.errors.append(f"{case.name}: {error}")
+            results = []
+        finally:
+            await self._processes.stop_all()
+            self._targets.forget_stubs()
+        return results
+
+    async def _calls(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
+        targets = await asyncio.gather(*(self._targets.start(row) for row in rows))
+        results: list[Result] = []
+        for turn in range(self._effort.rounds):
+            first = turn % len(targets)
+            for level in case.levels:
+                # Nobody always goes first.
+                for target in (*targets[first:], *targets[:first]):
+                    if level <= target.row.upto:
+                        figures = await load.measure(self._plan(case, target, level))
+                        results.append(self._noted(case, target, level, turn, figures))
+        return results
+
+    def _plan(self, case: Case, target: Target, level: int) -> Calls:
+        row = target.row
+        seconds = self._effort.slow_seconds if row.target in SLOW else self._effort.seconds
+        if row.target == "fastmcp" and level > 16:
+            seconds *= _LEFT_BUSY
+        return Calls(
+            target.url,
+            target.tools(case.operation),
+            case.operation,
+            row.era,
+            level,
+            seconds if case.rate is None else seconds + 1,
+            rate=case.rate,
+            listed=row.backend.tools * (row.backends if row.target == "ours" else 1),
+        )
+
+    async def _lives(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
+        results: list[Result] = []
+        for turn in range(self._effort.rounds):
+            for row in rows:
+                target = await self._targets.start(row)
+                figures = await load.measure(self._sessions(target))
+                await self._processes.stop(target.process)
+                values = {**figures.values, "start s": target.seconds}
+                figures = Figures(values, figures.errors, figures.first_error)
+                results.append(self._noted(case, target, 1, turn, figures))
+        return results
+
+    def _sessions(self, target: Target) -> Sessions:
+        effort, slow = self._effort, target.row.target in SLOW
+        sessions = effort.peer_sessions if slow else effort.sessions
+        streams = effort.peer_streams if slow else effort.streams
+        return Sessions(target.url, target.tools("echo"), target.process.pid, sessions, streams)
+
+    def _noted(self, case: Case, target: Target, level: int, turn: int, figures: Figures) -> Result:
+        label = target.row.label
+        shown = "  ".join(f"{key} {value:.2f}" for key, value in figures.values.items())
+        print(f"  round {turn + 1}  c={level:<3} {label:18} {shown}", flush=True)
+        if figures.errors:
+            where = f"{case.name}, {label}, {level} connections"
+            self.errors.append(f"{where}: {figures.errors} errors: {figures.first_error}")
+            print(f"    {self.errors[-1]}", flush=True)
+        return Result(label, level, turn, figures)
+
+
+def _peers(install: bool, notes: list[str]) -> dict[str, Path]:
+    """The environments of the peers that are there; a note for each that is not."""
+    found: dict[str, Path] = {}
+    ways: dict[str, Callable[[bool], Path]] = {
+        "fastmcp": peers.fastmcp,
+        "mcp-proxy": peers.mcp_proxy,
+    }
+    for name, way in ways.items():
+        try:
+            found[name] = way(install)
+        except NotInstalled as error:
+            notes.append(str(error))
+    return found
+
+
+def _chosen(args: argparse.Namespace, notes: list[str]) -> list[Case]:
+    cases = [case for case in CASES if not args.only or case.name in args.only]
+    if WORKERS in cases and not has_workers():
+        cases.remove(WORKERS)
+        notes.append("workers: `mcpproxy run` has no --workers")
+    return [quick(case) for case in cases] if args.quick else cases
+
+
+async def _measure(args: argparse.Namespace) -> int:
+    notes: list[str] = []
+    pythons = _peers(not args.quick, notes)
+    cases = _chosen(args, notes)
+    effort = QUICK if args.quick else FULL
+    if args.rounds:
+        effort = replace(effort, rounds=args.rounds)
+    about = place.described(pythons)
+    sections = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        async with Processes(Path(directory)) as processes:
+            if not processes.pinned:
+                notes.append("pinning: it needs two cores and taskset")
+            bench = Bench(processes, Targets(processes, pythons, Path(directory)), effort)
+            for case in cases:
+                sections.append(report.section(case, await bench.run(case)))
+                print(f"\n{sections[-1]}", flush=True)
+    about.append(f"{effort.rounds} rounds; load average at the end: {place.load_average()}.")
+    if not (args.quick or args.only):
+        DOCUMENT.write_text(report.document(about, notes, sections), encoding="utf-8")
+        print(f"written: {DOCUMENT.relative_to(ROOT)}")
+    for line in (*notes, *bench.errors):
+        print(line)
+    return 1 if bench.errors else 0
+
+
+def main() -> int:
+    """Run the cases that are asked for."""
+    parser = argparse.ArgumentParser(description="measure mcpproxy next to nginx and its peers")
+    names = [case.name for case in CASES]
+    parser.add_argument("--quick", action="store_true", help="one short round, printed only")
+    parser.add_argument("--only", action="append", choices=names, help="this case (repeatable)")
+    parser.add_argument("--rounds", type=int, help="default: 5, with --quick 1")
+    args = parser.parse_args()
+    if shutil.which("nginx") is None:
+        print("nginx is not installed; the benchmark compares with it (apt-get install nginx)")
+        return 2
+    return asyncio.run(_measure(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
