@@ -70,11 +70,13 @@ class ProxyClient:
         )
         self._sdk = target if isinstance(target, SdkClient) else None
         self.source = self._source(headers, timeout, init_timeout, protocol)
-        connected = self._sdk is not None and is_connected(self._sdk)
-        self.session: Session | SdkSession = (
-            SdkSession(target) if connected else Session(self.source, self.forwarding)
-        )
+        self.session = self._session()
         self._entered = False
+
+    def _session(self) -> Session | SdkSession:
+        if self._sdk is not None and is_connected(self._sdk):
+            return SdkSession(self._sdk)
+        return Session(self.source, self.forwarding)
 
     def _source(
         self,
