@@ -21,6 +21,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.revisions import is_modern
 
 Key = tuple[str, ...]
 MAX_LINKS: Final = 512
@@ -73,6 +74,8 @@ class Sessions:
         self._declared_stateless = declared_stateless
         self._idle = idle
         self._background = background
+        self._modern = False
+        """Whether modern clients were seen to get sessions of their own era."""
         self._warm: dict[Key, Warm] = {}
         self._held: dict[Key, Held] = {}
         self._sessionless: dict[Key, Link] = {}
@@ -86,7 +89,7 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def use(self, client: Client) -> AsyncIterator[Link]:
         """The session for one request of this client. Raises BackendError."""
-        key = _kind(client)
+        key = self._kind(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
             yield sessionless
@@ -100,6 +103,16 @@ class Sessions:
     def _shared_key(self, kind: Key, client: Client) -> Key:
         return (client.session,) if self._mode == "PerClient" else kind
 
+    def _kind(self, client: Client) -> Key:
+        """What a session is opened with: clients that differ in it never share one.
+
+        In the modern era every request says itself who asks, so only the principal counts.
+        """
+        if client.modern and self._modern:
+            return (client.principal, client.revision)
+        info = "" if client.info is None else client.info.decode()
+        return (client.principal, client.revision, client.capabilities.decode(), info)
+
     async def _open(self, client: Client) -> Link:
         if self._count >= MAX_LINKS:
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
@@ -109,11 +122,12 @@ class Sessions:
         except BaseException:
             self._count -= 1
             raise
+        self._modern = (client.modern and is_modern(link.greeting.revision)) or self._modern
         if not link.stateful:
             self._count -= 1
             if len(self._sessionless) >= MAX_KINDS:
                 self._sessionless.clear()
-            self._sessionless[_kind(client)] = link
+            self._sessionless[self._kind(client)] = link
         elif self._mode == "Reused" and not self._declared_stateless:
             self._close(link)
             raise SessionRefused(REUSE_REFUSED)
@@ -262,6 +276,7 @@ class Sessions:
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
         self._sessionless.clear()
+        self._modern = False
         for key, warm in list(self._warm.items()):
             self._drop_warm(key, warm)
 
@@ -289,9 +304,3 @@ def _failed(held: Held) -> bool:
 def _useless(held: Held) -> bool:
     """Whether its session could not be opened, or has ended."""
     return held.opening.done() and (_failed(held) or not held.opening.result().alive)
-
-
-def _kind(client: Client) -> Key:
-    """What a session is opened with: clients that differ in it never share one."""
-    info = "" if client.info is None else client.info.decode()
-    return (client.principal, client.revision, client.capabilities.decode(), info)
