@@ -211,4 +211,6 @@ def quick(case: Case) -> Case:
     rows = case.rows
     if case is not CALL:
         rows = tuple(row for row in rows if row.target not in SLOW)
-    return replace(case, levels=levels[:1], rows=rows)
+    labels = {row.label for row in rows}
+    compare = tuple(label for label in case.compare if label in labels)
+    return replace(case, levels=levels[:1], rows=rows, compare=compare)

@@ -1,47 +1,16 @@
-"""A raw-socket MCP client that checks every reply by its id and its content."""
+"""A raw-socket MCP client: one connection, one exchange at a time."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
-import msgspec
-from bench.messages import Era, Operation, Requests
-
-from bench import messages
+from bench.messages import Era, Requests
+from bench.replies import BadReply, Reply, message_of
 
 _LIMIT: Final = 30.0
 """Seconds that one exchange of a handshake may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One HTTP response; status 0 when the connection ended before it."""
-
-    status: int
-    body: bytes
-
-
-class Envelope(msgspec.Struct):
-    """What is read of a JSON-RPC message."""
-
-    id: int | str | None = None
-    method: str | None = None
-    params: msgspec.Raw = msgspec.Raw()
-    result: msgspec.Raw = msgspec.Raw()
-
-
-class Progress(msgspec.Struct):
-    """The parameters of notifications/progress."""
-
-    token: int | str = msgspec.field(name="progressToken")
-    progress: float
-
-
-_envelope: Final = msgspec.json.Decoder(Envelope)
-_progress: Final = msgspec.json.Decoder(Progress)
 
 
 class Connection(asyncio.Protocol):
@@ -160,68 +129,3 @@ async def begin(connection: Connection, client: Requests) -> None:
     reply = await connection.exchange(client.initialized())
     if reply.status not in (200, 202, 204):
         raise BadReply("notifications/initialized", reply)
-
-
-class BadReply(Exception):
-    """A reply that is not what was asked for."""
-
-    def __init__(self, request: str, reply: Reply) -> None:
-        super().__init__(f"{request}: HTTP {reply.status}: {reply.body[:300]!r}")
-
-
-def messages_of(body: bytes) -> list[bytes]:
-    """The JSON-RPC messages of a body, which is JSON or an event stream."""
-    if body[:1] == b"{":
-        return [body]
-    lines = (line[5:].strip() for line in body.split(b"\n") if line[:5] == b"data:")
-    return [line for line in lines if line]
-
-
-def message_of(reply: Reply, number: int) -> tuple[list[bytes], bytes] | None:
-    """The messages before the result, and the result; None unless it has this id."""
-    found = messages_of(reply.body) if reply.status == 200 else []
-    if not found:
-        return None
-    try:
-        envelope = _envelope.decode(found[-1])
-    except msgspec.MsgspecError:
-        return None
-    if envelope.id != number or not envelope.result:
-        return None
-    return found[:-1], bytes(envelope.result)
-
-
-def is_right(operation: Operation, number: int, reply: Reply, tools: int) -> bool:
-    """Whether the reply is that of the operation; `tools` is how many a list must have."""
-    found = message_of(reply, number)
-    if found is None:
-        return False
-    before, result = found
-    if operation == "initialize":
-        return b'"serverInfo"' in result
-    if operation == "list":
-        return result.count(b'"inputSchema"') == tools
-    if not _says(operation, number, result) or result.find(b'"isError":true', -200) >= 0:
-        return False
-    return operation != "progress" or _is_whole(before, number)
-
-
-def _says(operation: Operation, number: int, result: bytes) -> bool:
-    said = b'"' + messages.text(number).encode()
-    begun = result.find(said)
-    # A search for all of it would cost more than the call.
-    rest = messages.PADDING + b'"' if operation == "large" else b'"'
-    return begun >= 0 and result.startswith(rest, begun + len(said))
-
-
-def _is_whole(before: list[bytes], number: int) -> bool:
-    """Whether these are all notifications of the call, in their order."""
-    try:
-        envelopes = [_envelope.decode(message) for message in before]
-        if any(envelope.method != "notifications/progress" for envelope in envelopes):
-            return False
-        steps = [_progress.decode(envelope.params) for envelope in envelopes]
-    except msgspec.MsgspecError:
-        return False
-    expected = [(number, step) for step in range(1, messages.NOTIFICATIONS + 1)]
-    return [(step.token, step.progress) for step in steps] == expected

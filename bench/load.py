@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
-from bench.client import BadReply, Connection, Reply
+from bench.client import Connection
 from bench.memory import resident
 from bench.messages import Era, Operation, Requests
+from bench.replies import BadReply, Checker, Reply
 
 from bench import client
 
@@ -67,6 +68,7 @@ class Tally:
     def __init__(self, plan: Calls) -> None:
         now = time.perf_counter()
         self._plan = plan
+        self._checker = Checker(plan.operation, plan.listed)
         self._begin = now + plan.warmup
         self.end = self._begin + plan.seconds
         self._latencies: list[float] = []
@@ -75,9 +77,8 @@ class Tally:
 
     def count(self, number: int, begun: float, now: float, reply: Reply) -> None:
         """Count a call that was begun and has ended at these times."""
-        plan = self._plan
-        if not client.is_right(plan.operation, number, reply, plan.listed):
-            self.fail(str(BadReply(plan.operation, reply)))
+        if not self._checker.is_right(number, reply):
+            self.fail(str(BadReply(self._plan.operation, reply)))
         elif self._begin <= now < self.end:
             self._latencies.append(now - begun)
 

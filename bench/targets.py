@@ -15,7 +15,7 @@ from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
 from bench.stub import Behaviour
 
-from bench import client, messages
+from bench import client, messages, replies
 
 START: Final = 60.0
 """Seconds that a target may take to its first answer."""
@@ -236,8 +236,8 @@ async def _answers(target: Target, tool: str) -> bool:
         if target.row.era == "legacy":
             await client.begin(connection, requests)
         reply = await connection.exchange(requests.operation("echo", 1, tool))
-        return client.is_right("echo", 1, reply, 0)
-    except client.BadReply:
+        return replies.is_right("echo", 1, reply, 0)
+    except replies.BadReply:
         return False
     finally:
         connection.close()
