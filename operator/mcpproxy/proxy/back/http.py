@@ -192,7 +192,7 @@ class HttpLegacyLink:
                     await caller.streamed(reader.retry_ms)
                 for message in messages:
                     if "method" not in message:
-                        if message.get("id") == request_id:
+                        if jsonrpc.same_id(message.get("id"), request_id):
                             reader.leave()
                             return message
                     elif "id" in message:
@@ -324,7 +324,7 @@ class HttpModernLink:
             for message in messages:
                 if "method" in message:
                     await caller.notify(message)
-                elif message.get("id") == request_id:
+                elif jsonrpc.same_id(message.get("id"), request_id):
                     reader.leave()
                     return message
         raise Unreachable("its stream ended without a response")

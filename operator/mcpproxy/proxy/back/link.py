@@ -114,11 +114,9 @@ async def answered(caller: Caller, request: Message) -> bytes:
         answer = await caller.ask(request)
     except RpcError as error:
         return jsonrpc.failure(request["id"], error)
-    content = {"jsonrpc": jsonrpc.VERSION, "id": request["id"]}
-    if "result" in answer:
-        content["result"] = answer["result"]
-    else:
-        content["error"] = answer.get("error", NOT_OFFERED)
+    content = {**answer, "jsonrpc": jsonrpc.VERSION, "id": request["id"]}
+    if "result" not in answer:
+        content.setdefault("error", NOT_OFFERED)
     return jsonrpc.encode(content)
 
 

@@ -12,6 +12,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 PURPOSE: Final = "session"
 LIFETIME: Final = 24 * 3600.0
@@ -75,5 +76,9 @@ def valid(ticket: Ticket, now: float) -> bool:
 
 def declared(raw: Raw | None) -> bytes:
     """Capabilities as bytes in one spelling, so that equal ones are equal."""
-    found = jsonrpc.value(raw)
-    return jsonrpc.canonical(found) if isinstance(found, dict) else b"{}"
+    if raw is None or bytes(raw)[:1] != b"{":
+        return b"{}"
+    try:
+        return jsonrpc.uniform(raw)
+    except RpcError:
+        return b"{}"

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec import Raw
-
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.wire import jsonrpc
@@ -215,9 +213,5 @@ def _digest(request: Message, params: Message) -> str:
     found = hashlib.sha256(bytes(request["method"]))
     for name in sorted(params):
         if name not in _RETRY:
-            found.update(b"\0" + name.encode() + b"\0" + _canonical(params[name]))
+            found.update(b"\0" + name.encode() + b"\0" + jsonrpc.uniform(params[name]))
     return found.hexdigest()
-
-
-def _canonical(raw: Raw) -> bytes:
-    return jsonrpc.canonical(jsonrpc.value(raw))

@@ -83,6 +83,27 @@ def value(raw: bytes | Raw | None) -> Any:
         return None
 
 
+def uniform(raw: bytes | Raw) -> bytes:
+    """A value in one spelling, but for its numbers, which stay as they are. Raises RpcError.
+
+    Numbers that no machine type holds are JSON, too.
+    """
+    try:
+        return _uniform(bytes(raw).strip())
+    except RecursionError:
+        raise RpcError(INVALID_PARAMS, "nested too deeply") from None
+
+
+def _uniform(text: bytes) -> bytes:
+    if text[:1] == b"{":
+        found = sorted(members(text).items())
+        return b"{%b}" % b",".join(encode(k) + b":" + _uniform(bytes(v)) for k, v in found)
+    if text[:1] == b"[":
+        return b"[%b]" % b",".join(_uniform(bytes(one)) for one in items(text))
+    own = string(text) if text[:1] == b'"' else None
+    return text if own is None else encode(own)
+
+
 def dump(content: Any) -> Raw:
     """JSON bytes of a value made of plain types and `Raw`."""
     return Raw(encode(content))
@@ -126,6 +147,14 @@ def is_id(raw: Raw) -> bool:
     """Whether this is a JSON-RPC id as MCP wants it: a string or an integer."""
     head = bytes(raw)
     return head[:1] == b'"' or head.lstrip(b"-").isdigit()
+
+
+def same_id(left: Raw | None, right: Raw) -> bool:
+    """Whether two ids are equal, however their characters are escaped."""
+    if left is None or left == right:
+        return left is not None
+    found = string(left)
+    return found is not None and found == string(right)
 
 
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:
