@@ -22,6 +22,8 @@ class Connection(asyncio.Protocol):
         self._replied: Callable[[Reply], object] | None = None
         self._opened: Callable[[Reply], object] | None = None
         self._transport: asyncio.Transport | None = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the connection has ended."""
         self.session: bytes | None = None
         """The Mcp-Session-Id that was given last."""
 
@@ -43,6 +45,8 @@ class Connection(asyncio.Protocol):
         self._replied = self._opened = None
         if waiting is not None:
             waiting(Reply(0, b"the connection was closed"))
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
@@ -93,7 +97,7 @@ class Connection(asyncio.Protocol):
             return (await waiting).status
 
     def close(self) -> None:
-        """Close the connection."""
+        """Begin to close the connection."""
         if self._transport is not None:
             self._transport.close()
 
@@ -112,6 +116,13 @@ async def connect(url: str) -> Connection:
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(Connection, parts.hostname or "", parts.port or 80)
     return connection
+
+
+async def close(*connections: Connection) -> None:
+    """Close these connections and wait for their end."""
+    for connection in connections:
+        connection.close()
+    await asyncio.gather(*(connection.lost for connection in connections))
 
 
 def requests(url: str, era: Era) -> Requests:

@@ -7,7 +7,6 @@ measurement does not pay for the start of a process.
 """
 
 import asyncio
-import contextlib
 import statistics
 import sys
 import time
@@ -145,7 +144,18 @@ class Caller:
 
 async def measure_calls(plan: Calls) -> Figures:
     """Run a closed loop or a fixed rate; errors are counted, not raised."""
-    pairs = await asyncio.gather(*(_opened(plan) for _ in range(plan.connections)))
+    pairs: list[tuple[Connection, Requests]] = []
+    try:
+        for _ in range(plan.connections):
+            pairs.append((await client.connect(plan.url), client.requests(plan.url, plan.era)))
+            if plan.era == "legacy" and plan.operation != "initialize":
+                await client.begin(*pairs[-1])
+        return await _run(plan, pairs)
+    finally:
+        await client.close(*(connection for connection, _ in pairs))
+
+
+async def _run(plan: Calls, pairs: list[tuple[Connection, Requests]]) -> Figures:
     tally = Tally(plan)
     callers = [Caller(connection, requests, plan, tally) for connection, requests in pairs]
     paced = plan.rate is not None
@@ -155,17 +165,7 @@ async def measure_calls(plan: Calls) -> Figures:
             await run
     except TimeoutError:
         tally.fail(f"no reply within {GRACE:g} s")
-    finally:
-        for connection, _ in pairs:
-            connection.close()
     return tally.figures()
-
-
-async def _opened(plan: Calls) -> tuple[Connection, Requests]:
-    connection, requests = await client.connect(plan.url), client.requests(plan.url, plan.era)
-    if plan.era == "legacy" and plan.operation != "initialize":
-        await client.begin(connection, requests)
-    return connection, requests
 
 
 async def _paced(plan: Calls, tally: Tally, callers: list[Caller]) -> None:
@@ -219,8 +219,7 @@ async def measure_sessions(plan: Sessions) -> Figures:
         again = Calls(plan.url, plan.tools, seconds=0.2, warmup=0.0)
         after = await measure_calls(again)
     finally:
-        for connection in streams:
-            connection.close()
+        await client.close(*streams)
     values = {
         "idle MiB": idle / 2**20,
         "all MiB": with_streams / 2**20,
@@ -232,11 +231,13 @@ async def measure_sessions(plan: Sessions) -> Figures:
 
 async def _open_sessions(url: str, left: Iterator[int], opened: list[Requests]) -> None:
     connection = await client.connect(url)
-    with contextlib.closing(connection):
+    try:
         for _ in left:
             requests = client.requests(url, "legacy")
             await client.begin(connection, requests)
             opened.append(requests)
+    finally:
+        await client.close(connection)
 
 
 async def _settle() -> None:

@@ -210,7 +210,7 @@ def _stub_command(behaviour: Behaviour, port: int) -> list[str]:
 
 async def _listens(port: int) -> bool:
     try:
-        (await client.connect(f"http://127.0.0.1:{port}")).close()
+        await client.close(await client.connect(f"http://127.0.0.1:{port}"))
     except OSError:
         return False
     return True
@@ -240,4 +240,4 @@ async def _answers(target: Target, tool: str) -> bool:
     except replies.BadReply:
         return False
     finally:
-        connection.close()
+        await client.close(connection)

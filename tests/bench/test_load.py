@@ -1,0 +1,172 @@
+"""The stub backend and the load client, one against the other: nothing is counted that is wrong."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+from bench.load import Calls, Sessions, measure
+from bench.messages import TOOLS, Era, Operation
+from bench.stub import Behaviour
+
+from bench import load, stub
+
+OPERATIONS: tuple[Operation, ...] = ("echo", "large", "progress", "list", "initialize")
+
+
+class Connection(stub.Connection):
+    """Knows when it has ended."""
+
+    def __init__(self, backend: stub.Stub) -> None:
+        super().__init__(backend)
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(None)
+
+
+@asynccontextmanager
+async def listening(connect: Callable[[], Connection]) -> AsyncIterator[str]:
+    """The URL of a server, whose connections end with it."""
+    connections: list[Connection] = []
+
+    def connected() -> Connection:
+        connections.append(connect())
+        return connections[-1]
+
+    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    finally:
+        server.close()
+        await asyncio.gather(*(connection.ended for connection in connections))
+
+
+@asynccontextmanager
+async def served(behaviour: Behaviour) -> AsyncIterator[str]:
+    """The URL of a stub backend."""
+    backend = stub.Stub(behaviour)
+    async with listening(lambda: Connection(backend)) as url:
+        yield url
+
+
+def a_plan(url: str, operation: Operation, era: Era = "legacy", tools: int = 10) -> Calls:
+    """A short load of two connections."""
+    tool = operation if operation in TOOLS else "echo"
+    return Calls(url, (tool,), operation, era, 2, 0.05, 0.0, listed=tools)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("sessions", [False, True])
+@pytest.mark.parametrize("events", [False, True])
+async def test_a_legacy_backend_answers_everything_rightly(
+    operation: Operation, sessions: bool, events: bool
+) -> None:
+    async with served(Behaviour("legacy", sessions, events)) as url:
+        figures = await measure(a_plan(url, operation))
+    assert (figures.errors, figures.first_error) == (0, "")
+    assert figures.values["calls/s"] > 0
+    assert 0 < figures.values["p50"] <= figures.values["p99"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS[:4])
+async def test_a_modern_backend_answers_everything_rightly(operation: Operation) -> None:
+    async with served(Behaviour("modern", tools=30)) as url:
+        figures = await measure(a_plan(url, operation, "modern", 30))
+    assert (figures.errors, figures.first_error) == (0, "")
+    assert figures.values["calls/s"] > 0
+
+
+@pytest.mark.parametrize(("eras", "era"), [("legacy", "modern"), ("modern", "legacy")])
+async def test_clients_of_the_other_era_are_refused(eras: stub.Eras, era: Era) -> None:
+    async with served(Behaviour(eras)) as url:
+        figures = await measure(a_plan(url, "echo", era))
+    assert figures.errors > 0
+    assert "HTTP 400" in figures.first_error
+
+
+async def test_a_fixed_rate_is_kept() -> None:
+    async with served(Behaviour()) as url:
+        plan = Calls(url, ("echo",), connections=2, seconds=0.3, warmup=0.0, rate=100.0)
+        figures = await measure(plan)
+    assert figures.errors == 0
+    assert figures.values["calls/s"] == pytest.approx(100, rel=0.2)
+
+
+async def test_idle_sessions_and_streams_are_opened_and_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "SETTLE", 0.0)
+    async with served(Behaviour(sessions=True)) as url:
+        figures = await measure(Sessions(url, ("echo",), os.getpid(), 50, 5))
+    assert (figures.errors, figures.first_error) == (0, "")
+    assert 0 < figures.values["idle MiB"] <= figures.values["all MiB"]
+
+
+class SpoiltTransport:
+    """Changes what is written."""
+
+    def __init__(self, transport: asyncio.Transport, spoil: Callable[[bytes], bytes]) -> None:
+        self._transport, self._spoil = transport, spoil
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(self._spoil(data))
+
+
+class SpoiltConnection(Connection):
+    """A connection of a backend that does not say what it should; the lengths stay right."""
+
+    def __init__(self, spoil: Callable[[bytes], bytes]) -> None:
+        super().__init__(stub.Stub(Behaviour()))
+        self._spoil = spoil
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(cast("asyncio.Transport", SpoiltTransport(transport, self._spoil)))
+
+
+@pytest.mark.parametrize(
+    ("operation", "right", "wrong"),
+    [
+        ("echo", b'"id":1', b'"id":9'),
+        ("echo", b"said in", b"said on"),
+        ("echo", b'"isError":false', b'"isError":true '),
+        ("echo", b'"result"', b'"Result"'),
+        ("echo", b"200 OK", b"500 OK"),
+        ("large", b"def0123", b"def0124"),
+        ("list", b'"inputSchema"', b'"inputSchemo"'),
+        ("progress", b'"progress":7,', b'"progress":6,'),
+        ("progress", b'"progressToken":1,', b'"progressToken":3,'),
+        ("initialize", b'"serverInfo"', b'"serverinfo"'),
+    ],
+)
+async def test_a_wrong_reply_is_an_error(operation: Operation, right: bytes, wrong: bytes) -> None:
+    def spoil(data: bytes) -> bytes:
+        return data.replace(right, wrong)
+
+    async with listening(lambda: SpoiltConnection(spoil)) as url:
+        figures = await measure(a_plan(url, operation))
+    assert figures.errors > 0
+
+
+async def test_a_backend_that_is_not_there_is_an_error() -> None:
+    async with served(Behaviour()) as url:
+        pass
+    figures = await measure(a_plan(url, "echo"))
+    assert figures.errors == 1
+
+
+async def test_a_connection_that_ends_is_an_error() -> None:
+    async with listening(lambda: Hangup(stub.Stub(Behaviour()))) as url:
+        figures = await measure(a_plan(url, "echo", "modern"))
+    assert figures.errors == 2
+
+
+class Hangup(Connection):
+    """Closes the connection at the first byte."""
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.close()

@@ -1,0 +1,63 @@
+"""Tables of results."""
+
+from bench.cases import Case, Row
+from bench.load import Figures
+from bench.report import Result
+
+from bench import report
+
+CASE = Case(
+    "call",
+    "Calls",
+    "About.",
+    (Row("nginx", "nginx"), Row("mcpproxy", "ours")),
+    levels=(16,),
+    compare=("nginx",),
+)
+
+
+def a_result(row: str, turn: int, errors: int = 0, **values: float) -> Result:
+    """What a row gave in a round with 16 connections."""
+    return Result(
+        row, 16, turn, Figures({k.replace("_", "/"): v for k, v in values.items()}, errors)
+    )
+
+
+def rates(row: str, *found: float) -> list[Result]:
+    """A rate for each round."""
+    return [a_result(row, turn, calls_s=rate) for turn, rate in enumerate(found)]
+
+
+def test_a_line_has_the_median_and_the_spread() -> None:
+    table = report.table(CASE, rates("nginx", 1000, 3000, 2000))
+    assert "| 16 | nginx | 2000 (1000..3000) | – | – |  | 0 |" in table
+
+
+def test_ratios_are_taken_within_the_rounds() -> None:
+    table = report.table(CASE, [*rates("nginx", 100, 1000, 400), *rates("mcpproxy", 50, 700, 240)])
+    assert "| 16 | mcpproxy | 240 (50.0..700) | – | – | 0.60 | 0 |" in table
+
+
+def test_errors_are_added_up() -> None:
+    results = [a_result("nginx", turn, errors=turn, calls_s=1000) for turn in range(4)]
+    assert report.table(CASE, results).endswith("| 6 |")
+
+
+def test_a_row_without_a_result_has_no_line() -> None:
+    assert "mcpproxy" not in report.table(CASE, rates("nginx", 1000))
+
+
+def test_latency_is_shown_above_that_of_the_compared_row() -> None:
+    rows = (Row("direct", "direct"), Row("mcpproxy", "ours"))
+    case = Case("latency", "L", "A.", rows, levels=(16,), rate=100, compare=("direct",))
+    results = [
+        a_result("direct", 0, p50=0.2, p99=1.0),
+        a_result("mcpproxy", 0, p50=0.5, p99=1.25),
+    ]
+    assert "| mcpproxy | 0.50 | 1.25 | 0.30 | 0.25 | 0 |" in report.table(case, results)
+
+
+def test_the_document_names_what_was_left_out() -> None:
+    text = report.document(["2 cores"], ["workers: none"], [report.section(CASE, [])])
+    assert "## Left out\n\n- workers: none\n" in text
+    assert "## Calls\n\nAbout.\n" in text

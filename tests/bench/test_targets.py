@@ -1,0 +1,79 @@
+"""Targets: what is started, and that it answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bench.cases import CASES, QUICK, SLOW, Case, Row, quick
+from bench.processes import Processes
+from bench.run import Bench
+from bench.stub import Behaviour
+from bench.targets import Targets, manifest, nginx_config
+
+from bench import peers
+from mcpproxy.api import manifest as contract
+
+OURS = [row for case in CASES for row in case.rows if row.target == "ours"]
+
+
+@pytest.mark.parametrize("row", OURS, ids=lambda row: row.label)
+def test_every_manifest_is_an_mcpproxy(row: Row) -> None:
+    proxy = contract.parse(manifest(row, "http://127.0.0.1:1/mcp"))
+    assert len(proxy.spec.backends) == row.backends
+
+
+def test_a_quick_case_has_one_number_of_connections_and_no_ratio_to_nothing() -> None:
+    for case in map(quick, CASES):
+        assert len(case.levels) == 1
+        assert {row.label for row in case.rows} >= set(case.compare)
+        assert case.name == "call" or not any(row.target in SLOW for row in case.rows)
+
+
+def test_nginx_keeps_its_connections_to_the_backend() -> None:
+    text = nginx_config(1, 2)
+    assert "listen 127.0.0.1:1 " in text
+    assert "server 127.0.0.1:2;" in text
+    assert 'proxy_set_header Connection "";' in text
+
+
+def test_requirements_of_extras_hold_without_the_bounds_that_no_index_can_keep() -> None:
+    requires = [
+        "mcp>=2.3",
+        "certifi>=2999.1; extra == 'server'",
+        "pydantic[email]>=2.12; extra == 'server'",
+        "other; extra == 'unasked'",
+        "tomli; python_version < '3'",
+    ]
+    found = peers.needed(requires, ["server"])
+    assert found == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
+
+
+@pytest.mark.timeout(60)
+async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> None:
+    rows = (
+        Row("direct", "direct", Behaviour(sessions=True)),
+        Row("mcpproxy", "ours", Behaviour(sessions=True), backends=2),
+        Row("FastMCP", "fastmcp"),
+    )
+    case = Case("call", "Calls", "About.", rows, levels=(2,), compare=("direct",))
+    effort = replace(QUICK, rounds=2, seconds=0.1)
+    async with Processes(tmp_path) as processes:
+        bench = Bench(processes, Targets(processes, {}, tmp_path), effort)
+        results = await bench.run(case)
+    assert bench.errors == []
+    turns = [(result.row, result.round) for result in results]
+    assert turns == [("direct", 0), ("mcpproxy", 0), ("mcpproxy", 1), ("direct", 1)]
+    assert all(result.figures.values["calls/s"] > 0 for result in results)
+
+
+@pytest.mark.timeout(60)
+async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
+    case = Case("life", "Life", "About.", (Row("mcpproxy", "ours"),), levels=(1,), life=True)
+    effort = replace(QUICK, sessions=20, streams=2)
+    async with Processes(tmp_path) as processes:
+        bench = Bench(processes, Targets(processes, {}, tmp_path), effort)
+        (result,) = await bench.run(case)
+    assert bench.errors == []
+    assert {"start s", "idle MiB", "session KiB", "stream KiB", "all MiB"} == set(
+        result.figures.values
+    )
