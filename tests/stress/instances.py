@@ -1,0 +1,96 @@
+"""Proxies as processes of their own, several with one sealing key."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from tests.builders import a_manifest
+from tests.proxy.runtime.serving import free_port
+from tests.proxy.runtime.waiting import eventually
+
+COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
+
+
+@dataclass
+class Instance:
+    """One process that runs."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    admin: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint."""
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    def resident(self) -> int:
+        """Memory that it holds, in KiB (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1])
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open (Linux)."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    async def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def streams(self) -> float:
+        """How many streams of changes clients hold open, as its metrics say."""
+        async with httpx2.AsyncClient() as http:
+            text = (await http.get(f"http://127.0.0.1:{self.admin}/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith("mcpproxy_client_streams ")]
+        return float(lines[0].split()[1])
+
+
+@asynccontextmanager
+async def instances(
+    directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
+) -> AsyncIterator[list[Instance]]:
+    """So many proxies of these backends, ready; they are killed at the end."""
+    manifest = directory / "mcpproxy.json"
+    manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
+    keys = directory / "sealing"
+    keys.mkdir(exist_ok=True)
+    (keys / "current").write_bytes(bytes(range(32)))
+    async with AsyncExitStack() as stack:
+        found = []
+        for number in range(count):
+            one = await _started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(one.kill)
+            found.append(one)
+        for one in found:
+            await eventually(lambda one=one: _ready(one), "an instance to be ready")  # type: ignore[misc]
+        yield found
+
+
+async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
+    port, admin = free_port(), free_port()
+    arguments = ["-f", manifest, "--port", port, "--admin-port", admin, "--sealing-keys", keys]
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            COMMAND, "run", *map(str, arguments), stderr=errors
+        )
+    return Instance(process, port, admin, log)
+
+
+async def _ready(one: Instance) -> bool:
+    assert one.process.returncode is None, one.log.read_text()
+    async with httpx2.AsyncClient() as http:
+        try:
+            answer = await http.get(f"http://127.0.0.1:{one.admin}/readyz")
+        except httpx2.TransportError:
+            return False
+    return answer.status_code == 200
