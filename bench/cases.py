@@ -79,6 +79,7 @@ EVENTS: Final = Case(
     "tools/call, answers as event streams",
     "As above, from a backend that answers with an event stream instead of JSON.",
     _basic(_EVENTS),
+    levels=(16,),
 )
 ERAS: Final = Case(
     "eras",
@@ -105,7 +106,7 @@ MODES: Final = Case(
         Row("Isolated", "ours", _SESSIONS, session="Isolated"),
         Row("PerClient", "ours", _SESSIONS, session="PerClient"),
         Row("Reused", "ours", _SESSIONS, session="Reused"),
-        Row("FastMCP", "fastmcp", _SESSIONS, upto=16),
+        Row("FastMCP", "fastmcp", _SESSIONS, upto=1),
     ),
     compare=("nginx", "Reused", "FastMCP"),
 )
@@ -131,6 +132,7 @@ INITIALIZE: Final = Case(
     "Legacy clients, each request begins a session.",
     _basic(),
     operation="initialize",
+    levels=(16,),
 )
 PROGRESS: Final = Case(
     "progress",
@@ -197,11 +199,11 @@ class Effort:
     """The window of targets that answer a few calls a second."""
     sessions: int
     streams: int
-    peer_sessions: int = 200
-    peer_streams: int = 50
+    peer_sessions: int = 100
+    peer_streams: int = 25
 
 
-FULL: Final = Effort(5, 1.0, 2.0, 10_000, 1_000)
+FULL: Final = Effort(5, 0.8, 1.2, 10_000, 1_000)
 QUICK: Final = Effort(1, 0.3, 1.0, 1_000, 100)
 
 

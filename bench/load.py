@@ -23,6 +23,8 @@ from bench import client
 
 GRACE = 30.0
 """Seconds that the last replies may take beyond the time of the load."""
+_APART = 10_000_000
+"""Between the numbers of two connections."""
 SETTLE = 0.5
 """Seconds between the last session and the reading of memory."""
 
@@ -37,7 +39,7 @@ class Calls(msgspec.Struct, tag="calls", frozen=True):
     era: Era = "legacy"
     connections: int = 1
     seconds: float = 1.0
-    warmup: float = 0.25
+    warmup: float = 0.2
     rate: float | None = None
     listed: int = 0
     """How many tools a list must have."""
@@ -98,10 +100,13 @@ class Tally:
 class Caller:
     """One connection and one session, calling on and on."""
 
-    def __init__(self, connection: Connection, requests: Requests, plan: Calls, tally: Tally):
+    def __init__(
+        self, connection: Connection, requests: Requests, plan: Calls, tally: Tally, first: int
+    ) -> None:
+        """Calls are numbered from `first`."""
         self._connection, self._requests = connection, requests
         self._plan, self._tally = plan, tally
-        self._number, self._begun = 0, 0.0
+        self._number, self._begun = first, 0.0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -157,7 +162,8 @@ async def measure_calls(plan: Calls) -> Figures:
 
 async def _run(plan: Calls, pairs: list[tuple[Connection, Requests]]) -> Figures:
     tally = Tally(plan)
-    callers = [Caller(connection, requests, plan, tally) for connection, requests in pairs]
+    # No number twice, so that a reply that went to another client is seen.
+    callers = [Caller(*pair, plan, tally, place * _APART) for place, pair in enumerate(pairs)]
     paced = plan.rate is not None
     run = _paced(plan, tally, callers) if paced else asyncio.gather(*(c.run() for c in callers))
     try:

@@ -22,6 +22,7 @@ _LIFE: Final = {
 class Result:
     """What one row gave in one round."""
 
+    case: str
     row: str
     level: int
     round: int

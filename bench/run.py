@@ -2,8 +2,9 @@
 
     python -m bench.run [--quick] [--only CASE ...] [--rounds N]
 
-All cases write docs/performance.md; a choice of them, or --quick, prints its tables. The exit code
-is 1 when a reply was wrong or a target did not start, whatever the figures are.
+All cases write docs/performance.md; a choice of them, or --quick, prints its tables. The results of
+the last run lie in .bench/results.jsonl. The exit code is 1 when a target did not start or a reply
+of ours, of nginx or of the backend was wrong, whatever the figures are.
 """
 
 import argparse
@@ -14,8 +15,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+import msgspec
 from bench.cases import CASES, FULL, QUICK, SLOW, WORKERS, Case, Effort, Row, quick
 from bench.load import Calls, Figures, Sessions
 from bench.peers import NotInstalled
@@ -26,18 +28,25 @@ from bench.targets import CannotStart, Target, Targets, has_workers
 from bench import peers, place, report
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
-_LEFT_BUSY: Final = 4.0
-"""How many times longer a slow target's window is where many clients wait for it."""
+RESULTS: Final = peers.CACHE / "results.jsonl"
+_LONGER: Final = {16: 2.0, 64: 3.0}
+"""How many times longer FastMCP's window is where many clients wait for it."""
 
 
 class Bench:
     """Runs cases, one after the other; the targets of a case take turns."""
 
-    def __init__(self, processes: Processes, targets: Targets, effort: Effort) -> None:
+    def __init__(
+        self, processes: Processes, targets: Targets, effort: Effort, kept: BinaryIO
+    ) -> None:
+        """Each result is written to `kept`, too, as a line of JSON."""
+        self._kept = kept
         self._processes = processes
         self._targets = targets
         self._effort = effort
         self.errors: list[str] = []
+        self.peer_errors: list[str] = []
+        """Wrong replies of the proxies of other makers."""
 
     async def run(self, case: Case) -> list[Result]:
         """The results of a case; what went wrong is in `errors`, too."""
@@ -72,8 +81,8 @@ class Bench:
     def _plan(self, case: Case, target: Target, level: int) -> Calls:
         row = target.row
         seconds = self._effort.slow_seconds if row.target in SLOW else self._effort.seconds
-        if row.target == "fastmcp" and level > 16:
-            seconds *= _LEFT_BUSY
+        if row.target == "fastmcp":
+            seconds *= _LONGER.get(level, 1.0)
         return Calls(
             target.url,
             target.tools(case.operation),
@@ -109,9 +118,12 @@ class Bench:
         print(f"  round {turn + 1}  c={level:<3} {label:18} {shown}", flush=True)
         if figures.errors:
             where = f"{case.name}, {label}, {level} connections"
-            self.errors.append(f"{where}: {figures.errors} errors: {figures.first_error}")
-            print(f"    {self.errors[-1]}", flush=True)
-        return Result(label, level, turn, figures)
+            error = f"{where}: {figures.errors} errors: {figures.first_error}"
+            (self.peer_errors if target.row.target in SLOW else self.errors).append(error)
+            print(f"    {error}", flush=True)
+        result = Result(case.name, label, level, turn, figures)
+        self._kept.write(msgspec.json.encode(result) + b"\n")
+        return result
 
 
 def _peers(install: bool, notes: list[str]) -> dict[str, Path]:
@@ -139,6 +151,7 @@ def _chosen(args: argparse.Namespace, notes: list[str]) -> list[Case]:
 
 async def _measure(args: argparse.Namespace) -> int:
     notes: list[str] = []
+    RESULTS.parent.mkdir(exist_ok=True)
     pythons = _peers(not args.quick, notes)
     cases = _chosen(args, notes)
     effort = QUICK if args.quick else FULL
@@ -150,15 +163,17 @@ async def _measure(args: argparse.Namespace) -> int:
         async with Processes(Path(directory)) as processes:
             if not processes.pinned:
                 notes.append("pinning: it needs two cores and taskset")
-            bench = Bench(processes, Targets(processes, pythons, Path(directory)), effort)
-            for case in cases:
-                sections.append(report.section(case, await bench.run(case)))
-                print(f"\n{sections[-1]}", flush=True)
+            targets = Targets(processes, pythons, Path(directory))
+            with RESULTS.open("wb") as kept:
+                bench = Bench(processes, targets, effort, kept)
+                for case in cases:
+                    sections.append(report.section(case, await bench.run(case)))
+                    print(f"\n{sections[-1]}", flush=True)
     about.append(f"{effort.rounds} rounds; load average at the end: {place.load_average()}.")
     if not (args.quick or args.only):
         DOCUMENT.write_text(report.document(about, notes, sections), encoding="utf-8")
         print(f"written: {DOCUMENT.relative_to(ROOT)}")
-    for line in (*notes, *bench.errors):
+    for line in (*notes, *bench.peer_errors, *bench.errors):
         print(line)
     return 1 if bench.errors else 0
 

@@ -11,7 +11,7 @@ from bench.load import Calls, Sessions, measure
 from bench.messages import TOOLS, Era, Operation
 from bench.stub import Behaviour
 
-from bench import load, stub
+from bench import client, load, stub
 
 OPERATIONS: tuple[Operation, ...] = ("echo", "large", "progress", "list", "initialize")
 
@@ -170,3 +170,16 @@ class Hangup(Connection):
 
     def data_received(self, data: bytes) -> None:
         self._transport.close()
+
+
+@pytest.mark.parametrize(("session", "status"), [(None, 400), (b"of-another", 404)])
+async def test_a_backend_with_sessions_insists_on_its_own(
+    session: bytes | None, status: int
+) -> None:
+    async with served(Behaviour(sessions=True)) as url:
+        requests = client.requests(url, "legacy")
+        requests.session = session
+        connection = await client.connect(url)
+        reply = await connection.exchange(requests.operation("echo", 1, "echo"))
+        await client.close(connection)
+    assert reply.status == status

@@ -18,9 +18,8 @@ CASE = Case(
 
 def a_result(row: str, turn: int, errors: int = 0, **values: float) -> Result:
     """What a row gave in a round with 16 connections."""
-    return Result(
-        row, 16, turn, Figures({k.replace("_", "/"): v for k, v in values.items()}, errors)
-    )
+    figures = Figures({k.replace("_", "/"): v for k, v in values.items()}, errors)
+    return Result(CASE.name, row, 16, turn, figures)
 
 
 def rates(row: str, *found: float) -> list[Result]:

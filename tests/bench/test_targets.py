@@ -1,6 +1,7 @@
 """Targets: what is started, and that it answers."""
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> 
     case = Case("call", "Calls", "About.", rows, levels=(2,), compare=("direct",))
     effort = replace(QUICK, rounds=2, seconds=0.1)
     async with Processes(tmp_path) as processes:
-        bench = Bench(processes, Targets(processes, {}, tmp_path), effort)
+        bench = Bench(processes, Targets(processes, {}, tmp_path), effort, BytesIO())
         results = await bench.run(case)
     assert bench.errors == []
     turns = [(result.row, result.round) for result in results]
@@ -71,7 +72,7 @@ async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
     case = Case("life", "Life", "About.", (Row("mcpproxy", "ours"),), levels=(1,), life=True)
     effort = replace(QUICK, sessions=20, streams=2)
     async with Processes(tmp_path) as processes:
-        bench = Bench(processes, Targets(processes, {}, tmp_path), effort)
+        bench = Bench(processes, Targets(processes, {}, tmp_path), effort, BytesIO())
         (result,) = await bench.run(case)
     assert bench.errors == []
     assert {"start s", "idle MiB", "session KiB", "stream KiB", "all MiB"} == set(
