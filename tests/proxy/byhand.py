@@ -27,5 +27,7 @@ async def served(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterat
     finally:
         server.close()
         for writer in connections.values():
-            writer.transport.abort()
+            # One that has closed by itself can't be aborted any more (asyncio of Python 3.11).
+            if not writer.is_closing():
+                writer.transport.abort()
         await asyncio.gather(*connections)
