@@ -1,4 +1,7 @@
-"""The proxies of other makers, each in an environment of its own below .bench/."""
+"""The proxies of other makers, each in an environment of its own below .bench/.
+
+They are installed once, in their current releases; `rm -r .bench` has them installed anew.
+"""
 
 import subprocess
 import sys
@@ -51,7 +54,8 @@ def _environment(name: str, install: bool) -> Path:
         else:
             _pip(python, name)
     except (subprocess.SubprocessError, OSError) as error:
-        raise NotInstalled(f"{name} is left out: it can't be installed: {error}") from error
+        print(error, flush=True)
+        raise NotInstalled(f"{name} is left out: pip can't install it") from error
     done.touch()
     return python
 

@@ -56,20 +56,29 @@ class Bench:
         core = self._processes.others
         load = Load(await self._processes.start("load", command, core, piped=True))
         try:
-            results = await (self._lives if case.life else self._calls)(case, rows, load)
-        except CannotStart as error:
-            self.errors.append(f"{case.name}: {error}")
-            results = []
+            return await (self._lives if case.life else self._calls)(case, rows, load)
         finally:
             await self._processes.stop_all()
             self._targets.forget_stubs()
-        return results
+
+    async def _started(self, case: Case, row: Row) -> Target | None:
+        """The target at work; None, and an error, when it does not start."""
+        try:
+            return await self._targets.start(row)
+        except CannotStart as error:
+            self._failed(row, f"{case.name}: {error}")
+            return None
+
+    def _failed(self, row: Row, error: str) -> None:
+        (self.peer_errors if row.target in SLOW else self.errors).append(error)
+        print(f"    {error}", flush=True)
 
     async def _calls(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
-        targets = await asyncio.gather(*(self._targets.start(row) for row in rows))
+        found = await asyncio.gather(*(self._started(case, row) for row in rows))
+        targets = [target for target in found if target is not None]
         results: list[Result] = []
         for turn in range(self._effort.rounds):
-            first = turn % len(targets)
+            first = turn % max(1, len(targets))
             for level in case.levels:
                 # Nobody always goes first.
                 for target in (*targets[first:], *targets[:first]):
@@ -98,7 +107,9 @@ class Bench:
         results: list[Result] = []
         for turn in range(self._effort.rounds):
             for row in rows:
-                target = await self._targets.start(row)
+                target = await self._started(case, row)
+                if target is None:
+                    continue
                 figures = await load.measure(self._sessions(target))
                 await self._processes.stop(target.process)
                 values = {**figures.values, "start s": target.seconds}
@@ -119,8 +130,7 @@ class Bench:
         if figures.errors:
             where = f"{case.name}, {label}, {level} connections"
             error = f"{where}: {figures.errors} errors: {figures.first_error}"
-            (self.peer_errors if target.row.target in SLOW else self.errors).append(error)
-            print(f"    {error}", flush=True)
+            self._failed(target.row, error)
         result = Result(case.name, label, level, turn, figures)
         self._kept.write(msgspec.json.encode(result) + b"\n")
         return result

@@ -63,7 +63,10 @@ class Targets:
 
     async def start(self, row: Row) -> Target:
         """Start the target of a row and wait for its first answer. Raises CannotStart."""
-        upstream = await self._stub(row.backend)
+        try:
+            upstream = await self._stub(row.backend)
+        except TimeoutError:
+            raise CannotStart("the stub backend does not listen") from None
         port = free_port()
         command = self._command(row, port, upstream)
         name = f"{row.target}-{port}"

@@ -1,5 +1,6 @@
 """Targets: what is started, and that it answers."""
 
+import shutil
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -78,3 +79,18 @@ async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
     assert {"start s", "idle MiB", "session KiB", "stream KiB", "all MiB"} == set(
         result.figures.values
     )
+
+
+@pytest.mark.timeout(60)
+async def test_a_target_that_does_not_start_is_an_error_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    rows = (Row("direct", "direct"), Row("nginx", "nginx"))
+    case = Case("call", "Calls", "About.", rows, levels=(1,))
+    async with Processes(tmp_path) as processes:
+        bench = Bench(processes, Targets(processes, {}, tmp_path), QUICK, BytesIO())
+        (result,) = await bench.run(case)
+    assert result.row == "direct"
+    (error,) = bench.errors
+    assert "nginx is not installed" in error
