@@ -1,0 +1,181 @@
+"""Many clients at once, on one instance and on two: everything reaches its own client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.proxy.runtime.serving import LIVE, serving
+from tests.proxy.runtime.waiting import eventually, soon
+from tests.stress.balancer import balanced
+from tests.stress.chatter import Chatter, Talker
+from tests.stress.instances import Instance, instances
+from tests.stress.size import size
+
+pytestmark = [*LIVE, pytest.mark.timeout(120)]
+CLIENTS = size(16, 64)
+KINDS = (("a", "legacy", "Isolated"), ("b", "modern", "Isolated"), ("c", "legacy", "PerClient"))
+
+
+@dataclass
+class World:
+    """Three backends, two instances in front of them, and round robin in front of these."""
+
+    chatters: dict[str, Chatter]
+    instances: list[Instance]
+    url: str
+    http: httpx2.AsyncClient
+
+
+@asynccontextmanager
+async def _made(tmp_path: Path) -> AsyncIterator[World]:
+    """As its name says; every request has a connection of its own."""
+    async with AsyncExitStack() as stack:
+        chatters, specs = {}, []
+        for name, era, mode in KINDS:
+            chatters[name] = Chatter(era, name)
+            base = await stack.enter_async_context(serving(chatters[name].backend))
+            specs.append({"name": name, "url": f"{base}/mcp", "session": {"mode": mode}})
+        found = await stack.enter_async_context(instances(tmp_path, 2, specs))
+        url = await stack.enter_async_context(balanced(tmp_path, [one.port for one in found]))
+        limits = httpx2.Limits(max_connections=512, max_keepalive_connections=0)
+        http = httpx2.AsyncClient(timeout=60, limits=limits)
+        yield World(chatters, found, url, await stack.enter_async_context(http))
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """One for all tests that leave it as it is."""
+    async with _made(tmp_path_factory.mktemp("world")) as found:
+        yield found
+    for one in found.instances:
+        assert '"exception"' not in one.log.read_text()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def doomed(tmp_path: Path) -> AsyncIterator[World]:
+    """One to break."""
+    async with _made(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("behind", ["one instance", "two instances in turn"])
+async def test_s9_every_message_reaches_its_own_client(world: World, behind: str) -> None:
+    for chatter in world.chatters.values():
+        chatter.users.clear()
+        chatter.calls.clear()
+    url = world.instances[0].url if behind == "one instance" else world.url
+    talkers = await asyncio.gather(
+        *(
+            Talker(world.http, url, ("legacy", "modern")[number % 2], f"c{number}").start()
+            for number in range(CLIENTS)
+        )
+    )
+    await asyncio.gather(
+        *(
+            talker.talk(name, f"{talker.who}-{name}")
+            for talker in talkers
+            for name in world.chatters
+        )
+    )
+    for name, _, mode in KINDS:
+        chatter = world.chatters[name]
+        used = {session: who for session, who in chatter.users.items() if session}
+        assert all(len(principals) == 1 for principals in used.values())
+        if name == "a":
+            assert set(chatter.calls.values()) == {1}, "Isolated: a fresh session for each call"
+        assert mode == "Isolated" or len(used) == CLIENTS
+
+
+async def _pair(world: World, era: str = "legacy") -> tuple[Talker, Talker]:
+    """The same client at either instance."""
+    first = await Talker(world.http, world.instances[0].url, era, "x").start()
+    second = Talker(world.http, world.instances[1].url, era, "x")
+    second.client.session = first.client.session
+    return first, second
+
+
+async def _status(talker: Talker) -> int:
+    return await talker.client.tell(b'{"jsonrpc":"2.0","id":9,"method":"ping"}')
+
+
+async def test_a_session_ended_at_one_instance_has_ended_at_the_other(world: World) -> None:
+    first, second = await _pair(world)
+    assert await _status(second) == 200
+    assert await second.client.end() == 204
+    assert await _status(first) == 404
+    assert await _status(second) == 404
+
+
+@pytest.mark.parametrize("running", [0, 1])
+async def test_a_call_is_cancelled_wherever_the_cancellation_arrives(
+    world: World, running: int
+) -> None:
+    pair = await _pair(world)
+    here, there = pair[running], pair[1 - running]
+    world.chatters["a"].started.clear()
+    request = here.request("a_talk", "w", arguments={"wait": True})
+    waiting = asyncio.create_task(here.send(request))
+    await asyncio.wait_for(world.chatters["a"].started.wait(), 10)
+    params = {"requestId": request["id"]}
+    told = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+    assert await there.client.tell(json.dumps(told).encode()) == 202
+    response, _ = await asyncio.wait_for(waiting, 10)
+    assert "error" in response
+
+
+async def test_a_parked_call_goes_on_at_the_other_instance(world: World) -> None:
+    first, second = await _pair(world, "modern")
+    response, _ = await first.send(first.request("a_talk", "w"), "w")
+    talker = second
+    while response["result"].get("resultType") == "input_required":
+        asked = response["result"]["inputRequests"]
+        answers = {key: second._answer(one, "w") for key, one in asked.items()}
+        state = response["result"]["requestState"]
+        retry = talker.request("a_talk", "w", inputResponses=answers, requestState=state)
+        response, _ = await talker.send(retry, "w")
+        talker = first if talker is second else second
+    assert response["result"]["content"][0]["text"] == "a w model-of-w user-of-w"
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_changes_reach_a_stream_at_either_instance(world: World, at: int) -> None:
+    pair = await _pair(world)
+    news: list[Any] = []
+    opened = asyncio.Event()
+
+    async def listen() -> None:
+        async for kind, data in pair[at].client.stream():
+            if kind is None:
+                assert data == b"200"
+                opened.set()
+            else:
+                news.append(json.loads(data)["method"])
+
+    listening = asyncio.create_task(listen())
+    await asyncio.wait_for(opened.wait(), 10)
+    changed = "notifications/tools/list_changed"
+    world.chatters["a"].backend.broadcast(json.dumps({"jsonrpc": "2.0", "method": changed}))
+    await soon(lambda: changed in news, "the change to arrive")
+    listening.cancel()
+
+
+async def test_when_an_instance_dies_sessions_go_on_but_for_what_it_held(doomed: World) -> None:
+    _, second = await _pair(doomed)
+    for name in ("a", "c"):
+        await second.talk(name, f"w-{name}")
+    await doomed.instances[0].kill()
+    await second.talk("a", "again")
+    request = json.dumps(second.request("c_talk", "q", arguments={"quiet": True})).encode()
+    assert await second.client.tell(request) == 404
+
+    async def gone() -> bool:
+        return await _status(second) == 404
+
+    await eventually(gone, "the session to have ended")
