@@ -10,6 +10,7 @@ of ours, of nginx or of the backend was wrong, whatever the figures are.
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -188,6 +189,13 @@ async def _measure(args: argparse.Namespace) -> int:
     return 1 if bench.errors else 0
 
 
+async def _stoppable(args: argparse.Namespace) -> int:
+    """Ends on SIGTERM, too, with all processes that were started."""
+    work = asyncio.ensure_future(_measure(args))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    return await work
+
+
 def main() -> int:
     """Run the cases that are asked for."""
     parser = argparse.ArgumentParser(description="measure mcpproxy next to nginx and its peers")
@@ -199,7 +207,11 @@ def main() -> int:
     if shutil.which("nginx") is None:
         print("nginx is not installed; the benchmark compares with it (apt-get install nginx)")
         return 2
-    return asyncio.run(_measure(args))
+    try:
+        return asyncio.run(_stoppable(args))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("stopped")
+        return 130
 
 
 if __name__ == "__main__":
