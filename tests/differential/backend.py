@@ -96,14 +96,22 @@ class Backend:
     waiting: dict[str, "asyncio.Future[Received]"] = field(default_factory=dict)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     open_calls: int = 0
-    streams: list["asyncio.Queue[str]"] = field(default_factory=list)
+    streams: list[tuple[str, "asyncio.Queue[str | None]"]] = field(default_factory=list)
+    """Those that belong to no request, with their sessions."""
     list_hint: dict[str, Any] = field(default_factory=dict)
     """Members that every list result has (modern era)."""
 
     def broadcast(self, text: str) -> None:
         """Send a message on every stream that belongs to no request."""
-        for stream in self.streams:
+        for _, stream in self.streams:
             stream.put_nowait(text)
+
+    def _end(self, session: str) -> None:
+        self.sessions.discard(session)
+        self.deleted.append(session)
+        for owner, stream in self.streams:
+            if owner == session:
+                stream.put_nowait(None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -118,10 +126,9 @@ class Backend:
         elif headers.get("mcp-session-id") not in self.sessions:
             await respond(send, 405 if self.stateless else 404)
         elif scope["method"] == "GET":
-            await self._stream(receive, send)
+            await self._stream(receive, send, headers["mcp-session-id"])
         else:
-            self.sessions.discard(headers["mcp-session-id"])
-            self.deleted.append(headers["mcp-session-id"])
+            self._end(headers["mcp-session-id"])
             await respond(send, 204)
 
     async def _post(self, received: Received, receive: Receive, send: Send) -> None:
@@ -200,11 +207,11 @@ class Backend:
             "method": "notifications/subscriptions/acknowledged",
             "params": {"notifications": message["params"]["notifications"]},
         }
-        await self._stream(receive, send, json.dumps(acknowledged))
+        await self._stream(receive, send, "", json.dumps(acknowledged))
 
-    async def _stream(self, receive: Receive, send: Send, first: str = "") -> None:
-        queue: asyncio.Queue[str] = asyncio.Queue()
-        self.streams.append(queue)
+    async def _stream(self, receive: Receive, send: Send, session: str, first: str = "") -> None:
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.streams.append((session, queue))
         gone = asyncio.create_task(_gone(receive))
         head = f"data: {first}\n\n" if first else ": hello\n\n"
         await send({"type": "http.response.start", "status": 200, "headers": _SSE})
@@ -216,11 +223,15 @@ class Backend:
                 if not news.done():
                     news.cancel()
                     break
-                body = b"data: " + news.result().encode() + b"\n\n"
+                text = news.result()
+                if text is None:
+                    await send({"type": "http.response.body", "body": b""})
+                    break
+                body = b"data: " + text.encode() + b"\n\n"
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             gone.cancel()
-            self.streams.remove(queue)
+            self.streams.remove((session, queue))
 
 
 async def respond(
