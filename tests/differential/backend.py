@@ -18,6 +18,7 @@ _LISTS = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
+_SIMPLE = ("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe")
 PAGE = 20
 
 
@@ -96,6 +97,8 @@ class Backend:
     waiting: dict[str, "asyncio.Future[Received]"] = field(default_factory=dict)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     open_calls: int = 0
+    levels: list[str] = field(default_factory=list)
+    """Log levels that were set."""
     streams: list[tuple[str, "asyncio.Queue[str | None]"]] = field(default_factory=list)
     """Those that belong to no request, with their sessions."""
     list_hint: dict[str, Any] = field(default_factory=dict)
@@ -143,7 +146,9 @@ class Backend:
             await respond(send, 404)
             return
         method = message.get("method")
-        if method in _LISTS or method in ("ping", "logging/setLevel"):
+        if method in _LISTS or method in _SIMPLE:
+            if method == "logging/setLevel":
+                self.levels.append(message["params"]["level"])
             await respond(send, 200, self._simple(message).encode())
         elif method == "subscriptions/listen":
             await self._listen(message, receive, send)

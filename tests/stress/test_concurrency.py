@@ -144,6 +144,46 @@ async def test_a_parked_call_goes_on_at_the_other_instance(world: World) -> None
     assert response["result"]["content"][0]["text"] == "a w model-of-w user-of-w"
 
 
+async def _asked(talker: Talker, method: str, **params: Any) -> None:
+    request = {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
+    response, _ = await talker.send(request)
+    assert "result" in response, response
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_log_level_holds_at_both_instances(world: World, at: int) -> None:
+    pair = await _pair(world)
+    levels = world.chatters["a"].backend.levels
+    for level in ("error", "debug"):
+        await _asked(pair[at], "logging/setLevel", level=level)
+        for talker in pair:
+            levels.clear()
+            await talker.send(talker.request("a_talk", "q", arguments={"quiet": True}))
+            assert levels == [level]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_resource_subscribed_to_at_one_instance_is_heard_of_at_the_other(
+    world: World, at: int
+) -> None:
+    pair = await _pair(world)
+    await _asked(pair[at], "resources/subscribe", uri="note://a/1")
+    params = {"uri": "note://1"}
+    told = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async for kind, data in pair[1 - at].client.stream():
+            if kind is None:
+                world.chatters["a"].backend.broadcast(json.dumps(told))
+            elif json.loads(data) == {**told, "params": {"uri": "note://a/1"}}:
+                heard.set()
+
+    listening = asyncio.create_task(listen())
+    await asyncio.wait_for(heard.wait(), 10)
+    listening.cancel()
+
+
 @pytest.mark.parametrize("at", [0, 1])
 async def test_changes_reach_a_stream_at_either_instance(world: World, at: int) -> None:
     pair = await _pair(world)
@@ -164,6 +204,15 @@ async def test_changes_reach_a_stream_at_either_instance(world: World, at: int) 
     world.chatters["a"].backend.broadcast(json.dumps({"jsonrpc": "2.0", "method": changed}))
     await soon(lambda: changed in news, "the change to arrive")
     listening.cancel()
+
+
+async def test_without_nginx_a_forwarder_of_our_own_takes_turns(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with balanced(tmp_path, [one.port for one in world.instances]) as url:
+        talkers = [await Talker(world.http, url, "legacy", f"f{n}").start() for n in range(4)]
+        await asyncio.gather(*(talker.talk("a", talker.who) for talker in talkers))
 
 
 async def test_when_an_instance_dies_sessions_go_on_but_for_what_it_held(doomed: World) -> None:
