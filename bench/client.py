@@ -6,6 +6,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
+
 from bench.messages import Era, Requests
 from bench.replies import BadReply, Reply, message_of
 

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
+
+from bench import client
 from bench.client import Connection
 from bench.memory import resident
 from bench.messages import Era, Operation, Requests
 from bench.replies import BadReply, Checker, Reply
-
-from bench import client
 
 GRACE = 30.0
 """Seconds that the last replies may take beyond the time of the load."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import msgspec
+
 from bench.load import GRACE, Calls, Figures, Sessions
 
 ROOT: Final = Path(__file__).parent.parent

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from bench.messages import Operation
 
 from bench import messages
+from bench.messages import Operation
 
 
 @dataclass(frozen=True, slots=True)

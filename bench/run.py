@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+
+from bench import peers, place, report
 from bench.cases import CASES, FULL, QUICK, SLOW, WORKERS, Case, Effort, Row, quick
 from bench.load import Calls, Figures, Sessions
 from bench.peers import NotInstalled
 from bench.processes import ROOT, Load, Processes
 from bench.report import Result
 from bench.targets import CannotStart, Target, Targets, has_workers
-
-from bench import peers, place, report
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = peers.CACHE / "results.jsonl"

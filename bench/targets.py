@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench import client, messages, replies
 from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
 from bench.stub import Behaviour
-
-from bench import client, messages, replies
 
 START: Final = 60.0
 """Seconds that a target may take to its first answer."""

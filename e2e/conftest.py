@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from e2e import clients
 from e2e.audit import AuditLog
 from e2e.world import OPERATOR, PROXIES, SYSTEM, World

@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from mcp import Client
+
 from e2e.clients import call
 from e2e.world import PROXIES, World, eventually
-from mcp import Client
 
 HEALTH_INTERVAL = 5
 REPORTING_SECONDS = 2

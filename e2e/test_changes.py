@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from e2e.audit import AuditLog
 from e2e.world import PROXIES, SERVICE_ACCOUNT, World, eventually, steadily
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from e2e.world import PROXIES, World, eventually, notes_proxy, operator_down, steadily
 
 # The garbage collector may take half a minute to notice a kind that is new to it.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from e2e.world import PROXIES, World, eventually, notes_proxy
 
 NAME = "drifting"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from e2e.world import World, eventually, notes_proxy, operator_down, steadily
 from scripts.machine import ROOT
 

@@ -1,6 +1,7 @@
 """What the operator's ServiceAccount may do, and what not."""
 
 import pytest
+
 from e2e.world import PROXIES, SERVICE_ACCOUNT, World
 
 EVERYWHERE = "--all-namespaces"

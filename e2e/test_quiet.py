@@ -1,6 +1,7 @@
 """Nothing happens, and so nothing is written."""
 
 import pytest
+
 from e2e.audit import AuditLog, Write
 from e2e.world import OPERATOR, PROXIES, SERVICE_ACCOUNT, SYSTEM, World, steadily
 

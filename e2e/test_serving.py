@@ -3,11 +3,12 @@
 import asyncio
 
 import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import PromptReference, ReadResourceResult, TextResourceContents
+
 from e2e import clients
 from e2e.clients import MODES, call
 from e2e.world import PROXIES, World
-from mcp import Client, StdioServerParameters
-from mcp_types import PromptReference, ReadResourceResult, TextResourceContents
 
 SERVERS = ("weather", "counter", "notes")
 

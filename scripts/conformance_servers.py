@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
 from scripts.demo_local import accepts, free_ports
 from scripts.machine import ROOT
 

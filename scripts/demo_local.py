@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mcpproxy.api import defaults, manifest
 from scripts import demo_calls
 from scripts.machine import ROOT
 from scripts.progress import Progress
-
-from mcpproxy.api import defaults, manifest
 
 LOGS = ROOT / ".demo"
 START_UP_SECONDS = 45.0

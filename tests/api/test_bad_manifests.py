@@ -3,11 +3,11 @@
 import json
 
 import pytest
+
+from mcpproxy.api import manifest
 from tests import bad_manifests
 from tests.bad_manifests import Bad
 from tests.good_manifests import GOOD
-
-from mcpproxy.api import manifest
 
 
 @pytest.mark.parametrize("case", bad_manifests.ALL, ids=lambda case: case.wrong)

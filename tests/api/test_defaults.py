@@ -1,8 +1,7 @@
 """What absent fields mean."""
 
-from tests.builders import a_backend, an_mcpproxy
-
 from mcpproxy.api import defaults, v1alpha1
+from tests.builders import a_backend, an_mcpproxy
 
 
 def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import a_backend, a_manifest, an_mcpproxy, shuffled
 
 from mcpproxy.api import manifest
+from tests.builders import a_backend, a_manifest, an_mcpproxy, shuffled
 
 A_FILE = """
 apiVersion: mcpproxy.dev/v1alpha1

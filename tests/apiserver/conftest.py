@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.apiserver.server import ApiServer, running
 
 from mcpproxy.api import crd, names
+from tests.apiserver.server import ApiServer, running
 
 _ASSETS = "KUBEBUILDER_ASSETS"
 _PROGRAMS = ("etcd", "kube-apiserver", "kubectl")

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.apiserver.operator_process import OperatorProcess, StatusServer
-from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
-
 from mcpproxy.api import names
 from mcpproxy.api.manifest import config_hash
 from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
+from tests.apiserver.operator_process import OperatorProcess, StatusServer
+from tests.apiserver.server import ApiServer
+from tests.builders import a_manifest
 
 Object = dict[str, Any]
 

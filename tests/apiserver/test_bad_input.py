@@ -8,13 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+
+from mcpproxy.api import manifest, names
 from tests import bad_manifests
 from tests.apiserver.server import ApiServer
 from tests.bad_manifests import Bad
 from tests.builders import a_backend, a_manifest
 from tests.good_manifests import GOOD
-
-from mcpproxy.api import manifest, names
 
 pytestmark = pytest.mark.apiserver
 

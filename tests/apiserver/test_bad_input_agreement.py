@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.apiserver.server import ApiServer
-from tests.good_manifests import EVERY_FIELD
 
 from mcpproxy.api import manifest, names
+from tests.apiserver.server import ApiServer
+from tests.good_manifests import EVERY_FIELD
 
 pytestmark = pytest.mark.apiserver
 

@@ -4,14 +4,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from tests.apiserver.server import ApiServer
-from tests.cluster.contract import CONTRACT, Change, Side, a_config_map
 
 from mcpproxy.cluster import client
 from mcpproxy.cluster.access import NoAccess, find
 from mcpproxy.cluster.client import KubeCluster
 from mcpproxy.cluster.errors import Unavailable
 from mcpproxy.cluster.kinds import CONFIG_MAP, Object, kind_of
+from tests.apiserver.server import ApiServer
+from tests.cluster.contract import CONTRACT, Change, Side, a_config_map
 
 pytestmark = pytest.mark.apiserver
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
 
 from mcpproxy.api import names
+from tests.apiserver.server import ApiServer
+from tests.builders import a_manifest
 
 pytestmark = pytest.mark.apiserver
 

@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from tests.apiserver.server import ApiServer
-from tests.builders import OPTIONS, OWNER
-from tests.good_manifests import GOOD
 
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.desired import Manifest
+from tests.apiserver.server import ApiServer
+from tests.builders import OPTIONS, OWNER
+from tests.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 

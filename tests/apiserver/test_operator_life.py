@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from mcpproxy.cluster.rbac import RULES
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-
-from mcpproxy.cluster.rbac import RULES
 
 pytestmark = pytest.mark.apiserver
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
+
+from bench import client, load, stub
 from bench.load import Calls, Sessions, measure
 from bench.messages import TOOLS, Era, Operation
 from bench.stub import Behaviour
-
-from bench import client, load, stub
 
 OPERATIONS: tuple[Operation, ...] = ("echo", "large", "progress", "list", "initialize")
 

@@ -1,10 +1,9 @@
 """Tables of results."""
 
+from bench import report
 from bench.cases import Case, Row
 from bench.load import Figures
 from bench.report import Result
-
-from bench import report
 
 CASE = Case(
     "call",

@@ -6,13 +6,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+
+from bench import peers
 from bench.cases import CASES, QUICK, SLOW, Case, Row, quick
 from bench.processes import Processes
 from bench.run import Bench
 from bench.stub import Behaviour
 from bench.targets import Targets, manifest, nginx_config
-
-from bench import peers
 from mcpproxy.api import manifest as contract
 
 OURS = [row for case in CASES for row in case.rows if row.target == "ours"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import pytest
-from tests.builders import a_manifest
 
 from mcpproxy.api import names
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import Conflict, Invalid, NotFound
 from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, SERVICE, Object
+from tests.builders import a_manifest
 
 Change = Callable[[Object], None]
 

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.cluster.contract import CONTRACT, Change, Side
 
 from mcpproxy.cluster.fake import FakeCluster
 from mcpproxy.cluster.kinds import Object, kind_of
+from tests.cluster.contract import CONTRACT, Change, Side
 
 
 class FakeHand:

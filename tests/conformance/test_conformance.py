@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from scripts.conformance import Verdict
 from scripts.conformance_checks import load, lost, passing
 from scripts.conformance_exceptions import COLUMNS, Exceptions, TableError, read

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bad_manifests import ref
-from tests.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
-from tests.good_manifests import EVERY_FIELD
 
 from mcpproxy import desired
 from mcpproxy.api import manifest, names
 from mcpproxy.api.v1alpha1 import MCPProxy
+from tests.bad_manifests import ref
+from tests.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
+from tests.good_manifests import EVERY_FIELD
 
 Child = dict[str, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.builders import OPTIONS, OWNER, a_backend, a_manifest
-from tests.good_manifests import EVERY_FIELD
 
 from mcpproxy import desired
 from mcpproxy.api import manifest
+from tests.builders import OPTIONS, OWNER, a_backend, a_manifest
+from tests.good_manifests import EVERY_FIELD
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROXIES = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+
 from tests.differential.backend import LEGACY, MODERN
 
 ACCEPT = "application/json, text/event-stream"

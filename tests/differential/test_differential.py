@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+
 from tests.differential import mapping
 from tests.differential.backend import MODERN, Backend, Call
 from tests.differential.client import Client, header_text

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.fleet.pods import FakePods, a_report
-from tests.reconcile.clock import FakeClock
 
 from mcpproxy.cluster.pods import PodAddress
 from mcpproxy.fleet.fleet import Fleet, Limits
+from tests.fleet.pods import FakePods, a_report
+from tests.reconcile.clock import FakeClock
 
 POD = PodAddress("team", "tools-1", "p1", "10.0.0.1")
 OTHER = PodAddress("team", "tools-2", "p2", "10.0.0.2")

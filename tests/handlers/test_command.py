@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
-from tests.apiserver.operator_process import starting
 
 from mcpproxy import cli
 from mcpproxy.handlers.health import Metrics, application
 from mcpproxy.handlers.logs import JsonLines
+from tests.apiserver.operator_process import starting
 
 
 def test_without_an_image_the_operator_says_how_to_give_one(

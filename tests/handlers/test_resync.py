@@ -4,14 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.builders import a_manifest
-from tests.reconcile.clock import FakeClock
 
 from mcpproxy.cluster.errors import Unavailable
 from mcpproxy.cluster.fake import FakeCluster
 from mcpproxy.cluster.kinds import ProxyKey
 from mcpproxy.handlers.resync import EVERYTHING, LAG, Resync, WatchGuard
 from mcpproxy.reconcile.queue import WorkQueue
+from tests.builders import a_manifest
+from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
 

@@ -2,13 +2,13 @@
 
 import kopf
 import pytest
-from tests.reconcile.clock import FakeClock
 
 from mcpproxy.api import names
 from mcpproxy.cluster.kinds import Object, ProxyKey
 from mcpproxy.handlers.settings import settings
 from mcpproxy.handlers.watches import owner_key, register, selectors
 from mcpproxy.reconcile.queue import WorkQueue
+from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts import images, manifests
 
 from mcpproxy.api import names
 from mcpproxy.cluster import rbac
+from scripts import images, manifests
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "manifests" / "install.yaml"

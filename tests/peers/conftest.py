@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scripts import npm
 from scripts.conformance_servers import manifest, proxy, running
 from scripts.demo_local import free_ports

@@ -5,10 +5,6 @@ import copy
 from datetime import datetime
 from typing import Any
 
-from tests.builders import OPTIONS, a_manifest
-from tests.fleet.pods import FakePods, a_report
-from tests.reconcile.clock import FakeClock
-
 from mcpproxy.api import names
 from mcpproxy.api.manifest import config_hash
 from mcpproxy.api.status import MCPProxyStatus
@@ -17,6 +13,9 @@ from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, POD, Objec
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.loop import Reconciler
 from mcpproxy.status.build import find_condition
+from tests.builders import OPTIONS, a_manifest
+from tests.fleet.pods import FakePods, a_report
+from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
 

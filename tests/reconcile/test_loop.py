@@ -5,9 +5,6 @@ import base64
 from collections.abc import Callable
 
 import pytest
-from tests.builders import a_backend
-from tests.fleet.pods import a_report
-from tests.reconcile.stage import KEY, Stage
 
 from mcpproxy.api import names
 from mcpproxy.cluster.errors import Forbidden, Invalid, Unavailable
@@ -21,6 +18,9 @@ from mcpproxy.cluster.kinds import (
     Kind,
     Object,
 )
+from tests.builders import a_backend
+from tests.fleet.pods import a_report
+from tests.reconcile.stage import KEY, Stage
 
 KINDS = [DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP]
 

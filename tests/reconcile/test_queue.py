@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from tests.reconcile.clock import FakeClock
 
 from mcpproxy.reconcile.queue import LAST_RETRY, WorkQueue
+from tests.reconcile.clock import FakeClock
 
 
 @pytest.fixture

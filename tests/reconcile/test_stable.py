@@ -5,10 +5,10 @@ import copy
 from typing import Any
 
 import pytest
-from tests.reconcile.stage import KEY, Stage
 
 from mcpproxy.cluster.errors import ClusterError, Unavailable
 from mcpproxy.cluster.kinds import DEPLOYMENT, Object
+from tests.reconcile.stage import KEY, Stage
 
 
 class Crash(BaseException):

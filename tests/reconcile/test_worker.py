@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from tests.reconcile.clock import FakeClock
 
 from mcpproxy.cluster.errors import Conflict, Unavailable
 from mcpproxy.cluster.kinds import ProxyKey
 from mcpproxy.reconcile.queue import WorkQueue
 from mcpproxy.reconcile.worker import Result, work
+from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
 

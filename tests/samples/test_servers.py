@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import PromptReference
+
 from scripts.demo_local import accepts, free_ports
 
 SERVERS = Path(__file__).parents[2] / "samples" / "servers"

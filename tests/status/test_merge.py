@@ -1,10 +1,10 @@
 """What several pods see of one backend becomes one state."""
 
 import pytest
-from tests.status.views import a_report, a_view
 
 from mcpproxy.api.status import BackendStatus, ComponentCounts, ServerInfo
 from mcpproxy.status.merge import catalog_hash, merge, totals
+from tests.status.views import a_report, a_view
 
 
 def merged(*views: BackendStatus) -> BackendStatus:

@@ -3,6 +3,10 @@
 import json
 from dataclasses import replace
 
+from mcpproxy.api.status import ComponentCounts
+from mcpproxy.status import reasons
+from mcpproxy.status.build import build_status, find_condition
+from mcpproxy.status.observed import Finding
 from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import (
     EARLIER,
@@ -16,11 +20,6 @@ from tests.status.views import (
     status_of,
     verdict,
 )
-
-from mcpproxy.api.status import ComponentCounts
-from mcpproxy.status import reasons
-from mcpproxy.status.build import build_status, find_condition
-from mcpproxy.status.observed import Finding
 
 READY = observed(a_pod("tools-1", a_view()))
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from tests.status.views import a_pod, a_view, observed, status_of
-
 from mcpproxy.api.status import MCPProxyStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding, Observed
 from mcpproxy.status.transitions import transitions
+from tests.status.views import a_pod, a_view, observed, status_of
 
 READY = observed(a_pod("tools-1", a_view()))
 CREATING = observed(deployment=None)

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from tests.builders import a_backend, an_mcpproxy
-
 from mcpproxy.api.status import BackendStatus, ComponentCounts, Condition, MCPProxyStatus, PodReport
 from mcpproxy.status.build import build_status, find_condition
 from mcpproxy.status.observed import DeploymentView, Observed, PodView
+from tests.builders import a_backend, an_mcpproxy
 
 EARLIER = "2026-01-01T00:00:00Z"
 NOW = "2026-01-01T01:00:00Z"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+
 from tests.differential.backend import MODERN, Backend, Call
 from tests.differential.client import Client
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+
 from tests.builders import a_manifest
 from tests.proxy.runtime.serving import free_port
 from tests.proxy.runtime.waiting import eventually

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.balancer import balanced

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
 from tests.proxy.runtime.serving import LIVE, serving

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.stress.chatter import Chatter, Talker
 from tests.stress.size import size

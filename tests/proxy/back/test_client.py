@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.proxy.byhand import served
-from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.back import client as module
 from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.connection import HIGH_WATER
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
+from tests.proxy.byhand import served
+from tests.proxy.runtime.waiting import soon
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 

@@ -10,8 +10,6 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from tests.builders import an_mcpproxy
-from tests.proxy.runtime.serving import serving
 
 from mcpproxy.api.defaults import settings
 from mcpproxy.proxy.back.client import HttpClient
@@ -27,6 +25,8 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import Client
+from tests.builders import an_mcpproxy
+from tests.proxy.runtime.serving import serving
 
 LEGACY = Client("2025-11-25", info=b'{"name":"c","version":"1"}')
 MODERN = Client("2026-07-28", info=b'{"name":"c","version":"1"}')

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pytest
-from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.back import sessions as module
 from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
@@ -18,6 +17,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.wire.jsonrpc import Message
+from tests.proxy.runtime.waiting import soon
 
 Mode = Literal["Isolated", "PerClient", "Reused"]
 ANN = Client("2025-11-25", b'{"sampling":{}}', None, "ann", "session-ann")

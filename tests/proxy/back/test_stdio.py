@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from msgspec import Raw
-from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.duplex import DuplexLink
@@ -13,6 +12,7 @@ from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel, spawn
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import Client, Discarding
+from tests.proxy.runtime.waiting import soon
 
 PYTHON = (sys.executable, "-ISu", "-c")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from mcp import Client
+
+from mcpproxy import Server
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import free_port, serving
 from tests.proxy.runtime.waiting import eventually
-
-from mcpproxy import Server
 
 SERVERS = Path(__file__).parents[3] / "samples" / "servers"
 NOTES = str(SERVERS / "notes.py")

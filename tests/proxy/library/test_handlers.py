@@ -7,9 +7,9 @@ import httpx2
 import mcp_types as t
 import pytest
 from mcp import MCPError
-from tests.proxy.library.conftest import ERAS, text
 
 from mcpproxy import Proxy, ProxyClient, create_proxy
+from tests.proxy.library.conftest import ERAS, text
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 pairs = pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.proxy.library.conftest import NOTES, names
 
 from mcpproxy import create_proxy
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy.targets import from_mcp_servers, from_target
+from tests.proxy.library.conftest import NOTES, names
 
 
 def _backends(content: Any) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import pytest
 from mcp import Client, MCPError
 from mcp.server import MCPServer
 from mcp.server import Server as SdkServer
-from tests.proxy.library.conftest import ERAS, names, served, text
-from tests.proxy.runtime.serving import serving
 
 from mcpproxy import ProxyClient, Server, create_proxy, mount
+from tests.proxy.library.conftest import ERAS, names, served, text
+from tests.proxy.runtime.serving import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 pairs = pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from tests.proxy.library.conftest import ERAS, NOTES, names, served, text
-from tests.proxy.runtime.serving import serving
 
 from mcpproxy import Proxy, ProxyClient, ProxyProvider, Server, create_proxy
+from tests.proxy.library.conftest import ERAS, NOTES, names, served, text
+from tests.proxy.runtime.serving import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 BRIDGE = str(Path(__file__).with_name("bridge.py"))

@@ -16,11 +16,11 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from tests.proxy.library.conftest import ERAS, NOTES, in_its_own_task, names, text
-from tests.proxy.runtime.serving import serving
 
 from mcpproxy import ProxyClient, create_proxy
 from mcpproxy.api.manifest import ManifestError
+from tests.proxy.library.conftest import ERAS, NOTES, in_its_own_task, names, text
+from tests.proxy.runtime.serving import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 HERE = Path(__file__).parent

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import Proxy, proxied, serving
 

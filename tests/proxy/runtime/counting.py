@@ -3,6 +3,7 @@
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
+
 from tests.proxy.runtime.serving import Gate
 
 

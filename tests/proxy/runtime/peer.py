@@ -10,6 +10,7 @@ from mcp.server import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
 from tests.proxy.runtime.serving import Gate
 
 Tool = Callable[[Any, Any], Awaitable[t.CallToolResult]]

@@ -14,12 +14,12 @@ import pytest
 import uvicorn
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tests.builders import an_mcpproxy
-from tests.proxy.runtime.waiting import eventually
 
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.targets import Configuration
+from tests.builders import an_mcpproxy
+from tests.proxy.runtime.waiting import eventually
 
 INTERVAL = "200ms"
 LIVE = [

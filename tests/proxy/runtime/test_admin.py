@@ -11,14 +11,14 @@ import pytest
 import pytest_asyncio
 from mcp import Client
 from prometheus_client.parser import text_string_to_metric_families
-from tests.proxy.runtime.raw import Raw, last, rpc
-from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
-from tests.proxy.runtime.test_failures import silent
-from tests.proxy.runtime.waiting import eventually
 
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy import admin
 from mcpproxy.proxy.runtime import Options, Runtime
+from tests.proxy.runtime.raw import Raw, last, rpc
+from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
+from tests.proxy.runtime.test_failures import silent
+from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
 

@@ -6,6 +6,7 @@ from typing import Any
 import mcp_types as t
 import pytest
 from mcp import Client, MCPError
+
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import soon

@@ -6,11 +6,11 @@ from typing import Any
 import mcp_types as t
 import pytest
 from mcp import Client
-from tests.proxy.runtime.serving import LIVE
-from tests.proxy.runtime.waiting import soon
 
 from mcpproxy.proxy.back import lists
 from mcpproxy.proxy.core.catalog import TOOLS
+from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
 PAGES = 3

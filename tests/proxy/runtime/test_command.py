@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
+
 from tests.proxy.runtime.serving import LIVE, free_port
 from tests.proxy.runtime.waiting import eventually
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.proxy.runtime.serving import bound
 
 from mcpproxy.cli import main
 from mcpproxy.proxy import command
+from tests.proxy.runtime.serving import bound
 
 
 @pytest.fixture(autouse=True)

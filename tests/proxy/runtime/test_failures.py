@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mcp import Client, MCPError
+
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, free_port, serving
 from tests.proxy.runtime.waiting import eventually, soon

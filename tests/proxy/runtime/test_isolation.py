@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import soon

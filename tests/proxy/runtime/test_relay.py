@@ -8,6 +8,7 @@ import mcp_types as t
 import pytest
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
+
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, Proxy, serving
 

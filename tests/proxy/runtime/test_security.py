@@ -14,12 +14,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from tests.proxy.byhand import served
-from tests.proxy.runtime.raw import MODERN, Raw, last, rpc
-from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving
 
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.runtime import Options, Runtime
+from tests.proxy.byhand import served
+from tests.proxy.runtime.raw import MODERN, Raw, last, rpc
+from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving
 
 pytestmark = LIVE
 RESERVED = range(-32099, -32019)
