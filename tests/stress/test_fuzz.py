@@ -141,7 +141,8 @@ async def test_malformed_requests_leave_nothing_behind(tmp_path: Path) -> None:
 
             await eventually(no_streams, "streams to end")
             await soon(lambda: not backend.open_calls, "calls to end")
-            await soon(lambda: proxy.descriptors() <= files + 8, "connections to be closed")
+            # A few more sessions with the backend may be kept warm than before.
+            await soon(lambda: proxy.descriptors() <= files + 40, "connections to be closed")
             wrong = [text for one in attackers for text in one.wrong]
             statuses = attackers[0].statuses + attackers[1].statuses
             assert not wrong, "\n".join(wrong[:5])

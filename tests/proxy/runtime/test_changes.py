@@ -105,7 +105,6 @@ async def test_concurrent_lists_are_one_flight(
     running = await proxy({"name": "p", "url": url})
     async with Client(running.url, mode="legacy") as client:
         before = server.gate.count("tools/list")
-        monkeypatch.setattr(lists, "YOUNG", 0.05)
         gateway = running.runtime.gateway
         found = await asyncio.gather(
             *(gateway.listing(TOOLS, None, modern=False) for _ in range(20))

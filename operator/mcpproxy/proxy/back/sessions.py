@@ -27,6 +27,8 @@ Key = tuple[str, ...]
 MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
 MAX_WARM: Final = 8
+MAX_WARM_TOTAL: Final = 16
+"""Warm sessions in all, however many kinds of clients there are."""
 MAX_KINDS: Final = 1024
 LAST_WORDS: Final = 0.2
 STANDING_WAIT: Final = 2.0
@@ -114,7 +116,7 @@ class Sessions:
         return (client.principal, client.revision, client.capabilities.decode(), info)
 
     async def _open(self, client: Client) -> Link:
-        if self._count >= MAX_LINKS:
+        if self._count >= MAX_LINKS and not self._make_room():
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         self._count += 1
         try:
@@ -138,6 +140,14 @@ class Sessions:
                 self._close(link)
                 raise
         return link
+
+    def _make_room(self) -> bool:
+        """Give up a warm session of whichever kind waits longest; whether there was one."""
+        waiting = [warm for warm in self._warm.values() if warm.links]
+        if not waiting:
+            return False
+        self._close(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
+        return True
 
     async def _stand(self, link: Link, client: Client) -> None:
         """Listen to what a session says outside of requests, before the first request is sent."""
@@ -201,7 +211,8 @@ class Sessions:
         return None
 
     def _refill(self, key: Key, warm: Warm, client: Client) -> None:
-        missing = warm.wanted - len(warm.links) - warm.opening
+        total = sum(len(other.links) + other.opening for other in self._warm.values())
+        missing = min(warm.wanted - len(warm.links) - warm.opening, MAX_WARM_TOTAL - total)
         for _ in range(min(missing, MAX_LINKS - self._count)):
             warm.opening += 1
             self._background.spawn(self._warm_up(key, warm, client))
