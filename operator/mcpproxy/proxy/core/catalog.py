@@ -5,7 +5,7 @@ changes, never per request.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -235,6 +235,3 @@ class Catalog:
         for kind in KINDS:
             found.update(kind.member.encode() + b"\0" + self._merged[kind].body + b"\0")
         return found.hexdigest()
-
-    def __iter__(self) -> Iterator[Kind]:
-        return iter(KINDS)

@@ -10,6 +10,7 @@ from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front.live import Outbox
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
@@ -31,7 +32,6 @@ _WANTED: Final = {
     "promptsListChanged": "notifications/prompts/list_changed",
     "resourcesListChanged": "notifications/resources/list_changed",
 }
-PING_EVERY: Final = 15.0
 
 
 class ModernCaller:

@@ -1,7 +1,6 @@
 """One HTTP request to the endpoint: its headers, its message, and who sent it."""
 
 import hashlib
-from collections.abc import Mapping
 from typing import Final
 
 from mcpproxy.proxy.front.reply import Receive, Scope, Send
@@ -13,8 +12,6 @@ MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of one request; more is answered with 413."""
 SSE: Final = b"text/event-stream"
 JSON: Final = b"application/json"
-
-HeaderMap = Mapping[bytes, bytes]
 
 
 class HttpRefusal(Exception):
