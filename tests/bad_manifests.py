@@ -207,6 +207,73 @@ RUNNING = [
     spec("an origin with a path", "allowedOrigins[0]", allowedOrigins=["http://a.com/app"]),
 ]
 
+CPU_ONLY = {"requests": {"cpu": 1}}
+
+SCALING = [
+    spec("replicas and autoscaling", "autoscaling", replicas=2, autoscaling={"maxReplicas": 3}),
+    spec("no replicas and autoscaling", "autoscaling", replicas=0, autoscaling={"maxReplicas": 3}),
+    spec("autoscaling without a maximum", "autoscaling.maxReplicas", autoscaling={}),
+    spec("a maximum of 0", "autoscaling.maxReplicas", autoscaling={"maxReplicas": 0}),
+    spec(
+        "a minimum of 0",
+        "autoscaling.minReplicas",
+        autoscaling={"minReplicas": 0, "maxReplicas": 3},
+    ),
+    spec(
+        "a minimum above the maximum",
+        "autoscaling",
+        autoscaling={"minReplicas": 4, "maxReplicas": 3},
+    ),
+    spec(
+        "a target of 0 percent",
+        "autoscaling.targetCPUUtilizationPercentage",
+        autoscaling={"maxReplicas": 3, "targetCPUUtilizationPercentage": 0},
+    ),
+    spec(
+        "a spelling that Kubernetes does not have",
+        "autoscaling.targetCpuUtilizationPercentage",
+        autoscaling={"maxReplicas": 3, "targetCpuUtilizationPercentage": 50},
+    ),
+    spec(
+        "scaling down after two hours",
+        "autoscaling.scaleDownAfter",
+        autoscaling={"maxReplicas": 3, "scaleDownAfter": "2h"},
+    ),
+    spec(
+        "autoscaling by a resource that is not requested",
+        "autoscaling",
+        autoscaling={"maxReplicas": 3},
+        resources={"requests": {"memory": "1Gi"}},
+    ),
+    spec(
+        "autoscaling by memory that is not requested",
+        "autoscaling",
+        autoscaling={"maxReplicas": 3, "targetMemoryUtilizationPercentage": 50},
+        resources=CPU_ONLY,
+    ),
+    spec("a budget of nothing", "disruptionBudget", disruptionBudget={}),
+    spec(
+        "two budgets",
+        "disruptionBudget",
+        disruptionBudget={"minAvailable": 1, "maxUnavailable": 1},
+    ),
+    spec(
+        "a negative budget",
+        "disruptionBudget.minAvailable",
+        disruptionBudget={"minAvailable": -1},
+    ),
+    spec(
+        "more than all pods",
+        "disruptionBudget.maxUnavailable",
+        disruptionBudget={"maxUnavailable": "101%"},
+    ),
+    spec(
+        "a number as text",
+        "disruptionBudget.maxUnavailable",
+        disruptionBudget={"maxUnavailable": "1"},
+    ),
+]
+
 OBJECTS = [
     bad("no spec", without("spec"), "spec"),
     bad("a misspelt field", a_manifest(cahce={"ttl": "5s"}), "spec.cahce"),
@@ -245,4 +312,4 @@ ONLY_FOR_THE_PARSER = [
     ),
 ]
 
-ALL = [*BACKENDS, *SOURCES, *HEADERS, *TIMES, *RUNNING, *OBJECTS, *ONLY_FOR_THE_PARSER]
+ALL = [*BACKENDS, *SOURCES, *HEADERS, *TIMES, *RUNNING, *SCALING, *OBJECTS, *ONLY_FOR_THE_PARSER]

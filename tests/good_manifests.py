@@ -48,6 +48,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullPolicy="IfNotPresent",
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
+    disruptionBudget={"minAvailable": 1},
     service={
         "type": "LoadBalancer",
         "port": 8000,
@@ -58,9 +59,28 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     allowedOrigins=["https://app.example.com"],
 )
 
+AUTOSCALED: dict[str, Any] = a_manifest(
+    autoscaling={
+        "minReplicas": 2,
+        "maxReplicas": 10,
+        "targetCPUUtilizationPercentage": 70,
+        "targetMemoryUtilizationPercentage": 90,
+        "scaleDownAfter": "1m30s",
+    },
+    resources={"requests": {"cpu": "250m"}, "limits": {"memory": "1Gi"}},
+    disruptionBudget={"maxUnavailable": "25%"},
+)
+"""The fields that exclude others."""
+
 GOOD = {
     "one backend": a_manifest(),
     "every field": EVERY_FIELD,
+    "autoscaled": AUTOSCALED,
+    "an autoscaler without a word": a_manifest(autoscaling={"maxReplicas": 1}),
+    "an autoscaler by memory alone": a_manifest(
+        autoscaling={"maxReplicas": 3, "targetMemoryUtilizationPercentage": 80},
+        resources={"requests": {"memory": "1Gi"}},
+    ),
     "64 backends": a_manifest(backends=[a_backend(f"b{i}") for i in range(64)]),
     "the longest names": a_manifest("a" * 63, backends=[a_backend("b" * 63)]),
     "as many headers as there may be": a_manifest(

@@ -59,6 +59,8 @@ def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
         ("Health", "timeout", defaults.HEALTH_TIMEOUT),
         ("Health", "unhealthy_after", defaults.UNHEALTHY_AFTER),
         ("Health", "healthy_after", defaults.HEALTHY_AFTER),
+        ("Autoscaling", "min_replicas", defaults.MIN_REPLICAS),
+        ("Autoscaling", "scale_down_after", defaults.SCALE_DOWN_AFTER),
     ):
         description = getattr(v1alpha1, model).model_fields[field].description
         assert description is not None

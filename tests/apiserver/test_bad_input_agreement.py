@@ -10,7 +10,7 @@ import pytest
 
 from mcpproxy.api import manifest, names
 from tests.apiserver.server import ApiServer
-from tests.good_manifests import EVERY_FIELD
+from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 
 pytestmark = pytest.mark.apiserver
 
@@ -20,9 +20,10 @@ ODD: tuple[Any, ...] = (
     *(0, -1, 1.5, 10**10, True, [], {}, ["x"], {"name": "x"}, [{"name": "x"}]),
     *("", "x", "A B", "a.b", "..", "é", "*", "a\n", "a\u2028b", "a" * 70, "a" * 3000),
     *("5s", "0s", "-1s", "1h1h", "25h", "99999h", "1٣s", "0.0000000001s", "1e3", "1Mi", "-0", "1."),
+    *("50%", "0%", "101%", "050%", "65536", "10.0.0.0/8"),
     *("https://a", "HTTP://a", "http://a?x", "http://a/\u00a0", "Reused", "2025-11-25"),
 )
-CASES = 800
+CASES = 1200
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -37,9 +38,9 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from paths(below, (*path, key))
 
 
-def changed(path: tuple[Any, ...], odd: Any) -> dict[str, Any]:
-    """A proxy with every field, one of them odd."""
-    found = copy.deepcopy({**EVERY_FIELD, "metadata": {"name": "tools", "namespace": "default"}})
+def changed(whole: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, Any]:
+    """A proxy, one of its fields odd."""
+    found = copy.deepcopy({**whole, "metadata": {"name": "tools", "namespace": "default"}})
     place: Any = found["spec"]
     for key in path[:-1]:
         place = place[key]
@@ -56,12 +57,17 @@ def parser_takes(given: dict[str, Any]) -> bool:
 
 
 def test_the_api_server_and_the_parser_agree_on_odd_values(apiserver: ApiServer) -> None:
-    every = [(path, odd) for path in paths(EVERY_FIELD["spec"]) for odd in ODD]
+    every = [
+        (whole, path, odd)
+        for whole in (EVERY_FIELD, AUTOSCALED)
+        for path in paths(whole["spec"])
+        for odd in ODD
+    ]
     url = f"/apis/{names.API_VERSION}/namespaces/default/{names.PLURAL}"
     differ, taken = [], 0
     with apiserver.client() as client:
-        for path, odd in random.Random(0).sample(every, CASES):
-            given = changed(path, odd)
+        for whole, path, odd in random.Random(0).sample(every, CASES):
+            given = changed(whole, path, odd)
             answer = client.post(f"{url}?fieldValidation=Strict&dryRun=All", json=given)
             taken += answer.is_success
             if answer.is_success != parser_takes(given):

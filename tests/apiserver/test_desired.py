@@ -50,7 +50,7 @@ def test_every_child_is_taken_and_a_second_time_changes_nothing(
     given = children(GOOD[name], namespace)
     first = applied(apiserver, given)
     second = applied(apiserver, given)
-    assert len(first) == 5
+    assert len(first) == len(given) >= 5
     assert versions(second) == versions(first)
 
 

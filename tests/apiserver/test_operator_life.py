@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mcpproxy.cluster.kinds import ON_DEMAND
 from mcpproxy.cluster.rbac import RULES
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
+from tests.on_demand import ASKING
 
 pytestmark = pytest.mark.apiserver
 
@@ -107,7 +109,12 @@ def test_the_rights_that_are_written_down_are_enough(
     with alone.pod() as pod, operating(kubeconfig, *args, log=log) as operator:
         alone.become_ready(pod)
         old = alone.config_map()
+        alone.apply(**ASKING)
+        for kind in ON_DEMAND:
+            alone.wait(f"{kind.plural}/tools", "create")
         alone.apply(cache={"ttl": "7s"})
+        for kind in ON_DEMAND:
+            alone.wait(f"{kind.plural}/tools", "delete")
         alone.wait_for_report("RollingOut")
         pod.say(alone.report(weather="Healthy"))
         alone.roll_out("tools-2", pod.address)

@@ -10,8 +10,18 @@ from mcpproxy.api import names
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import Conflict, Invalid, NotFound
 from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, SERVICE, Object
-from tests.builders import a_manifest
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MCP_PROXY,
+    ON_DEMAND,
+    SERVICE,
+    Object,
+    kind_of,
+)
+from mcpproxy.desired import Owner, build
+from tests.builders import OPTIONS, a_manifest, an_mcpproxy
+from tests.on_demand import ASKING, EDITS
 
 Change = Callable[[Object], None]
 
@@ -278,6 +288,37 @@ async def ports_of_a_service_are_owned_by_number_and_protocol(side: Side) -> Non
     assert await side.cluster.get(SERVICE, side.namespace, "one") is not None
 
 
+def _on_demand(side: Side) -> list[Object]:
+    """A child of each kind that is only there on demand, as it is really made."""
+    proxy = an_mcpproxy(namespace=side.namespace, **ASKING)
+    children = build(proxy, OPTIONS, Owner("tools", "00000000-0000-0000-0000-000000000001"))
+    return [child for child in children if kind_of(child) in ON_DEMAND]
+
+
+async def every_kind_on_demand_is_owned_as_applied_and_deleted_by_uid(side: Side) -> None:
+    assert {kind_of(manifest) for manifest in _on_demand(side)} == set(ON_DEMAND)
+    for manifest in _on_demand(side):
+        kind = kind_of(manifest)
+        live = await side.cluster.apply(manifest)
+        assert same(wanted(manifest), owned(live, names.FIELD_MANAGER)), kind.name
+        again = await side.cluster.apply(manifest, live["metadata"]["uid"])
+        assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+        await side.cluster.delete(kind, side.namespace, "tools", live["metadata"]["uid"])
+        assert await side.cluster.get(kind, side.namespace, "tools") is None
+
+
+async def an_edit_of_a_kind_on_demand_shows_and_is_taken_back(side: Side) -> None:
+    for manifest in _on_demand(side):
+        kind = kind_of(manifest)
+        live = await side.cluster.apply(manifest)
+        await side.hand.edit(live, EDITS[kind])
+        edited = await side.cluster.get(kind, side.namespace, "tools")
+        assert edited is not None
+        assert not same(wanted(manifest), owned(edited, names.FIELD_MANAGER)), kind.name
+        restored = await side.cluster.apply(manifest, live["metadata"]["uid"])
+        assert same(wanted(manifest), owned(restored, names.FIELD_MANAGER)), kind.name
+
+
 def _status(side: Side, **status: Any) -> Object:
     return {
         "apiVersion": names.API_VERSION,
@@ -309,4 +350,6 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     the_status_of_nothing_is_not_found,
     a_changed_spec_is_a_new_generation_and_a_label_is_not,
     ports_of_a_service_are_owned_by_number_and_protocol,
+    every_kind_on_demand_is_owned_as_applied_and_deleted_by_uid,
+    an_edit_of_a_kind_on_demand_shows_and_is_taken_back,
 )

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from mcpproxy import desired
 from mcpproxy.api import manifest, names
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.cluster.kinds import Kind
 from tests.bad_manifests import ref
 from tests.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
-from tests.good_manifests import EVERY_FIELD
+from tests.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.on_demand import ASKED, ASKING
 
 Child = dict[str, Any]
 
@@ -42,15 +44,31 @@ def template(proxy: MCPProxy) -> str:
     return json.dumps(built(proxy)["Deployment"]["spec"]["template"], sort_keys=True)
 
 
-def test_every_child_is_of_a_kind_that_is_pruned_and_there_is_one_of_each() -> None:
-    children = desired.build(an_mcpproxy(), OPTIONS, OWNER)
-    kinds = [(child["apiVersion"], child["kind"]) for child in children]
-    assert kinds == [(one.api_version, one.kind) for one in desired.CHILD_KINDS]
+def kinds_of(proxy: MCPProxy) -> list[tuple[str, str]]:
+    """API version and kind of every child, in order."""
+    children = desired.build(proxy, OPTIONS, OWNER)
+    return [(child["apiVersion"], child["kind"]) for child in children]
+
+
+def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> None:
+    known = [(one.api_version, one.kind) for one in desired.CHILD_KINDS]
+    on_demand = [(kind.api_version, kind.name) for kind in ASKED]
+    assert kinds_of(an_mcpproxy(**ASKING)) == known
+    assert kinds_of(an_mcpproxy()) == [one for one in known if one not in on_demand]
+
+
+@pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
+def test_a_kind_on_demand_is_there_when_asked_for_alone_and_bears_the_proxys_name(
+    kind: Kind,
+) -> None:
+    proxy = an_mcpproxy(**ASKED[kind])
+    assert set(kinds_of(proxy)) - set(kinds_of(an_mcpproxy())) == {(kind.api_version, kind.name)}
+    assert built(proxy)[kind.name]["metadata"]["name"] == "tools"
 
 
 def test_every_child_goes_with_its_owner_and_carries_the_labels() -> None:
     sealing = desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 32)
-    for child in [*desired.build(an_mcpproxy(), OPTIONS, OWNER), sealing]:
+    for child in [*desired.build(an_mcpproxy(**ASKING), OPTIONS, OWNER), sealing]:
         found = child["metadata"]
         assert found["namespace"] == "team"
         assert found["labels"] == names.child_labels("tools")
@@ -106,6 +124,7 @@ def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> Non
         {"replicas": 5},
         {"service": {"type": "NodePort", "port": 8000}},
         {"service": {"annotations": {"example.com/a": "b"}}},
+        *ASKED.values(),
     ],
     ids=str,
 )
@@ -259,8 +278,11 @@ def test_a_sealing_key_of_another_length_is_refused() -> None:
         desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 31)
 
 
+@pytest.mark.parametrize("source", [EVERY_FIELD, AUTOSCALED], ids=["every field", "autoscaled"])
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_the_source_changes_no_byte_of_any_child(by: random.Random) -> None:
-    expected = desired.build(manifest.parse(EVERY_FIELD), OPTIONS, OWNER)
-    mixed = manifest.parse({**EVERY_FIELD, "spec": shuffled(EVERY_FIELD["spec"], by)})
+def test_the_order_of_the_source_changes_no_byte_of_any_child(
+    source: dict[str, Any], by: random.Random
+) -> None:
+    expected = desired.build(manifest.parse(source), OPTIONS, OWNER)
+    mixed = manifest.parse({**source, "spec": shuffled(source["spec"], by)})
     assert json.dumps(desired.build(mixed, OPTIONS, OWNER)) == json.dumps(expected)

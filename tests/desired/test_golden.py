@@ -1,4 +1,4 @@
-"""The children of three proxies, word for word; UPDATE_GOLDEN=1 writes them anew."""
+"""The children of four proxies, word for word; UPDATE_GOLDEN=1 writes them anew."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,13 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from tests.builders import OPTIONS, OWNER, a_backend, a_manifest
-from tests.good_manifests import EVERY_FIELD
+from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROXIES = {
     "minimal": a_manifest(),
     "every-field": EVERY_FIELD,
+    "autoscaled": AUTOSCALED,
     "stdio": a_manifest(
         "notes",
         replicas=1,

@@ -45,7 +45,7 @@ def test_no_handler_is_of_a_kind_that_writes_on_users_objects() -> None:
     register(registry, WorkQueue(FakeClock()))
     assert registry._changing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
-    assert len(registry._watching.get_all_handlers()) == 6
+    assert len(registry._watching.get_all_handlers()) == 8
 
 
 def test_every_kind_but_our_own_is_watched_by_label() -> None:
@@ -53,6 +53,8 @@ def test_every_kind_but_our_own_is_watched_by_label() -> None:
     assert set(watched) == {
         ("apps", "v1", "deployments"),
         *((("", "v1", plural)) for plural in ("services", "serviceaccounts", "configmaps", "pods")),
+        ("autoscaling", "v2", "horizontalpodautoscalers"),
+        ("policy", "v1", "poddisruptionbudgets"),
     }
     for selector in watched.values():
         assert selector

@@ -13,7 +13,16 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
 
 
-@pytest.mark.parametrize("name", ["minimal", "full", "demo"])
+OURS = sorted(
+    path.stem for path in SAMPLES.glob("*.yaml") if "kind: MCPProxy" in path.read_text("utf-8")
+)
+
+
+def test_there_is_a_sample_of_the_least_and_of_the_most() -> None:
+    assert {"minimal", "full", "demo"} < set(OURS)
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_the_samples_are_valid(name: str) -> None:
     text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
     assert manifest.load(text).metadata.name == name
@@ -39,11 +48,11 @@ def used(value: Any, path: str = "") -> Iterator[str]:
             yield from used(inner, f"{path}.{name}")
 
 
-def test_the_full_sample_uses_every_field_of_the_crd() -> None:
+def test_the_samples_use_every_field_of_the_crd() -> None:
     crd = yaml.safe_load((ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text("utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    full = yaml.safe_load((SAMPLES / "full.yaml").read_text(encoding="utf-8"))
-    assert set(fields(schema)) - set(used(full["spec"])) == set()
+    shown = [yaml.safe_load((SAMPLES / f"{name}.yaml").read_text("utf-8")) for name in OURS]
+    assert set(fields(schema)) - {field for one in shown for field in used(one["spec"])} == set()
 
 
 def test_the_demos_services_are_there_and_listen_on_the_named_ports() -> None:

@@ -1,5 +1,6 @@
 """What an absent field means. The docs quote these values; the schema carries none of them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,7 +8,14 @@ from typing import Final
 from mcpproxy.api import names
 from mcpproxy.api.components import Components, NamedComponents
 from mcpproxy.api.quantities import seconds
-from mcpproxy.api.v1alpha1 import Backend, MCPProxySpec, Protocol, SessionMode, Transport
+from mcpproxy.api.v1alpha1 import (
+    Autoscaling,
+    Backend,
+    MCPProxySpec,
+    Protocol,
+    SessionMode,
+    Transport,
+)
 
 CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
@@ -19,6 +27,8 @@ HEALTH_INTERVAL: Final = "10s"
 HEALTH_TIMEOUT: Final = "5s"
 UNHEALTHY_AFTER: Final = 2
 HEALTHY_AFTER: Final = 1
+MIN_REPLICAS: Final = 1
+SCALE_DOWN_AFTER: Final = "5m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +139,8 @@ def health(spec: MCPProxySpec) -> HealthPolicy:
 def service_port(spec: MCPProxySpec) -> int:
     """The Service's port."""
     return (spec.service and spec.service.port) or names.PORT_SERVICE
+
+
+def scale_down_seconds(autoscaling: Autoscaling) -> int:
+    """How long fewer pods must have been enough, in whole seconds as Kubernetes has it."""
+    return math.ceil(seconds(autoscaling.scale_down_after or SCALE_DOWN_AFTER))

@@ -46,6 +46,12 @@ def _positive(duration: str) -> str:
     return duration
 
 
+def _an_hour(duration: str) -> str:
+    if seconds(duration) > seconds("1h"):
+        raise ValueError(f"{duration!r} is longer than 1h")
+    return duration
+
+
 def parsed_quantity(quantity: int | str) -> Decimal:
     """The number that a resource quantity such as `250m` or `128Mi` stands for.
 
@@ -98,6 +104,16 @@ PositiveDuration = Annotated[
         )
     ),
 ]
+
+UpToAnHour = Annotated[
+    str,
+    Field(max_length=_MAX_DURATION_LENGTH),
+    AfterValidator(_an_hour),
+    WithJsonSchema(
+        _duration_schema("duration(self) <= duration('1h')", "must not be longer than 1h")
+    ),
+]
+"""Zero or longer, at most an hour."""
 
 Quantity = Annotated[
     int | str,

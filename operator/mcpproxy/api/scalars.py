@@ -1,9 +1,10 @@
 """Strings and numbers of the contract whose form Kubernetes or HTTP prescribes."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from mcpproxy.api import names
 
@@ -45,6 +46,34 @@ AllowedOrigin = Annotated[
 ]
 """A scheme and a host with or without a port, or `*`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+_PERCENT: Final = r"^(100|[1-9]?[0-9])%$"
+_MOST_PODS: Final = 1000
+
+
+def _int_or_percent(given: Any) -> Any:
+    if isinstance(given, str) and re.fullmatch(_PERCENT, given):
+        return given
+    if type(given) is int and 0 <= given <= _MOST_PODS:
+        return given
+    raise ValueError(f"{given!r} is neither a number from 0 to {_MOST_PODS} nor such as 50%")
+
+
+IntOrPercent = Annotated[
+    int | str,
+    BeforeValidator(_int_or_percent),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": _PERCENT,
+            "maxLength": 4,
+            "minimum": 0,
+            "maximum": _MOST_PODS,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""A number of pods, or a share of them such as `50%`."""
 
 BY_NAME: Final[dict[str, Any]] = {
     "x-kubernetes-list-type": "map",

@@ -100,7 +100,8 @@ class MCPProxyStatus(ApiModel):
     observed_generation: int | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
-    """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal."""
+    """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal;
+    Autoscaled only with autoscaling."""
     url: str | None = None
     """Where agents connect; absent until the proxy was Ready once."""
     replicas: int | None = None

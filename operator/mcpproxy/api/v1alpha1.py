@@ -6,7 +6,14 @@ nothing is ever written into a user's object (GitOps tools would show it as drif
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mcpproxy.api import names
 from mcpproxy.api.backend import (
@@ -32,13 +39,16 @@ from mcpproxy.api.scalars import (
     Port,
     named_once,
 )
+from mcpproxy.api.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
 
 __all__ = [
     "NAME_MESSAGE",
+    "Autoscaling",
     "Backend",
     "BackendSession",
     "Cache",
+    "DisruptionBudget",
     "EnvVar",
     "Header",
     "Health",
@@ -148,9 +158,36 @@ def _prefixes_differ(backends: list[Backend]) -> list[Backend]:
     return backends
 
 
+_NOT_BOTH = "replicas and autoscaling exclude each other, remove one of them"
+_NO_REQUEST = "autoscaling by {0} needs resources.requests.{0} (or a limit)"
+
+
+def _requests(resource: str, wanted: str) -> dict[str, str]:
+    """The rule that a container whose use of a resource is measured requests some of it."""
+    given = f"has(self.resources.{{0}}) && '{resource}' in self.resources.{{0}}"
+    return validation(
+        f"!has(self.autoscaling) || !({wanted}) || !has(self.resources)"
+        f" || ({given.format('requests')}) || ({given.format('limits')})",
+        _NO_REQUEST.format(resource),
+        ".autoscaling",
+    )
+
+
+_SPEC_RULES = cel(
+    validation("!has(self.replicas) || !has(self.autoscaling)", _NOT_BOTH, ".autoscaling"),
+    _requests(
+        "cpu",
+        "has(self.autoscaling.targetCPUUtilizationPercentage)"
+        " || !has(self.autoscaling.targetMemoryUtilizationPercentage)",
+    ),
+    _requests("memory", "has(self.autoscaling.targetMemoryUtilizationPercentage)"),
+)
+
+
 class MCPProxySpec(ApiModel):
     """What the proxy serves and how it runs."""
 
+    model_config = ConfigDict(json_schema_extra=_SPEC_RULES)
     backends: Annotated[
         list[Backend],
         Field(min_length=1, max_length=64, json_schema_extra=_BACKENDS_RULES),
@@ -163,7 +200,7 @@ class MCPProxySpec(ApiModel):
     session: Session | None = None
     """How client requests share sessions with backends."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Number of pods; absent leaves the number to others, such as an autoscaler."""
+    """Number of pods. Default: none, which leaves the number to others."""
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None
     """Image of the runtime. Default: the one the operator was installed with."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
@@ -178,7 +215,12 @@ class MCPProxySpec(ApiModel):
     ) = None
     """Secrets for pulling the image."""
     resources: Resources | None = None
-    """Compute resources of the runtime's container."""
+    """Compute resources of the runtime's container.
+    Default: requests of 50m CPU and 128Mi memory, no limits."""
+    autoscaling: Autoscaling | None = None
+    """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas."""
+    disruption_budget: DisruptionBudget | None = None
+    """Lets a PodDisruptionBudget limit evictions."""
     service: ServiceSpec | None = None
     """The Service that agents connect to."""
     health: Health | None = None
@@ -189,6 +231,20 @@ class MCPProxySpec(ApiModel):
     allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
     """Values of the Origin header that are served besides those of allowed hosts,
     such as https://app.example.com; `*` stands for any."""
+
+    @field_validator("autoscaling")
+    @classmethod
+    def _scalable(cls, given: Autoscaling | None, info: ValidationInfo) -> Autoscaling | None:
+        if given is None:
+            return given
+        if info.data.get("replicas") is not None:
+            raise ValueError(_NOT_BOTH)
+        resources: Resources | None = info.data.get("resources")
+        for resource in given.measured if resources is not None else ():
+            assert resources is not None
+            if resource not in {**(resources.limits or {}), **(resources.requests or {})}:
+                raise ValueError(_NO_REQUEST.format(resource))
+        return given
 
 
 NAME_MESSAGE = (

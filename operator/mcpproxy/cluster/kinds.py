@@ -43,14 +43,18 @@ DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
 SERVICE: Final = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
+AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+DISRUPTION_BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 SECRET: Final = Kind("", "v1", "Secret", "secrets")
 POD: Final = Kind("", "v1", "Pod", "pods")
 EVENT: Final = Kind("events.k8s.io", "v1", "Event", "events")
 
-_BY_NAME: Final = {
-    kind.name: kind
-    for kind in (MCP_PROXY, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, POD, EVENT)
-}
+ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
+"""Kinds of children that every MCPProxy has."""
+ON_DEMAND: Final = (AUTOSCALER, DISRUPTION_BUDGET)
+"""Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
+
+_BY_NAME: Final = {kind.name: kind for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, SECRET, POD, EVENT)}
 
 
 def kind_of(manifest: Object) -> Kind:

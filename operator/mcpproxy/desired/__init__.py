@@ -7,7 +7,15 @@
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired import config_map, deployment, sealing_secret, service, service_account
+from mcpproxy.desired import (
+    autoscaler,
+    config_map,
+    deployment,
+    disruption_budget,
+    sealing_secret,
+    service,
+    service_account,
+)
 from mcpproxy.desired.model import ChildKind, Manifest, Options, Owner
 
 __all__ = ["CHILD_KINDS", "ChildKind", "Manifest", "Options", "Owner", "build", "sealing_secret"]
@@ -17,15 +25,20 @@ CHILD_KINDS: Final = (
     ChildKind("v1", "ConfigMap", "configmaps"),
     ChildKind("v1", "Service", "services"),
     ChildKind("apps/v1", "Deployment", "deployments"),
+    ChildKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
 )
-"""Kinds of what `build` gives; children of these kinds that it no longer gives are pruned."""
+"""Kinds of what `build` gives, in its order; what it no longer gives is pruned."""
 
 
 def build(proxy: MCPProxy, options: Options, owner: Owner) -> tuple[Manifest, ...]:
     """The children of `proxy`, in the order to apply them: what the pods need comes first."""
-    return (
+    children = (
         service_account.build(proxy, owner),
         config_map.build(proxy, owner),
         service.build(proxy, owner),
         deployment.build(proxy, options, owner),
+        autoscaler.build(proxy, owner),
+        disruption_budget.build(proxy, owner),
     )
+    return tuple(child for child in children if child is not None)

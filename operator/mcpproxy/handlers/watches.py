@@ -10,16 +10,7 @@ from typing import Any, Final
 import kopf
 
 from mcpproxy.api import names
-from mcpproxy.cluster.kinds import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    MCP_PROXY,
-    POD,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    Kind,
-    ProxyKey,
-)
+from mcpproxy.cluster.kinds import ALWAYS, MCP_PROXY, ON_DEMAND, POD, Kind, ProxyKey
 from mcpproxy.reconcile.queue import WorkQueue
 
 INDEX: Final = "generations"
@@ -27,7 +18,7 @@ INDEX: Final = "generations"
 BURST: Final = 0.1
 """Seconds in which several events of children make one pass."""
 
-CHILDREN: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
+CHILDREN: Final = (*ALWAYS, *ON_DEMAND)
 CHILD_SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.FIELD_MANAGER}"
 POD_SELECTOR: Final = f"{names.LABEL_NAME}={names.APP_NAME},{names.LABEL_INSTANCE}"
 

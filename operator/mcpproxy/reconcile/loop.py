@@ -88,8 +88,9 @@ class Reconciler:
             return world
         await self._seal(key, world)
         children = {identity(found): found for found in world.children}
-        for thing in planned.replace:
+        for thing in (*planned.replace, *planned.prune):
             await self._delete(thing)
+            del children[identity(thing)]
         for step in planned.apply:
             if step.hand_over is not None and step.uid is not None:
                 await self._cluster.hand_over(step.hand_over, step.uid)

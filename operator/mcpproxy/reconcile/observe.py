@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError, load, parse
@@ -11,6 +12,7 @@ from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
+    ON_DEMAND,
     POD,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -21,6 +23,8 @@ from mcpproxy.cluster.kinds import (
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.plan import is_owned
 from mcpproxy.reconcile.views import config_map_of
+
+_NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,12 @@ class World:
     @property
     def deployment(self) -> Object | None:
         """Our Deployment."""
-        return next(
-            (
-                found
-                for found in self.children
-                if found["kind"] == DEPLOYMENT.name and is_owned(found, self.parent)
-            ),
-            None,
-        )
+        return self.child(DEPLOYMENT)
+
+    def child(self, kind: Kind) -> Object | None:
+        """Our child of this kind, which has only one."""
+        ours = (found for found in self.children if is_owned(found, self.parent))
+        return next((found for found in ours if found["kind"] == kind.name), None)
 
 
 async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
@@ -55,7 +57,7 @@ async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
     if parent is None or "deletionTimestamp" in parent["metadata"]:
         return None
     proxy, rejected = validate(parent)
-    named = [cluster.get(kind, *key) for kind in (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)]
+    named = [cluster.get(kind, *key) for kind in (*_NAMED, *ON_DEMAND)]
     singles, maps, pods = await asyncio.gather(
         asyncio.gather(*named),
         cluster.list(CONFIG_MAP, key.namespace, names.child_labels(key.name)),

@@ -6,14 +6,16 @@ from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.cluster.fields import owned
-from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, Object
+from mcpproxy.cluster.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, ON_DEMAND, Object
+from mcpproxy.desired import CHILD_KINDS
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding
 
 WAIT: Final = 15.0
 """Seconds until something is looked at again that no watch tells about."""
 
-_ORDER: Final = ("ServiceAccount", "ConfigMap", "Service", "Deployment")
+_ORDER: Final = tuple(found.kind for found in CHILD_KINDS)
+_ON_DEMAND: Final = frozenset(kind.name for kind in ON_DEMAND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Plan:
 
     replace: tuple[Object, ...] = ()
     """Live objects that must go first, since they can't be changed into what they should be."""
+    prune: tuple[Object, ...] = ()
+    """Live children that the spec asks for no longer."""
     apply: tuple[Apply, ...] = ()
     blocked: Finding | None = None
     requeue_after: float | None = None
@@ -61,11 +65,25 @@ def plan(
         if thing is None:
             apply.append(Apply(manifest, None))
         else:
-            apply.append(Apply(manifest, thing["metadata"]["uid"], _hand_over(manifest, thing)))
-    return Plan(replace=tuple(replace), apply=tuple(apply))
+            handed = _hand_over(manifest, thing, _fewest(wanted))
+            apply.append(Apply(manifest, thing["metadata"]["uid"], handed))
+    asked = {identity(manifest) for manifest in wanted}
+    prune = [thing for key, thing in found.items() if key not in asked and _leaves(thing, owner)]
+    return Plan(tuple(replace), tuple(prune), tuple(apply))
 
 
-def _hand_over(manifest: Object, live: Object) -> Object | None:
+def _leaves(thing: Object, owner: Object) -> bool:
+    on_demand = thing["kind"] in _ON_DEMAND and is_owned(thing, owner)
+    return on_demand and "deletionTimestamp" not in thing["metadata"]
+
+
+def _fewest(desired: Iterable[Object]) -> int:
+    """Pods that an autoscaler must find, since it never begins with none."""
+    found = [one["spec"]["minReplicas"] for one in desired if one["kind"] == AUTOSCALER.name]
+    return max(found, default=0)
+
+
+def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
     """Replicas that the spec no longer gives stay what they are, for an autoscaler to change.
 
     A field that its only owner stops applying would fall back to its default: one pod.
@@ -75,9 +93,10 @@ def _hand_over(manifest: Object, live: Object) -> Object | None:
         return None
     if "replicas" not in ours:
         return None
+    replicas = live["spec"]["replicas"]
     metadata = {key: live["metadata"][key] for key in ("namespace", "name")}
     typed = {key: live[key] for key in ("apiVersion", "kind")}
-    return {**typed, "metadata": metadata, "spec": {"replicas": live["spec"]["replicas"]}}
+    return {**typed, "metadata": metadata, "spec": {"replicas": max(replicas, fewest)}}
 
 
 def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list[Object]:

@@ -12,12 +12,13 @@ from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.events import event
 from mcpproxy.cluster.fields import owned, same
-from mcpproxy.cluster.kinds import Object, ProxyKey
+from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
 from mcpproxy.reconcile.views import (
     address_of,
+    autoscaler_view,
     config_map_of,
     deployment_view,
     is_ready,
@@ -76,6 +77,7 @@ class Reporter:
             rejected=world.rejected,
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,
+            autoscaler=autoscaler_view(world.child(AUTOSCALER) or {}),
             pods=pods,
         )
 

@@ -38,6 +38,17 @@ def _failure(conditions: Iterable[Object]) -> Finding | None:
     return None
 
 
+def autoscaler_view(live: Object) -> Finding | None:
+    """Why an autoscaler can't work; None when it can. Its reason is empty until it has tried."""
+    found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
+    for type_ in ("AbleToScale", "ScalingActive"):
+        if found.get(type_, {}).get("status") == "False":
+            return Finding(found[type_]["reason"], found[type_].get("message", ""))
+    if "ScalingActive" not in found:
+        return Finding("", "the autoscaler has not looked at the pods yet")
+    return None
+
+
 def config_map_of(pod_spec: Object, proxy: str) -> str | None:
     """Which of the proxy's ConfigMaps a pod mounts as its configuration."""
     for volume in pod_spec.get("volumes") or []:

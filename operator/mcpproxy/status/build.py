@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
-from mcpproxy.status import checks, reasons
+from mcpproxy.status import checks, extras, reasons
 from mcpproxy.status.checks import Verdict
 from mcpproxy.status.merge import catalog_hash, merge, totals
 from mcpproxy.status.observed import Observed
@@ -24,6 +24,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         reasons.READY: ready,
         reasons.RECONCILING: checks.reconciling(observed),
         reasons.STALLED: checks.stalled(observed),
+        reasons.AUTOSCALED: extras.autoscaled(observed),
     }
     return MCPProxyStatus(
         observed_generation=observed.generation,

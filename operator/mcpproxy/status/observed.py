@@ -62,6 +62,8 @@ class Observed:
     blocked: Finding | None = None
     """Why the children can't be brought about."""
     deployment: DeploymentView | None = None
+    autoscaler: Finding | None = None
+    """Why the autoscaler that the spec asks for can't work; None when it can."""
     pods: tuple[PodView, ...] = ()
 
     @property

@@ -8,6 +8,7 @@ BACKENDS_HEALTHY: Final = "BackendsHealthy"
 READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
+AUTOSCALED: Final = "Autoscaled"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -33,6 +34,9 @@ PODS_DISAGREE: Final = "PodsDisagree"
 NOT_REPORTED: Final = "NotReported"
 
 SERVING: Final = "Serving"
+
+SCALING_ACTIVE: Final = "ScalingActive"
+SCALING_UNKNOWN: Final = "ScalingUnknown"
 
 PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, WAITING_FOR_DELETION})
 """Reasons of a False condition that are no fault."""

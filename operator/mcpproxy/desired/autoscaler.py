@@ -1,0 +1,44 @@
+"""The HorizontalPodAutoscaler that sets the number of pods."""
+
+from mcpproxy.api import defaults, names
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.model import Manifest, Owner, metadata
+
+
+def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
+    """The autoscaler; None unless the spec asks for one.
+
+    It measures the runtime's container alone: one that was injected beside it may request nothing.
+    """
+    given = proxy.spec.autoscaling
+    if given is None:
+        return None
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(proxy, owner, proxy.metadata.name),
+        "spec": {
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": proxy.metadata.name,
+            },
+            "minReplicas": given.min_replicas or defaults.MIN_REPLICAS,
+            "maxReplicas": given.max_replicas,
+            "metrics": [_metric(*target) for target in sorted(given.measured.items())],
+            "behavior": {
+                "scaleDown": {"stabilizationWindowSeconds": defaults.scale_down_seconds(given)}
+            },
+        },
+    }
+
+
+def _metric(resource: str, percent: int) -> Manifest:
+    return {
+        "type": "ContainerResource",
+        "containerResource": {
+            "name": resource,
+            "container": names.CONTAINER,
+            "target": {"type": "Utilization", "averageUtilization": percent},
+        },
+    }

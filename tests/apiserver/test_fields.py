@@ -1,0 +1,149 @@
+"""Every field that makes or shapes a child: changing it changes what runs, at a real API server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mcpproxy.cluster.kinds import Kind
+from tests.apiserver.operator_process import OperatorProcess, operating
+from tests.apiserver.server import ApiServer
+from tests.apiserver.stage import Object, Stage
+from tests.on_demand import ASKED
+
+pytestmark = pytest.mark.apiserver
+
+
+@pytest.fixture(scope="module")
+def operator(
+    apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """One operator for all tests of this module."""
+    log = tmp_path_factory.mktemp("operator") / "log"
+    with operating(apiserver.kubeconfig, log=log) as found:
+        yield found
+        assert '"level": "error"' not in log.read_text()
+
+
+@pytest.fixture
+def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> Stage:
+    """A namespace that the operator serves."""
+    return Stage(apiserver, namespace)
+
+
+HPA = "horizontalpodautoscaler"
+PDB = "poddisruptionbudget"
+CPU = "targetCPUUtilizationPercentage"
+MEMORY = "targetMemoryUtilizationPercentage"
+
+CHANGES: list[tuple[Object, Object, str, str, str]] = [
+    ({"replicas": 2}, {"replicas": 3}, "deployment", "{.spec.replicas}", "3"),
+    (
+        {"replicas": 2},
+        {"autoscaling": {"maxReplicas": 4}},
+        HPA,
+        "{.spec.scaleTargetRef.name}",
+        "tools",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4}},
+        {"autoscaling": {"maxReplicas": 5}},
+        HPA,
+        "{.spec.maxReplicas}",
+        "5",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4}},
+        {"autoscaling": {"minReplicas": 3, "maxReplicas": 4}},
+        HPA,
+        "{.spec.minReplicas}",
+        "3",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4}},
+        {"autoscaling": {"maxReplicas": 4, CPU: 55}},
+        HPA,
+        "{.spec.metrics[0].containerResource.target.averageUtilization}",
+        "55",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4}},
+        {"autoscaling": {"maxReplicas": 4, MEMORY: 65}},
+        HPA,
+        "{.spec.metrics[*].containerResource.name}",
+        "memory",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4}},
+        {"autoscaling": {"maxReplicas": 4, "scaleDownAfter": "1m"}},
+        HPA,
+        "{.spec.behavior.scaleDown.stabilizationWindowSeconds}",
+        "60",
+    ),
+    (
+        {"disruptionBudget": {"maxUnavailable": 1}},
+        {"disruptionBudget": {"minAvailable": "50%"}},
+        PDB,
+        "{.spec.minAvailable}/{.spec.maxUnavailable}",
+        "50%/",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "child", "path", "value"),
+    CHANGES,
+    ids=[f"{child} {path}" for _, _, child, path, _ in CHANGES],
+)
+def test_a_change_of_a_field_changes_what_runs(
+    stage: Stage,
+    operator: OperatorProcess,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    child: str,
+    path: str,
+    value: str,
+) -> None:
+    found = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
+    stage.apply(**before)
+    stage.wait("deployment/tools", "create")
+    stage.passes_settle(operator)
+    assert stage.kubectl(*found) != value
+    stage.apply(**after)
+    operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r}")
+
+
+@pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
+def test_a_child_on_demand_comes_back_and_goes_with_the_field(stage: Stage, kind: Kind) -> None:
+    what = f"{kind.plural}/tools"
+    stage.apply(**ASKED[kind])
+    stage.wait(what, "create")
+    before = stage.get(what)
+    stage.kubectl("delete", what)
+    stage.wait(what, "create")
+    assert stage.get(what)["spec"] == before["spec"]
+    stage.apply()
+    stage.wait(what, "delete")
+
+
+def test_kubectl_scale_is_refused_where_an_autoscaler_sets_the_replicas(stage: Stage) -> None:
+    stage.apply(autoscaling={"maxReplicas": 4})
+    answer = stage.apiserver.kubectl("-n", stage.namespace, "scale", "mcpp/tools", "--replicas=3")
+    assert answer.returncode != 0
+    assert "replicas and autoscaling exclude each other" in answer.stderr
+
+
+def test_the_autoscalers_own_state_is_told(stage: Stage, operator: OperatorProcess) -> None:
+    stage.apply(autoscaling={"maxReplicas": 4})
+    stage.wait(f"{HPA}/tools", "create")
+    condition = {
+        "type": "ScalingActive",
+        "status": "False",
+        "reason": "FailedGetContainerResourceMetric",
+        "message": "no metrics",
+    }
+    status = {"currentReplicas": 0, "desiredReplicas": 0, "conditions": [condition]}
+    patch = json.dumps({"status": status})
+    stage.kubectl("patch", f"{HPA}/tools", "--subresource=status", "--type=merge", "-p", patch)
+    stage.wait("mcpproxy/tools", "condition=Autoscaled=False")

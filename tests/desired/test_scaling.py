@@ -1,0 +1,69 @@
+"""The autoscaler and the budget for evictions."""
+
+from typing import Any
+
+from mcpproxy import desired
+from mcpproxy.api import names
+from tests.builders import OPTIONS, OWNER, an_mcpproxy
+
+
+def child(kind: str, **spec: Any) -> dict[str, Any]:
+    """The spec of one child."""
+    children = desired.build(an_mcpproxy(**spec), OPTIONS, OWNER)
+    (found,) = [one["spec"] for one in children if one["kind"] == kind]
+    assert isinstance(found, dict)
+    return found
+
+
+def targets(**autoscaling: Any) -> dict[str, int]:
+    """Resource → percent of its request that the autoscaler aims at."""
+    resources = {"requests": {"cpu": 1, "memory": "1Gi"}}
+    given = {"maxReplicas": 3, **autoscaling}
+    metrics = child("HorizontalPodAutoscaler", autoscaling=given, resources=resources)["metrics"]
+    measured = [metric["containerResource"] for metric in metrics]
+    assert {one["container"] for one in measured} == {names.CONTAINER}
+    return {one["name"]: one["target"]["averageUtilization"] for one in measured}
+
+
+def test_the_autoscaler_scales_the_deployment_whose_replicas_are_left_alone() -> None:
+    found = child("HorizontalPodAutoscaler", autoscaling={"minReplicas": 2, "maxReplicas": 9})
+    assert found["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "tools",
+    }
+    assert (found["minReplicas"], found["maxReplicas"]) == (2, 9)
+    assert "replicas" not in child("Deployment", autoscaling={"maxReplicas": 9})
+
+
+def test_an_autoscaler_without_a_word_aims_at_80_percent_of_the_cpu() -> None:
+    assert targets() == {"cpu": 80}
+    found = child("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 9})
+    assert found["minReplicas"] == 1
+    assert found["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+
+
+def test_the_autoscaler_aims_at_the_targets_that_are_given() -> None:
+    cpu, memory = "targetCPUUtilizationPercentage", "targetMemoryUtilizationPercentage"
+    assert targets(**{cpu: 50}) == {"cpu": 50}
+    assert targets(**{memory: 90}) == {"memory": 90}
+    assert targets(**{cpu: 50, memory: 90}) == {"cpu": 50, "memory": 90}
+
+
+def test_pods_are_taken_away_after_the_given_time_in_whole_seconds() -> None:
+    given = {"maxReplicas": 9, "scaleDownAfter": "1m500ms"}
+    found = child("HorizontalPodAutoscaler", autoscaling=given)
+    assert found["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 61
+
+
+def test_the_budget_is_as_the_spec_says_and_selects_the_pods() -> None:
+    least = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 2})
+    most = child("PodDisruptionBudget", disruptionBudget={"maxUnavailable": "50%"})
+    assert (least["minAvailable"], most["maxUnavailable"]) == (2, "50%")
+    assert "maxUnavailable" not in least
+    assert least["selector"]["matchLabels"] == names.selector_labels("tools")
+
+
+def test_a_pod_that_serves_nobody_is_no_reason_to_keep_its_node() -> None:
+    found = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 1})
+    assert found["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

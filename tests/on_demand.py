@@ -1,0 +1,30 @@
+"""Children that are only there when asked for: what asks for them, and how others spoil them."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mcpproxy.cluster.kinds import AUTOSCALER, DISRUPTION_BUDGET, Kind, Object
+
+ASKED: Final[dict[Kind, dict[str, Any]]] = {
+    AUTOSCALER: {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}},
+    DISRUPTION_BUDGET: {"disruptionBudget": {"maxUnavailable": 1}},
+}
+"""Kind → the part of a spec that asks for it."""
+
+ASKING: Final = {field: value for asked in ASKED.values() for field, value in asked.items()}
+"""The part of a spec that asks for all of them."""
+
+
+def _more_pods(live: Object) -> None:
+    live["spec"]["maxReplicas"] = 99
+
+
+def _no_evictions(live: Object) -> None:
+    live["spec"]["maxUnavailable"] = 0
+
+
+EDITS: Final[dict[Kind, Callable[[Object], None]]] = {
+    AUTOSCALER: _more_pods,
+    DISRUPTION_BUDGET: _no_evictions,
+}
+"""Kind → an edit by hand that must be put right."""

@@ -1,0 +1,149 @@
+"""Children that are only there while the spec asks for them."""
+
+import pytest
+
+from mcpproxy.cluster.kinds import DEPLOYMENT, MCP_PROXY, Kind
+from tests.on_demand import ASKED, ASKING, EDITS
+from tests.reconcile.stage import KEY, Stage
+
+every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
+
+
+def is_there(stage: Stage, kind: Kind) -> bool:
+    """Whether the child exists."""
+    return (kind.name, *KEY) in stage.cluster.objects
+
+
+@every_kind
+async def test_it_comes_when_asked_for_and_goes_when_no_longer(stage: Stage, kind: Kind) -> None:
+    await stage.is_running()
+    assert not is_there(stage, kind)
+    stage.user_applies(**ASKED[kind])
+    await stage.reconcile()
+    (reference,) = stage.child(kind.name)["metadata"]["ownerReferences"]
+    assert reference["uid"] == stage.child(MCP_PROXY.name)["metadata"]["uid"]
+    stage.cluster.writes.clear()
+    await stage.reconcile()
+    assert stage.cluster.writes == []
+    stage.user_applies()
+    await stage.reconcile()
+    assert not is_there(stage, kind)
+    assert stage.cluster.writes.count(f"delete {kind.name}") == 1
+    stage.cluster.writes.clear()
+    await stage.reconcile()
+    assert stage.cluster.writes == []
+
+
+@every_kind
+async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
+    stage: Stage, kind: Kind
+) -> None:
+    await stage.is_running(**ASKED[kind])
+    before = stage.child(kind.name)
+    stage.cluster.remove(kind, *KEY)
+    await stage.reconcile()
+    assert stage.child(kind.name)["spec"] == before["spec"]
+    edited = stage.child(kind.name)
+    EDITS[kind](edited)
+    stage.cluster.put(edited)
+    await stage.reconcile()
+    assert stage.child(kind.name)["spec"] == before["spec"]
+
+
+@every_kind
+async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
+    stage: Stage, kind: Kind
+) -> None:
+    await stage.is_running(**ASKED[kind])
+    theirs = stage.child(kind.name)
+    theirs["metadata"]["ownerReferences"] = []
+    stage.cluster.put(theirs)
+    theirs = stage.child(kind.name)
+    await stage.reconcile()
+    assert stage.verdict("Ready") == ("False", "NotOwned")
+    assert f"{kind.name} tools" in stage.message("Ready")
+    stage.user_applies()
+    await stage.reconcile()
+    assert stage.verdict("Ready") == ("True", "Serving")
+    assert stage.child(kind.name) == theirs
+
+
+@every_kind
+async def test_one_that_is_on_its_way_out_is_not_deleted_again(stage: Stage, kind: Kind) -> None:
+    await stage.is_running(**ASKED[kind])
+    leaving = stage.child(kind.name)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    stage.cluster.put(leaving)
+    stage.user_applies()
+    await stage.reconcile()
+    assert f"delete {kind.name}" not in stage.cluster.writes
+
+
+async def test_an_invalid_spec_takes_nothing_away(stage: Stage) -> None:
+    await stage.is_running(**ASKING)
+    stage.user_applies(backends=[])
+    await stage.reconcile()
+    assert stage.verdict("Accepted") == ("False", "InvalidSpec")
+    assert all(is_there(stage, kind) for kind in ASKED)
+
+
+async def test_replicas_belong_to_the_autoscaler_from_the_first_to_the_last(stage: Stage) -> None:
+    await stage.is_running(replicas=1)
+    stage.user_applies(replicas=4)
+    await stage.reconcile()
+    stage.user_applies(autoscaling={"maxReplicas": 9})
+    await stage.reconcile()
+    assert stage.deployment()["spec"]["replicas"] == 4
+    scaled = stage.deployment()
+    scaled["spec"]["replicas"] = 7
+    stage.cluster.put(scaled, manager="kube-controller-manager")
+    stage.cluster.writes.clear()
+    await stage.reconcile()
+    assert f"apply {DEPLOYMENT.name}" not in stage.cluster.writes
+    assert stage.deployment()["spec"]["replicas"] == 7
+
+
+async def test_an_autoscaler_takes_over_no_proxy_without_pods(stage: Stage) -> None:
+    """It would never scale up from zero."""
+    await stage.is_running(replicas=1)
+    stage.user_applies(replicas=0)
+    await stage.reconcile()
+    stage.user_applies(autoscaling={"minReplicas": 2, "maxReplicas": 9})
+    await stage.reconcile()
+    assert stage.deployment()["spec"]["replicas"] == 2
+
+
+async def test_the_autoscaler_goes_before_replicas_are_set_again(stage: Stage) -> None:
+    await stage.is_running(autoscaling={"maxReplicas": 9})
+    stage.user_applies(replicas=3)
+    await stage.reconcile()
+    writes = stage.cluster.writes
+    assert writes.index("delete HorizontalPodAutoscaler") < writes.index("apply Deployment")
+    assert stage.deployment()["spec"]["replicas"] == 3
+
+
+async def test_an_autoscaler_that_can_not_work_says_why(stage: Stage) -> None:
+    await stage.is_running(autoscaling={"maxReplicas": 9})
+    assert stage.verdict("Autoscaled") == ("Unknown", "ScalingUnknown")
+    live = stage.child("HorizontalPodAutoscaler")
+    conditions = [
+        {"type": "AbleToScale", "status": "True", "reason": "SucceededGetScale"},
+        {
+            "type": "ScalingActive",
+            "status": "False",
+            "reason": "FailedGetContainerResourceMetric",
+            "message": "no metrics returned",
+        },
+    ]
+    stage.cluster.put({**live, "status": {"conditions": conditions}})
+    await stage.reconcile()
+    assert stage.verdict("Autoscaled") == ("False", "FailedGetContainerResourceMetric")
+    assert stage.message("Autoscaled") == "no metrics returned"
+    assert stage.verdict("Ready") == ("True", "Serving")
+    conditions[1]["status"] = "True"
+    stage.cluster.put({**live, "status": {"conditions": conditions}})
+    await stage.reconcile()
+    assert stage.verdict("Autoscaled") == ("True", "ScalingActive")
+    stage.user_applies()
+    await stage.reconcile()
+    assert stage.verdict("Autoscaled") is None
