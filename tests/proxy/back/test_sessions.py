@@ -61,7 +61,12 @@ class Stage:
     """Sessions with a backend that opens fake links."""
 
     def __init__(
-        self, mode: Mode = "Isolated", *, declared: bool = False, idle: float = 3600.0
+        self,
+        mode: Mode = "Isolated",
+        *,
+        declared: bool = False,
+        idle: float = 3600.0,
+        warm_each: int = 2,
     ) -> None:
         self.opened: list[FakeLink] = []
         self.stateful = True
@@ -69,7 +74,7 @@ class Stage:
         self.gate = asyncio.Event()
         self.gate.set()
         self.background = Background()
-        self.sessions = Sessions(self.open, mode, declared, idle, self.background)
+        self.sessions = Sessions(self.open, mode, declared, idle, self.background, warm_each)
 
     async def open(self, client: Client) -> Link:
         """See Sessions."""
@@ -145,6 +150,27 @@ async def test_warm_sessions_are_few_however_many_requests_come() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert stage.open_now <= MAX_WARM
+
+
+async def test_requests_that_found_no_warm_session_leave_more_of_them_behind() -> None:
+    stage = Stage(warm_each=1)
+    await stage.used(ANN)
+    await soon(lambda: stage.opened[1:] and stage.open_now == 1, "one warm session")
+    stage.gate.clear()
+    assert await stage.used(ANN) is stage.opened[1]
+    missed = asyncio.create_task(stage.used(ANN))
+    await asyncio.sleep(0)
+    stage.gate.set()
+    await missed
+    await soon(lambda: stage.open_now == 2, "two warm sessions")
+
+
+async def test_a_session_in_time_for_each_request_leaves_the_number_as_it_is() -> None:
+    stage = Stage(warm_each=1)
+    for number in range(2, 7):
+        await stage.used(ANN)
+        await soon(lambda n=number: len(stage.opened) == n and stage.open_now == 1, "one")  # type: ignore[misc]
+    assert stage.sessions._count == 1
 
 
 async def test_nothing_is_isolated_from_a_backend_that_keeps_no_sessions() -> None:

@@ -111,11 +111,14 @@ class Opener:
             self._pinned_era = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
         self._refused: set[Era] = set()
         """Eras that it was asked for and does not speak."""
+        self._spoken: set[Era] = set()
+        """Eras that it was heard to speak."""
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """The backend failed: it may come back speaking another era."""
         self._refused.clear()
+        self._spoken.clear()
 
     def revision_for(self, client: Client) -> str:
         """The legacy revision to offer on behalf of a client."""
@@ -138,10 +141,9 @@ class Opener:
         refusal: NotMcp | None = None
         for era in self._eras(client):
             try:
-                if era == "legacy":
-                    return await self._legacy(client)
-                link = await self._modern(client)
+                link = await (self._legacy if era == "legacy" else self._modern)(client)
                 if link is not None:
+                    self._spoken.add(era)
                     return link
                 self._refused.add("modern")
                 refusal = refusal or NotMcp("it does not speak the modern era")
@@ -159,7 +161,7 @@ class Opener:
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         return [era for era in order if era not in self._refused] or order
 
-    async def _legacy(self, client: Client) -> Link:
+    async def _legacy(self, client: Client) -> Link | None:
         """A link of the legacy era. Raises NotLegacy, BackendError."""
         raise NotImplementedError
 
@@ -299,8 +301,10 @@ class StdioOpener(Opener):
         """A link of the modern era; None when the server does not know `server/discover`."""
         link = await self._link()
         greeting = None
+        # One that has answered before is slow to start, and not of another era.
+        patience = None if "modern" in self._spoken else self._deadline.initialize / 2
         try:
-            async with asyncio.timeout(self._deadline.initialize / 2):
+            async with asyncio.timeout(patience):
                 answer = await link.request(discover_request(client), Discarding(client))
             greeting = modern_greeting(answer)
         except TimeoutError:

@@ -189,9 +189,13 @@ class Sessions:
         warm = self._warm.setdefault(key, Warm())
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
-        warm.wanted = min(max(warm.wanted, warm.in_use * self._warm_each), MAX_WARM)
+        link = self._take_warm(warm)
+        # A request that finds none will wait for one to be opened: there are too few of them.
+        missed = 1 if link is None and warm.wanted else 0
+        wanted = max(warm.wanted + missed, warm.in_use * self._warm_each)
+        warm.wanted = min(wanted, MAX_WARM)
         try:
-            link = self._take_warm(warm) or await self._open(client)
+            link = link or await self._open(client)
             try:
                 yield link
             finally:
