@@ -1,27 +1,31 @@
 """What the conformance suite is pointed at: its backend, and proxies in front of it."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from scripts import round_robin
 from scripts.demo_local import accepts, free_ports
 from scripts.machine import ROOT
 
 REFERENCE: Final = ROOT.parent / "shared" / "reference" / "conformance"
 BACKEND: Final = REFERENCE / "backend.py"
 DRIVER: Final = REFERENCE / "client_driver.py"
-FORMS: Final = ("dual", "legacy", "modern", "stdio")
-"""The backend's: both eras over HTTP, one of them, or standard streams."""
+TWICE: Final = "dual, two instances"
+FORMS: Final = ("dual", TWICE, "legacy", "modern", "stdio")
+"""The backend's: both eras over HTTP, one of them, or standard streams; two instances are of the
+proxy, behind round robin."""
 SET_UPS: Final = ("one backend", "three backends")
 MCPPROXY: Final = str(Path(sys.executable).with_name("mcpproxy"))
 START_UP_SECONDS: Final = 60.0
@@ -101,10 +105,31 @@ def sample(name: str, logs: Path) -> Iterator[str]:
 @contextmanager
 def proxy(target: Sequence[str], logs: Path) -> Iterator[str]:
     """`mcpproxy run` with these arguments; gives its URL when it is ready."""
+    with _instance(target, logs / "proxy.log") as port:
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextmanager
+def _instance(target: Sequence[str], log: Path) -> Iterator[int]:
     port, admin = free_ports(2)
     command = [MCPPROXY, "run", *target, "--transport", "http", "--port", str(port)]
     command += ["--admin-port", str(admin), "--log-level", "warning"]
-    with running(command, logs / "proxy.log", admin, "/readyz"):
+    with running(command, log, admin, "/readyz"):
+        yield port
+
+
+@contextmanager
+def proxies(target: Sequence[str], logs: Path) -> Iterator[str]:
+    """Two instances with one sealing key; gives the URL of the round robin in front of them."""
+    keys = logs / "sealing"
+    keys.mkdir(exist_ok=True)
+    (keys / "current").write_bytes(secrets.token_bytes(32))
+    alike = [*target, "--sealing-keys", os.fspath(keys)]
+    with ExitStack() as stack:
+        both = [stack.enter_context(_instance(alike, logs / f"proxy-{n}.log")) for n in (1, 2)]
+        [port] = free_ports(1)
+        command = round_robin.command(logs, port, both)
+        stack.enter_context(running(command, logs / "round-robin.log", port))
         yield f"http://127.0.0.1:{port}/mcp"
 
 
@@ -121,26 +146,34 @@ class Pair:
         logs.mkdir(parents=True, exist_ok=True)
         if self.form == "stdio":
             stdio = {"command": sys.executable, "args": [str(BACKEND), "--stdio"]}
-            # The suite waits 0.5 to 1.5 s for some answers: too short to start a process for each.
-            session = {"mode": "Reused", "stateless": True}
-            with self._before({"stdio": stdio, "session": session}, logs) as url:
+            with self._before({"stdio": stdio, **self._session()}, logs) as url:
                 yield url
         else:
-            with backend(self.form, logs) as target, self._before({"url": target}, logs) as url:
+            era = self.form.partition(",")[0]
+            with backend(era, logs) as target, self._before({"url": target}, logs) as url:
                 yield url
+
+    def _session(self) -> dict[str, Any]:
+        """Both ways to serve a program: a process for each request (the default), and one for all,
+        which takes a tenth of the time."""
+        if self.set_up == SET_UPS[0]:
+            return {}
+        return {"session": {"mode": "Reused", "stateless": True}}
 
     @contextmanager
     def _before(self, source: dict[str, Any], logs: Path) -> Iterator[str]:
         suite = {"name": "suite", "prefix": "", **source}
-        if self.set_up == SET_UPS[1]:
-            with sample("weather", logs) as weather, sample("counter", logs) as counter:
-                others = [{"name": "weather", "url": weather}, {"name": "counter", "url": counter}]
-                with proxy(manifest([suite, *others], logs), logs) as url:
-                    yield url
-        else:
-            alone = [source["url"]] if "url" in source else manifest([suite], logs)
-            with proxy(alone, logs) as url:
-                yield url
+        serve = proxies if self.form == TWICE else proxy
+        with ExitStack() as stack:
+            if self.set_up == SET_UPS[1]:
+                others = [
+                    {"name": name, "url": stack.enter_context(sample(name, logs))}
+                    for name in ("weather", "counter")
+                ]
+                target = manifest([suite, *others], logs)
+            else:
+                target = [source["url"]] if "url" in source else manifest([suite], logs)
+            yield stack.enter_context(serve(target, logs))
 
 
 def manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
