@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
@@ -41,6 +41,15 @@ GRACE: Final = 0.25
 Subscriber = Callable[[str], None]
 
 
+class Route(NamedTuple):
+    """Where a request about a component goes."""
+
+    backend: Backend
+    name: str
+    """The component's outward name or URI."""
+    kind: Kind
+
+
 class Gateway:
     """All backends of one proxy, seen as one server."""
 
@@ -53,6 +62,8 @@ class Gateway:
         self.metrics = Metrics()
         self.catalog = catalog
         self._names = [(backend.name, backend.names) for backend in self.backends.values()]
+        modes = {backend.settings.session_mode for backend in self.backends.values()}
+        self._per_client = "PerClient" in modes
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
@@ -147,7 +158,7 @@ class Gateway:
 
     # Calls
 
-    def route(self, method: str, params: Message) -> tuple[Backend, str, Kind]:
+    def route(self, method: str, params: Message) -> Route:
         """The backend a request is for, the outward name in it and its kind. Raises RpcError."""
         name, kind = target(method, params)
         owner = self.catalog.owner(kind, name)
@@ -155,15 +166,15 @@ class Gateway:
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None:
             raise unknown(kind, name)
-        return self.backends[owner], name, kind
+        return Route(self.backends[owner], name, kind)
 
     def routes(self, method: str) -> bool:
         """Whether a method is about a component, and so goes to the backend that has it."""
         return method in ROUTED or method == COMPLETE
 
-    def may_ask(self, method: str, params: Message) -> bool:
+    def may_ask(self, route: Route, params: Message) -> bool:
         """Whether the backend may send requests of its own while it answers (legacy era)."""
-        backend = self.route(method, params)[0]
+        backend = route.backend
         greeting = backend.watch.greeting
         if greeting is None or not is_modern(greeting.revision):
             return True
@@ -176,14 +187,18 @@ class Gateway:
         method: str,
         params: Message | None,
         caller: Caller,
+        route: Route | None = None,
     ) -> Message:
         """Send a client's request to the backend it is for; the response, with the same id.
 
-        Raises RpcError, also for what a backend did wrong.
+        `route` is where it goes, if that was asked already. Raises RpcError, also for what a
+        backend did wrong.
         """
-        if self.routes(method):
-            backend, name, kind = self.route(method, params or {})
-            outgoing = self._outgoing(request, method, params or {}, backend, name, kind)
+        if route is None and self.routes(method):
+            route = self.route(method, params or {})
+        if route is not None:
+            backend = route.backend
+            outgoing = self._outgoing(request, method, params or {}, route)
         else:
             backend = self._only_backend(method)
             outgoing = Outgoing(request["id"], method, params, _extra(request))
@@ -204,24 +219,17 @@ class Gateway:
         finally:
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
 
-    def _outgoing(
-        self,
-        request: Message,
-        method: str,
-        params: Message,
-        backend: Backend,
-        name: str,
-        kind: Kind,
-    ) -> Outgoing:
+    def _outgoing(self, request: Message, method: str, params: Message, route: Route) -> Outgoing:
+        backend, name, kind = route
         own = inward(method, params, backend.names, name, backend.selection(kind, name))
         headers: tuple[tuple[bytes, bytes], ...] = ()
-        if kind is TOOLS and (properties := self.header_properties(backend.name, name)):
+        if kind is TOOLS and (properties := self.header_properties(route)):
             headers = tuple(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
         return Outgoing(request["id"], method, own, _extra(request), headers)
 
-    def header_properties(self, backend: str, tool: str) -> list[tuple[h.Path, str]]:
+    def header_properties(self, route: Route) -> list[tuple[h.Path, str]]:
         """The arguments of a tool that are repeated in headers."""
-        return self.catalog.header_properties(backend, tool)
+        return self.catalog.header_properties(route.backend.name, route.name)
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:
@@ -235,13 +243,13 @@ class Gateway:
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Whether a request is served by a session with a backend that is the client's own."""
-        if method is None or not self.routes(method) or "params" not in message:
+        if not self._per_client or method is None or not self.routes(method):
             return False
         try:
-            backend, _, _ = self.route(method, jsonrpc.members(message["params"]))
+            route = self.route(method, jsonrpc.members(message.get("params", jsonrpc.EMPTY)))
         except RpcError:
             return False
-        return backend.settings.session_mode == "PerClient"
+        return route.backend.settings.session_mode == "PerClient"
 
     async def noted(self, session: str, message: Message) -> None:
         """A notification of a client for the backends that hold a session of its own."""
@@ -272,7 +280,7 @@ class Gateway:
         Raises RpcError, also for what a backend did wrong.
         """
         params = {"uri": jsonrpc.dump(uri)}
-        backend, _, _ = self.route("resources/subscribe", params)
+        backend = self.route("resources/subscribe", params).backend
         selection = backend.selection(RESOURCES, uri)
         mapped = inward("resources/subscribe", params, backend.names, uri, selection)
         own = jsonrpc.string(mapped["uri"]) or uri

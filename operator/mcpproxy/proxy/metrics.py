@@ -38,6 +38,8 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
+        self._found: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        """Looking for them by their labels costs more than counting."""
         self._state = Gauge(
             "mcpproxy_backend_state",
             "1 for the state that a backend is in",
@@ -60,8 +62,15 @@ class Metrics:
         """A request to a backend has ended."""
         # Clients choose method names; labels must not grow with them.
         known = method if method in _METHODS else "other"
-        self._calls.labels(backend, known, outcome).inc()
-        self._seconds.labels(backend, known).observe(seconds)
+        key = backend, known, outcome
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = (
+                self._calls.labels(backend, known, outcome),
+                self._seconds.labels(backend, known),
+            )
+        found[0].inc()
+        found[1].observe(seconds)
 
     def render(self, backends: list[BackendStatus]) -> bytes:
         """All metrics in Prometheus' text format, with the state of the backends now."""

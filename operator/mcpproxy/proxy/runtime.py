@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import secrets
 import signal
 import socket
@@ -26,6 +27,7 @@ from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
 from mcpproxy.proxy.front.http import HttpFront
+from mcpproxy.proxy.front.server import Server
 from mcpproxy.proxy.front.stdio import StdioFront, open_streams
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.selfcheck import handshake
@@ -33,10 +35,10 @@ from mcpproxy.proxy.targets import Configuration
 from mcpproxy.proxy.wire import jsonrpc
 
 VERSION: Final = version("mcpproxy-operator")
+GARBAGE: Final = 20_000
+"""Objects more than were freed after which cycles among them are looked for."""
 DRAIN: Final = 30
 """Seconds that calls in flight have to end after SIGTERM."""
-KEEP_ALIVE: Final = 75
-"""Seconds that a client's idle connection is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,40 +107,38 @@ class Runtime:
         front = HttpFront(self.gateway, self._sealer, self._guard(), options.owner, options.path)
         listening = _listen(options.host, options.port)
         port = listening.getsockname()[1]
-        server = _Server(_config(front))
-        servers = [(server, listening)]
+        server = Server(front)
+        admin_server = None
+        serving: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
             admin = Admin(self.gateway, self.report, functools.partial(self._not_ready, port))
-            servers.append(
-                (_Server(_config(admin.app)), _listen(options.admin_host, options.admin_port))
-            )
+            admin_server = _AdminServer(_config(admin.app))
+            admin_socket = _listen(options.admin_host, options.admin_port)
+            serving = [asyncio.create_task(admin_server.serve(sockets=[admin_socket]))]
+        # What was imported lives as long as the process; requests leave hardly any cycles.
+        gc.freeze()
+        gc.set_threshold(GARBAGE)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self.gateway.start()
         front.start()
-        serving = [asyncio.create_task(s.serve(sockets=[sock])) for s, sock in servers]
-        await asyncio.wait(
-            [asyncio.create_task(self._stopping.wait()), *serving],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        await self._drain(front, [s for s, _ in servers], serving)
+        await server.start([listening])
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
+        # Not ready any more; calls end by themselves, then the admin port closes, too.
+        self._draining = True
+        front.drain()
+        await server.drain(DRAIN)
+        if admin_server is not None:
+            admin_server.should_exit = True
+            await asyncio.gather(*serving, return_exceptions=True)
+        front.close()
+        await self.gateway.close()
 
     def stop(self) -> None:
         """What SIGTERM and SIGINT do: `serve_http` drains and returns."""
         self._stopping.set()
-
-    async def _drain(
-        self, front: HttpFront, servers: list["_Server"], serving: list[asyncio.Task[None]]
-    ) -> None:
-        """Not ready any more; calls end by themselves, then the admin port closes, too."""
-        self._draining = True
-        front.drain()
-        for server, task in zip(servers, serving, strict=True):
-            server.should_exit = True
-            await asyncio.gather(task, return_exceptions=True)
-        front.close()
-        await self.gateway.close()
 
     def _guard(self) -> Guard:
         options, hosts = self._options, self._options.allowed_hosts
@@ -203,8 +203,8 @@ def sealing_keys(directory: Path | None) -> list[bytes]:
     return keys
 
 
-class _Server(uvicorn.Server):
-    """Two servers share one process: neither takes the signals for itself."""
+class _AdminServer(uvicorn.Server):
+    """The process has two servers: this one does not take the signals for itself."""
 
     @contextmanager
     def capture_signals(self) -> Any:
@@ -222,7 +222,6 @@ def _config(app: Any) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=DRAIN,
     )
 

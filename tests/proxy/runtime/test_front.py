@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from mcpproxy.proxy.front import request as front
+from mcpproxy.proxy.front import connection as front
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, error, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving

@@ -1,8 +1,9 @@
 """One backend: how it is reached, who watches it, and how calls get to it."""
 
 import asyncio
+import collections.abc
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mcpproxy.api.status import BackendStatus, ServerInfo
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
 from mcpproxy.proxy.back import stdio
-from mcpproxy.proxy.back.calls import Calls, Restarting
+from mcpproxy.proxy.back.calls import Calls, Mapping
 from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.http import Endpoint
@@ -39,7 +40,7 @@ class Surroundings:
     catalog: Catalog
     policy: HealthPolicy
     values: Values
-    resolve: Mapping[str, str]
+    resolve: collections.abc.Mapping[str, str]
     """Name of a Service or host → `host:port` to connect to in its place."""
     info: bytes
     """How we introduce ourselves, as JSON."""
@@ -120,6 +121,8 @@ class Backend:
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
         """Send a client's request. Raises BackendError."""
         try:
+            if self._forwarding.passes_all:
+                return await self._calls.call(outgoing, caller)
             return await self._forwarding.call(self._calls.call, outgoing, caller)
         except Unreachable:
             self.watch.look_again()
@@ -138,8 +141,8 @@ class Backend:
 
     def through(self, standing: Callable[[Client], Caller]) -> Callable[[Client], Caller]:
         """The same callers, for whom this backend's names are mapped."""
-        return lambda client: Restarting(
-            self._forwarding.caller(standing(client)), self.names, _nothing, self.watch.announced
+        return lambda client: Mapping(
+            self._forwarding.caller(standing(client)), self.names, self.watch.announced
         )
 
     async def close(self) -> None:
@@ -198,10 +201,6 @@ def configured(proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> Back
         warm_each=1 if spec.stdio else 2,
         forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
     )
-
-
-def _nothing() -> None:
-    """No deadline to restart."""
 
 
 def _server_info(found: object) -> ServerInfo | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Raw
@@ -10,6 +9,7 @@ from msgspec import Raw
 from mcpproxy.proxy.back.link import Link, OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
+from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.core.errors import NotMcp, SessionGone, TimedOut
 from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.core.names import Names
@@ -22,33 +22,28 @@ MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
 
 
-class Restarting:
-    """A caller seen through a deadline: whatever passes restarts it."""
+class Mapping:
+    """A caller of one backend: names are mapped, what concerns all clients goes its own way."""
 
-    def __init__(
-        self, caller: Caller, names: Names, restart: Callable[[], None], announced: OnMessage
-    ) -> None:
+    __slots__ = ("_announced", "_caller", "_names", "client", "log_level")
+
+    def __init__(self, caller: Caller, names: Names, announced: OnMessage) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
         self._caller = caller
         self._names = names
-        self._restart = restart
         self._announced = announced
 
     async def notify(self, message: Message) -> None:
         """See Caller."""
-        self._restart()
         if is_announcement(message):
             await self._announced(message)
             return
         await self._caller.notify(outward_notification(message, self._names))
 
     async def ask(self, request: Message) -> Message:
-        """See Caller. While a person thinks, the backend is not late."""
-        self._restart()
-        answer = await self._caller.ask(request)
-        self._restart()
-        return answer
+        """See Caller."""
+        return await self._caller.ask(request)
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""
@@ -57,6 +52,54 @@ class Restarting:
     async def paused(self) -> None:
         """See Caller."""
         await self._caller.paused()
+
+
+class Timed(Mapping):
+    """The caller of a request that has to be answered in time."""
+
+    __slots__ = ("_asking", "_before", "_deadline", "_over", "_task")
+
+    def __init__(
+        self,
+        caller: Caller,
+        names: Names,
+        announced: OnMessage,
+        deadlines: Deadlines,
+        task: "asyncio.Task[Any]",
+    ) -> None:
+        """`task` is cancelled when the time is over; then `late` tells so."""
+        super().__init__(caller, names, announced)
+        self._task = task
+        self._before = task.cancelling()
+        self._asking = 0
+        self._over = False
+        self._deadline = deadlines.start(task.cancel)
+
+    async def notify(self, message: Message) -> None:
+        """See Caller. Who says something is not late."""
+        if not (self._asking or self._over):
+            self._deadline.restart()
+        await super().notify(message)
+
+    async def ask(self, request: Message) -> Message:
+        """See Caller. While a person thinks, the backend is not late."""
+        self._asking += 1
+        self._deadline.cancel()
+        try:
+            return await super().ask(request)
+        finally:
+            self._asking -= 1
+            if not (self._asking or self._over):
+                self._deadline.restart()
+
+    def late(self) -> bool:
+        """Whether it was the deadline alone that cancelled the task; then that is over."""
+        return self._deadline.missed and self._task.uncancel() <= self._before
+
+    def answered(self) -> None:
+        """The request has ended."""
+        self._over = True
+        self._deadline.cancel()
 
 
 class Calls:
@@ -73,27 +116,34 @@ class Calls:
         self._names = names
         self._sessions = sessions
         self._timeout = timeout
+        self._deadlines: Deadlines | None = None
 
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
         """The response, as this client understands it; its id is the request's.
 
         Raises BackendError, TimedOut among it.
         """
-        loop = asyncio.get_running_loop()
+        deadlines = self._deadlines
+        if deadlines is None:
+            self._loop = asyncio.get_running_loop()
+            deadlines = self._deadlines = Deadlines(self._loop, self._timeout)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        timed = Timed(caller, self._names, self._announced, deadlines, task)
         try:
-            async with asyncio.timeout(self._timeout) as deadline:
-                through = Restarting(
-                    caller,
-                    self._names,
-                    lambda: deadline.reschedule(loop.time() + self._timeout),
-                    self._announced,
-                )
-                answer = await self._sent(outgoing, through)
-        except TimeoutError:
-            raise TimedOut(f"no answer within {self._timeout:g} s") from None
+            answer = await self._sent(outgoing, timed)
+        except asyncio.CancelledError:
+            if timed.late():
+                raise TimedOut(f"no answer within {self._timeout:g} s") from None
+            raise
+        finally:
+            timed.answered()
         return self._outward(outgoing.method, answer)
 
     async def _sent(self, outgoing: Outgoing, caller: Caller) -> Message:
+        link = self._sessions.sessionless(caller.client)
+        if link is not None:
+            return await _on(link, outgoing, caller)
         try:
             async with self._sessions.use(caller.client) as link:
                 return await _on(link, outgoing, caller)

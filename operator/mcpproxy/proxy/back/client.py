@@ -75,15 +75,28 @@ class HttpClient:
         (no connection in time), NotMcp.
         """
         target = self.origin.path if path is None else path
+        response = await self.send(self.head(method, target, headers), body)
+        return await self.followed(response, method, target, headers, body)
+
+    async def followed(
+        self, response: Response, method: bytes, target: str, headers: Headers, body: bytes
+    ) -> Response:
+        """The answer to a request, behind the redirects that it may have been answered with."""
         for _ in range(MAX_REDIRECTS):
-            connection = self._take() or await self._connect()
-            response = await connection.send(self._render(method, target, headers, body))
             if response.status not in (307, 308):
                 return response
             location = response.headers.get(b"location", b"").decode("latin-1")
             response.close()
             target = self.path_of(f"{self._base}{target}", location)
+            response = await self.send(self.head(method, target, headers), body)
         raise Unreachable("it redirects in a circle")
+
+    async def send(self, head: bytes, body: bytes) -> Response:
+        """Send a request whose head was made with `head`; redirects are not followed."""
+        connection = self._take() or await self._connect()
+        if body or head.startswith(b"POST"):
+            head = b"%bcontent-length: %d\r\n" % (head, len(body))
+        return await connection.send(b"%b\r\n%b" % (head, body))
 
     def path_of(self, base: str, reference: str) -> str:
         """The path that a reference of the server leads to. Raises Unreachable when it leads
@@ -101,15 +114,16 @@ class HttpClient:
         scheme = "https" if self.origin.secure else "http"
         return f"{scheme}://{self.origin.authority.decode('ascii')}"
 
-    def _render(self, method: bytes, target: str, headers: Headers, body: bytes) -> bytes:
+    def head(self, method: bytes, target: str, headers: Headers) -> bytes:
+        """The head of a request, but for the length of its body."""
         lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target.encode(), self.origin.authority)]
         lines += [b"%b: %b" % header for header in headers]
-        if body or method == b"POST":
-            lines.append(b"content-length: %d" % len(body))
-        return b"\r\n".join(lines) + b"\r\n\r\n" + body
+        return b"\r\n".join(lines) + b"\r\n"
 
     def _take(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - KEPT_FOR
+        if not self._idle:
+            return None
+        oldest = self._idle[-1].loop.time() - KEPT_FOR
         while self._idle:
             connection = self._idle.pop()
             if not connection.lost:
@@ -124,7 +138,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    Connection,
+                    lambda: Connection(loop),
                     host,
                     port,
                     ssl=self._tls,
@@ -146,7 +160,7 @@ class HttpClient:
         elif self._closed or len(self._idle) >= MAX_IDLE:
             connection.abort()
         else:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = connection.loop.time()
             self._idle.append(connection)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import functools
 from typing import Final
 
 import httptools
@@ -18,19 +19,22 @@ class Response:
 
     __slots__ = ("_chunks", "_connection", "_size", "_waiter", "complete", "headers", "status")
 
+    headers: dict[bytes, bytes]
+    """Their names are in lower case."""
+
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._chunks: collections.deque[bytes] = collections.deque()
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
         self.status = 0
-        self.headers: dict[bytes, bytes] = {}
+        self.headers = {}
         self.complete = False
 
     @property
     def media_type(self) -> bytes:
         """Content-Type without its parameters, in lower case."""
-        return self.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        return _media_type(self.headers.get(b"content-type", b""))
 
     async def next_chunk(self) -> bytes:
         """The next part of the body; empty at its end. Raises Unreachable when it breaks off."""
@@ -39,7 +43,7 @@ class Response:
                 return b""
             if self._connection.lost:
                 raise Unreachable("the connection broke off in the middle of an answer")
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._connection.loop.create_future()
             try:
                 await self._waiter
             finally:
@@ -83,15 +87,21 @@ class Response:
             self._waiter.set_result(None)
 
 
+@functools.lru_cache(maxsize=64)
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.split(b";")[0].strip().lower()
+
+
 class Connection(asyncio.Protocol):
     """Sends one request at a time. `on_free` is called when it can take another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.lost = False
         self.idle_since = 0.0
         self.on_free: collections.abc.Callable[[Connection], None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._head: asyncio.Future[Response] | None = None
         self._head_size = 0
@@ -101,10 +111,9 @@ class Connection(asyncio.Protocol):
         """Send a request; returns when the answer's head is there. Raises Unreachable, NotMcp."""
         if self.lost or self._transport is None:
             raise Unreachable("the connection is closed")
-        self._parser = httptools.HttpResponseParser(self)
         self._response = Response(self)
         self._head_size = 0
-        self._head = asyncio.get_running_loop().create_future()
+        self._head = self.loop.create_future()
         self._transport.write(request)
         try:
             return await self._head
@@ -132,7 +141,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        if self._parser is None:
+        if self._response is None:
             self.abort()  # An answer that nobody asked for.
             return
         try:
@@ -143,7 +152,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self.lost = True
-        response, self._parser = self._response, None
+        response = self._response
         if response is not None and self._ends_with_connection(response):
             response.complete = True
         self._fail(Unreachable("the connection was closed before the answer came"))
@@ -180,7 +189,6 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        assert self._parser is not None
         assert self._response is not None
         status = self._parser.get_status_code()
         if status < 200:
@@ -197,11 +205,11 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        if self._response is None or self._parser is None or not self._response.status:
+        if self._response is None or not self._response.status:
             return
         response, reusable = self._response, self._parser.should_keep_alive()
         response.complete = True
-        self._response = self._parser = None
+        self._response = None
         response.wake()
         if not reusable:
             self.abort()

@@ -1,6 +1,7 @@
 """Streamable HTTP backends, both eras."""
 
 import asyncio
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -35,10 +36,13 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes of one message from a backend; more is refused."""
 MAX_RESUMES: Final = 100
+MAX_HEADS: Final = 1024
+"""Heads of requests that are kept ready."""
 DRAIN: Final = 1.0
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
 _JSON: Final = (b"content-type", b"application/json")
+Lines = tuple[tuple[bytes, bytes], ...]
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
@@ -50,14 +54,29 @@ class Endpoint:
     ) -> None:
         self.client = client
         self._configured = configured
+        self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
 
-    async def post(self, body: bytes, headers: Headers, path: str | None = None) -> Response:
+    async def post(self, body: bytes, headers: Lines, path: str | None = None) -> Response:
         """POST one message. Raises BackendError for what is no answer to it."""
-        response = await self.client.request(
-            b"POST", (_ACCEPT_BOTH, _JSON, *headers, *self._configured()), body, path
-        )
+        path = path or self.client.origin.path
+        configured = self._configured()
+        response = await self.client.send(self._head(path, headers, configured), body)
+        if response.status in (307, 308):
+            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            response = await self.client.followed(response, b"POST", path, every, body)
         _check(response)
         return response
+
+    def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
+        """The head of a POST; kept, for most requests of a link have the same."""
+        key = path, headers, configured
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            head = self._heads[key] = self.client.head(b"POST", path, lines)
+        return head
 
     async def get(self, headers: Headers) -> Response:
         """Open an event stream."""
@@ -143,7 +162,9 @@ class HttpLegacyLink:
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
-        self._callers: list[Caller] = []
+        self._callers: dict[int, Caller] = {}
+        """By the order of their requests; what comes on no request's stream is for the latest."""
+        self._numbers = itertools.count()
         self._headers: tuple[tuple[bytes, bytes], ...] = (
             (h.PROTOCOL_VERSION, greeting.revision.encode()),
         )
@@ -158,7 +179,8 @@ class HttpLegacyLink:
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. A server request is answered while the stream is read on."""
         response: Response | None = None
-        self._callers.append(caller)
+        number = next(self._numbers)
+        self._callers[number] = caller
         try:
             response = await self._endpoint.post(outgoing.body(), self._headers)
             if response.media_type != b"text/event-stream":
@@ -170,7 +192,7 @@ class HttpLegacyLink:
             self._background.spawn(self._cancel(outgoing.id))
             raise
         finally:
-            self._callers.remove(caller)
+            del self._callers[number]
 
     async def _plain(self, response: Response) -> Message:
         status = response.status
@@ -255,7 +277,7 @@ class HttpLegacyLink:
             response.close()
 
     async def _unrelated(self, message: Message, standing: Caller, announced: OnMessage) -> None:
-        caller = self._callers[-1] if self._callers else standing
+        caller = next(reversed(self._callers.values())) if self._callers else standing
         if is_announcement(message):
             await announced(message)
         elif "method" in message and "id" in message:
@@ -310,13 +332,11 @@ class HttpModernLink:
             response.close()
             raise
 
-    def _request_headers(self, outgoing: Outgoing) -> list[tuple[bytes, bytes]]:
-        headers = [self._version, (h.METHOD, h.encode_value(outgoing.method)), *outgoing.headers]
+    def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
+        headers = (self._version, (h.METHOD, h.encode_value(outgoing.method)), *outgoing.headers)
         member = h.NAME_MEMBER.get(outgoing.method)
         name = jsonrpc.string((outgoing.params or {}).get(member)) if member else None
-        if name is not None:
-            headers.append((h.NAME, h.encode_value(name)))
-        return headers
+        return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
 
     async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
         reader = EventReader(response)

@@ -23,7 +23,7 @@ from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
-Key = tuple[str, ...]
+Key = tuple[str | bytes | None, ...]
 MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
 MAX_WARM: Final = 8
@@ -88,6 +88,10 @@ class Sessions:
         """Who takes what the backend sends to a client outside of its requests."""
         self._standing: dict[int, asyncio.Task[None]] = {}
 
+    def sessionless(self, client: Client) -> Link | None:
+        """What serves all requests of this client where the backend keeps no session for it."""
+        return self._sessionless.get(self._kind(client))
+
     @contextlib.asynccontextmanager
     async def use(self, client: Client) -> AsyncIterator[Link]:
         """The session for one request of this client. Raises BackendError."""
@@ -112,8 +116,7 @@ class Sessions:
         """
         if client.modern and self._modern:
             return (client.principal, client.revision)
-        info = "" if client.info is None else client.info.decode()
-        return (client.principal, client.revision, client.capabilities.decode(), info)
+        return (client.principal, client.revision, client.capabilities, client.info)
 
     async def _open(self, client: Client) -> Link:
         if self._count >= MAX_LINKS and not self._make_room():

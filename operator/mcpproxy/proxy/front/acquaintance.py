@@ -29,8 +29,6 @@ class Acquaintance:
 
     async def made(self, ticket: Ticket, inbound: Inbound, live: Live) -> bool:
         """Make sure that we know what the owner knows; False when the session has ended."""
-        if live.acquainted or self._peers.mine(ticket.owner):
-            return True
         params = {"owner": self._peers.owner}
         body = jsonrpc.request("introduce", INTRODUCE, params)
         try:
@@ -68,9 +66,8 @@ class Acquaintance:
         """Pass on to the others what concerns requests that they serve."""
         if live is None or method not in SPREAD or not self._peers.mine(ticket.owner):
             return
-        body = await inbound.body()
         for owner in list(live.shared_with):
             try:
-                await self._peers.tell(owner, inbound.method, inbound.lines, body)
+                await self._peers.tell(owner, inbound.method, inbound.lines, inbound.body)
             except Gone:
                 live.shared_with.discard(owner)

@@ -16,7 +16,8 @@ from mcpproxy.proxy.back.client import HttpClient
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.seal import BadToken, Sealer
-from mcpproxy.proxy.front.reply import Send
+from mcpproxy.proxy.front.reply import Reply
+from mcpproxy.proxy.front.request import Inbound
 
 HEADER: Final = b"mcpproxy-handover"
 PURPOSE: Final = "handover"
@@ -72,22 +73,22 @@ class Peers:
             return False
         return self._dead.get(owner, 0.0) < asyncio.get_running_loop().time()
 
-    async def pass_on(
-        self, owner: str, method: str, lines: HeaderLines, body: bytes, send: Send
-    ) -> None:
+    async def pass_on(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         """Let the owner answer: its answer goes to our client as it comes.
 
         Raises Gone when nothing was sent to the client yet.
         """
-        response = await self._request(owner, method, lines, body)
-        headers = [pair for pair in response.headers.items() if pair[0] not in _BACK]
+        response = await self._request(owner, inbound.method, inbound.lines, inbound.body)
+        headers = tuple(pair for pair in response.headers.items() if pair[0] not in _BACK)
+        reply.on_gone = response.close
         try:
-            await send(
-                {"type": "http.response.start", "status": response.status, "headers": headers}
-            )
+            await reply.start(response.status, headers)
             while chunk := await response.next_chunk():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+                await reply.chunk(chunk)
+            await reply.end()
+        except BackendError:
+            # It broke off: the client is to see that.
+            reply.abandon()
         finally:
             response.close()
 

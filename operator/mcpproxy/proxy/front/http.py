@@ -1,4 +1,4 @@
-"""The MCP endpoint over streamable HTTP, both eras: an ASGI app.
+"""The MCP endpoint over streamable HTTP, both eras.
 
 What every request passes: path, Host and Origin. Then the header Mcp-Protocol-Version says which
 era it belongs to.
@@ -17,7 +17,7 @@ from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
-from mcpproxy.proxy.front.reply import Receive, Reply, Scope, Send
+from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import headers as h
@@ -68,30 +68,32 @@ class HttpFront:
         if self._reaper is not None:
             self._reaper.cancel()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            return
-        inbound, reply = Inbound(scope, receive, send), Reply(send)
-        try:
-            if inbound.path.rstrip("/") != self._path:
-                await reply.empty(404)
-                return
-            await self._admit(inbound)
-            version = inbound.headers.get(h.PROTOCOL_VERSION)
-            if version is None or version in _LEGACY:
-                await self._legacy.serve(inbound, reply)
-            else:
-                await self._modern.serve(inbound, reply)
-        except HttpRefusal as refusal:
-            await reply.finish(refusal.body, refusal.status)
+    def screened(self, inbound: Inbound) -> HttpRefusal | None:
+        """See App: what is not meant for us is not read."""
+        if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
+            return HttpRefusal(404, f"there is nothing at this path; the endpoint is {self._path}")
+        if handover.HEADER in inbound.headers:
+            # Its seal is one of its body.
+            return None
+        return self._guarded(inbound)
 
-    async def _admit(self, inbound: Inbound) -> None:
-        """Raises HttpRefusal for what is not meant for us."""
+    def _guarded(self, inbound: Inbound) -> HttpRefusal | None:
+        if not self._guard.admits_host(inbound.headers.get(b"host")):
+            return HttpRefusal(421, "the Host header names another server")
+        if not self._guard.admits_origin(inbound.headers.get(b"origin")):
+            return HttpRefusal(403, "requests of this Origin are not allowed")
+        return None
+
+    async def serve(self, inbound: Inbound, reply: Reply) -> None:
+        """See App."""
         seal = inbound.headers.get(handover.HEADER)
-        if seal is not None and self._peers.trusts(seal, await inbound.body()):
-            inbound.handed_over = True
-        elif not self._guard.admits_host(inbound.headers.get(b"host")):
-            raise HttpRefusal(421, "the Host header names another server")
-        elif not self._guard.admits_origin(inbound.headers.get(b"origin")):
-            raise HttpRefusal(403, "requests of this Origin are not allowed")
+        if seal is not None:
+            inbound.handed_over = self._peers.trusts(seal, inbound.body)
+            refusal = None if inbound.handed_over else self._guarded(inbound)
+            if refusal is not None:
+                raise refusal
+        version = inbound.headers.get(h.PROTOCOL_VERSION)
+        if version is None or version in _LEGACY:
+            await self._legacy.serve(inbound, reply)
+        else:
+            await self._modern.serve(inbound, reply)

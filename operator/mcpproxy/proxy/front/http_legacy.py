@@ -81,16 +81,16 @@ class LegacyHttp:
     # POST
 
     async def _post(self, inbound: Inbound, reply: Reply) -> None:
-        message = await inbound.message()
+        message = inbound.message()
         method = jsonrpc.string(message.get("method"))
         if method == "initialize" and "id" in message:
             await self._initialize(inbound, message, reply)
             return
         ticket = self._ticket(inbound)
-        if await self._handed_over(inbound, ticket, message, method):
+        if await self._handed_over(inbound, ticket, message, method, reply):
             return
         session = ticket.client.session
-        live = self._live.of(session, _now())
+        live = self._live.of(session, reply.loop.time())
         try:
             if inbound.handed_over and self._acquaintance.introduces(message, live):
                 await reply.finish(self._acquaintance.answer(message, live))
@@ -108,12 +108,15 @@ class LegacyHttp:
         self, inbound: Inbound, ticket: Ticket, live: Live, message: Message, reply: Reply
     ) -> None:
         method = jsonrpc.string(message["method"])
-        if not await self._acquaintance.made(ticket, inbound, live):
+        known = live.acquainted or self._peers.mine(ticket.owner)
+        if not known and not await self._acquaintance.made(ticket, inbound, live):
             raise HttpRefusal(404, "this session has ended; initialize anew")
         caller = legacy.LegacyCaller(ticket.client, live, self._live, reply)
         reply.keep_alive()
-        body = await legacy.answer(self._gateway, live, message, caller)
-        await self._acquaintance.spread(inbound, ticket, method, live)
+        task = asyncio.current_task(reply.loop)
+        body = await legacy.answer(self._gateway, live, message, caller, task)
+        if live.shared_with:
+            await self._acquaintance.spread(inbound, ticket, method, live)
         # Servers of this era stream their lists; clients may rely on the type.
         send = reply.only_event if method in BY_METHOD else reply.finish
         await send(body)
@@ -133,7 +136,7 @@ class LegacyHttp:
     # Where things live
 
     async def _handed_over(
-        self, inbound: Inbound, ticket: Ticket, message: Message, method: str | None
+        self, inbound: Inbound, ticket: Ticket, message: Message, method: str | None, reply: Reply
     ) -> bool:
         """Let another instance answer, where what the message is about lives there."""
         if inbound.handed_over:
@@ -142,11 +145,10 @@ class LegacyHttp:
         if owner is None or self._peers.mine(owner):
             return False
         try:
-            body = await inbound.body()
-            await self._peers.pass_on(owner, "POST", inbound.lines, body, inbound.send)
+            await self._peers.pass_on(owner, inbound, reply)
         except Gone:
             if self._gateway.keeps_state(method, message):
-                self._live.forget(ticket.client.session, _now())
+                self._live.forget(ticket.client.session, reply.loop.time())
                 raise HttpRefusal(
                     404, "the instance that held this session has gone; initialize anew"
                 ) from None
@@ -173,19 +175,19 @@ class LegacyHttp:
         owner = (self._live.stream_owner(where[0]) if where else None) or ticket.owner
         if not inbound.handed_over and not self._peers.mine(owner):
             try:
-                await self._peers.pass_on(owner, "GET", inbound.lines, b"", inbound.send)
+                await self._peers.pass_on(owner, inbound, reply)
             except Gone:
                 pass
             else:
                 return
-        live = self._live.of(ticket.client.session, _now())
+        live = self._live.of(ticket.client.session, reply.loop.time())
         log = live.logs.get(where[0]) if where else None
         if where is not None and log is not None:
             await _resume(log, where[1], reply)
         else:
-            await self._stream(ticket.client.session, live, inbound, reply)
+            await self._stream(ticket.client.session, live, reply)
 
-    async def _stream(self, session: str, live: Live, inbound: Inbound, reply: Reply) -> None:
+    async def _stream(self, session: str, live: Live, reply: Reply) -> None:
         if live.stream is not None:
             # The client came back before we knew that it had gone.
             live.stream.end()
@@ -194,11 +196,10 @@ class LegacyHttp:
             lambda method: stream.put(jsonrpc.notification(method))
         )
         self._gateway.metrics.streams.inc()
-        watching = asyncio.create_task(stream.end_with_connection(inbound.receive))
+        reply.on_gone = stream.end
         try:
             await _pump(stream, reply)
         finally:
-            watching.cancel()
             self._gateway.metrics.streams.dec()
             unsubscribe()
             if live.stream is stream:
@@ -212,17 +213,13 @@ class LegacyHttp:
         session = ticket.client.session
         live = self._live.find(session)
         await self._acquaintance.spread(inbound, ticket, "DELETE", live)
-        await self._live.end(session, _now())
+        await self._live.end(session, reply.loop.time())
         self._gateway.end_client(session)
         if not inbound.handed_over and not self._peers.mine(ticket.owner):
             # Where it can't be reached, what it held has ended with it.
             with contextlib.suppress(Gone):
                 await self._peers.tell(ticket.owner, "DELETE", inbound.lines, b"")
         await reply.empty(204)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def _pump(stream: Outbox, reply: Reply) -> None:
@@ -243,6 +240,9 @@ async def _pump(stream: Outbox, reply: Reply) -> None:
 async def _resume(log: EventLog, after: int, reply: Reply) -> None:
     """Send what a broken stream has not delivered, and what still comes."""
     reply.keep_alive()
+    current = asyncio.current_task()
+    assert current is not None
+    reply.on_gone = current.cancel
     await reply.ping()
     async for event_id, message in log.after(after):
         await reply.replay(message, event_id)

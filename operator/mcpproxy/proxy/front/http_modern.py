@@ -1,24 +1,20 @@
 """Requests of the modern era over HTTP: one POST, one answer."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from typing import Final
 
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.live import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
-from mcpproxy.proxy.front.reply import Receive, Reply
+from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
-from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.gateway import Gateway, Route
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.wire.revisions import MODERN
 
-DISCONNECT_CHECK: Final = 0.05
-"""Seconds that a call runs before its client's connection is watched: most are done by then."""
 _ALLOW: Final = (b"allow", b"POST")
 
 
@@ -43,7 +39,7 @@ class ModernHttp:
             return
         request_id = None
         try:
-            message = await inbound.message()
+            message = inbound.message()
             if "id" not in message or "method" not in message:
                 await self._noted(message, inbound, reply)
                 return
@@ -67,22 +63,21 @@ class ModernHttp:
         envelope.duplicated(inbound.lines)
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         client, level = envelope.client_of(message, params, inbound.headers, inbound.principal)
-        properties = modern.header_properties(self._gateway, message, params)
-        if properties:
+        route = modern.route_of(self._gateway, message, params)
+        if route is not None and (properties := self._gateway.header_properties(route)):
             envelope.check_params(properties, params, inbound.lines)
         owner = self._parking.owner(params)
         if owner is not None and not self._peers.mine(owner):
-            await self._hand_over(owner, inbound)
+            await self._hand_over(owner, inbound, reply)
             return
         caller = modern.ModernCaller(client, level, reply.event)
-        await self._answer(message, params, caller, inbound.receive, reply)
+        await self._answer(message, params, caller, reply, route)
 
-    async def _hand_over(self, owner: str, inbound: Inbound) -> None:
+    async def _hand_over(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         if inbound.handed_over:
             raise expired()
         try:
-            body = await inbound.body()
-            await self._peers.pass_on(owner, "POST", inbound.lines, body, inbound.send)
+            await self._peers.pass_on(owner, inbound, reply)
         except Gone:
             # What was parked there is lost.
             raise expired() from None
@@ -92,24 +87,23 @@ class ModernHttp:
         message: Message,
         params: Message,
         caller: modern.ModernCaller,
-        receive: Receive,
         reply: Reply,
+        route: Route | None,
     ) -> None:
-        with _cancelled_with_connection(receive) as gone:
-            try:
-                if jsonrpc.string(message["method"]) == modern.LISTEN:
-                    await reply.finish(await self._listen(message, params, reply))
-                    return
-                reply.keep_alive()
-                answer = await modern.answer(self._gateway, self._parking, message, params, caller)
-            except asyncio.CancelledError:
-                if not gone.is_set():
-                    raise
-                current = asyncio.current_task()
-                assert current is not None
-                current.uncancel()
-                await reply.end()
+        cancelling = _Cancelling(reply)
+        try:
+            if jsonrpc.string(message["method"]) == modern.LISTEN:
+                await reply.finish(await self._listen(message, params, reply))
                 return
+            reply.keep_alive()
+            answer = await modern.answer(
+                self._gateway, self._parking, message, params, caller, route
+            )
+        except asyncio.CancelledError:
+            if not cancelling.done():
+                raise
+            await reply.end()
+            return
         await _finish(reply, answer)
 
     async def _listen(self, message: Message, params: Message, reply: Reply) -> bytes:
@@ -130,26 +124,24 @@ async def _finish(reply: Reply, answer: Message | bytes) -> None:
     await reply.finish(jsonrpc.encode(answer), status)
 
 
-@contextlib.contextmanager
-def _cancelled_with_connection(receive: Receive) -> Iterator[asyncio.Event]:
-    """Cancel the body when the client closes the connection; the event tells that it did."""
-    gone = asyncio.Event()
-    task = asyncio.current_task()
-    watching: list[asyncio.Task[None]] = []
+class _Cancelling:
+    """Cancels the present task when its client closes the connection, which is this era's way."""
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone.set()
-        assert task is not None
-        task.cancel()
+    __slots__ = ("_gone", "_task")
 
-    timer = asyncio.get_running_loop().call_later(
-        DISCONNECT_CHECK, lambda: watching.append(asyncio.create_task(watch()))
-    )
-    try:
-        yield gone
-    finally:
-        timer.cancel()
-        for found in watching:
-            found.cancel()
+    def __init__(self, reply: Reply) -> None:
+        self._task = asyncio.current_task(reply.loop)
+        self._gone = False
+        reply.on_gone = self._cancel
+
+    def _cancel(self) -> None:
+        self._gone = True
+        assert self._task is not None
+        self._task.cancel()
+
+    def done(self) -> bool:
+        """Whether it was this that cancelled the task; then that is over."""
+        if self._gone:
+            assert self._task is not None
+            self._task.uncancel()
+        return self._gone

@@ -119,10 +119,19 @@ class LegacyCaller:
         await self._stream.pause()
 
 
-async def answer(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:
-    """The response to a request of an initialized client: always one, errors included."""
+async def answer(
+    gateway: Gateway,
+    live: Live,
+    request: Message,
+    caller: LegacyCaller,
+    task: "asyncio.Task[Any] | None",
+) -> bytes:
+    """The response to a request of an initialized client: always one, errors included.
+
+    `task` is the present one, which is cancelled when the client no longer wants the answer.
+    """
     request_id = request["id"]
-    found = InFlight(asyncio.current_task())
+    found = InFlight(task)
     live.in_flight[bytes(request_id)] = found
     try:
         return await _result(gateway, live, request, caller)

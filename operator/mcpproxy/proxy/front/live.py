@@ -15,12 +15,12 @@ from msgspec import Raw
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
-from mcpproxy.proxy.front.reply import Receive
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_WAITING: Final = 1000
 """Messages that may wait for a client to read its stream; beyond it the stream is ended."""
+MAX_SPARE: Final = 64
 STANDING_ANSWER: Final = 600.0
 """Seconds that a question outside of any request waits for its answer."""
 
@@ -48,12 +48,6 @@ class Outbox:
         """No more messages come; what waits is still given out."""
         self.ended = True
         self._arrived.set()
-
-    async def end_with_connection(self, receive: Receive) -> None:
-        """End when the client closes the connection."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.end()
 
     async def get(self, patience: float) -> bytes | None:
         """The next message; None at the end. Raises TimeoutError after `patience` seconds."""
@@ -181,6 +175,7 @@ class LiveSessions:
         self._owner = owner
         self._idle = idle
         self._live: dict[str, Live] = {}
+        self._spare: list[Live] = []
         self._ended: dict[str, float] = {}
         self._questions = itertools.count(1)
 
@@ -188,7 +183,7 @@ class LiveSessions:
         """The live part of a session."""
         live = self._live.get(session)
         if live is None:
-            live = self._live[session] = Live()
+            live = self._live[session] = self._spare.pop() if self._spare else Live()
         live.used_at = now
         return live
 
@@ -201,6 +196,9 @@ class LiveSessions:
         live = self._live.get(session)
         if live is not None and live.idle:
             del self._live[session]
+            if len(self._spare) < MAX_SPARE:
+                # It holds nothing: as good as a new one.
+                self._spare.append(live)
 
     async def end(self, session: str, now: float) -> None:
         """The client ended its session."""

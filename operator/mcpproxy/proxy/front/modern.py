@@ -11,7 +11,7 @@ from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front.live import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
-from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.gateway import Gateway, Route
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
@@ -83,8 +83,12 @@ async def answer(
     request: Message,
     params: Message,
     caller: ModernCaller,
+    route: Route | None,
 ) -> Message | bytes:
-    """The response to a request (other than subscriptions/listen). Raises RpcError."""
+    """The response to a request (other than subscriptions/listen). Raises RpcError.
+
+    `route` is where it goes if it is about a component.
+    """
     method = jsonrpc.string(request["method"]) or ""
     kind = BY_METHOD.get(method)
     if kind is not None:
@@ -93,26 +97,24 @@ async def answer(
         return jsonrpc.response(request["id"], await discovered(gateway))
     if method in _LEGACY_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
-    if not gateway.routes(method):
+    if route is None:
         return await gateway.call(request, method, params, caller)
-    if parking.owner(params) is not None or gateway.may_ask(method, params):
+    if parking.owner(params) is not None or gateway.may_ask(route, params):
         return await parking.run(
-            lambda exchange: gateway.call(request, method, params, exchange),
+            lambda exchange: gateway.call(request, method, params, exchange, route),
             request,
             params,
             caller.client,
             caller.log_level,
             caller.notify,
         )
-    return await gateway.call(request, method, params, caller)
+    return await gateway.call(request, method, params, caller, route)
 
 
-def header_properties(gateway: Gateway, request: Message, params: Message) -> list[Any]:
-    """The arguments of the called tool that its headers must repeat."""
-    if jsonrpc.string(request["method"]) != CALL:
-        return []
-    backend, name, _ = gateway.route(CALL, params)
-    return gateway.header_properties(backend.name, name)
+def route_of(gateway: Gateway, request: Message, params: Message) -> Route | None:
+    """Where a request goes; None when it is not about a component. Raises RpcError."""
+    method = jsonrpc.string(request["method"]) or ""
+    return gateway.route(method, params) if gateway.routes(method) else None
 
 
 class Listening:

@@ -1,80 +1,133 @@
-"""The answer to one POST: plain JSON where a single message will do, an event stream otherwise."""
+"""The answer to one HTTP request: plain JSON where a single message will do, else an event stream.
+
+What is written never waits in two places: the transport holds it, and whoever sends more than
+one message waits until the client has taken what is there.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, Protocol
 
+from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.front.events import EventLog
+from mcpproxy.proxy.front.request import HttpRefusal
 from mcpproxy.proxy.wire import sse
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 PING_EVERY: Final = 15.0
 """Seconds of silence after which a stream gets a comment, so that no proxy on the way ends it."""
+_JSON_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+)
 _JSON: Final = (b"content-type", b"application/json")
+_STATUS: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
+_JOINED: Final = 16 * 1024
+"""Bytes up to which head and body are copied together rather than written as two."""
+
+
+class Wire(Protocol):
+    """The client's connection, as far as an answer needs it."""
+
+    lost: bool
+    """Whether the client has gone."""
+    paused: bool
+    """Whether the client has to take what was written before more is."""
+    closing: bool
+    """Whether the connection ends with this answer."""
+    old: bool
+    """Whether the client speaks HTTP/1.0: then there are no chunks."""
+
+    def write(self, *parts: bytes) -> None:
+        """Write; dropped when the client has gone."""
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was written, or has gone."""
+
+    def answered(self) -> None:
+        """The answer is complete."""
 
 
 class Reply:
     """Writes one HTTP answer. Nothing is sent before it is clear what the answer is."""
 
-    def __init__(self, send: Send, headers: Headers = ()) -> None:
-        self._send = send
-        self._headers = headers
-        self._streaming = False
+    __slots__ = (
+        "_alarm",
+        "_chunked",
+        "_done",
+        "_headers",
+        "_log",
+        "_pings",
+        "_started",
+        "_wire",
+        "loop",
+        "on_gone",
+    )
+
+    def __init__(self, wire: Wire, pings: Deadlines, loop: asyncio.AbstractEventLoop) -> None:
+        """`pings` are deadlines of the length of PING_EVERY."""
+        self.loop = loop
+        self._wire = wire
+        self._pings = pings
+        self._headers: Headers = ()
+        self._started = False
+        self._chunked = False
         self._done = False
         self._log: EventLog | None = None
-        self._lock = asyncio.Lock()
-        self._pinger: asyncio.Task[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: Deadline | None = None
+        self.on_gone: Callable[[], object] | None = None
+        """Called when the client closes the connection before the answer is complete."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was sent yet."""
+        return not (self._started or self._done)
 
     def keep_alive(self) -> None:
         """From now on, a silence that lasts too long turns the answer into a stream with pings."""
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(PING_EVERY, self._start_pinging)
+        self._alarm = self._pings.start(self._ping)
 
-    def _start_pinging(self) -> None:
-        self._pinger = asyncio.create_task(self._ping())
+    def _ping(self) -> None:
+        if not (self._done or self._wire.lost):
+            if not self._wire.paused:
+                self._stream()
+                self._chunk(sse.PING)
+            self.keep_alive()
 
-    async def _ping(self) -> None:
-        while not self._done:
-            await self.ping()
-            await asyncio.sleep(PING_EVERY)
+    async def ping(self) -> None:
+        """Send a comment; the answer is a stream from here on."""
+        await self._event(sse.PING)
 
     async def event(self, message: bytes) -> None:
         """Send a message now; the answer is a stream from here on."""
         event_id = None if self._log is None else self._log.append(message)
-        await self._chunk(sse.encode(message, event_id))
+        await self._event(sse.encode(message, event_id))
 
     async def replay(self, message: bytes, event_id: bytes) -> None:
         """Send an event that another stream has kept."""
-        await self._chunk(sse.encode(message, event_id))
+        await self._event(sse.encode(message, event_id))
 
     async def resumable(self, log: EventLog, retry: int | None) -> None:
         """Keep what is sent from now on; tell the client, so that it can go on after a break."""
         if self._log is None:
             self._log = log
-            await self._chunk(sse.prime(log.append(b""), retry))
+            await self._event(sse.prime(log.append(b""), retry))
 
     async def pause(self) -> None:
         """Close the stream; what is still to come is kept for the client's return."""
         if self._log is not None:
             await self.end()
 
-    async def _chunk(self, chunk: bytes) -> None:
-        async with self._lock:
-            if self._done:
-                return
-            if not self._streaming:
-                self._streaming = True
-                await self._head(200, (*sse.HEADERS, *self._headers))
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def ping(self) -> None:
-        """Send a comment; the answer is a stream from here on."""
-        await self._chunk(sse.PING)
+    async def _event(self, event: bytes) -> None:
+        if self._done:
+            return
+        self._stream()
+        self._chunk(event)
+        if self._alarm is not None:
+            self._alarm.restart()
+        if self._wire.paused:
+            await self._wire.drained()
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Add a header to the answer, before anything is sent."""
@@ -82,50 +135,112 @@ class Reply:
 
     async def finish(self, message: bytes, status: int = 200) -> None:
         """Send the last message. The status counts only where nothing was sent before."""
-        self._stop()
         event_id = None
         if self._log is not None:
             event_id = self._log.append(message)
-            self._log.end(asyncio.get_running_loop().time())
-        if self._streaming:
-            async with self._lock:
-                if not self._done:
-                    self._done = True
-                    body = sse.encode(message, event_id)
-                    await self._send({"type": "http.response.body", "body": body})
+            self._log.end(self.loop.time())
+        if self._done:
             return
-        self._done = True
-        await self._head(status, (_JSON, (b"content-length", b"%d" % len(message)), *self._headers))
-        await self._send({"type": "http.response.body", "body": message})
+        if self._started:
+            self._chunk(sse.encode(message, event_id))
+            self._end()
+            return
+        if status == 200 and not (self._headers or self._wire.closing):
+            self._whole(_JSON_HEAD % len(message), message)
+        else:
+            length = (b"content-length", b"%d" % len(message))
+            self._whole(self._head(status, (_JSON, length, *self._headers)), message)
 
     async def only_event(self, message: bytes) -> None:
-        """The whole answer as a stream of one event."""
-        self._stop()
-        self._done = True
+        """The whole answer as a stream of one event, unless it is a stream already."""
+        if self._started or self._done:
+            await self.finish(message)
+            return
         body = sse.encode(message)
-        await self._head(200, (*sse.HEADERS, (b"content-length", b"%d" % len(body))))
-        await self._send({"type": "http.response.body", "body": body})
+        length = (b"content-length", b"%d" % len(body))
+        self._whole(self._head(200, (*sse.HEADERS, length, *self._headers)), body)
 
     async def empty(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """An answer without a body."""
-        self._stop()
-        self._done = True
-        await self._head(status, ((b"content-length", b"0"), *headers, *self._headers))
-        await self._send({"type": "http.response.body", "body": b""})
+        length = () if status == 204 else ((b"content-length", b"0"),)
+        self._whole(self._head(status, (*length, *headers, *self._headers)), b"")
+
+    async def refuse(self, refusal: HttpRefusal) -> None:
+        """An answer that is an HTTP error."""
+        length = (b"content-length", b"%d" % len(refusal.body))
+        headers = (_JSON, length, *refusal.headers, *self._headers)
+        self._whole(self._head(refusal.status, headers), refusal.body)
 
     async def end(self) -> None:
         """End a stream without a last message."""
+        if self._started and not self._done:
+            self._end()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """The head of an answer that is passed on as it comes, with `chunk` and `end`."""
+        self._begin(status, headers)
+
+    async def chunk(self, content: bytes) -> None:
+        """The next part of an answer that is passed on."""
+        self._chunk(content)
+        if self._wire.paused:
+            await self._wire.drained()
+
+    def abandon(self) -> None:
+        """The answer can't be completed: the client sees the connection break."""
         self._stop()
-        async with self._lock:
-            if self._streaming and not self._done:
-                self._done = True
-                await self._send({"type": "http.response.body", "body": b""})
+        self._done = True
+
+    def gone(self) -> None:
+        """Called by the connection: the client has gone."""
+        self._stop()
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def _stream(self) -> None:
+        if not self._started:
+            self._begin(200, (*sse.HEADERS, *self._headers))
+
+    def _begin(self, status: int, headers: Headers) -> None:
+        self._started = True
+        if not any(name == b"content-length" for name, _ in headers) and not self._wire.old:
+            self._chunked = True
+            headers = (*headers, (b"transfer-encoding", b"chunked"))
+        self._wire.write(self._head(status, headers))
+
+    def _chunk(self, content: bytes) -> None:
+        if not content:
+            return
+        if self._chunked:
+            self._wire.write(b"%x\r\n" % len(content), content, b"\r\n")
+        else:
+            self._wire.write(content)
+
+    def _end(self) -> None:
+        self._stop()
+        self._done = True
+        if self._chunked:
+            self._wire.write(b"0\r\n\r\n")
+        self._wire.answered()
+
+    def _whole(self, head: bytes, body: bytes) -> None:
+        self._stop()
+        self._done = True
+        if len(body) <= _JOINED:
+            self._wire.write(head + body)
+        else:
+            self._wire.write(head, body)
+        self._wire.answered()
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        lines = [_STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        if self._wire.closing:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
 
     def _stop(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._pinger is not None:
-            self._pinger.cancel()
-
-    async def _head(self, status: int, headers: Headers) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            self._alarm = None

@@ -120,7 +120,9 @@ class StdioFront:
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
         caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
-        return await legacy.answer(self._gateway, self._live, message, caller)
+        return await legacy.answer(
+            self._gateway, self._live, message, caller, asyncio.current_task()
+        )
 
     async def _listen(self, message: Message, params: Message) -> bytes:
         listening = modern.Listening(self._gateway, message, params)
@@ -139,7 +141,10 @@ class StdioFront:
         try:
             if jsonrpc.string(message["method"]) == modern.LISTEN:
                 return await self._listen(message, params)
-            answer = await modern.answer(self._gateway, self._parking, message, params, caller)
+            route = modern.route_of(self._gateway, message, params)
+            answer = await modern.answer(
+                self._gateway, self._parking, message, params, caller, route
+            )
             return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
         except asyncio.CancelledError:
             if not found.cancelled or found.task is None:

@@ -16,7 +16,7 @@ from mcpproxy.proxy.core.catalog import (
     Listing,
 )
 from mcpproxy.proxy.core.rewrite import target
-from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.gateway import Gateway, Route
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 KEY_OF: Final[dict[Kind, str]] = {
@@ -131,12 +131,12 @@ class VisibleGateway(Gateway):
             for server in self._beneath:
                 await server.close()
 
-    def route(self, method: str, params: Message) -> tuple[Backend, str, Kind]:
+    def route(self, method: str, params: Message) -> Route:
         """See Gateway."""
         name, kind = target(method, params)
         known = self.catalog.owner(kind, name)
         if known is not None:
-            return self.backends[known], name, kind
+            return Route(self.backends[known], name, kind)
         template = self._template(name) if kind.by_uri else None
         hidden = self.catalog.hides(kind, name) or (
             template is not None and self.catalog.hides(TEMPLATES, template[1])
@@ -144,7 +144,7 @@ class VisibleGateway(Gateway):
         if hidden:
             raise RpcError(INVALID_PARAMS, f"unknown {KEY_OF[kind]}: {name}")
         if template is not None:
-            return self.backends[template[0]], name, kind
+            return Route(self.backends[template[0]], name, kind)
         return super().route(method, params)
 
     def _template(self, uri: str) -> tuple[str, str] | None:

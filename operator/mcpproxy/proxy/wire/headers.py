@@ -21,6 +21,8 @@ NAME_MEMBER: Final[Mapping[str, str]] = {
 }
 """Which member of params the header Mcp-Name repeats."""
 
+MAX_KEPT: Final = 128
+"""Length up to which values are kept with what they stand for."""
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
 _SAFE = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -31,13 +33,25 @@ Path = tuple[str, ...]
 
 def encode_value(text: str) -> bytes:
     """A header value that stands for `text`: itself, or base64 where that would not survive."""
+    # Methods and names come again and again.
+    return _encoded_short(text) if len(text) <= MAX_KEPT else _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
     if _SAFE.fullmatch(text) and text == text.strip() and not _SENTINEL.fullmatch(text):
         return text.encode("ascii")
     return b"=?base64?" + base64.b64encode(text.encode("utf-8", "surrogatepass")) + b"?="
 
 
+_encoded_short = functools.lru_cache(maxsize=1024)(_encoded)
+
+
 def decode_value(header: bytes) -> str | None:
     """The text that a header value stands for; None when its base64 form is broken."""
+    return _decoded_short(header) if len(header) <= MAX_KEPT else _decoded(header)
+
+
+def _decoded(header: bytes) -> str | None:
     # Blanks around a field's value are none of it (RFC 9110, section 5.5).
     text = header.decode("latin-1").strip(" \t")
     found = _SENTINEL.fullmatch(text)
@@ -50,6 +64,9 @@ def decode_value(header: bytes) -> str | None:
         return decoded.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
         return None
+
+
+_decoded_short = functools.lru_cache(maxsize=1024)(_decoded)
 
 
 def header_properties(schema: Any) -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,81 @@
+"""Many deadlines of one length on one timer of the loop.
+
+They end in the order in which they begin, so one timer for the oldest is enough; beginning,
+restarting and cancelling one costs an entry of a dictionary.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What an event loop has."""
+
+    def time(self) -> float:
+        """Monotonic time in seconds."""
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> object:
+        """Call back at this time."""
+
+
+class Deadline:
+    """One deadline; `missed` once its time is over."""
+
+    __slots__ = ("_ended", "_owner", "ends_at", "missed")
+
+    def __init__(self, owner: "Deadlines", ended: Callable[[], object]) -> None:
+        self._owner = owner
+        self._ended = ended
+        self.ends_at = 0.0
+        self.missed = False
+
+    def restart(self) -> None:
+        """The whole time from now on; also begins again after `cancel`."""
+        if not self.missed:
+            self._owner.restart(self)
+
+    def cancel(self) -> None:
+        """It is met, or not waited for at present."""
+        self._owner.running.pop(self, None)
+
+    def end(self) -> None:
+        """Its time is over."""
+        self.missed = True
+        self._ended()
+
+
+class Deadlines:
+    """Deadlines of one length, in seconds."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.running: dict[Deadline, None] = {}
+        """In the order of their ends."""
+        self._clock = clock
+        self._seconds = seconds
+        self._ticking = False
+
+    def start(self, ended: Callable[[], object]) -> Deadline:
+        """A deadline that calls `ended` unless it is cancelled in time."""
+        found = Deadline(self, ended)
+        self.restart(found)
+        return found
+
+    def restart(self, deadline: Deadline) -> None:
+        """Let a deadline end after the whole time."""
+        self.running.pop(deadline, None)
+        self.running[deadline] = None
+        deadline.ends_at = self._clock.time() + self._seconds
+        if not self._ticking:
+            self._ticking = True
+            self._clock.call_at(deadline.ends_at, self._tick)
+
+    def _tick(self) -> None:
+        now = self._clock.time()
+        while self.running:
+            oldest = next(iter(self.running))
+            if oldest.ends_at > now:
+                self._clock.call_at(oldest.ends_at, self._tick)
+                return
+            del self.running[oldest]
+            oldest.end()
+        self._ticking = False
