@@ -17,6 +17,7 @@ from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.balancer import balanced
 from tests.stress.chatter import Chatter, Talker
 from tests.stress.instances import Instance, instances
+from tests.stress.sdk_talker import SdkTalker
 from tests.stress.size import size
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
@@ -66,25 +67,29 @@ async def doomed(tmp_path: Path) -> AsyncIterator[World]:
         yield found
 
 
+async def _talker(world: World, stack: AsyncExitStack, url: str, number: int) -> Talker | SdkTalker:
+    """Of each four clients one of each kind: by hand or with the SDK, in either era."""
+    who, era = f"c{number}", ("legacy", "modern")[number % 2]
+    if number % 4 < 2:
+        return await Talker(world.http, url, era, who).start()
+    return await SdkTalker(who).start(stack, url, era)
+
+
 @pytest.mark.parametrize("behind", ["one instance", "two instances in turn"])
 async def test_s9_every_message_reaches_its_own_client(world: World, behind: str) -> None:
     for chatter in world.chatters.values():
         chatter.users.clear()
         chatter.calls.clear()
     url = world.instances[0].url if behind == "one instance" else world.url
-    talkers = await asyncio.gather(
-        *(
-            Talker(world.http, url, ("legacy", "modern")[number % 2], f"c{number}").start()
-            for number in range(CLIENTS)
+    async with AsyncExitStack() as stack:
+        talkers = [await _talker(world, stack, url, number) for number in range(CLIENTS)]
+        await asyncio.gather(
+            *(
+                talker.talk(name, f"{talker.who}-{name}")
+                for talker in talkers
+                for name in world.chatters
+            )
         )
-    )
-    await asyncio.gather(
-        *(
-            talker.talk(name, f"{talker.who}-{name}")
-            for talker in talkers
-            for name in world.chatters
-        )
-    )
     for name, _, mode in KINDS:
         chatter = world.chatters[name]
         used = {session: who for session, who in chatter.users.items() if session}
