@@ -251,14 +251,18 @@ class Gateway:
             return False
         return route.backend.settings.session_mode == "PerClient"
 
-    async def noted(self, session: str, message: Message) -> None:
-        """A notification of a client for the backends that hold a session of its own."""
-        method = jsonrpc.string(message.get("method"))
-        if method != "notifications/roots/list_changed":
-            return
-        params = jsonrpc.members(message["params"]) if "params" in message else None
-        for backend in self.backends.values():
-            await backend.notify(session, method, params)
+    async def noted(self, client: Client, message: Message, *, running_only: bool = False) -> None:
+        """A client's notification, for every session with a backend that is its own.
+
+        `running_only`: for those alone that serve one request each (see `Backend.notify`).
+        """
+        alone = len(self.backends) == 1
+        await asyncio.gather(
+            *(
+                backend.notify(client, message, running_only=running_only, alone=alone)
+                for backend in self.backends.values()
+            )
+        )
 
     def end_client(self, session: str) -> None:
         """A client ended its session."""

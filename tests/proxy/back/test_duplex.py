@@ -17,6 +17,8 @@ MODERN = "2026-07-28"
 class Pipe:
     """A channel whose other end is the test."""
 
+    answers_late = False
+
     def __init__(self) -> None:
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._coming: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -38,7 +38,7 @@ class FakeLink:
         """See Link."""
         return {}
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
 
     async def listen(

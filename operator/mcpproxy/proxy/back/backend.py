@@ -16,7 +16,7 @@ from mcpproxy.proxy.back.calls import Calls, Mapping
 from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.http import Endpoint
-from mcpproxy.proxy.back.link import Background, Outgoing
+from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
@@ -24,11 +24,13 @@ from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
-from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection, expanded_from
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.revisions import is_modern
 
 REAP_EVERY = 10.0
 
@@ -128,14 +130,29 @@ class Backend:
             self.watch.look_again()
             raise
 
-    async def notify(self, session: str, method: str, params: Message | None) -> None:
-        """Pass a notification on to the session that is held for a client; never raises."""
-        link = self.sessions.held(session)
-        if link is None:
+    async def notify(
+        self, client: Client, message: Message, *, running_only: bool, alone: bool
+    ) -> None:
+        """Pass a client's notification on to the sessions that are its own; never raises.
+
+        `running_only` leaves out those that outlive requests; where there is none of these, one
+        is opened if this backend is `alone` and so must be meant.
+        """
+        method = jsonrpc.string(message.get("method")) or ""
+        if not self._forwarding.tells(method):
             return
+        seen = self._forwarding.client(client)
+        links = self.sessions.running(seen)
+        lasting = None if running_only else self.sessions.lasting(seen)
         try:
-            await link.notify(method, params)
-        except BackendError:
+            async with asyncio.timeout(self.settings.deadlines.request):
+                for link in (*links, *([] if lasting is None else [lasting])):
+                    await _notify(link, message, client)
+                opens = alone and not (running_only or lasting) and method != ROOTS_CHANGED
+                if opens and self.sessions.lasts(seen):
+                    async with self.sessions.use(seen) as link:
+                        await _notify(link, message, client)
+        except (BackendError, TimeoutError):
             # The next request will tell.
             return
 
@@ -201,6 +218,13 @@ def configured(proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> Back
         warm_each=1 if spec.stdio else 2,
         forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
     )
+
+
+async def _notify(link: Link, message: Message, client: Client) -> None:
+    """The modern era knows no notification of changed roots."""
+    modern = is_modern(link.greeting.revision)
+    if not modern or jsonrpc.string(message.get("method")) != ROOTS_CHANGED:
+        await link.notify(message, client)
 
 
 def _server_info(found: object) -> ServerInfo | None:

@@ -11,7 +11,7 @@ from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.core.errors import NotMcp, SessionGone, TimedOut
-from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.exchange import Caller, Told
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
 from mcpproxy.proxy.wire import jsonrpc
@@ -41,9 +41,9 @@ class Mapping:
             return
         await self._caller.notify(outward_notification(message, self._names))
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
-        return await self._caller.ask(request)
+        return await self._caller.ask(request, told)
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""
@@ -81,12 +81,12 @@ class Timed(Mapping):
             self._deadline.restart()
         await super().notify(message)
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller. While a person thinks, the backend is not late."""
         self._asking += 1
         self._deadline.cancel()
         try:
-            return await super().ask(request)
+            return await super().ask(request, told)
         finally:
             self._asking -= 1
             if not (self._asking or self._over):

@@ -4,32 +4,47 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.back.inbox import Pending
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
     Background,
     Greeting,
     OnMessage,
     Outgoing,
-    answered,
     is_announcement,
     listen_request,
 )
+from mcpproxy.proxy.back.questions import Questions
 from mcpproxy.proxy.core.eras import meta
-from mcpproxy.proxy.core.errors import BackendError, Unreachable
-from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
+from mcpproxy.proxy.core.errors import BackendError, Stalled, Unreachable
+from mcpproxy.proxy.core.exchange import (
+    CANCELLED,
+    PROGRESS,
+    Caller,
+    Client,
+    Discarding,
+    cancellation,
+    cause_of,
+)
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import is_modern
 
 log = logging.getLogger("mcpproxy.backend")
 
+BREATH: Final = 64
+"""Messages for one caller after which it gets a turn to pass them on."""
+
 
 class Channel(Protocol):
     """Carries whole messages both ways."""
+
+    answers_late: bool
+    """Whether `send` may last until the message was dealt with."""
 
     async def send(self, body: bytes) -> None:
         """Send one message. Raises BackendError."""
@@ -39,17 +54,6 @@ class Channel(Protocol):
 
     async def close(self) -> None:
         """End it; never raises."""
-
-
-class Pending:
-    """A request that waits for its response."""
-
-    __slots__ = ("caller", "future", "token")
-
-    def __init__(self, caller: Caller, token: Raw | None) -> None:
-        self.caller = caller
-        self.token = token
-        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
 
 class DuplexLink:
@@ -63,9 +67,12 @@ class DuplexLink:
         self._background = background
         self._ids = itertools.count(1)
         self._pending: dict[bytes, Pending] = {}
+        self._questions = Questions(background, channel.send, one_session=True)
         self._standing: Caller | None = None
         self._announced: OnMessage | None = None
         self._listening: Raw | None = None
+        self._moved = asyncio.Event()
+        """Set when a slow caller may have room again, or is not alone any more."""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = background.spawn(self._read())
 
@@ -81,29 +88,53 @@ class DuplexLink:
         own = str(next(self._ids)).encode()
         token = meta(outgoing.params or {}).get("progressToken")
         pending = self._pending[own] = Pending(caller, token)
-        params = outgoing.params
-        if token is not None and params is not None:
-            changed = jsonrpc.with_member(params["_meta"], progressToken=Raw(own))
-            params = {**params, "_meta": changed}
-        relabelled = Outgoing(Raw(own), outgoing.method, params, outgoing.extra)
+        self._moved.set()
+        answered = False
         try:
-            await self._channel.send(relabelled.body())
-            return {**await pending.future, "id": outgoing.id}
-        except asyncio.CancelledError:
-            self._background.spawn(self._cancel(own))
+            await self._sent(_relabelled(outgoing, own, token).body(), pending)
+            answer = await pending.response(
+                lambda message: self._deliver(message, caller), self._moved.set
+            )
+            answered = True
+            return {**answer, "id": outgoing.id}
+        except asyncio.CancelledError as error:
+            self._background.spawn(self._cancel(cancellation(own, cause_of(error))))
             raise
         finally:
+            pending.over = True
             del self._pending[own]
+            self._moved.set()
+            self._questions.over(caller, answered=answered)
 
-    async def _cancel(self, own: bytes) -> None:
+    async def _sent(self, body: bytes, pending: Pending) -> None:
+        if not self._channel.answers_late:
+            await self._channel.send(body)
+            return
+
+        async def send() -> None:
+            try:
+                await self._channel.send(body)
+            except BackendError as error:
+                pending.fail(error)
+
+        self._background.spawn(send())
+
+    async def _deliver(self, message: Message, caller: Caller) -> None:
+        """What belongs to a request, on its way to the client."""
+        if "id" in message:
+            await self._questions.put(message, caller)
+        else:
+            await caller.notify(message)
+
+    async def _cancel(self, message: Message) -> None:
         try:
-            await self.notify("notifications/cancelled", {"requestId": Raw(own)})
+            await self.notify(message)
         except BackendError:
             return
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
-        await self._channel.send(jsonrpc.notification(method, params))
+        await self._channel.send(jsonrpc.encode(message))
 
     async def listen(
         self,
@@ -126,7 +157,7 @@ class DuplexLink:
 
     async def _stop_listening(self) -> None:
         if self._listening is not None:
-            await self.notify("notifications/cancelled", {"requestId": self._listening})
+            await self.notify(cancellation(self._listening, None))
             self._listening = None
 
     async def close(self) -> None:
@@ -146,7 +177,7 @@ class DuplexLink:
 
     async def _received(self, body: bytes) -> None:
         try:
-            await self._dispatch(jsonrpc.parse(body))
+            await self._dispatch(jsonrpc.parse(body), len(body))
         except jsonrpc.RpcError as error:
             # Servers print all sorts of things; who waits for an answer has a deadline.
             log.info("a message that is not JSON-RPC was passed over: %s", error)
@@ -155,47 +186,76 @@ class DuplexLink:
         if not self._ended.done():
             self._ended.set_result(None)
         for pending in self._pending.values():
-            if not pending.future.done():
-                pending.future.set_exception(error)
+            pending.fail(error)
 
-    async def _dispatch(self, message: Message) -> None:
+    async def _dispatch(self, message: Message, size: int) -> None:
         if "method" not in message:
-            pending = self._pending.get(bytes(message["id"]))
-            if pending is not None and not pending.future.done():
-                pending.future.set_result(message)
+            pending = self._pending.get(jsonrpc.id_key(message["id"]))
+            if pending is not None:
+                pending.finish(message)
             return
-        token = self._token(message)
-        if token is not None:
-            pending = self._pending.get(bytes(token))
+        method = jsonrpc.string(message["method"])
+        if method == PROGRESS and (token := _token(message)) is not None:
+            pending = self._pending.get(jsonrpc.id_key(token))
             if pending is not None and pending.token is not None:
                 changed = jsonrpc.with_member(message["params"], progressToken=pending.token)
-                await pending.caller.notify({**message, "params": changed})
-            return
-        if is_announcement(message):
+                await self._put(pending, {**message, "params": changed}, size)
+        elif is_announcement(message):
             if self._announced is not None:
                 await self._announced(message)
-            return
-        if jsonrpc.string(message["method"]) == ACKNOWLEDGED:
-            return
-        caller = self._last_caller() or self._standing
-        if "id" in message:
-            answering = caller or Discarding(Client(self.greeting.revision))
-            self._background.spawn(self._answer(message, answering))
-        elif caller is not None:
-            await caller.notify(message)
+        elif method != ACKNOWLEDGED and not self._withdrawn(message, method):
+            await self._unrelated(message, size)
 
-    @staticmethod
-    def _token(message: Message) -> Raw | None:
-        if jsonrpc.string(message["method"]) != "notifications/progress":
-            return None
-        return jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("progressToken")
+    async def _unrelated(self, message: Message, size: int) -> None:
+        """What names no request is for the caller whose request came last."""
+        last = next((found for found in reversed(self._pending.values()) if not found.over), None)
+        ping = "id" in message and jsonrpc.string(message["method"]) == "ping"
+        if last is not None and not ping:
+            await self._put(last, message, size)
+        elif "id" in message:
+            standing = self._standing or Discarding(Client(self.greeting.revision))
+            await self._questions.put(message, standing)
+        elif self._standing is not None:
+            await self._standing.notify(message)
 
-    def _last_caller(self) -> Caller | None:
-        """Whom a message without a token is for: the caller whose request came last."""
-        return next(reversed(self._pending.values())).caller if self._pending else None
+    def _withdrawn(self, message: Message, method: str | None) -> bool:
+        if method != CANCELLED:
+            return False
+        own = jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("requestId")
+        if own is not None:
+            key = jsonrpc.id_key(own)
+            if any(pending.drop_question(key) for pending in self._pending.values()):
+                return True
+        return self._questions.withdrawn(message, None)
 
-    async def _answer(self, request: Message, caller: Caller) -> None:
-        try:
-            await self._channel.send(await answered(caller, request))
-        except BackendError:
+    async def _put(self, pending: Pending, message: Message, size: int) -> None:
+        """Leave a message to its caller, who is held up alone where it is slow.
+
+        Where it is the only one, the backend is held back instead. Else its request ends.
+        """
+        while pending.full and len(self._pending) == 1 and not pending.over:
+            self._moved.clear()
+            await self._moved.wait()
+        if pending.over:
             return
+        if pending.full:
+            pending.give_up(Stalled("its client reads too slowly, and others wait"))
+            own = next(key for key, found in self._pending.items() if found is pending)
+            self._background.spawn(self._cancel(cancellation(own, None)))
+            return
+        pending.put(message, size)
+        if len(pending) % BREATH == 0:
+            # Much of it can be there at once: who takes it out needs a turn, too.
+            await asyncio.sleep(0)
+
+
+def _relabelled(outgoing: Outgoing, own: bytes, token: Raw | None) -> Outgoing:
+    params = outgoing.params
+    if token is not None and params is not None:
+        changed = jsonrpc.with_member(params["_meta"], progressToken=Raw(own))
+        params = {**params, "_meta": changed}
+    return Outgoing(Raw(own), outgoing.method, params, outgoing.extra)
+
+
+def _token(message: Message) -> Raw | None:
+    return jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("progressToken")

@@ -16,10 +16,10 @@ from mcpproxy.proxy.back.calls import MAX_ROUNDS, inputs
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import NotMcp
-from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, ROOTS_CHANGED, Caller, Client, Told
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -76,14 +76,19 @@ class Forwarding:
         return replace(client, capabilities=self.capabilities(client.capabilities))
 
     def capabilities(self, declared: bytes) -> bytes:
-        """Capabilities as the backend sees them, in one spelling."""
-        found = jsonrpc.value(declared) or {}
+        """Capabilities as the backend sees them: the client's own are not re-spelled."""
+        found = _members(declared)
         for feature in ASKED.values():
             if feature in self.withdrawn:
                 found.pop(feature, None)
             elif feature in self.answers:
-                found[feature] = DECLARED[feature]
-        return jsonrpc.canonical(found)
+                found[feature] = Raw(jsonrpc.canonical(DECLARED[feature]))
+        return jsonrpc.encode(dict(sorted(found.items())))
+
+    def tells(self, method: str) -> bool:
+        """Whether the backend hears this notification of its clients."""
+        kept = self.withdrawn | self.answers.keys()
+        return method != ROOTS_CHANGED or "roots" not in kept
 
     def caller(self, caller: Caller) -> Caller:
         """The client's side of an exchange as the backend sees it."""
@@ -125,6 +130,14 @@ class Forwarding:
         return {**params, "_meta": jsonrpc.dump(found)}
 
 
+def _members(declared: bytes) -> Message:
+    """Capabilities by their names; none where they are no object."""
+    try:
+        return jsonrpc.members(declared)
+    except RpcError:
+        return {}
+
+
 EVERYTHING: Final = Forwarding()
 """All features pass as they are."""
 
@@ -135,7 +148,7 @@ class _Sifted:
     def __init__(self, forwarding: Forwarding, caller: Caller) -> None:
         self.client = forwarding.client(caller.client)
         self.log_level = None if "logging" in forwarding.withdrawn else caller.log_level
-        self._declared = jsonrpc.value(caller.client.capabilities) or {}
+        self._declared = _members(caller.client.capabilities)
         self._forwarding = forwarding
         self._caller = caller
 
@@ -150,7 +163,7 @@ class _Sifted:
         else:
             await self._taken(feature, answer, message)
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
         feature = ASKED.get(jsonrpc.string(request.get("method")) or "", "")
         answer = self._forwarding.answers.get(feature)
@@ -158,7 +171,7 @@ class _Sifted:
             return await self._taken(feature, answer, request)
         if feature in self._forwarding.withdrawn or (feature and feature not in self._declared):
             return {"error": NOT_OFFERED}
-        return await self._caller.ask(request)
+        return await self._caller.ask(request, told)
 
     @staticmethod
     async def _taken(feature: str, answer: Answer, message: Message) -> Message:

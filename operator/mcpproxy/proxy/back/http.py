@@ -16,10 +16,10 @@ from mcpproxy.proxy.back.link import (
     Greeting,
     OnMessage,
     Outgoing,
-    answered,
     is_announcement,
     listen_request,
 )
+from mcpproxy.proxy.back.questions import Questions
 from mcpproxy.proxy.core.errors import (
     BackendError,
     NotMcp,
@@ -28,7 +28,7 @@ from mcpproxy.proxy.core.errors import (
     Unauthorized,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.exchange import Caller, Client, cancellation, cause_of
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -162,6 +162,7 @@ class HttpLegacyLink:
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
+        self._questions = Questions(background, self._send, one_session=self.stateful)
         self._callers: dict[int, Caller] = {}
         """By the order of their requests; what comes on no request's stream is for the latest."""
         self._numbers = itertools.count()
@@ -179,20 +180,25 @@ class HttpLegacyLink:
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. A server request is answered while the stream is read on."""
         response: Response | None = None
+        answered = False
         number = next(self._numbers)
         self._callers[number] = caller
         try:
             response = await self._endpoint.post(outgoing.body(), self._headers)
             if response.media_type != b"text/event-stream":
-                return await self._plain(response)
-            return await self._streamed(response, outgoing.id, caller)
-        except asyncio.CancelledError:
+                found = await self._plain(response)
+            else:
+                found = await self._streamed(response, outgoing.id, caller)
+            answered = True
+            return found
+        except asyncio.CancelledError as error:
             if response is not None:
                 response.close()
-            self._background.spawn(self._cancel(outgoing.id))
+            self._background.spawn(self._cancel(cancellation(outgoing.id, cause_of(error))))
             raise
         finally:
             del self._callers[number]
+            self._questions.over(caller, answered=answered)
 
     async def _plain(self, response: Response) -> Message:
         status = response.status
@@ -218,8 +224,8 @@ class HttpLegacyLink:
                             reader.leave()
                             return message
                     elif "id" in message:
-                        self._background.spawn(self._answer(message, caller))
-                    else:
+                        await self._questions.put(message, caller)
+                    elif not self._questions.withdrawn(message, caller):
                         await caller.notify(message)
             last_id = reader.last_id
             if last_id is None:
@@ -229,22 +235,15 @@ class HttpLegacyLink:
             response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
         raise Unreachable("its stream ended without a response")
 
-    async def _answer(self, request: Message, caller: Caller) -> None:
+    async def _cancel(self, message: Message) -> None:
         try:
-            await self._send(await answered(caller, request))
-        except BackendError:
-            # The call itself will end with the same error.
-            return
-
-    async def _cancel(self, request_id: Raw) -> None:
-        try:
-            await self.notify("notifications/cancelled", {"requestId": request_id})
+            await self.notify(message)
         except BackendError:
             return
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
-        await self._send(jsonrpc.notification(method, params))
+        await self._send(jsonrpc.encode(message))
 
     async def _send(self, body: bytes) -> None:
         response = await self._endpoint.post(body, self._headers)
@@ -281,8 +280,8 @@ class HttpLegacyLink:
         if is_announcement(message):
             await announced(message)
         elif "method" in message and "id" in message:
-            self._background.spawn(self._answer(message, caller))
-        elif "method" in message:
+            await self._questions.put(message, caller)
+        elif "method" in message and not self._questions.withdrawn(message, caller):
             await caller.notify(message)
 
     async def close(self) -> None:
@@ -349,7 +348,7 @@ class HttpModernLink:
                     return message
         raise Unreachable("its stream ended without a response")
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. This era has no client notifications over HTTP."""
 
     async def listen(

@@ -30,6 +30,8 @@ _CLOSED: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.En
 class StreamChannel:
     """Messages over the streams of an SDK transport."""
 
+    answers_late = True
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._streams: asyncio.Future[TransportStreams] = asyncio.get_running_loop().create_future()

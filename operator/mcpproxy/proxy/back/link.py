@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog import BY_CHANGED
 from mcpproxy.proxy.core.eras import stamped
-from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
@@ -73,8 +73,8 @@ class Link(Protocol):
         Raises BackendError. When cancelled, tells the backend so.
         """
 
-    async def notify(self, method: str, params: Message | None) -> None:
-        """Send a notification."""
+    async def notify(self, message: Message, client: Client | None = None) -> None:
+        """Send a notification as it is; `client` is who tells it. Raises BackendError."""
 
     async def listen(
         self,
@@ -106,12 +106,12 @@ def is_announcement(message: Message) -> bool:
     return jsonrpc.string(message.get("method")) in ANNOUNCEMENTS
 
 
-async def answered(caller: Caller, request: Message) -> bytes:
+async def answered(caller: Caller, request: Message, told: Told) -> bytes:
     """The response to a server request, asked of the caller; its id is the request's."""
     if jsonrpc.string(request["method"]) == "ping":
         return jsonrpc.response(request["id"], b"{}")
     try:
-        answer = await caller.ask(request)
+        answer = await caller.ask(request, told)
     except RpcError as error:
         return jsonrpc.failure(request["id"], error)
     content = {**answer, "jsonrpc": jsonrpc.VERSION, "id": request["id"]}

@@ -27,7 +27,7 @@ from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut
-from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
@@ -237,7 +237,7 @@ class HttpOpener(Opener):
         self.transport = "streamable-http"
         link = HttpLegacyLink(self._endpoint, greeting, session_id, self._background)
         if link.stateful:
-            await link.notify("notifications/initialized", None)
+            await link.notify(jsonrpc.told(INITIALIZED))
         return link
 
     async def _sse(self, client: Client) -> Link:
@@ -263,7 +263,7 @@ async def _first_response(response: Response, request_id: Raw) -> Message | None
     reader = EventReader(response)
     while (messages := await reader.messages()) is not None:
         for message in messages:
-            if "method" not in message and message.get("id") == request_id:
+            if "method" not in message and jsonrpc.same_id(message.get("id"), request_id):
                 reader.leave()
                 return message
     return None
@@ -273,7 +273,7 @@ async def _initialize(link: DuplexLink, client: Client, revision: str, pin: str 
     try:
         answer = await link.request(initialize_request(client, revision), Discarding(client))
         link.greeting = legacy_greeting(answer, pin)
-        await link.notify("notifications/initialized", None)
+        await link.notify(jsonrpc.told(INITIALIZED))
     except BaseException:
         await link.close()
         raise

@@ -6,7 +6,7 @@ in any mode.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,6 +81,8 @@ class Sessions:
         self._warm: dict[Key, Warm] = {}
         self._held: dict[Key, Held] = {}
         self._sessionless: dict[Key, Link] = {}
+        self._running: dict[str, list[Link]] = {}
+        """Session of a client → the sessions that serve one request of it each."""
         self._count = 0
         self.announced: OnMessage = _ignored
         """Gets what the backend tells all clients on one of these sessions."""
@@ -200,7 +202,8 @@ class Sessions:
         try:
             link = link or await self._open(client)
             try:
-                yield link
+                with self._serving(link, client):
+                    yield link
             finally:
                 self._close(link)
                 if link.stateful:
@@ -208,6 +211,20 @@ class Sessions:
                     self._refill(key, warm, client)
         finally:
             warm.in_use -= 1
+
+    @contextlib.contextmanager
+    def _serving(self, link: Link, client: Client) -> Iterator[None]:
+        if not (client.session and link.stateful):
+            yield
+            return
+        running = self._running.setdefault(client.session, [])
+        running.append(link)
+        try:
+            yield
+        finally:
+            running.remove(link)
+            if not running:
+                del self._running[client.session]
 
     def _take_warm(self, warm: Warm) -> Link | None:
         while warm.links:
@@ -267,12 +284,28 @@ class Sessions:
         if held is not None and held.opening.done():
             self._forget((session,), held)
 
-    def held(self, session: str) -> Link | None:
-        """The session that is held for a client's, if there is one now."""
-        held = self._held.get((session,))
+    def running(self, client: Client) -> list[Link]:
+        """The sessions that serve one request each of this client's session."""
+        return list(self._running.get(client.session, ())) if client.session else []
+
+    def lasting(self, client: Client) -> Link | None:
+        """The session, or the lack of one, that outlives requests of this client, if it is open.
+
+        A shared one is of the same principal: see `_kind`.
+        """
+        kind = self._kind(client)
+        if kind in self._sessionless:
+            return self._sessionless[kind]
+        if self._mode == "Isolated":
+            return None
+        held = self._held.get(self._shared_key(kind, client))
         if held is None or not held.opening.done() or _useless(held):
             return None
         return held.opening.result()
+
+    def lasts(self, client: Client) -> bool:
+        """Whether what a client is told or tells between its requests has a session to be in."""
+        return self._mode == "Reused" or (self._mode == "PerClient" and bool(client.session))
 
     def reap(self) -> None:
         """Close sessions that nobody has used for too long."""

@@ -11,6 +11,8 @@ from mcpproxy.proxy.wire import sse
 class SseChannel:
     """One event stream and the address that it told us to post to."""
 
+    answers_late = True
+
     def __init__(self, endpoint: Endpoint, stream: Response) -> None:
         self._endpoint = endpoint
         self._stream = stream

@@ -21,6 +21,8 @@ STDERR_KEPT: Final = 2000
 class StdioChannel:
     """One process. Its stderr is read all the time; only the last of it is kept."""
 
+    answers_late = False
+
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._name = name
         self._process = process

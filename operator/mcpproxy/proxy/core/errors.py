@@ -4,6 +4,7 @@
     ├─ Unreachable            no connection, or it broke
     ├─ TimedOut               no answer in time
     ├─ Unauthorized           HTTP 401 or 403: our credentials are not accepted
+    ├─ Stalled                its client took what it sent too slowly
     ├─ RateLimited            HTTP 429
     ├─ SessionGone            the upstream session does not exist any more
     └─ NotMcp                 an answer that is no MCP
@@ -56,6 +57,12 @@ class Unauthorized(BackendError):
 
     state = "Unauthorized"
     reason = "Unauthorized"
+
+
+class Stalled(BackendError):
+    """The client took what the backend sent too slowly, and others had to go on."""
+
+    reason = "StalledClient"
 
 
 class RateLimited(BackendError):

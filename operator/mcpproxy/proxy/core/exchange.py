@@ -5,15 +5,24 @@ a front turns HTTP into exchanges and their events into what its client understa
 the reverse. This module is what both sides agree on.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import is_modern
 
 NOT_OFFERED: Final = Raw(b'{"code":-32601,"message":"the client does not offer this"}')
+CANCELLED: Final = "notifications/cancelled"
+PROGRESS: Final = "notifications/progress"
+INITIALIZED: Final = "notifications/initialized"
+ROOTS_CHANGED: Final = "notifications/roots/list_changed"
+
+Told = Callable[[Message], Awaitable[None]]
+"""Takes a notification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,12 @@ class Caller(Protocol):
     async def notify(self, message: Message) -> None:
         """Pass a notification on; returns once the client's stream has room for more."""
 
-    async def ask(self, request: Message) -> Message:
-        """Pass a server request on; returns the response (`result` or `error`)."""
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
+        """Pass a server request on; returns the response (`result` or `error`).
+
+        `told` takes what the client says of it meanwhile (progress, with the backend's token).
+        When it is cancelled for a cause, the client hears that the question is withdrawn.
+        """
 
     async def streamed(self, retry: int | None) -> None:
         """The backend answers with a stream that can be gone on with after a break.
@@ -58,6 +71,24 @@ class Caller(Protocol):
 
     async def paused(self) -> None:
         """The backend closed that stream before its response: clients are to come back for it."""
+
+
+def cause_of(error: BaseException) -> Message | None:
+    """The `notifications/cancelled` for which a task was cancelled; None when it was not for one.
+
+    Tasks are cancelled with the notification as their message, so that it reaches the other side
+    as it came.
+    """
+    found = error.args[0] if error.args else None
+    return found if isinstance(found, dict) else None
+
+
+def cancellation(request_id: bytes | Raw, cause: Message | None) -> Message:
+    """The `notifications/cancelled` for the other side, which knows a request by this id."""
+    if cause is None:
+        return jsonrpc.told(CANCELLED, {"requestId": Raw(bytes(request_id))})
+    params = jsonrpc.with_member(cause.get("params"), requestId=Raw(bytes(request_id)))
+    return {**cause, "params": params}
 
 
 class Discarding:
@@ -70,7 +101,7 @@ class Discarding:
     async def notify(self, message: Message) -> None:
         """Nobody listens."""
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """Nobody answers: the client declared no capability to be asked."""
         return {"error": NOT_OFFERED}
 

@@ -8,6 +8,7 @@ changes: a level, a cancellation, the end.
 import asyncio
 from typing import Any, Final
 
+from mcpproxy.proxy.core.exchange import INITIALIZED, PROGRESS
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.live import Live, LiveSessions
@@ -16,8 +17,15 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 INTRODUCE: Final = "mcpproxy/introduce"
-SPREAD: Final = ("logging/setLevel", "notifications/cancelled", "DELETE")
-"""What the owner passes on to those who serve the session, too."""
+SPREAD: Final = ("logging/setLevel", "DELETE")
+_NOT_SPREAD: Final = (INITIALIZED, PROGRESS)
+
+
+def spreads(method: str | None) -> bool:
+    """Whether the owner passes something on to those who serve the session, too."""
+    if method is None or method in _NOT_SPREAD:
+        return False
+    return method in SPREAD or method.startswith("notifications/")
 
 
 class Acquaintance:
@@ -64,7 +72,7 @@ class Acquaintance:
         self, inbound: Inbound, ticket: Ticket, method: str | None, live: Live | None
     ) -> None:
         """Pass on to the others what concerns requests that they serve."""
-        if live is None or method not in SPREAD or not self._peers.mine(ticket.owner):
+        if live is None or not spreads(method) or not self._peers.mine(ticket.owner):
             return
         for owner in list(live.shared_with):
             try:

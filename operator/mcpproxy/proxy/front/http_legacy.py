@@ -13,13 +13,15 @@ from typing import Final
 
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.catalog import BY_METHOD
+from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
 from mcpproxy.proxy.front.acquaintance import Acquaintance
 from mcpproxy.proxy.front.events import EventLog, position
 from mcpproxy.proxy.front.handover import Gone, Peers
-from mcpproxy.proxy.front.live import Live, LiveSessions, Outbox
+from mcpproxy.proxy.front.live import Live, LiveSessions, progress_token
+from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.reply import PING_EVERY, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.gateway import Gateway
@@ -95,8 +97,9 @@ class LegacyHttp:
             if inbound.handed_over and self._acquaintance.introduces(message, live):
                 await reply.finish(self._acquaintance.answer(message, live))
             elif method is None or "id" not in message:
-                legacy.noted(live, message)
-                await self._gateway.noted(session, message)
+                # What is spread by the session's owner concerns the calls that run here, no more.
+                spread = inbound.handed_over and not self._peers.mine(ticket.owner)
+                await legacy.noted(self._gateway, live, ticket.client, message, running_only=spread)
                 await self._acquaintance.spread(inbound, ticket, method, live)
                 await reply.empty(202)
             else:
@@ -159,6 +162,8 @@ class LegacyHttp:
         """The owner of what a message is about; None when any instance can serve it."""
         if method is None:
             return self._live.questioner(message["id"])
+        if method == PROGRESS:
+            return self._live.questioner(progress_token(message))
         if "id" not in message or method in legacy.OF_THE_SESSION:
             return ticket.owner
         return ticket.owner if self._gateway.keeps_state(method, message) else None
@@ -193,7 +198,7 @@ class LegacyHttp:
             live.stream.end()
         stream = live.stream = Outbox()
         unsubscribe = self._gateway.subscribe(
-            lambda method: stream.put(jsonrpc.notification(method))
+            lambda method: stream.announce(jsonrpc.notification(method))
         )
         self._gateway.metrics.streams.inc()
         reply.on_gone = stream.end

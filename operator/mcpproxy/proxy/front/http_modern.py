@@ -5,7 +5,7 @@ from typing import Final
 
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.handover import Gone, Peers
-from mcpproxy.proxy.front.live import Outbox
+from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound

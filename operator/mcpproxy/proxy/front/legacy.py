@@ -4,10 +4,8 @@ import asyncio
 import json
 from typing import Any, Final, Protocol
 
-from msgspec import Raw
-
 from mcpproxy.proxy.core.catalog import BY_METHOD
-from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, Client, Told
 from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
@@ -96,17 +94,10 @@ class LegacyCaller:
         """See Caller."""
         await self._stream.event(jsonrpc.encode(message))
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller. The client answers with a message of its own."""
         own = self._sessions.question_id()
-        waiting = asyncio.get_running_loop().create_future()
-        self._live.asked[own] = waiting
-        try:
-            await self._stream.event(jsonrpc.encode({**request, "id": Raw(own)}))
-            answer: Message = await waiting
-            return answer
-        finally:
-            del self._live.asked[own]
+        return await self._live.ask(own, request, told, self._stream.event)
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller. Clients of older revisions do not know events without data."""
@@ -132,7 +123,8 @@ async def answer(
     """
     request_id = request["id"]
     found = InFlight(task)
-    live.in_flight[bytes(request_id)] = found
+    key = jsonrpc.id_key(request_id)
+    live.in_flight[key] = found
     try:
         return await _result(gateway, live, request, caller)
     except RpcError as error:
@@ -144,7 +136,7 @@ async def answer(
         found.task.uncancel()
         return jsonrpc.failure(request_id, cancelled())
     finally:
-        live.in_flight.pop(bytes(request_id), None)
+        live.in_flight.pop(key, None)
 
 
 async def _result(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:
@@ -188,12 +180,26 @@ def _set_level(live: Live, params: Message) -> bytes:
     return b"{}"
 
 
-def noted(live: Live, message: Message) -> None:
-    """A notification or response of the client."""
+async def noted(
+    gateway: Gateway,
+    live: Live,
+    client: Client | None,
+    message: Message,
+    *,
+    running_only: bool = False,
+) -> None:
+    """A notification or response of a client, None before it is known.
+
+    `running_only`: see `Gateway.noted`.
+    """
+    method = jsonrpc.string(message.get("method"))
     if "method" not in message:
         live.answer(message)
-        return
-    if jsonrpc.string(message["method"]) == "notifications/cancelled" and "params" in message:
-        request_id = jsonrpc.members(message["params"]).get("requestId")
+    elif method == CANCELLED:
+        request_id = jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("requestId")
         if request_id is not None:
-            live.cancel(bytes(request_id))
+            live.cancel(request_id, message)
+    elif method == PROGRESS:
+        await live.progressed(message)
+    elif method != INITIALIZED and client is not None:
+        await gateway.noted(client, message, running_only=running_only)

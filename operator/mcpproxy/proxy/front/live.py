@@ -5,59 +5,37 @@ An idle session holds nothing here: its id carries what has to be known.
 
 import asyncio
 import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client, Told, cancellation, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
+from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
-MAX_WAITING: Final = 1000
-"""Messages that may wait for a client to read its stream; beyond it the stream is ended."""
 MAX_SPARE: Final = 64
 STANDING_ANSWER: Final = 600.0
 """Seconds that a question outside of any request waits for its answer."""
 
 
-class Outbox:
-    """Messages that wait for a stream to take them."""
+Put = Callable[[bytes], Awaitable[None]]
+"""Sends a message to a client's stream."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
-        self._arrived = asyncio.Event()
-        self.ended = False
 
-    def put(self, message: bytes) -> None:
-        """Add a message; one that waits already (a list changed twice) is not added again."""
-        if self.ended or message in self._waiting:
-            return
-        if len(self._waiting) >= MAX_WAITING:
-            # The client does not read: it has to come back and look at everything anew.
-            self.end()
-            return
-        self._waiting.append(message)
-        self._arrived.set()
+@dataclass(slots=True)
+class Asked:
+    """A question of a backend that the client has not answered yet."""
 
-    def end(self) -> None:
-        """No more messages come; what waits is still given out."""
-        self.ended = True
-        self._arrived.set()
-
-    async def get(self, patience: float) -> bytes | None:
-        """The next message; None at the end. Raises TimeoutError after `patience` seconds."""
-        while not self._waiting:
-            if self.ended:
-                return None
-            self._arrived.clear()
-            async with asyncio.timeout(patience):
-                await self._arrived.wait()
-        return self._waiting.popleft()
+    waiting: "asyncio.Future[Message]"
+    token: Raw | None
+    """The backend's progress token for it."""
+    told: Told | None
 
 
 class StandingCaller:
@@ -74,22 +52,21 @@ class StandingCaller:
         if live is not None and live.stream is not None:
             live.stream.put(jsonrpc.encode(message))
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
         live = self._sessions.find(self.client.session)
         if live is None or live.stream is None:
             return {"error": NOT_OFFERED}
-        own = self._sessions.question_id()
-        waiting = live.asked[own] = asyncio.get_running_loop().create_future()
+        stream = live.stream
+
+        async def put(message: bytes) -> None:
+            stream.put(message)
+
         try:
-            live.stream.put(jsonrpc.encode({**request, "id": Raw(own)}))
             async with asyncio.timeout(STANDING_ANSWER):
-                answer: Message = await waiting
-                return answer
+                return await live.ask(self._sessions.question_id(), request, told, put)
         except TimeoutError:
             return {"error": NOT_OFFERED}
-        finally:
-            del live.asked[own]
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""
@@ -113,7 +90,8 @@ class Live:
     log_level: str | None = None
     used_at: float = 0.0
     in_flight: dict[bytes, InFlight] = field(default_factory=dict)
-    asked: dict[bytes, "asyncio.Future[Message]"] = field(default_factory=dict)
+    asked: dict[bytes, Asked] = field(default_factory=dict)
+    """Our id of a question, which is its progress token, too → what the backend waits for."""
     stream: Outbox | None = None
     acquainted: bool = False
     """Whether another instance, its owner, has told us what it knows."""
@@ -144,7 +122,7 @@ class Live:
     def updated(self, message: Message) -> None:
         """A resource that the client subscribed to has changed."""
         if self.stream is not None:
-            self.stream.put(jsonrpc.encode(message))
+            self.stream.announce(jsonrpc.encode(message))
 
     async def unsubscribe(self) -> None:
         """End all subscriptions."""
@@ -152,18 +130,62 @@ class Live:
             _, end = self.subscriptions.popitem()
             await end()
 
-    def cancel(self, request_id: bytes) -> None:
-        """The client no longer wants the answer to a request."""
-        found = self.in_flight.get(request_id)
+    def cancel(self, request_id: bytes | Raw, cause: Message | None = None) -> None:
+        """The client no longer wants the answer to a request; `cause` is how it said so."""
+        found = self.in_flight.get(jsonrpc.id_key(request_id))
         if found is not None and found.task is not None:
             found.cancelled = True
-            found.task.cancel()
+            found.task.cancel(cause)
+
+    async def ask(self, own: bytes, request: Message, told: Told | None, put: Put) -> Message:
+        """Ask the client under an id of our own; the response. `put` sends to its stream.
+
+        Cancelled for a cause, it tells the client that the question is withdrawn.
+        """
+        request, token = relabelled(request, own if told else None)
+        asked = Asked(asyncio.get_running_loop().create_future(), token, told)
+        self.asked[own] = asked
+        try:
+            await put(jsonrpc.encode({**request, "id": Raw(own)}))
+            return await asked.waiting
+        except asyncio.CancelledError as error:
+            if (cause := cause_of(error)) is not None:
+                await put(jsonrpc.encode(cancellation(own, cause)))
+            raise
+        finally:
+            del self.asked[own]
 
     def answer(self, message: Message) -> None:
         """The client answered a question of a backend; one that nobody waits for is dropped."""
-        waiting = self.asked.get(bytes(message["id"]))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
+        asked = self.asked.get(jsonrpc.id_key(message["id"]))
+        if asked is not None and not asked.waiting.done():
+            asked.waiting.set_result(message)
+
+    async def progressed(self, message: Message) -> None:
+        """The client says how far it is with its answer: the backend hears it, with its token."""
+        asked = self.asked.get(jsonrpc.id_key(progress_token(message)))
+        if asked is not None and asked.token is not None and asked.told is not None:
+            params = jsonrpc.with_member(message["params"], progressToken=asked.token)
+            await asked.told({**message, "params": params})
+
+
+def progress_token(message: Message) -> Raw:
+    """The token of a progress notification; null without."""
+    params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+    return params.get("progressToken", jsonrpc.NULL)
+
+
+def relabelled(request: Message, own: bytes | None) -> tuple[Message, Raw | None]:
+    """A request whose progress token, if it has one, is `own` in its place; and its token."""
+    if own is None or "params" not in request:
+        return request, None
+    params = jsonrpc.members(request["params"])
+    found = meta(params)
+    token = found.get("progressToken")
+    if token is None:
+        return request, None
+    params["_meta"] = jsonrpc.dump({**found, "progressToken": Raw(own)})
+    return {**request, "params": jsonrpc.dump(params)}, token
 
 
 class LiveSessions:

@@ -7,8 +7,8 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.eras import meta
-from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.front.live import Outbox
+from mcpproxy.proxy.core.exchange import Client, Told
+from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.gateway import Gateway, Route
@@ -49,7 +49,7 @@ class ModernCaller:
             return
         await self._emit(jsonrpc.encode(message))
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller. A modern backend answers with input_required instead."""
         raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
 
@@ -140,13 +140,13 @@ class Listening:
 
     def _changed(self, method: str) -> None:
         if method in self._methods:
-            self.outbox.put(self._tagged(method, {}))
+            self.outbox.announce(self._tagged(method, {}))
 
     def _updated(self, message: Message) -> None:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         tagged = {**meta(params), **self._meta()}
         changed = {**message, "params": jsonrpc.dump({**params, "_meta": tagged})}
-        self.outbox.put(jsonrpc.encode(changed))
+        self.outbox.announce(jsonrpc.encode(changed))
 
     async def _subscribe(self) -> None:
         """Subscribe to the resources asked for; those that can't be are not acknowledged."""

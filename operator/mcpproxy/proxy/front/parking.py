@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.exchange import Caller, Client, Told, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -59,8 +59,8 @@ class Parkable:
         if self.listener is not None:
             await self.listener(message)
 
-    async def ask(self, request: Message) -> Message:
-        """See Caller."""
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
+        """See Caller. A question that is withdrawn before its client came back is gone."""
         key = f"{jsonrpc.string(request['method'])}-{next(self._keys)}"
         question = Question(request, asyncio.get_running_loop().create_future())
         self.questions[key] = question
@@ -79,19 +79,25 @@ class Parkable:
     async def progress(self) -> Message | None:
         """The response, or None when there are questions to answer first. Raises RpcError."""
         assert self.task is not None
-        asked = asyncio.create_task(self.asked.wait())
-        try:
-            await asyncio.wait((self.task, asked), return_when=asyncio.FIRST_COMPLETED)
-            while not self.task.done():
-                # Servers ask several things at once: take them all to the client in one go.
-                known = len(self.questions)
-                await asyncio.wait((self.task,), timeout=MORE_QUESTIONS)
-                if len(self.questions) == known:
-                    return None
-            return self.task.result()
-        finally:
-            asked.cancel()
-            self.asked.clear()
+        while not self.task.done():
+            asked = asyncio.create_task(self.asked.wait())
+            try:
+                await asyncio.wait((self.task, asked), return_when=asyncio.FIRST_COMPLETED)
+                there = await self._gathered(self.task)
+            finally:
+                asked.cancel()
+                self.asked.clear()
+            if there:
+                return None
+        return self.task.result()
+
+    async def _gathered(self, task: "asyncio.Task[Message]") -> bool:
+        """Whether there are questions, once no more come: servers ask several things at once."""
+        known = -1
+        while not task.done() and len(self.questions) != known:
+            known = len(self.questions)
+            await asyncio.wait((task,), timeout=MORE_QUESTIONS)
+        return bool(self.questions) and not task.done()
 
 
 class Parking:
@@ -127,9 +133,9 @@ class Parking:
             exchange.task = asyncio.ensure_future(start(exchange))
         try:
             answer = await exchange.progress()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             assert exchange.task is not None
-            exchange.task.cancel()
+            exchange.task.cancel(cause_of(error))
             raise
         if answer is not None:
             return {**answer, "id": request["id"]}

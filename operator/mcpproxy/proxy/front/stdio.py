@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import sys
 import time
-from typing import BinaryIO, Final
+from collections.abc import Coroutine
+from typing import Any, BinaryIO, Final
 
-from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.exchange import CANCELLED, Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
 from mcpproxy.proxy.front.events import EventLog
-from mcpproxy.proxy.front.live import InFlight, LiveSessions, Outbox, StandingCaller
+from mcpproxy.proxy.front.live import InFlight, LiveSessions, StandingCaller
+from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
@@ -39,6 +41,7 @@ class StdioFront:
         self._initialized = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: set[Outbox] = set()
+        self._telling = asyncio.Lock()
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Serve until the client closes its end."""
@@ -66,7 +69,7 @@ class StdioFront:
 
     def _changed(self, method: str) -> None:
         if self._initialized:
-            self._outbox.put(jsonrpc.notification(method))
+            self._outbox.announce(jsonrpc.notification(method))
 
     async def _pump(self) -> None:
         """Send what belongs to no request."""
@@ -88,15 +91,25 @@ class StdioFront:
         if "method" not in message or "id" not in message:
             self._noted(message)
             return
-        task = asyncio.create_task(self._answer(message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._answer(message))
 
     def _noted(self, message: Message) -> None:
         if jsonrpc.string(message.get("method")) == "notifications/initialized":
             # Not a word of changes before.
             self._initialized = self._client is not None
-        legacy.noted(self._live, message)
+        self._spawn(self._pass_on(message))
+
+    async def _pass_on(self, message: Message) -> None:
+        """In the order in which they came; answers and cancellations wait for nothing."""
+        waits = jsonrpc.string(message.get("method")) not in (None, CANCELLED)
+        async with self._telling if waits else contextlib.nullcontext():
+            with contextlib.suppress(RpcError):
+                await legacy.noted(self._gateway, self._live, self._client, message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, message: Message) -> None:
         try:
@@ -136,7 +149,8 @@ class StdioFront:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         client, level = envelope.client_of(message, params, None, "")
         caller = modern.ModernCaller(client, level, self._emit)
-        request_id = bytes(message["id"])
+        self._client = client
+        request_id = jsonrpc.id_key(message["id"])
         found = self._live.in_flight[request_id] = InFlight(asyncio.current_task())
         try:
             if jsonrpc.string(message["method"]) == modern.LISTEN:

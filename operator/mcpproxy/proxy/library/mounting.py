@@ -21,7 +21,8 @@ from pydantic import RootModel
 
 from mcpproxy.proxy.back.inprocess import lowlevel
 from mcpproxy.proxy.core.catalog import BY_METHOD, Kind
-from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.exchange import PROGRESS, Client, Told
 from mcpproxy.proxy.core.rewrite import COMPLETE, target
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.parking import Parking
@@ -208,13 +209,24 @@ class _SdkCaller:
             return
         await self._ctx.session.send_notification(told, related_request_id=self._ctx.request_id)
 
-    async def ask(self, request: Message) -> Message:
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
         asked: Any = _relayed(request)
+        token = meta(jsonrpc.members(request.get("params", jsonrpc.EMPTY))).get("progressToken")
+
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            said = {"progress": progress, "total": total, "message": message}
+            kept = {name: value for name, value in said.items() if value is not None}
+            assert told is not None
+            await told(jsonrpc.told(PROGRESS, {"progressToken": token, **kept}))
+
         metadata = ServerMessageMetadata(related_request_id=self._ctx.request_id)
         try:
             found = await self._ctx.session.send_request(
-                asked, RootModel[dict[str, Any]], metadata=metadata
+                asked,
+                RootModel[dict[str, Any]],
+                metadata=metadata,
+                progress_callback=None if token is None or told is None else progressed,
             )
         except MCPError as error:
             failure = {"code": error.code, "message": error.message, "data": error.data}

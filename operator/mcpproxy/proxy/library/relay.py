@@ -45,7 +45,7 @@ class DirectLink:
         """The response. Raises RpcError."""
         raise NotImplementedError
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. What clients tell has no meaning here."""
 
     async def listen(
@@ -89,6 +89,11 @@ class GatewayLink(DirectLink):
         request = jsonrpc.members(outgoing.body())
         answer = await self._gateway.call(request, method, outgoing.params, caller)
         return jsonrpc.encode(answer)
+
+    async def notify(self, message: Message, client: Client | None = None) -> None:
+        """See Link. The inner gateway knows which of its sessions are the client's."""
+        if client is not None:
+            await self._gateway.noted(client, message)
 
     async def listen(
         self,

@@ -124,7 +124,7 @@ class SdkLink:
         failure = jsonrpc.RpcError(error.code, error.message, error.data)
         return jsonrpc.members(jsonrpc.failure(outgoing.id, failure))
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. The client tells what it has to tell itself."""
 
     async def listen(

@@ -112,9 +112,10 @@ class Through:
         """See Link."""
         return await self._forwarding.call(self._link.request, outgoing, caller)
 
-    async def notify(self, method: str, params: Message | None) -> None:
+    async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
-        await self._link.notify(method, params)
+        if self._forwarding.tells(jsonrpc.string(message.get("method")) or ""):
+            await self._link.notify(message, client)
 
     async def listen(
         self,

@@ -5,6 +5,7 @@ included, so that what we do not rewrite leaves exactly as it came.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,9 @@ UNSUPPORTED_VERSION: Final = -32022
 VERSION: Final = Raw(b'"2.0"')
 NULL: Final = Raw(b"null")
 EMPTY: Final = Raw(b"{}")
+MAX_ID_DIGITS: Final = 400
+"""Digits of a number that is still looked at as an id."""
+_NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
 _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])
@@ -144,17 +148,36 @@ def _shaped(message: Message) -> bool:
 
 
 def is_id(raw: Raw) -> bool:
-    """Whether this is a JSON-RPC id as MCP wants it: a string or an integer."""
+    """Whether this is a JSON-RPC id as MCP wants it: a string or an integer, however spelled."""
     head = bytes(raw)
-    return head[:1] == b'"' or head.lstrip(b"-").isdigit()
+    return head[:1] == b'"' or head.lstrip(b"-").isdigit() or _integer(head) is not None
+
+
+def id_key(raw: bytes | Raw) -> bytes:
+    """The same bytes for the same id or progress token, however a peer spells it."""
+    text = bytes(raw)
+    if text.isdigit() or (text[:1] == b'"' and b"\\" not in text):
+        return text
+    own = string(text) if text[:1] == b'"' else None
+    return (_integer(text) or text) if own is None else encode(own)
+
+
+def _integer(text: bytes) -> bytes | None:
+    """The plain spelling of an integer, 1.0 and 1e0 among them; None for anything else."""
+    if text[:1] not in _NUMBER_BEGINS:
+        return None
+    try:
+        number = Decimal(text.decode())
+    except ArithmeticError:
+        return None
+    if number.adjusted() > MAX_ID_DIGITS or number != number.to_integral_value():
+        return None
+    return b"%d" % int(number)
 
 
 def same_id(left: Raw | None, right: Raw) -> bool:
-    """Whether two ids are equal, however their characters are escaped."""
-    if left is None or left == right:
-        return left is not None
-    found = string(left)
-    return found is not None and found == string(right)
+    """Whether two ids are equal, however they are spelled."""
+    return left is not None and (left == right or id_key(left) == id_key(right))
 
 
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:
@@ -177,6 +200,12 @@ def notification(method: str, params: Mapping[str, Any] | bytes | None = None) -
         return encode({"jsonrpc": "2.0", "method": method})
     raw = Raw(params) if isinstance(params, bytes) else params
     return encode({"jsonrpc": "2.0", "method": method, "params": raw})
+
+
+def told(method: str, params: Mapping[str, Any] | None = None) -> Message:
+    """The members of a notification."""
+    message = {"jsonrpc": VERSION, "method": dump(method)}
+    return message if params is None else {**message, "params": dump(params)}
 
 
 def request(request_id: Any, method: str, params: Mapping[str, Any] | bytes | None = None) -> bytes:
