@@ -203,7 +203,7 @@ class DuplexLink:
         elif is_announcement(message):
             if self._announced is not None:
                 await self._announced(message)
-        elif method != ACKNOWLEDGED and not self._withdrawn(message, method):
+        elif method != ACKNOWLEDGED and not await self._withdrawn(message, method):
             await self._unrelated(message, size)
 
     async def _unrelated(self, message: Message, size: int) -> None:
@@ -218,7 +218,7 @@ class DuplexLink:
         elif self._standing is not None:
             await self._standing.notify(message)
 
-    def _withdrawn(self, message: Message, method: str | None) -> bool:
+    async def _withdrawn(self, message: Message, method: str | None) -> bool:
         if method != CANCELLED:
             return False
         own = jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("requestId")
@@ -226,7 +226,7 @@ class DuplexLink:
             key = jsonrpc.id_key(own)
             if any(pending.drop_question(key) for pending in self._pending.values()):
                 return True
-        return self._questions.withdrawn(message, None)
+        return await self._questions.withdrawn(message, None)
 
     async def _put(self, pending: Pending, message: Message, size: int) -> None:
         """Leave a message to its caller, who is held up alone where it is slow.

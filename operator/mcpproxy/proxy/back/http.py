@@ -225,7 +225,7 @@ class HttpLegacyLink:
                             return message
                     elif "id" in message:
                         await self._questions.put(message, caller)
-                    elif not self._questions.withdrawn(message, caller):
+                    elif not await self._questions.withdrawn(message, caller):
                         await caller.notify(message)
             last_id = reader.last_id
             if last_id is None:
@@ -281,7 +281,7 @@ class HttpLegacyLink:
             await announced(message)
         elif "method" in message and "id" in message:
             await self._questions.put(message, caller)
-        elif "method" in message and not self._questions.withdrawn(message, caller):
+        elif "method" in message and not await self._questions.withdrawn(message, caller):
             await caller.notify(message)
 
     async def close(self) -> None:

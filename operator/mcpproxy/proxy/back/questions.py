@@ -48,7 +48,7 @@ class Questions:
         except BackendError:
             return
 
-    def withdrawn(self, message: Message, caller: Caller | None) -> bool:
+    async def withdrawn(self, message: Message, caller: Caller | None) -> bool:
         """Whether a notification withdraws a question: it ends, and the client hears of it."""
         if not self._open or jsonrpc.string(message.get("method")) != CANCELLED:
             return False
@@ -62,6 +62,8 @@ class Questions:
         if found is None:
             return False
         found.cancel(message)
+        # As in `put`.
+        await asyncio.sleep(0)
         return True
 
     def over(self, caller: Caller, *, answered: bool) -> None:
