@@ -19,6 +19,8 @@ MODERN = Client("2026-07-28")
 class Process:
     """A channel to a server of both eras that says nothing to the methods in `deaf_to`."""
 
+    answers_late = False
+
     def __init__(self, deaf_to: set[str]) -> None:
         self._deaf_to = deaf_to
         self._answers: asyncio.Queue[bytes] = asyncio.Queue()

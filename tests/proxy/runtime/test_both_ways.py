@@ -40,7 +40,7 @@ class Stage:
 
     async def start(self, *modes: str, **fields: Any) -> Backend:
         """A backend for each mode; the first is given back."""
-        specs = []
+        specs: list[dict[str, Any]] = []
         for mode in modes:
             stateless = mode == "stateless"
             backend = Backend("legacy", self.answer, {"tools": [TOOL]}, stateless=stateless)
