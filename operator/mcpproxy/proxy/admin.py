@@ -1,7 +1,8 @@
 """The admin port: livez, readyz, metrics, status. Never part of the Service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -9,26 +10,33 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.status import PodReport
-from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.metrics import CONTENT_TYPE
 
 KEEP_ALIVE = 10.0
 """Seconds of silence after which a watcher gets a blank line, to see that we are still there."""
 
 
+class Source(Protocol):
+    """Whose state is told."""
+
+    def report(self) -> PodReport:
+        """What the status shows."""
+
+    async def not_ready(self) -> str | None:
+        """None, or why no client should be sent here."""
+
+    async def metrics(self) -> bytes:
+        """All metrics, in Prometheus' text format."""
+
+    def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Call `watcher` when the report may have changed; returns the end."""
+
+
 class Admin:
     """What the kubelet, Prometheus and the operator ask."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        report: Callable[[], PodReport],
-        ready: Callable[[], Awaitable[str | None]],
-    ) -> None:
-        """`ready` gives None, or why the runtime is not ready."""
-        self._gateway = gateway
-        self._report = report
-        self._ready = ready
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self.app = Starlette(
             routes=[
                 Route("/livez", self._livez),
@@ -42,15 +50,13 @@ class Admin:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, request: Request) -> Response:
-        why_not = await self._ready()
+        why_not = await self._source.not_ready()
         if why_not is None:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(why_not + "\n", status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(
-            self._gateway.metrics.render(self._report().backends), 200, None, CONTENT_TYPE
-        )
+        return Response(await self._source.metrics(), 200, None, CONTENT_TYPE)
 
     async def _status(self, request: Request) -> Response:
         if "watch" in request.query_params:
@@ -58,11 +64,12 @@ class Admin:
         return Response(self._line(), media_type="application/json")
 
     def _line(self) -> bytes:
-        return self._report().model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+        report = self._source.report()
+        return report.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
 
     async def _changes(self) -> AsyncIterator[bytes]:
         changed = asyncio.Event()
-        end = self._gateway.watch(changed.set)
+        end = self._source.watch(changed.set)
         try:
             last = self._line()
             yield last

@@ -119,7 +119,7 @@ def _options(args: argparse.Namespace) -> Options:
         sealing_keys=args.sealing_keys,
         resolve=dict(args.resolve),
         allowed_hosts=tuple(args.allowed_host),
-        owner=f"{os.environ.get('POD_IP', '127.0.0.1')}:{args.port}",
+        reachable=os.environ.get("POD_IP") or None,
     )
 
 

@@ -1,7 +1,8 @@
-"""Prometheus metrics of one runtime process. Labels name backends and methods, never arguments."""
+"""Prometheus metrics of one process. Labels name backends and methods, never arguments."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
 
 from mcpproxy.api.status import BackendStatus
 
@@ -40,18 +41,6 @@ class Metrics:
         )
         self._found: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         """Looking for them by their labels costs more than counting."""
-        self._state = Gauge(
-            "mcpproxy_backend_state",
-            "1 for the state that a backend is in",
-            ["backend", "state"],
-            registry=self._registry,
-        )
-        self._components = Gauge(
-            "mcpproxy_components",
-            "Components that a backend offers",
-            ["backend", "kind"],
-            registry=self._registry,
-        )
         self.streams = Gauge(
             "mcpproxy_client_streams",
             "Streams of changes that clients hold open",
@@ -72,8 +61,35 @@ class Metrics:
         found[0].inc()
         found[1].observe(seconds)
 
+    def families(self) -> list[Metric]:
+        """All metrics as they are now."""
+        return list(self._registry.collect())
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Shown:
+    """The state of the backends, as gauges."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._state = Gauge(
+            "mcpproxy_backend_state",
+            "1 for the state that a backend is in",
+            ["backend", "state"],
+            registry=self._registry,
+        )
+        self._components = Gauge(
+            "mcpproxy_components",
+            "Components that a backend offers",
+            ["backend", "kind"],
+            registry=self._registry,
+        )
+
     def render(self, backends: list[BackendStatus]) -> bytes:
-        """All metrics in Prometheus' text format, with the state of the backends now."""
+        """The gauges in Prometheus' text format, for what is known of the backends now."""
         self._state.clear()
         self._components.clear()
         for backend in backends:

@@ -5,17 +5,13 @@ import functools
 import gc
 import secrets
 import signal
-import socket
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
-
-import uvicorn
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.defaults import HealthPolicy, health
@@ -30,15 +26,15 @@ from mcpproxy.proxy.front.http import HttpFront
 from mcpproxy.proxy.front.server import Server
 from mcpproxy.proxy.front.stdio import StdioFront, open_streams
 from mcpproxy.proxy.gateway import Gateway
-from mcpproxy.proxy.selfcheck import handshake
+from mcpproxy.proxy.metrics import Shown
+from mcpproxy.proxy.selfcheck import ANYWHERE, handshake
+from mcpproxy.proxy.serving import DRAIN, AdminServer, listen
 from mcpproxy.proxy.targets import Configuration
 from mcpproxy.proxy.wire import jsonrpc
 
 VERSION: Final = version("mcpproxy-operator")
 GARBAGE: Final = 20_000
 """Objects more than were freed after which cycles among them are looked for."""
-DRAIN: Final = 30
-"""Seconds that calls in flight have to end after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +50,12 @@ class Options:
     sealing_keys: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
-    owner: str = "127.0.0.1"
-    """The address at which other instances reach this one."""
+    reachable: str | None = None
+    """The address at which other machines reach this one; None where `host` says it."""
+    own_port: int | None = None
+    """A port that no other process shares: `port` is one that several worker processes share."""
+    keys: tuple[bytes, ...] = ()
+    """Sealing keys, in place of those in `sealing_keys`."""
 
 
 class Runtime:
@@ -73,11 +73,15 @@ class Runtime:
         self._stopping = asyncio.Event()
         self._draining = False
         self._verified = False
+        self._port = options.port
         if gateway is None:
             assert configuration is not None
             gateway = _gateway(configuration, options)
         self.gateway = gateway
-        self._sealer = Sealer(sealing_keys(options.sealing_keys), secrets.token_bytes)
+        self._shown = Shown()
+        self._sealer = Sealer(
+            options.keys or sealing_keys(options.sealing_keys), secrets.token_bytes
+        )
 
     def report(self) -> PodReport:
         """What the status shows."""
@@ -92,6 +96,14 @@ class Runtime:
             clashes=catalog.clashes(),
         )
 
+    def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Call `watcher` when the report may have changed; returns the end."""
+        return self.gateway.watch(watcher)
+
+    async def metrics(self) -> bytes:
+        """All metrics, in Prometheus' text format."""
+        return self.gateway.metrics.render() + self._shown.render(self.report().backends)
+
     async def serve_stdio(self) -> None:
         """Serve one client on our standard streams until it closes them."""
         reader, writer = await open_streams()
@@ -101,20 +113,25 @@ class Runtime:
         finally:
             await self.gateway.close()
 
-    async def serve_http(self) -> None:
-        """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight."""
-        options = self._options
-        front = HttpFront(self.gateway, self._sealer, self._guard(), options.owner, options.path)
-        listening = _listen(options.host, options.port)
-        port = listening.getsockname()[1]
+    async def serve_http(self, serving: Callable[[], None] = lambda: None) -> None:
+        """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight.
+
+        `serving` is called once all ports are open. Raises OSError, ValueError.
+        """
+        options, guard = self._options, self._guard()
+        sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
+        if options.own_port is not None:
+            sockets.append(listen(options.host, options.own_port))
+        self._port = sockets[-1].getsockname()[1]
+        address = _address(options, self._port)
+        front = HttpFront(self.gateway, self._sealer, guard, address, options.path)
         server = Server(front)
-        admin_server = None
-        serving: list[asyncio.Task[None]] = []
+        admin = None
+        tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = Admin(self.gateway, self.report, functools.partial(self._not_ready, port))
-            admin_server = _AdminServer(_config(admin.app))
-            admin_socket = _listen(options.admin_host, options.admin_port)
-            serving = [asyncio.create_task(admin_server.serve(sockets=[admin_socket]))]
+            admin = AdminServer(Admin(self).app)
+            listening = listen(options.admin_host, options.admin_port)
+            tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         # What was imported lives as long as the process; requests leave hardly any cycles.
         gc.freeze()
         gc.set_threshold(GARBAGE)
@@ -123,16 +140,17 @@ class Runtime:
             loop.add_signal_handler(number, self.stop)
         self.gateway.start()
         front.start()
-        await server.start([listening])
+        await server.start(sockets)
+        serving()
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         # Not ready any more; calls end by themselves, then the admin port closes, too.
         self._draining = True
         front.drain()
         await server.drain(DRAIN)
-        if admin_server is not None:
-            admin_server.should_exit = True
-            await asyncio.gather(*serving, return_exceptions=True)
+        if admin is not None:
+            admin.end()
+            await asyncio.gather(*tasks, return_exceptions=True)
         front.close()
         await self.gateway.close()
 
@@ -155,14 +173,14 @@ class Runtime:
             )
         return Guard((*LOCAL, *hosts), origins)
 
-    async def _not_ready(self, port: int) -> str | None:
+    async def not_ready(self) -> str | None:
         """None, or why no client should be sent here."""
         if self._draining:
             return "shutting down"
         if not self.gateway.round_ended:
             return "the first round over the backends has not ended"
         if not self._verified:
-            why_not = await handshake(self._options.host, port, self._options.path)
+            why_not = await handshake(self._options.host, self._port, self._options.path)
             if why_not is not None:
                 return why_not
             self._verified = True
@@ -189,6 +207,12 @@ def _gateway(configuration: Configuration, options: Options) -> Gateway:
     return Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
 
 
+def _address(options: Options, port: int) -> str:
+    """Where other processes reach this one, as `host:port`."""
+    host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def sealing_keys(directory: Path | None) -> list[bytes]:
     """The keys in a directory, the current one first; a random one where there is no directory.
 
@@ -201,42 +225,3 @@ def sealing_keys(directory: Path | None) -> list[bytes]:
     if not found[0].is_file():
         raise ValueError(f"{found[0]}: there is no sealing key")
     return keys
-
-
-class _AdminServer(uvicorn.Server):
-    """The process has two servers: this one does not take the signals for itself."""
-
-    @contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=DRAIN,
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: else small answers
-    # wait 40 ms for an acknowledgement.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(2048)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock

@@ -16,12 +16,13 @@ from mcpproxy.proxy.core.exchange import Client, Discarding
 from mcpproxy.proxy.wire.jsonrpc import RpcError, error_of
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
-_ANYWHERE: Final = ("0.0.0.0", "::", "")
+ANYWHERE: Final = ("0.0.0.0", "::", "")
+"""Hosts to serve on that are no address to connect to."""
 
 
 async def handshake(host: str, port: int, path: str) -> str | None:
     """Discover and list tools at this address; None, or why that failed."""
-    address = f"127.0.0.1:{port}" if host in _ANYWHERE else f"{host}:{port}"
+    address = f"127.0.0.1:{port}" if host in ANYWHERE else f"{host}:{port}"
     spec = Backend.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
     given = settings(MCPProxySpec(backends=[spec]), spec)
     background = Background()
