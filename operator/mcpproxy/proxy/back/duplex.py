@@ -38,6 +38,8 @@ log = logging.getLogger("mcpproxy.backend")
 
 BREATH: Final = 64
 """Messages for one caller after which it gets a turn to pass them on."""
+LARGE: Final = 64 * 1024
+"""Bytes of one message after which it does, too."""
 
 
 class Channel(Protocol):
@@ -244,7 +246,7 @@ class DuplexLink:
             self._background.spawn(self._cancel(cancellation(own, None)))
             return
         pending.put(message, size)
-        if len(pending) % BREATH == 0:
+        if len(pending) % BREATH == 0 or size > LARGE:
             # Much of it can be there at once: who takes it out needs a turn, too.
             await asyncio.sleep(0)
 
