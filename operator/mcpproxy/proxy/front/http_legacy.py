@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
 from mcpproxy.proxy.front.acquaintance import Acquaintance
-from mcpproxy.proxy.front.events import EventLog, position
+from mcpproxy.proxy.front.events import EventLog, Lost, position
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.live import Live, LiveSessions, progress_token
 from mcpproxy.proxy.front.outbox import Outbox
@@ -177,20 +177,21 @@ class LegacyHttp:
         if self.closing:
             raise HttpRefusal(503, "the proxy is shutting down")
         where = position(inbound.headers.get(h.LAST_EVENT_ID, b""))
-        owner = (self._live.stream_owner(where[0]) if where else None) or ticket.owner
+        keeper = self._live.stream_owner(where[0]) if where else None
+        owner = keeper or ticket.owner
         if not inbound.handed_over and not self._peers.mine(owner):
-            try:
+            with contextlib.suppress(Gone):
                 await self._peers.pass_on(owner, inbound, reply)
-            except Gone:
-                pass
-            else:
                 return
-        live = self._live.of(ticket.client.session, reply.loop.time())
-        log = live.logs.get(where[0]) if where else None
-        if where is not None and log is not None:
+        session = ticket.client.session
+        if where is not None and keeper is not None:
+            log = self._live.logs.find(where[0], session)
+            if log is None or not log.has(where[1]):
+                # Another stream in its place would end the one that the client has open.
+                raise HttpRefusal(400, "the stream of this Last-Event-ID is kept no longer")
             await _resume(log, where[1], reply)
         else:
-            await self._stream(ticket.client.session, live, reply)
+            await self._stream(session, self._live.of(session, reply.loop.time()), reply)
 
     async def _stream(self, session: str, live: Live, reply: Reply) -> None:
         if live.stream is not None:
@@ -249,6 +250,7 @@ async def _resume(log: EventLog, after: int, reply: Reply) -> None:
     assert current is not None
     reply.on_gone = current.cancel
     await reply.ping()
-    async for event_id, message in log.after(after):
-        await reply.replay(message, event_id)
+    with contextlib.suppress(Lost):
+        async for event_id, message in log.after(after):
+            await reply.replay(message, event_id)
     await reply.end()

@@ -102,7 +102,7 @@ class LegacyCaller:
     async def streamed(self, retry: int | None) -> None:
         """See Caller. Clients of older revisions do not know events without data."""
         if self.client.revision >= RESUMABLE:
-            log = self._live.open_log(self._sessions.stream_name())
+            log = self._sessions.open_log(self.client.session)
             await self._stream.resumable(log, retry)
 
     async def paused(self) -> None:

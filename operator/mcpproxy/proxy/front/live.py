@@ -14,7 +14,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client, Told, cancellation, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
-from mcpproxy.proxy.front.events import KEPT_FOR, EventLog
+from mcpproxy.proxy.front.events import EventLog, EventLogs
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -97,27 +97,14 @@ class Live:
     """Whether another instance, its owner, has told us what it knows."""
     shared_with: set[str] = field(default_factory=set)
     """Other instances that serve it, too."""
-    logs: dict[str, EventLog] = field(default_factory=dict)
-    """Streams that the client may go on with, by name."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → what ends the subscription to it."""
 
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost if it were dropped."""
-        held = self.in_flight or self.asked or self.stream or self.subscriptions or self.logs
+        held = self.in_flight or self.asked or self.stream or self.subscriptions
         return not (held or self.log_level or self.shared_with or self.acquainted)
-
-    def open_log(self, name: str) -> EventLog:
-        """Keep the events of a stream from now on."""
-        log = self.logs[name] = EventLog(name)
-        return log
-
-    def forget_logs(self, now: float) -> None:
-        """Drop the events of streams that ended a while ago."""
-        for name, log in list(self.logs.items()):
-            if log.ended_at is not None and now - log.ended_at > KEPT_FOR:
-                del self.logs[name]
 
     def updated(self, message: Message) -> None:
         """A resource that the client subscribed to has changed."""
@@ -196,6 +183,8 @@ class LiveSessions:
         self._sealer = sealer
         self._owner = owner
         self._idle = idle
+        self.logs = EventLogs()
+        """Streams that clients may go on with."""
         self._live: dict[str, Live] = {}
         self._spare: list[Live] = []
         self._ended: dict[str, float] = {}
@@ -225,6 +214,7 @@ class LiveSessions:
     async def end(self, session: str, now: float) -> None:
         """The client ended its session."""
         self._ended[session] = now
+        self.logs.drop(session)
         live = self._live.pop(session, None)
         if live is not None:
             if live.stream is not None:
@@ -237,9 +227,10 @@ class LiveSessions:
         """Whether the client ended this session."""
         return session in self._ended
 
-    def stream_name(self) -> str:
-        """A name for a stream that can be gone on with: sealed, it tells who keeps it."""
-        return self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
+    def open_log(self, session: str) -> EventLog:
+        """Keep the events of a stream; its name, sealed, tells who keeps them."""
+        name = self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
+        return self.logs.open(name, session)
 
     def stream_owner(self, name: str) -> str | None:
         """Who keeps the stream of this name; None when it is none of ours."""
@@ -267,8 +258,8 @@ class LiveSessions:
 
     async def reap(self, now: float, lifetime: float) -> None:
         """Drop what nobody used for too long."""
+        self.logs.forget(now)
         for session, live in list(self._live.items()):
-            live.forget_logs(now)
             if live.idle:
                 del self._live[session]
             elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
