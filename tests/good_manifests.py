@@ -49,6 +49,72 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
     disruptionBudget={"minAvailable": 1},
+    podTemplate={
+        "labels": {"team": "blue", "example.com/tier": ""},
+        "annotations": {"example.com/owner": "platform", "b": "2"},
+        "nodeSelector": {"kubernetes.io/arch": "amd64", "disk": "fast"},
+        "tolerations": [
+            {"key": "dedicated", "value": "agents", "effect": "NoExecute", "tolerationSeconds": 60},
+            {"operator": "Exists", "effect": "NoSchedule"},
+        ],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "cpus", "operator": "Gt", "values": ["8"]}]},
+                        {
+                            "matchFields": [
+                                {"key": "metadata.name", "operator": "In", "values": ["node-1"]}
+                            ]
+                        },
+                    ]
+                },
+            },
+            "podAntiAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 100,
+                        "podAffinityTerm": {
+                            "topologyKey": "kubernetes.io/hostname",
+                            "labelSelector": {
+                                "matchLabels": {"noisy": "true"},
+                                "matchExpressions": [
+                                    {"key": "tier", "operator": "In", "values": ["b", "a"]},
+                                    {"key": "old", "operator": "DoesNotExist"},
+                                ],
+                            },
+                            "namespaces": ["team-b", "team-a"],
+                        },
+                    }
+                ]
+            },
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "minDomains": 2,
+            },
+            {
+                "maxSkew": 2,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+            },
+        ],
+        "priorityClassName": "agents",
+        "runtimeClassName": "gvisor",
+        "schedulerName": "default-scheduler",
+        "serviceAccountName": "agents",
+        "securityContext": {
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "supplementalGroups": [10003, 10002],
+            "seLinuxOptions": {"level": "s0:c123,c456"},
+        },
+        "terminationGracePeriodSeconds": 120,
+    },
     service={
         "type": "LoadBalancer",
         "port": 8000,

@@ -37,6 +37,48 @@ PDB = "poddisruptionbudget"
 CPU = "targetCPUUtilizationPercentage"
 MEMORY = "targetMemoryUtilizationPercentage"
 
+POD = "{.spec.template.spec"
+TEMPLATE = "{.spec.template"
+
+
+def template(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
+    """A change of the pods' overlay, from none, that shows in the Deployment."""
+    return ({}, {"podTemplate": fields}, "deployment", path, value)
+
+
+PODS = [
+    template(f"{TEMPLATE}.metadata.labels.team}}", "blue", labels={"team": "blue"}),
+    template(f"{TEMPLATE}.metadata.annotations.owner}}", "me", annotations={"owner": "me"}),
+    template(f"{POD}.nodeSelector.disk}}", "fast", nodeSelector={"disk": "fast"}),
+    template(f"{POD}.tolerations[0].key}}", "a", tolerations=[{"key": "a"}]),
+    template(
+        f"{POD}.affinity.podAntiAffinity.*[0].topologyKey}}",
+        "zone",
+        affinity={
+            "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]
+            }
+        },
+    ),
+    template(
+        f"{POD}.topologySpreadConstraints[*].topologyKey}}",
+        "rack",
+        topologySpreadConstraints=[
+            {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+    ),
+    template(f"{POD}.priorityClassName}}", "high", priorityClassName="high"),
+    template(f"{POD}.runtimeClassName}}", "gvisor", runtimeClassName="gvisor"),
+    template(f"{POD}.schedulerName}}", "mine", schedulerName="mine"),
+    template(f"{POD}.serviceAccountName}}", "agents", serviceAccountName="agents"),
+    template(f"{POD}.securityContext.runAsUser}}", "7", securityContext={"runAsUser": 7}),
+    template(
+        f"{POD}.terminationGracePeriodSeconds}} {POD}.containers[0].args[-2:]}}",
+        "300 --drain 290",
+        terminationGracePeriodSeconds=300,
+    ),
+]
+
 CHANGES: list[tuple[Object, Object, str, str, str]] = [
     ({"replicas": 2}, {"replicas": 3}, "deployment", "{.spec.replicas}", "3"),
     (
@@ -88,6 +130,7 @@ CHANGES: list[tuple[Object, Object, str, str, str]] = [
         "{.spec.minAvailable}/{.spec.maxUnavailable}",
         "50%/",
     ),
+    *PODS,
 ]
 
 
@@ -108,7 +151,6 @@ def test_a_change_of_a_field_changes_what_runs(
     found = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
     stage.apply(**before)
     stage.wait("deployment/tools", "create")
-    stage.passes_settle(operator)
     assert stage.kubectl(*found) != value
     stage.apply(**after)
     operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r}")

@@ -29,6 +29,7 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.model import ApiModel, cel, validation
+from mcpproxy.api.placement import PodTemplate
 from mcpproxy.api.quantities import PositiveDuration, Quantity, parsed_quantity
 from mcpproxy.api.scalars import (
     BY_NAME,
@@ -57,6 +58,7 @@ __all__ = [
     "MCPProxy",
     "MCPProxySpec",
     "ObjectMeta",
+    "PodTemplate",
     "Protocol",
     "Resources",
     "ServiceRef",
@@ -221,6 +223,8 @@ class MCPProxySpec(ApiModel):
     """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas."""
     disruption_budget: DisruptionBudget | None = None
     """Lets a PodDisruptionBudget limit evictions."""
+    pod_template: PodTemplate | None = None
+    """Places the pods."""
     service: ServiceSpec | None = None
     """The Service that agents connect to."""
     health: Health | None = None

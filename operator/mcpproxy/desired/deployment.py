@@ -4,13 +4,12 @@ from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired import placement
 from mcpproxy.desired.model import Manifest, Options, Owner, metadata
 from mcpproxy.desired.volumes import mounts, volumes
 
 ANNOTATION_VERSION: Final = f"{names.GROUP}/operator-version"
 
-_DRAIN_SECONDS = 5
-_GRACE_SECONDS = 60
 _START_UP_SECONDS = 120
 _DEFAULT_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
 _ARGS: Final = (
@@ -33,7 +32,7 @@ def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
         },
         "template": {
-            "metadata": {"labels": names.child_labels(proxy.metadata.name)},
+            "metadata": placement.pod_metadata(proxy),
             "spec": _pod(proxy, options),
         },
     }
@@ -44,14 +43,9 @@ def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
 
 def _pod(proxy: MCPProxy, options: Options) -> Manifest:
     found: Manifest = {
-        "serviceAccountName": proxy.metadata.name,
+        **placement.pod_fields(proxy),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "topologySpreadConstraints": [
-            _spread(proxy, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-        ],
         "containers": [_container(proxy, options)],
         "volumes": volumes(proxy),
     }
@@ -62,22 +56,12 @@ def _pod(proxy: MCPProxy, options: Options) -> Manifest:
     return found
 
 
-def _spread(proxy: MCPProxy, topology: str) -> Manifest:
-    return {
-        "maxSkew": 1,
-        "topologyKey": topology,
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
-        "matchLabelKeys": ["pod-template-hash"],
-    }
-
-
 def _container(proxy: MCPProxy, options: Options) -> Manifest:
     found: Manifest = {
         "name": names.CONTAINER,
         "image": proxy.spec.image or options.image,
         "command": ["mcpproxy"],
-        "args": list(_ARGS),
+        "args": [*_ARGS, *placement.drain_arguments(proxy)],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [
             {"name": "http", "containerPort": names.PORT_HTTP, "protocol": "TCP"},
@@ -87,7 +71,7 @@ def _container(proxy: MCPProxy, options: Options) -> Manifest:
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         # Endpoints lose a pod some time after its end began: it serves on until they have.
-        "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": placement.DRAIN_SECONDS}}},
         "resources": _resources(proxy),
         "securityContext": {
             "allowPrivilegeEscalation": False,

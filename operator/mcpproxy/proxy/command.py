@@ -14,6 +14,7 @@ from typing import Any
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy.runtime import Options, Runtime
+from mcpproxy.proxy.serving import DRAIN
 from mcpproxy.proxy.targets import Configuration, from_manifest, from_target
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="connect to HOST:PORT for the Service (or host) NAME",
     )
     add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    add(
+        "--drain",
+        type=int,
+        default=DRAIN,
+        metavar="SECONDS",
+        help="time that calls have to end after SIGTERM (%(default)s)",
+    )
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
 
 
@@ -119,6 +127,7 @@ def _options(args: argparse.Namespace) -> Options:
         sealing_keys=args.sealing_keys,
         resolve=dict(args.resolve),
         allowed_hosts=tuple(args.allowed_host),
+        drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )
 

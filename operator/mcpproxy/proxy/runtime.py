@@ -50,6 +50,8 @@ class Options:
     sealing_keys: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
+    drain: int = DRAIN
+    """Seconds that calls in flight have to end after SIGTERM."""
     reachable: str | None = None
     """The address at which other machines reach this one; None where `host` says it."""
     own_port: int | None = None
@@ -147,7 +149,7 @@ class Runtime:
         # Not ready any more; calls end by themselves, then the admin port closes, too.
         self._draining = True
         front.drain()
-        await server.drain(DRAIN)
+        await server.drain(options.drain)
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)

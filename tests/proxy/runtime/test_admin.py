@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy import admin
 from mcpproxy.proxy.runtime import Options, Runtime
+from mcpproxy.proxy.serving import DRAIN
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.test_failures import silent
@@ -224,3 +225,20 @@ async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send
         "resources",
         "resourceTemplates",
     }
+
+
+async def test_a_call_that_does_not_end_is_given_up_after_the_time_to_drain(
+    peer: Any, http: httpx2.AsyncClient
+) -> None:
+    server, url = await peer("p")
+    async with proxied({"name": "p", "url": url}, options={"drain": 1}) as running:
+        raw = Raw(running.url, http)
+        await raw.initialize()
+        call = rpc("tools/call", {"name": "p_slow", "arguments": {}})
+        slow = asyncio.create_task(raw.post(call))
+        await server.started.wait()
+        running.runtime.stop()
+        async with asyncio.timeout(DRAIN / 2):
+            await running.serving
+        server.release.set()
+        await asyncio.gather(slow, return_exceptions=True)
