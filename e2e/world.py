@@ -130,13 +130,14 @@ class World:
 def operator_down(cluster: Cluster) -> Iterator[None]:
     """The operator for all namespaces is scaled to 0 within."""
     system = World(cluster, SYSTEM)
+    replicas = system.get("deployment", OPERATOR.partition("/")[2])["spec"]["replicas"]
     system.kubectl("scale", OPERATOR, "--replicas=0")
     selector = "app.kubernetes.io/name=mcpproxy-operator"
     system.kubectl("wait", "--for=delete", "pods", "-l", selector, "--timeout=60s")
     try:
         yield
     finally:
-        system.kubectl("scale", OPERATOR, "--replicas=1")
+        system.kubectl("scale", OPERATOR, f"--replicas={replicas}")
         system.kubectl("rollout", "status", OPERATOR, "--timeout=120s")
 
 

@@ -33,7 +33,7 @@ class OperatorProcess:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as found:
                 return found.status, found.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, ""
+            return error.code, error.read().decode()
         except OSError:
             return 0, ""
 
@@ -48,7 +48,22 @@ class OperatorProcess:
     @property
     def passes(self) -> float:
         """How many passes have ended."""
-        return self.number("mcpproxy_operator_reconcile_seconds_count")
+        return self.number('controller_runtime_reconcile_time_seconds_count{controller="mcpproxy"}')
+
+    @property
+    def errors(self) -> float:
+        """How many passes have failed."""
+        return self.number('controller_runtime_reconcile_errors_total{controller="mcpproxy"}')
+
+    @property
+    def followed(self) -> float:
+        """How many pods it follows."""
+        return self.number('mcpproxy_operator_pod_streams{state="followed"}')
+
+    @property
+    def leads(self) -> bool:
+        """Whether it says that it is the leader."""
+        return self.number('leader_election_master_status{name="mcpproxy-operator"}') == 1
 
     def wait(self, seconds: float = 0.05) -> None:
         """Let it work a little; fails if it ends."""

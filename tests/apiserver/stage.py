@@ -36,6 +36,11 @@ class Stage:
         found: Object = json.loads(self.kubectl("get", what, "-o", "json"))
         return found
 
+    def find(self, what: str) -> Object | None:
+        """One object, or None if there is none."""
+        text = self.kubectl("get", what, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text else None
+
     def list(self, what: str) -> list[Object]:
         """All objects of some kinds."""
         found: list[Object] = self.get(what)["items"]

@@ -24,7 +24,7 @@ def alone(apiserver: ApiServer, namespace: str) -> Stage:
 
 def followed(operator: OperatorProcess) -> bool:
     """Whether the operator has done its first passes and hears one pod."""
-    return operator.passes >= 2 and operator.number("mcpproxy_operator_followed_pods") == 1
+    return operator.passes >= 2 and operator.followed == 1
 
 
 def test_a_restarted_operator_writes_nothing(alone: Stage, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_rights_that_are_written_down_are_enough(
         operator.until(
             lambda: bool(alone.list("events.events.k8s.io")), "events are written as well"
         )
-        assert operator.number("mcpproxy_operator_reconcile_errors_total") == 0
+        assert operator.errors == 0
     assert "forbidden" not in log.read_text().lower()
 
 

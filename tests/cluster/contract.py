@@ -328,8 +328,26 @@ def _status(side: Side, **status: Any) -> Object:
     }
 
 
+async def heads_are_chosen_by_a_selector_and_know_their_version(side: Side) -> None:
+    """Metadata alone, of objects that have the labels; of nothing, an empty list."""
+    assert await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b") == []
+    stored = await side.cluster.apply(a_config_map(side))
+    await side.cluster.apply({**a_config_map(side, "two"), **_unlabelled("two", side)})
+    (found,) = await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b")
+    assert "data" not in found
+    assert (found["kind"], found["metadata"]["name"]) == ("ConfigMap", "one")
+    assert found["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+    every = await side.cluster.heads(CONFIG_MAP, side.namespace, "")
+    assert {"one", "two"} <= {one["metadata"]["name"] for one in every}
+
+
+def _unlabelled(name: str, side: Side) -> Object:
+    return {"metadata": {"name": name, "namespace": side.namespace}}
+
+
 CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     an_absent_object_is_none,
+    heads_are_chosen_by_a_selector_and_know_their_version,
     what_is_applied_can_be_read_and_listed_by_labels,
     applying_the_same_again_changes_nothing,
     what_was_applied_is_owned_and_defaults_are_not,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy import cli
-from mcpproxy.handlers.health import Metrics, application
+from mcpproxy.handlers import command
+from mcpproxy.handlers.health import application
 from mcpproxy.handlers.logs import JsonLines
+from mcpproxy.handlers.metrics import Metrics
 from tests.apiserver.operator_process import starting
 
 
@@ -21,6 +22,25 @@ def test_without_an_image_the_operator_says_how_to_give_one(
     monkeypatch.delenv("MCPPROXY_IMAGE", raising=False)
     assert cli.main(["operator"]) == 2
     assert "--image" in capsys.readouterr().err
+
+
+def test_an_election_needs_a_namespace_for_its_lease(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("POD_NAMESPACE", raising=False)
+    monkeypatch.setattr(command, "POD_NAMESPACE_FILE", tmp_path / "absent")
+    assert cli.main(["operator", "--image", "x:1", "--leader-elect"]) == 2
+    assert "--lease-namespace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["10", "0.5s", "soon"])
+def test_a_lease_duration_that_is_none_is_refused(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["operator", "--image", "x:1", "--lease-duration", wrong])
+    assert ended.value.code == 2
+    assert "--lease-duration" in capsys.readouterr().err
 
 
 def test_without_a_cluster_the_operator_fails_with_one_line(
@@ -76,33 +96,11 @@ async def answer(app: web.Application, path: str) -> tuple[int, str]:
     raise AssertionError(path)
 
 
-async def test_probes_follow_what_they_are_told() -> None:
-    alive = {"livez": True, "readyz": False}
-    app = application(
-        Metrics(lambda: 0, lambda: 0), lambda: alive["livez"], lambda: alive["readyz"]
-    )
-    assert (await answer(app, "/livez"))[0] == 200
-    assert (await answer(app, "/readyz"))[0] == 503
-    alive.update(livez=False, readyz=True)
-    assert (await answer(app, "/livez"))[0] == 503
-    assert (await answer(app, "/readyz"))[0] == 200
-
-
-async def test_passes_are_counted_by_result() -> None:
-    metrics = Metrics(lambda: 4, lambda: 2)
-    metrics.passed("ok", 0.1)
-    metrics.passed("error", 0.2)
-    metrics.passed("conflict", 0.2)
-    app = application(metrics, lambda: True, lambda: True)
-    _, text = await answer(app, "/metrics")
-    found = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-    assert found["mcpproxy_operator_reconciles_total", "ok"] == 1
-    assert found["mcpproxy_operator_reconciles_total", "conflict"] == 1
-    assert found["mcpproxy_operator_reconcile_errors_total",] == 1
-    assert found["mcpproxy_operator_reconcile_seconds_count",] == 3
-    assert found["mcpproxy_operator_queue_length",] == 4
-    assert found["mcpproxy_operator_followed_pods",] == 2
+async def test_a_probe_that_fails_says_why() -> None:
+    wrong: dict[str, str | None] = {"livez": None, "readyz": "not yet"}
+    app = application(Metrics(), lambda: wrong["livez"], lambda: wrong["readyz"])
+    assert await answer(app, "/livez") == (200, "ok\n")
+    assert await answer(app, "/readyz") == (503, "not yet\n")
+    wrong.update(livez="the watch of pods is silent", readyz=None)
+    assert await answer(app, "/livez") == (503, "the watch of pods is silent\n")
+    assert await answer(app, "/readyz") == (200, "ok\n")

@@ -1,63 +1,22 @@
-"""The backstop lists, enqueues, and notices a watch that went silent."""
+"""The backstop lists, and lets be reconciled what a watch has missed."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from mcpproxy.cluster.errors import Unavailable
+from mcpproxy.cluster.errors import NotFound, Unavailable
 from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import ProxyKey
-from mcpproxy.handlers.resync import EVERYTHING, LAG, Resync, WatchGuard
-from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.cluster.kinds import MCP_PROXY, SERVICE, Object, ProxyKey
+from mcpproxy.handlers.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
+from mcpproxy.handlers.watched import Watched, Watches
+from mcpproxy.handlers.watches import CHILD_SELECTOR, SELECTORS, owner_key
 from tests.builders import a_manifest
 from tests.reconcile.clock import FakeClock
 
-KEY = ProxyKey("team", "tools")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def guard(clock: FakeClock) -> WatchGuard:
-    return WatchGuard(clock.time)
-
-
-@pytest.mark.parametrize(
-    ("listed", "watched"), [({KEY: 2}, {KEY: 1}), ({KEY: 1}, {}), ({}, {KEY: 1})]
-)
-def test_a_watch_that_stays_behind_the_list_is_lagging_after_a_while(
-    guard: WatchGuard, clock: FakeClock, listed: dict[ProxyKey, int], watched: dict[ProxyKey, int]
-) -> None:
-    guard.compare(listed, watched)
-    assert not guard.lagging
-    clock.advance(LAG)
-    guard.compare(listed, watched)
-    assert guard.lagging
-    guard.compare({KEY: 3}, {KEY: 3})
-    assert not guard.lagging
-
-
-def test_a_watch_that_is_ahead_of_the_list_is_fine(guard: WatchGuard, clock: FakeClock) -> None:
-    guard.compare({KEY: 1}, {KEY: 2})
-    clock.advance(LAG)
-    assert not guard.lagging
-
-
-def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
-    guard: WatchGuard, clock: FakeClock
-) -> None:
-    for generation in range(5):
-        guard.compare({KEY: generation + 1}, {KEY: generation})
-        clock.advance(LAG * 0.9)
-        assert not guard.lagging
-
 
 class Rounds:
-    """Pauses that end at once, until there were enough."""
+    """Pauses that end at once, until there were enough long ones."""
 
     def __init__(self, count: int) -> None:
         self._left = count
@@ -65,47 +24,112 @@ class Rounds:
 
     async def __call__(self, seconds: float) -> None:
         """One pause."""
-        assert 40 < seconds < 90
+        assert seconds in (FIRST_LOOK, LOOK)
         if self._left == 0:
             self.over.set()
             await asyncio.Event().wait()
         self._left -= 1
 
 
-async def rounds(cluster: FakeCluster, guard: WatchGuard, count: int, **options: Any) -> list[str]:
-    """What is enqueued in so many rounds."""
-    queue: WorkQueue[ProxyKey] = WorkQueue(FakeClock())
+@pytest.fixture
+def watches() -> Watches:
+    return {kind: Watched(FakeClock().time) for kind in (MCP_PROXY, SERVICE)}
+
+
+async def rounds(
+    cluster: FakeCluster, watches: Watches, count: int, namespaces: tuple[str, ...] = ()
+) -> tuple[list[str], Resync]:
+    """What is enqueued in so many rounds, the first for catching up."""
+    found: list[ProxyKey] = []
     sleep = Rounds(count)
-    namespaces = options.pop("namespaces", ())
-    resync = Resync(cluster, namespaces, queue, guard, dict, sleep=sleep)
+    resync = Resync(cluster, namespaces, SELECTORS, watches, found.append, sleep=sleep)
     running = asyncio.create_task(resync.run())
     await asyncio.wait_for(sleep.over.wait(), 5)
     running.cancel()
-    return [(await queue.get()).name for _ in range(len(queue))]
+    return sorted(key.name for key in found), resync
 
 
-async def test_now_and_then_every_proxy_is_looked_at(guard: WatchGuard) -> None:
+def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool = True) -> None:
+    """Store an object, and let its watch bring it if `seen`."""
+    stored = cluster.put(manifest)
+    kind = MCP_PROXY if manifest["kind"] == "MCPProxy" else SERVICE
+    if seen:
+        watches[kind].heard(stored, owner_key(stored), deleted=False)
+
+
+def a_service(proxy: str) -> Object:
+    """A child of an MCPProxy."""
+    reference = {"kind": "MCPProxy", "name": proxy, "controller": True}
+    labels = dict([CHILD_SELECTOR.split("=")])
+    metadata = {"namespace": "team", "name": proxy, "labels": labels}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**metadata, "ownerReferences": [reference]},
+    }
+
+
+async def test_now_and_then_every_proxy_is_looked_at(watches: Watches) -> None:
     cluster = FakeCluster()
-    cluster.put(a_manifest("tools"))
-    cluster.put(a_manifest("other", "another-team"))
-    assert await rounds(cluster, guard, EVERYTHING - 1) == []
-    assert sorted(await rounds(cluster, guard, EVERYTHING)) == ["other", "tools"]
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_manifest("other", "another-team"))
+    assert (await rounds(cluster, watches, EVERYTHING))[0] == []
+    assert (await rounds(cluster, watches, EVERYTHING + 1))[0] == ["other", "tools"]
     assert cluster.writes == []
 
 
-async def test_only_the_served_namespaces_are_listed(guard: WatchGuard) -> None:
+async def test_only_the_served_namespaces_are_listed(watches: Watches) -> None:
     cluster = FakeCluster()
-    cluster.put(a_manifest("tools"))
-    cluster.put(a_manifest("other", "another-team"))
-    assert await rounds(cluster, guard, EVERYTHING, namespaces=("team",)) == ["tools"]
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_manifest("other", "another-team"), seen=False)
+    found, resync = await rounds(cluster, watches, EVERYTHING + 1, ("team",))
+    assert found == ["tools"]
+    assert resync.caught_up
 
 
-async def test_a_list_that_fails_does_not_end_the_rounds(guard: WatchGuard) -> None:
-    class Failing(FakeCluster):
-        async def list(self, *_: Any) -> Any:
-            self.reads += 1
-            raise Unavailable("no")
+async def test_the_owner_of_a_child_that_a_watch_has_missed_is_looked_at(watches: Watches) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"))
+    cluster.put({**a_service("tools"), "spec": {"selector": {"evil": "yes"}}})
+    assert (await rounds(cluster, watches, 2))[0] == ["tools"]
 
-    cluster = Failing()
-    await rounds(cluster, guard, 3)
+
+async def test_until_all_that_is_listed_was_seen_the_watches_have_not_caught_up(
+    watches: Watches,
+) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"), seen=False)
+    assert not (await rounds(cluster, watches, 2))[1].caught_up
+    put(cluster, watches, a_service("tools"))
+    assert (await rounds(cluster, watches, 1))[1].caught_up
+
+
+class Failing(FakeCluster):
+    """A server that answers all lists, or those of one kind, with an error."""
+
+    def __init__(self, error: Exception, kind: str = "") -> None:
+        super().__init__()
+        self._error, self._kind = error, kind
+
+    async def heads(self, kind: Any, namespace: str | None, selector: str) -> Any:
+        """Fail."""
+        self.reads += 1
+        if self._kind in ("", kind.name):
+            raise self._error
+        return await super().heads(kind, namespace, selector)
+
+
+async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> None:
+    cluster = Failing(Unavailable("no"))
+    _, resync = await rounds(cluster, watches, 3)
     assert cluster.reads == 3
+    assert not resync.caught_up
+
+
+async def test_a_kind_that_is_not_installed_is_no_lag(watches: Watches) -> None:
+    cluster = Failing(NotFound("no such kind"), "Service")
+    _, resync = await rounds(cluster, watches, 3)
+    assert resync.caught_up
+    assert not watches[SERVICE].lagging

@@ -6,8 +6,8 @@ import pytest
 from mcpproxy.api import names
 from mcpproxy.cluster.kinds import Object, ProxyKey
 from mcpproxy.handlers.settings import settings
-from mcpproxy.handlers.watches import owner_key, register, selectors
-from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.handlers.watched import Watched
+from mcpproxy.handlers.watches import SELECTORS, owner_key, register, selectors
 from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
@@ -32,6 +32,7 @@ def owned_by(kind: str, controller: bool = True) -> dict[str, object]:
         (a_child(labels={names.LABEL_INSTANCE: "x"}, **owned_by("MCPProxy")), KEY),
         (a_child(**owned_by("MCPProxy", controller=False)), None),
         (a_child(), None),
+        ({"kind": "MCPProxy", "metadata": {"namespace": "team", "name": "tools"}}, KEY),
     ],
 )
 def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
@@ -42,10 +43,12 @@ def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
 
 def test_no_handler_is_of_a_kind_that_writes_on_users_objects() -> None:
     registry = kopf.OperatorRegistry()
-    register(registry, WorkQueue(FakeClock()))
+    watches = {kind: Watched(FakeClock().time) for kind in SELECTORS}
+    register(registry, watches, lambda key, delay: None)
     assert registry._changing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
-    assert len(registry._watching.get_all_handlers()) == 8
+    assert registry._indexing.get_all_handlers() == []
+    assert len(registry._watching.get_all_handlers()) == len(SELECTORS)
 
 
 def test_every_kind_but_our_own_is_watched_by_label() -> None:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "manifests" / "install.yaml"
 
 
-def installed(kind: str) -> list[dict[str, Any]]:
-    """The objects of a kind in install.yaml."""
-    objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
+def installed(kind: str, file: str = INSTALL.name) -> list[dict[str, Any]]:
+    """The objects of a kind in install.yaml, or in another file."""
+    objects = yaml.safe_load_all((ROOT / "manifests" / file).read_text(encoding="utf-8"))
     return [one for one in objects if one["kind"] == kind]
 
 
@@ -40,10 +40,52 @@ def test_no_role_lets_the_operator_read_secrets_or_write_the_users_objects() -> 
 
 
 @pytest.mark.apiserver
-def test_install_yaml_is_what_its_sources_give() -> None:
+@pytest.mark.parametrize(("overlay", "file"), manifests.INSTALLS.items())
+def test_what_to_install_is_what_its_sources_give(overlay: str, file: str) -> None:
     if not os.environ.get("KUBEBUILDER_ASSETS"):
-        pytest.skip("KUBEBUILDER_ASSETS is not set: kubectl builds install.yaml")
-    assert INSTALL.read_text(encoding="utf-8") == manifests.install(), "run: make manifests"
+        pytest.skip(f"KUBEBUILDER_ASSETS is not set: kubectl builds {file}")
+    text = (ROOT / "manifests" / file).read_text(encoding="utf-8")
+    assert text == manifests.install(overlay), "run: make manifests"
+
+
+def test_the_permissions_for_leases_are_the_operators_own_list() -> None:
+    text = (ROOT / "manifests" / "base" / "leases.yaml").read_text(encoding="utf-8")
+    assert text == manifests.leases(), "run: make manifests"
+
+
+@pytest.mark.parametrize("file", manifests.INSTALLS.values())
+def test_leases_are_touched_in_the_operators_own_namespace_and_one_alone_is_changed(
+    file: str,
+) -> None:
+    rules = [
+        (role["kind"], role["metadata"].get("namespace"), rule)
+        for kind in ("ClusterRole", "Role")
+        for role in installed(kind, file)
+        for rule in role["rules"]
+        if "leases" in rule["resources"]
+    ]
+    assert {(kind, namespace) for kind, namespace, _ in rules} == {("Role", "mcpproxy-system")}
+    for _, _, rule in rules:
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == [names.FIELD_MANAGER]
+
+
+def test_a_namespaced_installation_has_nothing_outside_of_its_namespace() -> None:
+    text = (ROOT / "manifests" / "install-namespaced.yaml").read_text(encoding="utf-8")
+    for found in yaml.safe_load_all(text):
+        if found["kind"] != "Namespace":
+            assert found["metadata"]["namespace"] == "mcpproxy-system"
+    [deployment] = installed("Deployment", "install-namespaced.yaml")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--namespace=$(POD_NAMESPACE)" in container["args"]
+    assert "POD_NAMESPACE" in [one["name"] for one in container["env"]]
+
+
+@pytest.mark.parametrize("file", manifests.INSTALLS.values())
+def test_two_operators_elect_a_leader(file: str) -> None:
+    [deployment] = installed("Deployment", file)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert deployment["spec"]["replicas"] == 2
+    assert "--leader-elect" in container["args"]
 
 
 def test_install_yaml_holds_the_crd_as_generated() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -10,8 +10,8 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from mcpproxy.api import names
-from mcpproxy.cluster.errors import Conflict, NotFound, Unavailable, error_of
-from mcpproxy.cluster.kinds import Kind, Object, kind_of
+from mcpproxy.cluster.errors import ClusterError, Conflict, NotFound, Unavailable, error_of
+from mcpproxy.cluster.kinds import Kind, Object, Objects, kind_of
 
 TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
@@ -22,6 +22,7 @@ HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
 
 _APPLY: Final = "application/apply-patch+yaml"
 _JSON: Final = "application/json"
+_HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Cluster(Protocol):
@@ -34,6 +35,9 @@ class Cluster(Protocol):
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
+
+    async def heads(self, kind: Kind, namespace: str | None, selector: str) -> Objects:
+        """The objects that a label selector chooses ("" for all), with their metadata alone."""
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         """Server-side apply under our field manager; the object as it is stored afterwards.
@@ -58,10 +62,19 @@ class Cluster(Protocol):
 class KubeCluster:
     """A Cluster behind the client library of the Kubernetes project."""
 
-    def __init__(self, configuration: Configuration, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        timeout: float = TIMEOUT,
+        may_write: Callable[[], bool] = lambda: True,
+        wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
+    ) -> None:
+        """`may_write` is asked before each write, `wrote` is told of it afterwards."""
         self._client = ApiClient(configuration)
         self._client.user_agent = names.FIELD_MANAGER
         self._timeout = timeout
+        self._may_write = may_write
+        self._wrote = wrote
 
     async def close(self) -> None:
         """Close all connections."""
@@ -79,15 +92,21 @@ class KubeCluster:
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
-        query = {"limit": str(PAGE)}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={labels[key]}" for key in sorted(labels))
-        found: list[Object] = []
+        selector = ",".join(f"{key}={(labels or {})[key]}" for key in sorted(labels or {}))
+        return await self._list(kind, namespace, selector, _JSON)
+
+    async def heads(self, kind: Kind, namespace: str | None, selector: str) -> Objects:
+        """The objects that a label selector chooses ("" for all), with their metadata alone."""
+        return await self._list(kind, namespace, selector, _HEADS)
+
+    async def _list(self, kind: Kind, namespace: str | None, selector: str, accept: str) -> Objects:
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        found: Objects = []
         while True:
-            page = await self._request("GET", kind.path(namespace), query)
+            page = await self._request("GET", kind.path(namespace), query, accept=accept)
             # The items of a list come without their kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**typed, **item} for item in page["items"]]
+            found += [{**item, **typed} for item in page["items"] or []]
             token = page["metadata"].get("continue")
             if not token:
                 return found
@@ -110,10 +129,17 @@ class KubeCluster:
         path = kind_of(manifest).path(manifest["metadata"]["namespace"])
         query = {"fieldManager": names.FIELD_MANAGER}
         try:
-            await self._request("POST", path, query, manifest, _JSON)
+            await self._write("create", manifest["kind"], "POST", path, query, manifest, _JSON)
         except Conflict:
             return False
         return True
+
+    async def replace(self, manifest: Object) -> Object:
+        """Replace an object as it was read; Conflict if it has changed since."""
+        kind, metadata = kind_of(manifest), manifest["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        query = {"fieldManager": names.FIELD_MANAGER}
+        return await self._write("replace", kind.name, "PUT", path, query, manifest, _JSON)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete the object that has this uid; one that is gone already is fine."""
@@ -124,7 +150,8 @@ class KubeCluster:
             "propagationPolicy": "Background",
         }
         try:
-            await self._request("DELETE", kind.path(namespace, name), None, options, _JSON)
+            path = kind.path(namespace, name)
+            await self._write("delete", kind.name, "DELETE", path, {}, options, _JSON)
         except NotFound:
             return
 
@@ -141,7 +168,27 @@ class KubeCluster:
         if uid is not None:
             manifest = {**manifest, "metadata": {**metadata, "uid": uid}}
             query["force"] = "true"
-        stored: Object = await self._request("PATCH", path, query, manifest, _APPLY)
+        verb = "apply_status" if subresource else "apply"
+        return await self._write(verb, manifest["kind"], "PATCH", path, query, manifest, _APPLY)
+
+    async def _write(
+        self,
+        verb: str,
+        kind: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object,
+        content_type: str,
+    ) -> Object:
+        if not self._may_write():
+            raise Unavailable(f"{method} {path}: not sent, as another operator may lead by now")
+        try:
+            stored: Object = await self._request(method, path, query, body, content_type)
+        except ClusterError as error:
+            self._wrote(kind, verb, type(error).__name__)
+            raise
+        self._wrote(kind, verb, "ok")
         return stored
 
     async def _request(
@@ -151,8 +198,9 @@ class KubeCluster:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str = "",
+        accept: str = _JSON,
     ) -> Any:
-        headers = {"Accept": _JSON} | ({"Content-Type": content_type} if content_type else {})
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         try:
             async with asyncio.timeout(self._timeout):
                 serialized = await self._client.param_serialize(

@@ -10,7 +10,7 @@ from mcpproxy.api import names
 from mcpproxy.cluster.client import HEIR
 from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from mcpproxy.cluster.fake_fields import Path, paths, put_at, remove_at, tree, value_at
-from mcpproxy.cluster.kinds import MCP_PROXY, SECRET, Kind, Object, kind_of
+from mcpproxy.cluster.kinds import MCP_PROXY, SECRET, Kind, Object, Objects, kind_of
 
 Key = tuple[str, str, str]
 
@@ -48,6 +48,28 @@ class FakeCluster:
             and namespace in (None, live["metadata"]["namespace"])
             and (labels or {}).items() <= (live["metadata"].get("labels") or {}).items()
         ]
+
+    async def heads(self, kind: Kind, namespace: str | None, selector: str) -> Objects:
+        """The objects that a label selector chooses ("" for all), with their metadata alone."""
+        wanted = [term.split("=") for term in selector.split(",") if term]
+        return [
+            {key: live[key] for key in ("apiVersion", "kind", "metadata")}
+            for live in await self.list(kind, namespace)
+            for labels in [live["metadata"].get("labels") or {}]
+            if all(
+                name in labels and labels[name] == (value or [labels[name]])[0]
+                for name, *value in wanted
+            )
+        ]
+
+    async def replace(self, manifest: Object) -> Object:
+        """Replace an object as it was read; Conflict if it has changed since."""
+        with self._writing(f"replace {manifest['kind']}"):
+            live = self.objects.get(_key(manifest))
+            version = manifest["metadata"]["resourceVersion"]
+            if live is None or live["metadata"]["resourceVersion"] != version:
+                raise Conflict(f"{manifest['kind']} has changed")
+            return self.put(manifest, names.FIELD_MANAGER)
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         """Server-side apply under our field manager; the object as it is stored afterwards."""

@@ -7,6 +7,7 @@ from mcpproxy.api import names
 
 Object = dict[str, Any]
 """One object as the API server gives it: JSON, read into dictionaries."""
+Objects = list[Object]
 
 
 class ProxyKey(NamedTuple):
@@ -48,13 +49,16 @@ DISRUPTION_BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisru
 SECRET: Final = Kind("", "v1", "Secret", "secrets")
 POD: Final = Kind("", "v1", "Pod", "pods")
 EVENT: Final = Kind("events.k8s.io", "v1", "Event", "events")
+LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 """Kinds of children that every MCPProxy has."""
 ON_DEMAND: Final = (AUTOSCALER, DISRUPTION_BUDGET)
 """Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
 
-_BY_NAME: Final = {kind.name: kind for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, SECRET, POD, EVENT)}
+_BY_NAME: Final = {
+    kind.name: kind for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, SECRET, POD, EVENT, LEASE)
+}
 
 
 def kind_of(manifest: Object) -> Kind:

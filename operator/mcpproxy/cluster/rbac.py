@@ -1,6 +1,6 @@
 """What the operator may do, and no more: the manifests are made from this."""
 
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from mcpproxy.api import names
 
@@ -11,6 +11,7 @@ class PolicyRule(TypedDict):
     apiGroups: list[str]
     resources: list[str]
     verbs: list[str]
+    resourceNames: NotRequired[list[str]]
 
 
 RULES: Final[tuple[PolicyRule, ...]] = (
@@ -69,3 +70,15 @@ POD_PROXY: Final[PolicyRule] = {
     "verbs": ["get"],
 }
 """Needed besides, where the operator reads pods through the API server."""
+
+LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
+    # A name can't be demanded of what does not exist yet.
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [names.FIELD_MANAGER],
+        "verbs": ["get", "update"],
+    },
+)
+"""Needed in the operator's own namespace, with leader election."""

@@ -78,6 +78,11 @@ class Fleet(Generic[K]):
         """Number of pods that are followed."""
         return len(self._streams)
 
+    @property
+    def heard(self) -> int:
+        """Number of pods whose report is known."""
+        return sum(stream.view.report is not None for stream in self._streams.values())
+
     def follow(self, key: K, pods: Iterable[PodAddress]) -> None:
         """Follow exactly these pods under `key`; others followed under it so far are dropped."""
         wanted = {pod.uid: pod for pod in pods}

@@ -6,14 +6,22 @@ import os
 import signal
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
+from mcpproxy.api import names
+from mcpproxy.api.quantities import seconds
 from mcpproxy.cluster.access import NoAccess, find
+from mcpproxy.cluster.election import Place, Timing
 from mcpproxy.cluster.pods import PodAccess
 from mcpproxy.desired import Options
 from mcpproxy.handlers.logs import set_up
+from mcpproxy.handlers.machine import Pace
 from mcpproxy.handlers.operator import Configuration, run
+from mcpproxy.handlers.resync import LOOK
 
 IMAGE_VARIABLE = "MCPPROXY_IMAGE"
+NAMESPACE_VARIABLE = "POD_NAMESPACE"
+POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -51,8 +59,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="port of /livez, /readyz and /metrics (default: 8082)",
     )
     parser.add_argument(
+        "--leader-elect",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="work only while holding a Lease, so that several replicas can run (default: no)",
+    )
+    parser.add_argument(
+        "--lease-namespace",
+        metavar="NAME",
+        help=f"namespace of the Lease (default: ${NAMESPACE_VARIABLE}, then the pod's own)",
+    )
+    parser.add_argument(
+        "--lease-name",
+        default=names.FIELD_MANAGER,
+        metavar="NAME",
+        help=f"name of the Lease (default: {names.FIELD_MANAGER})",
+    )
+    parser.add_argument(
+        "--lease-duration",
+        type=duration,
+        default=Timing().duration,
+        metavar="DURATION",
+        help="after so long without a renewal another replica takes over; a leader that can't"
+        " renew stops after 6 tenths of it (default: 10s)",
+    )
+    parser.add_argument(
+        "--resync-interval",
+        type=duration,
+        default=LOOK,
+        metavar="DURATION",
+        help="how often watches are compared with lists; the probes fail when a watch stays"
+        " behind for as long (default: 60s)",
+    )
+    parser.add_argument(
         "--log-level", choices=LEVELS, default="info", help="how much is logged (default: info)"
     )
+
+
+def duration(text: str) -> float:
+    """Seconds, at least one, from a duration such as `10s` or `1m`."""
+    try:
+        found = seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if found < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give at least 1s")
+    return found
 
 
 def main(args: argparse.Namespace) -> int:
@@ -60,11 +112,31 @@ def main(args: argparse.Namespace) -> int:
     if not args.image:
         sys.stderr.write(f"mcpproxy operator: give --image or set {IMAGE_VARIABLE}\n")
         return 2
+    lease = _lease(args)
+    if args.leader_elect and lease is None:
+        sys.stderr.write(
+            "mcpproxy operator: --leader-elect needs a namespace for the Lease: give"
+            f" --lease-namespace or set {NAMESPACE_VARIABLE}\n"
+        )
+        return 2
     set_up(args.log_level)
-    return asyncio.run(_main(args))
+    return asyncio.run(_main(args, lease))
 
 
-async def _main(args: argparse.Namespace) -> int:
+def _lease(args: argparse.Namespace) -> Place | None:
+    if not args.leader_elect:
+        return None
+    namespace = args.lease_namespace or os.environ.get(NAMESPACE_VARIABLE)
+    if not namespace and POD_NAMESPACE_FILE.exists():
+        namespace = POD_NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    return Place(namespace, args.lease_name) if namespace else None
+
+
+def _timing(duration: float) -> Timing:
+    return Timing(duration, renewal=0.6 * duration, retry=0.2 * duration)
+
+
+async def _main(args: argparse.Namespace, lease: Place | None) -> int:
     # The first process of a container ignores signals that it has no handler for. Kopf
     # replaces these as soon as it runs.
     operator = asyncio.current_task()
@@ -82,6 +154,9 @@ async def _main(args: argparse.Namespace) -> int:
                 options=Options(image=args.image, version=version("mcpproxy-operator")),
                 pod_access=in_cluster if args.pod_access == "auto" else args.pod_access,
                 health_port=args.health_port,
+                lease=lease,
+                timing=_timing(args.lease_duration),
+                pace=Pace(look=args.resync_interval, lag=args.resync_interval),
             ),
         )
     except NoAccess as error:

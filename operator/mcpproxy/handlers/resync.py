@@ -1,4 +1,4 @@
-"""The backstop: lists MCPProxies from the API, and notices a watch that went silent."""
+"""The backstop: lists what is watched, and notices a watch that went silent."""
 
 import asyncio
 import logging
@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError
-from mcpproxy.cluster.kinds import MCP_PROXY, ProxyKey
-from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.cluster.errors import ClusterError, NotFound
+from mcpproxy.cluster.kinds import MCP_PROXY, Kind, ProxyKey
+from mcpproxy.handlers.watched import Name, Seen, Watches, name_of, version_of
+from mcpproxy.handlers.watches import owner_key
 
 log = logging.getLogger(__name__)
 
@@ -16,79 +17,75 @@ LOOK: Final = 60.0
 """Seconds between two lists, on average."""
 EVERYTHING: Final = 10
 """Each so many lists, every MCPProxy is reconciled."""
-LAG: Final = 60.0
-"""Seconds that the watch may be behind the list."""
-
-
-class WatchGuard:
-    """Compares what the watch knows with what the API lists."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._behind: dict[ProxyKey, tuple[int | None, float]] = {}
-
-    def compare(self, listed: Mapping[ProxyKey, int], watched: Mapping[ProxyKey, int]) -> None:
-        """Note what the watch does not know yet: generations by key, of list and of watch."""
-        now = self._clock()
-        behind: dict[ProxyKey, tuple[int | None, float]] = {}
-        for key in listed.keys() | watched.keys():
-            known, there = watched.get(key), listed.get(key)
-            current = known == there if known is None or there is None else known >= there
-            if not current:
-                since = self._behind.get(key)
-                behind[key] = since if since and since[0] == known else (known, now)
-        self._behind = behind
-
-    @property
-    def lagging(self) -> bool:
-        """Whether the watch has missed something for too long."""
-        now = self._clock()
-        return any(now - since >= LAG for _, since in self._behind.values())
+FIRST_LOOK: Final = 1.0
+"""Seconds between two lists until the watches have caught up with them once."""
 
 
 class Resync:
-    """Lists again and again."""
+    """Lists again and again; what a watch has missed is reconciled."""
 
     def __init__(
         self,
         cluster: Cluster,
         namespaces: Sequence[str],
-        queue: WorkQueue[ProxyKey],
-        guard: WatchGuard,
-        watched: Callable[[], Mapping[ProxyKey, int]],
+        selectors: Mapping[Kind, str],
+        watches: Watches,
+        enqueue: Callable[[ProxyKey], None],
+        look: float = LOOK,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """`namespaces` may be empty: all. `jitter` gives the factor of one pause."""
         self._cluster = cluster
         self._namespaces = namespaces
-        self._queue = queue
-        self._guard = guard
-        self._watched = watched
+        self._selectors = selectors
+        self._watches = watches
+        self._enqueue = enqueue
+        self._look = look
         self._sleep = sleep
         self._jitter = jitter
+        self.caught_up = False
+        """Whether every watch has brought all that was there when it began."""
 
     async def run(self) -> None:
         """Go on until cancelled."""
+        while not self.caught_up:
+            await self._sleep(FIRST_LOOK)
+            self.caught_up = await self._has_caught_up()
         count = 0
         while True:
-            await self._sleep(LOOK * self._jitter())
+            await self._sleep(self._look * self._jitter())
             count += 1
-            try:
-                listed = await self._list()
-            except ClusterError as error:
-                log.warning("the list of MCPProxies failed: %s", error)
-                continue
-            self._guard.compare(listed, self._watched())
-            if count % EVERYTHING == 0:
-                for key in listed:
-                    self._queue.add(key)
+            for kind, watched in self._watches.items():
+                listed = await self._list(kind)
+                if listed is None:
+                    continue
+                missed = watched.compare(listed)
+                if missed:
+                    log.debug("the watch of %s is behind by %d", kind.plural, len(missed))
+                everything = kind == MCP_PROXY and count % EVERYTHING == 0
+                owners = {seen.owner for seen in listed.values() if seen.owner}
+                for key in missed | (owners if everything else set()):
+                    self._enqueue(key)
 
-    async def _list(self) -> dict[ProxyKey, int]:
-        found: dict[ProxyKey, int] = {}
-        for namespace in self._namespaces or (None,):
-            for proxy in await self._cluster.list(MCP_PROXY, namespace):
-                metadata = proxy["metadata"]
-                key = ProxyKey(metadata["namespace"], metadata["name"])
-                found[key] = metadata["generation"]
+    async def _has_caught_up(self) -> bool:
+        for kind, watched in self._watches.items():
+            listed = await self._list(kind)
+            if listed is None or watched.lacks(listed):
+                return False
+        return True
+
+    async def _list(self, kind: Kind) -> dict[Name, Seen] | None:
+        """What there is; None if the API server doesn't say."""
+        found: dict[Name, Seen] = {}
+        try:
+            for namespace in self._namespaces or (None,):
+                for head in await self._cluster.heads(kind, namespace, self._selectors[kind]):
+                    found[name_of(head)] = Seen(version_of(head), owner_key(head))
+        except NotFound:
+            # A kind that is not installed has no objects.
+            return {}
+        except ClusterError as error:
+            log.warning("the list of %s failed: %s", kind.plural, error)
+            return None
         return found

@@ -29,15 +29,34 @@ class Timers(Protocol):
         """Call back after `delay` seconds."""
 
 
+class QueueRecorder(Protocol):
+    """Keeps count of what a queue does."""
+
+    def added(self) -> None:
+        """A key began to wait."""
+
+    def waited(self, seconds: float) -> None:
+        """A worker took a key that had waited for so long."""
+
+    def retried(self) -> None:
+        """A key will come again after a failure."""
+
+
 class WorkQueue(Generic[K]):
     """A key added while it waits is dropped; one added while worked on comes again after."""
 
-    def __init__(self, timers: Timers, jitter: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        jitter: Callable[[], float] = lambda: 1.0,
+        recorder: QueueRecorder | None = None,
+    ) -> None:
         """`jitter` gives the factor of one retry's delay."""
         self._timers = timers
         self._jitter = jitter
+        self._recorder = recorder
         self._ready: asyncio.Queue[K] = asyncio.Queue()
-        self._waiting: set[K] = set()
+        self._waiting: dict[K, float] = {}
         self._working: set[K] = set()
         self._delayed: dict[K, tuple[float, Handle]] = {}
         self._failures: dict[K, int] = {}
@@ -50,7 +69,9 @@ class WorkQueue(Generic[K]):
         """Let the key be worked on as soon as possible."""
         if key in self._waiting:
             return
-        self._waiting.add(key)
+        self._waiting[key] = self._timers.time()
+        if self._recorder is not None:
+            self._recorder.added()
         if key not in self._working:
             self._ready.put_nowait(key)
 
@@ -68,6 +89,8 @@ class WorkQueue(Generic[K]):
         """Add the key after a delay that grows with its failures; seconds until then."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        if self._recorder is not None:
+            self._recorder.retried()
         delay = min(FIRST_RETRY * 2.0 ** min(failures, 32), LAST_RETRY) * self._jitter()
         self.add_after(key, delay)
         return delay
@@ -79,7 +102,9 @@ class WorkQueue(Generic[K]):
     async def get(self) -> K:
         """The next key; `done` must follow."""
         key = await self._ready.get()
-        self._waiting.discard(key)
+        since = self._waiting.pop(key)
+        if self._recorder is not None:
+            self._recorder.waited(self._timers.time() - since)
         self._working.add(key)
         return key
 
@@ -88,6 +113,12 @@ class WorkQueue(Generic[K]):
         self._working.discard(key)
         if key in self._waiting:
             self._ready.put_nowait(key)
+
+    def close(self) -> None:
+        """Let no delayed key come any more."""
+        for _, handle in self._delayed.values():
+            handle.cancel()
+        self._delayed.clear()
 
     def _due(self, key: K) -> None:
         del self._delayed[key]

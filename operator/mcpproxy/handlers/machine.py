@@ -1,0 +1,142 @@
+"""Everything that runs beside Kopf: the election, the leader's work, the resync."""
+
+import asyncio
+import random
+import socket
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.cluster.client import Cluster, KubeCluster
+from mcpproxy.cluster.election import Election
+from mcpproxy.cluster.kinds import ProxyKey
+from mcpproxy.cluster.pods import PodReader
+from mcpproxy.desired import Options
+from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.handlers.metrics import Metrics
+from mcpproxy.handlers.resync import LOOK, Resync
+from mcpproxy.handlers.watched import LAG, Watched, Watches
+from mcpproxy.handlers.watches import SELECTORS
+from mcpproxy.reconcile.loop import Reconciler
+from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.reconcile.worker import work
+
+WORKERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often watches are compared with lists, and how many seconds they may be behind."""
+
+    look: float = LOOK
+    lag: float = LAG
+
+
+class Term:
+    """What a leader does while it is one. The next term begins with nothing of it."""
+
+    def __init__(
+        self, cluster: Cluster, reader: PodReader, options: Options, metrics: Metrics
+    ) -> None:
+        self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
+        self.fleet = Fleet(reader, self.queue.add, time.monotonic)
+        self._reconciler = Reconciler(cluster, self.fleet, options, instance=socket.gethostname())
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WORKERS):
+                    group.create_task(
+                        work(self.queue, self._reconciler.reconcile, self._metrics, time.monotonic)
+                    )
+        finally:
+            self.queue.close()
+            await self.fleet.close()
+
+
+class Machine:
+    """The operator but for Kopf."""
+
+    def __init__(
+        self,
+        cluster: KubeCluster,
+        reader: PodReader,
+        namespaces: tuple[str, ...],
+        options: Options,
+        metrics: Metrics,
+        election: Election | None,
+        pace: Pace,
+    ) -> None:
+        """Without an `election` it leads from the start."""
+        self._parts = (cluster, reader, options, metrics)
+        self._election = election
+        self._term: Term | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.watches: Watches = {kind: Watched(time.monotonic, lag=pace.lag) for kind in SELECTORS}
+        self._resync = Resync(
+            cluster, namespaces, SELECTORS, self.watches, self.enqueue, pace.look, jitter=jitter
+        )
+        for kind, watched in self.watches.items():
+            metrics.watch(kind.plural, watched.age, watched.behind)
+        metrics.work(self._waiting, self._followed, self._heard)
+
+    def start(self) -> None:
+        """Begin to work, or to stand for election."""
+        work = self._election.run(self._lead) if self._election else self._lead()
+        self._tasks = [asyncio.create_task(work), asyncio.create_task(self._resync.run())]
+
+    async def stop(self) -> None:
+        """End all tasks; the Lease is free afterwards."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def enqueue(self, key: ProxyKey, delay: float = 0.0) -> None:
+        """Let an MCPProxy be reconciled, if this operator leads."""
+        if self._term is None:
+            return
+        if delay:
+            self._term.queue.add_after(key, delay)
+        else:
+            self._term.queue.add(key)
+
+    def wrong(self) -> str | None:
+        """What only a restart puts right."""
+        if any(task.done() for task in self._tasks):
+            return "a part of the operator came to an end; its log says why"
+        for kind, watched in self.watches.items():
+            if watched.lagging:
+                return f"the watch of {kind.plural} misses what has happened"
+        return None
+
+    def not_ready(self) -> str | None:
+        """Why this operator does not know yet what there is, or not any more."""
+        if not self._resync.caught_up:
+            return "the watches have not brought all that there is yet"
+        return self.wrong()
+
+    async def _lead(self) -> None:
+        term = self._term = Term(*self._parts)
+        try:
+            for watched in self.watches.values():
+                for key in watched.owners():
+                    term.queue.add(key)
+            await term.run()
+        finally:
+            self._term = None
+
+    def _waiting(self) -> int:
+        return len(self._term.queue) if self._term else 0
+
+    def _followed(self) -> int:
+        return len(self._term.fleet) if self._term else 0
+
+    def _heard(self) -> int:
+        return self._term.fleet.heard if self._term else 0
+
+
+def jitter() -> float:
+    """The factor of one pause."""
+    return random.uniform(0.8, 1.2)

@@ -1,0 +1,94 @@
+"""What the watches know, and whether they keep up with what the API lists."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.cluster.kinds import Kind, Object, ProxyKey
+
+LAG: Final = 60.0
+"""Seconds that a watch may be behind the list."""
+
+Name = tuple[str, str]
+"""Namespace and name of an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One object as far as a watch, or a list, knows it."""
+
+    version: int
+    """Its resourceVersion. Those of one kind can be compared (KEP-5504)."""
+    owner: ProxyKey | None
+    """The MCPProxy that it belongs to."""
+
+
+class Watched:
+    """What the watch of one kind knows, compared with what is listed now and then."""
+
+    def __init__(self, clock: Callable[[], float], lag: float = LAG) -> None:
+        """`lag` is how many seconds the watch may be behind."""
+        self._clock = clock
+        self._allowed = lag
+        self._known: dict[Name, Seen] = {}
+        self._behind: dict[Name, tuple[Seen | None, float]] = {}
+        self._heard_at = clock()
+
+    def heard(self, found: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
+        """The watch brought an event."""
+        self._heard_at = self._clock()
+        name = name_of(found)
+        if deleted:
+            self._known.pop(name, None)
+        else:
+            self._known[name] = Seen(version_of(found), owner)
+
+    def lacks(self, listed: Mapping[Name, Seen]) -> bool:
+        """Whether something that is listed was never seen."""
+        return not listed.keys() <= self._known.keys()
+
+    def compare(self, listed: Mapping[Name, Seen]) -> set[ProxyKey]:
+        """Note what the watch does not know yet; the MCPProxies that this concerns."""
+        now = self._clock()
+        behind: dict[Name, tuple[Seen | None, float]] = {}
+        concerned = set()
+        for name in listed.keys() | self._known.keys():
+            known, there = self._known.get(name), listed.get(name)
+            if known is not None and there is not None and known.version >= there.version:
+                continue
+            since = self._behind.get(name)
+            behind[name] = since if since and since[0] == known else (known, now)
+            concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
+        self._behind = behind
+        return concerned
+
+    def behind(self) -> float:
+        """For how many seconds the watch has been missing something; 0 if it misses nothing."""
+        now = self._clock()
+        return max((now - since for _, since in self._behind.values()), default=0.0)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the watch has missed something for too long."""
+        return self.behind() >= self._allowed
+
+    def age(self) -> float:
+        """Seconds since the last event."""
+        return self._clock() - self._heard_at
+
+    def owners(self) -> set[ProxyKey]:
+        """The MCPProxies of all objects that the watch knows."""
+        return {seen.owner for seen in self._known.values() if seen.owner}
+
+
+Watches = dict[Kind, Watched]
+
+
+def name_of(found: Object) -> Name:
+    """Namespace and name."""
+    return found["metadata"]["namespace"], found["metadata"]["name"]
+
+
+def version_of(found: Object) -> int:
+    """The resourceVersion as a number."""
+    return int(found["metadata"]["resourceVersion"])

@@ -1,0 +1,97 @@
+"""The election against a real API server, which is picky about Leases."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mcpproxy.cluster.access import find
+from mcpproxy.cluster.client import KubeCluster
+from mcpproxy.cluster.election import Election, Place, Timing
+from mcpproxy.cluster.errors import Conflict, Unavailable
+from mcpproxy.cluster.kinds import CONFIG_MAP, LEASE
+from tests.apiserver.server import ApiServer
+from tests.reconcile.clock import FakeClock
+
+pytestmark = pytest.mark.apiserver
+
+TIMING = Timing(duration=10, renewal=6, retry=2)
+
+
+@pytest.fixture
+async def cluster(apiserver: ApiServer) -> AsyncIterator[KubeCluster]:
+    """The real one."""
+    found = KubeCluster((await find(str(apiserver.kubeconfig))).configuration)
+    yield found
+    await found.close()
+
+
+async def test_a_lease_is_won_renewed_released_and_won_by_another(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    clock, place = FakeClock(), Place(namespace, "operator")
+    first, second = (
+        Election(cluster, place, name, clock.time, clock.now, TIMING)
+        for name in ("first", "second")
+    )
+    assert await first.attempt()
+    clock.advance(2)
+    assert await first.attempt()
+    assert not await second.attempt()
+    await first.release()
+    assert await second.attempt()
+    assert not await first.attempt()
+    clock.advance(10)
+    assert await first.attempt()
+    lease = await cluster.get(LEASE, namespace, "operator")
+    assert lease is not None
+    assert lease["spec"]["holderIdentity"] == "first"
+    assert lease["spec"]["leaseTransitions"] == 2
+
+
+async def test_a_lease_that_changed_meanwhile_is_not_replaced(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    clock, place = FakeClock(), Place(namespace, "operator")
+    await Election(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
+    read = await cluster.get(LEASE, namespace, "operator")
+    assert read is not None
+    clock.advance(1)
+    await Election(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
+    with pytest.raises(Conflict):
+        await cluster.replace({**read, "spec": {**read["spec"], "holderIdentity": "late"}})
+
+
+async def test_without_the_lease_nothing_is_sent(apiserver: ApiServer, namespace: str) -> None:
+    told: list[tuple[str, str, str]] = []
+    access = await find(str(apiserver.kubeconfig))
+    leads = [True]
+    cluster = KubeCluster(
+        access.configuration,
+        may_write=lambda: leads[0],
+        wrote=lambda *write: told.append(write),
+    )
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "one", "namespace": namespace},
+    }
+    try:
+        assert await cluster.create(manifest)
+        stored = await cluster.apply(manifest)
+        uid = stored["metadata"]["uid"]
+        leads[0] = False
+        writes = (
+            cluster.create(manifest),
+            cluster.apply(manifest),
+            cluster.hand_over(manifest, uid),
+            cluster.apply_status(manifest, uid),
+            cluster.replace(stored),
+            cluster.delete(CONFIG_MAP, namespace, "one", uid),
+        )
+        for write in writes:
+            with pytest.raises(Unavailable, match="lead"):
+                await write
+        assert await cluster.get(CONFIG_MAP, namespace, "one") == stored
+    finally:
+        await cluster.close()
+    assert told == [("ConfigMap", "create", "ok"), ("ConfigMap", "apply", "ok")]

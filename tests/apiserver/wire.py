@@ -1,0 +1,120 @@
+"""The way from one operator to the API server, on which a test can hold requests up."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import yaml
+from aiohttp import web
+
+from tests.apiserver.server import ApiServer
+
+_PAUSE = 0.02
+_HOP = frozenset({"transfer-encoding", "connection", "content-length", "host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a test may know of a request."""
+
+    method: str
+    path: str
+    agent: str
+
+    @property
+    def writes(self) -> bool:
+        """Whether it can change something, other than the Lease."""
+        return self.method != "GET" and "/leases" not in self.path
+
+
+class Wire:
+    """A reverse proxy: what `holds` chooses waits, both requests and answers under way."""
+
+    def __init__(self, apiserver: ApiServer, directory: Path) -> None:
+        self.holds: Callable[[Request], bool] = lambda request: False
+        self.requests: list[Request] = []
+        self.kubeconfig = directory / "kubeconfig"
+        self._target = apiserver.url
+        self._context = ssl.create_default_context(cafile=str(apiserver.authority))
+        started = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(started, apiserver),))
+        self._thread.start()
+        assert started.wait(10)
+
+    def writes(self) -> list[str]:
+        """The writes that came so far, but for those to the Lease."""
+        return [f"{found.method} {found.path}" for found in self.requests if found.writes]
+
+    def stop(self) -> None:
+        """Close it."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    async def _run(self, started: threading.Event, apiserver: ApiServer) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        timeout = aiohttp.ClientTimeout(total=None)
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False
+        ) as session:
+
+            async def handle(request: web.BaseRequest) -> web.StreamResponse:
+                return await self._pass(session, request)
+
+            # An operator that gives up must not be heard later.
+            server = web.Server(handle, handler_cancellation=True)
+            runner = web.ServerRunner(server, shutdown_timeout=0.1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port, *_ = runner.addresses[0]
+            found = yaml.safe_load(apiserver.kubeconfig.read_text())
+            found["clusters"][0]["cluster"] = {"server": f"http://{host}:{port}"}
+            self.kubeconfig.write_text(yaml.safe_dump(found))
+            started.set()
+            await self._stopped.wait()
+            await runner.cleanup()
+        # TLS connections take some turns of the loop to close.
+        await asyncio.sleep(0.2)
+
+    async def _pass(
+        self, session: aiohttp.ClientSession, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        found = Request(request.method, request.path, request.headers.get("User-Agent", ""))
+        self.requests.append(found)
+        body = await request.read()
+        await self._wait(found)
+        headers = {key: one for key, one in request.headers.items() if key.lower() not in _HOP}
+        url = f"{self._target}{request.path_qs}"
+        async with session.request(
+            request.method, url, headers=headers, data=body or None
+        ) as answer:
+            kept = {key: one for key, one in answer.headers.items() if key.lower() not in _HOP}
+            response = web.StreamResponse(status=answer.status, headers=kept)
+            await self._wait(found)
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await self._wait(found)
+                await response.write(chunk)
+            return response
+
+    async def _wait(self, found: Request) -> None:
+        while self.holds(found):  # noqa: ASYNC110  a test sets it from another thread
+            await asyncio.sleep(_PAUSE)
+
+
+@contextmanager
+def wired(apiserver: ApiServer, directory: Path) -> Iterator[Wire]:
+    """A way to the API server, whose kubeconfig lies in `directory`."""
+    directory.mkdir(exist_ok=True)
+    wire = Wire(apiserver, directory)
+    try:
+        yield wire
+    finally:
+        wire.holds = lambda request: False
+        wire.stop()
