@@ -131,11 +131,15 @@ def test_a_typescript_client_gets_the_answers_of_server_everything(
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("name", ["web", "stream", "program"])
-def test_lists_hold_what_server_everything_offers(
+def test_lists_hold_what_server_everything_offers_a_client_of_these_capabilities(
     servers: dict[str, Server], proxied: Server, name: str, mode: str
 ) -> None:
-    direct, _ = compared(servers, proxied, name, mode, LISTS)
-    assert len(direct[0]["result"]["tools"]) > 10
+    counts = []
+    declared: list[dict[str, Any]] = [{}, {"roots": {}}, ANSWERS_EVERYTHING]
+    for capabilities in declared:
+        direct, _ = compared(servers, proxied, name, mode, LISTS, capabilities=capabilities)
+        counts.append(len(direct[0]["result"]["tools"]))
+    assert 10 < counts[0] < counts[1] < counts[2]
 
 
 @pytest.mark.parametrize("mode", ERAS)

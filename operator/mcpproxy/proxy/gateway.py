@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +12,15 @@ from msgspec import Raw
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core import capabilities
-from mcpproxy.proxy.core.catalog import KINDS, RESOURCES, TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import (
+    EVERYONE,
+    KINDS,
+    RESOURCES,
+    TOOLS,
+    Audience,
+    Catalog,
+    Kind,
+)
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.names import owner_of
@@ -27,16 +36,22 @@ from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.wire.revisions import is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
-PATIENCE: Final = 0.3
-"""Seconds that a list waits for backends that are slow to answer; then it shows what is known."""
+MAX_AUDIENCES: Final = 32
+"""Sets of capabilities whose merged lists are kept; the least recently used goes."""
+MAX_DECLARED: Final = 8192
+"""Bytes of capabilities that make a difference to lists; clients that declare more are shown what
+clients are that declare nothing."""
 FIRST_ROUND: Final = 25.0
 """Seconds that the very first requests wait at most until some backend was reached."""
 READY_ROUND: Final = 10.0
 """Seconds that a hung backend can keep the proxy from being ready."""
 GRACE: Final = 0.25
 """Seconds that they then wait for the others."""
+
+NOBODY: Final = Client(LATEST_MODERN)
+"""Asks for lists where no client does."""
 
 Subscriber = Callable[[str], None]
 
@@ -64,6 +79,7 @@ class Gateway:
         self._names = [(backend.name, backend.names) for backend in self.backends.values()]
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self._per_client = "PerClient" in modes
+        self._audiences: OrderedDict[bytes, Audience] = OrderedDict()
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
@@ -141,20 +157,45 @@ class Gateway:
 
     # Lists
 
-    async def listing(self, kind: Kind, params: Message | None, *, modern: bool) -> bytes:
-        """The merged list, refreshed where backends answer soon enough. Raises RpcError."""
+    async def listing(
+        self, kind: Kind, params: Message | None, *, modern: bool, client: Client = NOBODY
+    ) -> bytes:
+        """The merged list, refreshed where backends answer soon enough. Raises RpcError.
+
+        It is what the backends list to a client with the capabilities of this one, or to one that
+        declares nothing.
+        """
         if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
             raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
         await self.settled()
         now = asyncio.get_running_loop().time()
+        audience = self._audience(client)
         refreshing = [
-            asyncio.create_task(backend.watch.lists.refresh(kind))
-            for backend in self.backends.values()
-            if backend.watch.wants_refresh(kind, now)
+            asyncio.create_task(backend.watch.refresh(kind, client, seen))
+            for name, backend in self.backends.items()
+            if backend.watch.wants_refresh(kind, now, seen := audience.seen.get(name))
         ]
         if refreshing:
-            await asyncio.wait(refreshing, timeout=PATIENCE)
-        return self.catalog.result(kind, modern=modern, now=now)
+            await asyncio.wait(refreshing)
+        return self.catalog.result(kind, modern=modern, now=now, audience=audience)
+
+    def _audience(self, client: Client) -> Audience:
+        """All who are shown the same lists as this client."""
+        declared = client.capabilities
+        if declared == b"{}":
+            return EVERYONE
+        found = self._audiences.get(declared)
+        if found is not None:
+            self._audiences.move_to_end(declared)
+            return found
+        if len(declared) > MAX_DECLARED:
+            return EVERYONE
+        seen = {name: backend.seen(declared) for name, backend in self.backends.items()}
+        found = Audience({name: given for name, given in seen.items() if given is not None})
+        self._audiences[declared] = found
+        if len(self._audiences) > MAX_AUDIENCES:
+            self._audiences.popitem(last=False)
+        return found
 
     # Calls
 

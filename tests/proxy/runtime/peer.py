@@ -49,6 +49,8 @@ class Peer:
             "fail": self.fail,
             "whoami": self.whoami,
         }
+        self.needs: dict[str, str] = {}
+        """Tools that are listed only to clients that declare a capability."""
         self.server: Server[Any] = Server(
             name,
             version="1.0",
@@ -71,9 +73,12 @@ class Peer:
     async def list_tools(self, c: Any, p: Any) -> t.ListToolsResult:
         """Four tools a page."""
         self.sessions.add(c.session)
+        declared = c.session.client_capabilities
+        known = declared.model_dump(exclude_none=True) if declared else {}
+        shown = [name for name in self.tools if self.needs.get(name, "") in {"", *known}]
         start = int(p.cursor) if p is not None and p.cursor else 0
-        names = list(self.tools)[start : start + PAGE]
-        more = start + PAGE < len(self.tools)
+        names = shown[start : start + PAGE]
+        more = start + PAGE < len(shown)
         return t.ListToolsResult(
             tools=[t.Tool(name=name, input_schema={"type": "object"}) for name in names],
             next_cursor=str(start + PAGE) if more else None,
@@ -211,9 +216,11 @@ class Peer:
         found = c.session.client_capabilities
         return text(json.dumps(found.model_dump(exclude_none=True) if found else {}))
 
-    async def grow(self, name: str) -> None:
-        """Add a tool and announce it in both eras."""
+    async def grow(self, name: str, needs: str | None = None) -> None:
+        """Add a tool, perhaps only for some clients, and announce it in both eras."""
         self.tools[name] = self.echo
+        if needs is not None:
+            self.needs[name] = needs
         await self.bus.publish(ToolsListChanged())
         for session in list(self.sessions):
             await session.send_tool_list_changed()

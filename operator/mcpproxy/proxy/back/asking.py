@@ -1,24 +1,27 @@
 """Requests of our own to a backend: lists, checks, subscriptions."""
 
 import itertools
+from typing import Final
 
 from msgspec import Raw
 
 from mcpproxy.proxy.back.link import Link, Outgoing
 from mcpproxy.proxy.core.eras import stamped
-from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
+from mcpproxy.proxy.wire.revisions import is_modern
+
+_ids: Final = itertools.count(1)
+"""Two askers may use one session, in which no id comes twice."""
 
 
 class Asker:
-    """Asks in our own name; backends can't ask back."""
+    """Asks on its own account: no request of a client waits for the answer."""
 
-    def __init__(self, info: bytes) -> None:
-        """`info` is how we introduce ourselves, as JSON."""
-        self.caller = Discarding(Client(LATEST_MODERN, info=info))
-        self._ids = itertools.count(1)
+    def __init__(self, caller: Caller) -> None:
+        """`caller` is who backends are told asks, and what answers their questions."""
+        self.caller = caller
 
     async def ask(
         self,
@@ -36,7 +39,7 @@ class Asker:
         """
         if is_modern(link.greeting.revision):
             params = stamped(params, self.caller.client, link.greeting.revision, None)
-        outgoing = Outgoing(Raw(b'"mcpproxy-%d"' % next(self._ids)), method, params)
+        outgoing = Outgoing(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
         answer = await link.request(outgoing, self.caller)
         error = jsonrpc.error_of(answer)
         if error is None:

@@ -12,6 +12,7 @@ from mcpproxy.api.status import BackendStatus, ServerInfo
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
 from mcpproxy.proxy.back import stdio
+from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.calls import Calls, Mapping
 from mcpproxy.proxy.back.client import HttpClient, Origin
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
@@ -20,17 +21,18 @@ from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
+from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
-from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client
+from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection, expanded_from
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
 REAP_EVERY = 10.0
 
@@ -85,11 +87,23 @@ class Backend:
             self._background,
             warm_each,
         )
-        self.watch = Watch(name, given, around.policy, self._opener, around.catalog, around.info)
+        us = self._asking(Client(LATEST_MODERN, info=around.info))
+        catalog = around.catalog
+        tailored = Tailored(name, given, catalog, self.sessions.look, self._asking)
+        self.watch = Watch(name, given, around.policy, self._opener, catalog, Asker(us), tailored)
         self.watch.on_failure = self.sessions.reset
         self.sessions.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
+
+    def _asking(self, client: Client) -> Caller:
+        """Requests of our own in the name of a client: it is not asked, and not told."""
+        return self._forwarding.caller(Discarding(client))
+
+    def seen(self, declared: bytes) -> bytes | None:
+        """The capabilities that the backend sees of a client; None where it sees no more than of
+        a client that declares nothing."""
+        return self._forwarding.seen(declared)
 
     def selection(self, kind: Kind, name: str) -> Selection:
         """What decides whether clients may use a component, by its outward name or URI."""
@@ -100,12 +114,12 @@ class Backend:
         if chosen.everything and templates.everything:
             return chosen
         # Not every URI is listed: it may come from a template, which has a selection of its own.
-        listed = self._catalog.get(self.name, RESOURCES)
-        if listed is not None and name in listed.names:
+        if any(name in listed.names for listed in self._catalog.known(self.name, RESOURCES)):
             return chosen
-        shown = self._catalog.get(self.name, TEMPLATES)
-        if shown is not None and any(
-            name == template or expanded_from(template, name) for template in shown.names
+        if any(
+            name == template or expanded_from(template, name)
+            for shown in self._catalog.known(self.name, TEMPLATES)
+            for template in shown.names
         ):
             return Selection(exclude=chosen.exclude, hidden=chosen.hidden)
         return chosen if templates.everything else NOTHING

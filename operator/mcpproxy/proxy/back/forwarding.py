@@ -75,6 +75,14 @@ class Forwarding:
             return client
         return replace(client, capabilities=self.capabilities(client.capabilities))
 
+    def seen(self, declared: bytes) -> bytes | None:
+        """Capabilities as the backend sees them; None where it sees no more than of a client that
+        declares nothing."""
+        if self.passes_all:
+            return None if declared == b"{}" else declared
+        seen = self.capabilities(declared)
+        return None if seen == self.capabilities(b"{}") else seen
+
     def capabilities(self, declared: bytes) -> bytes:
         """Capabilities as the backend sees them: the client's own are not re-spelled."""
         found = _members(declared)

@@ -10,7 +10,7 @@ from msgspec import Raw
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
-from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, listing
+from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing, listing
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import Selection
@@ -22,11 +22,37 @@ log = logging.getLogger("mcpproxy.backend")
 MAX_PAGES: Final = 1000
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
+PATIENCE: Final = 0.3
+"""Seconds that a list waits for a backend that is slow to answer; then it shows what is known."""
 
 
 def selections(settings: BackendSettings) -> dict[Kind, Selection]:
     """What is shown of each kind."""
     return {kind: Selection.of(settings.components.get(kind.member)) for kind in KINDS}
+
+
+async def fetched(
+    asker: Asker, link: Link, kind: Kind, names: Names, selection: Selection
+) -> Listing | None:
+    """All pages of a list; None where the backend does not know its method.
+
+    Raises BackendError, RpcError.
+    """
+    pages: list[Message] = []
+    cursor: Raw | None = None
+    seen: set[bytes] = set()
+    while len(pages) < MAX_PAGES:
+        params = {} if cursor is None else {"cursor": cursor}
+        answer = await asker.ask(link, kind.method, params, optional=True)
+        if answer is None:
+            return None
+        pages.append(answer)
+        cursor = answer.get("nextCursor")
+        if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
+            break
+        seen.add(bytes(cursor))
+    now = asyncio.get_running_loop().time()
+    return listing(kind, names, pages, now, selection)
 
 
 class Lists:
@@ -58,11 +84,14 @@ class Lists:
         return found is None or now - found.fetched_at >= YOUNG
 
     async def refresh(self, kind: Kind) -> None:
-        """Fetch a list, together with all who want it; never raises, the snapshot stays then."""
+        """Fetch a list, together with all who want it, and wait a little for it.
+
+        Never raises: the snapshot stays then.
+        """
         flight = self._flights.get(kind)
         if flight is None or flight.done():
             flight = self._flights[kind] = asyncio.create_task(self._fly(kind, announced=False))
-        await asyncio.wait([flight])
+        await asyncio.wait([flight], timeout=PATIENCE)
 
     def announced(self, kind: Kind) -> None:
         """The backend says that a list changed."""
@@ -106,22 +135,8 @@ class Lists:
         return changed
 
     async def _fetch(self, link: Link, kind: Kind) -> bool:
-        """Fetch all pages of a list. Returns whether clients see a difference."""
-        pages: list[Message] = []
-        cursor: Raw | None = None
-        seen: set[bytes] = set()
-        while len(pages) < MAX_PAGES:
-            params = {} if cursor is None else {"cursor": cursor}
-            answer = await self._asker.ask(link, kind.method, params, optional=True)
-            if answer is None:
-                return self._catalog.put(self._name, kind, None)
-            pages.append(answer)
-            cursor = answer.get("nextCursor")
-            if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
-                break
-            seen.add(bytes(cursor))
-        now = asyncio.get_running_loop().time()
-        found = listing(kind, self._names, pages, now, self._selections[kind])
+        """Fetch a list. Returns whether clients see a difference."""
+        found = await fetched(self._asker, link, kind, self._names, self._selections[kind])
         return self._catalog.put(self._name, kind, found)
 
     def withdraw(self) -> set[Kind]:

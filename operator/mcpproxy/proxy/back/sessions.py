@@ -120,7 +120,66 @@ class Sessions:
             return (client.principal, client.revision)
         return (client.principal, client.revision, client.capabilities, client.info)
 
+    @contextlib.asynccontextmanager
+    async def look(self, client: Client) -> AsyncIterator[Link]:
+        """A session for requests of our own, as this client would get it. Raises BackendError.
+
+        No call has used it. It waits among the warm ones afterwards, where a call may have it.
+        """
+        key = self._kind(client)
+        sessionless = self._sessionless.get(key)
+        if sessionless is not None:
+            yield sessionless
+        elif self._mode == "Reused":
+            async with self._shared(key, client) as link:
+                yield link
+        else:
+            warm = self._warm.get(key)
+            link = (warm and self._take_warm(warm)) or await self._opened(client)
+            try:
+                yield link
+            except BaseException as error:
+                self._close(link)
+                if isinstance(error, SessionGone) and warm is not None:
+                    # The others are as old.
+                    self._drop_warm(key, warm)
+                raise
+            if link.stateful:
+                self._keep(link, client)
+
+    def _keep(self, link: Link, client: Client) -> None:
+        """Put a session that was looked into among the warm ones."""
+        if not self._warm_each:
+            self._close(link)
+            return
+        if id(link) not in self._standing:
+            # Only now: what it announces while it begins is in the lists already.
+            self._attend(link, Discarding(client))
+        if sum(len(other.links) for other in self._warm.values()) >= MAX_WARM_TOTAL:
+            self._make_room()
+        key = self._kind(client)
+        warm = self._warm.setdefault(key, Warm())
+        warm.used_at = asyncio.get_running_loop().time()
+        self._shelve(key, warm, link)
+
+    def _shelve(self, key: Key, warm: Warm, link: Link) -> None:
+        if self._warm.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
+            warm.links.append(link)
+        else:
+            self._close(link)
+
     async def _open(self, client: Client) -> Link:
+        link = await self._opened(client)
+        if link.stateful:
+            own = self._mode == "PerClient"
+            try:
+                await self._stand(link, self.standing(client) if own else Discarding(client))
+            except BaseException:
+                self._close(link)
+                raise
+        return link
+
+    async def _opened(self, client: Client) -> Link:
         if self._count >= MAX_LINKS and not self._make_room():
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         self._count += 1
@@ -138,12 +197,6 @@ class Sessions:
         elif self._mode == "Reused" and not self._declared_stateless:
             self._close(link)
             raise SessionRefused(REUSE_REFUSED)
-        else:
-            try:
-                await self._stand(link, client)
-            except BaseException:
-                self._close(link)
-                raise
         return link
 
     def _make_room(self) -> bool:
@@ -154,18 +207,21 @@ class Sessions:
         self._close(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
         return True
 
-    async def _stand(self, link: Link, client: Client) -> None:
-        """Listen to what a session says outside of requests, before the first request is sent."""
-        ready = asyncio.Event()
-        standing = self.standing(client) if self._mode == "PerClient" else Discarding(client)
-        task = self._background.spawn(self._listen(link, standing, ready))
-        self._standing[id(link)] = task
+    async def _stand(self, link: Link, standing: Caller) -> None:
+        """Listen to what a session says outside of requests, before the first call is sent."""
+        ready = self._attend(link, standing)
         try:
             async with asyncio.timeout(STANDING_WAIT):
                 await ready.wait()
         except TimeoutError:
             # Requests work all the same.
             return
+
+    def _attend(self, link: Link, standing: Caller) -> asyncio.Event:
+        """Begin to listen; the event is set once nothing is missed any more."""
+        ready = asyncio.Event()
+        self._standing[id(link)] = self._background.spawn(self._listen(link, standing, ready))
+        return ready
 
     async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
         try:
@@ -248,10 +304,7 @@ class Sessions:
             return
         finally:
             warm.opening -= 1
-        if self._warm.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
-            warm.links.append(link)
-        else:
-            self._close(link)
+        self._shelve(key, warm, link)
 
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: Client) -> AsyncIterator[Link]:
@@ -318,7 +371,7 @@ class Sessions:
                 self._drop_warm(key, warm)
 
     def _drop_warm(self, key: Key, warm: Warm) -> None:
-        if not warm.in_use and not warm.opening:
+        if not warm.in_use and not warm.opening and self._warm.get(key) is warm:
             del self._warm[key]
         for link in warm.links:
             self._close(link)

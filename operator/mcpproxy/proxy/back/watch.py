@@ -6,6 +6,7 @@ It uses a session of its own, which calls never share.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy
 from mcpproxy.proxy.back.asking import Asker
@@ -13,12 +14,14 @@ from mcpproxy.proxy.back.link import Background, Greeting, Link
 from mcpproxy.proxy.back.lists import Lists
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.back.subscriptions import Subscriptions
+from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import BY_CHANGED, Catalog, Kind
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut
+from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.health import Health
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
-from mcpproxy.proxy.wire.revisions import is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN, is_modern
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -33,7 +36,8 @@ class Watch:
         policy: HealthPolicy,
         opener: Opener,
         catalog: Catalog,
-        info: bytes,
+        asker: Asker,
+        tailored: Tailored,
     ) -> None:
         self.health = Health(policy)
         self.greeting: Greeting | None = None
@@ -51,10 +55,12 @@ class Watch:
         self._settings = settings
         self._policy = policy
         self._opener = opener
-        self._asker = Asker(info)
-        self.lists = Lists(name, settings, catalog, self._asker)
-        self.lists.on_change = lambda kind: self.on_change({kind})
-        self.lists.on_failure = self.look_again
+        self._asker = asker
+        self.lists = Lists(name, settings, catalog, asker)
+        self.tailored = tailored
+        for lists in (self.lists, tailored):
+            lists.on_change = lambda kind: self.on_change({kind})
+            lists.on_failure = self.look_again
         self._subscriptions = Subscriptions(self._asker, self._relisten)
         self._link: Link | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -124,7 +130,10 @@ class Watch:
 
     async def _connect(self) -> Link:
         self._disconnect()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         link = await self._opener.open(self._asker.caller.client)
+        self.tailored.opening = loop.time() - started
         self._link, self.greeting = link, link.greeting
         self.lists.link = link
         self.stateful = link.stateful and not is_modern(link.greeting.revision)
@@ -152,7 +161,7 @@ class Watch:
     def _withdraw(self) -> set[Kind]:
         """Nothing of a failed backend is shown; the kinds whose lists changed."""
         self.greeting = None
-        return self.lists.withdraw()
+        return self.lists.withdraw() | self.tailored.withdraw()
 
     def _disconnect(self) -> None:
         link, self._link = self._link, None
@@ -166,6 +175,7 @@ class Watch:
     async def close(self) -> None:
         """End the watch session."""
         self._disconnect()
+        self.tailored.withdraw()
         await self._background.close(grace=6.0)
 
     # What the backend announces
@@ -191,15 +201,35 @@ class Watch:
         """The backend says, on whichever session, that something changed."""
         method = jsonrpc.string(message.get("method")) or ""
         for kind in BY_CHANGED.get(method, ()):
+            self.tailored.announced(kind)
             self.lists.announced(kind)
         if method == "notifications/resources/updated":
             self.on_updated(message)
 
     # What clients want
 
-    def wants_refresh(self, kind: Kind, now: float) -> bool:
-        """Whether an explicit list has to ask the backend first."""
-        return self.health.usable and self.lists.offers(kind) and self.lists.old(kind, now)
+    def wants_refresh(self, kind: Kind, now: float, seen: bytes | None = None) -> bool:
+        """Whether an explicit list has to ask the backend first; `seen` as in `Catalog.put`."""
+        if not self.health.usable or not self.lists.offers(kind):
+            return False
+        if seen is None or self.tailored.silent(kind, seen, now):
+            return self.lists.old(kind, now)
+        return self.tailored.old(kind, seen, now)
+
+    async def refresh(self, kind: Kind, client: Client, seen: bytes | None) -> None:
+        """Ask the backend for a list of this client, and wait a little for it; never raises.
+
+        `seen` as in `Catalog.put`.
+        """
+        greeting, now = self.greeting, asyncio.get_running_loop().time()
+        if seen is None or greeting is None or self.tailored.silent(kind, seen, now):
+            await self.lists.refresh(kind)
+            return
+        if not client.modern:
+            # In the era and with the newest revision of the other lists.
+            revision = LATEST_MODERN if is_modern(greeting.revision) else LATEST_LEGACY
+            client = replace(client, revision=revision, session="")
+        await self.tailored.refresh(kind, client)
 
     async def subscribe(self, uri: str) -> None:
         """A client wants to hear of a resource. Raises BackendError, RpcError."""

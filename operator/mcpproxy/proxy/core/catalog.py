@@ -1,12 +1,13 @@
 """What the proxy shows: per backend one snapshot of each kind of component, and the merged lists.
 
 Items are kept as ready-made bytes with outward names; a merged list is built when a snapshot
-changes, never per request.
+changes, never per request. Where a backend lists other components to clients that declare more,
+it has a snapshot for each such set of capabilities; what is equal is kept once.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import Raw
@@ -82,6 +83,14 @@ class Listing:
         """Whether clients would see no difference."""
         return other is not None and self.items == other.items
 
+    def sharing(self, others: Iterable["Listing"]) -> "Listing":
+        """The same listing, in the memory of those among the others that are equal to it."""
+        for other in others:
+            if self.items == other.items:
+                return replace(self, items=other.items, names=other.names, headers=other.headers)
+        known = {item: item for other in others for item in other.items}
+        return replace(self, items=tuple(known.get(item, item) for item in self.items))
+
 
 def listing(
     kind: Kind,
@@ -136,6 +145,14 @@ class Merged:
     clashes: list[str] = field(default_factory=list)
 
 
+def _hidden(kind: Kind, name: str, backend: str, owner: str) -> str:
+    return f"{kind.member}: {name} of backend {backend} is hidden by backend {owner}"
+
+
+def _too_long(kind: Kind, name: str, backend: str) -> str:
+    return f"{kind.member}: {name} of backend {backend} is longer than {MAX_NAME}"
+
+
 def merge(kind: Kind, listings: Mapping[str, Listing]) -> Merged:
     """The list that clients see: backends in the order of their names, each in its own order.
 
@@ -149,61 +166,162 @@ def merge(kind: Kind, listings: Mapping[str, Listing]) -> Merged:
                 merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
             owner = merged.owners.setdefault(name, backend)
             if owner != backend:
-                merged.clashes.append(
-                    f"{kind.member}: {name} of backend {backend} is hidden by backend {owner}"
-                )
+                merged.clashes.append(_hidden(kind, name, backend, owner))
                 continue
             if not kind.by_uri and len(name) > MAX_NAME:
-                merged.clashes.append(
-                    f"{kind.member}: {name} of backend {backend} is longer than {MAX_NAME}"
-                )
+                merged.clashes.append(_too_long(kind, name, backend))
             shown.append(item)
     merged.body = b"[" + b",".join(shown) + b"]"
     return merged
 
 
+_NOTHING: Final = Listing()
+
+
+@dataclass(slots=True)
+class Claims:
+    """What is only listed to clients that declare capabilities."""
+
+    owners: dict[str, str] = field(default_factory=dict)
+    """Outward name → backend."""
+    clashes: list[str] = field(default_factory=list)
+
+
+def _claims(kind: Kind, everyones: Merged, tailored: Mapping[tuple[str, bytes], Listing]) -> Claims:
+    claims = Claims()
+    clashes: dict[str, None] = {}
+    for (backend, _), found in sorted(tailored.items(), key=lambda one: one[0]):
+        for name in found.names:
+            owner = everyones.owners.get(name) or claims.owners.setdefault(name, backend)
+            if owner != backend:
+                clashes[_hidden(kind, name, backend, owner)] = None
+            elif not kind.by_uri and len(name) > MAX_NAME:
+                clashes[_too_long(kind, name, backend)] = None
+    claims.clashes = [clash for clash in clashes if clash not in everyones.clashes]
+    return claims
+
+
+@dataclass(eq=False, slots=True)
+class Audience:
+    """Clients that are shown the same lists."""
+
+    seen: Mapping[str, bytes] = field(default_factory=dict)
+    """Backend → the capabilities that it sees; without those that see no more than of a client
+    that declares nothing."""
+    bodies: dict[Kind, tuple[int, bytes]] = field(default_factory=dict)
+    """The merged lists, and the version of the catalog they were built from."""
+
+
+EVERYONE: Final = Audience()
+"""Clients that declare nothing, and all to whom no backend lists anything else."""
+
+
 class Catalog:
-    """The snapshots of all backends and what they merge to."""
+    """The snapshots of all backends and what they merge to.
+
+    A name belongs to one backend, whoever asks: one that lists it to everyone comes before one
+    that lists it only to clients with certain capabilities.
+    """
 
     def __init__(self) -> None:
         self._listings: dict[Kind, dict[str, Listing]] = {kind: {} for kind in KINDS}
         self._merged: dict[Kind, Merged] = {kind: Merged() for kind in KINDS}
+        self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
+        """Snapshots for clients that declare more, by backend and the capabilities it sees."""
+        self._versions: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._claims: dict[Kind, tuple[int, Claims]] = {}
+        self._bodies: dict[Kind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
 
-    def put(self, backend: str, kind: Kind, found: Listing | None) -> bool:
-        """Set (or with None remove) a snapshot. Returns whether clients would see a difference."""
+    def put(
+        self, backend: str, kind: Kind, found: Listing | None, seen: bytes | None = None
+    ) -> bool:
+        """Set (or with None remove) a snapshot. Returns whether clients would see a difference.
+
+        `seen` are the capabilities of the clients it is for; None: those that declare nothing.
+        """
+        if seen is not None:
+            return self._put_tailored(backend, kind, found, seen)
         before = self._listings[kind].get(backend)
         if found is None:
             if before is None:
                 return False
             del self._listings[kind][backend]
         else:
-            self._listings[kind][backend] = found
-            if found.same_items(before):
+            same = found.same_items(before)
+            self._listings[kind][backend] = found.sharing([before]) if before else found
+            if same:
                 return False
         merged = merge(kind, self._listings[kind])
         changed = merged.body != self._merged[kind].body
         self._merged[kind] = merged
+        self._outdate(kind)
         return changed
 
-    def get(self, backend: str, kind: Kind) -> Listing | None:
-        """The snapshot of one backend; None when it is not known."""
+    def _put_tailored(self, backend: str, kind: Kind, found: Listing | None, seen: bytes) -> bool:
+        everyones = self._listings[kind].get(backend, _NOTHING)
+        tailored = self._tailored[kind]
+        before = tailored.get((backend, seen))
+        if found is not None:
+            found = tailored[backend, seen] = found.sharing(self.known(backend, kind))
+        elif before is not None:
+            del tailored[backend, seen]
+        changed = not (found or everyones).same_items(before or everyones)
+        if changed:
+            self._outdate(kind)
+        return changed
+
+    def _outdate(self, kind: Kind) -> None:
+        self._versions[kind] += 1
+        self._bodies[kind].clear()
+
+    def get(self, backend: str, kind: Kind, seen: bytes | None = None) -> Listing | None:
+        """The snapshot of one backend for clients of these capabilities; None when it is not known.
+
+        See `put` for `seen`.
+        """
+        if seen is not None:
+            return self._tailored[kind].get((backend, seen))
         return self._listings[kind].get(backend)
 
+    def known(self, backend: str, kind: Kind) -> list[Listing]:
+        """All snapshots of one backend, the one for clients that declare nothing first."""
+        found = self._listings[kind].get(backend)
+        tailored = [one for (name, _), one in self._tailored[kind].items() if name == backend]
+        return tailored if found is None else [found, *tailored]
+
     def header_properties(self, backend: str, tool: str) -> list[tuple[Path, str]]:
-        """The arguments of a tool (outward name) that MCP wants repeated in HTTP headers."""
+        """The arguments of a tool (outward name) that MCP wants repeated in HTTP headers.
+
+        The tool as it is listed to everyone counts, where it is.
+        """
         found = self._listings[TOOLS].get(backend)
-        return found.headers.get(tool, []) if found is not None else []
+        if found is not None and tool in found.headers:
+            return found.headers[tool]
+        if self._merged[TOOLS].owners.get(tool) == backend:
+            return []
+        tailored = (one.headers[tool] for one in self.known(backend, TOOLS) if tool in one.headers)
+        return next(tailored, [])
 
     def owner(self, kind: Kind, name: str) -> str | None:
         """The backend that serves this outward name; None when no snapshot has it."""
-        return self._merged[kind].owners.get(name)
+        found = self._merged[kind].owners.get(name)
+        return self._claimed(kind).owners.get(name) if found is None else found
 
-    def result(self, kind: Kind, *, modern: bool, now: float) -> bytes:
+    def _claimed(self, kind: Kind) -> Claims:
+        version, claims = self._claims.get(kind, (-1, Claims()))
+        if version != self._versions[kind]:
+            claims = _claims(kind, self._merged[kind], self._tailored[kind])
+            self._claims[kind] = self._versions[kind], claims
+        return claims
+
+    def result(
+        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
+    ) -> bytes:
         """The list result for a client."""
-        body = self._merged[kind].body
+        body = self._body(kind, audience)
         if not modern:
             return b'{"%b":%b}' % (kind.member.encode(), body)
-        ttl, public = self._cache_hint(kind, now)
+        ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
         return b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":%b}' % (
             ttl,
             b"public" if public else b"private",
@@ -211,13 +329,41 @@ class Catalog:
             body,
         )
 
-    def _cache_hint(self, kind: Kind, now: float) -> tuple[int, bool]:
-        parts = self._listings[kind].values()
-        left = [max(part.ttl_ms - int((now - part.fetched_at) * 1000), 0) for part in parts]
-        return min(left, default=0), bool(left) and all(part.public for part in parts)
+    def _parts(self, kind: Kind, audience: Audience) -> Mapping[str, Listing]:
+        everyones, tailored = self._listings[kind], self._tailored[kind]
+        if not audience.seen or not tailored:
+            return everyones
+        keys = audience.seen.items()
+        return {**everyones, **{key[0]: tailored[key] for key in keys if key in tailored}}
+
+    def _body(self, kind: Kind, audience: Audience) -> bytes:
+        if not audience.seen or not self._tailored[kind]:
+            return self._merged[kind].body
+        version, body = audience.bodies.get(kind, (-1, b""))
+        if version != self._versions[kind]:
+            parts = self._parts(kind, audience)
+            shown = [
+                item
+                for backend in sorted(parts)
+                for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
+                if self.owner(kind, name) == backend
+            ]
+            body = b"[" + b",".join(shown) + b"]"
+            everyones = self._merged[kind].body
+            body = everyones if body == everyones else self._bodies[kind].setdefault(body, body)
+            audience.bodies[kind] = self._versions[kind], body
+        return body
+
+    @staticmethod
+    def _cache_hint(parts: Iterable[Listing], now: float) -> tuple[int, bool]:
+        left = [(max(p.ttl_ms - int((now - p.fetched_at) * 1000), 0), p.public) for p in parts]
+        return min((ttl for ttl, _ in left), default=0), bool(left) and all(p for _, p in left)
 
     def counts(self, backend: str) -> ComponentCounts | None:
-        """How many components a backend has; a kind that is not known or not offered is absent."""
+        """How many components a backend has; a kind that is not known or not offered is absent.
+
+        What it lists to clients that declare nothing counts.
+        """
         found = {
             kind.member: len(listing.items)
             for kind in KINDS
@@ -227,10 +373,14 @@ class Catalog:
 
     def clashes(self) -> list[str]:
         """Names that two backends claim, and names too long for clients."""
-        return [clash for kind in KINDS for clash in self._merged[kind].clashes]
+        return [
+            clash
+            for kind in KINDS
+            for clash in (*self._merged[kind].clashes, *self._claimed(kind).clashes)
+        ]
 
     def digest(self) -> str:
-        """SHA-256 over all that clients are shown, hexadecimal."""
+        """SHA-256 over all that clients are shown which declare nothing, hexadecimal."""
         found = hashlib.sha256()
         for kind in KINDS:
             found.update(kind.member.encode() + b"\0" + self._merged[kind].body + b"\0")

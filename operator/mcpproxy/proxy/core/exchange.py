@@ -92,7 +92,7 @@ def cancellation(request_id: bytes | Raw, cause: Message | None) -> Message:
 
 
 class Discarding:
-    """A caller that nobody stands behind: our own lists and checks."""
+    """A caller that nobody stands behind: requests of our own, and sessions that wait."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -102,7 +102,7 @@ class Discarding:
         """Nobody listens."""
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """Nobody answers: the client declared no capability to be asked."""
+        """Nobody answers, whatever the client in whose name it is asked declared."""
         return {"error": NOT_OFFERED}
 
     async def streamed(self, retry: int | None) -> None:

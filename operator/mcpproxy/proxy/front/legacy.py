@@ -144,7 +144,8 @@ async def _result(gateway: Gateway, live: Live, request: Message, caller: Legacy
     params = jsonrpc.members(request["params"]) if "params" in request else None
     kind = BY_METHOD.get(method)
     if kind is not None:
-        return jsonrpc.response(request["id"], await gateway.listing(kind, params, modern=False))
+        listed = await gateway.listing(kind, params, modern=False, client=caller.client)
+        return jsonrpc.response(request["id"], listed)
     if method == "ping":
         return jsonrpc.response(request["id"], b"{}")
     if method == "logging/setLevel":

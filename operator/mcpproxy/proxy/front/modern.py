@@ -92,7 +92,8 @@ async def answer(
     method = jsonrpc.string(request["method"]) or ""
     kind = BY_METHOD.get(method)
     if kind is not None:
-        return jsonrpc.response(request["id"], await gateway.listing(kind, params, modern=True))
+        listed = await gateway.listing(kind, params, modern=True, client=caller.client)
+        return jsonrpc.response(request["id"], listed)
     if method == DISCOVER:
         return jsonrpc.response(request["id"], await discovered(gateway))
     if method in _LEGACY_ONLY:

@@ -126,7 +126,8 @@ class _Mounted:
         if own.get("nextCursor") is not None:
             return own
         modern = is_modern(ctx.protocol_version)
-        listed = jsonrpc.value(await self._inner.gateway.listing(kind, None, modern=modern))
+        client, gateway = _SdkCaller(ctx).client, self._inner.gateway
+        listed = jsonrpc.value(await gateway.listing(kind, None, modern=modern, client=client))
         items = list(own.get(kind.member, ()))
         taken = {item[kind.key] for item in items}
         own[kind.member] = items + [i for i in listed[kind.member] if i[kind.key] not in taken]

@@ -80,7 +80,9 @@ class GatewayLink(DirectLink):
         method, modern = outgoing.method, is_modern(self.greeting.revision)
         kind = BY_METHOD.get(method)
         if kind is not None:
-            found = await self._gateway.listing(kind, outgoing.params, modern=modern)
+            found = await self._gateway.listing(
+                kind, outgoing.params, modern=modern, client=caller.client
+            )
             return jsonrpc.response(outgoing.id, found)
         if method == "ping":
             return jsonrpc.response(outgoing.id, b"{}")

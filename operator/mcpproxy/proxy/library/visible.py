@@ -1,6 +1,7 @@
 """The gateway of a server of ours: components can be hidden, and several backends go unprefixed."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
@@ -39,27 +40,26 @@ class VisibleCatalog(Catalog):
         """`hidden` are keys of components; a change of it is told with `refresh`."""
         super().__init__()
         self._hidden = hidden
-        self._whole: dict[tuple[str, Kind], Listing] = {}
+        self._whole: dict[tuple[str, Kind, bytes | None], Listing] = {}
 
-    def put(self, backend: str, kind: Kind, found: Listing | None) -> bool:
+    def put(
+        self, backend: str, kind: Kind, found: Listing | None, seen: bytes | None = None
+    ) -> bool:
         """See Catalog."""
         if found is None:
-            self._whole.pop((backend, kind), None)
-            return super().put(backend, kind, None)
-        self._whole[backend, kind] = found
-        return super().put(backend, kind, self._shown(kind, found))
+            self._whole.pop((backend, kind, seen), None)
+            return super().put(backend, kind, None, seen)
+        self._whole[backend, kind, seen] = found
+        return super().put(backend, kind, self._shown(kind, found), seen)
 
     def _shown(self, kind: Kind, found: Listing) -> Listing:
         kept = [i for i, name in enumerate(found.names) if not self.hides(kind, name)]
         if len(kept) == len(found.names):
             return found
-        return Listing(
-            tuple(found.items[i] for i in kept),
-            tuple(found.names[i] for i in kept),
-            found.ttl_ms,
-            found.public,
-            found.fetched_at,
-            found.headers,
+        return replace(
+            found,
+            items=tuple(found.items[i] for i in kept),
+            names=tuple(found.names[i] for i in kept),
         )
 
     def hides(self, kind: Kind, name: str) -> bool:
@@ -69,8 +69,8 @@ class VisibleCatalog(Catalog):
     def refresh(self) -> set[Kind]:
         """Show what is visible now; the kinds whose lists changed."""
         changed = set()
-        for (backend, kind), found in self._whole.items():
-            if super().put(backend, kind, self._shown(kind, found)):
+        for (backend, kind, seen), found in self._whole.items():
+            if super().put(backend, kind, self._shown(kind, found), seen):
                 changed.add(kind)
         return changed
 
@@ -78,7 +78,7 @@ class VisibleCatalog(Catalog):
         """The backend and the outward URI template of each template, hidden ones included."""
         return [
             (backend, name)
-            for (backend, kind), found in self._whole.items()
+            for (backend, kind, _), found in self._whole.items()
             if kind is TEMPLATES
             for name in found.names
         ]

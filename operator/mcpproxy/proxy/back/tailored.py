@@ -1,0 +1,176 @@
+"""What one backend lists to clients that declare capabilities: some list more to them.
+
+A list is fetched when such a client first asks for it, over a session that declares what the
+client does, and kept for all clients that declare the same. Where it can't be had in time, they
+are shown what the backend lists to clients that declare nothing.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back.asking import Asker
+from mcpproxy.proxy.back.link import Link
+from mcpproxy.proxy.back.lists import PATIENCE, YOUNG, fetched, selections
+from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing
+from mcpproxy.proxy.core.errors import BackendError, SessionGone
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.wire.jsonrpc import RpcError
+
+log = logging.getLogger("mcpproxy.backend")
+
+MAX_VIEWS: Final = 32
+"""Sets of capabilities whose lists are kept for one backend; the least recently fetched goes."""
+MAX_PATIENCE: Final = 5.0
+"""Seconds that the first list of such clients waits at most."""
+SILENCE: Final = 10.0
+"""Seconds after a failure in which the backend is not asked again."""
+MAX_ROUNDS: Final = 3
+"""How often a list is fetched again that the backend says has changed meanwhile."""
+
+Look = Callable[[Client], AbstractAsyncContextManager[Link]]
+
+
+@dataclass(slots=True)
+class View:
+    """The lists of one backend for clients that declare one set of capabilities."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One list at a time, so that one session is enough for all of them."""
+    flights: dict[Kind, "asyncio.Task[None]"] = field(default_factory=dict)
+    changed: set[Kind] = field(default_factory=set)
+    """Kinds that the backend says have changed since they were fetched."""
+    missed: set[Kind] = field(default_factory=set)
+    """Kinds that came too late for a client, which was shown something else."""
+    silent_until: dict[Kind, float] = field(default_factory=dict)
+    """When a kind that failed may be asked for again, in monotonic seconds."""
+
+
+class Tailored:
+    """Keeps a view for each set of capabilities that clients declare."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: BackendSettings,
+        catalog: Catalog,
+        look: Look,
+        as_seen: Callable[[Client], Caller],
+    ) -> None:
+        """`look` gives a client's session, `as_seen` what the backend sees of the client."""
+        self.on_change: Callable[[Kind], None] = lambda kind: None
+        """Called when clients would see a list anew."""
+        self.on_failure: Callable[[], None] = lambda: None
+        self.opening = 0.0
+        """Seconds that opening a session took the last time."""
+        self._name = name
+        self._names = Names(settings.prefix)
+        self._ttl = settings.cache_ttl
+        self._timeout = settings.deadlines.connect + 2 * settings.deadlines.initialize
+        self._selections = selections(settings)
+        self._catalog = catalog
+        self._look = look
+        self._as_seen = as_seen
+        self._views: OrderedDict[bytes, View] = OrderedDict()
+
+    def silent(self, kind: Kind, seen: bytes, now: float) -> bool:
+        """Whether fetching a list has failed a moment ago."""
+        view = self._views.get(seen)
+        return view is not None and now < view.silent_until.get(kind, 0.0)
+
+    def old(self, kind: Kind, seen: bytes, now: float) -> bool:
+        """Whether an explicit list has to ask the backend: the snapshot is not young."""
+        view = self._views.get(seen)
+        if view is None:
+            return True
+        found = self._catalog.get(self._name, kind, seen)
+        return found is None or kind in view.changed or now - found.fetched_at >= YOUNG
+
+    async def refresh(self, kind: Kind, client: Client) -> None:
+        """Fetch a list, together with all who want it, and wait a little for it.
+
+        The first one is waited for as long as it takes the backend to begin a session: clients
+        that list once, when they begin, must not miss what is only for them. Never raises.
+        """
+        caller = self._as_seen(client)
+        seen = caller.client.capabilities
+        view = self._view(seen)
+        flight = view.flights.get(kind)
+        if flight is None or flight.done():
+            flight = asyncio.create_task(self._fly(view, kind, caller))
+            view.flights[kind] = flight
+        done, _ = await asyncio.wait([flight], timeout=self._patience(kind, seen))
+        if not done:
+            view.missed.add(kind)
+
+    def _view(self, seen: bytes) -> View:
+        view = self._views.setdefault(seen, View())
+        self._views.move_to_end(seen)
+        while len(self._views) > MAX_VIEWS:
+            self._drop(next(iter(self._views)))
+        return view
+
+    def _patience(self, kind: Kind, seen: bytes) -> float:
+        found = self._catalog.get(self._name, kind, seen)
+        now = asyncio.get_running_loop().time()
+        if found is not None and now - found.fetched_at < self._ttl:
+            return PATIENCE
+        return min(PATIENCE + 2 * self.opening, MAX_PATIENCE)
+
+    async def _fly(self, view: View, kind: Kind, caller: Caller) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout), view.turn:
+                found = await self._fetched(view, kind, caller)
+        except (BackendError, RpcError, TimeoutError) as error:
+            log.info("backend %s: %s failed: %s", self._name, kind.method, error)
+            # An error in the answer concerns this list alone.
+            failed = (kind,) if isinstance(error, RpcError) else KINDS
+            view.silent_until |= dict.fromkeys(failed, loop.time() + SILENCE)
+            view.missed.discard(kind)
+            self.on_failure()
+            return
+        seen = caller.client.capabilities
+        shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
+        view.missed.discard(kind)
+        if self._catalog.put(self._name, kind, found, seen) and shown:
+            self.on_change(kind)
+
+    async def _fetched(self, view: View, kind: Kind, caller: Caller) -> Listing:
+        found = None
+        for _ in range(MAX_ROUNDS):
+            view.changed.discard(kind)
+            try:
+                found = await self._once(kind, caller)
+            except SessionGone:
+                # A session that waited has ended meanwhile.
+                found = await self._once(kind, caller)
+            if kind not in view.changed:
+                break
+        return found or Listing(fetched_at=asyncio.get_running_loop().time())
+
+    async def _once(self, kind: Kind, caller: Caller) -> Listing | None:
+        async with self._look(caller.client) as link:
+            if kind.capability not in link.greeting.capabilities:
+                return None
+            return await fetched(Asker(caller), link, kind, self._names, self._selections[kind])
+
+    def announced(self, kind: Kind) -> None:
+        """The backend says that a list changed: it is fetched anew when a client asks for it."""
+        for view in self._views.values():
+            view.changed.add(kind)
+
+    def withdraw(self) -> set[Kind]:
+        """Show nothing of the backend any more; the kinds whose lists changed."""
+        return {kind for seen in list(self._views) for kind in self._drop(seen)}
+
+    def _drop(self, seen: bytes) -> set[Kind]:
+        for flight in self._views.pop(seen).flights.values():
+            flight.cancel()
+        return {kind for kind in KINDS if self._catalog.put(self._name, kind, None, seen)}

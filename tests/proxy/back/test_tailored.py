@@ -1,0 +1,284 @@
+"""Lists for clients that declare capabilities: fetched once, in time, or not at all."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.back import tailored as module
+from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.back.tailored import MAX_VIEWS, Tailored
+from mcpproxy.proxy.core.catalog import KINDS, PROMPTS, TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.errors import SessionGone, Unreachable
+from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
+from mcpproxy.proxy.library.parts import default_settings
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+from tests.proxy.runtime.waiting import soon
+
+SAMPLING = b'{"sampling":{}}'
+ANN = Client("2025-11-25", SAMPLING, None, "ann", "")
+OFFERED: Message = {"capabilities": Raw(b'{"tools":{},"prompts":{}}')}
+
+
+class Stage:
+    """A backend whose sessions list what they are told to."""
+
+    def __init__(self, **given: Any) -> None:
+        self.tools = ["a"]
+        self.error: Exception | None = None
+        self.refusal: dict[str, Any] | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked: list[str] = []
+        self.looked: list[Client] = []
+        self.open = 0
+        self.widest = 0
+        self.greeting = Greeting("2025-11-25", OFFERED)
+        self.on_request: Callable[[], None] = lambda: None
+        self.catalog = Catalog()
+        settings: BackendSettings = replace(default_settings(), **given)
+        self.tailored = Tailored("b", settings, self.catalog, self._look, Discarding)
+        self.changes: list[Kind] = []
+        self.failures = 0
+        self.tailored.on_change = self.changes.append
+        self.tailored.on_failure = self._failed
+
+    def _failed(self) -> None:
+        self.failures += 1
+
+    @asynccontextmanager
+    async def _look(self, client: Client) -> AsyncIterator[Link]:
+        self.looked.append(client)
+        self.open += 1
+        self.widest = max(self.widest, self.open)
+        try:
+            await self.gate.wait()
+            found: Any = self
+            yield found
+        finally:
+            self.open -= 1
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link."""
+        self.asked.append(outgoing.method)
+        self.on_request()
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        if self.refusal is not None:
+            return {"error": jsonrpc.dump(self.refusal)}
+        member = outgoing.method.partition("/")[0]
+        return {"result": jsonrpc.dump({member: [{"name": name} for name in self.tools]})}
+
+    def shown(self, seen: bytes = SAMPLING, kind: Kind = TOOLS) -> list[str] | None:
+        """What the snapshot for clients of these capabilities holds."""
+        found = self.catalog.get("b", kind, seen)
+        return None if found is None else [json.loads(item)["name"] for item in found.items]
+
+    def old(self, kind: Kind = TOOLS, seen: bytes = SAMPLING) -> bool:
+        """Whether the backend would be asked."""
+        return self.tailored.old(kind, seen, asyncio.get_running_loop().time())
+
+    def silent(self, kind: Kind = TOOLS) -> bool:
+        """Whether the backend would not be asked because it failed."""
+        return self.tailored.silent(kind, SAMPLING, asyncio.get_running_loop().time())
+
+
+async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -> None:
+    stage = Stage()
+    assert stage.old()
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() == ["a"]
+    assert [client.capabilities for client in stage.looked] == [SAMPLING]
+    assert not stage.old()
+    assert stage.old(PROMPTS)
+    assert stage.old(TOOLS, b'{"roots":{}}')
+    assert stage.changes == []
+
+
+async def test_all_who_want_a_list_at_once_share_one_flight() -> None:
+    stage = Stage()
+    bo = replace(ANN, principal="bo")
+    await asyncio.gather(*(stage.tailored.refresh(TOOLS, who) for who in [ANN, bo] * 10))
+    assert stage.asked == ["tools/list"]
+
+
+async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
+    stage = Stage()
+    await asyncio.gather(*(stage.tailored.refresh(kind, ANN) for kind in KINDS))
+    assert stage.widest == 1
+    assert stage.shown() == stage.shown(kind=PROMPTS) == ["a"]
+    assert stage.shown(kind=KINDS[2]) == []
+    assert stage.asked == ["tools/list", "prompts/list"]
+
+
+async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    stage = Stage()
+    stage.gate.clear()
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() is None
+    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    again = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN))
+    stage.gate.set()
+    await again
+    assert stage.changes == [TOOLS]
+    assert len(stage.looked) == 1
+
+
+async def test_the_first_list_has_the_time_that_opening_a_session_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    stage = Stage()
+    stage.tailored.opening = 30.0
+    monkeypatch.setattr(module, "MAX_PATIENCE", 10.0)
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN))
+    await soon(lambda: stage.looked, "a session")
+    stage.gate.set()
+    await waiting
+    assert stage.shown() == ["a"]
+
+
+async def test_a_list_that_is_known_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(cache_ttl=3600.0)
+    await stage.tailored.refresh(TOOLS, ANN)
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    stage.tailored.opening = 30.0
+    stage.gate.clear()
+    async with asyncio.timeout(2):
+        await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() == ["a"]
+    stage.tailored.withdraw()
+
+
+async def test_a_list_that_changed_since_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "YOUNG", 0.0)
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN)
+    stage.tools = ["a", "b"]
+    assert stage.old()
+    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() == ["a", "b"]
+    assert stage.changes == [TOOLS]
+
+
+async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(PROMPTS, ANN)
+    assert not stage.old()
+    stage.tailored.announced(TOOLS)
+    assert stage.old()
+    assert not stage.old(PROMPTS)
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert not stage.old()
+
+
+async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
+    stage = Stage()
+
+    def change() -> None:
+        if stage.tools == ["a"]:
+            # The answer is still the one from before.
+            asyncio.get_running_loop().call_soon(stage.tools.append, "new")
+            stage.tailored.announced(TOOLS)
+
+    stage.on_request = change
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() == ["a", "new"]
+    assert not stage.old()
+
+
+async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() -> None:
+    stage = Stage()
+    stage.on_request = lambda: stage.tailored.announced(TOOLS)
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert len(stage.asked) == module.MAX_ROUNDS
+    assert stage.shown() == ["a"]
+    assert stage.old()
+
+
+async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert not stage.silent()
+    stage.error = Unreachable("gone")
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.failures == 1
+    assert stage.silent()
+    assert stage.silent(PROMPTS)
+    later = asyncio.get_running_loop().time() + module.SILENCE + 1
+    assert not stage.tailored.silent(TOOLS, SAMPLING, later)
+    assert stage.shown() == ["a"]
+    assert stage.changes == []
+
+
+async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
+    stage = Stage()
+    stage.refusal = {"code": -32603, "message": "broken"}
+    await stage.tailored.refresh(PROMPTS, ANN)
+    assert stage.silent(PROMPTS)
+    assert not stage.silent(TOOLS)
+
+
+async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
+    stage.gate.clear()
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.silent()
+    assert stage.open == 0
+    assert stage.shown() is None
+
+
+async def test_a_session_that_ended_while_it_waited_is_replaced_once() -> None:
+    stage = Stage()
+
+    def recover() -> None:
+        stage.error = None if len(stage.asked) > 1 else SessionGone("gone")
+
+    stage.on_request = recover
+    await stage.tailored.refresh(TOOLS, ANN)
+    assert stage.shown() == ["a"]
+    assert len(stage.looked) == 2
+    assert stage.failures == 0
+
+
+async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
+    stage = Stage()
+    sets = [b'{"experimental":{"n":%d}}' % number for number in range(MAX_VIEWS + 1)]
+    for seen in sets[:-1]:
+        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen))
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]))
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]))
+    assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
+    assert len(stage.catalog.known("b", TOOLS)) == MAX_VIEWS
+
+
+async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN)
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.tailored.refresh(PROMPTS, ANN))
+    await soon(lambda: stage.open, "a session")
+    assert stage.tailored.withdraw() == {TOOLS}
+    await waiting
+    assert stage.shown() is None
+    assert stage.open == 0
+    assert stage.tailored.withdraw() == set()
