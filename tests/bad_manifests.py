@@ -186,6 +186,7 @@ RUNNING = [
     spec("negative replicas", "replicas", replicas=-1),
     spec("replicas as text", "replicas", replicas="2"),
     spec("1001 replicas", "replicas", replicas=1001),
+    spec("suspended as text", "suspend", suspend="yes"),
     spec("an empty image", "image", image=""),
     spec("an image with a space", "image", image="my image"),
     spec("an unknown pull policy", "imagePullPolicy", imagePullPolicy="Sometimes"),

@@ -48,6 +48,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullPolicy="IfNotPresent",
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
+    suspend=False,
     disruptionBudget={"minAvailable": 1},
     podTemplate={
         "labels": {"team": "blue", "example.com/tier": ""},

@@ -189,3 +189,24 @@ def test_the_autoscalers_own_state_is_told(stage: Stage, operator: OperatorProce
     patch = json.dumps({"status": status})
     stage.kubectl("patch", f"{HPA}/tools", "--subresource=status", "--type=merge", "-p", patch)
     stage.wait("mcpproxy/tools", "condition=Autoscaled=False")
+
+
+def test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on(
+    stage: Stage, operator: OperatorProcess
+) -> None:
+    stage.apply(replicas=1)
+    stage.wait("deployment/tools", "create")
+    stage.passes_settle(operator)
+    before = stage.versions()
+    stage.apply(replicas=2, suspend=True)
+    stage.wait("mcpproxy/tools", "condition=Suspended")
+    stage.kubectl("delete", "service", "tools")
+    stage.passes_settle(operator)
+    after = stage.versions()
+    assert before.pop("Service/tools") is not None
+    children = {what for what in before if not what.startswith(("MCPProxy/", "Event/"))}
+    assert {what: after[what] for what in children} == {what: before[what] for what in children}
+    assert "Service/tools" not in after
+    stage.apply(replicas=2)
+    stage.wait("service/tools", "create")
+    stage.wait("deployment/tools", "jsonpath={.spec.replicas}=2")

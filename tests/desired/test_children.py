@@ -124,6 +124,7 @@ def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> Non
         {"replicas": 5},
         {"service": {"type": "NodePort", "port": 8000}},
         {"service": {"annotations": {"example.com/a": "b"}}},
+        {"suspend": True},
         *ASKED.values(),
     ],
     ids=str,

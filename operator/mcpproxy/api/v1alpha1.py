@@ -227,6 +227,8 @@ class MCPProxySpec(ApiModel):
     """Places the pods."""
     service: ServiceSpec | None = None
     """The Service that agents connect to."""
+    suspend: bool | None = None
+    """true makes the operator leave everything as it is; the status goes on. Default: false."""
     health: Health | None = None
     """How the state of backends is found out."""
     allowed_hosts: Annotated[list[AllowedHost], Field(max_length=64)] | None = None

@@ -70,6 +70,9 @@ class Reconciler:
         owner = Owner(key.name, world.parent["metadata"]["uid"])
         desired = build(world.proxy, self._options, owner)
         planned = plan(desired, world.children, world.parent, partial(self._in_sync, key))
+        if world.proxy.spec.suspend:
+            await self._reporter.report(world, planned.blocked, planned.changes)
+            return planned.requeue_after
         try:
             world = await self._apply(key, world, planned)
         except (Invalid, Forbidden) as error:

@@ -41,6 +41,11 @@ class World:
     pods: tuple[Object, ...]
 
     @property
+    def suspended(self) -> bool:
+        """Whether the spec asks to leave everything as it is."""
+        return bool(self.proxy and self.proxy.spec.suspend)
+
+    @property
     def deployment(self) -> Object | None:
         """Our Deployment."""
         return self.child(DEPLOYMENT)

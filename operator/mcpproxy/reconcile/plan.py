@@ -40,6 +40,13 @@ class Plan:
     blocked: Finding | None = None
     requeue_after: float | None = None
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The children that it would change, create or delete, in words."""
+        applied = [identity(step.manifest) for step in self.apply]
+        things = {*applied, *map(identity, self.replace), *map(identity, self.prune)}
+        return tuple(f"{kind} {name}" for kind, name in sorted(things))
+
 
 def plan(
     desired: Iterable[Object],

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
 from mcpproxy.api import names
 from mcpproxy.api.status import MCPProxyStatus, PodReport
+from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.events import event
@@ -42,8 +44,15 @@ class Reporter:
         self._now = now
         self._instance = instance
 
-    async def report(self, world: World, blocked: Finding | None) -> None:
+    async def report(
+        self,
+        world: World,
+        blocked: Finding | None,
+        withheld: tuple[str, ...] = (),
+    ) -> None:
         """Write the status if it changed, then an Event for each transition.
+
+        `withheld` names the children that would change were the proxy not suspended.
 
         While a serving pod was not heard yet, nothing is written about a spec that was reported
         on before: the pod is about to say whether anything changed at all.
@@ -57,7 +66,11 @@ class Reporter:
         )
         if waiting and before is not None:
             return
-        after = build_status(self._observed(world, blocked, pods), before, self._seconds())
+        after = build_status(
+            replace(self._observed(world, blocked, pods), withheld=withheld),
+            before,
+            self._seconds(),
+        )
         manifest = _status_manifest(parent, after)
         if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
             return
@@ -68,12 +81,12 @@ class Reporter:
         self, world: World, blocked: Finding | None, pods: tuple[PodView, ...]
     ) -> Observed:
         metadata, deployment = world.parent["metadata"], world.deployment
-        served = world.proxy if world.proxy is not None else last_valid(world)
         return Observed(
             name=metadata["name"],
             namespace=metadata["namespace"],
             generation=metadata["generation"],
-            spec=served.spec if served else None,
+            spec=_served(world),
+            suspended=world.suspended,
             rejected=world.rejected,
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,
@@ -112,9 +125,20 @@ class Reporter:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _served(world: World) -> MCPProxySpec | None:
+    """The spec that the pods should serve; None when there never was one."""
+    if world.proxy is not None and not world.suspended:
+        return world.proxy.spec
+    running = last_valid(world)
+    if running is None or world.proxy is None:
+        return running.spec if running else None
+    kept = {"backends": running.spec.backends, "session": running.spec.session}
+    return world.proxy.spec.model_copy(update=kept)
+
+
 def _configuration(world: World) -> str | None:
     """Name of the ConfigMap that pods should mount."""
-    if world.proxy is not None:
+    if world.proxy is not None and not world.suspended:
         return config_map.name(world.proxy)
     deployment = world.deployment
     if deployment is None:

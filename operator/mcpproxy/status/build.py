@@ -24,6 +24,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         reasons.READY: ready,
         reasons.RECONCILING: checks.reconciling(observed),
         reasons.STALLED: checks.stalled(observed),
+        reasons.SUSPENDED: extras.suspended(observed),
         reasons.AUTOSCALED: extras.autoscaled(observed),
     }
     return MCPProxyStatus(

@@ -38,6 +38,8 @@ def available(observed: Observed) -> Verdict:
     if deployment is None:
         if observed.rejected is not None:
             return Verdict("False", reasons.INVALID_SPEC, "nothing runs: the spec is not valid")
+        if observed.suspended:
+            return Verdict("False", reasons.SUSPENDED, "nothing runs: the proxy is suspended")
         return Verdict("False", reasons.CREATING, "the Deployment is being created")
     if deployment.desired == 0:
         return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
@@ -106,6 +108,8 @@ def reconciling(observed: Observed) -> Verdict | None:
         return None
     if observed.blocked is not None:
         return Verdict("True", observed.blocked.reason, observed.blocked.message)
+    if observed.withheld:
+        return Verdict("True", reasons.SUSPENDED, waiting_changes(observed))
     if deployment is None:
         return Verdict("True", reasons.CREATING, "the Deployment is being created")
     if deployment.complete:
@@ -127,6 +131,13 @@ def stalled(observed: Observed) -> Verdict | None:
     elif observed.deployment is not None and not observed.deployment.complete:
         found = observed.deployment.failure
     return Verdict("True", found.reason, found.message) if found else None
+
+
+def waiting_changes(observed: Observed) -> str:
+    """What a suspended proxy would change."""
+    named = ", ".join(observed.withheld[:_NAMED])
+    more = len(observed.withheld) - _NAMED
+    return f"changes wait: {named}" + (f" and {more} more" if more > 0 else "")
 
 
 _BAD = ("Unhealthy", "Unauthorized", "RateLimited")

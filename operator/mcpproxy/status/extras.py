@@ -1,7 +1,7 @@
 """Pure checks of what an MCPProxy only has when its spec asks for it."""
 
 from mcpproxy.status import reasons
-from mcpproxy.status.checks import Verdict
+from mcpproxy.status.checks import Verdict, waiting_changes
 from mcpproxy.status.observed import Observed
 
 
@@ -17,3 +17,15 @@ def autoscaled(observed: Observed) -> Verdict | None:
     if not problem.reason:
         return Verdict("Unknown", reasons.SCALING_UNKNOWN, problem.message)
     return Verdict("False", problem.reason, problem.message)
+
+
+def suspended(observed: Observed) -> Verdict | None:
+    """Present while the operator leaves everything as it is."""
+    if not observed.suspended:
+        return None
+    changes = waiting_changes(observed) if observed.withheld else "no change waits"
+    return Verdict(
+        "True",
+        reasons.SUSPENDED,
+        f"everything is left as it is, as spec.suspend asks for; {changes}",
+    )

@@ -61,6 +61,10 @@ class Observed:
     """What is wrong with the spec."""
     blocked: Finding | None = None
     """Why the children can't be brought about."""
+    suspended: bool = False
+    """Everything is to be left as it is."""
+    withheld: tuple[str, ...] = ()
+    """The children that would change then, in words."""
     deployment: DeploymentView | None = None
     autoscaler: Finding | None = None
     """Why the autoscaler that the spec asks for can't work; None when it can."""

@@ -8,6 +8,8 @@ BACKENDS_HEALTHY: Final = "BackendsHealthy"
 READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
+SUSPENDED: Final = "Suspended"
+"""A type, and the reason of others meanwhile."""
 AUTOSCALED: Final = "Autoscaled"
 
 VALID: Final = "Valid"
@@ -38,5 +40,5 @@ SERVING: Final = "Serving"
 SCALING_ACTIVE: Final = "ScalingActive"
 SCALING_UNKNOWN: Final = "ScalingUnknown"
 
-PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, WAITING_FOR_DELETION})
+PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, SUSPENDED, WAITING_FOR_DELETION})
 """Reasons of a False condition that are no fault."""

@@ -8,7 +8,7 @@ from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.build import find_condition
 
-_WATCHED = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY, reasons.STALLED)
+_WATCHED = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY, reasons.STALLED, reasons.SUSPENDED)
 
 
 @dataclass(frozen=True, slots=True)
