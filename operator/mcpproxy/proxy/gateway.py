@@ -262,7 +262,7 @@ class Gateway:
 
     def _outgoing(self, request: Message, method: str, params: Message, route: Route) -> Outgoing:
         backend, name, kind = route
-        own = inward(method, params, backend.names, name, backend.selection(kind, name))
+        own = inward(method, params, backend.names, name, backend.selection(kind, name), kind)
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if kind is TOOLS and (properties := self.header_properties(route)):
             headers = tuple(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
@@ -365,9 +365,10 @@ class Gateway:
 
 
 _KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})
+"""The members of a request; the first three are always there."""
 
 
-def _extra(request: Message) -> Message:
-    if len(request) <= len(_KNOWN) and request.keys() <= _KNOWN:
-        return {}
+def _extra(request: Message) -> Message | None:
+    if len(request) == 3 + ("params" in request):
+        return None
     return {name: Raw(raw) for name, raw in request.items() if name not in _KNOWN}

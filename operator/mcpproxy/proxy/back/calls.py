@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from msgspec import Raw
@@ -130,8 +131,10 @@ class Calls:
         task = asyncio.current_task(self._loop)
         assert task is not None
         timed = Timed(caller, self._names, self._announced, deadlines, task)
+        link = self._sessions.sessionless(caller.client)
         try:
-            answer = await self._sent(outgoing, timed)
+            sending = self._sent(outgoing, timed) if link is None else _on(link, outgoing, timed)
+            answer = await sending
         except asyncio.CancelledError:
             if timed.late():
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
@@ -141,9 +144,6 @@ class Calls:
         return self._outward(outgoing.method, answer)
 
     async def _sent(self, outgoing: Outgoing, caller: Caller) -> Message:
-        link = self._sessions.sessionless(caller.client)
-        if link is not None:
-            return await _on(link, outgoing, caller)
         try:
             async with self._sessions.use(caller.client) as link:
                 return await _on(link, outgoing, caller)
@@ -162,16 +162,21 @@ class Calls:
         return {**answer, "error": outward_error(answer["error"], self._names)}
 
 
-async def _on(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+def _on(link: Link, outgoing: Outgoing, caller: Caller) -> Coroutine[Any, Any, Message]:
     """Send a request over a link, translated where the eras of client and backend differ."""
     modern_client, modern_backend = caller.client.modern, is_modern(link.greeting.revision)
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
-            await _set_level(link, caller)
-        return await link.request(outgoing, caller)
+            return _levelled(link, outgoing, caller)
+        return link.request(outgoing, caller)
     if modern_client:
-        return await _to_legacy(link, outgoing, caller)
-    return await _to_modern(link, outgoing, caller)
+        return _to_legacy(link, outgoing, caller)
+    return _to_modern(link, outgoing, caller)
+
+
+async def _levelled(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    await _set_level(link, caller)
+    return await link.request(outgoing, caller)
 
 
 _levels: Final = itertools.count(1)

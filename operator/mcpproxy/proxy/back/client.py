@@ -93,10 +93,9 @@ class HttpClient:
 
     async def send(self, head: bytes, body: bytes) -> Response:
         """Send a request whose head was made with `head`; redirects are not followed."""
-        connection = self._take() or await self._connect()
-        if body or head.startswith(b"POST"):
-            head = b"%bcontent-length: %d\r\n" % (head, len(body))
-        return await connection.send(b"%b\r\n%b" % (head, body))
+        connection = self.take() or await self.connect()
+        bare = not body and not head.startswith(b"POST")
+        return await connection.send(head + b"\r\n" if bare else with_body(head, body))
 
     def path_of(self, base: str, reference: str) -> str:
         """The path that a reference of the server leads to. Raises Unreachable when it leads
@@ -120,7 +119,8 @@ class HttpClient:
         lines += [b"%b: %b" % header for header in headers]
         return b"\r\n".join(lines) + b"\r\n"
 
-    def _take(self) -> Connection | None:
+    def take(self) -> Connection | None:
+        """A connection that is free."""
         if not self._idle:
             return None
         oldest = self._idle[-1].loop.time() - KEPT_FOR
@@ -132,7 +132,8 @@ class HttpClient:
                 connection.abort()
         return None
 
-    async def _connect(self) -> Connection:
+    async def connect(self) -> Connection:
+        """A new connection. Raises Unreachable, TimedOut."""
         loop = asyncio.get_running_loop()
         host, port = self.origin.address
         try:
@@ -168,6 +169,11 @@ class HttpClient:
         self._closed = True
         for connection in list(self._all):
             connection.abort()
+
+
+def with_body(head: bytes, body: bytes) -> bytes:
+    """A request from its head, as `HttpClient.head` makes it, and its body."""
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 def _why(error: OSError) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.client import Headers, HttpClient
+from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
@@ -60,7 +60,10 @@ class Endpoint:
         """POST one message. Raises BackendError for what is no answer to it."""
         path = path or self.client.origin.path
         configured = self._configured()
-        response = await self.client.send(self._head(path, headers, configured), body)
+        client = self.client
+        connection = client.take() or await client.connect()
+        head = self._head(path, headers, configured)
+        response = await connection.send(with_body(head, body))
         if response.status in (307, 308):
             every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             response = await self.client.followed(response, b"POST", path, every, body)

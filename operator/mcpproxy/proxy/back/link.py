@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from msgspec import Raw
@@ -24,7 +24,7 @@ class Outgoing:
     id: Raw
     method: str
     params: Message | None = None
-    extra: Message = field(default_factory=dict)
+    extra: Message | None = None
     """Members of the envelope that JSON-RPC does not know; they pass."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Mcp-Param-* headers."""
@@ -34,7 +34,9 @@ class Outgoing:
         content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": self.id, "method": self.method}
         if self.params is not None:
             content["params"] = self.params
-        return jsonrpc.encode(content | self.extra)
+        if self.extra:
+            content |= self.extra
+        return jsonrpc.encode(content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ changes nothing.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MAX_NAME: Final = 64
@@ -25,16 +25,19 @@ class Names:
     """The mapping of one backend."""
 
     prefix: str
+    _head: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """What every name begins with is made once."""
+        object.__setattr__(self, "_head", f"{self.prefix}_" if self.prefix else "")
 
     def outward(self, name: str) -> str:
         """The name that clients see."""
-        return f"{self.prefix}_{name}" if self.prefix else name
+        return self._head + name
 
     def inward(self, name: str) -> str | None:
         """The backend's own name; None when the name is not one of this backend's."""
-        if not self.prefix:
-            return name
-        head = f"{self.prefix}_"
+        head = self._head
         return name[len(head) :] if name.startswith(head) else None
 
     def outward_uri(self, uri: str) -> str:

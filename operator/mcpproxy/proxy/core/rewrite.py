@@ -55,14 +55,15 @@ def inward(
     names: Names,
     name: str,
     selection: Selection = EVERYTHING,
+    kind: Kind | None = None,
 ) -> Message:
-    """Params with the backend's own name.
+    """Params with the backend's own name; `kind` where it is known already.
 
     Raises RpcError when it is not one of this backend's, or hidden.
     """
     if not names.prefix and selection.everything:
         return params
-    kind = target(method, params)[1]
+    kind = kind or target(method, params)[1]
     given = names.inward_uri(name) if kind.by_uri else names.inward(name)
     own = None if given is None else selection.inward(given)
     if own is None:

@@ -6,7 +6,8 @@ era it belongs to.
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
@@ -84,7 +85,7 @@ class HttpFront:
             return HttpRefusal(403, "requests of this Origin are not allowed")
         return None
 
-    async def serve(self, inbound: Inbound, reply: Reply) -> None:
+    def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """See App."""
         seal = inbound.headers.get(handover.HEADER)
         if seal is not None:
@@ -94,6 +95,5 @@ class HttpFront:
                 raise refusal
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
-            await self._legacy.serve(inbound, reply)
-        else:
-            await self._modern.serve(inbound, reply)
+            return self._legacy.serve(inbound, reply)
+        return self._modern.serve(inbound, reply)

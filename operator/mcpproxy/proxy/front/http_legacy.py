@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.catalog import BY_METHOD
@@ -47,16 +48,15 @@ class LegacyHttp:
         self._tickets: dict[tuple[bytes, str], Ticket] = {}
         self._acquaintance = Acquaintance(live, peers)
 
-    async def serve(self, inbound: Inbound, reply: Reply) -> None:
+    def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """Answer one request. Raises HttpRefusal."""
         if inbound.method == "POST":
-            await self._post(inbound, reply)
-        elif inbound.method == "GET":
-            await self._get(inbound, reply)
-        elif inbound.method == "DELETE":
-            await self._delete(inbound, reply)
-        else:
-            await reply.empty(405, _ALLOW)
+            return self._post(inbound, reply)
+        if inbound.method == "GET":
+            return self._get(inbound, reply)
+        if inbound.method == "DELETE":
+            return self._delete(inbound, reply)
+        return reply.empty(405, _ALLOW)
 
     def _ticket(self, inbound: Inbound) -> Ticket:
         token = inbound.headers.get(h.SESSION_ID)
