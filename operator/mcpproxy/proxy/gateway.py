@@ -65,6 +65,13 @@ class Route(NamedTuple):
     kind: Kind
 
 
+class Prepared(NamedTuple):
+    """A request that is ready to be sent."""
+
+    backend: Backend
+    outgoing: Outgoing
+
+
 class Gateway:
     """All backends of one proxy, seen as one server."""
 
@@ -78,7 +85,8 @@ class Gateway:
         self.catalog = catalog
         self._names = [(backend.name, backend.names) for backend in self.backends.values()]
         modes = {backend.settings.session_mode for backend in self.backends.values()}
-        self._per_client = "PerClient" in modes
+        self.holds_state = "PerClient" in modes
+        """Whether clients have sessions of their own with any backend."""
         self._audiences: OrderedDict[bytes, Audience] = OrderedDict()
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
@@ -228,21 +236,13 @@ class Gateway:
         method: str,
         params: Message | None,
         caller: Caller,
-        route: Route | None = None,
+        prepared: Prepared | None = None,
     ) -> Message:
         """Send a client's request to the backend it is for; the response, with the same id.
 
-        `route` is where it goes, if that was asked already. Raises RpcError, also for what a
-        backend did wrong.
+        Raises RpcError, also for what a backend did wrong.
         """
-        if route is None and self.routes(method):
-            route = self.route(method, params or {})
-        if route is not None:
-            backend = route.backend
-            outgoing = self._outgoing(request, method, params or {}, route)
-        else:
-            backend = self._only_backend(method)
-            outgoing = Outgoing(request["id"], method, params, _extra(request))
+        backend, outgoing = prepared or self.prepared(request, method, params)
         started = time.perf_counter()
         outcome = "ok"
         try:
@@ -259,6 +259,17 @@ class Gateway:
             raise
         finally:
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
+
+    def prepared(
+        self, request: Message, method: str, params: Message | None, route: Route | None = None
+    ) -> Prepared:
+        """A request as it leaves; `route` where it goes, if that is known. Raises RpcError."""
+        if route is None and self.routes(method):
+            route = self.route(method, params or {})
+        if route is None:
+            outgoing = Outgoing(request["id"], method, params, _extra(request))
+            return Prepared(self._only_backend(method), outgoing)
+        return Prepared(route.backend, self._outgoing(request, method, params or {}, route))
 
     def _outgoing(self, request: Message, method: str, params: Message, route: Route) -> Outgoing:
         backend, name, kind = route
@@ -284,7 +295,7 @@ class Gateway:
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Whether a request is served by a session with a backend that is the client's own."""
-        if not self._per_client or method is None or not self.routes(method):
+        if not self.holds_state or method is None or not self.routes(method):
             return False
         try:
             route = self.route(method, jsonrpc.members(message.get("params", jsonrpc.EMPTY)))

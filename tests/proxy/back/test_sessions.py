@@ -38,6 +38,9 @@ class FakeLink:
         """See Link."""
         return {}
 
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+        """See Link."""
+
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
 

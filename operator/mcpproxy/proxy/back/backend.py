@@ -134,6 +134,16 @@ class Backend:
             await asyncio.sleep(REAP_EVERY)
             self.sessions.reap()
 
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], late: Callable[[], None]
+    ) -> bool:
+        """Send a client's request at once, if that is possible; see `Calls.begin`."""
+        return self._forwarding.passes_all and self._calls.begin(outgoing, client, done, late)
+
+    def complete(self, outgoing: Outgoing) -> Message | None:
+        """The response, if it came as one JSON message; see `Calls.complete`."""
+        return self._calls.complete(outgoing)
+
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
         """Send a client's request. Raises BackendError."""
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from msgspec import Raw
@@ -10,9 +10,9 @@ from msgspec import Raw
 from mcpproxy.proxy.back.link import Link, OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
-from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.core.errors import NotMcp, SessionGone, TimedOut
-from mcpproxy.proxy.core.exchange import Caller, Told
+from mcpproxy.proxy.core.exchange import Caller, Client, Told
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
 from mcpproxy.proxy.wire import jsonrpc
@@ -67,14 +67,20 @@ class Timed(Mapping):
         announced: OnMessage,
         deadlines: Deadlines,
         task: "asyncio.Task[Any]",
+        deadline: Deadline | None,
     ) -> None:
-        """`task` is cancelled when the time is over; then `late` tells so."""
+        """`task` is cancelled when the time is over; then `late` tells so.
+
+        `deadline` is given where its time runs already.
+        """
         super().__init__(caller, names, announced)
         self._task = task
         self._before = task.cancelling()
         self._asking = 0
         self._over = False
-        self._deadline = deadlines.start(task.cancel)
+        self._deadline = deadline or deadlines.start(task.cancel)
+        if deadline is not None:
+            deadline.hand_to(task.cancel)
 
     async def notify(self, message: Message) -> None:
         """See Caller. Who says something is not late."""
@@ -124,13 +130,10 @@ class Calls:
 
         Raises BackendError, TimedOut among it.
         """
-        deadlines = self._deadlines
-        if deadlines is None:
-            self._loop = asyncio.get_running_loop()
-            deadlines = self._deadlines = Deadlines(self._loop, self._timeout)
+        deadlines = self._timing()
         task = asyncio.current_task(self._loop)
         assert task is not None
-        timed = Timed(caller, self._names, self._announced, deadlines, task)
+        timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
         link = self._sessions.sessionless(caller.client)
         try:
             sending = self._sent(outgoing, timed) if link is None else _on(link, outgoing, timed)
@@ -142,6 +145,40 @@ class Calls:
         finally:
             timed.answered()
         return self._outward(outgoing.method, answer)
+
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], late: Callable[[], None]
+    ) -> bool:
+        """Send a request at once, if that is possible; its answer is `outgoing.sent`.
+
+        `done` is called when there is something to look at, see `Connection.begin`; `late` when
+        its time is over. Whatever then is not `complete` has to go to `call`.
+        """
+        link = self._sessions.sessionless(client)
+        if link is None or client.modern != is_modern(link.greeting.revision):
+            return False
+        outgoing.sent = link.begin(outgoing, done)
+        if outgoing.sent is None:
+            return False
+        outgoing.deadline = self._timing().start(late)
+        return True
+
+    def complete(self, outgoing: Outgoing) -> Message | None:
+        """The response, where `begin` brought it as one JSON message, as this client understands
+        it; None otherwise. Raises RpcError."""
+        response = outgoing.sent
+        assert response is not None
+        body = response.whole
+        if not body or response.status != 200 or response.media_type != b"application/json":
+            return None
+        message = jsonrpc.parse(body)
+        return None if "method" in message else self._outward(outgoing.method, message)
+
+    def _timing(self) -> Deadlines:
+        if self._deadlines is None:
+            self._loop = asyncio.get_running_loop()
+            self._deadlines = Deadlines(self._loop, self._timeout)
+        return self._deadlines
 
     async def _sent(self, outgoing: Outgoing, caller: Caller) -> Message:
         try:

@@ -31,6 +31,18 @@ class Response:
         self.headers = {}
         self.complete = False
 
+    async def head(self) -> "Response":
+        """Itself, once its head is there. Raises Unreachable, NotMcp."""
+        await self._connection.headed(self)
+        return self
+
+    @property
+    def whole(self) -> bytes | None:
+        """The body if all of it is there; it can still be read. None otherwise."""
+        if not self.complete:
+            return None
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
     @property
     def media_type(self) -> bytes:
         """Content-Type without its parameters, in lower case."""
@@ -79,6 +91,7 @@ class Response:
         self._size += len(chunk)
         if self._size > HIGH_WATER:
             self._connection.hold_back(True)
+            self._connection.hand_on()
         self.wake()
 
     def wake(self) -> None:
@@ -103,23 +116,50 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._head: asyncio.Future[Response] | None = None
+        self._head: asyncio.Future[None] | None = None
         self._head_size = 0
         self._held_back = False
+        self._done: collections.abc.Callable[[], None] | None = None
+        self._error: Exception | None = None
 
     async def send(self, request: bytes) -> Response:
         """Send a request; returns when the answer's head is there. Raises Unreachable, NotMcp."""
+        response = self.begin(request, None)
+        await self.headed(response)
+        return response
+
+    def begin(self, request: bytes, done: collections.abc.Callable[[], None] | None) -> Response:
+        """Send a request; its answer, of which nothing is there yet. Raises Unreachable.
+
+        `done` is called once: when the answer is there as a whole, or can't be, or is no JSON, or
+        is so large that it has to be read in parts.
+        """
         if self.lost or self._transport is None:
             raise Unreachable("the connection is closed")
-        self._response = Response(self)
+        response = self._response = Response(self)
         self._head_size = 0
-        self._head = self.loop.create_future()
+        self._done = done
         self._transport.write(request)
+        return response
+
+    async def headed(self, response: Response) -> None:
+        """Wait for the head of the answer. Raises Unreachable, NotMcp."""
+        if response.status:
+            return
+        if self._error is not None:
+            raise self._error
+        self._head = self.loop.create_future()
         try:
-            return await self._head
+            await self._head
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    def hand_on(self) -> None:
+        """Whoever began the request hears that there is something to look at."""
+        if self._done is not None:
+            done, self._done = self._done, None
+            done()
 
     def abort(self) -> None:
         """Close at once."""
@@ -169,10 +209,12 @@ class Connection(asyncio.Protocol):
         )
 
     def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
         if self._head is not None and not self._head.done():
             self._head.set_exception(error)
         if not self.lost:
             self.abort()
+        self.hand_on()
 
     # httptools
 
@@ -196,7 +238,11 @@ class Connection(asyncio.Protocol):
             return
         self._response.status = status
         if self._head is not None and not self._head.done():
-            self._head.set_result(self._response)
+            self._head.set_result(None)
+        elif self._done is not None and not (
+            status == 200 and self._response.media_type == b"application/json"
+        ):
+            self.hand_on()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -216,3 +262,4 @@ class Connection(asyncio.Protocol):
         elif self.on_free is not None:
             self.hold_back(False)
             self.on_free(self)
+        self.hand_on()

@@ -134,6 +134,9 @@ class DuplexLink:
         except BackendError:
             return
 
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+        """See Link. A channel carries the messages of many."""
+
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
         await self._channel.send(jsonrpc.encode(message))

@@ -56,14 +56,34 @@ class Endpoint:
         self._configured = configured
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
 
-    async def post(self, body: bytes, headers: Lines, path: str | None = None) -> Response:
-        """POST one message. Raises BackendError for what is no answer to it."""
+    def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> Response | None:
+        """POST one message, if a connection is free."""
+        connection = self.client.take()
+        if connection is None:
+            return None
+        head = self._head(self.client.origin.path, headers, self._configured())
+        return connection.begin(with_body(head, body), done)
+
+    async def post(
+        self,
+        body: bytes,
+        headers: Lines,
+        path: str | None = None,
+        sent: Response | None = None,
+    ) -> Response:
+        """POST one message. Raises BackendError for what is no answer to it.
+
+        `sent` is its answer where `begin` has sent it already.
+        """
         path = path or self.client.origin.path
         configured = self._configured()
         client = self.client
-        connection = client.take() or await client.connect()
-        head = self._head(path, headers, configured)
-        response = await connection.send(with_body(head, body))
+        if sent is None:
+            connection = client.take() or await client.connect()
+            head = self._head(path, headers, configured)
+            response = await connection.send(with_body(head, body))
+        else:
+            response = await sent.head()
         if response.status in (307, 308):
             every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             response = await self.client.followed(response, b"POST", path, every, body)
@@ -187,7 +207,7 @@ class HttpLegacyLink:
         number = next(self._numbers)
         self._callers[number] = caller
         try:
-            response = await self._endpoint.post(outgoing.body(), self._headers)
+            response = await self._endpoint.post(outgoing.body(), self._headers, sent=outgoing.sent)
             if response.media_type != b"text/event-stream":
                 found = await self._plain(response)
             else:
@@ -202,6 +222,12 @@ class HttpLegacyLink:
         finally:
             del self._callers[number]
             self._questions.over(caller, answered=answered)
+
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
+        """See Link. A session's streams need someone who waits for what comes on them."""
+        if self.stateful:
+            return None
+        return self._endpoint.begin(outgoing.body(), self._headers, done)
 
     async def _plain(self, response: Response) -> Message:
         status = response.status
@@ -322,7 +348,9 @@ class HttpModernLink:
 
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. Closing the stream is how a request is cancelled."""
-        response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
+        response = await self._endpoint.post(
+            outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
+        )
         try:
             if response.media_type != b"text/event-stream":
                 message = await read_json(response)
@@ -333,6 +361,10 @@ class HttpModernLink:
         except BaseException:
             response.close()
             raise
+
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
+        """See Link."""
+        return self._endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
 
     def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
         headers = (self._version, (h.METHOD, h.encode_value(outgoing.method)), *outgoing.headers)

@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.core.catalog import BY_CHANGED
+from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
 from mcpproxy.proxy.wire import jsonrpc
@@ -28,6 +30,10 @@ class Outgoing:
     """Members of the envelope that JSON-RPC does not know; they pass."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Mcp-Param-* headers."""
+    sent: Response | None = None
+    """Its answer, where it was sent before: then it is not sent again."""
+    deadline: Deadline | None = None
+    """The time that it has, where that runs already."""
 
     def body(self) -> bytes:
         """The message's bytes."""
@@ -74,6 +80,9 @@ class Link(Protocol):
 
         Raises BackendError. When cancelled, tells the backend so.
         """
+
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
+        """Send a request at once, see `Connection.begin`; None where that can't be done."""
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """Send a notification as it is; `client` is who tells it. Raises BackendError."""

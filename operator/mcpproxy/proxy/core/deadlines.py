@@ -14,8 +14,11 @@ class Clock(Protocol):
     def time(self) -> float:
         """Monotonic time in seconds."""
 
-    def call_at(self, when: float, callback: Callable[[], None], /) -> object:
+    def call_at(self, when: float, callback: Callable[[], object], /) -> object:
         """Call back at this time."""
+
+    def call_soon(self, callback: Callable[[], object], /) -> object:
+        """Call back as soon as what runs has ended."""
 
 
 class Deadline:
@@ -38,6 +41,12 @@ class Deadline:
         """It is met, or not waited for at present."""
         self._owner.running.pop(self, None)
 
+    def hand_to(self, ended: Callable[[], object]) -> None:
+        """Somebody else is to be told; at once if the time is over."""
+        self._ended = ended
+        if self.missed:
+            self._owner.soon(ended)
+
     def end(self) -> None:
         """Its time is over."""
         self.missed = True
@@ -51,6 +60,7 @@ class Deadlines:
         self.running: dict[Deadline, None] = {}
         """In the order of their ends."""
         self._clock = clock
+        self.soon = clock.call_soon
         self._seconds = seconds
         self._ticking = False
 

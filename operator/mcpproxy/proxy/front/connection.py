@@ -39,6 +39,9 @@ class App(Protocol):
     def screened(self, inbound: Inbound) -> HttpRefusal | None:
         """Called with the head of a request: why its body is not wanted, if so."""
 
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
+
     def serve(self, inbound: Inbound, reply: Reply) -> Awaitable[None]:
         """Answer a request. May raise HttpRefusal before anything was sent."""
 
@@ -218,24 +221,36 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self.closing = last or self._server.draining
         reply = self._reply = Reply(self, self._server.pings, self._server.loop)
-        serving = self._serve(inbound, reply, refusal)
-        self._task = self._server.loop.create_task(serving)
+        app = self._server.app
+        try:
+            if refusal is not None:
+                reply.refuse(refusal)
+            elif not app.at_once(inbound, reply):
+                self.run(app.serve(inbound, reply))
+        except HttpRefusal as found:
+            reply.refuse(found)
+        except Exception:
+            log.exception("a request failed")
+            self.abort()
 
-    async def _serve(self, inbound: Inbound, reply: Reply, refusal: HttpRefusal | None) -> None:
+    def run(self, work: Awaitable[None]) -> None:
+        """See Wire."""
+        assert self._reply is not None
+        self._task = self._server.loop.create_task(self._serve(work, self._reply))
+
+    async def _serve(self, work: Awaitable[None], reply: Reply) -> None:
         try:
             try:
-                if refusal is not None:
-                    raise refusal
-                await self._server.app.serve(inbound, reply)
+                await work
             except HttpRefusal as found:
-                await reply.refuse(found)
+                reply.refuse(found)
         except asyncio.CancelledError:
             self.abort()
             raise
         except Exception:
             log.exception("a request failed")
             if reply.untouched:
-                await reply.refuse(HttpRefusal(500, "the proxy failed; see its log"))
+                reply.refuse(HttpRefusal(500, "the proxy failed; see its log"))
         finally:
             if self._reply is reply:
                 # An answer that was begun and can't be completed.

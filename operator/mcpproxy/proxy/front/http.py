@@ -85,6 +85,15 @@ class HttpFront:
             return HttpRefusal(403, "requests of this Origin are not allowed")
         return None
 
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """See App."""
+        if inbound.method != "POST" or handover.HEADER in inbound.headers:
+            return False
+        version = inbound.headers.get(h.PROTOCOL_VERSION)
+        if version is None or version in _LEGACY:
+            return self._legacy.at_once(inbound, reply)
+        return self._modern.at_once(inbound, reply)
+
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """See App."""
         seal = inbound.headers.get(handover.HEADER)

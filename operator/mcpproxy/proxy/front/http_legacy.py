@@ -19,13 +19,14 @@ from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
 from mcpproxy.proxy.front.acquaintance import Acquaintance
+from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.events import EventLog, Lost, position
 from mcpproxy.proxy.front.handover import Gone, Peers
-from mcpproxy.proxy.front.live import Live, LiveSessions, progress_token
+from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions, progress_token
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.reply import PING_EVERY, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
-from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -82,6 +83,60 @@ class LegacyHttp:
 
     # POST
 
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """Begin a call without a task, where nothing but its answer has to be waited for.
+
+        Raises HttpRefusal.
+        """
+        message = inbound.message()
+        method = jsonrpc.string(message.get("method"))
+        if method not in METHODS or "id" not in message or self._gateway.holds_state:
+            return False
+        ticket = self._ticket(inbound)
+        live = self._live.find(ticket.client.session)
+        known = self._peers.mine(ticket.owner) or (live is not None and live.acquainted)
+        return known and self._begin(inbound, ticket, message, method, reply)
+
+    def _begin(
+        self, inbound: Inbound, ticket: Ticket, message: Message, method: str, reply: Reply
+    ) -> bool:
+        try:
+            params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+            prepared = self._gateway.prepared(message, method, params)
+        except RpcError:
+            return False
+        session, key = ticket.client.session, jsonrpc.id_key(message["id"])
+
+        def finish(answer: Message) -> None:
+            live.in_flight.pop(key, None)
+            self._live.release(session)
+            reply.complete(jsonrpc.encode(answer))
+
+        def go_on(prepared: Prepared) -> None:
+            reply.go_on(self._go_on(inbound, ticket, live, message, reply, prepared))
+
+        direct = Direct(self._gateway, message, prepared, finish, go_on)
+        if not direct.begin(ticket.client):
+            return False
+        live = self._live.of(session, reply.loop.time())
+        live.in_flight[key] = InFlight(None, direct=direct)
+        reply.keep_alive()
+        return True
+
+    async def _go_on(
+        self,
+        inbound: Inbound,
+        ticket: Ticket,
+        live: Live,
+        message: Message,
+        reply: Reply,
+        prepared: Prepared,
+    ) -> None:
+        try:
+            await self._answer(inbound, ticket, live, message, reply, prepared)
+        finally:
+            self._live.release(ticket.client.session)
+
     async def _post(self, inbound: Inbound, reply: Reply) -> None:
         message = inbound.message()
         method = jsonrpc.string(message.get("method"))
@@ -108,7 +163,13 @@ class LegacyHttp:
             self._live.release(session)
 
     async def _answer(
-        self, inbound: Inbound, ticket: Ticket, live: Live, message: Message, reply: Reply
+        self,
+        inbound: Inbound,
+        ticket: Ticket,
+        live: Live,
+        message: Message,
+        reply: Reply,
+        prepared: Prepared | None = None,
     ) -> None:
         method = jsonrpc.string(message["method"])
         known = live.acquainted or self._peers.mine(ticket.owner)
@@ -117,7 +178,7 @@ class LegacyHttp:
         caller = legacy.LegacyCaller(ticket.client, live, self._live, reply)
         reply.keep_alive()
         task = asyncio.current_task(reply.loop)
-        body = await legacy.answer(self._gateway, live, message, caller, task)
+        body = await legacy.answer(self._gateway, live, message, caller, task, prepared)
         if live.shared_with:
             await self._acquaintance.spread(inbound, ticket, method, live)
         # Servers of this era stream their lists; clients may rely on the type.

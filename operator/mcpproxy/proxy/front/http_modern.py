@@ -1,21 +1,38 @@
 """Requests of the modern era over HTTP: one POST, one answer."""
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
+from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
-from mcpproxy.proxy.gateway import Gateway, Route
+from mcpproxy.proxy.gateway import Gateway, Prepared, Route
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.wire.revisions import MODERN
 
 _ALLOW: Final = (b"allow", b"POST")
+
+
+class Asked(NamedTuple):
+    """What a request says of itself."""
+
+    params: Message
+    client: Client
+    level: str | None
+    """The log level that it asks for."""
+    route: Route | None
+    """Where it goes, if it is about a component."""
+    owner: str | None
+    """Which instance it goes on with, if it goes on with one."""
 
 
 class ModernHttp:
@@ -48,8 +65,53 @@ class ModernHttp:
         except HttpRefusal:
             raise
         except RpcError as error:
-            body = jsonrpc.failure(request_id, error)
-            await reply.finish(body, envelope.STATUS.get(error.code, 200))
+            _fail(reply, request_id, error)
+
+    async def _go_on(
+        self, message: Message, asked: Asked, reply: Reply, prepared: Prepared
+    ) -> None:
+        try:
+            await self._answer(message, asked, reply, prepared)
+        except RpcError as error:
+            _fail(reply, message["id"], error)
+
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """Begin a call without a task, where nothing but its answer has to be waited for.
+
+        Raises HttpRefusal.
+        """
+        message = inbound.message()
+        method = jsonrpc.string(message.get("method"))
+        if method not in METHODS or "id" not in message:
+            return False
+        try:
+            asked = self._asked(message, inbound)
+        except RpcError:
+            return False
+        if asked.owner is not None or asked.route is None:
+            return False
+        if self._gateway.may_ask(asked.route, asked.params):
+            return False
+        prepared = self._gateway.prepared(message, method, asked.params, asked.route)
+
+        def finish(answer: Message) -> None:
+            reply.on_gone = None
+            reply.complete(jsonrpc.encode(answer), _status(answer))
+
+        def go_on(prepared: Prepared) -> None:
+            reply.go_on(self._go_on(message, asked, reply, prepared))
+
+        def gone() -> None:
+            direct.leave()
+            # The task that takes over listens for it after its first step.
+            reply.loop.call_soon(reply.gone)
+
+        direct = Direct(self._gateway, message, prepared, finish, go_on)
+        if not direct.begin(asked.client):
+            return False
+        reply.on_gone = gone
+        reply.keep_alive()
+        return True
 
     async def _noted(self, message: Message, inbound: Inbound, reply: Reply) -> None:
         if "method" not in message:
@@ -60,18 +122,21 @@ class ModernHttp:
         await reply.empty(202)
 
     async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
+        asked = self._asked(message, inbound)
+        if asked.owner is not None and not self._peers.mine(asked.owner):
+            await self._hand_over(asked.owner, inbound, reply)
+            return
+        await self._answer(message, asked, reply)
+
+    def _asked(self, message: Message, inbound: Inbound) -> Asked:
+        """What a request says of itself. Raises RpcError."""
         envelope.duplicated(inbound.lines)
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         client, level = envelope.client_of(message, params, inbound.headers, inbound.principal)
         route = modern.route_of(self._gateway, message, params)
         if route is not None and (properties := self._gateway.header_properties(route)):
             envelope.check_params(properties, params, inbound.lines)
-        owner = self._parking.owner(params)
-        if owner is not None and not self._peers.mine(owner):
-            await self._hand_over(owner, inbound, reply)
-            return
-        caller = modern.ModernCaller(client, level, reply.event)
-        await self._answer(message, params, caller, reply, route)
+        return Asked(params, client, level, route, self._parking.owner(params))
 
     async def _hand_over(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         if inbound.handed_over:
@@ -83,21 +148,18 @@ class ModernHttp:
             raise expired() from None
 
     async def _answer(
-        self,
-        message: Message,
-        params: Message,
-        caller: modern.ModernCaller,
-        reply: Reply,
-        route: Route | None,
+        self, message: Message, asked: Asked, reply: Reply, prepared: Prepared | None = None
     ) -> None:
         cancelling = _Cancelling(reply)
+        caller = modern.ModernCaller(asked.client, asked.level, reply.event)
+        params = asked.params
         try:
             if jsonrpc.string(message["method"]) == modern.LISTEN:
                 await reply.finish(await self._listen(message, params, reply))
                 return
             reply.keep_alive()
             answer = await modern.answer(
-                self._gateway, self._parking, message, params, caller, route
+                self._gateway, self._parking, message, params, caller, asked.route, prepared
             )
         except asyncio.CancelledError:
             if not cancelling.done():
@@ -119,9 +181,18 @@ async def _finish(reply: Reply, answer: Message | bytes) -> None:
     if isinstance(answer, bytes):
         await reply.finish(answer)
         return
+    await reply.finish(jsonrpc.encode(answer), _status(answer))
+
+
+def _fail(reply: Reply, request_id: Raw | None, error: RpcError) -> None:
+    body = jsonrpc.failure(request_id, error)
+    reply.complete(body, envelope.STATUS.get(error.code, 200))
+
+
+def _status(answer: Message) -> int:
+    """The status of a response."""
     error = jsonrpc.error_of(answer)
-    status = envelope.STATUS.get(error.code, 200) if error else 200
-    await reply.finish(jsonrpc.encode(answer), status)
+    return envelope.STATUS.get(error.code, 200) if error else 200
 
 
 class _Cancelling:

@@ -9,7 +9,7 @@ from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, Clien
 from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
-from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.wire.revisions import negotiated
@@ -116,17 +116,19 @@ async def answer(
     request: Message,
     caller: LegacyCaller,
     task: "asyncio.Task[Any] | None",
+    prepared: Prepared | None = None,
 ) -> bytes:
     """The response to a request of an initialized client: always one, errors included.
 
-    `task` is the present one, which is cancelled when the client no longer wants the answer.
+    `task` is the present one, which is cancelled when the client no longer wants the answer;
+    `prepared` the request where it was sent already.
     """
     request_id = request["id"]
     found = InFlight(task)
     key = jsonrpc.id_key(request_id)
     live.in_flight[key] = found
     try:
-        return await _result(gateway, live, request, caller)
+        return await _result(gateway, live, request, caller, prepared)
     except RpcError as error:
         return jsonrpc.failure(request_id, error)
     except asyncio.CancelledError:
@@ -139,7 +141,13 @@ async def answer(
         live.in_flight.pop(key, None)
 
 
-async def _result(gateway: Gateway, live: Live, request: Message, caller: LegacyCaller) -> bytes:
+async def _result(
+    gateway: Gateway,
+    live: Live,
+    request: Message,
+    caller: LegacyCaller,
+    prepared: Prepared | None,
+) -> bytes:
     method = jsonrpc.string(request["method"]) or ""
     params = jsonrpc.members(request["params"]) if "params" in request else None
     kind = BY_METHOD.get(method)
@@ -157,7 +165,7 @@ async def _result(gateway: Gateway, live: Live, request: Message, caller: Legacy
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
-    return jsonrpc.encode(await gateway.call(request, method, params, caller))
+    return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 
 async def _subscribing(gateway: Gateway, live: Live, method: str, params: Message) -> None:

@@ -7,13 +7,14 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Raw
 
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client, Told, cancellation, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.front.direct import Direct
 from mcpproxy.proxy.front.events import EventLog, EventLogs
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.wire import jsonrpc
@@ -77,9 +78,11 @@ class StandingCaller:
 
 @dataclass(slots=True)
 class InFlight:
-    """A request that runs."""
+    """A request that runs, and what ends it."""
 
-    task: "asyncio.Task[object] | None"
+    task: "asyncio.Task[Any] | None"
+    direct: Direct | None = None
+    """What runs in place of a task."""
     cancelled: bool = False
 
 
@@ -120,7 +123,14 @@ class Live:
     def cancel(self, request_id: bytes | Raw, cause: Message | None = None) -> None:
         """The client no longer wants the answer to a request; `cause` is how it said so."""
         found = self.in_flight.get(jsonrpc.id_key(request_id))
-        if found is not None and found.task is not None:
+        if found is None:
+            return
+        if found.direct is not None:
+            # A task takes it over with its next step, and can be cancelled then.
+            found.direct.leave()
+            asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
+            return
+        if found.task is not None:
             found.cancelled = True
             found.task.cancel(cause)
 

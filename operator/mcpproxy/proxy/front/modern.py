@@ -11,7 +11,7 @@ from mcpproxy.proxy.core.exchange import Client, Told
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
-from mcpproxy.proxy.gateway import Gateway, Route
+from mcpproxy.proxy.gateway import Gateway, Prepared, Route
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
@@ -84,10 +84,11 @@ async def answer(
     params: Message,
     caller: ModernCaller,
     route: Route | None,
+    prepared: Prepared | None = None,
 ) -> Message | bytes:
     """The response to a request (other than subscriptions/listen). Raises RpcError.
 
-    `route` is where it goes if it is about a component.
+    `route` is where it goes if it is about a component, `prepared` the request where it was sent.
     """
     method = jsonrpc.string(request["method"]) or ""
     kind = BY_METHOD.get(method)
@@ -100,16 +101,17 @@ async def answer(
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if route is None:
         return await gateway.call(request, method, params, caller)
+    prepared = prepared or gateway.prepared(request, method, params, route)
     if parking.owner(params) is not None or gateway.may_ask(route, params):
         return await parking.run(
-            lambda exchange: gateway.call(request, method, params, exchange, route),
+            lambda exchange: gateway.call(request, method, params, exchange, prepared),
             request,
             params,
             caller.client,
             caller.log_level,
             caller.notify,
         )
-    return await gateway.call(request, method, params, caller, route)
+    return await gateway.call(request, method, params, caller, prepared)
 
 
 def route_of(gateway: Gateway, request: Message, params: Message) -> Route | None:

@@ -5,9 +5,9 @@ one message waits until the client has taken what is there.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.front.events import EventLog
@@ -48,6 +48,9 @@ class Wire(Protocol):
     def answered(self) -> None:
         """The answer is complete."""
 
+    def run(self, work: Awaitable[None]) -> None:
+        """Answer in a task."""
+
 
 class Reply:
     """Writes one HTTP answer. Nothing is sent before it is clear what the answer is."""
@@ -86,14 +89,15 @@ class Reply:
 
     def keep_alive(self) -> None:
         """From now on, a silence that lasts too long turns the answer into a stream with pings."""
-        self._alarm = self._pings.start(self._ping)
+        if self._alarm is None:
+            self._alarm = self._pings.start(self._ping)
 
     def _ping(self) -> None:
         if not (self._done or self._wire.lost):
             if not self._wire.paused:
                 self._stream()
                 self._chunk(sse.PING)
-            self.keep_alive()
+            self._alarm = self._pings.start(self._ping)
 
     async def ping(self) -> None:
         """Send a comment; the answer is a stream from here on."""
@@ -135,6 +139,10 @@ class Reply:
 
     async def finish(self, message: bytes, status: int = 200) -> None:
         """Send the last message. The status counts only where nothing was sent before."""
+        self.complete(message, status)
+
+    def complete(self, message: bytes, status: int = 200) -> None:
+        """See `finish`."""
         event_id = None
         if self._log is not None:
             event_id = self._log.append(message)
@@ -165,7 +173,7 @@ class Reply:
         length = () if status == 204 else ((b"content-length", b"0"),)
         self._whole(self._head(status, (*length, *headers, *self._headers)), b"")
 
-    async def refuse(self, refusal: HttpRefusal) -> None:
+    def refuse(self, refusal: HttpRefusal) -> None:
         """An answer that is an HTTP error."""
         length = (b"content-length", b"%d" % len(refusal.body))
         headers = (_JSON, length, *refusal.headers, *self._headers)
@@ -190,6 +198,10 @@ class Reply:
         """The answer can't be completed: the client sees the connection break."""
         self._stop()
         self._done = True
+
+    def go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task is to complete the answer."""
+        self._wire.run(work)
 
     def gone(self) -> None:
         """Called by the connection: the client has gone."""

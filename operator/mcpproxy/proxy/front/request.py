@@ -31,7 +31,7 @@ class HttpRefusal(Exception):
 class Inbound:
     """A request as the server got it."""
 
-    __slots__ = ("body", "handed_over", "headers", "lines", "method", "path")
+    __slots__ = ("_message", "body", "handed_over", "headers", "lines", "method", "path")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the headers as they came, their names in lower case."""
@@ -40,6 +40,7 @@ class Inbound:
         self.lines = lines
         self.headers = dict(lines)
         self.body = b""
+        self._message: Message | None = None
         self.handed_over = False
         """Whether another instance has passed it on: then it is served here."""
 
@@ -54,14 +55,17 @@ class Inbound:
         return h.accepts(self.headers.get(b"accept"), SSE)
 
     def message(self) -> Message:
-        """The message of a POST. Raises HttpRefusal."""
+        """The message of a POST; read once. Raises HttpRefusal."""
+        if self._message is not None:
+            return self._message
         headers = self.headers
         if not _is_json(headers.get(b"content-type", b"")):
             raise HttpRefusal(415, "the Content-Type must be application/json")
         if not _accepts_both(headers.get(b"accept")):
             raise HttpRefusal(406, "the client must accept application/json and text/event-stream")
         try:
-            return jsonrpc.parse(self.body)
+            self._message = jsonrpc.parse(self.body)
+            return self._message
         except RpcError as error:
             raise HttpRefusal(400, error) from None
 

@@ -45,6 +45,9 @@ class DirectLink:
         """The response. Raises RpcError."""
         raise NotImplementedError
 
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+        """See Link. A task waits for each answer."""
+
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. What clients tell has no meaning here."""
 

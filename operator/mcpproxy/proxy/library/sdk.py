@@ -124,6 +124,9 @@ class SdkLink:
         failure = jsonrpc.RpcError(error.code, error.message, error.data)
         return jsonrpc.members(jsonrpc.failure(outgoing.id, failure))
 
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+        """See Link. A task waits for each answer."""
+
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. The client tells what it has to tell itself."""
 

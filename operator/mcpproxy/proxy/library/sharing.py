@@ -112,6 +112,9 @@ class Through:
         """See Link."""
         return await self._forwarding.call(self._link.request, outgoing, caller)
 
+    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+        """See Link. A task waits for each answer."""
+
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
         if self._forwarding.tells(jsonrpc.string(message.get("method")) or ""):

@@ -1,0 +1,71 @@
+"""A call that no task waits for, as long as its backend answers with one message.
+
+Most calls are: one message there, one back. Their answer is sent on from where it arrives.
+Whatever else happens (an event stream, an error of HTTP, a lost connection, a deadline, a client
+that cancels), a task goes on from there in the ordinary way; the request is never sent twice.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+"""Requests that are served in this way."""
+
+
+class Direct:
+    """One call."""
+
+    __slots__ = ("_begun", "_finish", "_gateway", "_go_on", "_over", "_prepared", "_request")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: Message,
+        prepared: Prepared,
+        finish: Callable[[Message], None],
+        go_on: Callable[[Prepared], None],
+    ) -> None:
+        """`finish` takes the response; or `go_on` has a task see to it."""
+        self._gateway = gateway
+        self._request = request
+        self._prepared = prepared
+        self._finish = finish
+        self._go_on = go_on
+        self._begun = time.perf_counter()
+        self._over = False
+
+    def begin(self, client: Client) -> bool:
+        """Send the request; False where that takes waiting."""
+        backend, outgoing = self._prepared
+        return backend.begin(outgoing, client, self._answered, self.leave)
+
+    def leave(self) -> None:
+        """Have a task go on."""
+        if not self._over:
+            self._over = True
+            self._go_on(self._prepared)
+
+    def _answered(self) -> None:
+        if self._over:
+            return
+        backend, outgoing = self._prepared
+        try:
+            answer = backend.complete(outgoing)
+        except RpcError:
+            answer = None
+        if answer is None:
+            self.leave()
+            return
+        self._over = True
+        assert outgoing.deadline is not None
+        outgoing.deadline.cancel()
+        answer["id"] = self._request["id"]
+        outcome = "error" if "error" in answer else "ok"
+        seconds = time.perf_counter() - self._begun
+        self._gateway.metrics.call(backend.name, outgoing.method, outcome, seconds)
+        self._finish(answer)
