@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from mcpproxy.cluster import rbac
+from scripts.dashboard import dashboard
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
@@ -85,6 +86,7 @@ def main(arguments: list[str]) -> int:
         "base/leases.yaml": leases(),
         "overlays/cluster/role.yaml": role("ClusterRole"),
         "overlays/namespaced/role.yaml": role("Role"),
+        "monitoring/dashboard.json": dashboard(),
     }
     found = [differs(MANIFESTS / path, text, write=write) for path, text in sources.items()]
     found += [

@@ -45,6 +45,25 @@ def test_a_restarted_operator_writes_nothing(alone: Stage, tmp_path: Path) -> No
     assert "applied" not in log.read_text()
 
 
+def test_the_log_is_one_line_of_json_for_each_event_and_none_while_nothing_happens(
+    alone: Stage, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    served = (alone.apiserver.kubeconfig, "--namespace", alone.namespace)
+    with alone.pod() as pod, operating(*served, log=log) as operator:
+        alone.become_ready(pod)
+        alone.passes_settle(operator)
+        settled = log.read_text()
+        alone.passes_settle(operator)
+        assert log.read_text() == settled
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    messages = [line["message"] for line in lines]
+    for kind in ("Deployment", "Service", "ServiceAccount", "ConfigMap"):
+        assert sum(text.startswith(f"applied {kind} ") for text in messages) == 1
+    assert messages[-1] == "stopped"
+
+
 def test_an_operator_that_was_killed_is_followed_by_one_that_goes_on(
     alone: Stage, tmp_path: Path
 ) -> None:

@@ -51,6 +51,19 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
     assert "no way to the API server" in capsys.readouterr().err
 
 
+def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(command, "find", fail)
+    assert cli.main(["operator", "--image", "x:1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: broken" in json.loads(line)["error"]
+
+
 def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
     tmp_path: Path,
 ) -> None:

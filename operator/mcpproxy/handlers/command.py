@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from mcpproxy.handlers.logs import set_up
 from mcpproxy.handlers.machine import Pace
 from mcpproxy.handlers.operator import Configuration, run
 from mcpproxy.handlers.resync import LOOK
+
+log = logging.getLogger(__name__)
 
 IMAGE_VARIABLE = "MCPPROXY_IMAGE"
 NAMESPACE_VARIABLE = "POD_NAMESPACE"
@@ -164,4 +167,7 @@ async def _main(args: argparse.Namespace, lease: Place | None) -> int:
         return 1
     except asyncio.CancelledError:
         return 0
+    except Exception:
+        log.exception("the operator failed")
+        return 1
     return 0

@@ -1,0 +1,203 @@
+"""The Grafana dashboard, from the list of what it shows."""
+
+import json
+from typing import Any
+
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
+_OPERATOR = 'controller="mcpproxy"'
+_PROXY = 'namespace=~"$namespace", mcpproxy=~"$mcpproxy"'
+
+Panel = tuple[str, str, str, str]
+"""Title, unit, expression, legend."""
+
+ROWS: dict[str, tuple[Panel, ...]] = {
+    "Proxies": (
+        (
+            "Calls by backend",
+            "reqps",
+            f"sum by (backend) (rate(mcpproxy_calls_total{{{_PROXY}}}[$__rate_interval]))",
+            "{{backend}}",
+        ),
+        (
+            "Calls that did not end well",
+            "reqps",
+            (
+                "sum by (backend, outcome)"
+                f' (rate(mcpproxy_calls_total{{{_PROXY}, outcome!="ok"}}[$__rate_interval]))'
+            ),
+            "{{backend}} {{outcome}}",
+        ),
+        (
+            "Duration of calls, 95 of 100",
+            "s",
+            (
+                "histogram_quantile(0.95, sum by (backend, le)"
+                f" (rate(mcpproxy_call_duration_seconds_bucket{{{_PROXY}}}[$__rate_interval])))"
+            ),
+            "{{backend}}",
+        ),
+        (
+            "Pods that see a backend in a state",
+            "short",
+            f"sum by (backend, state) (mcpproxy_backend_state{{{_PROXY}}}) > 0",
+            "{{backend}} {{state}}",
+        ),
+        (
+            "Components",
+            "short",
+            f"max by (backend, kind) (mcpproxy_components{{{_PROXY}}})",
+            "{{backend}} {{kind}}",
+        ),
+        (
+            "Clients that wait for changes",
+            "short",
+            f"sum by (namespace, mcpproxy) (mcpproxy_client_streams{{{_PROXY}}})",
+            "{{namespace}}/{{mcpproxy}}",
+        ),
+    ),
+    "Operator": (
+        (
+            "Leader",
+            "short",
+            'leader_election_master_status{name="mcpproxy-operator"}',
+            "{{pod}}",
+        ),
+        (
+            "MCPProxies that wait",
+            "short",
+            f"sum by (pod) (workqueue_depth{{{_OPERATOR}}})",
+            "{{pod}}",
+        ),
+        (
+            "Passes by result",
+            "ops",
+            (
+                "sum by (result)"
+                f" (rate(controller_runtime_reconcile_total{{{_OPERATOR}}}[$__rate_interval]))"
+            ),
+            "{{result}}",
+        ),
+        (
+            "Duration of passes, 99 of 100",
+            "s",
+            (
+                "histogram_quantile(0.99, sum by (le) (rate("
+                f"controller_runtime_reconcile_time_seconds_bucket{{{_OPERATOR}}}[$__rate_interval])))"
+            ),
+            "pass",
+        ),
+        (
+            "Wait for a pass, 99 of 100",
+            "s",
+            (
+                "histogram_quantile(0.99, sum by (le) (rate("
+                f"workqueue_queue_duration_seconds_bucket{{{_OPERATOR}}}[$__rate_interval])))"
+            ),
+            "wait",
+        ),
+        (
+            "Writes",
+            "ops",
+            (
+                "sum by (kind, verb, result)"
+                " (rate(mcpproxy_operator_writes_total[$__rate_interval])) > 0"
+            ),
+            "{{verb}} {{kind}} {{result}}",
+        ),
+        (
+            "Time since the last event of a watch",
+            "s",
+            "max by (resource) (mcpproxy_operator_watch_age_seconds)",
+            "{{resource}}",
+        ),
+        (
+            "How long a watch is behind",
+            "s",
+            "max by (resource) (mcpproxy_operator_watch_behind_seconds)",
+            "{{resource}}",
+        ),
+        (
+            "Pods followed and heard",
+            "short",
+            "sum by (state) (mcpproxy_operator_pod_streams)",
+            "{{state}}",
+        ),
+    ),
+}
+
+
+def dashboard() -> str:
+    """The dashboard as Grafana reads it."""
+    found = {
+        "uid": "mcpproxy",
+        "title": "MCPProxy",
+        "tags": ["mcpproxy"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": _variables()},
+        "panels": _panels(),
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _variables() -> list[dict[str, Any]]:
+    source = {"name": "datasource", "type": "datasource", "query": "prometheus"}
+    return [
+        source,
+        _variable("namespace", "label_values(mcpproxy_backend_state, namespace)"),
+        _variable(
+            "mcpproxy", 'label_values(mcpproxy_backend_state{namespace=~"$namespace"}, mcpproxy)'
+        ),
+    ]
+
+
+def _variable(name: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": _SOURCE,
+        "query": query,
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def _panels() -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = []
+    top = 0
+    for row, shown in ROWS.items():
+        place = {"x": 0, "y": top, "w": _WIDTH * _COLUMNS, "h": 1}
+        panels.append({"id": len(panels) + 1, "type": "row", "title": row, "gridPos": place})
+        top += 1
+        for number, panel in enumerate(shown):
+            line, column = divmod(number, _COLUMNS)
+            place = {"x": column * _WIDTH, "y": top + line * _HEIGHT, "w": _WIDTH, "h": _HEIGHT}
+            panels.append(_panel(len(panels) + 1, panel, place))
+        top += -(-len(shown) // _COLUMNS) * _HEIGHT
+    return panels
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    title, unit, expression, legend = panel
+    return {
+        "id": number,
+        "type": "timeseries",
+        "title": title,
+        "datasource": _SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "targets": [
+            {
+                "refId": "A",
+                "datasource": _SOURCE,
+                "expr": expression,
+                "legendFormat": legend,
+            }
+        ],
+    }

@@ -1,0 +1,97 @@
+"""Every metric, label and value that manifests/monitoring names is what both programs serve."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from mcp import Client
+
+from tests.apiserver.operator_process import OperatorProcess, operating
+from tests.apiserver.server import ApiServer
+from tests.apiserver.stage import Stage
+from tests.promql import Offer, selectors
+
+pytestmark = pytest.mark.apiserver
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "manifests" / "monitoring"
+OF_PROXIES = ("mcpproxy_calls", "mcpproxy_call_", "mcpproxy_back", "mcpproxy_comp", "mcpproxy_cli")
+
+
+def expressions() -> list[str]:
+    """All that the rules and the dashboard ask for."""
+    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
+    shown = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
+    variables = [one["query"] for one in shown["templating"]["list"] if one["type"] == "query"]
+    return [
+        *(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]),
+        *(target["expr"] for panel in shown["panels"] for target in panel.get("targets", [])),
+        *(query.removeprefix("label_values(").rpartition(",")[0] for query in variables),
+    ]
+
+
+def asked(of_proxies: bool) -> list[str]:
+    """The expressions that speak of the proxies, or of the operator."""
+    return [
+        one
+        for one in expressions()
+        if any(found.name.startswith(OF_PROXIES) for found in selectors(one)) == of_proxies
+    ]
+
+
+def test_what_is_asked_of_the_operator_is_there(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    stage = Stage(apiserver, namespace)
+    args = ("--namespace", namespace, "--leader-elect", "--lease-namespace", namespace)
+    with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as found:
+        stage.become_ready(pod)
+        offer = Offer.of(found.get("/metrics")[1])
+    wanted = asked(of_proxies=False)
+    assert len(wanted) > 12
+    assert [lack for one in wanted for lack in offer.lacks(one)] == []
+
+
+@contextmanager
+def a_proxy() -> Iterator[tuple[str, OperatorProcess]]:
+    """The runtime in front of a server of the samples, ready: its endpoint and its admin port."""
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            ports.append(found.getsockname()[1])
+    command = [
+        *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
+        *("run", str(ROOT / "samples" / "servers" / "notes.py"), "--transport", "http"),
+        *("--port", str(ports[0]), "--admin-port", str(ports[1])),
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+    proxy = OperatorProcess(process, ports[1])
+    try:
+        proxy.until(lambda: proxy.get("/readyz")[0] == 200, "the proxy is ready")
+        yield f"http://127.0.0.1:{ports[0]}/mcp", proxy
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def call_a_tool(url: str) -> None:
+    """Call the first tool that there is."""
+    async with Client(url) as client:
+        tools = (await client.list_tools()).tools
+        await client.call_tool(tools[0].name, {"text": "olives"})
+
+
+def test_what_is_asked_of_the_proxies_is_there() -> None:
+    with a_proxy() as (url, proxy):
+        asyncio.run(call_a_tool(url))
+        offer = Offer.of(proxy.get("/metrics")[1])
+    wanted = asked(of_proxies=True)
+    assert len(wanted) > 8
+    assert [lack for one in wanted for lack in offer.lacks(one)] == []

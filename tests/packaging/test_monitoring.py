@@ -1,0 +1,89 @@
+"""manifests/monitoring speaks of pods, ports and labels that there are."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcpproxy.api import names
+from mcpproxy.desired import build
+from scripts.dashboard import dashboard
+from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.promql import Offer, Selector, groupings, selectors
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "manifests" / "monitoring"
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    """The objects of a file."""
+    return list(yaml.safe_load_all((MONITORING / name).read_text(encoding="utf-8")))
+
+
+def template(monitor: str) -> dict[str, Any]:
+    """The pods that a monitor is meant for."""
+    if monitor == "mcpproxy-operator":
+        text = (ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8")
+        found = next(one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
+    else:
+        children = build(an_mcpproxy(), OPTIONS, OWNER)
+        found = next(one for one in children if one["kind"] == "Deployment")
+    pod: dict[str, Any] = found["spec"]["template"]
+    return pod
+
+
+@pytest.mark.parametrize("monitor", documents("podmonitors.yaml"), ids=lambda m: m["metadata"])
+def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, Any]) -> None:
+    pod = template(monitor["metadata"]["name"])
+    labels = pod["metadata"]["labels"]
+    selector = monitor["spec"]["selector"]
+    assert selector["matchLabels"].items() <= labels.items()
+    for expression in selector.get("matchExpressions", []):
+        assert expression == {"key": names.LABEL_INSTANCE, "operator": "Exists"}
+        assert names.LABEL_INSTANCE in labels
+    ports = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
+    assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
+
+
+def test_the_dashboard_is_as_generated() -> None:
+    text = (MONITORING / "dashboard.json").read_text(encoding="utf-8")
+    assert text == dashboard(), "run: make manifests"
+
+
+def test_no_two_panels_lie_on_each_other() -> None:
+    seen: set[tuple[int, int]] = set()
+    for panel in json.loads(dashboard())["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }
+        assert not cells & seen
+        seen |= cells
+
+
+def test_alerts_say_what_is_wrong_with_labels_that_their_expression_has() -> None:
+    [rules] = documents("rules.yaml")
+    for group in rules["spec"]["groups"]:
+        for rule in group["rules"]:
+            text = " ".join(rule["annotations"].values())
+            used = set(re.findall(r"\$labels\.([a-z_]+)", text))
+            assert used <= groupings(rule["expr"]), rule["alert"]
+            assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:
+    offer = Offer.of('# TYPE a_total counter\na_total{result="ok"} 1\n')
+    assert list(offer.lacks('sum by (pod, result) (rate(a_total{result="ok"}[5m])) > 2')) == []
+    assert list(offer.lacks("rate(b_total[5m])")) == ["no metric b_total"]
+    assert list(offer.lacks('a_total{kind="x"}')) == ["a_total has no label kind"]
+    assert list(offer.lacks('a_total{result="error"}')) == ["a_total never has result=error"]
+    assert list(offer.lacks("sum by (kind) (a_total)")) == [
+        "nothing has the label kind: sum by (kind) (a_total)"
+    ]
+    assert selectors('absent(a == 1) or sum by (x) (rate(b{c=~"d"}[1m]))') == [
+        Selector("a", ()),
+        Selector("b", (("c", "=~", "d"),)),
+    ]

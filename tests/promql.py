@@ -1,0 +1,75 @@
+"""What our rules and dashboards ask Prometheus for, and what a program offers."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_SELECTOR = re.compile(r"([a-z_:][a-z0-9_:]*)(?:\{([^}]*)\})?(?![a-z0-9_:(]|\s*\()")
+_MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
+_RANGE = re.compile(r"\[[^\]]*\]")
+_WORDS = frozenset({"by", "without", "on", "ignoring", "and", "or", "unless", "bool"})
+TARGET_LABELS = frozenset({"namespace", "pod", "container", "job", "instance", "mcpproxy"})
+"""Labels that Prometheus adds when it scrapes through our PodMonitors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One metric that an expression asks for."""
+
+    name: str
+    matchers: tuple[tuple[str, str, str], ...]
+    """Label, operator, value."""
+
+
+def selectors(expression: str) -> list[Selector]:
+    """The metrics of an expression."""
+    bare = _GROUPING.sub("", _RANGE.sub("", expression))
+    return [
+        Selector(found[1], tuple(_MATCHER.findall(found[2] or "")))
+        for found in _SELECTOR.finditer(bare)
+        if found[1] not in _WORDS
+    ]
+
+
+def groupings(expression: str) -> set[str]:
+    """The labels that an expression groups by."""
+    lists = _GROUPING.findall(expression)
+    return {label.strip() for found in lists for label in found.split(",") if label.strip()}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What /metrics shows: for each sample's name, its sets of labels."""
+
+    samples: dict[str, list[dict[str, str]]]
+
+    @classmethod
+    def of(cls, text: str) -> "Offer":
+        """The offer of one answer of /metrics."""
+        samples: dict[str, list[dict[str, str]]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                samples.setdefault(sample.name, []).append(dict(sample.labels))
+        return cls(samples)
+
+    def lacks(self, expression: str) -> Iterator[str]:
+        """What an expression asks for in vain."""
+        known = {"le"} & {label for sets in self.samples.values() for one in sets for label in one}
+        for wanted in selectors(expression):
+            sets = self.samples.get(wanted.name)
+            if sets is None:
+                yield f"no metric {wanted.name}"
+                continue
+            known |= {label for one in sets for label in one}
+            for label, operator, value in wanted.matchers:
+                if label in TARGET_LABELS - known:
+                    continue
+                if label not in known:
+                    yield f"{wanted.name} has no label {label}"
+                elif operator == "=" and value not in {one[label] for one in sets}:
+                    yield f"{wanted.name} never has {label}={value}"
+        for label in groupings(expression) - known - TARGET_LABELS:
+            yield f"nothing has the label {label}: {expression}"
