@@ -231,7 +231,17 @@ async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST, DELETE")
 
 
-@pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel", "nothing"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "nothing",
+    ],
+)
 async def test_what_the_modern_era_does_not_know_is_not_found(raw: Raw, method: str) -> None:
     assert error(await raw.call(method)) == (404, -32601)
 

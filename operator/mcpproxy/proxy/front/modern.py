@@ -117,7 +117,8 @@ async def answer(
 def route_of(gateway: Gateway, request: Message, params: Message) -> Route | None:
     """Where a request goes; None when it is not about a component. Raises RpcError."""
     method = jsonrpc.string(request["method"]) or ""
-    return gateway.route(method, params) if gateway.routes(method) else None
+    known = gateway.routes(method) and method not in _LEGACY_ONLY
+    return gateway.route(method, params) if known else None
 
 
 class Listening:
