@@ -275,68 +275,6 @@ SCALING = [
     ),
 ]
 
-
-def placed(wrong: str, field: str, /, **fields: Any) -> Bad:
-    """A proxy whose podTemplate is wrong at `field`."""
-    return spec(wrong, f"podTemplate{field}", podTemplate=fields)
-
-
-def near(wrong: str, field: str, /, *requirements: Manifest) -> Bad:
-    """A proxy whose pods are drawn to nodes by wrong requirements."""
-    terms = "requiredDuringSchedulingIgnoredDuringExecution"
-    chosen = {terms: {"nodeSelectorTerms": [{"matchExpressions": list(requirements)}]}}
-    path = f".affinity.nodeAffinity.{terms}.nodeSelectorTerms[0].matchExpressions[0]{field}"
-    return placed(wrong, path, affinity={"nodeAffinity": chosen})
-
-
-SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
-
-PLACEMENT = [
-    placed("a host's network", ".hostNetwork", hostNetwork=True),
-    placed("another container", ".containers", containers=[{"name": "main", "image": "x"}]),
-    placed("a label of the operator", ".labels", labels={"app.kubernetes.io/instance": "x"}),
-    placed("a label's value of 64 characters", ".labels", labels={"a": "x" * 64}),
-    placed("a label's value with a slash", ".labels", labels={"a": "x/y"}),
-    placed("a node's label as number", ".nodeSelector.cpus", nodeSelector={"cpus": 8}),
-    placed("a toleration of nothing", ".tolerations[0]", tolerations=[{}]),
-    placed("a toleration without key", ".tolerations[0]", tolerations=[{"value": "x"}]),
-    placed(
-        "a toleration of any value with one",
-        ".tolerations[0]",
-        tolerations=[{"key": "a", "operator": "Exists", "value": "x"}],
-    ),
-    placed(
-        "seconds for an effect that has none",
-        ".tolerations[0]",
-        tolerations=[{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}],
-    ),
-    placed("an unknown effect", ".tolerations[0].effect", tolerations=[{"effect": "Never"}]),
-    placed(
-        "a place spread over twice",
-        ".topologySpreadConstraints",
-        topologySpreadConstraints=[SPREAD, {**SPREAD, "maxSkew": 2}],
-    ),
-    placed(
-        "no skew at all",
-        ".topologySpreadConstraints[0].maxSkew",
-        topologySpreadConstraints=[{**SPREAD, "maxSkew": 0}],
-    ),
-    placed(
-        "a number of places that does not count",
-        ".topologySpreadConstraints[0]",
-        topologySpreadConstraints=[{**SPREAD, "minDomains": 2}],
-    ),
-    near("a requirement without operator", ".operator", {"key": "a"}),
-    near("a requirement without values", "", {"key": "a", "operator": "In"}),
-    near("values that nobody compares", "", {"key": "a", "operator": "Exists", "values": ["b"]}),
-    near("more than a word", "", {"key": "a", "operator": "Gt", "values": ["many"]}),
-    near("a key with a space", ".key", {"key": "a b", "operator": "Exists"}),
-    placed("root", ".securityContext.runAsUser", securityContext={"runAsUser": 0}),
-    placed("privileges", ".securityContext.privileged", securityContext={"privileged": True}),
-    placed("no time to end", ".terminationGracePeriodSeconds", terminationGracePeriodSeconds=5),
-    placed("a class in upper case", ".priorityClassName", priorityClassName="Agents"),
-]
-
 OBJECTS = [
     bad("no spec", without("spec"), "spec"),
     bad("a misspelt field", a_manifest(cahce={"ttl": "5s"}), "spec.cahce"),
@@ -355,12 +293,6 @@ OBJECTS = [
 ]
 
 ONLY_FOR_THE_PARSER = [
-    bad(
-        "a label whose key has a space",
-        a_manifest(podTemplate={"labels": {"a b": "c"}}),
-        "spec.podTemplate.labels",
-        None,
-    ),
     bad(
         "a url with port 99999",
         a_manifest(backends=[a_backend(url="http://example.com:99999/mcp")]),
@@ -388,7 +320,6 @@ ALL = [
     *TIMES,
     *RUNNING,
     *SCALING,
-    *PLACEMENT,
     *OBJECTS,
     *ONLY_FOR_THE_PARSER,
 ]

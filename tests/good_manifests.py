@@ -49,6 +49,24 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
     suspend=False,
+    networkPolicy={
+        "clients": [
+            {
+                "namespaceSelector": {"matchLabels": {"team": "agents"}},
+                "podSelector": {
+                    "matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["c", "b"]}]
+                },
+            },
+            {"podSelector": {}},
+            {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.2.0.0/16", "10.1.0.0/16"]}},
+        ],
+        "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        "urlAddresses": [{"cidr": "203.0.113.0/24"}, {"cidr": "2001:db8::/32"}],
+        "egress": [
+            {"ports": [{"port": 5353, "protocol": "UDP"}, {"port": 443}]},
+            {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}]},
+        ],
+    },
     disruptionBudget={"minAvailable": 1},
     podTemplate={
         "labels": {"team": "blue", "example.com/tier": ""},

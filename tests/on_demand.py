@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcpproxy.cluster.kinds import AUTOSCALER, DISRUPTION_BUDGET, Kind, Object
+from mcpproxy.cluster.kinds import AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY, Kind, Object
 
 ASKED: Final[dict[Kind, dict[str, Any]]] = {
+    NETWORK_POLICY: {"networkPolicy": {}},
     AUTOSCALER: {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}},
     DISRUPTION_BUDGET: {"disruptionBudget": {"maxUnavailable": 1}},
 }
@@ -23,7 +24,12 @@ def _no_evictions(live: Object) -> None:
     live["spec"]["maxUnavailable"] = 0
 
 
+def _open_door(live: Object) -> None:
+    live["spec"]["ingress"].append({"from": [{"podSelector": {}}]})
+
+
 EDITS: Final[dict[Kind, Callable[[Object], None]]] = {
+    NETWORK_POLICY: _open_door,
     AUTOSCALER: _more_pods,
     DISRUPTION_BUDGET: _no_evictions,
 }

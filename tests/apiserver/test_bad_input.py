@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mcpproxy.api import manifest, names
-from tests import bad_manifests
+from tests import bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
 from tests.bad_manifests import Bad
 from tests.builders import a_backend, a_manifest
@@ -20,7 +20,9 @@ from tests.good_manifests import GOOD
 pytestmark = pytest.mark.apiserver
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-REFUSED = [case for case in bad_manifests.ALL if case.api_server_says is not None]
+ALL = [*bad_manifests.ALL, *bad_pods.ALL]
+UNSEEN = [*bad_manifests.ONLY_FOR_THE_PARSER, *bad_pods.ONLY_FOR_THE_PARSER]
+REFUSED = [case for case in ALL if case.api_server_says is not None]
 
 
 def placed(given: dict[str, Any], namespace: str) -> str:
@@ -37,7 +39,7 @@ def client(apiserver: ApiServer) -> Iterator[httpx2.Client]:
 
 def test_the_table_is_as_long_as_promised() -> None:
     assert len(REFUSED) >= 30
-    assert len({case.wrong for case in bad_manifests.ALL}) == len(bad_manifests.ALL)
+    assert len({case.wrong for case in ALL}) == len(ALL)
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.wrong)
@@ -64,7 +66,7 @@ def test_kubectl_shows_the_field_and_the_remedy(apiserver: ApiServer, namespace:
         assert words in answer.stderr
 
 
-@pytest.mark.parametrize("case", bad_manifests.ONLY_FOR_THE_PARSER, ids=lambda case: case.wrong)
+@pytest.mark.parametrize("case", UNSEEN, ids=lambda case: case.wrong)
 def test_what_no_schema_can_tell_is_taken_and_then_refused_by_the_parser(
     apiserver: ApiServer, namespace: str, case: Bad
 ) -> None:

@@ -1,8 +1,10 @@
 """Every field that makes or shapes a child: changing it changes what runs, at a real API server."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -21,7 +23,11 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(apiserver.kubeconfig, log=log) as found:
+    with (
+        # As in its own pod: the NetworkPolicy of a proxy names its namespace.
+        mock.patch.dict(os.environ, {"POD_NAMESPACE": "mcpproxy-system"}),
+        operating(apiserver.kubeconfig, log=log) as found,
+    ):
         yield found
         assert '"level": "error"' not in log.read_text()
 
@@ -36,6 +42,30 @@ HPA = "horizontalpodautoscaler"
 PDB = "poddisruptionbudget"
 CPU = "targetCPUUtilizationPercentage"
 MEMORY = "targetMemoryUtilizationPercentage"
+
+NETWORK = "networkpolicy"
+
+
+def door(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
+    """A change of the networkPolicy, from an empty one."""
+    return ({"networkPolicy": {}}, {"networkPolicy": fields}, NETWORK, path, value)
+
+
+RANGE = {"ipBlock": {"cidr": "10.0.0.0/8"}}
+DOORS = [
+    door("{.spec.ingress[0].from[*].ipBlock.cidr}", "10.0.0.0/8", clients=[RANGE]),
+    door("{.spec.ingress[*].from[*].ipBlock.cidr}", "10.0.0.0/8", scrapers=[RANGE]),
+    door(
+        "{.spec.egress[*].ports[?(@.port==1)].protocol}",
+        "UDP",
+        egress=[{"ports": [{"port": 1, "protocol": "UDP"}]}],
+    ),
+    door(
+        "{.spec.egress[?(@.ports[0].port==80)].to[*].ipBlock.cidr}",
+        "192.0.2.0/24",
+        urlAddresses=[{"cidr": "192.0.2.0/24"}],
+    ),
+]
 
 POD = "{.spec.template.spec"
 TEMPLATE = "{.spec.template"
@@ -131,6 +161,7 @@ CHANGES: list[tuple[Object, Object, str, str, str]] = [
         "50%/",
     ),
     *PODS,
+    *DOORS,
 ]
 
 

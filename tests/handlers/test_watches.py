@@ -56,6 +56,7 @@ def test_every_kind_but_our_own_is_watched_by_label() -> None:
     assert set(watched) == {
         ("apps", "v1", "deployments"),
         *((("", "v1", plural)) for plural in ("services", "serviceaccounts", "configmaps", "pods")),
+        ("networking.k8s.io", "v1", "networkpolicies"),
         ("autoscaling", "v2", "horizontalpodautoscalers"),
         ("policy", "v1", "poddisruptionbudgets"),
     }

@@ -13,6 +13,8 @@ SHORT_NAMES: Final = ("mcpp",)
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"
 
+OPERATOR: Final = "mcpproxy-operator"
+"""The operator's pods carry it as their LABEL_NAME."""
 FIELD_MANAGER: Final = "mcpproxy-operator"
 
 LABEL_NAME: Final = "app.kubernetes.io/name"

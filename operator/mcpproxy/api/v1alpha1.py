@@ -29,6 +29,7 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.model import ApiModel, cel, validation
+from mcpproxy.api.network import NetworkPolicySpec
 from mcpproxy.api.placement import PodTemplate
 from mcpproxy.api.quantities import PositiveDuration, Quantity, parsed_quantity
 from mcpproxy.api.scalars import (
@@ -57,6 +58,7 @@ __all__ = [
     "LocalObjectReference",
     "MCPProxy",
     "MCPProxySpec",
+    "NetworkPolicySpec",
     "ObjectMeta",
     "PodTemplate",
     "Protocol",
@@ -223,6 +225,9 @@ class MCPProxySpec(ApiModel):
     """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas."""
     disruption_budget: DisruptionBudget | None = None
     """Lets a PodDisruptionBudget limit evictions."""
+    network_policy: NetworkPolicySpec | None = None
+    """Lets a NetworkPolicy close the pods to all but clients, the operator and the backends.
+    Default: none, so that they are open."""
     pod_template: PodTemplate | None = None
     """Places the pods."""
     service: ServiceSpec | None = None

@@ -20,7 +20,7 @@ _LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "backends": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_ATOMIC: Final = ("selector", "labelSelector", "nodeSelector", "fieldRef")
+_ATOMIC: Final = ("selector", "labelSelector", "nodeSelector", "fieldRef", "podSelector")
 
 
 def _keys_of(name: str, item: Any) -> tuple[str, ...] | None:

@@ -44,6 +44,7 @@ DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
 SERVICE: Final = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
+NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 SECRET: Final = Kind("", "v1", "Secret", "secrets")
@@ -53,7 +54,7 @@ LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 """Kinds of children that every MCPProxy has."""
-ON_DEMAND: Final = (AUTOSCALER, DISRUPTION_BUDGET)
+ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET)
 """Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
 
 _BY_NAME: Final = {

@@ -49,6 +49,11 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
     {
+        "apiGroups": ["networking.k8s.io"],
+        "resources": ["networkpolicies"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {
         "apiGroups": ["autoscaling"],
         "resources": ["horizontalpodautoscalers"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],

@@ -4,6 +4,7 @@
 (`sealing_secret.build`) and never touched again.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import MCPProxy
@@ -12,18 +13,33 @@ from mcpproxy.desired import (
     config_map,
     deployment,
     disruption_budget,
+    network_policy,
     sealing_secret,
     service,
     service_account,
 )
-from mcpproxy.desired.model import ChildKind, Manifest, Options, Owner
+from mcpproxy.desired.model import Behind, ChildKind, Manifest, Options, Owner, ServiceName
 
-__all__ = ["CHILD_KINDS", "ChildKind", "Manifest", "Options", "Owner", "build", "sealing_secret"]
+__all__ = [
+    "CHILD_KINDS",
+    "Behind",
+    "ChildKind",
+    "Manifest",
+    "Options",
+    "Owner",
+    "ServiceName",
+    "build",
+    "network_policy",
+    "sealing_secret",
+]
+
+_NO_SERVICES: Final[Mapping[ServiceName, Behind]] = {}
 
 CHILD_KINDS: Final = (
     ChildKind("v1", "ServiceAccount", "serviceaccounts"),
     ChildKind("v1", "ConfigMap", "configmaps"),
     ChildKind("v1", "Service", "services"),
+    ChildKind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     ChildKind("apps/v1", "Deployment", "deployments"),
     ChildKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
@@ -31,12 +47,21 @@ CHILD_KINDS: Final = (
 """Kinds of what `build` gives, in its order; what it no longer gives is pruned."""
 
 
-def build(proxy: MCPProxy, options: Options, owner: Owner) -> tuple[Manifest, ...]:
-    """The children of `proxy`, in the order to apply them: what the pods need comes first."""
+def build(
+    proxy: MCPProxy,
+    options: Options,
+    owner: Owner,
+    services: Mapping[ServiceName, Behind] = _NO_SERVICES,
+) -> tuple[Manifest, ...]:
+    """The children of `proxy`, in the order to apply them: what the pods need comes first.
+
+    `services` are those of `network_policy.services_of` that could be read.
+    """
     children = (
         service_account.build(proxy, owner),
         config_map.build(proxy, owner),
         service.build(proxy, owner),
+        network_policy.build(proxy, options, owner, services),
         deployment.build(proxy, options, owner),
         autoscaler.build(proxy, owner),
         disruption_budget.build(proxy, owner),

@@ -1,6 +1,7 @@
 """What the builders are given, and the form of what they give back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mcpproxy.api import names
@@ -18,6 +19,9 @@ class Options:
     """Image of the runtime for proxies that name none."""
     version: str
     """Version of the operator; noted on the Deployment, not on its pods."""
+    operator_namespace: str | None = None
+    """Where pods see the operator come from; None where that can't be told, as it runs outside of
+    the cluster or reads pods through the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,22 @@ class Owner:
 
     name: str
     uid: str
+
+
+ServiceName = tuple[str, str]
+"""Namespace and name of a Service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is behind a Service that was read."""
+
+    selector: Mapping[str, str] | None = None
+    """Labels of its pods; None where it has none that it chooses."""
+    ports: Mapping[int, int | str] = field(default_factory=dict)
+    """Its own ports → those of its pods, by number or name."""
+    anywhere: bool = False
+    """Its endpoints are set by somebody else, or it is a name for another host."""
 
 
 class ChildKind(NamedTuple):

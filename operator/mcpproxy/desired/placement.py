@@ -1,11 +1,11 @@
 """The part of a pod that the spec's overlay decides: where it runs."""
 
-import json
-from typing import Any, Final
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.placement import PodTemplate, TopologySpreadConstraint
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.canonical import canonical
 from mcpproxy.desired.model import Manifest
 
 GRACE_SECONDS: Final = 60
@@ -21,15 +21,6 @@ _TAKEN_AS_THEY_ARE: Final = (
     *("affinity", "nodeSelector", "priorityClassName", "runtimeClassName", "schedulerName"),
     "tolerations",
 )
-
-
-def canonical(value: Any) -> Any:
-    """`value` with mappings and lists in one order; only for lists whose order means nothing."""
-    if isinstance(value, dict):
-        return {key: canonical(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return sorted(map(canonical, value), key=json.dumps)
-    return value
 
 
 def pod_metadata(proxy: MCPProxy) -> Manifest:

@@ -126,12 +126,18 @@ def main(args: argparse.Namespace) -> int:
     return asyncio.run(_main(args, lease))
 
 
+def _own_namespace() -> str | None:
+    """Where this pod is; None outside of a cluster."""
+    namespace = os.environ.get(NAMESPACE_VARIABLE)
+    if not namespace and POD_NAMESPACE_FILE.exists():
+        namespace = POD_NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    return namespace or None
+
+
 def _lease(args: argparse.Namespace) -> Place | None:
     if not args.leader_elect:
         return None
-    namespace = args.lease_namespace or os.environ.get(NAMESPACE_VARIABLE)
-    if not namespace and POD_NAMESPACE_FILE.exists():
-        namespace = POD_NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    namespace = args.lease_namespace or _own_namespace()
     return Place(namespace, args.lease_name) if namespace else None
 
 
@@ -150,12 +156,17 @@ async def _main(args: argparse.Namespace, lease: Place | None) -> int:
     try:
         access = await find(args.kubeconfig)
         in_cluster: PodAccess = "direct" if access.in_cluster else "apiserver"
+        pod_access = in_cluster if args.pod_access == "auto" else args.pod_access
         await run(
             access,
             Configuration(
                 namespaces=tuple(args.namespace),
-                options=Options(image=args.image, version=version("mcpproxy-operator")),
-                pod_access=in_cluster if args.pod_access == "auto" else args.pod_access,
+                options=Options(
+                    image=args.image,
+                    version=version("mcpproxy-operator"),
+                    operator_namespace=_own_namespace() if pod_access == "direct" else None,
+                ),
+                pod_access=pod_access,
                 health_port=args.health_port,
                 lease=lease,
                 timing=_timing(args.lease_duration),

@@ -17,10 +17,10 @@ from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, Forbidden, Invalid
 from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.cluster.kinds import Object, ProxyKey, kind_of
-from mcpproxy.desired import Options, Owner, build, sealing_secret
+from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
-from mcpproxy.reconcile.plan import Plan, identity, plan, prunable
+from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
 from mcpproxy.reconcile.views import address_of, config_map_of, deployment_view
 from mcpproxy.status import reasons
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 SEAL_AGAIN: Final = 60.0
 """Seconds between attempts to create the sealing Secret of a proxy that is not available."""
+
+
+SERVICE_AGAIN: Final = 60.0
+"""Seconds between looks at the Services behind backends, for a NetworkPolicy."""
 
 
 class Reconciler:
@@ -68,7 +72,7 @@ class Reconciler:
             await self._reporter.report(world, None)
             return None
         owner = Owner(key.name, world.parent["metadata"]["uid"])
-        desired = build(world.proxy, self._options, owner)
+        desired = build(world.proxy, self._options, owner, world.services)
         planned = plan(desired, world.children, world.parent, partial(self._in_sync, key))
         if world.proxy.spec.suspend:
             await self._reporter.report(world, planned.blocked, planned.changes)
@@ -83,7 +87,7 @@ class Reconciler:
         await self._reporter.report(world, planned.blocked)
         if planned.blocked is None:
             await self._prune(world)
-        return planned.requeue_after
+        return planned.requeue_after or _look_again(world)
 
     async def _apply(self, key: ProxyKey, world: World, planned: Plan) -> World:
         """Bring the children about; the world as it is afterwards."""
@@ -151,6 +155,13 @@ class Reconciler:
         place = (metadata["namespace"], metadata["name"], metadata["uid"])
         await self._cluster.delete(kind_of(thing), *place)
         log.info("deleted %s %s in %s", *identity(thing), metadata["namespace"])
+
+
+def _look_again(world: World) -> float | None:
+    """Seconds until Services of backends are read again, which no watch tells about."""
+    if not world.services:
+        return None
+    return SERVICE_AGAIN if all(one != Behind() for one in world.services.values()) else WAIT
 
 
 def _refused(error: ClusterError) -> Finding:

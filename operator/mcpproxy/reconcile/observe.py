@@ -1,6 +1,7 @@
 """Reading one MCPProxy and everything that belongs to it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +9,7 @@ from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError, load, parse
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import Forbidden
 from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -20,9 +22,9 @@ from mcpproxy.cluster.kinds import (
     Object,
     ProxyKey,
 )
-from mcpproxy.desired import config_map
+from mcpproxy.desired import Behind, ServiceName, config_map, network_policy
 from mcpproxy.reconcile.plan import is_owned
-from mcpproxy.reconcile.views import config_map_of
+from mcpproxy.reconcile.views import behind, config_map_of
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 
@@ -39,6 +41,8 @@ class World:
     children: tuple[Object, ...]
     """Live objects of our kinds that have a child's name, whoever they belong to."""
     pods: tuple[Object, ...]
+    services: Mapping[ServiceName, Behind]
+    """What is behind the Services of backends, as far as it may be read."""
 
     @property
     def suspended(self) -> bool:
@@ -68,10 +72,25 @@ async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
         cluster.list(CONFIG_MAP, key.namespace, names.child_labels(key.name)),
         cluster.list(POD, key.namespace, names.selector_labels(key.name)),
     )
+    services = await _services(cluster, proxy) if proxy is not None else {}
     children = [found for found in singles if found is not None] + maps
     if proxy is not None:
         children += await _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
-    return World(parent, proxy, rejected, tuple(children), tuple(pods))
+    return World(parent, proxy, rejected, tuple(children), tuple(pods), services)
+
+
+async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Behind]:
+    wanted = sorted(network_policy.services_of(proxy))
+    found = await asyncio.gather(*(_behind(cluster, *name) for name in wanted))
+    return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
+
+
+async def _behind(cluster: Cluster, namespace: str, name: str) -> Behind | None:
+    try:
+        return behind(await cluster.get(SERVICE, namespace, name))
+    except Forbidden:
+        # The operator serves its own namespaces and sees no others.
+        return None
 
 
 def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from mcpproxy.cluster.kinds import Object
 from mcpproxy.cluster.pods import PodAddress
+from mcpproxy.desired import Behind
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import DeploymentView, Finding
 
@@ -47,6 +48,25 @@ def autoscaler_view(live: Object) -> Finding | None:
     if "ScalingActive" not in found:
         return Finding("", "the autoscaler has not looked at the pods yet")
     return None
+
+
+def behind(service: Object | None) -> Behind:
+    """What is behind a Service; nothing while there is none."""
+    if service is None:
+        return Behind()
+    spec = service["spec"]
+    selector = spec.get("selector")
+    if spec.get("type") == "ExternalName" or not selector:
+        return Behind(anywhere=True)
+    # Without an address of its own, its name leads to the pods, where only their ports count.
+    headless = spec.get("clusterIP") == "None"
+    return Behind(
+        selector=selector,
+        ports={
+            port["port"]: port["port"] if headless else port.get("targetPort", port["port"])
+            for port in spec.get("ports") or []
+        },
+    )
 
 
 def config_map_of(pod_spec: Object, proxy: str) -> str | None:

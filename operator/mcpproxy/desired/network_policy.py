@@ -1,0 +1,155 @@
+"""The NetworkPolicy of the pods: clients, the operator and the backends, and nothing else."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mcpproxy.api import names
+from mcpproxy.api.backend import Backend
+from mcpproxy.api.network import NetworkPolicySpec
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.canonical import canonical
+from mcpproxy.desired.model import Behind, Manifest, Options, Owner, ServiceName, metadata
+
+_NAMESPACE: Final = "kubernetes.io/metadata.name"
+_DNS_NAMESPACE: Final = "kube-system"
+_NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+Services = Mapping[ServiceName, Behind]
+
+
+def build(proxy: MCPProxy, options: Options, owner: Owner, services: Services) -> Manifest | None:
+    """The policy; None unless the spec asks for one.
+
+    A policy can't name Services: `services` says what is behind those of the backends. Of one
+    that is not in it nothing is known, and its whole namespace is let through.
+    """
+    given = proxy.spec.network_policy
+    if given is None:
+        return None
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(proxy, owner, proxy.metadata.name),
+        "spec": {
+            "podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+            "policyTypes": ["Egress", "Ingress"],
+            "ingress": _ingress(proxy, given, options),
+            "egress": _distinct(_egress(proxy, given, services)),
+        },
+    }
+
+
+def services_of(proxy: MCPProxy) -> set[ServiceName]:
+    """The Services that a policy has to know; none unless the spec asks for one."""
+    if proxy.spec.network_policy is None:
+        return set()
+    found = (_service_of(proxy, backend) for backend in proxy.spec.backends)
+    return {(namespace, name) for namespace, name, _ in filter(None, found)}
+
+
+def _ingress(proxy: MCPProxy, given: NetworkPolicySpec, options: Options) -> list[Manifest]:
+    clients = [peer.to_manifest() for peer in given.clients or []] or [{"podSelector": {}}]
+    # Pods hand requests over to one another.
+    own = {"podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)}}
+    scrapers = [peer.to_manifest() for peer in given.scrapers or []]
+    admin: Manifest = {"ports": [_port(names.PORT_ADMIN)]}
+    if options.operator_namespace is not None:
+        admin["from"] = _distinct([_operator(options.operator_namespace), *scrapers])
+    # By way of the API server, the operator may come from anywhere.
+    return [{"ports": [_port(names.PORT_HTTP)], "from": _distinct([own, *clients])}, admin]
+
+
+def _operator(namespace: str) -> Manifest:
+    return {
+        "namespaceSelector": {"matchLabels": {_NAMESPACE: namespace}},
+        "podSelector": {"matchLabels": {names.LABEL_NAME: names.OPERATOR}},
+    }
+
+
+def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> Iterator[Manifest]:
+    dns = {"namespaceSelector": {"matchLabels": {_NAMESPACE: _DNS_NAMESPACE}}}
+    yield {
+        "to": [dns, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}],
+        "ports": [_port(53, "UDP"), _port(53)],
+    }
+    own = {"podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)}}
+    yield {"to": [own], "ports": [_port(names.PORT_HTTP)]}
+    for backend in proxy.spec.backends:
+        service = _service_of(proxy, backend)
+        if service is not None:
+            yield from _to_service(proxy, *service, services)
+        elif backend.url is not None:
+            yield _to_url(backend.url, given)
+    for rule in given.egress or []:
+        yield _with_protocols(rule.to_manifest())
+
+
+def _service_of(proxy: MCPProxy, backend: Backend) -> tuple[str, str, int] | None:
+    """Namespace, name and port of a backend's Service, also where a url names one."""
+    own = proxy.metadata.namespace or "default"
+    if backend.service is not None:
+        return backend.service.namespace or own, backend.service.name, backend.service.port
+    if backend.url is None:
+        return None
+    url = urlsplit(backend.url)
+    host, port = (url.hostname or "").rstrip("."), url.port or _DEFAULT_PORTS[url.scheme.lower()]
+    match host.split("."):
+        case [name] if names.is_dns_label(name) and name != "localhost":
+            return own, name, port
+        case [name, namespace, "svc", *_]:
+            return namespace, name, port
+    return None
+
+
+def _to_service(
+    proxy: MCPProxy, namespace: str, name: str, port: int, services: Services
+) -> Iterator[Manifest]:
+    known = services.get((namespace, name))
+    if known is None:
+        yield {"to": [_pods({}, proxy, namespace)]}
+    elif known.anywhere:
+        yield {"ports": [_port(port)]}
+    elif known.selector and port in known.ports:
+        yield {
+            "to": [_pods(dict(known.selector), proxy, namespace)],
+            "ports": [_port(known.ports[port])],
+        }
+
+
+def _pods(labels: dict[str, str], proxy: MCPProxy, namespace: str) -> Manifest:
+    found: Manifest = {"podSelector": {"matchLabels": labels} if labels else {}}
+    if namespace != proxy.metadata.namespace:
+        found["namespaceSelector"] = {"matchLabels": {_NAMESPACE: namespace}}
+    return found
+
+
+def _to_url(url: str, given: NetworkPolicySpec) -> Manifest:
+    parts = urlsplit(url)
+    ports = [_port(parts.port or _DEFAULT_PORTS[parts.scheme.lower()])]
+    try:
+        address = ip_address(parts.hostname or "")
+    except ValueError:
+        blocks = [{"ipBlock": block.to_manifest()} for block in given.url_addresses or []]
+        return {"to": blocks, "ports": ports} if blocks else {"ports": ports}
+    return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": ports}
+
+
+def _port(port: int | str, protocol: str = "TCP") -> Manifest:
+    return {"port": port, "protocol": protocol}
+
+
+def _with_protocols(rule: Manifest) -> Manifest:
+    ports = [_port(**found) for found in rule.get("ports", [])]
+    return {**rule, "ports": ports} if ports else rule
+
+
+def _distinct(found: Any) -> list[Manifest]:
+    """The entries in one order, each once."""
+    once: list[Manifest] = []
+    for entry in canonical(list(found)):
+        if entry not in once:
+            once.append(entry)
+    return once

@@ -1,0 +1,137 @@
+"""MCPProxies that must be refused for where their pods run, or whom they talk to."""
+
+from typing import Any
+
+from tests.bad_manifests import Bad, Manifest, bad, spec
+from tests.builders import a_manifest
+
+
+def placed(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """A proxy whose podTemplate is wrong at `field`."""
+    return spec(wrong, f"podTemplate{field}", podTemplate=fields)
+
+
+def near(wrong: str, field: str, /, *requirements: Manifest) -> Bad:
+    """A proxy whose pods are drawn to nodes by wrong requirements."""
+    terms = "requiredDuringSchedulingIgnoredDuringExecution"
+    chosen = {terms: {"nodeSelectorTerms": [{"matchExpressions": list(requirements)}]}}
+    path = f".affinity.nodeAffinity.{terms}.nodeSelectorTerms[0].matchExpressions[0]{field}"
+    return placed(wrong, path, affinity={"nodeAffinity": chosen})
+
+
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+
+PLACEMENT = [
+    placed("a host's network", ".hostNetwork", hostNetwork=True),
+    placed("another container", ".containers", containers=[{"name": "main", "image": "x"}]),
+    placed("a label of the operator", ".labels", labels={"app.kubernetes.io/instance": "x"}),
+    placed("a label's value of 64 characters", ".labels", labels={"a": "x" * 64}),
+    placed("a label's value with a slash", ".labels", labels={"a": "x/y"}),
+    placed("a node's label as number", ".nodeSelector.cpus", nodeSelector={"cpus": 8}),
+    placed("a toleration of nothing", ".tolerations[0]", tolerations=[{}]),
+    placed("a toleration without key", ".tolerations[0]", tolerations=[{"value": "x"}]),
+    placed(
+        "a toleration of any value with one",
+        ".tolerations[0]",
+        tolerations=[{"key": "a", "operator": "Exists", "value": "x"}],
+    ),
+    placed(
+        "seconds for an effect that has none",
+        ".tolerations[0]",
+        tolerations=[{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}],
+    ),
+    placed("an unknown effect", ".tolerations[0].effect", tolerations=[{"effect": "Never"}]),
+    placed(
+        "a place spread over twice",
+        ".topologySpreadConstraints",
+        topologySpreadConstraints=[SPREAD, {**SPREAD, "maxSkew": 2}],
+    ),
+    placed(
+        "no skew at all",
+        ".topologySpreadConstraints[0].maxSkew",
+        topologySpreadConstraints=[{**SPREAD, "maxSkew": 0}],
+    ),
+    placed(
+        "a number of places that does not count",
+        ".topologySpreadConstraints[0]",
+        topologySpreadConstraints=[{**SPREAD, "minDomains": 2}],
+    ),
+    near("a requirement without operator", ".operator", {"key": "a"}),
+    near("a requirement without values", "", {"key": "a", "operator": "In"}),
+    near("values that nobody compares", "", {"key": "a", "operator": "Exists", "values": ["b"]}),
+    near("more than a word", "", {"key": "a", "operator": "Gt", "values": ["many"]}),
+    near("a key with a space", ".key", {"key": "a b", "operator": "Exists"}),
+    placed("root", ".securityContext.runAsUser", securityContext={"runAsUser": 0}),
+    placed("privileges", ".securityContext.privileged", securityContext={"privileged": True}),
+    placed("no time to end", ".terminationGracePeriodSeconds", terminationGracePeriodSeconds=5),
+    placed("a class in upper case", ".priorityClassName", priorityClassName="Agents"),
+]
+
+
+def door(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """A proxy whose networkPolicy is wrong at `field`."""
+    return spec(wrong, f"networkPolicy{field}", networkPolicy=fields)
+
+
+EVERYONE = {"ipBlock": {"cidr": "0.0.0.0/0"}}
+
+NETWORK = [
+    door("no client at all", ".clients", clients=[]),
+    door("a client that is nobody", ".clients[0]", clients=[{}]),
+    door("a client that is two", ".clients[0]", clients=[{**EVERYONE, "podSelector": {}}]),
+    door(
+        "a range without its size",
+        ".clients[0].ipBlock.cidr",
+        clients=[{"ipBlock": {"cidr": "10.0.0.0"}}],
+    ),
+    door("a name as range", ".urlAddresses[0].cidr", urlAddresses=[{"cidr": "example.com/8"}]),
+    door("talking to all the world by mistake", ".egress[0]", egress=[{}]),
+    door("talking on no port", ".egress[0].ports", egress=[{"ports": []}]),
+    door(
+        "talking on port 65536",
+        ".egress[0].ports[0].port",
+        egress=[{"ports": [{"port": 65536}]}],
+    ),
+    door(
+        "talking in another protocol",
+        ".egress[0].ports[0].protocol",
+        egress=[{"ports": [{"port": 1, "protocol": "ICMP"}]}],
+    ),
+    door(
+        "a selector with an unknown operator",
+        ".scrapers[0].podSelector.matchExpressions[0].operator",
+        scrapers=[{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}],
+    ),
+    door(
+        "a selector without values",
+        ".scrapers[0].podSelector.matchExpressions[0]",
+        scrapers=[{"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}],
+    ),
+]
+
+
+def unseen(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """A proxy that is wrong at `field`, where no schema can tell."""
+    return bad(wrong, a_manifest(**fields), f"spec.{field}", None)
+
+
+ONLY_FOR_THE_PARSER = [
+    unseen(
+        "a label whose key has a space",
+        "podTemplate.labels",
+        podTemplate={"labels": {"a b": "c"}},
+    ),
+    unseen(
+        "an address that is none",
+        "networkPolicy.clients[0].ipBlock.cidr",
+        networkPolicy={"clients": [{"ipBlock": {"cidr": "10.0.0.256/8"}}]},
+    ),
+    unseen(
+        "an exception outside of its range",
+        "networkPolicy.urlAddresses[0]",
+        networkPolicy={"urlAddresses": [{"cidr": "10.0.0.0/8", "except": ["192.0.2.0/24"]}]},
+    ),
+]
+
+SEEN = [*PLACEMENT, *NETWORK]
+ALL = [*SEEN, *ONLY_FOR_THE_PARSER]

@@ -1,0 +1,182 @@
+"""Who may talk to the pods, and to whom they may talk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from mcpproxy import desired
+from mcpproxy.api import names
+from mcpproxy.desired import Behind, Options, ServiceName, network_policy
+from tests.builders import OWNER, a_backend, an_mcpproxy
+from tests.packaging.test_manifests import INSTALL
+
+IN_CLUSTER = Options(image="runtime:1", version="1", operator_namespace="mcpproxy-system")
+OWN = {"podSelector": {"matchLabels": names.selector_labels("tools")}}
+SAME: dict[str, Any] = {"podSelector": {}}
+CALENDAR = {"service": {"name": "calendar", "port": 80}}
+OFFICE = {"service": {"name": "calendar", "namespace": "office", "port": 80}}
+IN_OFFICE = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "office"}}}
+
+
+def policy(
+    *backends: dict[str, Any],
+    services: Mapping[ServiceName, Behind] | None = None,
+    options: Options = IN_CLUSTER,
+    **network: Any,
+) -> dict[str, Any]:
+    """The spec of the NetworkPolicy of a proxy with these backends."""
+    given = [a_backend(f"b{number}", **fields) for number, fields in enumerate(backends)]
+    given = given or [a_backend(stdio={"command": "x"})]
+    proxy = an_mcpproxy(networkPolicy=network, backends=given)
+    children = desired.build(proxy, options, OWNER, services or {})
+    (found,) = [one["spec"] for one in children if one["kind"] == "NetworkPolicy"]
+    assert isinstance(found, dict)
+    return found
+
+
+ALONE = policy()["egress"]
+"""What the pods of a proxy may talk to that has no backend on the network."""
+
+
+def egress(*backends: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    """What the pods may talk to because of these backends."""
+    found = policy(*backends, **fields)["egress"]
+    assert all(rule in found for rule in ALONE)
+    return [rule for rule in found if rule not in ALONE]
+
+
+def are(found: list[Any], *expected: dict[str, Any]) -> bool:
+    """Whether these are the entries, in any order."""
+    return len(found) == len(expected) and all(one in found for one in expected)
+
+
+def tcp(port: int | str) -> list[dict[str, Any]]:
+    return [{"port": port, "protocol": "TCP"}]
+
+
+def test_both_directions_are_closed_for_the_pods_of_the_proxy() -> None:
+    found = policy()
+    assert found["podSelector"] == OWN["podSelector"]
+    assert sorted(found["policyTypes"]) == ["Egress", "Ingress"]
+
+
+def test_the_pods_talk_to_dns_and_to_one_another_and_to_nobody_else() -> None:
+    dns, own = sorted(ALONE, key=lambda rule: OWN in rule["to"])
+    assert own == {"to": [OWN], "ports": tcp(names.PORT_HTTP)}
+    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "TCP"), (53, "UDP")}
+    kube_system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    assert {"namespaceSelector": kube_system} in dns["to"]
+
+
+def test_clients_are_the_pods_of_the_namespace_unless_others_are_named() -> None:
+    (mcp, _) = policy()["ingress"]
+    assert mcp["ports"] == tcp(names.PORT_HTTP)
+    assert are(mcp["from"], OWN, SAME)
+    named = {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    (mcp, _) = policy(clients=[named])["ingress"]
+    assert are(mcp["from"], OWN, named)
+
+
+def test_the_admin_port_is_for_the_operator_and_for_scrapers() -> None:
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "mcpproxy-system"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcpproxy-operator"}},
+    }
+    (_, admin) = policy()["ingress"]
+    assert admin == {"from": [operator], "ports": tcp(names.PORT_ADMIN)}
+    prometheus = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
+    (_, admin) = policy(scrapers=[prometheus])["ingress"]
+    assert are(admin["from"], operator, prometheus)
+
+
+def test_the_operators_pods_are_called_as_the_policy_expects() -> None:
+    objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
+    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels[names.LABEL_NAME] == names.OPERATOR
+
+
+def test_an_operator_outside_of_the_cluster_may_come_from_anywhere() -> None:
+    outside = Options(image="runtime:1", version="1")
+    (_, admin) = policy(options=outside)["ingress"]
+    assert admin == {"ports": tcp(names.PORT_ADMIN)}
+
+
+@pytest.mark.parametrize(
+    ("backend", "place"),
+    [
+        (CALENDAR, {}),
+        (OFFICE, IN_OFFICE),
+        ({"url": "http://calendar/mcp"}, {}),
+        ({"url": "http://calendar.office.svc/mcp"}, IN_OFFICE),
+        ({"url": "http://calendar.office.svc.cluster.local:80/mcp"}, IN_OFFICE),
+    ],
+)
+def test_behind_a_service_its_pods_are_let_through_on_their_own_port(
+    backend: dict[str, Any], place: dict[str, Any]
+) -> None:
+    known = Behind({"app": "calendar"}, {80: 8080, 81: "other"})
+    name = ("office" if place else "team", "calendar")
+    pods = {"podSelector": {"matchLabels": {"app": "calendar"}}, **place}
+    assert egress(backend, services={name: known}) == [{"to": [pods], "ports": tcp(8080)}]
+
+
+def test_a_port_that_has_a_name_is_let_through_by_it() -> None:
+    services = {("team", "calendar"): Behind({"app": "calendar"}, {80: "http"})}
+    (rule,) = egress(CALENDAR, services=services)
+    assert rule["ports"] == tcp("http")
+
+
+def test_behind_a_service_that_can_not_be_read_is_its_whole_namespace() -> None:
+    assert egress(CALENDAR) == [{"to": [SAME]}]
+    assert egress(OFFICE) == [{"to": [{**SAME, **IN_OFFICE}]}]
+
+
+def test_behind_a_service_that_is_not_there_is_nobody() -> None:
+    assert egress(CALENDAR, services={("team", "calendar"): Behind()}) == []
+
+
+def test_behind_a_service_whose_endpoints_others_set_is_anyone_on_its_port() -> None:
+    services = {("team", "calendar"): Behind(anywhere=True)}
+    assert egress(CALENDAR, services=services) == [{"ports": tcp(80)}]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://weather.example.com/mcp", 443),
+        ("http://weather.example.com/mcp", 80),
+        ("https://weather.example.com:8443/mcp", 8443),
+        ("http://localhost:9000/mcp", 9000),
+    ],
+)
+def test_a_backend_by_url_is_let_through_on_its_port_wherever_it_is(url: str, port: int) -> None:
+    assert egress({"url": url}) == [{"ports": tcp(port)}]
+
+
+def test_addresses_of_urls_can_be_limited_and_one_in_the_url_itself_is_enough() -> None:
+    blocks = [{"cidr": "203.0.113.0/24"}]
+    assert egress({"url": "https://a.example.com/mcp"}, urlAddresses=blocks) == [
+        {"to": [{"ipBlock": blocks[0]}], "ports": tcp(443)}
+    ]
+    for url, cidr in (("http://192.0.2.7/mcp", "192.0.2.7/32"), ("http://[::1]/mcp", "::1/128")):
+        expected = [{"to": [{"ipBlock": {"cidr": cidr}}], "ports": tcp(80)}]
+        assert egress({"url": url}, urlAddresses=blocks) == expected
+
+
+def test_what_else_is_named_is_let_through_as_it_is() -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 5432}]}
+    assert egress(egress=[rule]) == [{**rule, "ports": tcp(5432)}]
+
+
+def test_two_backends_at_one_place_make_one_rule() -> None:
+    assert len(egress({"url": "https://a.com/x"}, {"url": "https://b.com/y"})) == 1
+
+
+def test_services_are_asked_for_only_where_a_policy_needs_them() -> None:
+    backends = [a_backend("a", **OFFICE), a_backend("b", url="http://c/mcp"), a_backend("d")]
+    assert network_policy.services_of(an_mcpproxy(backends=backends)) == set()
+    closed = an_mcpproxy(backends=backends, networkPolicy={})
+    assert network_policy.services_of(closed) == {("office", "calendar"), ("team", "c")}

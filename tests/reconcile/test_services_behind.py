@@ -1,0 +1,107 @@
+"""A NetworkPolicy follows the Services behind backends."""
+
+from typing import Any
+
+import pytest
+
+from mcpproxy.cluster.errors import Forbidden
+from mcpproxy.cluster.kinds import SERVICE, Kind, Object
+from mcpproxy.desired import Behind
+from mcpproxy.reconcile.loop import SERVICE_AGAIN
+from mcpproxy.reconcile.plan import WAIT
+from mcpproxy.reconcile.views import behind
+from tests.builders import a_backend
+from tests.reconcile.stage import Stage
+
+CLOSED = {
+    "networkPolicy": {},
+    "backends": [
+        a_backend("weather", service={"name": "calendar", "namespace": "office", "port": 80})
+    ],
+}
+
+
+def a_service(**spec: Any) -> Object:
+    """A Service of somebody else, in another namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "calendar", "namespace": "office"},
+        "spec": {"clusterIP": "10.96.0.7", "selector": {"app": "calendar"}, **spec},
+    }
+
+
+def reached(stage: Stage) -> list[Object]:
+    """What the policy lets the pods talk to that is in the other namespace or on port 8080."""
+    rules = stage.child("NetworkPolicy")["spec"]["egress"]
+    return [rule for rule in rules if "office" in str(rule) or "calendar" in str(rule)]
+
+
+async def test_the_policy_follows_the_service_from_its_birth_on(stage: Stage) -> None:
+    stage.user_applies(**CLOSED)
+    assert await stage.reconcile() == WAIT
+    assert reached(stage) == []
+    stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))
+    assert await stage.reconcile() == SERVICE_AGAIN
+    (rule,) = reached(stage)
+    assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    assert rule["to"][0]["podSelector"] == {"matchLabels": {"app": "calendar"}}
+    stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 9090}]))
+    await stage.reconcile()
+    assert reached(stage)[0]["ports"] == [{"port": 9090, "protocol": "TCP"}]
+    stage.cluster.writes.clear()
+    await stage.reconcile()
+    assert stage.cluster.writes == []
+
+
+async def test_without_a_policy_no_service_is_read(stage: Stage) -> None:
+    await stage.is_running()
+    stage.user_applies(backends=CLOSED["backends"])
+    await stage.reconcile()
+    stage.cluster.reads = 0
+    assert await stage.reconcile() is None
+    without = stage.cluster.reads
+    stage.user_applies(**CLOSED)
+    await stage.reconcile()
+    stage.cluster.reads = 0
+    await stage.reconcile()
+    assert stage.cluster.reads == without + 1
+
+
+async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = stage.cluster.get
+
+    async def refuse(kind: Kind, namespace: str, name: str) -> Object | None:
+        if namespace == "office":
+            raise Forbidden("no")
+        return await get(kind, namespace, name)
+
+    monkeypatch.setattr(stage.cluster, "get", refuse)
+    stage.user_applies(**CLOSED)
+    assert await stage.reconcile() is None
+    (rule,) = reached(stage)
+    assert "ports" not in rule
+
+
+@pytest.mark.parametrize(
+    ("service", "found"),
+    [
+        (None, Behind()),
+        (
+            a_service(ports=[{"port": 80}, {"port": 81, "targetPort": "admin"}]),
+            Behind({"app": "calendar"}, {80: 80, 81: "admin"}),
+        ),
+        (
+            a_service(clusterIP="None", ports=[{"port": 80, "targetPort": 8080}]),
+            Behind({"app": "calendar"}, {80: 80}),
+        ),
+        (a_service(selector=None, ports=[{"port": 80}]), Behind(anywhere=True)),
+        (a_service(type="ExternalName", externalName="a.example.com"), Behind(anywhere=True)),
+    ],
+    ids=["none", "ports", "headless", "no selector", "external name"],
+)
+def test_what_is_behind_a_service(service: Object | None, found: Behind) -> None:
+    assert SERVICE.name == "Service"
+    assert behind(service) == found
