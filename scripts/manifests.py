@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from mcpproxy.api import names
 from mcpproxy.cluster import rbac
 from scripts.dashboard import dashboard
 
@@ -59,6 +60,18 @@ def _dump(manifest: dict[str, Any]) -> str:
     return yaml.safe_dump(manifest, sort_keys=False, indent=2)
 
 
+def argocd_settings() -> str:
+    """The health check as a part of Argo CD's settings."""
+    script = (MANIFESTS / "argocd" / "health.lua").read_text(encoding="utf-8")
+    indented = "".join(f"    {line}" if line.strip() else line for line in script.splitlines(True))
+    key = f"resource.customizations.health.{names.GROUP}_{names.KIND}"
+    return (
+        HEADER.format(source="manifests/argocd/health.lua")
+        + "# kubectl -n argocd patch configmap argocd-cm --type merge --patch-file argocd-cm.yaml\n"
+        + f"data:\n  {key}: |\n{indented}"
+    )
+
+
 def install(overlay: str) -> str:
     """One overlay, built."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
@@ -87,6 +100,7 @@ def main(arguments: list[str]) -> int:
         "overlays/cluster/role.yaml": role("ClusterRole"),
         "overlays/namespaced/role.yaml": role("Role"),
         "monitoring/dashboard.json": dashboard(),
+        "argocd/argocd-cm.yaml": argocd_settings(),
     }
     found = [differs(MANIFESTS / path, text, write=write) for path, text in sources.items()]
     found += [

@@ -1,0 +1,49 @@
+-- Health of an MCPProxy for Argo CD. Conditions follow kstatus: Reconciling and Stalled are there
+-- only while they are true, and observedGeneration says which spec the status speaks of.
+local function health(status, message)
+  return { status = status, message = message }
+end
+
+local conditions = {}
+if obj.status ~= nil and obj.status.conditions ~= nil then
+  for _, condition in ipairs(obj.status.conditions) do
+    conditions[condition.type] = condition
+  end
+end
+
+if obj.spec ~= nil and obj.spec.suspend == true then
+  local suspended = conditions["Suspended"]
+  if suspended ~= nil and suspended.status == "True" then
+    return health("Suspended", suspended.message)
+  end
+  return health("Suspended", "spec.suspend is true")
+end
+
+local ready = conditions["Ready"]
+if ready == nil then
+  return health("Progressing", "Waiting for the operator to report")
+end
+if obj.status.observedGeneration == nil or obj.metadata.generation == nil
+    or obj.status.observedGeneration < obj.metadata.generation then
+  return health("Progressing", "Waiting for the operator to see the newest spec")
+end
+
+local stalled = conditions["Stalled"]
+if stalled ~= nil and stalled.status == "True" then
+  return health("Degraded", stalled.message)
+end
+local reconciling = conditions["Reconciling"]
+if reconciling ~= nil and reconciling.status == "True" then
+  return health("Progressing", reconciling.message)
+end
+if ready.status == "True" then
+  return health("Healthy", ready.message)
+end
+-- A proxy without pods that was asked for is what Git says it should be.
+if ready.reason == "ScaledToZero" then
+  return health("Healthy", ready.message)
+end
+if ready.status == "False" then
+  return health("Degraded", ready.message)
+end
+return health("Progressing", ready.message)

@@ -1,0 +1,88 @@
+"""Argo CD's health check, run as Argo CD does, on objects that an API server gave."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lupa.lua51 import LuaRuntime
+
+from scripts import manifests
+from tests.kstatus import kstatus
+
+FOLDER = Path(__file__).parents[2] / "manifests" / "argocd"
+SCRIPT = (FOLDER / "health.lua").read_text(encoding="utf-8")
+OBJECTS = sorted((FOLDER / "testdata").iterdir())
+CASES = yaml.safe_load((FOLDER / "health_test.yaml").read_text(encoding="utf-8"))["tests"]
+
+
+def exported(path: str) -> dict[str, Any]:
+    """One object."""
+    found: dict[str, Any] = yaml.safe_load((FOLDER / path).read_text(encoding="utf-8"))
+    return found
+
+
+def health(found: dict[str, Any]) -> dict[str, str]:
+    """What the script says; Argo CD's Lua is 5.1 as well."""
+    lua = LuaRuntime(unpack_returned_tuples=True)
+    # Lua has no null, and Argo CD's objects have no such fields.
+    lua.globals().obj = lua.table_from(found, recursive=True)
+    return dict(lua.execute(SCRIPT))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case["inputPath"]).stem)
+def test_the_health_of_an_object_is_as_written_down(case: dict[str, Any]) -> None:
+    assert health(exported(case["inputPath"])) == case["healthStatus"]
+
+
+def test_every_object_is_used_and_every_state_of_argocd_that_we_know_is_reached() -> None:
+    used = {Path(case["inputPath"]).name for case in CASES}
+    assert used == {path.name for path in OBJECTS}
+    reached = {case["healthStatus"]["status"] for case in CASES}
+    assert reached == {"Healthy", "Progressing", "Degraded", "Suspended"}
+
+
+def test_a_suspended_proxy_is_suspended_before_the_operator_has_seen_it() -> None:
+    found = exported("testdata/no_status.yaml")
+    found["spec"]["suspend"] = True
+    assert health(found)["status"] == "Suspended"
+
+
+def test_a_proxy_whose_backends_are_not_known_yet_is_progressing() -> None:
+    found = exported("testdata/healthy.yaml")
+    for condition in found["status"]["conditions"]:
+        if condition["type"] == "Ready":
+            condition.update(status="Unknown", message="weather is Unknown")
+    assert health(found) == {"status": "Progressing", "message": "weather is Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("older_generation", "InProgress"),
+        ("progressing", "InProgress"),
+        ("healthy", "Current"),
+        ("degraded_spec", "Failed"),
+        ("degraded_backend", "InProgress"),
+    ],
+)
+def test_generic_tools_come_to_the_same_conclusion(name: str, expected: str) -> None:
+    found = exported(f"testdata/{name}.yaml")
+    assert kstatus(found) == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted((FOLDER / "testdata").iterdir()), ids=lambda path: path.stem
+)
+def test_conditions_of_what_is_abnormal_are_absent_rather_than_false(path: Path) -> None:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for condition in (found.get("status") or {}).get("conditions", []):
+        assert condition["type"] not in ("Reconciling", "Stalled") or condition["status"] == "True"
+        assert condition["observedGeneration"] == found["status"]["observedGeneration"]
+
+
+def test_the_settings_for_argocd_hold_the_script_as_it_is() -> None:
+    text = (FOLDER / "argocd-cm.yaml").read_text(encoding="utf-8")
+    assert text == manifests.argocd_settings(), "run: make manifests"
+    data = yaml.safe_load(text)["data"]
+    assert data["resource.customizations.health.mcpproxy.dev_MCPProxy"] == SCRIPT
