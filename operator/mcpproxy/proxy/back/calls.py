@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from msgspec import Raw
@@ -35,12 +35,11 @@ class Mapping:
         self._names = names
         self._announced = announced
 
-    async def notify(self, message: Message) -> None:
+    def notify(self, message: Message) -> Awaitable[None]:
         """See Caller."""
         if is_announcement(message):
-            await self._announced(message)
-            return
-        await self._caller.notify(outward_notification(message, self._names))
+            return self._announced(message)
+        return self._caller.notify(outward_notification(message, self._names))
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
@@ -82,11 +81,11 @@ class Timed(Mapping):
         if deadline is not None:
             deadline.hand_to(task.cancel)
 
-    async def notify(self, message: Message) -> None:
+    def notify(self, message: Message) -> Awaitable[None]:
         """See Caller. Who says something is not late."""
         if not (self._asking or self._over):
             self._deadline.restart()
-        await super().notify(message)
+        return super().notify(message)
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller. While a person thinks, the backend is not late."""

@@ -254,7 +254,9 @@ class HttpLegacyLink:
                             return message
                     elif "id" in message:
                         await self._questions.put(message, caller)
-                    elif not await self._questions.withdrawn(message, caller):
+                    elif not (
+                        self._questions.open and await self._questions.withdrawn(message, caller)
+                    ):
                         await caller.notify(message)
             last_id = reader.last_id
             if last_id is None:

@@ -66,6 +66,11 @@ class Questions:
         await asyncio.sleep(0)
         return True
 
+    @property
+    def open(self) -> bool:
+        """Whether a question waits for its answer."""
+        return bool(self._open)
+
     def over(self, caller: Caller, *, answered: bool) -> None:
         """The call during which they were asked is over; a backend may still wait for answers."""
         if not self._open:

@@ -53,7 +53,7 @@ class Caller(Protocol):
     log_level: str | None
     """The level it set for log messages; None when it set none."""
 
-    async def notify(self, message: Message) -> None:
+    def notify(self, message: Message) -> Awaitable[None]:
         """Pass a notification on; returns once the client's stream has room for more."""
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from mcpproxy.proxy.core.catalog import BY_METHOD
@@ -70,7 +71,7 @@ async def initialized(gateway: Gateway, client: Client) -> bytes:
 class Stream(Protocol):
     """Where the answer to a request goes."""
 
-    async def event(self, message: bytes) -> None:
+    def event(self, message: bytes) -> Awaitable[None]:
         """Send a message before the response."""
 
     async def resumable(self, log: EventLog, retry: int | None) -> None:

@@ -57,6 +57,7 @@ class Reply:
 
     __slots__ = (
         "_alarm",
+        "_behind",
         "_chunked",
         "_done",
         "_headers",
@@ -79,6 +80,8 @@ class Reply:
         self._done = False
         self._log: EventLog | None = None
         self._alarm: Deadline | None = None
+        self._behind: list[bytes] = []
+        """What is written with the next turn of the loop: events come in swarms."""
         self.on_gone: Callable[[], object] | None = None
         """Called when the client closes the connection before the answer is complete."""
 
@@ -99,18 +102,18 @@ class Reply:
                 self._chunk(sse.PING)
             self._alarm = self._pings.start(self._ping)
 
-    async def ping(self) -> None:
+    def ping(self) -> Awaitable[None]:
         """Send a comment; the answer is a stream from here on."""
-        await self._event(sse.PING)
+        return self._event(sse.PING)
 
-    async def event(self, message: bytes) -> None:
+    def event(self, message: bytes) -> Awaitable[None]:
         """Send a message now; the answer is a stream from here on."""
         event_id = None if self._log is None else self._log.append(message)
-        await self._event(sse.encode(message, event_id))
+        return self._event(sse.encode(message, event_id))
 
-    async def replay(self, message: bytes, event_id: bytes) -> None:
+    def replay(self, message: bytes, event_id: bytes) -> Awaitable[None]:
         """Send an event that another stream has kept."""
-        await self._event(sse.encode(message, event_id))
+        return self._event(sse.encode(message, event_id))
 
     async def resumable(self, log: EventLog, retry: int | None) -> None:
         """Keep what is sent from now on; tell the client, so that it can go on after a break."""
@@ -190,7 +193,8 @@ class Reply:
 
     async def chunk(self, content: bytes) -> None:
         """The next part of an answer that is passed on."""
-        self._chunk(content)
+        if content:
+            self._chunk(content)
         if self._wire.paused:
             await self._wire.drained()
 
@@ -221,17 +225,29 @@ class Reply:
         self._wire.write(self._head(status, headers))
 
     def _chunk(self, content: bytes) -> None:
-        if not content:
+        if not self._behind:
+            self.loop.call_soon(self._flush)
+        self._behind.append(content)
+
+    def _flush(self) -> None:
+        if not self._behind:
             return
-        if self._chunked:
-            self._wire.write(b"%x\r\n" % len(content), content, b"\r\n")
-        else:
+        content = b"".join(self._behind)
+        self._behind.clear()
+        end = b"0\r\n\r\n" if self._done else b""
+        if not self._chunked:
             self._wire.write(content)
+        elif len(content) <= _JOINED:
+            self._wire.write(b"%x\r\n%b\r\n%b" % (len(content), content, end))
+        else:
+            self._wire.write(b"%x\r\n" % len(content), content, b"\r\n" + end)
 
     def _end(self) -> None:
         self._stop()
         self._done = True
-        if self._chunked:
+        if self._behind:
+            self._flush()
+        elif self._chunked:
             self._wire.write(b"0\r\n\r\n")
         self._wire.answered()
 

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 HEADERS: Final = (
     (b"content-type", b"text/event-stream"),
@@ -14,15 +13,13 @@ PING: Final = b": ping\r\n\r\n"
 
 MAX_RETRY_DIGITS: Final = 10
 _BOM: Final = b"\xef\xbb\xbf"
-_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
 
 
 class TooLarge(ValueError):
     """An event is larger than the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event. `data` is None where it had no data; `retry` is in milliseconds."""
 
     data: bytes | None
@@ -50,8 +47,9 @@ class Parser:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._buffer = bytearray()
-        self._scanned = 0
+        self._rest: list[bytes] = []
+        """What came behind the last line end, in parts."""
+        self._kept = 0
         self._size = 0
         self._data: list[bytes] = []
         self._event = b"message"
@@ -61,21 +59,33 @@ class Parser:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that `chunk` completes. Raises TooLarge."""
-        self._buffer += chunk
-        start = 0
-        while (found := _LINE_END.search(self._buffer, self._scanned)) is not None:
-            line = bytes(self._buffer[start : found.start()])
-            start = self._scanned = found.end()
+        data = b"".join((*self._rest, chunk)) if self._ends_line(chunk) else None
+        if data is None:
+            self._keep(chunk)
+            return
+        # A carriage return at the very end may be the first half of a line's end.
+        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1)) + 1
+        self._rest, self._kept = [], 0
+        for line in data[:end].splitlines():
             if not self._begun:
                 self._begun, line = True, line.removeprefix(_BOM)
             if line:
                 self._field(line)
             elif (event := self._complete()) is not None:
                 yield event
-        del self._buffer[:start]
-        # A line end of two bytes may have been cut between them.
-        self._scanned = max(len(self._buffer) - 1, 0)
-        if len(self._buffer) + self._size > self._limit:
+        self._keep(data[end:])
+
+    def _ends_line(self, chunk: bytes) -> bool:
+        """Whether a line is complete with this chunk."""
+        begun = self._rest and self._rest[-1].endswith(b"\r")
+        return bool(begun) or b"\n" in chunk or b"\r" in chunk
+
+    def _keep(self, part: bytes) -> None:
+        """Keep what no line end was found in."""
+        if part:
+            self._rest.append(part)
+            self._kept += len(part)
+        if self._kept + self._size > self._limit:
             raise TooLarge(f"an event is larger than {self._limit} bytes")
 
     def _field(self, line: bytes) -> None:
