@@ -13,9 +13,35 @@ from mcpproxy.proxy.core.errors import ProcessFailed, Unreachable
 log = logging.getLogger("mcpproxy.stdio")
 
 MAX_LINE: Final = 64 * 1024 * 1024
+READ: Final = 128 * 1024
+"""Bytes that are read at a time; twice as many may wait outside of the pipe."""
 GRACE: Final = 2.0
 """Seconds that a process has to end by itself, and again after SIGTERM."""
 STDERR_KEPT: Final = 2000
+
+
+class Lines:
+    """The lines of a stream. What nobody asks for yet stays with who writes it."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def next(self) -> bytes:
+        """The next line with its end; empty at the end. Raises ProcessFailed: it is too long."""
+        scanned = 0
+        while (end := self._buffer.find(b"\n", scanned)) < 0:
+            scanned = len(self._buffer)
+            if scanned > MAX_LINE:
+                raise ProcessFailed(f"it wrote a line of over {MAX_LINE} bytes")
+            chunk = await self._stream.read(READ)
+            if not chunk:
+                end = scanned
+                break
+            self._buffer += chunk
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
 
 
 class StdioChannel:
@@ -26,6 +52,8 @@ class StdioChannel:
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._name = name
         self._process = process
+        assert process.stdout is not None
+        self._lines = Lines(process.stdout)
         self._said = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
@@ -41,22 +69,16 @@ class StdioChannel:
 
     async def receive(self) -> bytes | None:
         """See Channel. Lines that are no JSON object are passed over: servers print things."""
-        assert self._process.stdout is not None
-        while True:
-            try:
-                line = await self._process.stdout.readline()
-            except ValueError:
-                raise ProcessFailed(f"it wrote a line of over {MAX_LINE} bytes") from None
-            if not line:
-                # What it said on its way out explains why.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
-                raise ProcessFailed(self._why())
+        while line := await self._lines.next():
             line = line.strip()
             if line.startswith(b"{"):
                 return line
             if line:
                 log.info("backend %s wrote a line that is no message", self._name)
+        # What it said on its way out explains why.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
+        raise ProcessFailed(self._why())
 
     def _why(self) -> str:
         code = self._process.returncode
@@ -106,7 +128,7 @@ async def spawn(
             stderr=asyncio.subprocess.PIPE,
             env=dict(env),
             cwd=cwd,
-            limit=MAX_LINE,
+            limit=READ,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
