@@ -32,16 +32,21 @@ class Lines:
         scanned = 0
         while (end := self._buffer.find(b"\n", scanned)) < 0:
             scanned = len(self._buffer)
-            if scanned > MAX_LINE:
-                raise ProcessFailed(f"it wrote a line of over {MAX_LINE} bytes")
+            _check(scanned)
             chunk = await self._stream.read(READ)
             if not chunk:
                 end = scanned
                 break
             self._buffer += chunk
+        _check(end)
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
+
+
+def _check(size: int) -> None:
+    if size > MAX_LINE:
+        raise ProcessFailed(f"it wrote a line of over {MAX_LINE} bytes")
 
 
 class StdioChannel:
