@@ -2,21 +2,25 @@
 
 import argparse
 import asyncio
-import json
-import logging
 import os
 import sys
-import time
-from collections.abc import Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.proxy import process
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.serving import DRAIN
 from mcpproxy.proxy.targets import Configuration, from_manifest, from_target
+from mcpproxy.proxy.workers import crew
+from mcpproxy.proxy.workers.member import CannotServe
 
+MAX_PORT: Final = 65535
+WORKER_PORTS: Final = 100
+"""How far the workers' own ports are from the shared one."""
+MAX_WORKERS: Final = 64
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -60,14 +64,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time that calls have to end after SIGTERM (%(default)s)",
     )
+    _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+
+
+def _add_workers(add: Callable[..., object]) -> None:
+    add(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that share the port; each has its own sessions with the backends, and"
+        " its own processes of stdio backends, Reused ones, too (%(default)s)",
+    )
+    add(
+        "--worker-ports",
+        type=_port,
+        metavar="FIRST",
+        help="worker 0 is reached here by other processes, worker 1 at the next port, and so on"
+        f" (--port + {WORKER_PORTS})",
+    )
 
 
 def _port(text: str) -> int:
     number = int(text)
-    if not 0 <= number <= 65535:
+    if not 0 <= number <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"{number} is not a port")
     return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_WORKERS}")
+    return int(text)
 
 
 def _path(text: str) -> str:
@@ -86,13 +115,21 @@ def _resolution(text: str) -> tuple[str, str]:
 
 def main(args: argparse.Namespace) -> int:
     """Run until stopped; 0, or 2 when the configuration can't be used."""
-    _log_to_stderr(args.log_level)
+    process.log_to_stderr(args.log_level)
     try:
         configuration = _configuration(args)
-        runtime = Runtime(configuration, _options(args))
+        options = _options(args)
         transport = args.transport or ("http" if args.file else "stdio")
-        serve = runtime.serve_stdio if transport == "stdio" else runtime.serve_http
-        _run(serve())
+        if args.workers > 1:
+            if transport == "stdio":
+                raise ManifestError("--workers serve HTTP: add --transport http")
+            asyncio.run(crew.serve(configuration, options, _worker_ports(args), args.log_level))
+            return 0
+        runtime = Runtime(configuration, options)
+        process.run(runtime.serve_stdio() if transport == "stdio" else runtime.serve_http())
+    except CannotServe as error:
+        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     except (ManifestError, ValueError, OSError) as error:
         print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -101,13 +138,25 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+def _worker_ports(args: argparse.Namespace) -> list[int]:
+    """The port of each worker's own. Raises ValueError."""
+    count, first = args.workers, args.worker_ports
+    if first is None:
+        first = args.port + WORKER_PORTS if args.port else 0
+    ports = [first + number if first else 0 for number in range(count)]
+    taken = {args.port: "--port", args.admin_port: "--admin-port"}
+    for port in ports:
+        if port and port in taken:
+            raise ValueError(
+                f"--worker-ports: {count} ports from {first} on contain {port}, which is"
+                f" {taken[port]}; choose others"
+            )
+        if port > MAX_PORT:
+            raise ValueError(
+                f"--worker-ports: {count} ports from {first} on go beyond {MAX_PORT};"
+                " choose a lower first one"
+            )
+    return ports
 
 
 def _configuration(args: argparse.Namespace) -> Configuration:
@@ -130,27 +179,3 @@ def _options(args: argparse.Namespace) -> Options:
         drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger and message; the kind of an exception, too."""
-        created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "time": f"{created}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -120,7 +120,7 @@ class Runtime:
 
         `serving` is called once all ports are open. Raises OSError, ValueError.
         """
-        options, guard = self._options, self._guard()
+        options, guard = self._options, guard_of(self._configuration, self._options)
         sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
         if options.own_port is not None:
             sockets.append(listen(options.host, options.own_port))
@@ -160,21 +160,6 @@ class Runtime:
         """What SIGTERM and SIGINT do: `serve_http` drains and returns."""
         self._stopping.set()
 
-    def _guard(self) -> Guard:
-        options, hosts = self._options, self._options.allowed_hosts
-        origins: tuple[str, ...] = ()
-        if self._configuration is not None:
-            proxy = self._configuration.proxy
-            named = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
-            hosts = (*named, *(proxy.spec.allowed_hosts or ()), *hosts)
-            origins = tuple(proxy.spec.allowed_origins or ())
-        if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
-            raise ValueError(
-                f"--host {options.host} serves other machines: say with --allowed-host (or"
-                " spec.allowedHosts) by which names they may call"
-            )
-        return Guard((*LOCAL, *hosts), origins)
-
     async def not_ready(self) -> str | None:
         """None, or why no client should be sent here."""
         if self._draining:
@@ -207,6 +192,23 @@ def _gateway(configuration: Configuration, options: Options) -> Gateway:
     around = surroundings(health(proxy.spec), options, configuration.directory)
     backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
     return Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+
+
+def guard_of(configuration: Configuration | None, options: Options) -> Guard:
+    """Which Host and Origin headers are served. Raises ValueError where nobody could call."""
+    hosts = options.allowed_hosts
+    origins: tuple[str, ...] = ()
+    if configuration is not None:
+        proxy = configuration.proxy
+        named = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
+        hosts = (*named, *(proxy.spec.allowed_hosts or ()), *hosts)
+        origins = tuple(proxy.spec.allowed_origins or ())
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
+        raise ValueError(
+            f"--host {options.host} serves other machines: say with --allowed-host (or"
+            " spec.allowedHosts) by which names they may call"
+        )
+    return Guard((*LOCAL, *hosts), origins)
 
 
 def _address(options: Options, port: int) -> str:

@@ -34,7 +34,11 @@ def bound(port: int = 0) -> socket.socket:
     """A socket that listens."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    try:
+        sock.bind(("127.0.0.1", port))
+    except (OSError, OverflowError):
+        sock.close()
+        raise
     sock.listen(128)
     sock.setblocking(False)
     return sock

@@ -129,6 +129,11 @@ class Backend:
         self._loops.spawn(self.watch.run())
         self._loops.spawn(self._reap())
 
+    def told(self, good: bool) -> None:
+        """Another process on this machine has checked the backend; a program is our own."""
+        if self._opener.transport != "stdio":
+            self.watch.told(good)
+
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)

@@ -51,6 +51,14 @@ class Watch:
         self.on_failure: Callable[[], None] = lambda: None
         self.on_updated: Callable[[Message], None] = lambda message: None
         """Called with a notification that a resource changed, the backend's own URI in it."""
+        self.on_checked: Callable[[bool], None] = lambda good: None
+        """Called with whether a check went well, unless another process had asked for it."""
+        self.patience = 1.0
+        """How much longer than the interval it waits for the check of another process."""
+        self._good: bool | None = None
+        """Whether the last check went well; None before the first."""
+        self._news: bool | None = None
+        """What the last check of another process has found, since our own."""
         self._name = name
         self._settings = settings
         self._policy = policy
@@ -72,41 +80,57 @@ class Watch:
     async def run(self) -> None:
         """Check for as long as the proxy runs."""
         while True:
-            await self._check()
+            news, self._news = self._news, None
+            if news is None:
+                self._good = await self._check()
+                self.on_checked(self._good)
+            elif news != self._good or self.health.suspected:
+                self._good = await self._check()
+            elif news:
+                self._good = await self._check(asking=False)
             self.settled.set()
             # A doubt is settled sooner than the next round.
             pause = self._policy.interval / (4 if self.health.suspected else 1)
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pause * self.patience):
                     await self._wake.wait()
             except TimeoutError:
                 continue
             finally:
                 self._wake.clear()
 
+    def told(self, good: bool) -> None:
+        """Another process has checked the backend: we need not, unless we found otherwise."""
+        self._news = good
+        self._wake.set()
+
     def look_again(self) -> None:
         """Something went wrong elsewhere: check now."""
         if self.health.finding.state == "Healthy":
+            # Whatever another process found, it was before.
+            self._good = self._news = None
             self._wake.set()
 
-    async def _check(self) -> None:
+    async def _check(self, *, asking: bool = True) -> bool:
+        """Whether all is well. Without `asking` only what is due besides is done."""
         before = self.health.finding
         try:
             async with asyncio.timeout(self._check_timeout()):
-                changed = await self._alive()
+                changed = await self._alive(asking)
         except (BackendError, RpcError, TimeoutError) as error:
             self._failed(error)
-            return
+            return False
         except Exception:
             # Whatever a backend does, it must not end its own watch.
             log.exception("backend %s: its check failed in a way that nobody foresaw", self._name)
             self._failed(NotMcp("its answers could not be understood"))
-            return
+            return False
         self.health.good()
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)
         if changed or self.health.finding != before:
             self.on_change(changed)
+        return True
 
     def _check_timeout(self) -> float:
         if self._link is not None or self.health.finding.state == "Healthy":
@@ -114,19 +138,23 @@ class Watch:
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
 
-    async def _alive(self) -> set[Kind]:
+    async def _alive(self, asking: bool) -> set[Kind]:
         """Make sure that the backend answers; the kinds whose lists changed."""
         link = self._link
         if link is None or not link.alive:
             link = await self._connect()
             return await self.lists.fetch_all(link)
+        if asking:
+            await self._ask(link)
+        if self._listener is None or self._listener.done():
+            self._listen(link)
+        return await self.lists.fetch_all(link, only_old=True)
+
+    async def _ask(self, link: Link) -> None:
         if is_modern(link.greeting.revision):
             await self._asker.ask(link, "server/discover")
         else:
             await self._asker.ask(link, "ping", any_answer=True)
-        if self._listener is None or self._listener.done():
-            self._listen(link)
-        return await self.lists.fetch_all(link, only_old=True)
 
     async def _connect(self) -> Link:
         self._disconnect()

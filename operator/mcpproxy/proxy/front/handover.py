@@ -20,6 +20,8 @@ from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import Inbound
 
 HEADER: Final = b"mcpproxy-handover"
+SUCCEEDED: Final = 410
+"""HTTP status for what was meant for a process that had our address before us."""
 PURPOSE: Final = "handover"
 FRESH: Final = 60
 """Seconds that a seal counts; the clocks of two instances may differ by so much."""
@@ -53,19 +55,22 @@ class Peers:
         """Whether this process is the owner."""
         return owner == self.owner
 
-    def trusts(self, header: bytes | None, body: bytes) -> bool:
+    def trusts(self, header: bytes, body: bytes) -> bool:
         """Whether a request was handed over by another instance.
 
-        Its seal must be fresh and of this body.
+        Its seal must be fresh and of this body. Raises Gone when it was handed over to a process
+        that is no more, whose address we have now.
         """
-        if header is None:
-            return False
         try:
             content = self._sealer.open(PURPOSE, header.decode("latin-1"))
         except BadToken:
             return False
         fresh = abs(time.time() - content["t"]) <= FRESH
-        return bool(fresh and content["d"] == _digest(body) and content["o"] != self.owner)
+        if not (fresh and content["d"] == _digest(body) and content["o"] != self.owner):
+            return False
+        if content["to"] != self.owner:
+            raise Gone(f"{content['to']} has ended")
+        return True
 
     def reachable(self, owner: str) -> bool:
         """Whether it makes sense to try; another process at our own address is gone for good."""
@@ -108,15 +113,20 @@ class Peers:
     async def _request(self, owner: str, method: str, lines: HeaderLines, body: bytes) -> Response:
         if not self.reachable(owner):
             raise Gone(f"{owner} was not reached a moment ago")
-        content = {"t": int(time.time()), "d": _digest(body), "o": self.owner}
+        content = {"t": int(time.time()), "d": _digest(body), "o": self.owner, "to": owner}
         seal = self._sealer.seal(PURPOSE, content).encode()
         headers = [(name, value) for name, value in lines if name not in _HOP]
         try:
             client = self._client(owner)
-            return await client.request(method.encode(), [*headers, (HEADER, seal)], body)
+            response = await client.request(method.encode(), [*headers, (HEADER, seal)], body)
         except BackendError as error:
             self._dead[owner] = asyncio.get_running_loop().time() + DEAD_FOR
             raise Gone(str(error)) from None
+        if response.status == SUCCEEDED:
+            response.close()
+            self._dead[owner] = asyncio.get_running_loop().time() + DEAD_FOR
+            raise Gone(f"another process has the address of {owner}")
+        return response
 
     def _client(self, owner: str) -> HttpClient:
         client = self._clients.get(owner)

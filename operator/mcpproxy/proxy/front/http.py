@@ -13,7 +13,7 @@ from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
 from mcpproxy.proxy.front import handover
 from mcpproxy.proxy.front.guard import Guard
-from mcpproxy.proxy.front.handover import Peers
+from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
@@ -98,7 +98,10 @@ class HttpFront:
         """See App."""
         seal = inbound.headers.get(handover.HEADER)
         if seal is not None:
-            inbound.handed_over = self._peers.trusts(seal, inbound.body)
+            try:
+                inbound.handed_over = self._peers.trusts(seal, inbound.body)
+            except Gone as error:
+                raise HttpRefusal(handover.SUCCEEDED, str(error)) from None
             refusal = None if inbound.handed_over else self._guarded(inbound)
             if refusal is not None:
                 raise refusal

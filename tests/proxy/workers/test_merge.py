@@ -1,0 +1,58 @@
+"""One report for all workers."""
+
+from typing import Any
+
+from mcpproxy.api.status import BackendStatus, PodReport
+from mcpproxy.proxy.workers.merge import DISAGREE, merged
+
+
+def _view(state: str, **more: Any) -> BackendStatus:
+    return BackendStatus.model_validate({"name": "a", "state": state, **more})
+
+
+def _report(*views: BackendStatus, catalog: str | None = None, **more: Any) -> PodReport:
+    given = {"config_hash": "c", "version": "1", "backends": list(views), "catalog_hash": catalog}
+    return PodReport.model_validate({**given, "clashes": [], **more})
+
+
+BLANK = _report(_view("Unknown", reason="NotTried", message="nobody has"))
+HEALTHY = _view("Healthy", protocolVersion="2025-11-25", components={"tools": 3})
+
+
+def test_before_any_worker_has_reported_every_backend_is_unknown() -> None:
+    assert merged(BLANK, []) == BLANK
+
+
+def test_workers_that_agree_are_shown_as_one() -> None:
+    report = _report(HEALTHY, catalog="h", clashes=["x"])
+    assert merged(BLANK, [report, report]) == report
+
+
+def test_a_worker_that_does_not_know_yet_has_no_say() -> None:
+    unknown = _report(_view("Unknown"))
+    assert merged(BLANK, [unknown, _report(HEALTHY)]).backends == [HEALTHY]
+
+
+def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the_reason() -> None:
+    gone = _view("Unhealthy", reason="Unreachable", message="connection refused")
+    (found,) = merged(BLANK, [_report(HEALTHY), _report(gone)]).backends
+    assert (found.state, found.reason) == ("Degraded", DISAGREE)
+    assert found.message == "1 of 2 workers: connection refused"
+    assert found.components == HEALTHY.components
+
+
+def test_a_backend_that_no_worker_reaches_is_as_bad_as_the_worst_view_and_has_no_counts() -> None:
+    views = [_view("RateLimited", message="slow down"), _view("Unhealthy", message="gone")]
+    (found,) = merged(BLANK, [_report(view) for view in views]).backends
+    assert (found.state, found.message) == ("Unhealthy", "2 of 2 workers: gone")
+    assert found.components is None
+
+
+def test_counts_and_the_catalogs_hash_are_absent_while_workers_differ() -> None:
+    more = _view("Healthy", protocolVersion="2025-11-25", components={"tools": 4})
+    reports = [_report(HEALTHY, catalog="h", clashes=["y"]), _report(more, catalog="i")]
+    found = merged(BLANK, [*reports, _report(HEALTHY, clashes=["x", "y"])])
+    assert (found.backends[0].state, found.backends[0].components) == ("Healthy", None)
+    assert found.backends[0].protocol_version == "2025-11-25"
+    assert found.catalog_hash is None
+    assert found.clashes == ["x", "y"]
