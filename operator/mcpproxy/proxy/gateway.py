@@ -92,7 +92,11 @@ class Gateway:
         self._watchers: set[Callable[[], None]] = set()
         self._first_round: asyncio.Task[None] | None = None
         self._started_at = 0.0
+        self._in_flight = 0
+        self.metrics.in_flight.set_function(lambda: self._in_flight)
         for backend in self.backends.values():
+            opened = self.metrics.upstream.labels(backend.name)
+            opened.set_function(functools.partial(_open_sessions, backend))
             backend.watch.on_change = self._changed
             backend.watch.on_updated = functools.partial(self._updated, backend)
 
@@ -244,6 +248,7 @@ class Gateway:
         backend, outgoing = prepared or self.prepared(request, method, params)
         started = time.perf_counter()
         outcome = "ok"
+        self._in_flight += 1
         try:
             answer = await backend.call(outgoing, caller)
             if "error" in answer:
@@ -257,6 +262,7 @@ class Gateway:
             outcome = "cancelled"
             raise
         finally:
+            self._in_flight -= 1
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
 
     def prepared(
@@ -372,6 +378,10 @@ class Gateway:
         for method in {kind.changed for kind in KINDS if kind in kinds}:
             for subscriber in list(self._subscribers):
                 subscriber(method)
+
+
+def _open_sessions(backend: Backend) -> int:
+    return backend.sessions.count
 
 
 _KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})

@@ -46,6 +46,27 @@ class Metrics:
             "Streams of changes that clients hold open",
             registry=self._registry,
         )
+        self.sessions = Gauge(
+            "mcpproxy_client_sessions",
+            "Sessions of clients for which this process holds something",
+            registry=self._registry,
+        )
+        self.in_flight = Gauge(
+            "mcpproxy_calls_in_flight",
+            "Requests that backends have not answered yet",
+            registry=self._registry,
+        )
+        self.parked = Gauge(
+            "mcpproxy_calls_parked",
+            "Calls that wait for their clients to come back with answers",
+            registry=self._registry,
+        )
+        self.upstream = Gauge(
+            "mcpproxy_backend_sessions",
+            "Sessions open with a backend to serve requests, warm ones included",
+            ["backend"],
+            registry=self._registry,
+        )
 
     def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
         """A request to a backend has ended."""

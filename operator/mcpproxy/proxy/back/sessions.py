@@ -377,6 +377,11 @@ class Sessions:
             self._close(link)
         warm.links, warm.wanted = [], 0
 
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return self._count
+
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
         self._sessionless.clear()

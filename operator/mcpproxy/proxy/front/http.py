@@ -46,6 +46,8 @@ class HttpFront:
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
+        gateway.metrics.sessions.set_function(lambda: len(self.live))
+        gateway.metrics.parked.set_function(lambda: parking.count)
 
     def start(self) -> None:
         """Begin to look after what clients leave behind."""

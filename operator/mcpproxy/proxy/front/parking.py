@@ -208,6 +208,11 @@ class Parking:
             return None
         return owner
 
+    @property
+    def count(self) -> int:
+        """How many exchanges are parked."""
+        return len(self._parked)
+
     def close(self) -> None:
         """Cancel what is parked."""
         for number in list(self._parked):
