@@ -104,6 +104,12 @@ def test_resources_are_selected_by_their_own_uris() -> None:
         ("w://city/{name}", "w://town/oslo", False),
         ("w://{a}/x/{b}", "w://1/x/2", True),
         ("w://a.b", "w://aXb", False),
+        ("w://{a}", "w://1/x", False),
+        ("w://{a}", "w://1?x=2", False),
+        ("w://x{?a}", "w://x?a=2", True),
+        ("w://x{/a*}", "w://x/1/2", True),
+        ("w://{+path}", "w://1/x", True),
+        ("w://{+path}", "w://{a}", False),
         ("{+path}", "anything", True),
     ],
 )

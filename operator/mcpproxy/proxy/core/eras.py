@@ -11,7 +11,7 @@ from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError
 
 _CACHEABLE: Final = {*BY_METHOD, "resources/read", "server/discover"}
 _MODERN_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
@@ -81,6 +81,13 @@ def modern_error(error: Raw) -> Raw:
     if jsonrpc.value(found.get("code")) != LEGACY_NOT_FOUND:
         return error
     return jsonrpc.dump({**found, "code": INVALID_PARAMS})
+
+
+def legacy_refusal(error: RpcError) -> RpcError:
+    """An error of our own for a legacy client: the code of an unknown resource differs."""
+    if error.code != INVALID_PARAMS or not isinstance(error.data, dict) or "uri" not in error.data:
+        return error
+    return RpcError(LEGACY_NOT_FOUND, error.message, error.data)
 
 
 def legacy_error(method: str, error: Raw) -> Raw:

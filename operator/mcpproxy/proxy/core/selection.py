@@ -84,6 +84,7 @@ def _texts(title: str | None, description: str | None) -> Message:
     return {name: jsonrpc.dump(text) for name, text in given.items() if text is not None}
 
 
+_OPERATORS: Final = tuple("+#./;?&")
 EVERYTHING: Final = Selection()
 """All components, as they are."""
 NOTHING: Final = Selection(exclude=re.compile(""))
@@ -91,6 +92,18 @@ NOTHING: Final = Selection(exclude=re.compile(""))
 
 
 def expanded_from(template: str, uri: str) -> bool:
-    """Whether a URI may have come from a URI template (RFC 6570), read generously."""
-    parts = re.split(r"\{[^{}]*\}", template)
-    return re.fullmatch(".*".join(re.escape(part) for part in parts), uri, re.DOTALL) is not None
+    """Whether a URI may have come from a URI template (RFC 6570).
+
+    A variable without an operator never spans a `/`, `?` or `#`; others are read generously.
+    """
+    if "{" in uri:
+        return False
+    pattern = "".join(
+        _variable(part) if part.startswith("{") else re.escape(part)
+        for part in re.split(r"(\{[^{}]*\})", template)
+    )
+    return re.fullmatch(pattern, uri, re.DOTALL) is not None
+
+
+def _variable(expression: str) -> str:
+    return ".*" if expression[1:2] in _OPERATORS else "[^/?#]*"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from mcpproxy.proxy.core.catalog import BY_METHOD
+from mcpproxy.proxy.core.eras import legacy_refusal
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, Client, Told
 from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.front.events import EventLog
@@ -131,7 +132,7 @@ async def answer(
     try:
         return await _result(gateway, live, request, caller, prepared)
     except RpcError as error:
-        return jsonrpc.failure(request_id, error)
+        return jsonrpc.failure(request_id, legacy_refusal(error))
     except asyncio.CancelledError:
         if not found.cancelled:
             raise
