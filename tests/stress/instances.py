@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 
 from tests.builders import a_manifest
+from tests.proxy.runtime.gauges import gauges
 from tests.proxy.runtime.serving import free_port
 from tests.proxy.runtime.waiting import eventually
 
@@ -48,12 +49,9 @@ class Instance:
             self.process.kill()
         await self.process.wait()
 
-    async def streams(self) -> float:
-        """How many streams of changes clients hold open, as its metrics say."""
-        async with httpx2.AsyncClient() as http:
-            text = (await http.get(f"http://127.0.0.1:{self.admin}/metrics")).text
-        lines = [line for line in text.splitlines() if line.startswith("mcpproxy_client_streams ")]
-        return float(lines[0].split()[1])
+    async def open_now(self) -> dict[str, float]:
+        """What its metrics say is open."""
+        return await gauges(f"http://127.0.0.1:{self.admin}")
 
 
 @asynccontextmanager
