@@ -22,6 +22,8 @@ class User:
     def __init__(self, name: str) -> None:
         self.name = name
         self.prompts: list[str] = []
+        self.asked: set[str] = set()
+        """Which features it was asked for."""
         self.logs: list[Any] = []
         self.progress: list[tuple[float, float | None, str | None]] = []
 
@@ -39,16 +41,19 @@ class User:
 
     async def sample(self, context: Any, params: Any) -> t.CreateMessageResult:
         """Answers with its own name and the prompt."""
+        self.asked.add("sampling")
         self.prompts.append(params.messages[0].content.text)
         content = t.TextContent(type="text", text=f"{self.name}/{self.prompts[-1]}")
         return t.CreateMessageResult(role="assistant", model="m", content=content)
 
     async def elicit(self, context: Any, params: Any) -> t.ElicitResult:
         """Answers with its own name."""
+        self.asked.add("elicitation")
         return t.ElicitResult(action="accept", content={"name": self.name})
 
     async def roots(self, context: Any) -> t.ListRootsResult:
         """One root of its own name."""
+        self.asked.add("roots")
         return t.ListRootsResult(roots=[t.Root(uri=f"file:///{self.name}")])
 
     async def log(self, params: Any) -> None:

@@ -108,7 +108,7 @@ class Forwarding:
             return await send(outgoing, caller)
         seen = self.caller(caller)
         if rev.META_VERSION not in meta(outgoing.params or {}):
-            return await send(outgoing, seen)
+            return await send(replace(outgoing, params=self._unreported(outgoing.params)), seen)
         return await self._modern_call(send, outgoing, seen)
 
     async def _modern_call(self, send: Send, outgoing: Outgoing, caller: Caller) -> Message:
@@ -121,6 +121,7 @@ class Forwarding:
             result = jsonrpc.members(answer["result"]) if "result" in answer else {}
             asks = jsonrpc.string(result.get("resultType")) == "input_required"
             if not asks or not self.answers_itself:
+                self._check_questions(result if asks else {})
                 return {**answer, "id": outgoing.id}
             params = {**params, **await inputs(result, caller)}
             if "requestState" not in result:
@@ -128,14 +129,28 @@ class Forwarding:
             request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-answer-{round_ + 1}")
         raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
 
+    def _check_questions(self, result: Message) -> None:
+        """Raises NotMcp where a backend asks for what it was not offered."""
+        for question in jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY)).values():
+            method = jsonrpc.string(jsonrpc.members(question).get("method")) or ""
+            if ASKED.get(method) in self.withdrawn:
+                raise NotMcp(f"it asks for {ASKED[method]}, which is not forwarded to clients")
+
+    def _unreported(self, params: Message | None) -> Message | None:
+        """Params without the wish for progress, where that is withdrawn."""
+        found = meta(params or {})
+        if params is None or "progress" not in self.withdrawn or "progressToken" not in found:
+            return params
+        kept = {name: raw for name, raw in found.items() if name != "progressToken"}
+        return {**params, "_meta": jsonrpc.dump(kept)}
+
     def _stamped(self, params: Message, client: Client) -> Message:
         found = dict(meta(params))
         found[rev.META_CAPABILITIES] = Raw(client.capabilities)
         if "logging" in self.withdrawn:
             found.pop(rev.META_LOG_LEVEL, None)
-        if "progress" in self.withdrawn:
-            found.pop("progressToken", None)
-        return {**params, "_meta": jsonrpc.dump(found)}
+        stamped = {**params, "_meta": jsonrpc.dump(found)}
+        return self._unreported(stamped) or stamped
 
 
 def _members(declared: bytes) -> Message:
