@@ -142,6 +142,19 @@ async def test_s9_a_warm_session_is_never_given_to_another_kind_of_client() -> N
         assert (await stage.used(other)).client == other
 
 
+async def test_a_session_that_nobody_waits_for_any_more_is_ended_once_it_is_open() -> None:
+    stage = Stage()
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.used(ANN))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    stage.gate.set()
+    await soon(lambda: stage.opened, "the session to be opened")
+    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
+    assert stage.sessions.count == 0
+
+
 async def test_a_warm_session_that_died_is_not_given_out() -> None:
     stage = Stage()
     await stage.used(ANN)
@@ -287,7 +300,7 @@ async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:
 async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
     stage = Stage(idle=0.0)
     await stage.used(ANN)
-    await soon(lambda: stage.open_now > 0, "warm sessions")
+    await soon(lambda: len(stage.opened) == 3 and stage.open_now == 2, "warm sessions")
     await asyncio.sleep(0.001)
     stage.sessions.reap()
     await soon(lambda: stage.open_now == 0, "warm sessions to end")

@@ -109,7 +109,12 @@ class Endpoint:
 
     async def delete(self, headers: Headers) -> None:
         """End a session."""
-        response = await self.client.request(b"DELETE", (*headers, *self._configured()))
+        lines = (*headers, *self._configured())
+        try:
+            response = await self.client.request(b"DELETE", lines)
+        except Unreachable:
+            # The kept connection may have been closed just then; ending twice does no harm.
+            response = await self.client.request(b"DELETE", lines)
         response.close()
 
 

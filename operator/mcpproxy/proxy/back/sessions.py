@@ -184,7 +184,7 @@ class Sessions:
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         self._count += 1
         try:
-            link = await self._open_link(client)
+            link = await self._opened(client)
         except BaseException:
             self._count -= 1
             raise
@@ -198,6 +198,15 @@ class Sessions:
             self._close(link)
             raise SessionRefused(REUSE_REFUSED)
         return link
+
+    async def _opened(self, client: Client) -> Link:
+        """A new session. The backend has it even if nobody waits any more: then it is ended."""
+        opening = asyncio.ensure_future(self._open_link(client))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._background.spawn(_end_unused(opening))
+            raise
 
     def _make_room(self) -> bool:
         """Give up a warm session of whichever kind waits longest; whether there was one."""
@@ -400,6 +409,15 @@ class Sessions:
         self._warm.clear()
         self._held.clear()
         await asyncio.gather(*(link.close() for link in links))
+
+
+async def _end_unused(opening: "asyncio.Future[Link]") -> None:
+    try:
+        link = await opening
+    except BackendError:
+        return
+    if link.stateful:
+        await link.close()
 
 
 async def _ignored(message: Message) -> None:
