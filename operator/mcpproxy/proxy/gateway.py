@@ -92,8 +92,9 @@ class Gateway:
         self._watchers: set[Callable[[], None]] = set()
         self._first_round: asyncio.Task[None] | None = None
         self._started_at = 0.0
-        self._in_flight = 0
-        self.metrics.in_flight.set_function(lambda: self._in_flight)
+        self.in_flight = 0
+        """Calls that backends have not answered yet."""
+        self.metrics.in_flight.set_function(lambda: self.in_flight)
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
@@ -248,7 +249,7 @@ class Gateway:
         backend, outgoing = prepared or self.prepared(request, method, params)
         started = time.perf_counter()
         outcome = "ok"
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             answer = await backend.call(outgoing, caller)
             if "error" in answer:
@@ -262,7 +263,7 @@ class Gateway:
             outcome = "cancelled"
             raise
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
 
     def prepared(

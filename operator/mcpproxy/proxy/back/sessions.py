@@ -184,7 +184,7 @@ class Sessions:
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         self._count += 1
         try:
-            link = await self._opened(client)
+            link = await self._awaited(client)
         except BaseException:
             self._count -= 1
             raise
@@ -199,7 +199,7 @@ class Sessions:
             raise SessionRefused(REUSE_REFUSED)
         return link
 
-    async def _opened(self, client: Client) -> Link:
+    async def _awaited(self, client: Client) -> Link:
         """A new session. The backend has it even if nobody waits any more: then it is ended."""
         opening = asyncio.ensure_future(self._open_link(client))
         try:

@@ -42,13 +42,20 @@ class Direct:
     def begin(self, client: Client) -> bool:
         """Send the request; False where that takes waiting."""
         backend, outgoing = self._prepared
-        return backend.begin(outgoing, client, self._answered, self.leave)
+        if not backend.begin(outgoing, client, self._answered, self.leave):
+            return False
+        self._gateway.in_flight += 1
+        return True
 
     def leave(self) -> None:
         """Have a task go on."""
         if not self._over:
-            self._over = True
+            self._end()
             self._go_on(self._prepared)
+
+    def _end(self) -> None:
+        self._over = True
+        self._gateway.in_flight -= 1
 
     def _answered(self) -> None:
         if self._over:
@@ -61,7 +68,7 @@ class Direct:
         if answer is None:
             self.leave()
             return
-        self._over = True
+        self._end()
         assert outgoing.deadline is not None
         outgoing.deadline.cancel()
         answer["id"] = self._request["id"]

@@ -92,7 +92,10 @@ class ModernHttp:
             return False
         if self._gateway.may_ask(asked.route, asked.params):
             return False
-        prepared = self._gateway.prepared(message, method, asked.params, asked.route)
+        try:
+            prepared = self._gateway.prepared(message, method, asked.params, asked.route)
+        except RpcError:
+            return False
 
         def finish(answer: Message) -> None:
             reply.on_gone = None
