@@ -53,6 +53,10 @@ class Instance:
         """What its metrics say is open."""
         return await gauges(f"http://127.0.0.1:{self.admin}")
 
+    async def streams(self) -> float:
+        """How many streams of changes clients hold open."""
+        return (await self.open_now())["mcpproxy_client_streams"]
+
 
 @asynccontextmanager
 async def instances(

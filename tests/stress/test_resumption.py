@@ -256,4 +256,4 @@ async def test_a_stream_that_is_lost_with_its_instance_leaves_the_others_open(
 
 
 async def _open(instance: Instance) -> bool:
-    return (await instance.open_now())["mcpproxy_client_streams"] == 1
+    return await instance.streams() == 1
