@@ -109,6 +109,30 @@ NETWORK = [
     ),
 ]
 
+MONITORING = [
+    spec(
+        "an interval of two numbers",
+        "monitoring.podMonitor.interval",
+        monitoring={"podMonitor": {"interval": "1m30s"}},
+    ),
+    spec(
+        "a timeout of nothing",
+        "monitoring.podMonitor.scrapeTimeout",
+        monitoring={"podMonitor": {"scrapeTimeout": "0s"}},
+    ),
+    spec(
+        "a monitor with a label of the operator",
+        "monitoring.podMonitor.labels",
+        monitoring={"podMonitor": {"labels": {"app.kubernetes.io/name": "x"}}},
+    ),
+    spec(
+        "a monitor that may not come in",
+        "networkPolicy",
+        monitoring={"podMonitor": {}},
+        networkPolicy={},
+    ),
+]
+
 
 def unseen(wrong: str, field: str, /, **fields: Any) -> Bad:
     """A proxy that is wrong at `field`, where no schema can tell."""
@@ -133,5 +157,4 @@ ONLY_FOR_THE_PARSER = [
     ),
 ]
 
-SEEN = [*PLACEMENT, *NETWORK]
-ALL = [*SEEN, *ONLY_FOR_THE_PARSER]
+ALL = [*PLACEMENT, *NETWORK, *MONITORING, *ONLY_FOR_THE_PARSER]

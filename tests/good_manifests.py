@@ -49,6 +49,13 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     imagePullSecrets=[{"name": "registry-b"}, {"name": "registry-a"}],
     resources={"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"cpu": 1}},
     suspend=False,
+    monitoring={
+        "podMonitor": {
+            "labels": {"release": "prometheus"},
+            "interval": "30s",
+            "scrapeTimeout": "500ms",
+        }
+    },
     networkPolicy={
         "clients": [
             {

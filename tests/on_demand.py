@@ -3,16 +3,27 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcpproxy.cluster.kinds import AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY, Kind, Object
+from mcpproxy.cluster.kinds import (
+    AUTOSCALER,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    POD_MONITOR,
+    Kind,
+    Object,
+)
 
 ASKED: Final[dict[Kind, dict[str, Any]]] = {
     NETWORK_POLICY: {"networkPolicy": {}},
+    POD_MONITOR: {"monitoring": {"podMonitor": {"labels": {"release": "x"}}}},
     AUTOSCALER: {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}},
     DISRUPTION_BUDGET: {"disruptionBudget": {"maxUnavailable": 1}},
 }
 """Kind → the part of a spec that asks for it."""
 
-ASKING: Final = {field: value for asked in ASKED.values() for field, value in asked.items()}
+ASKING: Final[dict[str, Any]] = {
+    **{field: value for asked in ASKED.values() for field, value in asked.items()},
+    "networkPolicy": {"scrapers": [{"podSelector": {}}]},
+}
 """The part of a spec that asks for all of them."""
 
 
@@ -28,8 +39,13 @@ def _open_door(live: Object) -> None:
     live["spec"]["ingress"].append({"from": [{"podSelector": {}}]})
 
 
+def _another_port(live: Object) -> None:
+    live["spec"]["podMetricsEndpoints"] = [{"port": "http"}]
+
+
 EDITS: Final[dict[Kind, Callable[[Object], None]]] = {
     NETWORK_POLICY: _open_door,
+    POD_MONITOR: _another_port,
     AUTOSCALER: _more_pods,
     DISRUPTION_BUDGET: _no_evictions,
 }

@@ -1,5 +1,6 @@
 """Fixtures for tests against a real API server, with the CRD installed."""
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.api import crd, names
+from tests.apiserver import pod_monitor_crd
 from tests.apiserver.server import ApiServer, running
 
 _ASSETS = "KUBEBUILDER_ASSETS"
@@ -34,11 +36,13 @@ def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServ
 
 @pytest.fixture(scope="session")
 def apiserver(bare_apiserver: ApiServer) -> ApiServer:
-    """An API server that knows MCPProxies."""
-    applied = bare_apiserver.kubectl("apply", "--server-side", "-f", "-", input=crd.render())
-    assert applied.returncode == 0, applied.stderr
+    """An API server that knows MCPProxies, and PodMonitors of the Prometheus operator."""
+    for definition in (crd.render(), json.dumps(pod_monitor_crd.CRD)):
+        applied = bare_apiserver.kubectl("apply", "--server-side", "-f", "-", input=definition)
+        assert applied.returncode == 0, applied.stderr
+    definitions = (f"crd/{names.CRD_NAME}", f"crd/{pod_monitor_crd.CRD['metadata']['name']}")
     established = bare_apiserver.kubectl(
-        "wait", "--for=condition=Established", f"crd/{names.CRD_NAME}", "--timeout=20s"
+        "wait", "--for=condition=Established", *definitions, "--timeout=20s"
     )
     assert established.returncode == 0, established.stderr
     return bare_apiserver

@@ -67,6 +67,20 @@ DOORS = [
     ),
 ]
 
+
+def scraped(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
+    """A change of the PodMonitor, from an empty one."""
+    before, after = ({"monitoring": {"podMonitor": given}} for given in ({}, fields))
+    return (before, after, "podmonitor", path, value)
+
+
+ENDPOINT = "{.spec.podMetricsEndpoints[0]"
+MONITORS = [
+    scraped("{.metadata.labels.release}", "x", labels={"release": "x"}),
+    scraped(f"{ENDPOINT}.interval}}", "15s", interval="15s"),
+    scraped(f"{ENDPOINT}.scrapeTimeout}}", "5s", scrapeTimeout="5s"),
+]
+
 POD = "{.spec.template.spec"
 TEMPLATE = "{.spec.template"
 
@@ -162,6 +176,7 @@ CHANGES: list[tuple[Object, Object, str, str, str]] = [
     ),
     *PODS,
     *DOORS,
+    *MONITORS,
 ]
 
 

@@ -16,6 +16,7 @@ from mcpproxy.cluster.kinds import (
     MCP_PROXY,
     ON_DEMAND,
     SERVICE,
+    Kind,
     Object,
     kind_of,
 )
@@ -319,6 +320,13 @@ async def an_edit_of_a_kind_on_demand_shows_and_is_taken_back(side: Side) -> Non
         assert same(wanted(manifest), owned(restored, names.FIELD_MANAGER)), kind.name
 
 
+async def a_kind_that_is_not_installed_has_no_objects_and_can_not_be_listed(side: Side) -> None:
+    things = Kind("nobody.example.com", "v1", "Thing", "things")
+    assert await side.cluster.get(things, side.namespace, "one") is None
+    with pytest.raises(NotFound):
+        await side.cluster.list(things, side.namespace, {"a": "1"})
+
+
 def _status(side: Side, **status: Any) -> Object:
     return {
         "apiVersion": names.API_VERSION,
@@ -368,6 +376,7 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     the_status_of_nothing_is_not_found,
     a_changed_spec_is_a_new_generation_and_a_label_is_not,
     ports_of_a_service_are_owned_by_number_and_protocol,
+    a_kind_that_is_not_installed_has_no_objects_and_can_not_be_listed,
     every_kind_on_demand_is_owned_as_applied_and_deleted_by_uid,
     an_edit_of_a_kind_on_demand_shows_and_is_taken_back,
 )

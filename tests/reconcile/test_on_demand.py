@@ -2,7 +2,8 @@
 
 import pytest
 
-from mcpproxy.cluster.kinds import DEPLOYMENT, MCP_PROXY, Kind
+from mcpproxy.cluster.kinds import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, Kind
+from mcpproxy.reconcile.loop import LOOK_AGAIN
 from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
 
@@ -147,3 +148,20 @@ async def test_an_autoscaler_that_can_not_work_says_why(stage: Stage) -> None:
     stage.user_applies()
     await stage.reconcile()
     assert stage.verdict("Autoscaled") is None
+
+
+async def test_a_kind_that_is_not_installed_is_told_and_hinders_nothing(stage: Stage) -> None:
+    stage.cluster.lacking.add(POD_MONITOR.name)
+    await stage.is_running(**ASKING)
+    assert stage.verdict("Monitored") == ("False", "KindNotInstalled")
+    assert "PodMonitor" in stage.message("Monitored")
+    assert is_there(stage, AUTOSCALER)
+    assert await stage.reconcile() == LOOK_AGAIN
+    assert stage.cluster.writes == []
+    stage.cluster.lacking.clear()
+    assert await stage.reconcile() is None
+    assert is_there(stage, POD_MONITOR)
+    assert stage.verdict("Monitored") == ("True", "PodMonitorPresent")
+    stage.user_applies()
+    await stage.reconcile()
+    assert stage.verdict("Monitored") is None

@@ -7,7 +7,7 @@ import pytest
 from mcpproxy.cluster.errors import Forbidden
 from mcpproxy.cluster.kinds import SERVICE, Kind, Object
 from mcpproxy.desired import Behind
-from mcpproxy.reconcile.loop import SERVICE_AGAIN
+from mcpproxy.reconcile.loop import LOOK_AGAIN
 from mcpproxy.reconcile.plan import WAIT
 from mcpproxy.reconcile.views import behind
 from tests.builders import a_backend
@@ -42,7 +42,7 @@ async def test_the_policy_follows_the_service_from_its_birth_on(stage: Stage) ->
     assert await stage.reconcile() == WAIT
     assert reached(stage) == []
     stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))
-    assert await stage.reconcile() == SERVICE_AGAIN
+    assert await stage.reconcile() == LOOK_AGAIN
     (rule,) = reached(stage)
     assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
     assert rule["to"][0]["podSelector"] == {"matchLabels": {"app": "calendar"}}

@@ -101,7 +101,8 @@ class MCPProxyStatus(ApiModel):
     """The generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
     """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal;
-    Suspended only while suspended, Autoscaled only with autoscaling."""
+    Suspended only while suspended, Autoscaled and Monitored
+    only with autoscaling and a PodMonitor."""
     url: str | None = None
     """Where agents connect; absent until the proxy was Ready once."""
     replicas: int | None = None

@@ -29,6 +29,7 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.model import ApiModel, cel, validation
+from mcpproxy.api.monitoring import Monitoring, PodMonitor
 from mcpproxy.api.network import NetworkPolicySpec
 from mcpproxy.api.placement import PodTemplate
 from mcpproxy.api.quantities import PositiveDuration, Quantity, parsed_quantity
@@ -58,8 +59,10 @@ __all__ = [
     "LocalObjectReference",
     "MCPProxy",
     "MCPProxySpec",
+    "Monitoring",
     "NetworkPolicySpec",
     "ObjectMeta",
+    "PodMonitor",
     "PodTemplate",
     "Protocol",
     "Resources",
@@ -165,6 +168,8 @@ def _prefixes_differ(backends: list[Backend]) -> list[Backend]:
 _NOT_BOTH = "replicas and autoscaling exclude each other, remove one of them"
 _NO_REQUEST = "autoscaling by {0} needs resources.requests.{0} (or a limit)"
 
+_NO_SCRAPERS = "monitoring.podMonitor needs scrapers here: the Prometheus that may read metrics"
+
 
 def _requests(resource: str, wanted: str) -> dict[str, str]:
     """The rule that a container whose use of a resource is measured requests some of it."""
@@ -185,6 +190,12 @@ _SPEC_RULES = cel(
         " || !has(self.autoscaling.targetMemoryUtilizationPercentage)",
     ),
     _requests("memory", "has(self.autoscaling.targetMemoryUtilizationPercentage)"),
+    validation(
+        "!has(self.networkPolicy) || has(self.networkPolicy.scrapers)"
+        " || !has(self.monitoring) || !has(self.monitoring.podMonitor)",
+        _NO_SCRAPERS,
+        ".networkPolicy",
+    ),
 )
 
 
@@ -225,6 +236,8 @@ class MCPProxySpec(ApiModel):
     """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas."""
     disruption_budget: DisruptionBudget | None = None
     """Lets a PodDisruptionBudget limit evictions."""
+    monitoring: Monitoring | None = None
+    """How metrics of the pods are collected. Default: not at all."""
     network_policy: NetworkPolicySpec | None = None
     """Lets a NetworkPolicy close the pods to all but clients, the operator and the backends.
     Default: none, so that they are open."""
@@ -242,6 +255,17 @@ class MCPProxySpec(ApiModel):
     allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
     """Values of the Origin header that are served besides those of allowed hosts,
     such as https://app.example.com; `*` stands for any."""
+
+    @field_validator("network_policy")
+    @classmethod
+    def _scrapable(
+        cls, given: NetworkPolicySpec | None, info: ValidationInfo
+    ) -> NetworkPolicySpec | None:
+        monitoring: Monitoring | None = info.data.get("monitoring")
+        scraped = monitoring is not None and monitoring.pod_monitor is not None
+        if given is not None and given.scrapers is None and scraped:
+            raise ValueError(_NO_SCRAPERS)
+        return given
 
     @field_validator("autoscaling")
     @classmethod

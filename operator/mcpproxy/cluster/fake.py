@@ -10,18 +10,22 @@ from mcpproxy.api import names
 from mcpproxy.cluster.client import HEIR
 from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from mcpproxy.cluster.fake_fields import Path, paths, put_at, remove_at, tree, value_at
-from mcpproxy.cluster.kinds import MCP_PROXY, SECRET, Kind, Object, Objects, kind_of
+from mcpproxy.cluster.kinds import MCP_PROXY, PLURALS, SECRET, Kind, Object, Objects, kind_of
 
 Key = tuple[str, str, str]
 
 
 class FakeCluster:
-    """Objects in memory. `writes` has a line for every request that could change one."""
+    """Objects in memory. `writes` has a line for every request that could change one.
+
+    Kinds named in `lacking` are not installed.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[Key, Object] = {}
         self.writes: list[str] = []
         self.reads = 0
+        self.lacking: set[str] = set()
         self.webhooks: list[Callable[[Object], None]] = []
         self.before_write: Callable[[str], None] = lambda request: None
         self.after_write: Callable[[str], None] = lambda request: None
@@ -40,6 +44,8 @@ class FakeCluster:
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
         self.reads += 1
+        if kind.name in self.lacking or kind.plural not in PLURALS:
+            raise NotFound(f"the server has no {kind.plural}")
         found = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]
         return [
             live
@@ -135,6 +141,8 @@ class FakeCluster:
         self, manager: str, manifest: Object, uid: str | None, force: bool, subresource: str = ""
     ) -> Object:
         """Server-side apply by any manager."""
+        if manifest["kind"] in self.lacking:
+            raise NotFound(f"the server has no {manifest['kind']}")
         key, live = _key(manifest), self.objects.get(_key(manifest))
         if live is None and (uid is not None or subresource):
             raise (NotFound if subresource else Conflict)(f"{key[0]} {key[2]} does not exist")

@@ -45,6 +45,7 @@ SERVICE: Final = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR: Final = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
 AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 SECRET: Final = Kind("", "v1", "Secret", "secrets")
@@ -54,12 +55,15 @@ LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 """Kinds of children that every MCPProxy has."""
-ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET)
+ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET, POD_MONITOR)
 """Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
 
 _BY_NAME: Final = {
     kind.name: kind for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, SECRET, POD, EVENT, LEASE)
 }
+
+PLURALS: Final = frozenset(kind.plural for kind in _BY_NAME.values())
+"""Of all kinds that the operator touches."""
 
 
 def kind_of(manifest: Object) -> Kind:

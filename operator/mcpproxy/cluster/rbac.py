@@ -54,6 +54,11 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
     {
+        "apiGroups": ["monitoring.coreos.com"],
+        "resources": ["podmonitors"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {
         "apiGroups": ["autoscaling"],
         "resources": ["horizontalpodautoscalers"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],

@@ -14,6 +14,7 @@ from mcpproxy.desired import (
     deployment,
     disruption_budget,
     network_policy,
+    pod_monitor,
     sealing_secret,
     service,
     service_account,
@@ -43,6 +44,7 @@ CHILD_KINDS: Final = (
     ChildKind("apps/v1", "Deployment", "deployments"),
     ChildKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    ChildKind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
 )
 """Kinds of what `build` gives, in its order; what it no longer gives is pruned."""
 
@@ -65,5 +67,6 @@ def build(
         deployment.build(proxy, options, owner),
         autoscaler.build(proxy, owner),
         disruption_budget.build(proxy, owner),
+        pod_monitor.build(proxy, owner),
     )
     return tuple(child for child in children if child is not None)

@@ -32,8 +32,8 @@ SEAL_AGAIN: Final = 60.0
 """Seconds between attempts to create the sealing Secret of a proxy that is not available."""
 
 
-SERVICE_AGAIN: Final = 60.0
-"""Seconds between looks at the Services behind backends, for a NetworkPolicy."""
+LOOK_AGAIN: Final = 60.0
+"""Seconds between looks at what no watch tells about."""
 
 
 class Reconciler:
@@ -72,7 +72,8 @@ class Reconciler:
             await self._reporter.report(world, None)
             return None
         owner = Owner(key.name, world.parent["metadata"]["uid"])
-        desired = build(world.proxy, self._options, owner, world.services)
+        children = build(world.proxy, self._options, owner, world.services)
+        desired = [child for child in children if child["kind"] not in world.lacking]
         planned = plan(desired, world.children, world.parent, partial(self._in_sync, key))
         if world.proxy.spec.suspend:
             await self._reporter.report(world, planned.blocked, planned.changes)
@@ -158,10 +159,10 @@ class Reconciler:
 
 
 def _look_again(world: World) -> float | None:
-    """Seconds until Services of backends are read again, which no watch tells about."""
-    if not world.services:
-        return None
-    return SERVICE_AGAIN if all(one != Behind() for one in world.services.values()) else WAIT
+    """Seconds until what no watch tells about is read again: Services of backends, kinds."""
+    if any(one == Behind() for one in world.services.values()):
+        return WAIT
+    return LOOK_AGAIN if world.services or world.lacking else None
 
 
 def _refused(error: ClusterError) -> Finding:

@@ -9,13 +9,14 @@ from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError, load, parse
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import Forbidden
+from mcpproxy.cluster.errors import Forbidden, NotFound
 from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     ON_DEMAND,
     POD,
+    POD_MONITOR,
     SERVICE,
     SERVICE_ACCOUNT,
     Kind,
@@ -43,6 +44,8 @@ class World:
     pods: tuple[Object, ...]
     services: Mapping[ServiceName, Behind]
     """What is behind the Services of backends, as far as it may be read."""
+    lacking: frozenset[str] = frozenset()
+    """Names of kinds that the spec asks for and the cluster doesn't have."""
 
     @property
     def suspended(self) -> bool:
@@ -73,16 +76,29 @@ async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
         cluster.list(POD, key.namespace, names.selector_labels(key.name)),
     )
     services = await _services(cluster, proxy) if proxy is not None else {}
+    lacking = await _lacking(cluster, proxy) if proxy is not None else frozenset[str]()
     children = [found for found in singles if found is not None] + maps
     if proxy is not None:
         children += await _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
-    return World(parent, proxy, rejected, tuple(children), tuple(pods), services)
+    return World(parent, proxy, rejected, tuple(children), tuple(pods), services, lacking)
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Behind]:
     wanted = sorted(network_policy.services_of(proxy))
     found = await asyncio.gather(*(_behind(cluster, *name) for name in wanted))
     return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
+
+
+async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
+    """A kind that is not installed can't be listed, while of any other there may be no object."""
+    if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
+        return frozenset()
+    labels = names.child_labels(proxy.metadata.name)
+    try:
+        await cluster.list(POD_MONITOR, proxy.metadata.namespace, labels)
+    except NotFound:
+        return frozenset({POD_MONITOR.name})
+    return frozenset()
 
 
 async def _behind(cluster: Cluster, namespace: str, name: str) -> Behind | None:

@@ -87,6 +87,7 @@ class Reporter:
             generation=metadata["generation"],
             spec=_served(world),
             suspended=world.suspended,
+            lacking=world.lacking,
             rejected=world.rejected,
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,

@@ -26,6 +26,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         reasons.STALLED: checks.stalled(observed),
         reasons.SUSPENDED: extras.suspended(observed),
         reasons.AUTOSCALED: extras.autoscaled(observed),
+        reasons.MONITORED: extras.monitored(observed),
     }
     return MCPProxyStatus(
         observed_generation=observed.generation,

@@ -29,3 +29,18 @@ def suspended(observed: Observed) -> Verdict | None:
         reasons.SUSPENDED,
         f"everything is left as it is, as spec.suspend asks for; {changes}",
     )
+
+
+def monitored(observed: Observed) -> Verdict | None:
+    """Whether a PodMonitor has the pods scraped; absent where none is asked for."""
+    spec = observed.spec
+    if spec is None or spec.monitoring is None or spec.monitoring.pod_monitor is None:
+        return None
+    if observed.lacking:
+        return Verdict(
+            "False",
+            reasons.KIND_NOT_INSTALLED,
+            f"the cluster has no kind {', '.join(sorted(observed.lacking))}: install the Prometheus"
+            " operator, or remove spec.monitoring.podMonitor",
+        )
+    return Verdict("True", reasons.POD_MONITOR_PRESENT, "a PodMonitor has the pods scraped")

@@ -65,6 +65,8 @@ class Observed:
     """Everything is to be left as it is."""
     withheld: tuple[str, ...] = ()
     """The children that would change then, in words."""
+    lacking: frozenset[str] = frozenset()
+    """Kinds that the spec asks for and the cluster doesn't have."""
     deployment: DeploymentView | None = None
     autoscaler: Finding | None = None
     """Why the autoscaler that the spec asks for can't work; None when it can."""

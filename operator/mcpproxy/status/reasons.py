@@ -11,6 +11,7 @@ STALLED: Final = "Stalled"
 SUSPENDED: Final = "Suspended"
 """A type, and the reason of others meanwhile."""
 AUTOSCALED: Final = "Autoscaled"
+MONITORED: Final = "Monitored"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -36,6 +37,9 @@ PODS_DISAGREE: Final = "PodsDisagree"
 NOT_REPORTED: Final = "NotReported"
 
 SERVING: Final = "Serving"
+
+POD_MONITOR_PRESENT: Final = "PodMonitorPresent"
+KIND_NOT_INSTALLED: Final = "KindNotInstalled"
 
 SCALING_ACTIVE: Final = "ScalingActive"
 SCALING_UNKNOWN: Final = "ScalingUnknown"

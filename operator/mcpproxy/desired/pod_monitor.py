@@ -1,0 +1,29 @@
+"""The PodMonitor that has the pods scraped: the admin port is in no Service."""
+
+from mcpproxy.api import names
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.desired.canonical import canonical
+from mcpproxy.desired.model import Manifest, Owner, metadata
+
+
+def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
+    """The PodMonitor; None unless the spec asks for one."""
+    given = proxy.spec.monitoring.pod_monitor if proxy.spec.monitoring else None
+    if given is None:
+        return None
+    found = metadata(proxy, owner, proxy.metadata.name)
+    found["labels"] = {**canonical(given.labels or {}), **found["labels"]}
+    endpoint: Manifest = {"port": "admin", "path": "/metrics"}
+    if given.interval is not None:
+        endpoint["interval"] = given.interval
+    if given.scrape_timeout is not None:
+        endpoint["scrapeTimeout"] = given.scrape_timeout
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": found,
+        "spec": {
+            "selector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+            "podMetricsEndpoints": [endpoint],
+        },
+    }
