@@ -382,7 +382,7 @@ class Gateway:
 
 
 def _open_sessions(backend: Backend) -> int:
-    return backend.sessions.count
+    return backend.sessions.upstream.count
 
 
 _KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})

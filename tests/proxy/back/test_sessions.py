@@ -1,108 +1,20 @@
 """Which upstream session serves which request."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
 
 import pytest
 
 from mcpproxy.proxy.back import sessions as module
-from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
-from mcpproxy.proxy.back.sessions import MAX_WARM, Sessions
+from mcpproxy.proxy.back.sessions import MAX_WARM
 from mcpproxy.proxy.core.errors import (
     Overloaded,
     SessionGone,
     SessionRefused,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import Caller, Client
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.core.exchange import Client
+from tests.proxy.back.stage import ANN, BO, Mode, Stage, settled
 from tests.proxy.runtime.waiting import soon
-
-Mode = Literal["Isolated", "PerClient", "Reused"]
-ANN = Client("2025-11-25", b'{"sampling":{}}', None, "ann", "session-ann")
-BO = Client("2025-11-25", b"{}", None, "bo", "session-bo")
-
-
-class FakeLink:
-    """A session that notes its end."""
-
-    def __init__(self, client: Client, stateful: bool = True) -> None:
-        self.client = client
-        self.greeting = Greeting("2025-11-25", {})
-        self.stateful = stateful
-        self.alive = True
-        self.closed = asyncio.Event()
-
-    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
-        """See Link."""
-        return {}
-
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
-        """See Link."""
-
-    async def notify(self, message: Message, client: Client | None = None) -> None:
-        """See Link."""
-
-    async def listen(
-        self,
-        standing: Caller,
-        announced: OnMessage,
-        ready: Callable[[], None],
-        uris: Sequence[str] = (),
-    ) -> None:
-        """See Link."""
-        ready()
-        await self.closed.wait()
-
-    async def close(self) -> None:
-        """See Link."""
-        self.closed.set()
-
-
-class Stage:
-    """Sessions with a backend that opens fake links."""
-
-    def __init__(
-        self,
-        mode: Mode = "Isolated",
-        *,
-        declared: bool = False,
-        idle: float = 3600.0,
-        warm_each: int = 2,
-    ) -> None:
-        self.opened: list[FakeLink] = []
-        self.stateful = True
-        self.error: Exception | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.background = Background()
-        self.sessions = Sessions(self.open, mode, declared, idle, self.background, warm_each)
-
-    async def open(self, client: Client) -> Link:
-        """See Sessions."""
-        await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        link = FakeLink(client, self.stateful)
-        self.opened.append(link)
-        return link
-
-    async def used(self, client: Client) -> Any:
-        """The link of one request that is over."""
-        async with self.sessions.use(client) as link:
-            return link
-
-    @property
-    def open_now(self) -> int:
-        """Links that were not closed."""
-        return sum(not link.closed.is_set() for link in self.opened)
-
-
-async def _settled() -> None:
-    """Let everything run that needs no waiting."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_isolated_requests_never_share_and_their_sessions_end() -> None:
@@ -152,7 +64,7 @@ async def test_a_session_that_nobody_waits_for_any_more_is_ended_once_it_is_open
     stage.gate.set()
     await soon(lambda: stage.opened, "the session to be opened")
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
-    assert stage.sessions.count == 0
+    assert stage.sessions.upstream.count == 0
 
 
 async def test_a_warm_session_that_died_is_not_given_out() -> None:
@@ -169,7 +81,7 @@ async def test_warm_sessions_are_few_however_many_requests_come() -> None:
     stage = Stage()
     await asyncio.gather(*(stage.used(ANN) for _ in range(50)))
     await soon(lambda: stage.open_now <= MAX_WARM, "used sessions to end")
-    await _settled()
+    await settled()
     assert stage.open_now <= MAX_WARM
 
 
@@ -191,7 +103,7 @@ async def test_a_session_in_time_for_each_request_leaves_the_number_as_it_is() -
     for number in range(2, 7):
         await stage.used(ANN)
         await soon(lambda n=number: len(stage.opened) == n and stage.open_now == 1, "one")  # type: ignore[misc]
-    assert stage.sessions._count == 1
+    assert stage.sessions.upstream.count == 1
 
 
 async def test_nothing_is_isolated_from_a_backend_that_keeps_no_sessions() -> None:
@@ -312,7 +224,7 @@ async def test_s11_the_number_of_sessions_is_capped(monkeypatch: pytest.MonkeyPa
     async with stage.sessions.use(ANN), stage.sessions.use(ANN):
         with pytest.raises(Overloaded):
             await stage.used(ANN)
-    await soon(lambda: stage.sessions._count < 2, "room")
+    await soon(lambda: stage.sessions.upstream.count < 2, "room")
     assert await stage.used(ANN)
 
 
@@ -325,85 +237,3 @@ async def test_closing_ends_every_session() -> None:
         await stage.sessions.close()
         await stage.background.close(grace=1.0)
         assert stage.open_now == 0
-
-
-async def test_a_session_that_was_looked_into_is_the_next_calls() -> None:
-    stage = Stage()
-    for _ in range(2):
-        async with stage.sessions.look(ANN) as looked:
-            assert looked is stage.opened[0]
-    assert await stage.used(ANN) is looked
-    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
-
-
-async def test_s9_looking_takes_no_session_of_another_kind_of_client_nor_one_in_use() -> None:
-    stage = Stage()
-    async with stage.sessions.use(ANN) as used, stage.sessions.look(ANN) as looked:
-        assert looked is not used
-    async with stage.sessions.look(BO) as other:
-        assert other in [one for one in stage.opened if one.client == BO]
-    assert (await stage.used(BO)).client == BO
-
-
-async def test_s9_the_session_of_a_client_is_not_looked_into() -> None:
-    stage = Stage("PerClient")
-    own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
-        assert looked is not own
-    assert await stage.used(ANN) is own
-
-
-async def test_reused_sessions_and_backends_without_sessions_are_looked_into_as_they_are() -> None:
-    stage = Stage("Reused", declared=True)
-    own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
-        assert looked is own
-    stage = Stage()
-    stage.stateful = False
-    own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
-        assert looked is own
-    assert len(stage.opened) == 1
-
-
-async def test_a_session_in_which_looking_failed_is_ended() -> None:
-    stage = Stage()
-    with pytest.raises(Unreachable):
-        async with stage.sessions.look(ANN):
-            raise Unreachable("no answer")
-    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
-    assert stage.open_now == 0
-
-
-async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
-    stage = Stage()
-    async with stage.sessions.look(ANN), stage.sessions.look(ANN):
-        pass
-    with pytest.raises(SessionGone):
-        async with stage.sessions.look(ANN):
-            raise SessionGone("forgotten")
-    await soon(lambda: stage.open_now == 0, "sessions to end")
-
-
-async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
-    stage = Stage()
-    stage.sessions = Sessions(stage.open, "Isolated", False, 3600.0, stage.background, 0)
-    async with stage.sessions.look(ANN):
-        pass
-    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
-
-
-async def test_s11_sessions_that_were_looked_into_are_bounded_in_all_and_reaped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "MAX_WARM_TOTAL", 3)
-    stage = Stage(idle=0.0)
-    for number in range(6):
-        client = Client("2025-11-25", b'{"experimental":{"n":%d}}' % number)
-        async with stage.sessions.look(client):
-            pass
-        await _settled()
-    assert stage.open_now == 3
-    await asyncio.sleep(0.001)
-    stage.sessions.reap()
-    await soon(lambda: stage.open_now == 0, "sessions to end")

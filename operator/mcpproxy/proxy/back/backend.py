@@ -92,7 +92,7 @@ class Backend:
         tailored = Tailored(name, given, catalog, self.sessions.look, self._asking)
         self.watch = Watch(name, given, around.policy, self._opener, catalog, Asker(us), tailored)
         self.watch.on_failure = self.sessions.reset
-        self.sessions.announced = self.watch.announced
+        self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
 

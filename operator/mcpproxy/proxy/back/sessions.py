@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
-from mcpproxy.proxy.back.link import Background, Link, OnMessage
+from mcpproxy.proxy.back.link import Background, Link
+from mcpproxy.proxy.back.upstream import Upstream
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
     BackendError,
@@ -20,7 +21,6 @@ from mcpproxy.proxy.core.errors import (
     SessionRefused,
 )
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
-from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
 Key = tuple[str | bytes | None, ...]
@@ -30,9 +30,6 @@ MAX_WARM: Final = 8
 MAX_WARM_TOTAL: Final = 16
 """Warm sessions in all, however many kinds of clients there are."""
 MAX_KINDS: Final = 1024
-LAST_WORDS: Final = 0.2
-STANDING_WAIT: Final = 2.0
-"""Seconds that opening a session waits for its stream of unrelated messages."""
 WARM_FOR: Final = 60.0
 """Seconds that a warm session waits for its first request."""
 
@@ -71,7 +68,7 @@ class Sessions:
     ) -> None:
         """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time."""
         self._warm_each = warm_each
-        self._open_link = opener
+        self.upstream = Upstream(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
@@ -83,12 +80,8 @@ class Sessions:
         self._sessionless: dict[Key, Link] = {}
         self._running: dict[str, list[Link]] = {}
         """Session of a client → the sessions that serve one request of it each."""
-        self._count = 0
-        self.announced: OnMessage = _ignored
-        """Gets what the backend tells all clients on one of these sessions."""
         self.standing: Callable[[Client], Caller] = Discarding
         """Who takes what the backend sends to a client outside of its requests."""
-        self._standing: dict[int, asyncio.Task[None]] = {}
 
     def sessionless(self, client: Client) -> Link | None:
         """What serves all requests of this client where the backend keeps no session for it."""
@@ -139,7 +132,7 @@ class Sessions:
             try:
                 yield link
             except BaseException as error:
-                self._close(link)
+                self.upstream.end(link)
                 if isinstance(error, SessionGone) and warm is not None:
                     # The others are as old.
                     self._drop_warm(key, warm)
@@ -150,11 +143,11 @@ class Sessions:
     def _keep(self, link: Link, client: Client) -> None:
         """Put a session that was looked into among the warm ones."""
         if not self._warm_each:
-            self._close(link)
+            self.upstream.end(link)
             return
-        if id(link) not in self._standing:
+        if not self.upstream.listens(link):
             # Only now: what it announces while it begins is in the lists already.
-            self._attend(link, Discarding(client))
+            self.upstream.listen(link, Discarding(client))
         if sum(len(other.links) for other in self._warm.values()) >= MAX_WARM_TOTAL:
             self._make_room()
         key = self._kind(client)
@@ -166,93 +159,37 @@ class Sessions:
         if self._warm.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
             warm.links.append(link)
         else:
-            self._close(link)
+            self.upstream.end(link)
 
     async def _open(self, client: Client) -> Link:
         link = await self._opened(client)
         if link.stateful:
             own = self._mode == "PerClient"
-            try:
-                await self._stand(link, self.standing(client) if own else Discarding(client))
-            except BaseException:
-                self._close(link)
-                raise
+            standing = self.standing(client) if own else Discarding(client)
+            await self.upstream.stand(link, standing)
         return link
 
     async def _opened(self, client: Client) -> Link:
-        if self._count >= MAX_LINKS and not self._make_room():
+        if self.upstream.count >= MAX_LINKS and not self._make_room():
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
-        self._count += 1
-        try:
-            link = await self._awaited(client)
-        except BaseException:
-            self._count -= 1
-            raise
+        link = await self.upstream.open(client)
         self._modern = (client.modern and is_modern(link.greeting.revision)) or self._modern
         if not link.stateful:
-            self._count -= 1
             if len(self._sessionless) >= MAX_KINDS:
                 self._sessionless.clear()
             self._sessionless[self._kind(client)] = link
         elif self._mode == "Reused" and not self._declared_stateless:
-            self._close(link)
+            self.upstream.end(link)
             raise SessionRefused(REUSE_REFUSED)
         return link
-
-    async def _awaited(self, client: Client) -> Link:
-        """A new session. The backend has it even if nobody waits any more: then it is ended."""
-        opening = asyncio.ensure_future(self._open_link(client))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._background.spawn(_end_unused(opening))
-            raise
 
     def _make_room(self) -> bool:
         """Give up a warm session of whichever kind waits longest; whether there was one."""
         waiting = [warm for warm in self._warm.values() if warm.links]
         if not waiting:
             return False
-        self._close(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
+        self.upstream.end(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
         return True
-
-    async def _stand(self, link: Link, standing: Caller) -> None:
-        """Listen to what a session says outside of requests, before the first call is sent."""
-        ready = self._attend(link, standing)
-        try:
-            async with asyncio.timeout(STANDING_WAIT):
-                await ready.wait()
-        except TimeoutError:
-            # Requests work all the same.
-            return
-
-    def _attend(self, link: Link, standing: Caller) -> asyncio.Event:
-        """Begin to listen; the event is set once nothing is missed any more."""
-        ready = asyncio.Event()
-        self._standing[id(link)] = self._background.spawn(self._listen(link, standing, ready))
-        return ready
-
-    async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
-        try:
-            await link.listen(standing, self.announced, ready.set)
-        except (BackendError, RpcError):
-            # The next request will tell whether the session is gone.
-            return
-        finally:
-            ready.set()
-
-    def _close(self, link: Link) -> None:
-        self._background.spawn(self._end(link))
-
-    async def _end(self, link: Link) -> None:
-        if link.stateful:
-            listening = self._standing.pop(id(link), None)
-            await link.close()
-            self._count -= 1
-            if listening is not None:
-                # What was said before the end may still be on its way.
-                await asyncio.wait([listening], timeout=LAST_WORDS)
-                listening.cancel()
 
     @contextlib.asynccontextmanager
     async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:
@@ -270,7 +207,7 @@ class Sessions:
                 with self._serving(link, client):
                     yield link
             finally:
-                self._close(link)
+                self.upstream.end(link)
                 if link.stateful:
                     # Not before the request has ended: some servers know but one session at a time.
                     self._refill(key, warm, client)
@@ -296,13 +233,13 @@ class Sessions:
             link = warm.links.pop()
             if link.alive:
                 return link
-            self._close(link)
+            self.upstream.end(link)
         return None
 
     def _refill(self, key: Key, warm: Warm, client: Client) -> None:
         total = sum(len(other.links) + other.opening for other in self._warm.values())
         missing = min(warm.wanted - len(warm.links) - warm.opening, MAX_WARM_TOTAL - total)
-        for _ in range(min(missing, MAX_LINKS - self._count)):
+        for _ in range(min(missing, MAX_LINKS - self.upstream.count)):
             warm.opening += 1
             self._background.spawn(self._warm_up(key, warm, client))
 
@@ -338,7 +275,7 @@ class Sessions:
     def _forget(self, key: Key, held: Held) -> None:
         self._held.pop(key, None)
         if not _failed(held):
-            self._close(held.opening.result())
+            self.upstream.end(held.opening.result())
 
     def end_client(self, session: str) -> None:
         """The client ended its session: end the one with the backend, too."""
@@ -383,13 +320,8 @@ class Sessions:
         if not warm.in_use and not warm.opening and self._warm.get(key) is warm:
             del self._warm[key]
         for link in warm.links:
-            self._close(link)
+            self.upstream.end(link)
         warm.links, warm.wanted = [], 0
-
-    @property
-    def count(self) -> int:
-        """How many are open."""
-        return self._count
 
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
@@ -409,19 +341,6 @@ class Sessions:
         self._warm.clear()
         self._held.clear()
         await asyncio.gather(*(link.close() for link in links))
-
-
-async def _end_unused(opening: "asyncio.Future[Link]") -> None:
-    try:
-        link = await opening
-    except BackendError:
-        return
-    if link.stateful:
-        await link.close()
-
-
-async def _ignored(message: Message) -> None:
-    """Nobody is told."""
 
 
 def _failed(held: Held) -> bool:
