@@ -7,6 +7,7 @@ import pytest
 from mcpproxy.api import names
 from tests.apiserver.server import ApiServer
 from tests.builders import a_manifest
+from tests.kstatus import kstatus
 
 pytestmark = pytest.mark.apiserver
 
@@ -76,7 +77,7 @@ def test_the_wide_table_says_where_and_why(apiserver: ApiServer, tools: str) -> 
 def test_the_status_is_not_written_with_the_spec(apiserver: ApiServer, namespace: str) -> None:
     given = {**a_manifest(namespace=namespace), "status": STATUS}
     live = json.loads(run(apiserver, "apply", "-o", "json", "-f", "-", input=json.dumps(given)))
-    assert "status" not in live
+    assert live["status"] == {"observedGeneration": -1}
 
 
 def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> None:
@@ -106,3 +107,11 @@ def test_two_managers_may_each_apply_a_backend_of_their_own(
         run(apiserver, *managed, input=json.dumps(one))
     live = json.loads(run(apiserver, "get", "mcpp", "tools", "-n", namespace, "-o", "json"))
     assert {one["name"] for one in live["spec"]["backends"]} == {"weather", "calendar"}
+
+
+def test_an_object_that_the_operator_has_not_seen_is_in_progress_for_generic_tools(
+    apiserver: ApiServer, namespace: str
+) -> None:
+    manifest = json.dumps(a_manifest("unseen", namespace))
+    created = apiserver.kubectl("create", "-o", "json", "-f", "-", input=manifest)
+    assert kstatus(json.loads(created.stdout)) == "InProgress"

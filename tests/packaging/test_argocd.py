@@ -59,6 +59,7 @@ def test_a_proxy_whose_backends_are_not_known_yet_is_progressing() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("no_status", "InProgress"),
         ("older_generation", "InProgress"),
         ("progressing", "InProgress"),
         ("healthy", "Current"),

@@ -9,7 +9,7 @@ import yaml
 from mcpproxy.api import names
 from mcpproxy.api.model import validation
 from mcpproxy.api.schema import Schema, structural
-from mcpproxy.api.status import MCPProxyStatus
+from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus
 from mcpproxy.api.v1alpha1 import NAME_MESSAGE, MCPProxy, MCPProxySpec
 
 _HEADER = (
@@ -73,7 +73,8 @@ def _root() -> Schema:
             "kind": {"type": "string", "description": f"Always {names.KIND}."},
             "metadata": {"type": "object"},
             "spec": structural(MCPProxySpec),
-            "status": structural(MCPProxyStatus),
+            # kstatus calls an object that says nothing of itself up to date.
+            "status": {**structural(MCPProxyStatus), "default": {"observedGeneration": NOT_SEEN}},
         },
         "x-kubernetes-validations": [_NAME_RULE],
     }

@@ -3,7 +3,7 @@
 A count that is not known is absent; 0 means empty. No field changes while nothing changes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from mcpproxy.api.model import ApiModel
 
 BackendState = Literal["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown"]
 ConditionStatus = Literal["True", "False", "Unknown"]
+
+NOT_SEEN: Final = -1
+"""observedGeneration of an object that the operator has not seen yet."""
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from mcpproxy.api import names
-from mcpproxy.api.status import MCPProxyStatus, PodReport
+from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
@@ -154,9 +154,10 @@ def _runs(report: PodReport, configuration: str) -> bool:
 
 def _status_of(parent: Object) -> MCPProxyStatus | None:
     try:
-        return MCPProxyStatus.model_validate(parent["status"], extra="ignore")
+        found = MCPProxyStatus.model_validate(parent["status"], extra="ignore")
     except (KeyError, ValidationError):
         return None
+    return None if found.observed_generation == NOT_SEEN else found
 
 
 def _status_manifest(parent: Object, status: MCPProxyStatus) -> Object:
