@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress e2e conformance peers bench bench-quick check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress e2e conformance peers bench bench-quick soak check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,6 +51,9 @@ bench: install ## Measure next to nginx and other proxies; writes docs/performan
 
 bench-quick: install ## The same in short, printed only; fails on wrong replies, not on figures
 	@$(BIN)/python -m bench.run --quick $(ARGS)
+
+soak: install ## Clients that come and go at full load for DURATION seconds (600): memory is flat, no error
+	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)
 
 check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff check .

@@ -46,6 +46,8 @@ class Case:
     rate: float | None = None
     compare: tuple[str, ...] = ("nginx", "FastMCP held")
     """Labels of the rows that the others are compared with."""
+    cpu: bool = False
+    """Calls per second of the target's processes, too."""
     life: bool = False
     """Start, memory when idle, memory of sessions and streams, instead of calls."""
 
@@ -154,10 +156,14 @@ LATENCY: Final = Case(
 WORKERS: Final = Case(
     "workers",
     "tools/call, worker processes",
-    "On both cores, beside the load and the backend.",
+    "Not pinned: the workers have both cores of the machine, but on one of them the load and the"
+    " backend are at work, too. What these take is lost to the second worker: the ratio of calls/s"
+    " is what this machine has left for it. Calls per second of the proxy's own CPU time say what"
+    " sharing costs: where they are equal, two workers on free cores serve twice as many.",
     (Row("1 worker", "ours", workers=1), Row("2 workers", "ours", workers=2)),
     levels=(64,),
     compare=("1 worker",),
+    cpu=True,
 )
 LIFE: Final = Case(
     "life",

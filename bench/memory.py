@@ -1,9 +1,10 @@
-"""Memory of processes, as Linux tells it."""
+"""Memory and time of processes, as Linux tells them."""
 
 import os
 from pathlib import Path
 from typing import Final
 
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -11,6 +12,14 @@ def resident(pid: int) -> int:
     """Resident bytes of a process and of all its descendants. Raises OSError when it is gone."""
     own = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     return own + sum(resident(child) for child in _children(pid))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds that a process and its descendants have used. Raises OSError when it is gone."""
+    # What stands before the last bracket is the program's name, which may have blanks.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / _TICKS
+    return own + sum(cpu_seconds(child) for child in _children(pid))
 
 
 def _children(pid: int) -> list[int]:

@@ -59,6 +59,11 @@ class Requests:
         head = f"GET {self._line}accept: text/event-stream\r\nmcp-protocol-version: {LEGACY}\r\n"
         return head.encode() + self._session_line() + b"\r\n"
 
+    def delete(self) -> bytes:
+        """The end of a legacy session."""
+        head = f"DELETE {self._line}mcp-protocol-version: {LEGACY}\r\n"
+        return head.encode() + self._session_line() + b"\r\n"
+
     def _post(self, method: str, number: int | None, params: dict[str, object]) -> bytes:
         message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "params": params}
         if number is not None:

@@ -46,7 +46,8 @@ def _header(case: Case) -> list[str]:
     if case.rate is not None:
         return ["target", "p50 ms", "p99 ms", "added p50", "added p99", "errors"]
     ratios = [f"× {label}" for label in case.compare]
-    return ["connections", "target", "calls/s", "p50 ms", "p99 ms", *ratios, "errors"]
+    cpu = ["calls/CPU s", *ratios] if case.cpu else []
+    return ["connections", "target", "calls/s", "p50 ms", "p99 ms", *ratios, *cpu, "errors"]
 
 
 def _line(case: Case, own: list[Result], results: Sequence[Result]) -> list[str]:
@@ -58,8 +59,14 @@ def _line(case: Case, own: list[Result], results: Sequence[Result]) -> list[str]
     if case.rate is not None:
         added = [_added(own, results, case.compare[0], key) for key in ("p50", "p99")]
         return [name, *percentiles, *added, errors]
-    ratios = [_ratio(own, results, label) for label in case.compare]
-    return [str(own[0].level), name, _spread(own, "calls/s", 0), *percentiles, *ratios, errors]
+    rates = [_spread(own, "calls/s", 0), *percentiles, *_ratios(case, own, results, "calls/s")]
+    if case.cpu:
+        rates += [_spread(own, "calls/CPU s", 0), *_ratios(case, own, results, "calls/CPU s")]
+    return [str(own[0].level), name, *rates, errors]
+
+
+def _ratios(case: Case, own: list[Result], results: Sequence[Result], key: str) -> list[str]:
+    return [_ratio(own, results, label, key) for label in case.compare]
 
 
 def _cells(cells: Iterable[str]) -> str:
@@ -82,8 +89,8 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.1f}" if digits == 0 and value < 100 else f"{value:.{digits}f}"
 
 
-def _ratio(own: list[Result], results: Sequence[Result], label: str) -> str:
-    found = paired(own, results, label, "calls/s", _quotient)
+def _ratio(own: list[Result], results: Sequence[Result], label: str, key: str) -> str:
+    found = paired(own, results, label, key, _quotient)
     if not found or own[0].row == label:
         return "" if own[0].row == label else "–"
     median = statistics.median(found)

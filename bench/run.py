@@ -21,12 +21,12 @@ from typing import BinaryIO, Final
 import msgspec
 
 from bench import peers, place, report
-from bench.cases import CASES, FULL, QUICK, SLOW, WORKERS, Case, Effort, Row, quick
+from bench.cases import CASES, FULL, QUICK, SLOW, Case, Effort, Row, quick
 from bench.load import Calls, Figures, Sessions
 from bench.peers import NotInstalled
 from bench.processes import ROOT, Load, Processes
 from bench.report import Result
-from bench.targets import CannotStart, Target, Targets, has_workers
+from bench.targets import CannotStart, Target, Targets
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = peers.CACHE / "results.jsonl"
@@ -102,6 +102,7 @@ class Bench:
             seconds if case.rate is None else seconds + 1,
             rate=case.rate,
             listed=row.backend.tools * (row.backends if row.target == "ours" else 1),
+            pid=target.process.pid if case.cpu else None,
         )
 
     async def _lives(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
@@ -152,11 +153,8 @@ def _peers(install: bool, notes: list[str]) -> dict[str, Path]:
     return found
 
 
-def _chosen(args: argparse.Namespace, notes: list[str]) -> list[Case]:
+def _chosen(args: argparse.Namespace) -> list[Case]:
     cases = [case for case in CASES if not args.only or case.name in args.only]
-    if WORKERS in cases and not has_workers():
-        cases.remove(WORKERS)
-        notes.append("workers: `mcpproxy run` has no --workers")
     return [quick(case) for case in cases] if args.quick else cases
 
 
@@ -164,7 +162,7 @@ async def _measure(args: argparse.Namespace) -> int:
     notes: list[str] = []
     RESULTS.parent.mkdir(exist_ok=True)
     pythons = _peers(not args.quick, notes)
-    cases = _chosen(args, notes)
+    cases = _chosen(args)
     effort = QUICK if args.quick else FULL
     if args.rounds:
         effort = replace(effort, rounds=args.rounds)

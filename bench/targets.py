@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -98,7 +97,7 @@ class Targets:
 
     async def _started_stub(self, behaviour: Behaviour) -> int:
         port = free_port()
-        command = _stub_command(behaviour, port)
+        command = stub_command(behaviour, port)
         await self._processes.start(f"stub-{port}", command, self._processes.others)
         async with asyncio.timeout(START):
             # Another process's port sets no event.
@@ -109,7 +108,7 @@ class Targets:
     def _command(self, row: Row, port: int, upstream: int) -> list[str]:
         url = f"http://127.0.0.1:{upstream}{_PATH}"
         if row.target == "direct":
-            return _stub_command(row.backend, port)
+            return stub_command(row.backend, port)
         if row.target == "nginx":
             return self._nginx(port, upstream)
         if row.target == "ours":
@@ -136,17 +135,15 @@ class Targets:
         path = self._directory / f"mcpproxy-{port}.yaml"
         # JSON is YAML.
         path.write_text(json.dumps(manifest(row, url)), encoding="utf-8")
-        command = [str(_SCRIPTS / "mcpproxy"), "run", "-f", str(path), "--log-level", "warning"]
-        workers = [] if row.workers is None else ["--workers", str(row.workers)]
-        admin = ["--admin-port", str(free_port())]
-        return [*command, "--host", "127.0.0.1", "--port", str(port), *admin, *workers]
+        return run_command(path, port, row.workers)
 
 
-def has_workers() -> bool:
-    """Whether `mcpproxy run` has the option --workers."""
-    command = [str(_SCRIPTS / "mcpproxy"), "run", "--help"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return "--workers" in done.stdout
+def run_command(manifest: Path, port: int, workers: int | None) -> list[str]:
+    """The command of our own proxy; `workers` of None leaves the option out."""
+    command = [str(_SCRIPTS / "mcpproxy"), "run", "-f", str(manifest), "--log-level", "warning"]
+    option = [] if workers is None else ["--workers", str(workers)]
+    admin = ["--admin-port", str(free_port())]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), *admin, *option]
 
 
 def manifest(row: Row, url: str) -> dict[str, object]:
@@ -160,6 +157,11 @@ def manifest(row: Row, url: str) -> dict[str, object]:
     if row.session == "Reused":
         for backend in backends:
             backend["session"] = {"stateless": True}
+    return manifest_of(spec)
+
+
+def manifest_of(spec: dict[str, object]) -> dict[str, object]:
+    """The MCPProxy of a spec."""
     return {
         "apiVersion": "mcpproxy.dev/v1alpha1",
         "kind": "MCPProxy",
@@ -205,7 +207,8 @@ def _backend_name(number: int) -> str:
     return f"b{number + 1}"
 
 
-def _stub_command(behaviour: Behaviour, port: int) -> list[str]:
+def stub_command(behaviour: Behaviour, port: int) -> list[str]:
+    """The command of a stub backend."""
     arguments = ["--port", str(port), *behaviour.arguments()]
     return [sys.executable, "-m", "bench.stub", *arguments]
 

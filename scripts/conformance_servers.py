@@ -23,9 +23,10 @@ REFERENCE: Final = ROOT.parent / "shared" / "reference" / "conformance"
 BACKEND: Final = REFERENCE / "backend.py"
 DRIVER: Final = REFERENCE / "client_driver.py"
 TWICE: Final = "dual, two instances"
-FORMS: Final = ("dual", TWICE, "legacy", "modern", "stdio")
+WORKERS: Final = "dual, two workers"
+FORMS: Final = ("dual", TWICE, WORKERS, "legacy", "modern", "stdio")
 """The backend's: both eras over HTTP, one of them, or standard streams; two instances are of the
-proxy, behind round robin."""
+proxy, behind round robin, and two workers share its port."""
 SET_UPS: Final = ("one backend", "three backends")
 MCPPROXY: Final = str(Path(sys.executable).with_name("mcpproxy"))
 START_UP_SECONDS: Final = 60.0
@@ -110,6 +111,13 @@ def proxy(target: Sequence[str], logs: Path) -> Iterator[str]:
 
 
 @contextmanager
+def workers(target: Sequence[str], logs: Path) -> Iterator[str]:
+    """One instance of two processes; gives its URL."""
+    with proxy([*target, "--workers", "2"], logs) as url:
+        yield url
+
+
+@contextmanager
 def _instance(target: Sequence[str], log: Path) -> Iterator[int]:
     port, admin = free_ports(2)
     command = [MCPPROXY, "run", *target, "--transport", "http", "--port", str(port)]
@@ -163,7 +171,7 @@ class Pair:
     @contextmanager
     def _before(self, source: dict[str, Any], logs: Path) -> Iterator[str]:
         suite = {"name": "suite", "prefix": "", **source}
-        serve = proxies if self.form == TWICE else proxy
+        serve = {TWICE: proxies, WORKERS: workers}.get(self.form, proxy)
         with ExitStack() as stack:
             if self.set_up == SET_UPS[1]:
                 others = [

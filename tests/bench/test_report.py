@@ -59,3 +59,15 @@ def test_the_document_names_what_was_left_out() -> None:
     text = report.document(["2 cores"], ["workers: none"], [report.section(CASE, [])])
     assert "## Left out\n\n- workers: none\n" in text
     assert "## Calls\n\nAbout.\n" in text
+
+
+def test_where_processes_are_compared_their_own_time_is_shown_too() -> None:
+    rows = (Row("1 worker", "ours"), Row("2 workers", "ours"))
+    case = Case("w", "W", "A.", rows, levels=(16,), compare=("1 worker",), cpu=True)
+    results = [
+        Result("w", "1 worker", 16, 0, Figures({"calls/s": 1000, "calls/CPU s": 2000})),
+        Result("w", "2 workers", 16, 0, Figures({"calls/s": 1500, "calls/CPU s": 1900})),
+    ]
+    table = report.table(case, results)
+    assert "| calls/s | p50 ms | p99 ms | × 1 worker | calls/CPU s | × 1 worker |" in table
+    assert "| 16 | 2 workers | 1500 | – | – | 1.50 | 1900 | 0.95 | 0 |" in table

@@ -58,7 +58,7 @@ async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> 
         Row("FastMCP", "fastmcp"),
     )
     case = Case("call", "Calls", "About.", rows, levels=(2,), compare=("direct",))
-    effort = replace(QUICK, rounds=2, seconds=0.1)
+    effort = replace(QUICK, rounds=2, seconds=0.5)
     async with Processes(tmp_path) as processes:
         bench = Bench(processes, Targets(processes, {}, tmp_path), effort, BytesIO())
         results = await bench.run(case)

@@ -1,4 +1,5 @@
-"""Many clients at once, on one instance and on two: everything reaches its own client."""
+"""Many clients at once, on one instance, on two and on two workers of one: everything reaches its
+own client."""
 
 import asyncio
 import json
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.proxy.runtime.crews import Worker, crews
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.balancer import balanced
@@ -27,16 +29,20 @@ KINDS = (("a", "legacy", "Isolated"), ("b", "modern", "Isolated"), ("c", "legacy
 
 @dataclass
 class World:
-    """Three backends, two instances in front of them, and round robin in front of these."""
+    """Three backends, two processes in front of them, and one URL in front of these."""
 
     chatters: dict[str, Chatter]
-    instances: list[Instance]
+    instances: list[Instance] | list[Worker]
     url: str
     http: httpx2.AsyncClient
 
 
+PROCESSES = ("instances", "workers")
+"""Two instances behind round robin, or two workers that share a port."""
+
+
 @asynccontextmanager
-async def _made(tmp_path: Path) -> AsyncIterator[World]:
+async def _made(tmp_path: Path, processes: str) -> AsyncIterator[World]:
     """As its name says; every request has a connection of its own."""
     async with AsyncExitStack() as stack:
         chatters, specs = {}, []
@@ -44,26 +50,33 @@ async def _made(tmp_path: Path) -> AsyncIterator[World]:
             chatters[name] = Chatter(era, name)
             base = await stack.enter_async_context(serving(chatters[name].backend))
             specs.append({"name": name, "url": f"{base}/mcp", "session": {"mode": mode}})
-        found = await stack.enter_async_context(instances(tmp_path, 2, specs))
-        url = await stack.enter_async_context(balanced(tmp_path, [one.port for one in found]))
+        found: list[Instance] | list[Worker]
+        if processes == "workers":
+            crew = await stack.enter_async_context(crews(tmp_path, 2, specs))
+            found, url = [Worker(crew, number) for number in (0, 1)], crew.url
+        else:
+            found = await stack.enter_async_context(instances(tmp_path, 2, specs))
+            url = await stack.enter_async_context(balanced(tmp_path, [one.port for one in found]))
         limits = httpx2.Limits(max_connections=512, max_keepalive_connections=0)
         http = httpx2.AsyncClient(timeout=60, limits=limits)
         yield World(chatters, found, url, await stack.enter_async_context(http))
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(loop_scope="session", scope="module", params=PROCESSES)
+async def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
     """One for all tests that leave it as it is."""
-    async with _made(tmp_path_factory.mktemp("world")) as found:
+    async with _made(tmp_path_factory.mktemp("world"), request.param) as found:
         yield found
     for one in found.instances:
         assert '"exception"' not in one.log.read_text()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def doomed(tmp_path: Path) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(loop_scope="session", params=PROCESSES)
+async def doomed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """One to break."""
-    async with _made(tmp_path) as found:
+    async with _made(tmp_path, request.param) as found:
         yield found
 
 

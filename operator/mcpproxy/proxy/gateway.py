@@ -52,6 +52,7 @@ GRACE: Final = 0.25
 
 NOBODY: Final = Client(LATEST_MODERN)
 """Asks for lists where no client does."""
+
 Subscriber = Callable[[str], None]
 
 

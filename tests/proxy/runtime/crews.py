@@ -68,11 +68,18 @@ class Crew:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    async def alive(self) -> bool:
+        """Whether the parent is."""
+        return await self._says_ok("/livez")
+
     async def ready(self) -> bool:
         """Whether all workers are."""
+        return await self._says_ok("/readyz")
+
+    async def _says_ok(self, path: str) -> bool:
         assert self.process.returncode is None, self.log.read_text()
         with contextlib.suppress(httpx2.TransportError):
-            return (await self.get("/readyz")).status_code == 200
+            return (await self.get(path)).status_code == 200
         return False
 
     async def until_another(self, worker: int, before: int) -> None:
@@ -92,6 +99,33 @@ class Crew:
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Worker:
+    """One worker of a crew."""
+
+    crew: Crew
+    number: int
+
+    @property
+    def port(self) -> int:
+        """Its own."""
+        return self.crew.first + self.number
+
+    @property
+    def url(self) -> str:
+        """The MCP endpoint at its own port."""
+        return self.crew.url_of(self.number)
+
+    @property
+    def log(self) -> Path:
+        """What all of the crew say."""
+        return self.crew.log
+
+    async def kill(self) -> None:
+        """End it at once; another one takes its place."""
+        os.kill(self.crew.pid(self.number), signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:
@@ -122,6 +156,7 @@ async def crews(
     """A proxy of these backends with so many workers, all ready; killed at the end."""
     crew = await started(directory, count, backends, **spec)
     try:
+        await eventually(crew.alive, "the parent to serve its admin port")
         await eventually(crew.ready, "all workers to be ready")
         yield crew
     finally:
