@@ -23,7 +23,7 @@ from tests.stress.size import FULL, size
 
 pytestmark = [*LIVE, pytest.mark.timeout(90)]
 MIB = 1024 * 1024
-PER_CALL = 1
+PER_CALL = 2
 """MiB that a call may hold whose backend is held back."""
 PER_INBOX = 12
 """MiB that a call to a shared program may hold: 8 wait, and what they are made of."""

@@ -10,6 +10,7 @@ from mcp.server import MCPServer
 from mcp.server import Server as SdkServer
 
 from mcpproxy import ProxyClient, Server, create_proxy, mount
+from tests.differential.backend import Backend, Call
 from tests.proxy.library.conftest import ERAS, names, served, text
 from tests.proxy.runtime.serving import serving
 
@@ -169,3 +170,35 @@ async def test_a_server_that_runs_takes_no_components() -> None:
     async with served(server):
         with pytest.raises(RuntimeError, match="runs"):
             server.mount(Server("late"))
+
+
+async def test_progress_on_a_question_reaches_the_mounted_server_with_its_own_token() -> None:
+    async def answer(call: Call) -> None:
+        await call.ask(_sampling)
+        shown = json.dumps(call.message["id"])
+        await call.finish(f'{{"jsonrpc":"2.0","id":{shown},"result":{{"content":[]}}}}')
+
+    async def sampled(context: Any, params: Any) -> t.CreateMessageResult:
+        token = context.meta["progress_token"]
+        await context.session.send_progress_notification(token, 0.5, message="half")
+        content = t.TextContent(type="text", text="x")
+        return t.CreateMessageResult(role="assistant", model="m", content=content)
+
+    backend = Backend("legacy", answer, {"tools": ['{"name":"t","inputSchema":{"type":"object"}}']})
+    host = _host()
+    async with serving(backend) as behind:
+        mount(host, create_proxy(f"{behind}/mcp"), prefix="ext")
+        app = host.streamable_http_app()
+        async with (
+            serving(app) as base,
+            Client(f"{base}/mcp", mode="legacy", sampling_callback=sampled) as client,
+        ):
+            await client.call_tool("ext_t", {})
+    told = [one.message["params"] for one in backend.seen if "progress" in one.body.decode()]
+    assert told == [{"progressToken": "its-own", "progress": 0.5, "message": "half"}]
+
+
+def _sampling(own: str) -> str:
+    params = {"messages": [], "maxTokens": 1, "_meta": {"progressToken": "its-own"}}
+    asked = {"jsonrpc": "2.0", "id": own, "method": "sampling/createMessage", "params": params}
+    return json.dumps(asked)
