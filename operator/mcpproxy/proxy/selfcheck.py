@@ -7,7 +7,7 @@ from msgspec import Raw
 from mcpproxy.api.defaults import settings
 from mcpproxy.api.v1alpha1 import Backend, MCPProxySpec
 from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.http import Endpoint
+from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.opener import HttpOpener
 from mcpproxy.proxy.core.eras import stamped

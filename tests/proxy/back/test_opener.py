@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mcpproxy.api.defaults import settings
 from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.http import Endpoint
+from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.link import Background, Link
 from mcpproxy.proxy.back.opener import HttpOpener
 from mcpproxy.proxy.core.errors import (

@@ -15,8 +15,8 @@ from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.calls import Calls, Mapping
 from mcpproxy.proxy.back.client import HttpClient, Origin
+from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
-from mcpproxy.proxy.back.http import Endpoint
 from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener

@@ -14,15 +14,14 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back import sse
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.duplex import DuplexLink
-from mcpproxy.proxy.back.http import (
+from mcpproxy.proxy.back.endpoint import (
     MAX_MESSAGE,
     Endpoint,
     EventReader,
-    HttpLegacyLink,
-    HttpModernLink,
     read_json,
     session_id_of,
 )
+from mcpproxy.proxy.back.http import HttpLegacyLink, HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel
 from mcpproxy.proxy.core.eras import stamped

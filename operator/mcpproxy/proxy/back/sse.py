@@ -3,7 +3,7 @@
 import asyncio
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.http import MAX_MESSAGE, Endpoint
+from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.wire import sse
 

@@ -1,0 +1,162 @@
+"""An MCP endpoint over HTTP: what is sent to it, and how its answers are read."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final
+
+from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc, sse
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+MAX_MESSAGE: Final = 64 * 1024 * 1024
+"""Bytes of one message from a backend; more is refused."""
+MAX_HEADS: Final = 1024
+"""Heads of requests that are kept ready."""
+DRAIN: Final = 1.0
+_ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
+_ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
+_JSON: Final = (b"content-type", b"application/json")
+Lines = tuple[tuple[bytes, bytes], ...]
+_SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
+
+
+class Endpoint:
+    """The MCP endpoint of a backend: a client, and the headers that the user configured."""
+
+    def __init__(
+        self, client: HttpClient, configured: Callable[[], tuple[tuple[bytes, bytes], ...]]
+    ) -> None:
+        self.client = client
+        self._configured = configured
+        self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
+
+    def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> Response | None:
+        """POST one message, if a connection is free."""
+        connection = self.client.take()
+        if connection is None:
+            return None
+        head = self._head(self.client.origin.path, headers, self._configured())
+        return connection.begin(with_body(head, body), done)
+
+    async def post(
+        self,
+        body: bytes,
+        headers: Lines,
+        path: str | None = None,
+        sent: Response | None = None,
+    ) -> Response:
+        """POST one message. Raises BackendError for what is no answer to it.
+
+        `sent` is its answer where `begin` has sent it already.
+        """
+        path = path or self.client.origin.path
+        configured = self._configured()
+        client = self.client
+        if sent is None:
+            connection = client.take() or await client.connect()
+            head = self._head(path, headers, configured)
+            response = await connection.send(with_body(head, body))
+        else:
+            response = await sent.head()
+        if response.status in (307, 308):
+            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            response = await self.client.followed(response, b"POST", path, every, body)
+        _check(response)
+        return response
+
+    def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
+        """The head of a POST; kept, for most requests of a link have the same."""
+        key = path, headers, configured
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            head = self._heads[key] = self.client.head(b"POST", path, lines)
+        return head
+
+    async def get(self, headers: Headers) -> Response:
+        """Open an event stream."""
+        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._configured()))
+        _check(response)
+        return response
+
+    async def delete(self, headers: Headers) -> None:
+        """End a session."""
+        lines = (*headers, *self._configured())
+        try:
+            response = await self.client.request(b"DELETE", lines)
+        except Unreachable:
+            # The kept connection may have been closed just then; ending twice does no harm.
+            response = await self.client.request(b"DELETE", lines)
+        response.close()
+
+
+def _check(response: Response) -> None:
+    status = response.status
+    if status in (401, 403):
+        response.close()
+        raise Unauthorized(f"it answers HTTP {status}: our credentials are not accepted")
+    if status == 429:
+        response.close()
+        raise RateLimited("it answers HTTP 429: too many requests")
+    if status >= 500 or 300 <= status < 400:
+        response.close()
+        raise Unreachable(f"it answers HTTP {status}")
+
+
+async def read_json(response: Response) -> Message | None:
+    """The JSON-RPC message of an answer that is no stream; None when it has none."""
+    body = await response.read(MAX_MESSAGE)
+    try:
+        return jsonrpc.parse(body)
+    except RpcError:
+        return None
+
+
+class EventReader:
+    """The messages of an event stream, and where to go on when it ends early."""
+
+    def __init__(self, response: Response, last_id: bytes | None = None) -> None:
+        self._response = response
+        self._parser = sse.Parser(MAX_MESSAGE)
+        self.last_id = last_id
+        self.retry_ms: int | None = None
+
+    async def messages(self) -> list[Message] | None:
+        """The messages of the next chunk; None at the end of the stream."""
+        chunk = await self._response.next_chunk()
+        if not chunk:
+            return None
+        found = []
+        try:
+            for event in self._parser.feed(chunk):
+                self.last_id = event.id or self.last_id
+                self.retry_ms = event.retry if event.retry is not None else self.retry_ms
+                if event.data:
+                    found.append(jsonrpc.parse(event.data))
+        except (sse.TooLarge, RpcError) as error:
+            self._response.close()
+            raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+        return found
+
+    async def pause(self) -> None:
+        """Wait as long as the backend wants before going on with its stream."""
+        await asyncio.sleep(min((1000 if self.retry_ms is None else self.retry_ms) / 1000, 60.0))
+
+    def leave(self) -> None:
+        """The rest is of no interest; what still comes within a second keeps the connection."""
+        if not self._response.complete:
+            asyncio.get_running_loop().call_later(DRAIN, self._response.close)
+
+
+def session_id_of(response: Response) -> bytes | None:
+    """The session id that an answer carries. Raises NotMcp when it can't be one."""
+    found = response.headers.get(h.SESSION_ID)
+    if found is not None and _SESSION_ID.fullmatch(found) is None:
+        raise NotMcp("its session id is not visible ASCII")
+    return found
