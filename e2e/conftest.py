@@ -25,7 +25,8 @@ STORY_SECONDS = 400
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Stories wait for pods, and the first of them for the cluster."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        ours = item.path.is_relative_to(Path(__file__).parent)
+        if ours and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(STORY_SECONDS))
 
 

@@ -1,0 +1,137 @@
+"""Argo CD in a kind cluster, with a git server that the stories push to."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.world import eventually
+from scripts import machine
+from scripts.cluster import Cluster
+
+SHARED = machine.ROOT.parent / "shared" / "argocd"
+NAMESPACE = "argocd"
+ROOT_APP = "mcpproxy"
+WAVES = {"crds": -2, "operator": -1, "proxies": 0}
+"""The applications, and the waves in which their parent syncs them."""
+FINALIZER = "resources-finalizer.argocd.argoproj.io"
+HEALTH_OF_APPLICATIONS = """\
+hs = {status = "Progressing", message = ""}
+if obj.status ~= nil and obj.status.health ~= nil then
+  hs.status = obj.status.health.status
+  hs.message = obj.status.health.message or ""
+end
+return hs
+"""
+"""From Argo CD's manual: without it a wave does not wait for the applications in it."""
+
+
+@dataclass
+class ArgoCD:
+    """An installed Argo CD and the folder that the stories push."""
+
+    cluster: Cluster
+    folder: Path
+    proxies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """MCPProxies in git, by name."""
+
+    def set_up(self) -> None:
+        """Install our health check, and fill git."""
+        settings = yaml.safe_load((machine.ROOT / "manifests/argocd/argocd-cm.yaml").read_text())
+        key = "resource.customizations.health.argoproj.io_Application"
+        settings["data"][key] = HEALTH_OF_APPLICATIONS
+        patch = ("patch", "configmap", "argocd-cm", "--type=merge", "-p", json.dumps(settings))
+        self.kubectl(*patch)
+        install = (machine.ROOT / "manifests" / "install.yaml").read_text()
+        parts: dict[str, list[Any]] = {"crds": [], "operator": []}
+        for found in yaml.safe_load_all(install):
+            crd = found["kind"] == "CustomResourceDefinition"
+            parts["crds" if crd else "operator"].append(found)
+        for name, objects in parts.items():
+            self._write(name, objects)
+        self._write("apps", [_application(name, wave) for name, wave in WAVES.items()])
+
+    def push(self) -> str:
+        """Push what git should hold; the commit."""
+        shutil.rmtree(self.folder / "proxies", ignore_errors=True)
+        self._write("proxies", self.proxies.values())
+        env = {**self.cluster.env, "KUBECONFIG": str(self.cluster.kubeconfig)}
+        return machine.run([str(SHARED / "push"), str(self.folder)], env).strip().splitlines()[-1]
+
+    def install(self) -> None:
+        """Create the application whose parts are the others."""
+        root = _application(ROOT_APP, None, path="apps")
+        self.kubectl("apply", "-f", "-", given=json.dumps(root))
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Standard output of kubectl in Argo CD's namespace."""
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments, given=given)
+
+    def application(self, name: str) -> dict[str, Any]:
+        """The status of an application; empty while it has none."""
+        text = self.kubectl("get", "application", name, "-o", "json", "--ignore-not-found")
+        status: dict[str, Any] = json.loads(text).get("status", {}) if text else {}
+        return status
+
+    def state(self, name: str) -> str:
+        """Such as `Synced Healthy`."""
+        status = self.application(name)
+        parts = (status.get("sync", {}).get("status"), status.get("health", {}).get("status"))
+        return " ".join(part or "?" for part in parts)
+
+    def wait(self, state: str, *names: str, seconds: float = 90) -> None:
+        """Wait until applications are in a state."""
+        for name in names:
+            eventually(f"{name} is {state}", partial(self._is, name, state), seconds)
+
+    def _is(self, name: str, state: str) -> bool:
+        return self.state(name) == state
+
+    def wait_synced(self, name: str, commit: str, health: str, seconds: float = 90) -> None:
+        """Wait until an application has synced a commit and is in a state of health."""
+
+        def reached() -> bool:
+            revision: str | None = self.application(name).get("sync", {}).get("revision")
+            return revision == commit and self.state(name) == f"Synced {health}"
+
+        eventually(f"{name} is {health} at {commit}", reached, seconds)
+
+    def delete(self, *names: str) -> None:
+        """Delete applications with all that they brought; fails if that takes over a minute."""
+        self.kubectl("delete", "application", *names, "--timeout=60s")
+
+    def _write(self, name: str, objects: Iterable[dict[str, Any]]) -> None:
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump_all(list(objects), sort_keys=False)
+        (folder / "all.yaml").write_text(text, encoding="utf-8")
+
+
+def _application(name: str, wave: int | None, path: str = "") -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "namespace": NAMESPACE}
+    if wave is not None:
+        metadata["annotations"] = {"argocd.argoproj.io/sync-wave": str(wave)}
+        metadata["finalizers"] = [FINALIZER]
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": metadata,
+        "spec": {
+            "project": "default",
+            "source": {
+                "repoURL": "http://git.argocd.svc/apps.git",
+                "targetRevision": "main",
+                "path": path or name,
+            },
+            "destination": {"server": "https://kubernetes.default.svc", "namespace": "agents"},
+            "syncPolicy": {
+                "automated": {"prune": True, "selfHeal": True, "allowEmpty": True},
+                "syncOptions": ["CreateNamespace=true", "ServerSideApply=true"],
+            },
+        },
+    }
