@@ -14,6 +14,7 @@ from bench import client, messages, replies
 from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
 from bench.stub import Behaviour
+from scripts.ports import ports_in_a_row
 
 START: Final = 60.0
 """Seconds that a target may take to its first answer."""
@@ -141,7 +142,9 @@ class Targets:
 def run_command(manifest: Path, port: int, workers: int | None) -> list[str]:
     """The command of our own proxy; `workers` of None leaves the option out."""
     command = [str(_SCRIPTS / "mcpproxy"), "run", "-f", str(manifest), "--log-level", "warning"]
-    option = [] if workers is None else ["--workers", str(workers)]
+    option = []
+    if workers is not None:
+        option = ["--workers", str(workers), "--worker-ports", str(ports_in_a_row(workers))]
     admin = ["--admin-port", str(free_port())]
     return [*command, "--host", "127.0.0.1", "--port", str(port), *admin, *option]
 

@@ -18,6 +18,7 @@ import yaml
 from scripts import round_robin
 from scripts.demo_local import accepts, free_ports
 from scripts.machine import ROOT
+from scripts.ports import ports_in_a_row
 
 REFERENCE: Final = ROOT.parent / "shared" / "reference" / "conformance"
 BACKEND: Final = REFERENCE / "backend.py"
@@ -113,7 +114,8 @@ def proxy(target: Sequence[str], logs: Path) -> Iterator[str]:
 @contextmanager
 def workers(target: Sequence[str], logs: Path) -> Iterator[str]:
     """One instance of two processes; gives its URL."""
-    with proxy([*target, "--workers", "2"], logs) as url:
+    ports = ["--worker-ports", str(ports_in_a_row(2))]
+    with proxy([*target, "--workers", "2", *ports], logs) as url:
         yield url
 
 

@@ -27,7 +27,7 @@ async def some_calls(plan: Calls) -> Figures:
     """What is measured; on a busy machine a longer load, so that calls end within its time."""
     while True:
         figures = await measure(plan)
-        if figures.errors or figures.values["calls/s"] or plan.seconds > 5:
+        if figures.errors or "p50" in figures.values or plan.seconds > 5:
             return figures
         plan = msgspec.structs.replace(plan, seconds=plan.seconds * 4)
 

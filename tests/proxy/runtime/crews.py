@@ -17,9 +17,10 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy.api.status import PodReport
+from scripts.ports import ports_in_a_row
 from tests.builders import a_manifest
-from tests.proxy.runtime.serving import bound, free_port
-from tests.proxy.runtime.waiting import eventually
+from tests.proxy.runtime.serving import free_port
+from tests.proxy.runtime.waiting import eventually, soon
 
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
 
@@ -48,6 +49,10 @@ class Crew:
         """The process of the worker that served last under this number."""
         found = re.findall(rf"worker {worker} serves \(process (\d+)\)", self.log.read_text())
         return int(found[-1])
+
+    def serves(self, worker: int) -> bool:
+        """Whether there was a worker of this number that served."""
+        return f"worker {worker} serves (" in self.log.read_text()
 
     async def get(self, path: str) -> httpx2.Response:
         """Ask the admin port. Raises httpx2.TransportError."""
@@ -136,19 +141,6 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody uses now."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as stack:
-            try:
-                for number in range(count):
-                    stack.enter_context(bound(first + number))
-            except (OSError, OverflowError):
-                continue
-            return first
-
-
 @asynccontextmanager
 async def crews(
     directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
@@ -157,6 +149,8 @@ async def crews(
     crew = await started(directory, count, backends, **spec)
     try:
         await eventually(crew.alive, "the parent to serve its admin port")
+        for worker in range(count):
+            await soon(lambda worker=worker: crew.serves(worker), f"worker {worker} to serve")  # type: ignore[misc]
         await eventually(crew.ready, "all workers to be ready")
         yield crew
     finally:
@@ -173,7 +167,7 @@ async def started(
     """The same as soon as its process runs; `first` is the own port of worker 0."""
     manifest = directory / "mcpproxy.json"
     manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
-    port, admin, first = free_port(), free_port(), first or free_ports(count)
+    port, admin, first = free_port(), free_port(), first or ports_in_a_row(count)
     arguments = ["-f", manifest, "--port", port, "--admin-port", admin]
     arguments += ["--workers", count, "--worker-ports", first]
     log = directory / "crew.log"

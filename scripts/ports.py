@@ -1,0 +1,22 @@
+"""Ports in a row, as worker processes have them."""
+
+import contextlib
+import random
+import socket
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of so many ports of the loopback interface that nobody uses now.
+
+    They lie below those that the system gives to connections, which come and go.
+    """
+    for first in random.sample(range(20_000, 32_000, count), 100):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise OSError(f"there are no {count} free ports in a row")
