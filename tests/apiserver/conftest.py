@@ -45,6 +45,10 @@ def apiserver(bare_apiserver: ApiServer) -> ApiServer:
         "wait", "--for=condition=Established", *definitions, "--timeout=20s"
     )
     assert established.returncode == 0, established.stderr
+    # An established kind answers with 429 until its storage is ready: kubectl tries again.
+    for plural in (names.PLURAL, "podmonitors"):
+        listed = bare_apiserver.kubectl("get", plural, "--all-namespaces")
+        assert listed.returncode == 0, listed.stderr
     return bare_apiserver
 
 
