@@ -81,11 +81,15 @@ class Deadlines:
 
     def _tick(self) -> None:
         now = self._clock.time()
-        while self.running:
-            oldest = next(iter(self.running))
-            if oldest.ends_at > now:
-                self._clock.call_at(oldest.ends_at, self._tick)
-                return
-            del self.running[oldest]
-            oldest.end()
-        self._ticking = False
+        try:
+            while self.running:
+                oldest = next(iter(self.running))
+                if oldest.ends_at > now:
+                    return
+                del self.running[oldest]
+                oldest.end()
+        finally:
+            # Also where one of them has raised: the others end all the same.
+            self._ticking = bool(self.running)
+            if self._ticking:
+                self._clock.call_at(next(iter(self.running)).ends_at, self._tick)

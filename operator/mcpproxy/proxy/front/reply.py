@@ -23,6 +23,9 @@ _JSON_HEAD: Final = (
 )
 _JSON: Final = (b"content-type", b"application/json")
 _STATUS: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
+_BODILESS: Final = (204, 304)
+MAX_BEHIND: Final = 64 * 1024
+"""Bytes of events that wait for the next turn of the loop."""
 _JOINED: Final = 16 * 1024
 """Bytes up to which head and body are copied together rather than written as two."""
 
@@ -48,7 +51,7 @@ class Wire(Protocol):
     def answered(self) -> None:
         """The answer is complete."""
 
-    def run(self, work: Awaitable[None]) -> None:
+    def run(self, work: Awaitable[None], reply: "Reply") -> None:
         """Answer in a task."""
 
 
@@ -58,9 +61,11 @@ class Reply:
     __slots__ = (
         "_alarm",
         "_behind",
+        "_behind_size",
         "_chunked",
         "_done",
         "_headers",
+        "_left",
         "_log",
         "_pings",
         "_started",
@@ -78,12 +83,17 @@ class Reply:
         self._started = False
         self._chunked = False
         self._done = False
+        self._left = False
         self._log: EventLog | None = None
         self._alarm: Deadline | None = None
         self._behind: list[bytes] = []
         """What is written with the next turn of the loop: events come in swarms."""
+        self._behind_size = 0
         self.on_gone: Callable[[], object] | None = None
-        """Called when the client closes the connection before the answer is complete."""
+        """Called once when the client closes the connection before the answer is complete.
+
+        Who begins to listen after that is told with the next thing it sends.
+        """
 
     @property
     def untouched(self) -> bool:
@@ -128,6 +138,7 @@ class Reply:
 
     async def _event(self, event: bytes) -> None:
         if self._done:
+            self._told()
             return
         self._stream()
         self._chunk(event)
@@ -189,10 +200,16 @@ class Reply:
 
     async def start(self, status: int, headers: Headers) -> None:
         """The head of an answer that is passed on as it comes, with `chunk` and `end`."""
+        if self._done:
+            self._told()
+            return
         self._begin(status, headers)
 
     async def chunk(self, content: bytes) -> None:
         """The next part of an answer that is passed on."""
+        if self._done:
+            self._told()
+            return
         if content:
             self._chunk(content)
         if self._wire.paused:
@@ -201,17 +218,24 @@ class Reply:
     def abandon(self) -> None:
         """The answer can't be completed: the client sees the connection break."""
         self._stop()
+        self._behind.clear()
         self._done = True
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """A task is to complete the answer."""
-        self._wire.run(work)
+        self._wire.run(work, self)
 
     def gone(self) -> None:
         """Called by the connection: the client has gone."""
         self._stop()
-        if self.on_gone is not None:
-            self.on_gone()
+        self._done = self._left = True
+        self._told()
+
+    def _told(self) -> None:
+        listener = self.on_gone
+        if self._left and listener is not None:
+            self.on_gone = None
+            listener()
 
     def _stream(self) -> None:
         if not self._started:
@@ -219,7 +243,8 @@ class Reply:
 
     def _begin(self, status: int, headers: Headers) -> None:
         self._started = True
-        if not any(name == b"content-length" for name, _ in headers) and not self._wire.old:
+        whole = status in _BODILESS or any(name == b"content-length" for name, _ in headers)
+        if not (whole or self._wire.old):
             self._chunked = True
             headers = (*headers, (b"transfer-encoding", b"chunked"))
         self._wire.write(self._head(status, headers))
@@ -228,12 +253,17 @@ class Reply:
         if not self._behind:
             self.loop.call_soon(self._flush)
         self._behind.append(content)
+        self._behind_size += len(content)
+        if self._behind_size > MAX_BEHIND:
+            # Who writes without a pause has to learn that the client does not read.
+            self._flush()
 
     def _flush(self) -> None:
         if not self._behind:
             return
         content = b"".join(self._behind)
         self._behind.clear()
+        self._behind_size = 0
         end = b"0\r\n\r\n" if self._done else b""
         if not self._chunked:
             self._wire.write(content)
@@ -272,3 +302,19 @@ class Reply:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+
+class HeadReply(Reply):
+    """Answers HEAD: what another method would get, without the body."""
+
+    __slots__ = ()
+
+    def _chunk(self, content: bytes) -> None:
+        """Nothing follows the head."""
+
+    def _begin(self, status: int, headers: Headers) -> None:
+        super()._begin(status, headers)
+        self._chunked = False
+
+    def _whole(self, head: bytes, body: bytes) -> None:
+        super()._whole(head, b"")

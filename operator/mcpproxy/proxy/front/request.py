@@ -34,11 +34,16 @@ class Inbound:
     __slots__ = ("_message", "body", "handed_over", "headers", "lines", "method", "path")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
-        """`lines` are the headers as they came, their names in lower case."""
+        """`lines` are the headers as they came, their names in lower case.
+
+        Raises HttpRefusal where there are two hosts.
+        """
         self.method = method
         self.path = path
         self.lines = lines
         self.headers = dict(lines)
+        if len(self.headers) != len(lines):
+            self.headers = _joined(lines)
         self.body = b""
         self._message: Message | None = None
         self.handed_over = False
@@ -68,6 +73,20 @@ class Inbound:
             return self._message
         except RpcError as error:
             raise HttpRefusal(400, error) from None
+
+
+def _joined(lines: HeaderLines) -> dict[bytes, bytes]:
+    """Headers of which one is there more than once are lists (RFC 9110, section 5.3)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in lines:
+        before = found.get(name)
+        if before is None:
+            found[name] = value
+        elif name == b"host":
+            raise HttpRefusal(400, "the header Host is there twice")
+        else:
+            found[name] = before + (b"; " if name == b"cookie" else b", ") + value
+    return found
 
 
 @lru_cache(maxsize=64)

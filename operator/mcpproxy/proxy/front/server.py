@@ -12,6 +12,8 @@ from mcpproxy.proxy.front.reply import PING_EVERY
 MAX_HELD: Final = 256 * 1024 * 1024
 """Bytes of the bodies of all requests at once; beyond it large ones are answered with 503."""
 BACKLOG: Final = 2048
+ENDING: Final = 1.0
+"""Seconds that those who are cancelled have to clean up."""
 
 
 class Server:
@@ -24,7 +26,8 @@ class Server:
         self.pings = Deadlines(self.loop, PING_EVERY)
         self.draining = False
         self.connections: set[Connection] = set()
-        self._held = 0
+        self.held = 0
+        """Bytes of bodies that are held."""
         self._emptied: asyncio.Future[None] | None = None
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -45,14 +48,14 @@ class Server:
 
     def has_room(self, size: int) -> bool:
         """See Surroundings."""
-        if self._held + size > MAX_HELD:
+        if self.held + size > MAX_HELD:
             return False
-        self._held += size
+        self.held += size
         return True
 
     def release(self, size: int) -> None:
         """See Surroundings."""
-        self._held -= size
+        self.held -= size
 
     def gone(self, connection: Connection) -> None:
         """See Surroundings."""
@@ -67,10 +70,14 @@ class Server:
             server.close()
         for connection in list(self.connections):
             connection.drain()
+        await self._emptied_within(seconds)
+        for connection in list(self.connections):
+            connection.cancel()
+        await self._emptied_within(ENDING)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    async def _emptied_within(self, seconds: float) -> None:
         if self.connections:
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
-        for connection in list(self.connections):
-            connection.cancel()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
