@@ -71,6 +71,8 @@ class Direct:
         self._end()
         assert outgoing.deadline is not None
         outgoing.deadline.cancel()
+        # It knows us and we know it: such pairs would be left to the garbage collector.
+        outgoing.deadline = None
         answer["id"] = self._request["id"]
         outcome = "error" if "error" in answer else "ok"
         seconds = time.perf_counter() - self._begun
