@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.cli import main
-from mcpproxy.proxy import command
+from mcpproxy.proxy import process
 from tests.proxy.runtime.serving import bound
 
 
 @pytest.fixture(autouse=True)
 def _no_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process's own logging stays as pytest set it up."""
-    monkeypatch.setattr(command, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr(process, "log_to_stderr", lambda level: None)
 
 
 MANIFEST = "apiVersion: mcpproxy.dev/v1alpha1\nkind: MCPProxy\nmetadata: {name: tools}\n"
