@@ -148,6 +148,15 @@ class Seen:
     messages: list[Any]
 
 
+def _unlabelled(message: Any) -> None:
+    """Ids and progress tokens of server requests are the sender's own."""
+    own = message.pop("id", None)
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if own is not None and isinstance(meta, dict) and "progressToken" in meta:
+        meta["progressToken"] = "@token"
+
+
 async def _play(bench: Bench, client: Client, case: Case, prefix: str) -> Seen:
     params = _stamped(case.params) if client.era == "modern" else case.params
     params = mapping.outward_params(prefix, case.method, params)
@@ -168,7 +177,7 @@ async def _play(bench: Bench, client: Client, case: Case, prefix: str) -> Seen:
     headers.pop("mcp-session-id", None)
     for message in messages:
         if "method" in message:
-            message.pop("id", None)
+            _unlabelled(message)
     heard = [mapping.exact(one) for one in bench.script.heard]
     for one in heard:
         one.pop("id")
