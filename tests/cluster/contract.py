@@ -246,14 +246,14 @@ async def a_status_is_applied_apart_from_the_spec(side: Side) -> None:
     await side.hand.apply(a_manifest(namespace=side.namespace), "user")
     parent = await side.cluster.get(MCP_PROXY, side.namespace, "tools")
     assert parent is not None
-    status = _status(side, backendsHealthy="1/1", components={"tools": 0})
+    status = _status(side, observedGeneration=1, backendsHealthy="1/1", components={"tools": 0})
     live = await side.cluster.apply_status(status, parent["metadata"]["uid"])
     assert live["spec"] == parent["spec"]
     assert live["metadata"]["generation"] == parent["metadata"]["generation"] == 1
     assert owned(live, names.FIELD_MANAGER, "status") == {"status": status["status"]}
-    fewer = _status(side, backendsHealthy="0/1")
+    fewer = _status(side, observedGeneration=1, backendsHealthy="0/1")
     live = await side.cluster.apply_status(fewer, parent["metadata"]["uid"])
-    assert live["status"] == {"backendsHealthy": "0/1"}
+    assert live["status"] == {"observedGeneration": 1, "backendsHealthy": "0/1"}
 
 
 async def the_status_of_nothing_is_not_found(side: Side) -> None:
