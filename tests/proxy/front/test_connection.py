@@ -72,12 +72,24 @@ async def test_a_connection_is_closed_when_the_client_wants_it(served: Served, l
     assert await client.rest() == b""
 
 
-async def test_what_follows_the_last_request_is_not_served(served: Served) -> None:
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_what_follows_the_last_request_is_not_served(
+    served: Served, waiting: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = served.app.handlers["/slow"] = Gate()
     client = await served.client()
-    await client.send(request("/", b"", "Connection: close") + request("/b"))
+    if waiting:
+        await client.send(request("/slow"))
+        await gate.entered.wait()
+    await client.send(request("/last", b"", "Connection: close") + request("/b"))
+    if waiting:
+        await soon(lambda: served.connection().waiting == 2, "both requests")
+        gate.opened.set()
+        assert (await client.answer()).body == b'"late"'
     assert (await client.answer()).headers["connection"] == "close"
     assert await client.rest() == b""
-    assert [inbound.path for inbound in served.app.served] == ["/"]
+    assert served.app.served[-1].path == "/last"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("line", ["Accept: */*", "Connection: keep-alive"])
@@ -106,15 +118,11 @@ async def test_an_old_client_behind_another_request_changes_nothing_of_its_answe
     old = b"GET /old HTTP/1.0\r\nHost: h\r\n\r\n"
     await client.send(request("/stream") + old)
     await gate.entered.wait()
-    await soon(lambda: len(served.app.served) == 1 and _waiting(served), "both requests")
+    await soon(lambda: served.connection().waiting == 1, "both requests")
     gate.opened.set()
     assert (await client.answer()).headers["transfer-encoding"] == "chunked"
     assert (await client.answer()).echo["path"] == "/old"
     assert await client.rest() == b""
-
-
-def _waiting(served: Served) -> bool:
-    return not served.connection().idle
 
 
 async def test_head_gets_the_head_alone(served: Served) -> None:

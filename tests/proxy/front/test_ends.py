@@ -182,11 +182,12 @@ async def test_who_begins_to_listen_too_late_is_told_with_the_next_event(served:
 async def test_who_listened_is_not_told_after_the_answer(served: Served) -> None:
     told = []
 
-    def answered(_: Inbound, reply: Reply) -> None:
+    async def answered(_: Inbound, reply: Reply) -> None:
         reply.on_gone = lambda: told.append(1)
-        reply.complete(b"1")
+        await reply.finish(b"1")
+        await reply.event(b"too late")
 
-    served.app.at_once_handlers["/answered"] = answered
+    served.app.handlers["/answered"] = answered
     client = await served.client()
     await client.ask("/answered")
     client.close()
@@ -233,7 +234,7 @@ async def test_idle_connections_are_closed_when_the_server_stops(served: Served)
     used, unused = await served.client(), await served.client()
     await used.ask("/")
     await soon(lambda: len(served.server.connections) == 2, "the connections")
-    await served.server.drain(5)
+    await asyncio.wait_for(served.server.drain(30), 5)
     assert await used.rest() == await unused.rest() == b""
     with pytest.raises(ConnectionRefusedError):
         await served.client()

@@ -167,6 +167,12 @@ async def test_a_client_that_sends_too_much_gets_the_answer_and_no_reset(
     assert served.server.held == 0
 
 
+async def test_a_body_that_is_announced_as_too_large_is_not_waited_for(served: Served) -> None:
+    client = await served.client()
+    await client.send(request("/", b"", f"Content-Length: {MAX_BODY + 1}"))
+    await _refused(client, 413)
+
+
 async def test_bodies_sent_ahead_count_one_by_one(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     served.app.at_once_handlers["/size"] = _size

@@ -89,6 +89,11 @@ class Connection(Intake, asyncio.Protocol):
         """Whether no request is there, nor a part of one."""
         return self._reply is None and self._inbound is None and not (self._waiting or self._url)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for those before them."""
+        return len(self._waiting)
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
