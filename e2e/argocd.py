@@ -101,6 +101,11 @@ class ArgoCD:
 
         eventually(f"{name} is {health} at {commit}", reached, seconds)
 
+    def stop_healing(self, name: str) -> None:
+        """Let an application be as it is from now on."""
+        patch = json.dumps({"spec": {"syncPolicy": {"automated": None}}})
+        self.kubectl("patch", "application", name, "--type=merge", "-p", patch)
+
     def delete(self, *names: str) -> None:
         """Delete applications with all that they brought; fails if that takes over a minute."""
         self.kubectl("delete", "application", *names, "--timeout=60s")
