@@ -1,0 +1,74 @@
+"""Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from mcpproxy.api.status import BackendState, BackendStatus, ComponentCounts
+
+T = TypeVar("T")
+
+_WORKS: Final[frozenset[BackendState]] = frozenset({"Healthy", "Degraded"})
+_WORST_FIRST: Final[tuple[BackendState, ...]] = (
+    "Unhealthy",
+    "Unauthorized",
+    "RateLimited",
+    "Degraded",
+    "Healthy",
+)
+
+
+def combined(
+    name: str, known: Sequence[BackendStatus], *, disagree: str, who: str
+) -> BackendStatus:
+    """What all see of a backend; `known` has at least one view, and none that is Unknown.
+
+    Where some reach it and others don't it is Degraded for the reason `disagree`, and the message
+    says how many of `who` (a plural) do not.
+    """
+    state, reason, message = _verdict(known, disagree, who)
+    working = [view for view in known if view.state in _WORKS]
+    return BackendStatus(
+        name=name,
+        state=state,
+        reason=reason,
+        message=message,
+        protocol_version=agreed([view.protocol_version for view in working or known]),
+        transport=agreed([view.transport for view in working or known]),
+        server=agreed([view.server for view in working or known]),
+        session=agreed([view.session for view in working or known]),
+        # Only who reaches it can count: a failed backend has no counts.
+        components=_agreed_counts([view.components for view in working]),
+    )
+
+
+def _verdict(
+    known: Sequence[BackendStatus], disagree: str, who: str
+) -> tuple[BackendState, str | None, str | None]:
+    worst = min(known, key=lambda view: _WORST_FIRST.index(view.state))
+    if len({view.state for view in known}) == 1:
+        return worst.state, worst.reason, worst.message
+    bad = [view for view in known if view.state not in _WORKS] or [
+        view for view in known if view.state == "Degraded"
+    ]
+    state: BackendState = worst.state if len(bad) == len(known) else "Degraded"
+    why = worst.message or worst.reason or worst.state
+    return state, disagree, f"{len(bad)} of {len(known)} {who}: {why}"
+
+
+def agreed(values: Sequence[T | None]) -> T | None:
+    """The value that all have; None while they differ or one has none."""
+    first = values[0] if values else None
+    return first if all(value == first for value in values) else None
+
+
+def _agreed_counts(counts: Sequence[ComponentCounts | None]) -> ComponentCounts | None:
+    known = [found for found in counts if found is not None]
+    if not known or len(known) < len(counts):
+        return None
+    found = ComponentCounts(
+        tools=agreed([counts.tools for counts in known]),
+        prompts=agreed([counts.prompts for counts in known]),
+        resources=agreed([counts.resources for counts in known]),
+        resource_templates=agreed([counts.resource_templates for counts in known]),
+    )
+    return found if found.to_manifest() else None
