@@ -133,7 +133,7 @@ class Calls:
         task = asyncio.current_task(self._loop)
         assert task is not None
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
-        link = self._sessions.sessionless(caller.client)
+        link = outgoing.link or self._sessions.sessionless(caller.client)
         try:
             sending = self._sent(outgoing, timed) if link is None else _on(link, outgoing, timed)
             answer = await sending
@@ -159,6 +159,7 @@ class Calls:
         outgoing.sent = link.begin(outgoing, done)
         if outgoing.sent is None:
             return False
+        outgoing.link = link
         outgoing.deadline = self._timing().start(late)
         return True
 

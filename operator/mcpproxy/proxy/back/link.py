@@ -32,6 +32,8 @@ class Outgoing:
     """Mcp-Param-* headers."""
     sent: Response | None = None
     """Its answer, where it was sent before: then it is not sent again."""
+    link: "Link | None" = None
+    """What it was sent over."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
 

@@ -115,10 +115,12 @@ class LegacyHttp:
         def go_on(prepared: Prepared) -> None:
             reply.go_on(self._go_on(inbound, ticket, live, message, reply, prepared))
 
+        live = self._live.of(session, reply.loop.time())
         direct = Direct(self._gateway, message, prepared, finish, go_on)
         if not direct.begin(ticket.client):
-            return False
-        live = self._live.of(session, reply.loop.time())
+            # It takes waiting: what was found out so far goes with it.
+            go_on(prepared)
+            return True
         live.in_flight[key] = InFlight(None, direct=direct)
         reply.keep_alive()
         return True

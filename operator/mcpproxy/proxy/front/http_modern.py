@@ -111,7 +111,9 @@ class ModernHttp:
 
         direct = Direct(self._gateway, message, prepared, finish, go_on)
         if not direct.begin(asked.client):
-            return False
+            # It takes waiting: what was found out so far goes with it.
+            go_on(prepared)
+            return True
         reply.on_gone = gone
         reply.keep_alive()
         return True
