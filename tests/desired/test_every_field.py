@@ -39,7 +39,6 @@ def others(value: Any) -> list[Any]:
         return [found for one in value[:1] for found in ([*value, f"{one}x"], [f"{one}0"])]
     if isinstance(value, str):
         words = (
-            "Always",
             "Exists",
             "DoesNotExist",
             "In",

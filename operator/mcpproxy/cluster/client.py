@@ -10,7 +10,6 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from mcpproxy.api import names
-from mcpproxy.api.json_text import json_text
 from mcpproxy.cluster.errors import ClusterError, Conflict, NotFound, Unavailable, error_of
 from mcpproxy.cluster.kinds import Kind, Object, Objects, kind_of
 
@@ -21,8 +20,7 @@ PAGE: Final = 500
 HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
 """Field manager of what we have set and now leave to others."""
 
-# With the charset, the client library sends text as it is and doesn't make JSON of it.
-_APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
+_APPLY: Final = "application/apply-patch+yaml"
 _JSON: Final = "application/json"
 _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -203,7 +201,6 @@ class KubeCluster:
         accept: str = _JSON,
     ) -> Any:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
-        content_sent = json_text(body) if content_type == _APPLY else body
         try:
             async with asyncio.timeout(self._timeout):
                 serialized = await self._client.param_serialize(
@@ -211,7 +208,7 @@ class KubeCluster:
                     path,
                     query_params=list((query or {}).items()),
                     header_params=headers,
-                    body=content_sent,
+                    body=body,
                     auth_settings=["BearerToken"],
                 )
                 answer = await self._client.call_api(*serialized)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
@@ -15,7 +15,6 @@ from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import (
     EVERYONE,
     KINDS,
-    RESOURCES,
     TOOLS,
     Audience,
     Catalog,
@@ -27,10 +26,11 @@ from mcpproxy.proxy.core.names import owner_of
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
-    inward,
     outward_notification,
+    own_name,
     target,
     unknown,
+    with_name,
 )
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.wire import headers as h
@@ -40,6 +40,10 @@ from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
 MAX_AUDIENCES: Final = 32
 """Sets of capabilities whose merged lists are kept; the least recently used goes."""
+MAX_ROUTES: Final = 4096
+"""Names of components whose ways are kept."""
+MAX_ROUTE: Final = 512
+"""Bytes of a name whose way is kept."""
 MAX_DECLARED: Final = 8192
 """Bytes of capabilities that make a difference to lists; clients that declare more are shown what
 clients are that declare nothing."""
@@ -63,6 +67,10 @@ class Route(NamedTuple):
     name: str
     """The component's outward name or URI."""
     kind: Kind
+    own: Raw | None
+    """The backend's own name or URI, as JSON; None when it is the same."""
+    properties: Sequence[tuple[h.Path, str]]
+    """The arguments of a tool that are repeated in headers."""
 
 
 class Prepared(NamedTuple):
@@ -87,6 +95,8 @@ class Gateway:
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
+        self._routes: dict[tuple[str, bytes], Route] = {}
+        self._routes_version = -1
         self._audiences: OrderedDict[bytes, Audience] = OrderedDict()
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
@@ -214,13 +224,35 @@ class Gateway:
 
     def route(self, method: str, params: Message) -> Route:
         """The backend a request is for, the outward name in it and its kind. Raises RpcError."""
+        if self._routes_version != self.catalog.version:
+            self._routes_version = self.catalog.version
+            self._routes.clear()
+        raw = params.get(ROUTED[method][0]) if method in ROUTED else None
+        key = method, b"" if raw is None else bytes(raw)
+        found = self._routes.get(key)
+        if found is None:
+            found = self._routed(method, params)
+            if raw is not None and len(key[1]) <= MAX_ROUTE:
+                if len(self._routes) >= MAX_ROUTES:
+                    self._routes.clear()
+                self._routes[key] = found
+        return found
+
+    def _routed(self, method: str, params: Message) -> Route:
         name, kind = target(method, params)
         owner = self.catalog.owner(kind, name)
         if owner is None:
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None:
             raise unknown(kind, name)
-        return Route(self.backends[owner], name, kind)
+        return self.way(owner, name, kind)
+
+    def way(self, owner: str, name: str, kind: Kind) -> Route:
+        """The way to a component of this backend. Raises RpcError when clients may not use it."""
+        backend = self.backends[owner]
+        own = own_name(kind, backend.names, name, backend.selection(kind, name))
+        properties = self.catalog.header_properties(owner, name) if kind is TOOLS else ()
+        return Route(backend, name, kind, own, properties)
 
     def routes(self, method: str) -> bool:
         """Whether a method is about a component, and so goes to the backend that has it."""
@@ -279,16 +311,13 @@ class Gateway:
         return Prepared(route.backend, self._outgoing(request, method, params or {}, route))
 
     def _outgoing(self, request: Message, method: str, params: Message, route: Route) -> Outgoing:
-        backend, name, kind = route
-        own = inward(method, params, backend.names, name, backend.selection(kind, name), kind)
         headers: tuple[tuple[bytes, bytes], ...] = ()
-        if kind is TOOLS and (properties := self.header_properties(route)):
-            headers = tuple(h.param_headers(properties, jsonrpc.value(params.get("arguments"))))
-        return Outgoing(request["id"], method, own, _extra(request), headers)
-
-    def header_properties(self, route: Route) -> list[tuple[h.Path, str]]:
-        """The arguments of a tool that are repeated in headers."""
-        return self.catalog.header_properties(route.backend.name, route.name)
+        if route.properties:
+            arguments = jsonrpc.value(params.get("arguments"))
+            headers = tuple(h.param_headers(route.properties, arguments))
+        if route.own is not None:
+            params = with_name(method, params, route.kind, route.own)
+        return Outgoing(request["id"], method, params, _extra(request), headers)
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:
@@ -343,10 +372,9 @@ class Gateway:
         Raises RpcError, also for what a backend did wrong.
         """
         params = {"uri": jsonrpc.dump(uri)}
-        backend = self.route("resources/subscribe", params).backend
-        selection = backend.selection(RESOURCES, uri)
-        mapped = inward("resources/subscribe", params, backend.names, uri, selection)
-        own = jsonrpc.string(mapped["uri"]) or uri
+        route = self.route("resources/subscribe", params)
+        backend = route.backend
+        own = jsonrpc.string(route.own) or uri
         try:
             await backend.watch.subscribe(own)
         except BackendError as error:

@@ -1,10 +1,11 @@
 """Prometheus metrics of one process. Labels name backends and methods, never arguments."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
 from mcpproxy.api.status import BackendStatus
+from mcpproxy.proxy.tally import Tally
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -26,21 +27,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._calls = Counter(
-            "mcpproxy_calls",
-            "Requests sent to backends, by how they ended",
-            ["backend", "method", "outcome"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "mcpproxy_call_duration_seconds",
-            "Time from a request to its answer",
-            ["backend", "method"],
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
-        self._found: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        """Looking for them by their labels costs more than counting."""
+        self._calls = Tally(_BUCKETS)
+        self._registry.register(self._calls)
         self.streams = Gauge(
             "mcpproxy_client_streams",
             "Streams of changes that clients hold open",
@@ -72,15 +60,7 @@ class Metrics:
         """A request to a backend has ended."""
         # Clients choose method names; labels must not grow with them.
         known = method if method in _METHODS else "other"
-        key = backend, known, outcome
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = (
-                self._calls.labels(backend, known, outcome),
-                self._seconds.labels(backend, known),
-            )
-        found[0].inc()
-        found[1].observe(seconds)
+        self._calls.add(backend, known, outcome, seconds)
 
     def families(self) -> list[Metric]:
         """All metrics as they are now."""

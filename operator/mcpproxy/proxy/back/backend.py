@@ -145,8 +145,8 @@ class Backend:
         """Send a client's request at once, if that is possible; see `Calls.begin`."""
         return self._forwarding.passes_all and self._calls.begin(outgoing, client, done, late)
 
-    def complete(self, outgoing: Outgoing) -> Message | None:
-        """The response, if it came as one JSON message; see `Calls.complete`."""
+    def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
+        """The response, if it came as one JSON message, and its bytes; see `Calls.complete`."""
         return self._calls.complete(outgoing)
 
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:

@@ -163,16 +163,19 @@ class Calls:
         outgoing.deadline = self._timing().start(late)
         return True
 
-    def complete(self, outgoing: Outgoing) -> Message | None:
+    def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
         """The response, where `begin` brought it as one JSON message, as this client understands
-        it; None otherwise. Raises RpcError."""
+        it, and its bytes if it is what the backend sent; None otherwise. Raises RpcError."""
         response = outgoing.sent
         assert response is not None
         body = response.whole
         if not body or response.status != 200 or response.media_type != b"application/json":
             return None
         message = jsonrpc.parse(body)
-        return None if "method" in message else self._outward(outgoing.method, message)
+        if "method" in message:
+            return None
+        answer = self._outward(outgoing.method, message)
+        return answer, body if answer is message else None
 
     def _timing(self) -> Deadlines:
         if self._deadlines is None:
@@ -195,7 +198,7 @@ class Calls:
             return answer
         if "result" in answer:
             result = outward_result(method, answer["result"], self._names)
-            return {**answer, "result": result}
+            return answer if result is answer["result"] else {**answer, "result": result}
         return {**answer, "error": outward_error(answer["error"], self._names)}
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.proxy.back.connection import Connection, Response
 from mcpproxy.proxy.core.errors import TimedOut, Unreachable
+from mcpproxy.proxy.wire.heads import Heads
 
 KEPT_FOR: Final = 4.0
 """Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
@@ -64,6 +65,7 @@ class HttpClient:
         self._tls = tls if self.origin.secure else None
         self._idle: collections.deque[Connection] = collections.deque()
         self._all: set[Connection] = set()
+        self._heads: Heads[dict[bytes, bytes]] = Heads()
         self._closed = False
 
     async def request(
@@ -139,7 +141,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop),
+                    lambda: Connection(loop, self._heads),
                     host,
                     port,
                     ssl=self._tls,

@@ -8,6 +8,7 @@ from typing import Final
 import httptools
 
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.wire.heads import Heads
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that may wait for their reader before the peer is held back."""
@@ -20,7 +21,7 @@ class Response:
     __slots__ = ("_chunks", "_connection", "_size", "_waiter", "complete", "headers", "status")
 
     headers: dict[bytes, bytes]
-    """Their names are in lower case."""
+    """Their names are in lower case. Several answers may share them."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -108,8 +109,16 @@ def _media_type(content_type: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """Sends one request at a time. `on_free` is called when it can take another one."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, heads: Heads[dict[bytes, bytes]] | None = None
+    ) -> None:
+        """`heads` are those of answers with status 200 that the backend gave before."""
         self.loop = loop
+        self._heads: Heads[dict[bytes, bytes]] = Heads() if heads is None else heads
+        self._between = True
+        """Whether no part of an answer is here."""
+        self._complete: Response | None = None
+        """The answer that ended last; not kept for longer than it takes to look at it."""
         self.lost = False
         self.idle_since = 0.0
         self.on_free: collections.abc.Callable[[Connection], None] | None = None
@@ -184,10 +193,22 @@ class Connection(asyncio.Protocol):
         if self._response is None:
             self.abort()  # An answer that nobody asked for.
             return
+        begins = self._between
+        known = self._heads.look_up(data) if begins else None
+        if known is not None:
+            self._response.headers = known[0]
+            self._headed(200)
+            self._response.feed(data[known[1] :])
+            self._completed(reusable=True)
+            return
+        self._complete = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(NotMcp("the answer is not HTTP/1.1"))
+        complete, self._complete = self._complete, None
+        if begins and complete is not None:
+            self._heads.keep(data, complete.headers, complete.headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
@@ -218,6 +239,10 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._between = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
         assert self._response is not None
@@ -236,6 +261,10 @@ class Connection(asyncio.Protocol):
         if status < 200:
             self._response.headers.clear()
             return
+        self._headed(status)
+
+    def _headed(self, status: int) -> None:
+        assert self._response is not None
         self._response.status = status
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
@@ -251,9 +280,17 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        if self._response is None or not self._response.status:
-            return
         response, reusable = self._response, self._parser.should_keep_alive()
+        self._between = reusable
+        if response is None or not response.status:
+            return
+        if reusable and response.status == 200:
+            self._complete = response
+        self._completed(reusable)
+
+    def _completed(self, reusable: bool) -> None:
+        response = self._response
+        assert response is not None
         response.complete = True
         self._response = None
         response.wake()

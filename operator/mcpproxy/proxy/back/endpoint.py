@@ -33,6 +33,8 @@ class Endpoint:
         self.client = client
         self._configured = configured
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
+        self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
+        """The latest of them: found without looking at every header."""
 
     def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> Response | None:
         """POST one message, if a connection is free."""
@@ -70,6 +72,9 @@ class Endpoint:
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
         """The head of a POST; kept, for most requests of a link have the same."""
+        kept = self._kept
+        if kept[1] is headers and kept[0] is path and kept[2] == configured:
+            return kept[3]
         key = path, headers, configured
         head = self._heads.get(key)
         if head is None:
@@ -77,6 +82,7 @@ class Endpoint:
                 self._heads.clear()
             lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             head = self._heads[key] = self.client.head(b"POST", path, lines)
+        self._kept = path, headers, configured, head
         return head
 
     async def get(self, headers: Headers) -> Response:

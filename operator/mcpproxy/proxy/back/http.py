@@ -1,6 +1,7 @@
 """Streamable HTTP backends, both eras."""
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -31,6 +32,8 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_RESUMES: Final = 100
+MAX_KEPT: Final = 512
+"""Bytes of a name whose headers are kept."""
 
 
 class HttpLegacyLink:
@@ -187,6 +190,14 @@ class HttpLegacyLink:
                 return
 
 
+@functools.lru_cache(maxsize=1024)
+def _routing(method: str, raw: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that say what a request is about; `raw` is a name or URI as JSON."""
+    headers = ((h.METHOD, h.encode_value(method)),)
+    name = jsonrpc.string(raw)
+    return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
+
+
 class HttpModernLink:
     """The modern era has no session: every request stands alone."""
 
@@ -223,10 +234,11 @@ class HttpModernLink:
         return self._endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
 
     def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
-        headers = (self._version, (h.METHOD, h.encode_value(outgoing.method)), *outgoing.headers)
         member = h.NAME_MEMBER.get(outgoing.method)
-        name = jsonrpc.string((outgoing.params or {}).get(member)) if member else None
-        return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
+        name = (outgoing.params or {}).get(member) if member else None
+        raw = b"" if name is None else bytes(name)
+        routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
+        return (self._version, *routing, *outgoing.headers)
 
     async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
         reader = EventReader(response)

@@ -20,7 +20,7 @@ from mcpproxy.proxy.wire.headers import Path, header_properties
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Kind:
     """One kind of component and the words that MCP has for it."""
 
@@ -224,6 +224,8 @@ class Catalog:
     """
 
     def __init__(self) -> None:
+        self.version = 0
+        """Another one whenever something else is offered, or by somebody else."""
         self._listings: dict[Kind, dict[str, Listing]] = {kind: {} for kind in KINDS}
         self._merged: dict[Kind, Merged] = {kind: Merged() for kind in KINDS}
         self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
@@ -271,6 +273,7 @@ class Catalog:
         return changed
 
     def _outdate(self, kind: Kind) -> None:
+        self.version += 1
         self._versions[kind] += 1
         self._bodies[kind].clear()
 

@@ -67,7 +67,10 @@ class Deadlines:
     def start(self, ended: Callable[[], object]) -> Deadline:
         """A deadline that calls `ended` unless it is cancelled in time."""
         found = Deadline(self, ended)
-        self.restart(found)
+        self.running[found] = None
+        found.ends_at = self._clock.time() + self._seconds
+        if not self._ticking:
+            self._tick_at(found.ends_at)
         return found
 
     def restart(self, deadline: Deadline) -> None:
@@ -76,8 +79,11 @@ class Deadlines:
         self.running[deadline] = None
         deadline.ends_at = self._clock.time() + self._seconds
         if not self._ticking:
-            self._ticking = True
-            self._clock.call_at(deadline.ends_at, self._tick)
+            self._tick_at(deadline.ends_at)
+
+    def _tick_at(self, when: float) -> None:
+        self._ticking = True
+        self._clock.call_at(when, self._tick)
 
     def _tick(self) -> None:
         now = self._clock.time()

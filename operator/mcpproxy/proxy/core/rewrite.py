@@ -61,16 +61,30 @@ def inward(
 
     Raises RpcError when it is not one of this backend's, or hidden.
     """
-    if not names.prefix and selection.everything:
-        return params
     kind = kind or target(method, params)[1]
+    own = own_name(kind, names, name, selection)
+    return params if own is None else with_name(method, params, kind, own)
+
+
+def own_name(kind: Kind, names: Names, name: str, selection: Selection) -> Raw | None:
+    """The backend's own name or URI, as JSON; None when clients use the same.
+
+    Raises RpcError when it is not one of this backend's, or hidden.
+    """
+    if not names.prefix and selection.everything:
+        return None
     given = names.inward_uri(name) if kind.by_uri else names.inward(name)
     own = None if given is None else selection.inward(given)
     if own is None:
         raise unknown(kind, name)
+    return jsonrpc.dump(own)
+
+
+def with_name(method: str, params: Message, kind: Kind, own: Raw) -> Message:
+    """Params with another name or URI."""
     if method == COMPLETE:
         return {**params, "ref": jsonrpc.with_member(params["ref"], **{kind.key: own})}
-    return {**params, kind.key: jsonrpc.dump(own)}
+    return {**params, kind.key: own}
 
 
 def unknown(kind: Kind, name: str) -> RpcError:

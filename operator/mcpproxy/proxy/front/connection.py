@@ -12,7 +12,8 @@ from typing import Final, Protocol, cast
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
 from mcpproxy.proxy.front.reply import HeadReply, Reply
-from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
+from mcpproxy.proxy.wire.heads import Heads
 
 MAX_WAITING: Final = 8
 """Requests that a client may send ahead before it is held back."""
@@ -43,6 +44,7 @@ class Surroundings(Protocol):
     """What the connections of one server share."""
 
     app: App
+    heads: Heads[Head]
     pings: Deadlines
     loop: asyncio.AbstractEventLoop
     draining: bool
@@ -62,7 +64,7 @@ class Connection(Intake, asyncio.Protocol):
     """One client."""
 
     def __init__(self, server: Surroundings) -> None:
-        super().__init__(server.app.screened)
+        super().__init__(server.app.screened, server.heads)
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._waiting: collections.deque[tuple[Inbound, HttpRefusal | None, bool, bool]] = (

@@ -11,10 +11,18 @@ from typing import Final
 
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 """Requests that are served in this way."""
+_SPELT: Final = {b'"%b"' % method.encode(): method for method in METHODS}
+
+
+def method_of(message: Message) -> str | None:
+    """The method, if a message is a request that is served in this way and spelt as usual."""
+    raw = message.get("method")
+    return None if raw is None or "id" not in message else _SPELT.get(bytes(raw))
 
 
 class Direct:
@@ -27,10 +35,10 @@ class Direct:
         gateway: Gateway,
         request: Message,
         prepared: Prepared,
-        finish: Callable[[Message], None],
+        finish: Callable[[Message, bytes], None],
         go_on: Callable[[Prepared], None],
     ) -> None:
-        """`finish` takes the response; or `go_on` has a task see to it."""
+        """`finish` takes the response and its bytes; or `go_on` has a task see to it."""
         self._gateway = gateway
         self._request = request
         self._prepared = prepared
@@ -62,19 +70,23 @@ class Direct:
             return
         backend, outgoing = self._prepared
         try:
-            answer = backend.complete(outgoing)
+            complete = backend.complete(outgoing)
         except RpcError:
-            answer = None
-        if answer is None:
+            complete = None
+        if complete is None:
             self.leave()
             return
+        answer, body = complete
         self._end()
         assert outgoing.deadline is not None
         outgoing.deadline.cancel()
         # It knows us and we know it: such pairs would be left to the garbage collector.
         outgoing.deadline = None
-        answer["id"] = self._request["id"]
+        request_id = self._request["id"]
+        if body is None or answer.get("id") != request_id:
+            answer["id"] = request_id
+            body = jsonrpc.encode(answer)
         outcome = "error" if "error" in answer else "ok"
         seconds = time.perf_counter() - self._begun
         self._gateway.metrics.call(backend.name, outgoing.method, outcome, seconds)
-        self._finish(answer)
+        self._finish(answer, body)

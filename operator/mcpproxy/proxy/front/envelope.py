@@ -1,8 +1,11 @@
 """What a modern request must say about itself (2026-07-28, basic: per-request fields; transports:
 standard headers). Checked in the order in which the specification's own servers do."""
 
+import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from msgspec import Raw
 
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import Client
@@ -34,6 +37,9 @@ STATUS: Final[Mapping[int, int]] = {
 """HTTP status of a response that is a JSON-RPC error of this code; 200 for others."""
 _ROUTING: Final = (h.PROTOCOL_VERSION, h.METHOD, h.NAME)
 
+MAX_KEPT: Final = 1024
+"""Bytes of what a client says of itself that are kept."""
+
 HeaderLines = Iterable[tuple[bytes, bytes]]
 
 
@@ -56,40 +62,63 @@ def unsupported(requested: Any) -> RpcError:
     )
 
 
+class _Said(NamedTuple):
+    """What a request's `_meta` says of its client."""
+
+    missing: tuple[str, ...]
+    version: str | None
+    level: str | None
+    client: Client | None
+    """None unless the revision is one of this era."""
+
+
+def _said(raw: bytes | None, principal: str) -> _Said:
+    found = meta({} if raw is None else {"_meta": Raw(raw)})
+    missing = tuple(k for k in (rev.META_VERSION, rev.META_CAPABILITIES) if k not in found)
+    version = jsonrpc.string(found.get(rev.META_VERSION))
+    level = jsonrpc.string(found.get(rev.META_LOG_LEVEL))
+    client = None
+    if version in rev.MODERN and not missing:
+        info = found.get(rev.META_CLIENT_INFO)
+        capabilities = declared(found[rev.META_CAPABILITIES])
+        client = Client(version, capabilities, None if info is None else bytes(info), principal)
+    return _Said(missing, version, level, client)
+
+
+_said_often = functools.lru_cache(maxsize=1024)(_said)
+"""Clients say the same of themselves with most requests."""
+
+
 def client_of(
-    message: Message, params: Message, headers: Mapping[bytes, bytes] | None, principal: str
+    method: str, params: Message, headers: Mapping[bytes, bytes] | None, principal: str
 ) -> tuple[Client, str | None]:
-    """Who asks, and the log level it wants. `headers` is None where there are none (stdio).
+    """Who asks, and the log level it wants.
+
+    `headers` is None where there are none (stdio); then the method is of no interest, either.
 
     Raises RpcError for the first thing that is wrong.
     """
-    found = meta(params)
-    missing = [k for k in (rev.META_VERSION, rev.META_CAPABILITIES) if k not in found]
-    if missing:
-        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(missing)}")
-    version = jsonrpc.string(found[rev.META_VERSION])
+    raw = None if "_meta" not in params else bytes(params["_meta"])
+    said = (_said_often if len(raw or b"") <= MAX_KEPT else _said)(raw, principal)
+    if said.missing:
+        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(said.missing)}")
     if headers is not None:
-        _check_headers(message, params, headers, version)
-    if version is None:
+        _check_headers(method, params, headers, said.version)
+    if said.version is None:
         raise RpcError(INVALID_PARAMS, f"params._meta: {rev.META_VERSION} must be a string")
-    if version not in rev.MODERN:
-        raise unsupported(version)
-    info = found.get(rev.META_CLIENT_INFO)
-    level = jsonrpc.string(found.get(rev.META_LOG_LEVEL))
-    capabilities = declared(found[rev.META_CAPABILITIES])
-    client = Client(version, capabilities, None if info is None else bytes(info), principal)
-    return client, level
+    if said.client is None:
+        raise unsupported(said.version)
+    return said.client, said.level
 
 
 def _check_headers(
-    message: Message, params: Message, headers: Mapping[bytes, bytes], version: str | None
+    method: str, params: Message, headers: Mapping[bytes, bytes], version: str | None
 ) -> None:
     given = headers.get(h.PROTOCOL_VERSION)
     if given is None or given.decode("latin-1") != version:
         raise RpcError(
             HEADER_MISMATCH, "the header Mcp-Protocol-Version does not match params._meta"
         )
-    method = jsonrpc.string(message["method"]) or ""
     if headers.get(h.METHOD, b"").decode("latin-1") != method:
         raise RpcError(HEADER_MISMATCH, "the header Mcp-Method does not match the method")
     member = h.NAME_MEMBER.get(method)

@@ -19,7 +19,7 @@ from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
 from mcpproxy.proxy.front.acquaintance import Acquaintance
-from mcpproxy.proxy.front.direct import METHODS, Direct
+from mcpproxy.proxy.front.direct import Direct, method_of
 from mcpproxy.proxy.front.events import EventLog, Lost, position
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions, progress_token
@@ -89,8 +89,8 @@ class LegacyHttp:
         Raises HttpRefusal.
         """
         message = inbound.message()
-        method = jsonrpc.string(message.get("method"))
-        if method not in METHODS or "id" not in message or self._gateway.holds_state:
+        method = method_of(message)
+        if method is None or self._gateway.holds_state:
             return False
         ticket = self._ticket(inbound)
         live = self._live.find(ticket.client.session)
@@ -107,10 +107,10 @@ class LegacyHttp:
             return False
         session, key = ticket.client.session, jsonrpc.id_key(message["id"])
 
-        def finish(answer: Message) -> None:
+        def finish(_: Message, body: bytes) -> None:
             live.in_flight.pop(key, None)
             self._live.release(session)
-            reply.complete(jsonrpc.encode(answer))
+            reply.complete(body)
 
         def go_on(prepared: Prepared) -> None:
             reply.go_on(self._go_on(inbound, ticket, live, message, reply, prepared))

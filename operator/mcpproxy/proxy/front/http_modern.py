@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
-from mcpproxy.proxy.front.direct import METHODS, Direct
+from mcpproxy.proxy.front.direct import Direct, method_of
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
@@ -81,11 +81,11 @@ class ModernHttp:
         Raises HttpRefusal.
         """
         message = inbound.message()
-        method = jsonrpc.string(message.get("method"))
-        if method not in METHODS or "id" not in message:
+        method = method_of(message)
+        if method is None:
             return False
         try:
-            asked = self._asked(message, inbound)
+            asked = self._asked(message, method, inbound)
         except RpcError:
             return False
         if asked.owner is not None or asked.route is None:
@@ -97,9 +97,9 @@ class ModernHttp:
         except RpcError:
             return False
 
-        def finish(answer: Message) -> None:
+        def finish(answer: Message, body: bytes) -> None:
             reply.on_gone = None
-            reply.complete(jsonrpc.encode(answer), _status(answer))
+            reply.complete(body, _status(answer))
 
         def go_on(prepared: Prepared) -> None:
             reply.go_on(self._go_on(message, asked, reply, prepared))
@@ -127,20 +127,23 @@ class ModernHttp:
         await reply.empty(202)
 
     async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
-        asked = self._asked(message, inbound)
+        method = jsonrpc.string(message["method"]) or ""
+        asked = self._asked(message, method, inbound)
         if asked.owner is not None and not self._peers.mine(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
             return
         await self._answer(message, asked, reply)
 
-    def _asked(self, message: Message, inbound: Inbound) -> Asked:
+    def _asked(self, message: Message, method: str, inbound: Inbound) -> Asked:
         """What a request says of itself. Raises RpcError."""
-        envelope.duplicated(inbound.lines)
+        if len(inbound.headers) != len(inbound.lines):
+            envelope.duplicated(inbound.lines)
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
-        client, level = envelope.client_of(message, params, inbound.headers, inbound.principal)
-        route = modern.route_of(self._gateway, message, params)
-        if route is not None and (properties := self._gateway.header_properties(route)):
-            envelope.check_params(properties, params, inbound.lines)
+        head = inbound.head
+        client, level = envelope.client_of(method, params, head.headers, head.principal)
+        route = modern.route_of(self._gateway, method, params)
+        if route is not None and route.properties:
+            envelope.check_params(route.properties, params, inbound.lines)
         return Asked(params, client, level, route, self._parking.owner(params))
 
     async def _hand_over(self, owner: str, inbound: Inbound, reply: Reply) -> None:

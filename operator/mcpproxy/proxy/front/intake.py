@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 import httptools
 
-from mcpproxy.proxy.front.request import MAX_BODY, HttpRefusal, Inbound
+from mcpproxy.proxy.front.request import MAX_BODY, Head, HttpRefusal, Inbound
+from mcpproxy.proxy.wire.heads import Heads
 
 log = logging.getLogger("mcpproxy.http")
 
@@ -29,9 +30,16 @@ _SPENT: Final = httptools.HttpRequestParser(None)
 class Intake(ABC):
     """Reads what a client sends."""
 
-    def __init__(self, screened: Callable[[Inbound], HttpRefusal | None]) -> None:
+    def __init__(
+        self, screened: Callable[[Inbound], HttpRefusal | None], heads: Heads[Head]
+    ) -> None:
         """`screened` says of a request's head why its body is not wanted, if so."""
         self._screened = screened
+        self._heads = heads
+        self._between = True
+        """Whether no part of a request is here."""
+        self._complete: Inbound | None = None
+        """The request that ended last; not kept for longer than it takes to look at it."""
         self._parser = httptools.HttpRequestParser(self)
         self._ignoring = False
         """Whether the rest of what the client sends is of no interest."""
@@ -69,12 +77,24 @@ class Intake(ABC):
         """Called by the loop."""
         if self._ignoring:
             return
+        begins = self._between
+        known = self._heads.look_up(data) if begins else None
+        if known is not None and self.has_room(len(data) - known[1]):
+            inbound = Inbound(known[0])
+            inbound.body = data[known[1] :]
+            self._sweeps = 0
+            self.received(inbound, None, False, False)
+            return
+        self._complete = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._read_on(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._unreadable(error)
+        complete, self._complete = self._complete, None
+        if begins and complete is not None and not self._ignoring:
+            self._heads.keep(data, complete.headers, complete.head)
         if self._url and self._inbound is None:
             # The parser holds back, and does not count, what it has of a header.
             self._unread += len(data)
@@ -121,7 +141,7 @@ class Intake(ABC):
 
     def drop(self) -> Inbound:
         """Forget the request that is being read."""
-        inbound = self._inbound or Inbound("", "", [])
+        inbound = self._inbound or Inbound(Head("", "", []))
         self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
         return inbound
 
@@ -129,6 +149,7 @@ class Intake(ABC):
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
+        self._between = False
         self._url, self._lines, self._head_size, self._unread = b"", [], 0, 0
         self._sweeps = 0
 
@@ -156,7 +177,7 @@ class Intake(ABC):
         method = self._parser.get_method().decode("ascii")
         path, host = _target(self._url)
         try:
-            inbound = Inbound(method, path, self._lines)
+            inbound = Inbound(Head(method, path, self._lines))
         except HttpRefusal as refusal:
             self.refuse_all(refusal)
             return
@@ -214,10 +235,11 @@ class Intake(ABC):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        inbound = self._inbound
+        inbound, last, old = self._inbound, not self._parser.should_keep_alive(), False
+        # After the last one the parser takes nothing more.
+        self._between = not last
         if inbound is None or self._ignoring:
             return
-        last, old = not self._parser.should_keep_alive(), False
         if last or b"connection" in inbound.headers:
             version = self._parser.get_http_version()
             old = version != "1.1"
@@ -227,6 +249,8 @@ class Intake(ABC):
         inbound.body = bytes(self._body)
         refusal = self._refusal
         self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
+        if refusal is None and not (last or old):
+            self._complete = inbound
         self.received(inbound, refusal, last or old, old)
 
 

@@ -114,9 +114,8 @@ async def answer(
     return await gateway.call(request, method, params, caller, prepared)
 
 
-def route_of(gateway: Gateway, request: Message, params: Message) -> Route | None:
+def route_of(gateway: Gateway, method: str, params: Message) -> Route | None:
     """Where a request goes; None when it is not about a component. Raises RpcError."""
-    method = jsonrpc.string(request["method"]) or ""
     known = gateway.routes(method) and method not in _LEGACY_ONLY
     return gateway.route(method, params) if known else None
 

@@ -28,10 +28,10 @@ class HttpRefusal(Exception):
         self.body = jsonrpc.failure(None, error)
 
 
-class Inbound:
-    """A request as the server got it."""
+class Head:
+    """The line and the headers of a request; many requests of a client have the same."""
 
-    __slots__ = ("_message", "body", "handed_over", "headers", "lines", "method", "path")
+    __slots__ = ("_principal", "headers", "lines", "method", "path")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the headers as they came, their names in lower case.
@@ -44,6 +44,28 @@ class Inbound:
         self.headers = dict(lines)
         if len(self.headers) != len(lines):
             self.headers = _joined(lines)
+        self._principal: str | None = None
+
+    @property
+    def principal(self) -> str:
+        """A digest of the credentials that it has; empty without any."""
+        if self._principal is None:
+            found = self.headers.get(b"authorization")
+            self._principal = "" if found is None else hashlib.sha256(found).hexdigest()[:32]
+        return self._principal
+
+
+class Inbound:
+    """A request as the server got it."""
+
+    __slots__ = ("_message", "body", "handed_over", "head", "headers", "lines", "method", "path")
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        self.lines = head.lines
+        self.headers = head.headers
         self.body = b""
         self._message: Message | None = None
         self.handed_over = False
@@ -52,8 +74,7 @@ class Inbound:
     @property
     def principal(self) -> str:
         """A digest of the credentials that it came with; empty without any."""
-        found = self.headers.get(b"authorization")
-        return "" if found is None else hashlib.sha256(found).hexdigest()[:32]
+        return self.head.principal
 
     def accepts_stream(self) -> bool:
         """Whether the client takes event streams."""

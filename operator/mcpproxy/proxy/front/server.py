@@ -8,6 +8,8 @@ from typing import Final
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.connection import SWEEP_EVERY, App, Connection
 from mcpproxy.proxy.front.reply import PING_EVERY
+from mcpproxy.proxy.front.request import Head
+from mcpproxy.proxy.wire.heads import Heads
 
 MAX_HELD: Final = 256 * 1024 * 1024
 """Bytes of the bodies of all requests at once; beyond it large ones are answered with 503."""
@@ -22,6 +24,7 @@ class Server:
     def __init__(self, app: App) -> None:
         """Needs a running loop."""
         self.app = app
+        self.heads: Heads[Head] = Heads()
         self.loop = asyncio.get_running_loop()
         self.pings = Deadlines(self.loop, PING_EVERY)
         self.draining = False

@@ -147,15 +147,16 @@ class StdioFront:
 
     async def _answer_modern(self, message: Message) -> bytes:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
-        client, level = envelope.client_of(message, params, None, "")
+        client, level = envelope.client_of("", params, None, "")
         caller = modern.ModernCaller(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])
         found = self._live.in_flight[request_id] = InFlight(asyncio.current_task())
         try:
-            if jsonrpc.string(message["method"]) == modern.LISTEN:
+            method = jsonrpc.string(message["method"]) or ""
+            if method == modern.LISTEN:
                 return await self._listen(message, params)
-            route = modern.route_of(self._gateway, message, params)
+            route = modern.route_of(self._gateway, method, params)
             answer = await modern.answer(
                 self._gateway, self._parking, message, params, caller, route
             )

@@ -136,7 +136,7 @@ class VisibleGateway(Gateway):
         name, kind = target(method, params)
         known = self.catalog.owner(kind, name)
         if known is not None:
-            return Route(self.backends[known], name, kind)
+            return self.way(known, name, kind)
         template = self._template(name) if kind.by_uri else None
         hidden = self.catalog.hides(kind, name) or (
             template is not None and self.catalog.hides(TEMPLATES, template[1])
@@ -144,7 +144,7 @@ class VisibleGateway(Gateway):
         if hidden:
             raise RpcError(INVALID_PARAMS, f"unknown {KEY_OF[kind]}: {name}")
         if template is not None:
-            return Route(self.backends[template[0]], name, kind)
+            return self.way(template[0], name, kind)
         return super().route(method, params)
 
     def _template(self, uri: str) -> tuple[str, str] | None:

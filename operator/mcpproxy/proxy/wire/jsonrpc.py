@@ -136,14 +136,13 @@ def parse(body: bytes) -> Message:
 
 def _shaped(message: Message) -> bool:
     request_id = message.get("id")
-    if request_id is not None and not is_id(request_id):
+    if request_id is not None and not (bytes(request_id).isdigit() or is_id(request_id)):
         # A response to a message that could not be read has a null id.
         return request_id == NULL and "error" in message
-    if "method" in message:
+    method = message.get("method")
+    if method is not None:
         params = message.get("params")
-        return bytes(message["method"])[:1] == b'"' and (
-            params is None or bytes(params)[:1] in b"{"
-        )
+        return bytes(method)[:1] == b'"' and (params is None or bytes(params)[:1] in b"{")
     return request_id is not None and (("result" in message) != ("error" in message))
 
 
