@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.proxy.back import sessions as module
+from mcpproxy.proxy.back import warm as module
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.errors import (
     SessionGone,

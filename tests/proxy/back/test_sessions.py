@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from mcpproxy.proxy.back import sessions as module
-from mcpproxy.proxy.back.sessions import MAX_WARM
+from mcpproxy.proxy.back import warm as module
+from mcpproxy.proxy.back.warm import MAX_WARM
 from mcpproxy.proxy.core.errors import (
     Overloaded,
     SessionGone,
@@ -104,6 +104,41 @@ async def test_a_session_in_time_for_each_request_leaves_the_number_as_it_is() -
         await stage.used(ANN)
         await soon(lambda n=number: len(stage.opened) == n and stage.open_now == 1, "one")  # type: ignore[misc]
     assert stage.sessions.upstream.count == 1
+
+
+async def test_under_steady_calls_sessions_are_opened_together_and_every_call_finds_one() -> None:
+    stage = Stage()
+    for _ in range(40):
+        await stage.used(ANN)
+        await settled()
+    found = bursts = 0
+    for _ in range(40):
+        before = {id(link) for link in stage.opened}
+        found += id(await stage.used(ANN)) in before
+        await settled()
+        bursts += len(stage.opened) > len(before)
+    assert found == 40
+    assert 0 < bursts <= 10
+
+
+async def test_the_end_of_a_session_is_put_off_while_others_wait_but_not_for_long() -> None:
+    stage = Stage()
+    await stage.used(ANN)
+    await soon(lambda: len(stage.opened) == 3 and stage.open_now == 2, "warm sessions")
+    used = await stage.used(ANN)
+    await settled()
+    assert not used.closed.is_set()
+    await asyncio.wait_for(used.closed.wait(), 5)
+    await soon(lambda: len(stage.opened) == 4 and stage.open_now == 2, "another one")
+
+
+async def test_sessions_that_wait_for_their_end_are_ended_with_all_others() -> None:
+    stage = Stage()
+    await stage.used(ANN)
+    await soon(lambda: len(stage.opened) == 3 and stage.open_now == 2, "warm sessions")
+    used = await stage.used(ANN)
+    await stage.sessions.close()
+    assert used.closed.is_set()
 
 
 async def test_nothing_is_isolated_from_a_backend_that_keeps_no_sessions() -> None:

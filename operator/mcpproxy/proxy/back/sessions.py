@@ -7,15 +7,15 @@ in any mode.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
 from mcpproxy.proxy.back.link import Background, Link
 from mcpproxy.proxy.back.upstream import Upstream
+from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
-    BackendError,
     Overloaded,
     SessionGone,
     SessionRefused,
@@ -23,26 +23,7 @@ from mcpproxy.proxy.core.errors import (
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire.revisions import is_modern
 
-Key = tuple[str | bytes | None, ...]
-MAX_LINKS: Final = 512
-"""Sessions open at once with one backend; beyond it requests are refused."""
-MAX_WARM: Final = 8
-MAX_WARM_TOTAL: Final = 16
-"""Warm sessions in all, however many kinds of clients there are."""
 MAX_KINDS: Final = 1024
-WARM_FOR: Final = 60.0
-"""Seconds that a warm session waits for its first request."""
-
-
-@dataclass(slots=True)
-class Warm:
-    """Initialised, never used sessions of one kind of client."""
-
-    links: list[Link] = field(default_factory=list)
-    opening: int = 0
-    in_use: int = 0
-    wanted: int = 0
-    used_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,15 +48,13 @@ class Sessions:
         warm_each: int = 2,
     ) -> None:
         """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time."""
-        self._warm_each = warm_each
         self.upstream = Upstream(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
-        self._background = background
+        self._warm = Shelf(self._open, self.upstream, background, warm_each)
         self._modern = False
         """Whether modern clients were seen to get sessions of their own era."""
-        self._warm: dict[Key, Warm] = {}
         self._held: dict[Key, Held] = {}
         self._sessionless: dict[Key, Link] = {}
         self._running: dict[str, list[Link]] = {}
@@ -127,39 +106,21 @@ class Sessions:
             async with self._shared(key, client) as link:
                 yield link
         else:
-            warm = self._warm.get(key)
-            link = (warm and self._take_warm(warm)) or await self._opened(client)
+            warm, waiting = self._warm.find(key)
+            link = waiting or await self._opened(client)
             try:
                 yield link
             except BaseException as error:
                 self.upstream.end(link)
                 if isinstance(error, SessionGone) and warm is not None:
                     # The others are as old.
-                    self._drop_warm(key, warm)
+                    self._warm.drop(key, warm)
                 raise
             if link.stateful:
-                self._keep(link, client)
-
-    def _keep(self, link: Link, client: Client) -> None:
-        """Put a session that was looked into among the warm ones."""
-        if not self._warm_each:
-            self.upstream.end(link)
-            return
-        if not self.upstream.listens(link):
-            # Only now: what it announces while it begins is in the lists already.
-            self.upstream.listen(link, Discarding(client))
-        if sum(len(other.links) for other in self._warm.values()) >= MAX_WARM_TOTAL:
-            self._make_room()
-        key = self._kind(client)
-        warm = self._warm.setdefault(key, Warm())
-        warm.used_at = asyncio.get_running_loop().time()
-        self._shelve(key, warm, link)
-
-    def _shelve(self, key: Key, warm: Warm, link: Link) -> None:
-        if self._warm.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
-            warm.links.append(link)
-        else:
-            self.upstream.end(link)
+                if not self.upstream.listens(link):
+                    # Only now: what it announces while it begins is in the lists already.
+                    self.upstream.listen(link, Discarding(client))
+                self._warm.put(key, link)
 
     async def _open(self, client: Client) -> Link:
         link = await self._opened(client)
@@ -170,7 +131,7 @@ class Sessions:
         return link
 
     async def _opened(self, client: Client) -> Link:
-        if self.upstream.count >= MAX_LINKS and not self._make_room():
+        if not self._warm.has_room():
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         link = await self.upstream.open(client)
         self._modern = (client.modern and is_modern(link.greeting.revision)) or self._modern
@@ -183,34 +144,17 @@ class Sessions:
             raise SessionRefused(REUSE_REFUSED)
         return link
 
-    def _make_room(self) -> bool:
-        """Give up a warm session of whichever kind waits longest; whether there was one."""
-        waiting = [warm for warm in self._warm.values() if warm.links]
-        if not waiting:
-            return False
-        self.upstream.end(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
-        return True
-
     @contextlib.asynccontextmanager
     async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:
-        warm = self._warm.setdefault(key, Warm())
-        warm.used_at = asyncio.get_running_loop().time()
-        warm.in_use += 1
-        link = self._take_warm(warm)
-        # A request that finds none will wait for one to be opened: there are too few of them.
-        missed = 1 if link is None and warm.wanted else 0
-        wanted = max(warm.wanted + missed, warm.in_use * self._warm_each)
-        warm.wanted = min(wanted, MAX_WARM)
+        warm, waiting = self._warm.begin(key)
         try:
-            link = link or await self._open(client)
+            link = waiting or await self._open(client)
             try:
                 with self._serving(link, client):
                     yield link
             finally:
-                self.upstream.end(link)
                 if link.stateful:
-                    # Not before the request has ended: some servers know but one session at a time.
-                    self._refill(key, warm, client)
+                    self._warm.done(key, warm, client, link)
         finally:
             warm.in_use -= 1
 
@@ -227,30 +171,6 @@ class Sessions:
             running.remove(link)
             if not running:
                 del self._running[client.session]
-
-    def _take_warm(self, warm: Warm) -> Link | None:
-        while warm.links:
-            link = warm.links.pop()
-            if link.alive:
-                return link
-            self.upstream.end(link)
-        return None
-
-    def _refill(self, key: Key, warm: Warm, client: Client) -> None:
-        total = sum(len(other.links) + other.opening for other in self._warm.values())
-        missing = min(warm.wanted - len(warm.links) - warm.opening, MAX_WARM_TOTAL - total)
-        for _ in range(min(missing, MAX_LINKS - self.upstream.count)):
-            warm.opening += 1
-            self._background.spawn(self._warm_up(key, warm, client))
-
-    async def _warm_up(self, key: Key, warm: Warm, client: Client) -> None:
-        try:
-            link = await self._open(client)
-        except BackendError:
-            return
-        finally:
-            warm.opening -= 1
-        self._shelve(key, warm, link)
 
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: Client) -> AsyncIterator[Link]:
@@ -312,33 +232,22 @@ class Sessions:
         for key, held in list(self._held.items()):
             if not held.users and held.opening.done() and now - held.used_at > self._idle:
                 self._forget(key, held)
-        for key, warm in list(self._warm.items()):
-            if now - warm.used_at > min(WARM_FOR, self._idle):
-                self._drop_warm(key, warm)
-
-    def _drop_warm(self, key: Key, warm: Warm) -> None:
-        if not warm.in_use and not warm.opening and self._warm.get(key) is warm:
-            del self._warm[key]
-        for link in warm.links:
-            self.upstream.end(link)
-        warm.links, warm.wanted = [], 0
+        self._warm.reap(now, self._idle)
 
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
         self._sessionless.clear()
         self._modern = False
-        for key, warm in list(self._warm.items()):
-            self._drop_warm(key, warm)
+        self._warm.clear()
 
     async def close(self) -> None:
         """End every session."""
-        links = [link for warm in self._warm.values() for link in warm.links]
+        links = self._warm.close()
         for held in self._held.values():
             if not held.opening.done():
                 held.opening.cancel()
             elif not _failed(held):
                 links.append(held.opening.result())
-        self._warm.clear()
         self._held.clear()
         await asyncio.gather(*(link.close() for link in links))
 
