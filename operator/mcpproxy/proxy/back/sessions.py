@@ -120,7 +120,8 @@ class Sessions:
                 if not self.upstream.listens(link):
                     # Only now: what it announces while it begins is in the lists already.
                     self.upstream.listen(link, Discarding(client))
-                self._warm.put(key, link)
+                # Opening it may have told in what kinds of clients differ.
+                self._warm.put(self._kind(client), link)
 
     async def _open(self, client: Client) -> Link:
         link = await self._opened(client)
