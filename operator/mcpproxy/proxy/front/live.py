@@ -20,6 +20,8 @@ from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
+MAX_ENDED: Final = 8192
+"""Ended sessions that are remembered; who holds the id of an older one may go on with it."""
 MAX_SPARE: Final = 64
 STANDING_ANSWER: Final = 600.0
 """Seconds that a question outside of any request waits for its answer."""
@@ -223,7 +225,7 @@ class LiveSessions:
 
     async def end(self, session: str, now: float) -> None:
         """The client ended its session."""
-        self._ended[session] = now
+        self.forget(session, now)
         self.logs.drop(session)
         live = self._live.pop(session, None)
         if live is not None:
@@ -259,7 +261,10 @@ class LiveSessions:
 
     def forget(self, session: str, now: float) -> None:
         """What made up the session is lost: the client has to begin anew."""
+        self._ended.pop(session, None)
         self._ended[session] = now
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def question_id(self) -> bytes:
         """An id for a request to a client: sealed, it names the process that waits."""
@@ -275,9 +280,8 @@ class LiveSessions:
             elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
                 del self._live[session]
                 await live.unsubscribe()
-        for session, ended in list(self._ended.items()):
-            if now - ended > lifetime:
-                del self._ended[session]
+        while self._ended and now - next(iter(self._ended.values())) > lifetime:
+            del self._ended[next(iter(self._ended))]
 
     def end_streams(self) -> None:
         """The process stops: end every stream properly."""
