@@ -16,6 +16,7 @@ from typing import Final
 from mcpproxy.api import names
 from mcpproxy.api.defaults import HealthPolicy, health
 from mcpproxy.api.status import PodReport
+from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
 from mcpproxy.proxy.back.backend import Surroundings, configured
 from mcpproxy.proxy.back.values import Values
@@ -57,7 +58,7 @@ class Options:
     own_port: int | None = None
     """A port that no other process shares: `port` is one that several worker processes share."""
     keys: tuple[bytes, ...] = ()
-    """Sealing keys, in place of those in `sealing_keys`."""
+    """Sealing keys, where there is no directory of them."""
 
 
 class Runtime:
@@ -81,9 +82,12 @@ class Runtime:
             gateway = _gateway(configuration, options)
         self.gateway = gateway
         self._shown = Shown()
-        self._sealer = Sealer(
-            options.keys or sealing_keys(options.sealing_keys), secrets.token_bytes
-        )
+        self._keys: keys.WatchedKeys | None = None
+        if options.sealing_keys is None:
+            self._sealer = Sealer(options.keys or [keys.fresh()], secrets.token_bytes)
+        else:
+            self._keys = keys.WatchedKeys(options.sealing_keys, time.monotonic)
+            self._sealer = self._keys.sealer
 
     def report(self) -> PodReport:
         """What the status shows."""
@@ -140,6 +144,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        looking = None if self._keys is None else asyncio.create_task(self._keys.run())
         self.gateway.start()
         front.start()
         await server.start(sockets)
@@ -153,6 +158,8 @@ class Runtime:
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if looking is not None:
+            looking.cancel()
         front.close()
         await self.gateway.close()
 
@@ -215,17 +222,3 @@ def _address(options: Options, port: int) -> str:
     """Where other processes reach this one, as `host:port`."""
     host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def sealing_keys(directory: Path | None) -> list[bytes]:
-    """The keys in a directory, the current one first; a random one where there is no directory.
-
-    Raises ValueError when there is no current key.
-    """
-    if directory is None:
-        return [secrets.token_bytes(32)]
-    found = [directory / name for name in ("current", "previous")]
-    keys = [path.read_bytes() for path in found if path.is_file()]
-    if not found[0].is_file():
-        raise ValueError(f"{found[0]}: there is no sealing key")
-    return keys

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 NONCE: Final = 12
 MAX_TOKEN: Final = 16384
+MIN_KEY: Final = 16
+"""Bytes of a key."""
 
 
 class BadToken(ValueError):
@@ -27,11 +29,16 @@ class Sealer:
     """Seals with the first key, opens with any."""
 
     def __init__(self, keys: Sequence[bytes], random: Callable[[int], bytes]) -> None:
-        """`keys` are at least 16 bytes of secret each; `random(n)` gives n unpredictable bytes."""
-        if not keys or any(len(key) < 16 for key in keys):
-            raise ValueError("a sealing key needs at least 16 bytes")
+        """`keys` are at least MIN_KEY secret bytes each; `random(n)` gives n unpredictable ones."""
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
+        self.rekey(keys)
+
+    def rekey(self, keys: Sequence[bytes]) -> None:
+        """Use these keys from now on."""
+        if not keys or any(len(key) < MIN_KEY for key in keys):
+            raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
+        self._ciphers = []
         for key in keys:
             derived = hashlib.sha256(b"mcpproxy sealing " + key).digest()
             self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))

@@ -11,9 +11,10 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from mcpproxy.api.status import BackendStatus, PodReport
+from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
 from mcpproxy.proxy.metrics import Shown
-from mcpproxy.proxy.runtime import VERSION, Options, guard_of, sealing_keys
+from mcpproxy.proxy.runtime import VERSION, Options, guard_of
 from mcpproxy.proxy.serving import AdminServer, bind, listen
 from mcpproxy.proxy.targets import Configuration
 from mcpproxy.proxy.workers.channel import Checked
@@ -165,8 +166,11 @@ def setups(
     configuration: Configuration, options: Options, ports: list[int], level: str
 ) -> list[Setup]:
     """What each worker is given: the same, but for the port of its own. Raises ValueError."""
-    keys = tuple(options.keys or sealing_keys(options.sealing_keys))
-    common = replace(options, admin_port=None, keys=keys)
+    common = replace(options, admin_port=None)
+    if options.sealing_keys is None:
+        common = replace(common, keys=options.keys or (keys.fresh(),))
+    else:
+        keys.read(options.sealing_keys)
     return [
         Setup(number, configuration, replace(common, own_port=port), level)
         for number, port in enumerate(ports)
