@@ -1,0 +1,4 @@
+"""Fixtures of tests against real servers."""
+
+from tests.proxy.runtime.conftest import peer as peer
+from tests.proxy.runtime.conftest import stack as stack
