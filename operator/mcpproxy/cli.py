@@ -1,4 +1,4 @@
-"""The command line: `mcpproxy run | operator | crd`. Parses, then hands over; no logic here."""
+"""The command line: `mcpproxy run | plan | operator | crd`. Parses, then hands over."""
 
 import argparse
 import importlib
@@ -6,13 +6,25 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 COMMANDS = {
     "run": ("mcpproxy.proxy.command", "run the proxy in front of MCP servers"),
+    "plan": ("mcpproxy.proxy.plan.command", "show what a manifest would serve"),
     "operator": ("mcpproxy.handlers.command", "run the operator"),
     "crd": ("mcpproxy.api.crd", "print the CustomResourceDefinition"),
 }
-EXTRAS = {"run": "runtime", "operator": "controller"}
+EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
+WRONG_CALL = {"plan": 1}
+"""Exit codes of commands that were called wrongly, where 2 says something else."""
+
+
+class _Parser(argparse.ArgumentParser):
+    wrong_call = 2
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.wrong_call, f"{self.prog}: error: {message}\n")
 
 
 def _stop(number: int, frame: object) -> None:
@@ -20,19 +32,24 @@ def _stop(number: int, frame: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly)."""
+    """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly).
+
+    `plan` has exit codes of its own.
+    """
     # As the first process of a container nothing else would end us while modules are imported.
     signal.signal(signal.SIGTERM, _stop)
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="mcpproxy", description="MCP proxies on Kubernetes")
+    parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")
     parser.add_argument(
         "--version", action="version", version=f"mcpproxy {version('mcpproxy-operator')}"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in given if not word.startswith("-")), None)
+    parser.wrong_call = WRONG_CALL.get(chosen or "", parser.wrong_call)
     modules = {}
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
+        command.wrong_call = parser.wrong_call
         if name != chosen:
             continue
         try:

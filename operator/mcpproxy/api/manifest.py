@@ -77,14 +77,23 @@ def load(text: str) -> MCPProxy:
 
     Raises ManifestError when there is none, more than one, or it is wrong.
     """
-    try:
-        documents = [d for d in yaml.load_all(text, _Loader) if d is not None]
-    except yaml.YAMLError as error:
-        raise ManifestError(f"not YAML: {error}") from error
-    found = [d for d in documents if isinstance(d, dict) and d.get("kind") == "MCPProxy"]
+    found = [d for d in documents(text) if is_ours(d)]
     if len(found) != 1:
         raise ManifestError(f"expected one document of kind MCPProxy, found {len(found)}")
     return parse(found[0])
+
+
+def documents(text: str) -> list[Any]:
+    """All documents of a YAML (or JSON) text that are not empty. Raises ManifestError."""
+    try:
+        return [d for d in yaml.load_all(text, _Loader) if d is not None]
+    except yaml.YAMLError as error:
+        raise ManifestError(f"not YAML: {error}") from error
+
+
+def is_ours(document: Any) -> bool:
+    """Whether a document says that it is an MCPProxy, right or wrong."""
+    return isinstance(document, dict) and document.get("kind") == "MCPProxy"
 
 
 COMPONENT_FIELDS = ("tools", "prompts", "resources", "resourceTemplates")

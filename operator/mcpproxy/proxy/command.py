@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resolve",
         action="append",
         default=[],
-        type=_resolution,
+        type=resolution,
         metavar="NAME=HOST:PORT",
         help="connect to HOST:PORT for the Service (or host) NAME",
     )
@@ -105,7 +105,8 @@ def _path(text: str) -> str:
     return text
 
 
-def _resolution(text: str) -> tuple[str, str]:
+def resolution(text: str) -> tuple[str, str]:
+    """An argument NAME=HOST:PORT, in two."""
     name, equals, address = text.partition("=")
     host, colon, port = address.rpartition(":")
     if not (name and equals and host and colon and port.isdigit()):

@@ -3,20 +3,33 @@
 import json
 
 from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.v1alpha1 import ObjectMeta
 from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Listing
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING
-from mcpproxy.proxy.plan.document import Plan, differences, document, exit_code, tokens
+from mcpproxy.proxy.plan.document import (
+    Plan,
+    differ,
+    differences,
+    document,
+    exit_code,
+    tokens,
+    worst,
+)
+from mcpproxy.proxy.plan.text import rendered
 
 
-def _plan(tools: dict[str, list[str]], text: str = "", state: str = "Healthy") -> Plan:
+def _plan(
+    tools: dict[str, list[str]], text: str = "", state: str = "Healthy", known: bool = True
+) -> Plan:
     catalog = Catalog()
     for backend, names in tools.items():
         items = [json.dumps({"name": name, "description": text}).encode() for name in names]
         catalog.put(backend, TOOLS, Listing(tuple(items), tuple(names)))
     statuses = [BackendStatus.model_validate({"name": b, "state": state}) for b in tools]
     selections = dict.fromkeys(KINDS, EVERYTHING)
-    return document("p", catalog, statuses, {b: (Names(b), selections) for b in tools})
+    origins = {b: (Names(b), selections) for b in tools}
+    return document(ObjectMeta(name="p"), catalog, statuses, origins, known=known)
 
 
 def test_a_tool_is_shown_with_its_backend_and_its_own_name() -> None:
@@ -29,26 +42,60 @@ def test_a_tool_is_shown_with_its_backend_and_its_own_name() -> None:
 def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
     plan = _plan({"a": ["same"], "b": ["same"]})
     assert [tool["served"] for tool in plan["tools"]] == [True, False]
+    clash = {"kind": "tools", "name": "same", "servedBy": "a", "backends": ["a", "b"]}
+    assert plan["clashes"] == [clash]
     assert exit_code(plan) == 3
+
+
+def test_a_hidden_tool_costs_no_tokens() -> None:
+    assert _plan({"a": ["s"], "b": ["s"]})["toolTokens"] == _plan({"a": ["s"]})["toolTokens"] > 0
 
 
 def test_a_name_over_64_characters_is_exit_code_3() -> None:
     assert exit_code(_plan({"a": ["a_" + "x" * 62]})) == 0
-    assert exit_code(_plan({"a": ["a_" + "x" * 63]})) == 3
+    plan = _plan({"a": ["a_" + "x" * 63]})
+    assert [(found["backend"], found["length"]) for found in plan["tooLong"]] == [("a", 65)]
+    assert exit_code(plan) == 3
 
 
-def test_a_backend_that_is_not_healthy_is_exit_code_1_and_there_is_no_hash() -> None:
-    plan = _plan({"a": ["a_echo"]}, state="Unhealthy")
-    assert (exit_code(plan), plan["catalogHash"], plan["unreachable"]) == (1, None, ["a"])
+def test_a_backend_whose_lists_are_not_known_is_exit_code_1_and_there_is_no_hash() -> None:
+    plan = _plan({"a": ["a_echo"]}, state="Unhealthy", known=False)
+    assert (exit_code(plan), plan["catalogHash"], plan["failed"]) == (1, None, ["a"])
 
 
 def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
     before, after = _plan({"a": ["a_x", "a_y"]}), _plan({"a": ["a_y", "a_z"]}, "new")
     found = differences(before, after)
     assert found["tools"] == {"added": ["a_z"], "removed": ["a_x"], "changed": ["a_y"]}
-    assert exit_code(after, found) == 2
-    assert exit_code(after, differences(after, after)) == 0
+    assert exit_code({**after, "differences": found}) == 2
+    assert exit_code({**after, "differences": differences(after, after)}) == 0
 
 
-def test_four_bytes_of_compact_json_are_a_token() -> None:
+def test_another_order_alone_is_a_difference_too_for_it_changes_the_hash() -> None:
+    before, after = _plan({"a": ["a_x", "a_y"]}), _plan({"a": ["a_y", "a_x"]})
+    found = differences(before, after)
+    assert (found["order"], differ(found)) == (True, True)
+    assert found["tools"] == {"added": [], "removed": [], "changed": []}
+
+
+def test_against_nothing_all_is_added() -> None:
+    assert differences(None, _plan({"a": ["a_x"]}))["tools"]["added"] == ["a_x"]
+
+
+def test_of_several_exit_codes_1_comes_before_3_before_2_before_0() -> None:
+    assert worst([0, 2, 3, 1]) == 1
+    assert worst([0, 2, 3]) == 3
+    assert worst([0, 2]) == 2
+    assert worst([0]) == 0
+
+
+def test_four_bytes_of_compact_json_are_a_token_rounded_up() -> None:
     assert tokens(b'{"name" : "abcd"}') == 4
+    assert tokens(b'{"name" : "abcdef"}') == 5
+    assert tokens(b'"\\ud800"') == 2
+
+
+def test_a_name_can_not_steer_the_terminal() -> None:
+    shown = rendered(_plan({"a": ["a_\x1b[2J\nfake"]}))
+    assert "\x1b" not in shown
+    assert "a_\\x1b[2J\\nfake" in shown

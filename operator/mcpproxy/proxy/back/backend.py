@@ -235,13 +235,18 @@ class Backend:
         return finding
 
 
-def configured(proxy: MCPProxy, spec: BackendSpec, around: Surroundings) -> Backend:
-    """The backend that an MCPProxy's entry describes."""
+def configured(
+    proxy: MCPProxy,
+    spec: BackendSpec,
+    around: Surroundings,
+    opener: Callable[[Background], Opener] | None = None,
+) -> Backend:
+    """The backend that an MCPProxy's entry describes, or one that is reached by this opener."""
     given = settings(proxy.spec, spec)
     return Backend(
         spec.name,
         given,
-        lambda background: opener_of(proxy, spec, given, around, background),
+        opener or (lambda background: opener_of(proxy, spec, given, around, background)),
         around,
         # A process costs more than it saves to have two of.
         warm_each=1 if spec.stdio else 2,

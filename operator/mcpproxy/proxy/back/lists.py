@@ -31,10 +31,8 @@ def selections(settings: BackendSettings) -> dict[Kind, Selection]:
     return {kind: Selection.of(settings.components.get(kind.member)) for kind in KINDS}
 
 
-async def fetched(
-    asker: Asker, link: Link, kind: Kind, names: Names, selection: Selection
-) -> Listing | None:
-    """All pages of a list; None where the backend does not know its method.
+async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None:
+    """All pages of a list as they came; None where the backend does not know its method.
 
     Raises BackendError, RpcError.
     """
@@ -51,8 +49,23 @@ async def fetched(
         if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
             break
         seen.add(bytes(cursor))
-    now = asyncio.get_running_loop().time()
-    return listing(kind, names, pages, now, selection)
+    return pages
+
+
+async def fetched(
+    asker: Asker, link: Link, kind: Kind, names: Names, selection: Selection
+) -> Listing | None:
+    """A list as clients see it; None where the backend does not know its method.
+
+    Raises BackendError, RpcError.
+    """
+    pages = await pages_of(asker, link, kind)
+    return None if pages is None else shown(kind, names, pages, selection)
+
+
+def shown(kind: Kind, names: Names, pages: list[Message], selection: Selection) -> Listing:
+    """What clients see of pages that were fetched just now. Raises RpcError."""
+    return listing(kind, names, pages, asyncio.get_running_loop().time(), selection)
 
 
 class Lists:
@@ -64,6 +77,8 @@ class Lists:
         self.link: Link | None = None
         self.on_change: Callable[[Kind], None] = lambda kind: None
         """Called when clients would see a list anew, or the backend said that it changed."""
+        self.on_pages: Callable[[Kind, list[Message]], None] = lambda kind, pages: None
+        """Called with the pages of a list as the backend sent them."""
         self.on_failure: Callable[[], None] = lambda: None
         self._name = name
         self._names = Names(settings.prefix)
@@ -136,7 +151,11 @@ class Lists:
 
     async def _fetch(self, link: Link, kind: Kind) -> bool:
         """Fetch a list. Returns whether clients see a difference."""
-        found = await fetched(self._asker, link, kind, self._names, self._selections[kind])
+        pages = await pages_of(self._asker, link, kind)
+        if pages is None:
+            return self._catalog.put(self._name, kind, None)
+        found = shown(kind, self._names, pages, self._selections[kind])
+        self.on_pages(kind, pages)
         return self._catalog.put(self._name, kind, found)
 
     def withdraw(self) -> set[Kind]:

@@ -1,18 +1,23 @@
 """The plan as a document: what clients would see, where it comes from, and what differs. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.v1alpha1 import ObjectMeta
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind
-from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import Selection
 
+FORM: Final = 1
+"""Version of the JSON document's shape."""
 NOTHING_WRONG: Final = 0
-UNREACHABLE: Final = 1
+FAILED: Final = 1
 DIFFERENT: Final = 2
 CLASHING: Final = 3
+ORDER: Final = (FAILED, CLASHING, DIFFERENT, NOTHING_WRONG)
+"""Of several exit codes the first of these holds."""
 BYTES_PER_TOKEN: Final = 4
 """Of compact JSON; the estimate is rounded up for each tool."""
 
@@ -24,7 +29,8 @@ Origin = tuple[Names, Mapping[Kind, Selection]]
 def tokens(item: bytes) -> int:
     """Estimated tokens of one item of a list: its compact JSON's bytes / 4, rounded up."""
     compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
-    return -(-len(compact.encode()) // BYTES_PER_TOKEN)
+    # A lone surrogate is JSON, but no UTF-8.
+    return -(-len(compact.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def _entries(catalog: Catalog, kind: Kind, origins: Mapping[str, Origin]) -> list[Plan]:
@@ -44,50 +50,94 @@ def _entries(catalog: Catalog, kind: Kind, origins: Mapping[str, Origin]) -> lis
     return found
 
 
+def _clashes(kind: Kind, entries: Iterable[Plan]) -> list[Plan]:
+    claimed: dict[str, list[str]] = {}
+    for entry in entries:
+        claimed.setdefault(entry["name"], []).append(entry["backend"])
+    return [
+        {"kind": kind.member, "name": name, "servedBy": backends[0], "backends": backends}
+        for name, backends in claimed.items()
+        if len(backends) > 1
+    ]
+
+
+def _too_long(kind: Kind, entries: Iterable[Plan]) -> list[Plan]:
+    return [
+        {"kind": kind.member, "name": e["name"], "backend": e["backend"], "length": len(e["name"])}
+        for e in entries
+        if e["served"] and not kind.by_uri and len(e["name"]) > MAX_NAME
+    ]
+
+
 def document(
-    name: str,
+    metadata: ObjectMeta,
     catalog: Catalog,
     statuses: Sequence[BackendStatus],
     origins: Mapping[str, Origin],
+    *,
+    known: bool,
 ) -> Plan:
-    """The plan of one proxy, ready for JSON. Without a hash where a backend is not usable."""
-    lists = {kind.member: _entries(catalog, kind, origins) for kind in KINDS}
-    failed = [status.name for status in statuses if status.state != "Healthy"]
+    """The plan of one proxy, ready for JSON.
+
+    `known` says whether the lists of every backend are; without them there is no hash.
+    """
+    lists = {kind: _entries(catalog, kind, origins) for kind in KINDS}
     return {
-        "name": name,
+        "name": metadata.name,
+        "namespace": metadata.namespace,
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
-        **lists,
-        "clashes": catalog.clashes(),
-        "unreachable": failed,
-        "toolTokens": sum(tool["tokens"] for tool in lists["tools"] if tool["served"]),
-        "catalogHash": None if failed else catalog.digest(),
+        "failed": [status.name for status in statuses if status.state != "Healthy"],
+        **{kind.member: entries for kind, entries in lists.items()},
+        "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind])],
+        "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
+        "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
+        "catalogHash": catalog.digest() if known else None,
     }
 
 
-def differences(served: Plan, planned: Plan) -> Plan:
-    """Per kind the names that were added, removed, or whose definition changed."""
+def differences(served: Plan | None, planned: Plan) -> Plan:
+    """Per kind the names that were added, removed, or whose definition changed.
+
+    Without `served` all is added. `order` says that only the order or spelling is another.
+    """
     found: Plan = {}
     for kind in KINDS:
-        before, after = _served(served, kind), _served(planned, kind)
+        before, after = _served(served or {}, kind), _served(planned, kind)
         both = before.keys() & after.keys()
         found[kind.member] = {
             "added": sorted(after.keys() - before.keys()),
             "removed": sorted(before.keys() - after.keys()),
             "changed": sorted(name for name in both if before[name] != after[name]),
         }
-    return found
+    hashes = {(served or {}).get("catalogHash"), planned["catalogHash"]}
+    same = not any(names for changes in found.values() for names in changes.values())
+    return {
+        **found,
+        "order": served is not None and same and None not in hashes and len(hashes) > 1,
+    }
 
 
 def _served(plan: Plan, kind: Kind) -> dict[str, Any]:
     return {e["name"]: e["definition"] for e in plan.get(kind.member, ()) if e["served"]}
 
 
-def exit_code(plan: Plan, different: Plan | None = None) -> int:
-    """What CI is told; the first that applies of 1, 3, 2, else 0."""
-    if plan["unreachable"]:
-        return UNREACHABLE
-    if plan["clashes"]:
+def differ(different: Plan) -> bool:
+    """Whether clients would notice."""
+    changes = (different[kind.member] for kind in KINDS)
+    return different["order"] or any(names for kind in changes for names in kind.values())
+
+
+def exit_code(plan: Plan) -> int:
+    """What CI is told of one proxy."""
+    if plan["failed"]:
+        return FAILED
+    if plan["clashes"] or plan["tooLong"]:
         return CLASHING
-    if different and any(names for kind in different.values() for names in kind.values()):
+    if plan.get("differences") and differ(plan["differences"]):
         return DIFFERENT
     return NOTHING_WRONG
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code for several proxies."""
+    return min(codes, key=ORDER.index, default=NOTHING_WRONG)

@@ -1,33 +1,94 @@
-"""Connects to the backends with the runtime's own code, once, and lists what they have."""
+"""Asks the backends of one proxy, once, with the runtime's own code."""
 
 import asyncio
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+from mcpproxy.api.defaults import health, settings
+from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.v1alpha1 import Backend as BackendSpec
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.proxy.back.backend import Backend, Surroundings, configured
 from mcpproxy.proxy.back.lists import selections
+from mcpproxy.proxy.core.catalog import Kind
+from mcpproxy.proxy.plan import saved
 from mcpproxy.proxy.plan.document import Plan, document
-from mcpproxy.proxy.runtime import Options, Runtime
+from mcpproxy.proxy.runtime import Options, surroundings
 from mcpproxy.proxy.targets import Configuration
+from mcpproxy.proxy.wire.jsonrpc import Message
 
 
-async def planned(configuration: Configuration, options: Options, deadline: float) -> Plan:
-    """The plan of one proxy. A backend that said nothing within `deadline` seconds is Unknown."""
-    gateway = Runtime(configuration, options).gateway
-    gateway.start()
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the plan learns of backends; without a directory it connects to them."""
+
+    deadline: float
+    """Seconds that all backends together have."""
+    offline: Path | None = None
+    """What was saved is read from here, and nothing is connected to."""
+    save: Path | None = None
+    """What usable backends say is kept here."""
+
+
+async def planned(configuration: Configuration, options: Options, sources: Sources) -> Plan:
+    """The plan of one proxy. Raises OSError when it can't be saved."""
+    proxy = configuration.proxy
+    around = surroundings(health(proxy.spec), options, configuration.directory)
+    backends = [_backend(proxy, spec, around, sources) for spec in proxy.spec.backends]
+    backends.sort(key=lambda backend: backend.name)
+    heard = {backend.name: _listening(backend) for backend in backends}
+    for backend in backends:
+        backend.start()
     try:
-        async with asyncio.timeout(deadline):
-            while any(b.status().state == "Unknown" for b in gateway.backends.values()):
-                changed = asyncio.Event()
-                unwatch = gateway.watch(changed.set)
-                try:
-                    if any(b.status().state == "Unknown" for b in gateway.backends.values()):
-                        await changed.wait()
-                finally:
-                    unwatch()
-    except TimeoutError:
-        pass
+        every = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
+        _, late = await asyncio.wait(every, timeout=sources.deadline)
+        for waiting in late:
+            waiting.cancel()
+        statuses = [_status(backend, sources.deadline) for backend in backends]
+        if sources.save is not None:
+            for backend in backends:
+                _save(sources.save, proxy, backend, heard[backend.name])
+        known = all(backend.watch.health.usable for backend in backends)
+        origins = {b.name: (b.names, selections(b.settings)) for b in backends}
+        return document(proxy.metadata, around.catalog, statuses, origins, known=known)
     finally:
-        backends = gateway.backends
-        statuses = [backends[name].status() for name in sorted(backends)]
-        origins = {name: (b.names, selections(b.settings)) for name, b in backends.items()}
-        plan = document(configuration.proxy.metadata.name, gateway.catalog, statuses, origins)
-        await gateway.close()
-    return plan
+        await asyncio.gather(*(backend.close() for backend in backends))
+
+
+def _backend(proxy: MCPProxy, spec: BackendSpec, around: Surroundings, sources: Sources) -> Backend:
+    if sources.offline is None:
+        return configured(proxy, spec, around)
+    where = proxy.metadata
+    path = saved.path_of(sources.offline, where.namespace, where.name, spec.name)
+    return configured(
+        proxy, spec, around, partial(saved.SavedOpener, path, settings(proxy.spec, spec))
+    )
+
+
+def _listening(backend: Backend) -> dict[str, list[Message]]:
+    """What the backend lists, as it sent it; filled in as it comes."""
+    heard: dict[str, list[Message]] = {}
+
+    def note(kind: Kind, pages: list[Message]) -> None:
+        heard[kind.member] = pages
+
+    backend.watch.lists.on_pages = note
+    return heard
+
+
+def _save(
+    directory: Path, proxy: MCPProxy, backend: Backend, heard: dict[str, list[Message]]
+) -> None:
+    greeting, where = backend.watch.greeting, proxy.metadata
+    if greeting is not None and backend.watch.health.usable:
+        path = saved.path_of(directory, where.namespace, where.name, backend.name)
+        saved.write(path, backend.status(), greeting.result, heard)
+
+
+def _status(backend: Backend, deadline: float) -> BackendStatus:
+    status = backend.status()
+    if status.state != "Unknown":
+        return status
+    message = f"it said nothing within the {deadline:g} s of --timeout"
+    return status.model_copy(update={"reason": "TimedOut", "message": message})

@@ -1,0 +1,62 @@
+"""What is served now, to compare a plan with: a running proxy, or the JSON of an earlier plan."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.proxy.core.catalog import KINDS
+from mcpproxy.proxy.plan.document import FORM, Plan
+from mcpproxy.proxy.plan.gather import Sources, planned
+from mcpproxy.proxy.runtime import Options
+from mcpproxy.proxy.targets import from_backends
+
+_MEMBERS = ("name", "backend", "served", "definition")
+
+
+def is_url(source: str) -> bool:
+    """Whether a running proxy is meant."""
+    return source.startswith(("http://", "https://"))
+
+
+async def running(url: str, options: Options, deadline: float) -> Plan:
+    """What the proxy at this URL serves. Raises ManifestError that says why it can't be known."""
+    try:
+        served = from_backends([{"name": "served", "prefix": "", "url": url}])
+    except ManifestError as error:
+        raise ManifestError(f"--against: {str(error).removeprefix('spec.backends[0].')}") from None
+    found = await planned(served, options, Sources(deadline))
+    if found["failed"]:
+        message = found["backends"][0].get("message", "it is not healthy")
+        raise ManifestError(f"--against: the running proxy can't be asked: {message}")
+    return found
+
+
+def earlier(path: Path) -> dict[tuple[str | None, str], Plan]:
+    """The plans of a file that `plan -o json` has written, by namespace and name.
+
+    Raises ManifestError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"--against {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ManifestError(f"--against {path}: not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("version") != FORM:
+        raise ManifestError(f"--against {path}: not written by this version's plan -o json")
+    plans = content.get("proxies")
+    if not isinstance(plans, list) or not all(_is_plan(plan) for plan in plans):
+        raise ManifestError(f"--against {path}: its proxies are not as plan -o json writes them")
+    return {(plan.get("namespace"), plan["name"]): plan for plan in plans}
+
+
+def _is_plan(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        return False
+    lists = [found.get(kind.member) for kind in KINDS]
+    return all(isinstance(entries, list) for entries in lists) and all(
+        isinstance(entry, dict) and all(member in entry for member in _MEMBERS)
+        for entries in lists
+        for entry in entries or ()
+    )

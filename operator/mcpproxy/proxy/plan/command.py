@@ -1,0 +1,130 @@
+"""`mcpproxy plan`: show what a manifest would serve, with exit codes for CI.
+
+0 nothing is wrong, 1 it can't be known (manifest, call, a backend), 2 it differs, 3 names clash.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from mcpproxy.api import names
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.proxy import process
+from mcpproxy.proxy.command import resolution
+from mcpproxy.proxy.plan import against, manifests
+from mcpproxy.proxy.plan.document import FAILED, FORM, Plan, differences, exit_code, worst
+from mcpproxy.proxy.plan.gather import Sources, planned
+from mcpproxy.proxy.plan.text import rendered
+from mcpproxy.proxy.runtime import Options
+from mcpproxy.proxy.targets import Configuration
+
+TIMEOUT = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `mcpproxy plan`."""
+    add = parser.add_argument
+    add("-f", "--file", required=True, metavar="FILE", help="YAML with MCPProxies; - reads stdin")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--offline", type=Path, metavar="DIR", help="connect to nothing: read what --save has kept"
+    )
+    where.add_argument("--save", type=Path, metavar="DIR", help="keep what the backends list here")
+    add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
+    add("--against", metavar="URL_OR_FILE", help="compare: a running proxy, or an earlier -o json")
+    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
+    add(
+        "--values",
+        type=Path,
+        default=Path(names.VALUES_DIR),
+        metavar="DIR",
+        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
+    )
+    add(
+        "--resolve",
+        action="append",
+        default=[],
+        type=resolution,
+        metavar="NAME=HOST:PORT",
+        help="connect to HOST:PORT for the Service (or host) NAME",
+    )
+    add(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="time that the backends of a proxy have to answer (%(default)g)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return found
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the plan; the exit code says what it found."""
+    process.log_to_stderr("error")
+    try:
+        found = manifests.read(_read(args.file), args.namespace)
+        for skipped in found.skipped:
+            print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
+        plans = process.run(_plans(found.proxies, args))
+    except (ManifestError, ValueError, OSError) as error:
+        print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    code = worst(exit_code(plan) for plan in plans)
+    sys.stdout.write(_json(plans, code) if args.output == "json" else _text(plans))
+    return code
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+async def _plans(proxies: list[MCPProxy], args: argparse.Namespace) -> list[Plan]:
+    options = Options(values=args.values, resolve=dict(args.resolve))
+    sources = Sources(args.timeout, args.offline, args.save)
+    compare, running = args.against is not None, None
+    earlier: dict[tuple[str | None, str], Plan] = {}
+    if compare and against.is_url(args.against):
+        if len(proxies) != 1:
+            raise ManifestError(
+                f"--against URL compares one MCPProxy, but the file has {len(proxies)};"
+                " compare with the file of an earlier plan -o json"
+            )
+        running = await against.running(args.against, options, args.timeout)
+    elif compare:
+        earlier = against.earlier(Path(args.against))
+    found = []
+    for proxy in proxies:
+        plan = await planned(Configuration(proxy, "", Path.cwd()), options, sources)
+        if compare:
+            served = running or earlier.get((plan["namespace"], plan["name"]))
+            plan["differences"] = differences(served, plan)
+        found.append(plan)
+    return found
+
+
+def _json(plans: list[Plan], code: int) -> str:
+    content = {"version": FORM, "proxies": plans, "exitCode": code}
+    # Only ASCII: what a backend wrote need not be anything that UTF-8 can say.
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _text(plans: Iterable[Plan]) -> str:
+    return "\n".join(rendered(plan) for plan in plans)

@@ -1,0 +1,111 @@
+"""The plan for people. Pure. What backends wrote can't steer the terminal it is shown on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from mcpproxy.proxy.core.catalog import KINDS
+from mcpproxy.proxy.core.names import MAX_NAME
+from mcpproxy.proxy.plan.document import BYTES_PER_TOKEN, Plan, differ
+
+TITLES: Final = {
+    "tools": "tools",
+    "prompts": "prompts",
+    "resources": "resources",
+    "resourceTemplates": "templates",
+}
+_HEAD: Final = ("backend", "state", "transport", "revision", "session", *TITLES.values())
+_SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def safe(text: Any) -> str:
+    """A text on one line, without what a terminal would take for a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def rendered(plan: Plan) -> str:
+    """The plan of one proxy."""
+    where = f"{plan['namespace']}/" if plan["namespace"] else ""
+    lines = [f"MCPProxy {where}{plan['name']}", "", *_backends(plan)]
+    for kind in KINDS:
+        lines += _list(plan, kind.member)
+    lines += _wrong(plan)
+    lines += ["", f"catalogHash: {plan['catalogHash'] or 'not known, as a backend failed'}"]
+    if plan.get("differences") is not None:
+        lines += _differences(plan["differences"])
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    texts = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        yield "  " + "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def _backends(plan: Plan) -> Iterator[str]:
+    rows: list[Sequence[Any]] = [_HEAD]
+    for found in plan["backends"]:
+        counts = found.get("components", {})
+        facts = (found.get(name, "-") for name in ("transport", "protocolVersion", "session"))
+        rows.append(
+            (found["name"], found["state"], *facts, *(counts.get(kind, "-") for kind in TITLES))
+        )
+    yield from _table(rows)
+    for found in plan["backends"]:
+        if found["state"] != "Healthy":
+            why = f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
+            yield f"  {found['name']}: {safe(why)}"
+
+
+def _list(plan: Plan, member: str) -> Iterator[str]:
+    entries = plan[member]
+    if not entries:
+        return
+    served = sum(entry["served"] for entry in entries)
+    estimate = f", about {plan['toolTokens']} tokens" if member == "tools" else ""
+    yield ""
+    yield f"{TITLES[member]} ({served}{estimate})"
+    yield from _table([_row(entry, weighed=member == "tools") for entry in entries])
+    if member == "tools":
+        yield f"  (a token is taken to be {BYTES_PER_TOKEN} bytes of compact JSON)"
+
+
+def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
+    notes = []
+    if weighed:
+        notes.append(f"{entry['tokens']} tokens")
+    if entry["renamed"]:
+        notes.append("renamed")
+    if not entry["served"]:
+        notes.append("hidden")
+    return entry["name"], f"{entry['backend']}: {entry['ownName']}", ", ".join(notes)
+
+
+def _wrong(plan: Plan) -> Iterator[str]:
+    if plan["clashes"]:
+        yield ""
+        yield "clashes (give one of the backends another prefix, or rename or exclude one)"
+    for found in plan["clashes"]:
+        claims = ", ".join(found["backends"])
+        yield f"  {found['kind']}: {safe(found['name'])} of {claims}: {found['servedBy']} serves it"
+    if plan["tooLong"]:
+        yield ""
+        yield f"names over {MAX_NAME} characters (shorten the prefix, or rename or exclude them)"
+    for found in plan["tooLong"]:
+        yield (
+            f"  {found['kind']}: {safe(found['name'])} of {found['backend']} has {found['length']}"
+        )
+
+
+def _differences(different: Plan) -> Iterator[str]:
+    yield ""
+    if not differ(different):
+        yield "no difference to what is served now"
+        return
+    yield "difference to what is served now (+ added, - removed, ~ changed)"
+    for kind in KINDS:
+        for change, sign in _SIGNS.items():
+            for name in different[kind.member][change]:
+                yield f"  {sign} {kind.member}: {safe(name)}"
+    if different["order"]:
+        yield "  the same components in another order or spelling"

@@ -1,0 +1,91 @@
+"""The pre-merge check of samples/ci, executed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.proxy.plan.planning import COMMAND, ROOT, Ended, proxy, ran
+
+SCRIPT = ROOT / "samples" / "ci" / "plan.sh"
+NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Saved lists of a backend with one tool, for a proxy `tools`."""
+    path = tmp_path / "catalogs" / "default" / "tools" / "p.json"
+    path.parent.mkdir(parents=True)
+    status = {"name": "p", "state": "Healthy", "protocolVersion": "2026-07-28"}
+    content = {
+        "version": 1,
+        "status": {**status, "transport": "streamable-http", "session": "Stateless"},
+        "greeting": {"capabilities": {"tools": {}}},
+        "lists": {"tools": [{"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}]},
+    }
+    path.write_text(json.dumps(content))
+    return tmp_path / "catalogs"
+
+
+async def _check(saved: Path, *files: Path, **env: str) -> Ended:
+    options = {"MCPPROXY": COMMAND, "PLAN_OPTIONS": f"--offline {saved}"}
+    return await ran(SCRIPT, *files, env={**os.environ, **options, **env})
+
+
+async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Path) -> None:
+    base, file = proxy(tmp_path / "base.yaml", NO_SERVER), proxy(tmp_path / "new.yaml", NO_SERVER)
+    report = tmp_path / "report.md"
+    found = await _check(saved, file, base, PLAN_STRICT="1", PLAN_REPORT=str(report))
+    assert (found.code, found.err) == (0, "")
+    assert "no difference to what is served now" in found.out
+    assert found.out in report.read_text()
+
+
+async def test_a_difference_passes_with_a_word_unless_it_is_strict(
+    saved: Path, tmp_path: Path
+) -> None:
+    base = proxy(tmp_path / "base.yaml", NO_SERVER)
+    file = proxy(tmp_path / "new.yaml", {**NO_SERVER, "prefix": "q"})
+    found = await _check(saved, file, base)
+    assert found.code == 0
+    assert "  + tools: q_echo\n  - tools: p_echo\n" in found.out
+    assert "review it" in found.out
+    assert (await _check(saved, file, base, PLAN_STRICT="1")).code == 2
+
+
+async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> None:
+    overrides = [{"name": "echo", "rename": "x" * 63}]
+    file = proxy(tmp_path / "new.yaml", {**NO_SERVER, "tools": {"overrides": overrides}})
+    found = await _check(saved, file, proxy(tmp_path / "base.yaml", NO_SERVER))
+    assert found.code == 3
+    assert "names over 64 characters" in found.out
+
+
+async def test_a_backend_that_can_not_be_known_fails_the_check(tmp_path: Path) -> None:
+    file = proxy(tmp_path / "new.yaml", NO_SERVER)
+    assert (await _check(tmp_path / "nothing", file)).code == 1
+
+
+async def test_a_base_that_was_wrong_is_told_and_the_new_one_checked(
+    saved: Path, tmp_path: Path
+) -> None:
+    base = proxy(tmp_path / "base.yaml", NO_SERVER, wrong=1)
+    found = await _check(saved, proxy(tmp_path / "new.yaml", NO_SERVER), base)
+    assert found.code == 0
+    assert "spec.wrong: unknown field" in found.err
+
+
+async def test_the_script_says_how_it_is_called(saved: Path) -> None:
+    found = await _check(saved)
+    assert (found.code, found.err) == (1, "usage: plan.sh FILE [BASE]\n")
+
+
+def test_the_workflow_runs_the_script_on_what_a_pull_request_changes() -> None:
+    text = (SCRIPT.parent / "github-workflow.yaml").read_text(encoding="utf-8")
+    workflow: dict[Any, Any] = yaml.safe_load(text)
+    (job,) = workflow["jobs"].values()
+    assert "ci/plan.sh" in job["steps"][-1]["run"]
+    assert workflow["permissions"] == {"contents": "read"}
