@@ -65,8 +65,8 @@ def tellers(world: World, *names: str) -> None:
         template = {"metadata": {"labels": labels}, "spec": pod}
         deployment = {"selector": {"matchLabels": labels}, "template": template}
         service = {"selector": labels, "ports": [{"port": PORT}]}
-        world.apply(_object("apps/v1", "Deployment", name, deployment))
-        world.apply(_object("v1", "Service", name, service))
+        world.apply(manifest("apps/v1", "Deployment", name, deployment))
+        world.apply(manifest("v1", "Service", name, service))
     for name in names:
         world.kubectl("rollout", "status", f"deployment/{name}", "--timeout=180s", timeout=200)
 
@@ -76,9 +76,9 @@ def idler(world: World, name: str, **labels: str) -> None:
     pod = spec("none")
     pod["containers"][0]["command"] = ["python", "-c", "import signal; signal.pause()"]
     pod["volumes"] = pod["containers"][0]["volumeMounts"] = []
-    manifest = _object("v1", "Pod", name, pod)
-    manifest["metadata"]["labels"] = labels
-    world.apply(manifest)
+    found = manifest("v1", "Pod", name, pod)
+    found["metadata"]["labels"] = labels
+    world.apply(found)
     world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
 
@@ -100,7 +100,7 @@ def proxy(name: str, *backends: str, **fields: Any) -> Object:
     """An MCPProxy in front of tellers."""
     services = [{"name": one, "service": {"name": one, "port": PORT}} for one in backends]
     fields = {"image": IMAGE, "backends": services, **fields}
-    return _object("mcpproxy.dev/v1alpha1", "MCPProxy", name, fields)
+    return manifest("mcpproxy.dev/v1alpha1", "MCPProxy", name, fields)
 
 
 def pods_of(world: World, name: str) -> list[Object]:
@@ -151,7 +151,7 @@ def calling(
     url = f"http://{proxy}.{world.namespace}.svc/mcp"
     caller = Caller(world, f"{name}-of-{proxy}")
     pod = spec("caller", url, tool, str(clients), str(pause))
-    world.apply(_object("v1", "Pod", caller.name, {**pod, "restartPolicy": "Never"}))
+    world.apply(manifest("v1", "Pod", caller.name, {**pod, "restartPolicy": "Never"}))
     try:
         world.kubectl("wait", "--for=condition=Ready", f"pod/{caller.name}", "--timeout=60s")
         caller.wait_calls(10)
@@ -160,5 +160,6 @@ def calling(
         world.kubectl("delete", "pod", caller.name, "--wait=true")
 
 
-def _object(version: str, kind: str, name: str, spec: Object) -> Object:
+def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
+    """An object with a name and a spec."""
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}

@@ -1,0 +1,58 @@
+"""An autoscaler that moves the pods of a proxy under load and back, while calls run."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e2e import pods
+from e2e.pods import calling
+from e2e.world import World, eventually
+
+NAME = "elastic"
+UP_SECONDS = 150
+DOWN_SECONDS = 180
+
+# Figures come every 10 seconds and the autoscaler looks every 15.
+pytestmark = [pods.long, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def elastic(new_world: Callable[[str], World]) -> Iterator[World]:
+    """A proxy of one to three pods, by their use of the processor; one now."""
+    world = new_world("scaling")
+    pods.add_on(world, "metrics-server")
+    pods.tellers(world, "teller")
+    scaling = {
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "targetCPUUtilizationPercentage": 60,
+        "scaleDownAfter": "15s",
+    }
+    requests = {"requests": {"cpu": "100m", "memory": "96Mi"}}
+    world.apply(pods.proxy(NAME, "teller", autoscaling=scaling, resources=requests))
+    world.wait_ready(NAME)
+    yield world
+    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+
+
+def test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call(elastic: World) -> None:
+    eventually("the autoscaler has figures", lambda: _measured(elastic), UP_SECONDS)
+    eventually("one pod is enough", lambda: _ready(elastic) == 1, DOWN_SECONDS)
+    with calling(elastic, NAME, "teller_tell", clients=1, pause=0.5) as gentle:
+        with calling(elastic, NAME, "teller_tell", clients=6, pause=0.0, name="heavy") as heavy:
+            eventually("three pods are Ready", lambda: _ready(elastic) == 3, UP_SECONDS)
+            print(f"under load: {heavy.check()} calls")
+        eventually("one pod is left", lambda: _ready(elastic) == 1, DOWN_SECONDS)
+        print(f"beside it: {gentle.check()} calls")
+    elastic.wait_ready(NAME)
+
+
+def _measured(world: World) -> bool:
+    return bool(world.get("horizontalpodautoscaler", NAME)["status"].get("currentMetrics"))
+
+
+def _ready(world: World) -> int:
+    """The pods that are Ready, when those are all there are; as the MCPProxy's status says."""
+    status = world.status(NAME)
+    total, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
+    return int(ready) if ready == total else 0
