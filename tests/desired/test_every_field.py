@@ -48,6 +48,7 @@ def others(value: Any) -> list[Any]:
             "ScheduleAnyway",
             "NodePort",
             "UDP",
+            "https://other.example.com/otlp",
         )
         return [f"{value}x", "7s", "0.0.0.0/0", "10.2.3.0/26", "192.0.2.2/32", *words]
     return []

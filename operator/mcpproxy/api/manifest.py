@@ -108,6 +108,8 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     """
     spec = proxy.spec.to_manifest()
     kept = {field: spec[field] for field in RUNTIME_FIELDS if field in spec}
+    if "tracing" in spec.get("monitoring", {}):
+        kept["monitoring"] = {"tracing": spec["monitoring"]["tracing"]}
     kept["backends"] = _by_name([_ordered(backend) for backend in kept["backends"]])
     for field in ("allowedHosts", "allowedOrigins"):
         if field in kept:

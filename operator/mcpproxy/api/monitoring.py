@@ -1,7 +1,8 @@
-"""How metrics of the pods are collected: import these models from `api.v1alpha1`."""
+"""How metrics and traces of the pods are collected: import these models from `api.v1alpha1`."""
 
 import re
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -32,9 +33,33 @@ class PodMonitor(ApiModel):
     """How long a scrape may last, such as 10s. Default: that of the Prometheus."""
 
 
+def _address(url: str) -> str:
+    if urlsplit(url).port == 0:
+        raise ValueError("Port out of range 1-65535")
+    return url
+
+
+class Tracing(ApiModel):
+    """Where traces of calls are sent to. A span tells backend, method, component and outcome, never
+    arguments; the trace goes on with the backend, as clients began it."""
+
+    endpoint: Annotated[
+        str,
+        Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
+        AfterValidator(_address),
+    ]
+    """Address of an OpenTelemetry collector that takes OTLP over HTTP, such as
+    http://otel-collector.observability.svc:4318; /v1/traces is added to it."""
+    sampling_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
+    """How many of 100 traces that begin here are sent; where a client has begun one, it decides.
+    Default: 100."""
+
+
 class Monitoring(ApiModel):
-    """How metrics of the pods are collected."""
+    """How metrics and traces of the pods are collected."""
 
     pod_monitor: PodMonitor | None = None
     """Lets Prometheus scrape the pods. Needs the kind PodMonitor of the Prometheus operator; the
     condition Monitored says when it is not there. Default: none."""
+    tracing: Tracing | None = None
+    """Sends traces of calls. Default: no traces."""

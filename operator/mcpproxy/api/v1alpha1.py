@@ -29,7 +29,7 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.model import ApiModel, cel, validation
-from mcpproxy.api.monitoring import Monitoring, PodMonitor
+from mcpproxy.api.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.network import NetworkPolicySpec
 from mcpproxy.api.placement import PodTemplate
 from mcpproxy.api.quantities import PositiveDuration, Quantity, parsed_quantity
@@ -72,6 +72,7 @@ __all__ = [
     "SessionMode",
     "Stdio",
     "Timeouts",
+    "Tracing",
     "Transport",
     "ValueFrom",
 ]

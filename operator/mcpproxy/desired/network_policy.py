@@ -46,8 +46,15 @@ def services_of(proxy: MCPProxy) -> set[ServiceName]:
     """The Services that a policy has to know; none unless the spec asks for one."""
     if proxy.spec.network_policy is None:
         return set()
-    found = (_service_of(proxy, backend) for backend in proxy.spec.backends)
+    found = [_service_of(proxy, backend) for backend in proxy.spec.backends]
+    found += [_service_at(proxy, url) for url in _collector(proxy)]
     return {(namespace, name) for namespace, name, _ in filter(None, found)}
+
+
+def _collector(proxy: MCPProxy) -> list[str]:
+    """Where traces are sent to."""
+    monitoring = proxy.spec.monitoring
+    return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
 
 
 def _ingress(proxy: MCPProxy, given: NetworkPolicySpec, options: Options) -> list[Manifest]:
@@ -83,6 +90,11 @@ def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> It
             yield from _to_service(proxy, *service, services)
         elif backend.url is not None:
             yield _to_url(backend.url, given)
+    for url in _collector(proxy):
+        service = _service_at(proxy, url)
+        yield from (
+            [_to_url(url, given)] if service is None else _to_service(proxy, *service, services)
+        )
     for rule in given.egress or []:
         yield _with_protocols(rule.to_manifest())
 
@@ -92,9 +104,11 @@ def _service_of(proxy: MCPProxy, backend: Backend) -> tuple[str, str, int] | Non
     own = proxy.metadata.namespace or "default"
     if backend.service is not None:
         return backend.service.namespace or own, backend.service.name, backend.service.port
-    if backend.url is None:
-        return None
-    url = urlsplit(backend.url)
+    return None if backend.url is None else _service_at(proxy, backend.url)
+
+
+def _service_at(proxy: MCPProxy, address: str) -> tuple[str, str, int] | None:
+    own, url = proxy.metadata.namespace or "default", urlsplit(address)
     host, port = (url.hostname or "").rstrip("."), url.port or _DEFAULT_PORTS[url.scheme.lower()]
     match host.split("."):
         case [name] if names.is_dns_label(name) and name != "localhost":

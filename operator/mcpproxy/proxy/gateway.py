@@ -5,7 +5,7 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import Raw
 
@@ -26,6 +26,7 @@ from mcpproxy.proxy.core.names import owner_of
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
+    named,
     outward_notification,
     own_name,
     target,
@@ -37,6 +38,10 @@ from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
+
+if TYPE_CHECKING:
+    # It is large, and most proxies have no need of it.
+    from mcpproxy.proxy.tracing import Tracing
 
 MAX_AUDIENCES: Final = 32
 """Sets of capabilities whose merged lists are kept; the least recently used goes."""
@@ -90,6 +95,7 @@ class Gateway:
         self.version = version
         self.backends = {backend.name: backend for backend in backends}
         self.metrics = Metrics()
+        self.tracing: Tracing | None = None
         self.catalog = catalog
         self._names = [(backend.name, backend.names) for backend in self.backends.values()]
         modes = {backend.settings.session_mode for backend in self.backends.values()}
@@ -124,6 +130,8 @@ class Gateway:
         if self._first_round is not None:
             self._first_round.cancel()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     # What is offered
 
@@ -284,7 +292,7 @@ class Gateway:
         outcome = "ok"
         self.in_flight += 1
         try:
-            answer = await backend.call(outgoing, caller)
+            answer = await self._traced(backend, outgoing, caller, request)
             if "error" in answer:
                 outcome = "error"
             answer["id"] = request["id"]
@@ -298,6 +306,16 @@ class Gateway:
         finally:
             self.in_flight -= 1
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
+
+    async def _traced(
+        self, backend: Backend, outgoing: Outgoing, caller: Caller, request: Message
+    ) -> Message:
+        if self.tracing is None:
+            return await backend.call(outgoing, caller)
+        with self.tracing.call(backend.name, named(request), outgoing) as span:
+            answer = await backend.call(outgoing, caller)
+            span.answered(answer)
+            return answer
 
     def prepared(
         self, request: Message, method: str, params: Message | None, route: Route | None = None

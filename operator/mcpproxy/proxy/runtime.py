@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import names
 from mcpproxy.api.defaults import HealthPolicy, health
 from mcpproxy.api.status import PodReport
+from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
 from mcpproxy.proxy.back.backend import Surroundings, configured
@@ -32,6 +33,12 @@ from mcpproxy.proxy.selfcheck import ANYWHERE, handshake
 from mcpproxy.proxy.serving import DRAIN, AdminServer, listen
 from mcpproxy.proxy.targets import Configuration
 from mcpproxy.proxy.wire import jsonrpc
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.tracing import Tracing
+
+EXPORT_WITHIN: Final = 3.0
+"""Seconds that a collector has to take spans."""
 
 VERSION: Final = version("mcpproxy-operator")
 GARBAGE: Final = 20_000
@@ -198,7 +205,22 @@ def _gateway(configuration: Configuration, options: Options) -> Gateway:
     proxy = configuration.proxy
     around = surroundings(health(proxy.spec), options, configuration.directory)
     backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
-    return Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+    gateway = Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+    monitoring = proxy.spec.monitoring
+    if monitoring is not None and monitoring.tracing is not None:
+        gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
+    return gateway
+
+
+def _tracing(given: TracingSpec, name: str) -> "Tracing":
+    # Both are large, and most proxies have no need of them.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from mcpproxy.proxy.tracing import Tracing
+
+    exporter = OTLPSpanExporter(f"{given.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+    share = 100 if given.sampling_percentage is None else given.sampling_percentage
+    return Tracing(exporter, name, VERSION, share)
 
 
 def guard_of(configuration: Configuration | None, options: Options) -> Guard:

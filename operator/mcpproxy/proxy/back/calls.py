@@ -232,7 +232,8 @@ async def _set_level(link: Link, caller: Caller) -> None:
 async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     if caller.log_level is not None and link.stateful:
         await _set_level(link, caller)
-    sent = Outgoing(outgoing.id, outgoing.method, eras.unstamped(outgoing.params), outgoing.extra)
+    params = eras.unstamped(outgoing.params)
+    sent = Outgoing(outgoing.id, outgoing.method, params, outgoing.extra, trace=outgoing.trace)
     answer = await link.request(sent, caller)
     if "result" in answer:
         _members(answer)
@@ -246,7 +247,8 @@ async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     params = eras.stamped(outgoing.params, caller.client, revision, caller.log_level)
     request_id = outgoing.id
     for round_ in range(MAX_ROUNDS):
-        sent = Outgoing(request_id, outgoing.method, params, outgoing.extra, outgoing.headers)
+        kept = (outgoing.extra, outgoing.headers, outgoing.trace)
+        sent = Outgoing(request_id, outgoing.method, params, *kept)
         answer = await link.request(sent, caller)
         if "result" not in answer:
             error = eras.legacy_error(outgoing.method, answer["error"])

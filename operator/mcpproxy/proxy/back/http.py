@@ -72,7 +72,8 @@ class HttpLegacyLink:
         number = next(self._numbers)
         self._callers[number] = caller
         try:
-            response = await self._endpoint.post(outgoing.body(), self._headers, sent=outgoing.sent)
+            headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
+            response = await self._endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
             if response.media_type != b"text/event-stream":
                 found = await self._plain(response)
             else:
@@ -238,7 +239,7 @@ class HttpModernLink:
         name = (outgoing.params or {}).get(member) if member else None
         raw = b"" if name is None else bytes(name)
         routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
-        return (self._version, *routing, *outgoing.headers)
+        return (self._version, *routing, *outgoing.headers, *outgoing.trace)
 
     async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
         reader = EventReader(response)

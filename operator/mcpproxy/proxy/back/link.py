@@ -30,6 +30,8 @@ class Outgoing:
     """Members of the envelope that JSON-RPC does not know; they pass."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Mcp-Param-* headers."""
+    trace: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers that say to which trace it belongs."""
     sent: Response | None = None
     """Its answer, where it was sent before: then it is not sent again."""
     link: "Link | None" = None

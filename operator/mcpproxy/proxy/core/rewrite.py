@@ -36,6 +36,15 @@ def target(method: str, params: Message) -> tuple[str, Kind]:
     return name, kind
 
 
+def named(request: Message) -> str | None:
+    """The outward name of the tool or prompt that a request is for; None for other requests."""
+    method = jsonrpc.string(request.get("method"))
+    kind = ROUTED.get(method or "", ("", RESOURCES))[1]
+    if kind.by_uri or "params" not in request:
+        return None
+    return jsonrpc.string(jsonrpc.members(request["params"]).get(kind.key))
+
+
 def _reference(params: Message) -> tuple[str, Kind]:
     ref = jsonrpc.members(params["ref"]) if "ref" in params else {}
     kind = {"ref/prompt": PROMPTS, "ref/resource": RESOURCES}.get(

@@ -50,6 +50,8 @@ class Direct:
     def begin(self, client: Client) -> bool:
         """Send the request; False where that takes waiting."""
         backend, outgoing = self._prepared
+        if self._gateway.tracing is not None:
+            return False
         if not backend.begin(outgoing, client, self._answered, self.leave):
             return False
         self._gateway.in_flight += 1

@@ -36,6 +36,7 @@ class HttpFront:
         self, gateway: Gateway, sealer: Sealer, guard: Guard, address: str, path: str
     ) -> None:
         """`address` is where other instances reach this process, `path` where the endpoint is."""
+        self._gateway = gateway
         self._guard = guard
         self._path = path.rstrip("/")
         self._peers = Peers(sealer, address, self._path or "/")
@@ -89,6 +90,8 @@ class HttpFront:
 
     def at_once(self, inbound: Inbound, reply: Reply) -> bool:
         """See App."""
+        if self._gateway.tracing is not None:
+            self._gateway.tracing.receive(inbound.headers)
         if inbound.method != "POST" or handover.HEADER in inbound.headers:
             return False
         version = inbound.headers.get(h.PROTOCOL_VERSION)

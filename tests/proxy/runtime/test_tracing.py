@@ -1,0 +1,171 @@
+"""Traces of calls, as a collector and a backend get them."""
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.proxy.runtime.peer import Peer
+from tests.proxy.runtime.raw import Raw, rpc
+from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.waiting import soon
+
+pytestmark = LIVE
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+class Collector:
+    """Takes spans with OTLP over HTTP."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.app = Starlette(routes=[Route("/v1/traces", self._take, methods=["POST"])])
+
+    async def _take(self, request: Request) -> Response:
+        body = await request.body()
+        if request.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        return Response(b"", media_type="application/x-protobuf")
+
+
+def attributes(span: Span) -> dict[str, str]:
+    """Its attributes as text."""
+    return {one.key: one.value.string_value for one in span.attributes}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def collector(stack: AsyncExitStack) -> AsyncIterator[tuple[Collector, str]]:
+    """A collector and its address."""
+    found = Collector()
+    yield found, await stack.enter_async_context(serving(found.app))
+
+
+async def _proxy(
+    stack: AsyncExitStack, era: str, endpoint: str, **tracing: Any
+) -> tuple[Peer, Raw, Any]:
+    peer = Peer("p", era)
+    base = await stack.enter_async_context(serving(peer.gate))
+    given = {"tracing": {"endpoint": endpoint, **tracing}}
+    own = AsyncExitStack()
+    running = await own.enter_async_context(
+        proxied({"name": "p", "url": f"{base}/mcp"}, monitoring=given)
+    )
+    stack.push_async_exit(own)
+    http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+    return peer, Raw(running.url, http), own
+
+
+def _calls(peer: Peer) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """Headers and `_meta` of the calls that a backend got."""
+    found = [one for one in peer.gate.seen if one.rpc == "tools/call"]
+    return [(one.headers, json.loads(one.body)["params"].get("_meta", {})) for one in found]
+
+
+ECHO = {"name": "p_echo", "arguments": {"text": "secret"}}
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_call_is_one_trace_through_client_proxy_and_backend(
+    collector: tuple[Collector, str], stack: AsyncExitStack, era: str
+) -> None:
+    found, endpoint = collector
+    peer, raw, own = await _proxy(stack, era, endpoint)
+    await raw.initialize()
+    params = {**ECHO, "_meta": {"traceparent": TRACEPARENT, "tracestate": "a=b", "own": 1}}
+    assert (await raw.post(rpc("tools/call", params))).status_code == 200
+    headers, meta = _calls(peer)[0]
+    await own.aclose()
+    await soon(lambda: found.spans, "a span")
+    (span,) = found.spans
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    told = f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert meta["traceparent"] == headers["traceparent"] == told
+    assert (meta["tracestate"], meta["own"]) == ("a=b", 1)
+    assert span.name == "tools/call p_echo"
+    assert attributes(span) == {
+        "mcp.method.name": "tools/call",
+        "mcpproxy.backend": "p",
+        "mcpproxy.target": "p_echo",
+    }
+    assert "secret" not in str(span)
+
+
+async def test_a_trace_may_come_in_http_headers_or_begin_here(
+    collector: tuple[Collector, str], stack: AsyncExitStack
+) -> None:
+    found, endpoint = collector
+    peer, raw, own = await _proxy(stack, "dual", endpoint)
+    await raw.initialize()
+    await raw.post(rpc("tools/call", ECHO, 1), traceparent=TRACEPARENT)
+    await raw.post(rpc("tools/call", ECHO, 2))
+    await own.aclose()
+    await soon(lambda: len(found.spans) == 2, "two spans")
+    first, second = found.spans
+    assert (first.trace_id.hex(), first.parent_span_id.hex()) == (TRACE, PARENT)
+    assert second.trace_id != first.trace_id
+    assert second.parent_span_id == b""
+    traces = [meta["traceparent"].split("-")[1] for _, meta in _calls(peer)]
+    assert traces == [first.trace_id.hex(), second.trace_id.hex()]
+
+
+async def test_calls_that_need_no_waiting_are_traced_too(
+    collector: tuple[Collector, str], stack: AsyncExitStack
+) -> None:
+    found, endpoint = collector
+    peer, raw, own = await _proxy(stack, "dual", endpoint)
+    for _ in range(2):
+        await raw.call("tools/call", "p_echo", **ECHO)
+    await own.aclose()
+    await soon(lambda: len(found.spans) == 2, "two spans")
+    traces = [meta["traceparent"].split("-")[1] for _, meta in _calls(peer)]
+    assert traces == [span.trace_id.hex() for span in found.spans]
+
+
+async def test_an_error_is_told_by_its_code_or_reason(
+    collector: tuple[Collector, str], stack: AsyncExitStack
+) -> None:
+    found, endpoint = collector
+    peer, raw, own = await _proxy(stack, "legacy", endpoint)
+    await raw.initialize()
+    await raw.post(rpc("tools/call", {"name": "p_nothing"}))
+    peer.gate.status = 503
+    await raw.post(rpc("tools/call", ECHO))
+    await own.aclose()
+    await soon(lambda: len(found.spans) == 2, "two spans")
+    assert [span.status.code for span in found.spans] == [2, 2]
+    assert attributes(found.spans[1])["error.type"] == "Unreachable"
+
+
+async def test_who_begins_a_trace_decides_whether_it_is_sent(
+    collector: tuple[Collector, str], stack: AsyncExitStack
+) -> None:
+    found, endpoint = collector
+    _, raw, own = await _proxy(stack, "dual", endpoint, samplingPercentage=0)
+    await raw.initialize()
+    await raw.post(rpc("tools/call", ECHO, 1))
+    await raw.post(rpc("tools/call", ECHO, 2), traceparent=TRACEPARENT)
+    await own.aclose()
+    await soon(lambda: found.spans, "a span")
+    assert [span.trace_id.hex() for span in found.spans] == [TRACE]
+
+
+async def test_calls_do_not_need_the_collector(stack: AsyncExitStack) -> None:
+    _, raw, own = await _proxy(stack, "dual", "http://127.0.0.1:9")
+    await raw.initialize()
+    assert (await raw.post(rpc("tools/call", ECHO))).status_code == 200
+    await own.aclose()
