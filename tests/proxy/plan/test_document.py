@@ -19,9 +19,10 @@ from mcpproxy.proxy.plan.document import (
 from mcpproxy.proxy.plan.text import rendered
 
 
-def _plan(
+def a_plan(
     tools: dict[str, list[str]], text: str = "", state: str = "Healthy", known: bool = True
 ) -> Plan:
+    """The plan of these backends and their tools' outward names."""
     catalog = Catalog()
     for backend, names in tools.items():
         items = [json.dumps({"name": name, "description": text}).encode() for name in names]
@@ -33,14 +34,14 @@ def _plan(
 
 
 def test_a_tool_is_shown_with_its_backend_and_its_own_name() -> None:
-    plan = _plan({"a": ["a_echo"]})
+    plan = a_plan({"a": ["a_echo"]})
     (tool,) = plan["tools"]
     assert (tool["backend"], tool["ownName"], tool["served"]) == ("a", "echo", True)
     assert exit_code(plan) == 0
 
 
 def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
-    plan = _plan({"a": ["same"], "b": ["same"]})
+    plan = a_plan({"a": ["same"], "b": ["same"]})
     assert [tool["served"] for tool in plan["tools"]] == [True, False]
     clash = {"kind": "tools", "name": "same", "servedBy": "a", "backends": ["a", "b"]}
     assert plan["clashes"] == [clash]
@@ -48,23 +49,23 @@ def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
 
 
 def test_a_hidden_tool_costs_no_tokens() -> None:
-    assert _plan({"a": ["s"], "b": ["s"]})["toolTokens"] == _plan({"a": ["s"]})["toolTokens"] > 0
+    assert a_plan({"a": ["s"], "b": ["s"]})["toolTokens"] == a_plan({"a": ["s"]})["toolTokens"] > 0
 
 
 def test_a_name_over_64_characters_is_exit_code_3() -> None:
-    assert exit_code(_plan({"a": ["a_" + "x" * 62]})) == 0
-    plan = _plan({"a": ["a_" + "x" * 63]})
+    assert exit_code(a_plan({"a": ["a_" + "x" * 62]})) == 0
+    plan = a_plan({"a": ["a_" + "x" * 63]})
     assert [(found["backend"], found["length"]) for found in plan["tooLong"]] == [("a", 65)]
     assert exit_code(plan) == 3
 
 
 def test_a_backend_whose_lists_are_not_known_is_exit_code_1_and_there_is_no_hash() -> None:
-    plan = _plan({"a": ["a_echo"]}, state="Unhealthy", known=False)
+    plan = a_plan({"a": ["a_echo"]}, state="Unhealthy", known=False)
     assert (exit_code(plan), plan["catalogHash"], plan["failed"]) == (1, None, ["a"])
 
 
 def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
-    before, after = _plan({"a": ["a_x", "a_y"]}), _plan({"a": ["a_y", "a_z"]}, "new")
+    before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_z"]}, "new")
     found = differences(before, after)
     assert found["tools"] == {"added": ["a_z"], "removed": ["a_x"], "changed": ["a_y"]}
     assert exit_code({**after, "differences": found}) == 2
@@ -72,14 +73,14 @@ def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
 
 
 def test_another_order_alone_is_a_difference_too_for_it_changes_the_hash() -> None:
-    before, after = _plan({"a": ["a_x", "a_y"]}), _plan({"a": ["a_y", "a_x"]})
+    before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_x"]})
     found = differences(before, after)
     assert (found["order"], differ(found)) == (True, True)
     assert found["tools"] == {"added": [], "removed": [], "changed": []}
 
 
 def test_against_nothing_all_is_added() -> None:
-    assert differences(None, _plan({"a": ["a_x"]}))["tools"]["added"] == ["a_x"]
+    assert differences(None, a_plan({"a": ["a_x"]}))["tools"]["added"] == ["a_x"]
 
 
 def test_of_several_exit_codes_1_comes_before_3_before_2_before_0() -> None:
@@ -96,6 +97,6 @@ def test_four_bytes_of_compact_json_are_a_token_rounded_up() -> None:
 
 
 def test_a_name_can_not_steer_the_terminal() -> None:
-    shown = rendered(_plan({"a": ["a_\x1b[2J\nfake"]}))
+    shown = rendered(a_plan({"a": ["a_\x1b[2J\nfake"]}))
     assert "\x1b" not in shown
     assert "a_\\x1b[2J\\nfake" in shown
