@@ -275,6 +275,27 @@ SCALING = [
     ),
 ]
 
+CATALOG = [
+    spec("a hash that is too short", "catalog.approvedHash", catalog={"approvedHash": "a" * 63}),
+    spec("a hash in capitals", "catalog.approvedHash", catalog={"approvedHash": "A" * 64}),
+    spec("another word for a drift", "catalog.onDrift", catalog={"onDrift": "Block"}),
+    spec(
+        "nothing that tells what to withhold",
+        "catalog.onDrift",
+        catalog={"approvedHash": "a" * 64, "onDrift": "Withhold"},
+    ),
+    spec(
+        "a digest that is none",
+        "catalog.approved.tools",
+        catalog={"approved": {"tools": {"weather_now": "yes"}}},
+    ),
+    spec(
+        "a kind of component that there is not",
+        "catalog.approved.tool",
+        catalog={"approved": {"tool": {"weather_now": "a" * 64}}},
+    ),
+]
+
 OBJECTS = [
     bad("no spec", without("spec"), "spec"),
     bad("a misspelt field", a_manifest(cahce={"ttl": "5s"}), "spec.cahce"),
@@ -311,6 +332,14 @@ ONLY_FOR_THE_PARSER = [
         "spec.backends[0].url",
         None,
     ),
+    bad(
+        "a hash that is not that of the approved components",
+        a_manifest(
+            catalog={"approved": {"tools": {"weather_now": "a" * 64}}, "approvedHash": "a" * 64}
+        ),
+        "spec.catalog.approvedHash: the hash of approved is ",
+        None,
+    ),
 ]
 
 ALL = [
@@ -320,6 +349,7 @@ ALL = [
     *TIMES,
     *RUNNING,
     *SCALING,
+    *CATALOG,
     *OBJECTS,
     *ONLY_FOR_THE_PARSER,
 ]

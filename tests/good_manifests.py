@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mcpproxy.api.catalog import catalog_hash
 from tests.bad_manifests import ref
 from tests.builders import a_backend, a_manifest
 
@@ -42,6 +43,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
         ),
     ],
     cache={"ttl": "5m"},
+    catalog={"approvedHash": "0123456789abcdef" * 4, "onDrift": "Report"},
     session={"mode": "Isolated"},
     replicas=2,
     image="registry.example.com/mcpproxy-runtime:1.2.3",
@@ -161,8 +163,19 @@ AUTOSCALED: dict[str, Any] = a_manifest(
     },
     resources={"requests": {"cpu": "250m"}, "limits": {"memory": "1Gi"}},
     disruptionBudget={"maxUnavailable": "25%"},
+    catalog={
+        "approved": {
+            "tools": {"weather_now": "a" * 64, "weather_later": "b" * 64},
+            "prompts": {"weather_ask": "c" * 64},
+            "resources": {"file://weather//map": "d" * 64},
+            "resourceTemplates": {"city://weather/{name}": "e" * 64},
+        },
+        "onDrift": "Withhold",
+    },
 )
 """The fields that exclude others."""
+
+APPROVED = {"tools": {"weather_now": "a" * 64}}
 
 GOOD = {
     "one backend": a_manifest(),
@@ -186,6 +199,13 @@ GOOD = {
         allowedOrigins=["*", "null", "vscode-webview://a1", "http://localhost:3000"],
     ),
     "no replicas": a_manifest(replicas=0),
+    "a catalog without a word": a_manifest(catalog={}),
+    "a catalog of which nothing is approved": a_manifest(
+        catalog={"approved": {}, "onDrift": "Withhold"}
+    ),
+    "an approved catalog and its hash": a_manifest(
+        catalog={"approved": APPROVED, "approvedHash": catalog_hash(APPROVED)}
+    ),
     "names taken crosswise as prefixes": a_manifest(
         backends=[a_backend("a", prefix="b"), a_backend("b", prefix="a")]
     ),

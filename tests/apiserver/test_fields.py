@@ -237,6 +237,32 @@ def test_the_autoscalers_own_state_is_told(stage: Stage, operator: OperatorProce
     stage.wait("mcpproxy/tools", "condition=Autoscaled=False")
 
 
+def test_an_approved_catalog_has_a_condition_and_withholding_one_reaches_the_pods(
+    stage: Stage, operator: OperatorProcess
+) -> None:
+    condition = (
+        "get",
+        "mcpproxy/tools",
+        "-o",
+        'jsonpath={..conditions[?(@.type=="CatalogDrift")]}',
+    )
+    mounted = 'jsonpath={.spec.template.spec.volumes[?(@.name=="config")].configMap.name}'
+    stage.apply()
+    stage.wait("deployment/tools", "create")
+    before = stage.kubectl("get", "deployment/tools", "-o", mounted)
+    assert stage.kubectl(*condition) == ""
+    stage.apply(catalog={"approvedHash": "a" * 64})
+    stage.wait("mcpproxy/tools", "condition=CatalogDrift=Unknown")
+    assert stage.kubectl("get", "deployment/tools", "-o", mounted) == before, "no pod restarts"
+    stage.apply(catalog={"approved": {"tools": {"weather_now": "a" * 64}}, "onDrift": "Withhold"})
+    operator.until(
+        lambda: stage.kubectl("get", "deployment/tools", "-o", mounted) != before,
+        "the approved components are mounted",
+    )
+    stage.apply()
+    operator.until(lambda: stage.kubectl(*condition) == "", "the condition is gone")
+
+
 def test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on(
     stage: Stage, operator: OperatorProcess
 ) -> None:

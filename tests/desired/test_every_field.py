@@ -14,8 +14,9 @@ from tests.builders import OPTIONS, OWNER
 from tests.samples.test_samples import OURS, SAMPLES, fields
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
-WITHOUT_CHILD = {".suspend"}
-"""It keeps the operator from bringing about what the others ask for."""
+WITHOUT_CHILD = {".suspend", ".catalog.approvedHash"}
+"""The one keeps the operator from bringing about what the others ask for; with the other the
+operator compares what the pods report."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -49,6 +50,8 @@ def others(value: Any) -> list[Any]:
             "NodePort",
             "UDP",
             "https://other.example.com/otlp",
+            "Report",
+            "f" * 64,
         )
         return [f"{value}x", "7s", "0.0.0.0/0", "10.2.3.0/26", "192.0.2.2/32", *words]
     return []

@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from mcpproxy.api.status import BackendState, BackendStatus, ComponentCounts
+from mcpproxy.api.status import (
+    BackendState,
+    BackendStatus,
+    CatalogDrift,
+    ComponentCounts,
+    Drifted,
+)
 
 T = TypeVar("T")
+NAMED: Final = 10
+"""Components of each sort that a report names."""
 
 _WORKS: Final[frozenset[BackendState]] = frozenset({"Healthy", "Degraded"})
 _WORST_FIRST: Final[tuple[BackendState, ...]] = (
@@ -59,6 +67,27 @@ def agreed(values: Sequence[T | None]) -> T | None:
     """The value that all have; None while they differ or one has none."""
     first = values[0] if values else None
     return first if all(value == first for value in values) else None
+
+
+def united(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
+    """What differs from the approved catalog for any of those who say so; None when none does."""
+    known = [drift for drift in drifts if drift is not None]
+    if not known:
+        return None
+    return CatalogDrift(
+        new=_united([drift.new for drift in known]),
+        changed=_united([drift.changed for drift in known]),
+        gone=_united([drift.gone for drift in known]),
+    )
+
+
+def _united(parts: Sequence[Drifted | None]) -> Drifted | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    names = sorted({name for part in known for name in part.names})
+    count = max(len(names), *(part.count for part in known))
+    return Drifted(count=count, names=names[:NAMED])
 
 
 def _agreed_counts(counts: Sequence[ComponentCounts | None]) -> ComponentCounts | None:

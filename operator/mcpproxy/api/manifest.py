@@ -97,7 +97,15 @@ def is_ours(document: Any) -> bool:
 
 
 COMPONENT_FIELDS = ("tools", "prompts", "resources", "resourceTemplates")
-RUNTIME_FIELDS = ("backends", "cache", "session", "health", "allowedHosts", "allowedOrigins")
+RUNTIME_FIELDS = (
+    "backends",
+    "cache",
+    "catalog",
+    "session",
+    "health",
+    "allowedHosts",
+    "allowedOrigins",
+)
 
 
 def runtime_manifest(proxy: MCPProxy) -> str:
@@ -111,6 +119,10 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     if "tracing" in spec.get("monitoring", {}):
         kept["monitoring"] = {"tracing": spec["monitoring"]["tracing"]}
     kept["backends"] = _by_name([_ordered(backend) for backend in kept["backends"]])
+    # The hash is compared with by the operator alone: approving by it restarts no pod.
+    kept.get("catalog", {}).pop("approvedHash", None)
+    if "approved" not in kept.get("catalog", {}):
+        kept.pop("catalog", None)
     for field in ("allowedHosts", "allowedOrigins"):
         if field in kept:
             kept[field] = sorted(set(kept[field]))

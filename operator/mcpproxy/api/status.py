@@ -65,6 +65,26 @@ class BackendStatus(ApiModel):
     """How many components it offers; absent while that is not known."""
 
 
+class Drifted(ApiModel):
+    """Components that differ in one way from what was approved."""
+
+    count: int
+    """How many there are."""
+    names: list[str]
+    """The first of them, as `kind: name`."""
+
+
+class CatalogDrift(ApiModel):
+    """How what the backends offer differs from what was approved."""
+
+    new: Drifted | None = None
+    """Those that were not approved under any form."""
+    changed: Drifted | None = None
+    """Those of which another form was approved."""
+    gone: Drifted | None = None
+    """Those that were approved and are not offered; absent while a backend is not known."""
+
+
 class PodReport(ApiModel):
     """What the runtime of one pod says at `/status`."""
 
@@ -75,7 +95,9 @@ class PodReport(ApiModel):
     backends: list[BackendStatus]
     """Its view of every backend, in the order of their names."""
     catalog_hash: str | None = None
-    """SHA-256 over all that clients are shown; absent while a part is not known."""
+    """SHA-256 over all that is offered; absent while a part is not known."""
+    drift: CatalogDrift | None = None
+    """What differs from the components that were approved; absent where none were."""
     clashes: Annotated[list[str], Field(default_factory=list)]
     """Names that two backends claim; the first backend by name serves them."""
 
@@ -105,7 +127,7 @@ class MCPProxyStatus(ApiModel):
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
     """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal;
     Suspended only while suspended, Autoscaled and Monitored
-    only with autoscaling and a PodMonitor."""
+    only with autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
     url: str | None = None
     """Where agents connect; absent until the proxy was Ready once."""
     replicas: int | None = None
@@ -123,4 +145,5 @@ class MCPProxyStatus(ApiModel):
     components: ComponentCounts | None = None
     """Totals over the backends whose counts are known."""
     catalog_hash: str | None = None
-    """SHA-256 over all that clients are shown."""
+    """SHA-256 over all that the backends offer, as clients would see it and before anything is
+    withheld; absent while a backend is not known or pods differ."""

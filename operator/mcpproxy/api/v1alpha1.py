@@ -28,6 +28,7 @@ from mcpproxy.api.backend import (
     Timeouts,
     Transport,
 )
+from mcpproxy.api.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.network import NetworkPolicySpec
@@ -47,10 +48,12 @@ from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
 
 __all__ = [
     "NAME_MESSAGE",
+    "ApprovedComponents",
     "Autoscaling",
     "Backend",
     "BackendSession",
     "Cache",
+    "CatalogSpec",
     "DisruptionBudget",
     "EnvVar",
     "Header",
@@ -213,6 +216,8 @@ class MCPProxySpec(ApiModel):
     """The MCP servers behind the proxy."""
     cache: Cache | None = None
     """How long lists of components are kept."""
+    catalog: CatalogSpec | None = None
+    """The catalog that was approved, and what becomes of another one. Default: any is served."""
     session: Session | None = None
     """How client requests share sessions with backends."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None

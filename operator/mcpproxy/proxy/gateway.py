@@ -251,7 +251,7 @@ class Gateway:
         owner = self.catalog.owner(kind, name)
         if owner is None:
             owner = owner_of(name, self._names, uri=kind.by_uri)
-        if owner is None:
+        if owner is None or self.catalog.withholds(owner, kind, name):
             raise unknown(kind, name)
         return self.way(owner, name, kind)
 
@@ -420,9 +420,13 @@ class Gateway:
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
-    def _changed(self, kinds: set[Kind]) -> None:
+    def look(self) -> None:
+        """Something that the status shows may have changed."""
         for watcher in list(self._watchers):
             watcher()
+
+    def _changed(self, kinds: set[Kind]) -> None:
+        self.look()
         for method in {kind.changed for kind in KINDS if kind in kinds}:
             for subscriber in list(self._subscribers):
                 subscriber(method)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Final
 from mcpproxy.api import names
 from mcpproxy.api.defaults import HealthPolicy, health
 from mcpproxy.api.status import PodReport
+from mcpproxy.api.v1alpha1 import CatalogSpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
 from mcpproxy.proxy.back.backend import Surroundings, configured
 from mcpproxy.proxy.back.values import Values
+from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.digests import differences
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
 from mcpproxy.proxy.front.http import HttpFront
@@ -101,11 +104,16 @@ class Runtime:
         backends = self.gateway.backends
         known = all(b.watch.health.usable for b in backends.values())
         catalog = self.gateway.catalog
+        spec = self._configuration.proxy.spec.catalog if self._configuration else None
+        approved = spec.approved if spec else None
         return PodReport(
             config_hash=self._configuration.hash if self._configuration else "",
             version=VERSION,
             backends=[backends[name].status() for name in sorted(backends)],
             catalog_hash=catalog.digest() if known else None,
+            drift=differences(approved.digests, catalog.digests(), whole=known)
+            if approved
+            else None,
             clashes=catalog.clashes(),
         )
 
@@ -188,10 +196,12 @@ class Runtime:
         return None
 
 
-def surroundings(policy: HealthPolicy, options: Options, directory: Path) -> Surroundings:
+def surroundings(
+    policy: HealthPolicy, options: Options, directory: Path, catalog: Catalog | None = None
+) -> Surroundings:
     """What the backends of one proxy share; relative paths begin in `directory`."""
     return Surroundings(
-        catalog=Catalog(),
+        catalog=catalog or Catalog(),
         policy=policy,
         values=Values(options.values, time.monotonic),
         resolve=options.resolve,
@@ -203,9 +213,12 @@ def surroundings(policy: HealthPolicy, options: Options, directory: Path) -> Sur
 
 def _gateway(configuration: Configuration, options: Options) -> Gateway:
     proxy = configuration.proxy
-    around = surroundings(health(proxy.spec), options, configuration.directory)
+    catalog = _catalog(proxy.spec.catalog)
+    around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
     backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
-    gateway = Gateway(proxy.metadata.name, VERSION, backends, around.catalog)
+    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog)
+    if isinstance(catalog, ApprovedCatalog):
+        catalog.on_offer = gateway.look
     monitoring = proxy.spec.monitoring
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
@@ -221,6 +234,12 @@ def _tracing(given: TracingSpec, name: str) -> "Tracing":
     exporter = OTLPSpanExporter(f"{given.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
     share = 100 if given.sampling_percentage is None else given.sampling_percentage
     return Tracing(exporter, name, VERSION, share)
+
+
+def _catalog(spec: CatalogSpec | None) -> Catalog:
+    if spec is None or spec.approved is None or spec.on_drift != "Withhold":
+        return Catalog()
+    return ApprovedCatalog(spec.approved.digests)
 
 
 def guard_of(configuration: Configuration | None, options: Options) -> Guard:

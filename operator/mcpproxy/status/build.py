@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
-from mcpproxy.status import checks, extras, reasons
+from mcpproxy.status import checks, drift, extras, reasons
 from mcpproxy.status.checks import Verdict
 from mcpproxy.status.merge import catalog_hash, merge, totals
 from mcpproxy.status.observed import Observed
@@ -27,6 +27,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         reasons.SUSPENDED: extras.suspended(observed),
         reasons.AUTOSCALED: extras.autoscaled(observed),
         reasons.MONITORED: extras.monitored(observed),
+        reasons.CATALOG_DRIFT: drift.catalog_drift(observed, reports),
     }
     return MCPProxyStatus(
         observed_generation=observed.generation,

@@ -12,6 +12,7 @@ SUSPENDED: Final = "Suspended"
 """A type, and the reason of others meanwhile."""
 AUTOSCALED: Final = "Autoscaled"
 MONITORED: Final = "Monitored"
+CATALOG_DRIFT: Final = "CatalogDrift"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -43,6 +44,10 @@ KIND_NOT_INSTALLED: Final = "KindNotInstalled"
 
 SCALING_ACTIVE: Final = "ScalingActive"
 SCALING_UNKNOWN: Final = "ScalingUnknown"
+
+CATALOG_APPROVED: Final = "CatalogApproved"
+CATALOG_DIFFERS: Final = "CatalogDiffers"
+CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, SUSPENDED, WAITING_FOR_DELETION})
 """Reasons of a False condition that are no fault."""

@@ -8,7 +8,15 @@ from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.build import find_condition
 
-_WATCHED = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY, reasons.STALLED, reasons.SUSPENDED)
+_WATCHED = (
+    reasons.ACCEPTED,
+    reasons.AVAILABLE,
+    reasons.READY,
+    reasons.STALLED,
+    reasons.SUSPENDED,
+    reasons.CATALOG_DRIFT,
+)
+_GOOD_IF_FALSE = (reasons.STALLED, reasons.CATALOG_DRIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +44,22 @@ def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterato
             continue
         if earlier is None and _unremarkable(now):
             continue
+        if now.type == reasons.CATALOG_DRIFT and not _drift_told(earlier, now):
+            continue
         yield Transition("Normal" if _fine(now) else "Warning", now.reason, now.message)
 
 
 def _fine(condition: Condition) -> bool:
-    if condition.type == reasons.STALLED:
+    if condition.type in _GOOD_IF_FALSE:
         return condition.status == "False"
     return condition.status == "True" or condition.reason in reasons.PASSING
+
+
+def _drift_told(earlier: Condition | None, now: Condition) -> bool:
+    """Whether a drift began, or one that was seen has ended; not knowing is neither."""
+    return now.status == "True" or (
+        now.status == "False" and earlier is not None and earlier.status == "True"
+    )
 
 
 def _unremarkable(condition: Condition) -> bool:

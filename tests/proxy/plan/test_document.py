@@ -2,6 +2,7 @@
 
 import json
 
+from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import ObjectMeta
 from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Listing
@@ -72,11 +73,24 @@ def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
     assert exit_code({**after, "differences": differences(after, after)}) == 0
 
 
-def test_another_order_alone_is_a_difference_too_for_it_changes_the_hash() -> None:
+def test_another_order_alone_is_no_difference() -> None:
     before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_x"]})
+    assert not differ(differences(before, after))
+
+
+def test_another_spelling_of_numbers_is_a_difference_for_it_changes_the_hash() -> None:
+    before = a_plan({"a": ["a_x"]})
+    after = {**before, "catalogHash": "0" * 64}
     found = differences(before, after)
-    assert (found["order"], differ(found)) == (True, True)
+    assert (found["spelling"], differ(found)) == (True, True)
     assert found["tools"] == {"added": [], "removed": [], "changed": []}
+
+
+def test_what_a_plan_approves_has_the_hash_of_its_catalog() -> None:
+    plan = a_plan({"a": ["a_x", "a_y"]})
+    assert [*plan["approved"]["tools"]] == ["a_x", "a_y"]
+    assert catalog_hash(plan["approved"]) == plan["catalogHash"]
+    assert a_plan({"a": ["a_x"]}, known=False)["approved"] is None
 
 
 def test_against_nothing_all_is_added() -> None:

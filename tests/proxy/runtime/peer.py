@@ -51,6 +51,8 @@ class Peer:
         }
         self.needs: dict[str, str] = {}
         """Tools that are listed only to clients that declare a capability."""
+        self.descriptions: dict[str, str] = {}
+        """What tools say of themselves."""
         self.server: Server[Any] = Server(
             name,
             version="1.0",
@@ -80,7 +82,14 @@ class Peer:
         names = shown[start : start + PAGE]
         more = start + PAGE < len(shown)
         return t.ListToolsResult(
-            tools=[t.Tool(name=name, input_schema={"type": "object"}) for name in names],
+            tools=[
+                t.Tool(
+                    name=name,
+                    description=self.descriptions.get(name),
+                    input_schema={"type": "object"},
+                )
+                for name in names
+            ],
             next_cursor=str(start + PAGE) if more else None,
         )
 
@@ -221,6 +230,10 @@ class Peer:
         self.tools[name] = self.echo
         if needs is not None:
             self.needs[name] = needs
+        await self.announce()
+
+    async def announce(self) -> None:
+        """Say in both eras that the tools changed."""
         await self.bus.publish(ToolsListChanged())
         for session in list(self.sessions):
             await session.send_tool_list_changed()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mcpproxy.api.status import BackendStatus, PodReport
+from mcpproxy.api.status import BackendStatus, CatalogDrift, Drifted, PodReport
 from mcpproxy.proxy.workers.merge import DISAGREE, merged
 
 
@@ -56,3 +56,17 @@ def test_counts_and_the_catalogs_hash_are_absent_while_workers_differ() -> None:
     assert found.backends[0].protocol_version == "2025-11-25"
     assert found.catalog_hash is None
     assert found.clashes == ["x", "y"]
+
+
+def test_a_component_that_one_worker_alone_sees_is_a_drift() -> None:
+    def drifting(*names: str) -> CatalogDrift:
+        return CatalogDrift(new=Drifted(count=len(names), names=list(names)))
+
+    reports = [
+        _report(HEALTHY).model_copy(update={"drift": drift})
+        for drift in (drifting("tools: a"), CatalogDrift(), drifting("tools: b"))
+    ]
+    found = merged(BLANK, reports).drift
+    assert found is not None
+    assert found.new == Drifted(count=2, names=["tools: a", "tools: b"])
+    assert merged(BLANK, [_report(HEALTHY)]).drift is None

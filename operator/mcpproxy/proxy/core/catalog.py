@@ -5,14 +5,15 @@ changes, never per request. Where a backend lists other components to clients th
 it has a snapshot for each such set of capabilities; what is equal is kept once.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import ComponentCounts
+from mcpproxy.proxy.core.digests import digests_of
 from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -231,6 +232,7 @@ class Catalog:
         self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
         """Snapshots for clients that declare more, by backend and the capabilities it sees."""
         self._versions: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._digested: dict[Kind, tuple[int, dict[str, str]]] = {}
         self._claims: dict[Kind, tuple[int, Claims]] = {}
         self._bodies: dict[Kind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
 
@@ -310,6 +312,10 @@ class Catalog:
         found = self._merged[kind].owners.get(name)
         return self._claimed(kind).owners.get(name) if found is None else found
 
+    def withholds(self, backend: str, kind: Kind, name: str) -> bool:
+        """Whether a component (outward name) may not be used, since nobody approved it."""
+        return False
+
     def _claimed(self, kind: Kind) -> Claims:
         version, claims = self._claims.get(kind, (-1, Claims()))
         if version != self._versions[kind]:
@@ -321,14 +327,14 @@ class Catalog:
         self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
     ) -> bytes:
         """The list result for a client."""
-        body = self._body(kind, audience)
+        member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
-            return b'{"%b":%b}' % (kind.member.encode(), body)
+            return b'{"%b":%b}' % (member, body)
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
         return b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":%b}' % (
             ttl,
             b"public" if public else b"private",
-            kind.member.encode(),
+            member,
             body,
         )
 
@@ -367,11 +373,8 @@ class Catalog:
 
         What it lists to clients that declare nothing counts.
         """
-        found = {
-            kind.member: len(listing.items)
-            for kind in KINDS
-            if (listing := self._listings[kind].get(backend)) is not None
-        }
+        known = {kind: self._listings[kind].get(backend) for kind in KINDS}
+        found = {kind.member: len(one.items) for kind, one in known.items() if one is not None}
         return ComponentCounts.model_validate(found) if found else None
 
     def clashes(self) -> list[str]:
@@ -383,8 +386,13 @@ class Catalog:
         ]
 
     def digest(self) -> str:
-        """SHA-256 over all that clients are shown which declare nothing, hexadecimal."""
-        found = hashlib.sha256()
-        for kind in KINDS:
-            found.update(kind.member.encode() + b"\0" + self._merged[kind].body + b"\0")
-        return found.hexdigest()
+        """SHA-256 over all that is offered to clients which declare nothing, hexadecimal."""
+        return catalog_hash(self.digests())
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Of each component of those, by kind (`Kind.member`), then by outward name or URI."""
+        for kind, version in self._versions.items():
+            if self._digested.get(kind, (-1, {}))[0] != version:
+                found = digests_of(self._listings[kind], self._merged[kind].owners)
+                self._digested[kind] = version, found
+        return {kind.member: found for kind, (_, found) in self._digested.items()}

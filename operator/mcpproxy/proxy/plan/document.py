@@ -92,13 +92,16 @@ def document(
         "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
         "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
         "catalogHash": catalog.digest() if known else None,
+        "approved": {kind: found for kind, found in catalog.digests().items() if found}
+        if known
+        else None,
     }
 
 
 def differences(served: Plan | None, planned: Plan) -> Plan:
     """Per kind the names that were added, removed, or whose definition changed.
 
-    Without `served` all is added. `order` says that only the order or spelling is another.
+    Without `served` all is added. `spelling` says that only that of numbers is another.
     """
     found: Plan = {}
     for kind in KINDS:
@@ -113,7 +116,7 @@ def differences(served: Plan | None, planned: Plan) -> Plan:
     same = not any(names for changes in found.values() for names in changes.values())
     return {
         **found,
-        "order": served is not None and same and None not in hashes and len(hashes) > 1,
+        "spelling": served is not None and same and None not in hashes and len(hashes) > 1,
     }
 
 
@@ -124,7 +127,7 @@ def _served(plan: Plan, kind: Kind) -> dict[str, Any]:
 def differ(different: Plan) -> bool:
     """Whether clients would notice."""
     changes = (different[kind.member] for kind in KINDS)
-    return different["order"] or any(names for kind in changes for names in kind.values())
+    return different["spelling"] or any(names for kind in changes for names in kind.values())
 
 
 def exit_code(plan: Plan) -> int:

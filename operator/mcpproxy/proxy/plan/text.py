@@ -107,5 +107,5 @@ def _differences(different: Plan) -> Iterator[str]:
         for change, sign in _SIGNS.items():
             for name in different[kind.member][change]:
                 yield f"  {sign} {kind.member}: {safe(name)}"
-    if different["order"]:
-        yield "  the same components in another order or spelling"
+    if different["spelling"]:
+        yield "  the same components with another spelling of numbers"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mcpproxy.api.agreement import agreed, combined
+from mcpproxy.api.agreement import agreed, combined, united
 from mcpproxy.api.status import BackendStatus, PodReport
 
 DISAGREE: Final = "WorkersDisagree"
@@ -19,6 +19,7 @@ def merged(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
         update={
             "backends": [_state(unknown, reports) for unknown in blank.backends],
             "catalog_hash": agreed([report.catalog_hash for report in reports]),
+            "drift": united([report.drift for report in reports]),
             "clashes": sorted({clash for report in reports for clash in report.clashes}),
         }
     )

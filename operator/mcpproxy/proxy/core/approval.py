@@ -1,0 +1,96 @@
+"""A catalog that shows approved components alone.
+
+All listings are kept, so that it is known what would be shown; the base class has those parts
+of them that were approved. There is no state besides the spec: a restart withholds the same.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from mcpproxy.api.agreement import NAMED
+from mcpproxy.api.catalog import CatalogDigests
+from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind, Listing
+from mcpproxy.proxy.core.digests import component_digest
+from mcpproxy.proxy.core.selection import expanded_from
+
+log = logging.getLogger("mcpproxy.catalog")
+
+
+class ApprovedCatalog(Catalog):
+    """Withholds every component whose digest is not the approved one, whoever it is listed to."""
+
+    def __init__(self, approved: CatalogDigests) -> None:
+        super().__init__()
+        self.on_offer: Callable[[], None] = lambda: None
+        """Called when what the backends offer has changed, also where no client sees it."""
+        self._approved = approved
+        self._offered = Catalog()
+
+    def put(
+        self, backend: str, kind: Kind, found: Listing | None, seen: bytes | None = None
+    ) -> bool:
+        """See Catalog."""
+        before = self._offered.version
+        self._offered.put(backend, kind, found, seen)
+        offered = self._offered.version != before
+        if found is not None:
+            found = self._shown(backend, kind, found, noted=offered)
+        changed = super().put(backend, kind, found, seen)
+        if offered:
+            self.version += 1
+            self.on_offer()
+        return changed
+
+    def _shown(self, backend: str, kind: Kind, found: Listing, *, noted: bool) -> Listing:
+        approved = self._approved.get(kind.member, {})
+        pairs = [*zip(found.names, found.items, strict=True)]
+        shown = [one for one in pairs if approved.get(one[0]) == component_digest(one[1])]
+        if len(shown) == len(pairs):
+            return found
+        names = tuple(name for name, _ in shown)
+        if noted:
+            known = {*names}
+            withheld = sorted({name for name in found.names if name not in known})
+            log.warning(
+                "backend %s: %d of its %s are not approved and withheld: %s",
+                *(backend, len(withheld), kind.member, ", ".join(withheld[:NAMED])),
+            )
+        headers = {name: found.headers[name] for name in names if name in found.headers}
+        return replace(found, names=names, items=tuple(i for _, i in shown), headers=headers)
+
+    def withholds(self, backend: str, kind: Kind, name: str) -> bool:
+        """See Catalog.
+
+        Of resources not all are listed: one that is in no list is served where its URI does not
+        come from templates that are all withheld.
+        """
+        if self.owner(kind, name) == backend:
+            return False
+        if kind is RESOURCES and self._unlisted(backend, name):
+            return False
+        log.debug("%s of backend %s is not approved: %s", kind.member, backend, name)
+        return True
+
+    def _unlisted(self, backend: str, uri: str) -> bool:
+        """Whether a URI is no resource that was listed, and may be used."""
+        if self._offered.owner(RESOURCES, uri) is not None:
+            return False
+        if self._templated(self, backend, uri):
+            return True
+        if any(self._offered.get(backend, kind) is None for kind in (RESOURCES, TEMPLATES)):
+            # It is not known what it lists.
+            return False
+        return not self._templated(self._offered, backend, uri)
+
+    @staticmethod
+    def _templated(catalog: Catalog, backend: str, uri: str) -> bool:
+        return any(
+            uri == template or expanded_from(template, uri)
+            for listed in Catalog.known(catalog, backend, TEMPLATES)
+            for template in listed.names
+        )
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Of all that is offered, before anything is withheld."""
+        return self._offered.digests()
