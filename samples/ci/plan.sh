@@ -13,7 +13,7 @@
 #   PLAN_REPORT    the report is added to this file, too (GitHub: "$GITHUB_STEP_SUMMARY")
 #
 # Exit codes are those of `mcpproxy plan`: 1 it can't be known, 3 names clash or are too long;
-# 2 (a difference) only with PLAN_STRICT=1, else 0.
+# 2 (a difference, or a drift from spec.catalog) only with PLAN_STRICT=1, else 0.
 set -u
 
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then

@@ -24,7 +24,7 @@ def test_every_member_of_the_json_document_is_documented() -> None:
     plan["differences"] = differences(None, plan)
     entries = [plan["tools"][0], plan["clashes"][0], plan["tooLong"][0], plan["differences"]]
     members = {*plan, *(member for entry in entries for member in entry)}
-    assert {"definition", "servedBy", "length", "spelling", "approved"} <= members
+    assert {"definition", "servedBy", "length", "withheld", "approved"} <= members
     missing = [name for name in members if f"`{name}`" not in TEXT and f"`.{name}`" not in TEXT]
     lists = {"backends", "failed", "tools", "prompts", "resources", "resourceTemplates"}
     lists |= {"clashes", "tooLong"}

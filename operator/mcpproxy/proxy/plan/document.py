@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from mcpproxy.api.catalog import CatalogSpec
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import ObjectMeta
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import Selection
+from mcpproxy.proxy.plan.approval import approval, withheld
 
 FORM: Final = 1
 """Version of the JSON document's shape."""
@@ -33,7 +35,9 @@ def tokens(item: bytes) -> int:
     return -(-len(compact.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
 
 
-def _entries(catalog: Catalog, kind: Kind, origins: Mapping[str, Origin]) -> list[Plan]:
+def _entries(
+    catalog: Catalog, kind: Kind, origins: Mapping[str, Origin], approved: CatalogSpec | None
+) -> list[Plan]:
     found = []
     for backend in sorted(origins):
         names, selections = origins[backend]
@@ -44,7 +48,8 @@ def _entries(catalog: Catalog, kind: Kind, origins: Mapping[str, Origin]) -> lis
             given = (names.inward_uri(name) if kind.by_uri else names.inward(name)) or name
             own = selections[kind].inward(given) or given
             entry = {"name": name, "backend": backend, "ownName": own, "renamed": own != given}
-            entry["served"] = catalog.owner(kind, name) == backend
+            entry["withheld"] = withheld(approved, kind, name, item)
+            entry["served"] = not entry["withheld"] and catalog.owner(kind, name) == backend
             entry["tokens"] = tokens(item)
             found.append({**entry, "definition": json.loads(item)})
     return found
@@ -76,12 +81,13 @@ def document(
     origins: Mapping[str, Origin],
     *,
     known: bool,
+    approved: CatalogSpec | None = None,
 ) -> Plan:
     """The plan of one proxy, ready for JSON.
 
     `known` says whether the lists of every backend are; without them there is no hash.
     """
-    lists = {kind: _entries(catalog, kind, origins) for kind in KINDS}
+    lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
     return {
         "name": metadata.name,
         "namespace": metadata.namespace,
@@ -95,13 +101,14 @@ def document(
         "approved": {kind: found for kind, found in catalog.digests().items() if found}
         if known
         else None,
+        "approval": approval(approved, catalog, known=known),
     }
 
 
 def differences(served: Plan | None, planned: Plan) -> Plan:
     """Per kind the names that were added, removed, or whose definition changed.
 
-    Without `served` all is added. `spelling` says that only that of numbers is another.
+    Without `served` all is added. Another spelling of a number is a change, as it is to a digest.
     """
     found: Plan = {}
     for kind in KINDS:
@@ -110,24 +117,26 @@ def differences(served: Plan | None, planned: Plan) -> Plan:
         found[kind.member] = {
             "added": sorted(after.keys() - before.keys()),
             "removed": sorted(before.keys() - after.keys()),
-            "changed": sorted(name for name in both if before[name] != after[name]),
+            "changed": sorted(name for name in both if _changed(before[name], after[name])),
         }
-    hashes = {(served or {}).get("catalogHash"), planned["catalogHash"]}
-    same = not any(names for changes in found.values() for names in changes.values())
-    return {
-        **found,
-        "spelling": served is not None and same and None not in hashes and len(hashes) > 1,
-    }
+    return found
 
 
-def _served(plan: Plan, kind: Kind) -> dict[str, Any]:
-    return {e["name"]: e["definition"] for e in plan.get(kind.member, ()) if e["served"]}
+def _served(plan: Plan, kind: Kind) -> dict[str, tuple[Any, str | None]]:
+    """Definition and digest, where that is known, of all that clients see."""
+    digests = (plan.get("approved") or {}).get(kind.member, {})
+    entries = (entry for entry in plan.get(kind.member, ()) if entry["served"])
+    return {e["name"]: (e["definition"], digests.get(e["name"])) for e in entries}
+
+
+def _changed(before: tuple[Any, str | None], after: tuple[Any, str | None]) -> bool:
+    known = before[1] is not None and after[1] is not None
+    return before[0] != after[0] or (known and before[1] != after[1])
 
 
 def differ(different: Plan) -> bool:
     """Whether clients would notice."""
-    changes = (different[kind.member] for kind in KINDS)
-    return different["spelling"] or any(names for kind in changes for names in kind.values())
+    return any(names for kind in different.values() for names in kind.values())
 
 
 def exit_code(plan: Plan) -> int:
@@ -136,7 +145,8 @@ def exit_code(plan: Plan) -> int:
         return FAILED
     if plan["clashes"] or plan["tooLong"]:
         return CLASHING
-    if plan.get("differences") and differ(plan["differences"]):
+    drifted = plan["approval"] is not None and plan["approval"]["matches"] is not True
+    if drifted or (plan.get("differences") and differ(plan["differences"])):
         return DIFFERENT
     return NOTHING_WRONG
 

@@ -51,7 +51,14 @@ async def planned(configuration: Configuration, options: Options, sources: Sourc
                 _save(sources.save, proxy, backend, heard[backend.name])
         known = all(backend.watch.health.usable for backend in backends)
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
-        return document(proxy.metadata, around.catalog, statuses, origins, known=known)
+        return document(
+            proxy.metadata,
+            around.catalog,
+            statuses,
+            origins,
+            known=known,
+            approved=proxy.spec.catalog,
+        )
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
 

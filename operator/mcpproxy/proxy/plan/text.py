@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import yaml
+
 from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.core.names import MAX_NAME
 from mcpproxy.proxy.plan.document import BYTES_PER_TOKEN, Plan, differ
@@ -30,6 +32,8 @@ def rendered(plan: Plan) -> str:
         lines += _list(plan, kind.member)
     lines += _wrong(plan)
     lines += ["", f"catalogHash: {plan['catalogHash'] or 'not known, as a backend failed'}"]
+    if plan["approval"] is not None:
+        lines += _approval(plan)
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
     return "\n".join(lines) + "\n"
@@ -76,7 +80,9 @@ def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
         notes.append(f"{entry['tokens']} tokens")
     if entry["renamed"]:
         notes.append("renamed")
-    if not entry["served"]:
+    if entry["withheld"]:
+        notes.append("withheld")
+    elif not entry["served"]:
         notes.append("hidden")
     return entry["name"], f"{entry['backend']}: {entry['ownName']}", ", ".join(notes)
 
@@ -97,6 +103,35 @@ def _wrong(plan: Plan) -> Iterator[str]:
         )
 
 
+def _approval(plan: Plan) -> Iterator[str]:
+    found = plan["approval"]
+    yield ""
+    if found["matches"] is not False:
+        yield "the catalog is the approved one" if found["matches"] else "approval: not known"
+        return
+    yield f"not what spec.catalog approves ({found['approvedHash']})"
+    for sort in ("new", "changed", "gone"):
+        for kind, names in found.get(sort, {}).items():
+            for name in names:
+                yield f"  {sort} {kind}: {safe(name)}"
+    if plan["catalogHash"] is not None:
+        yield "to approve what is offered now, write"
+        yield from _approved(plan, whole="new" in found)
+
+
+def _approved(plan: Plan, *, whole: bool) -> Iterator[str]:
+    """`spec.catalog`, ready to paste; `whole` has the digests of all components."""
+    if not whole:
+        content: dict[str, Any] = {"approvedHash": plan["catalogHash"]}
+    else:
+        content = {"approved": plan["approved"]}
+    if plan["approval"]["onDrift"] != "Report":
+        content["onDrift"] = plan["approval"]["onDrift"]
+    # YAML escapes what does not print.
+    for line in yaml.safe_dump({"catalog": content}, width=10_000).splitlines():
+        yield f"  {line}"
+
+
 def _differences(different: Plan) -> Iterator[str]:
     yield ""
     if not differ(different):
@@ -107,5 +142,3 @@ def _differences(different: Plan) -> Iterator[str]:
         for change, sign in _SIGNS.items():
             for name in different[kind.member][change]:
                 yield f"  {sign} {kind.member}: {safe(name)}"
-    if different["spelling"]:
-        yield "  the same components with another spelling of numbers"
