@@ -1,0 +1,65 @@
+"""Whatever reason the code can give has its paragraph, and no paragraph is about anything else."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from mcpproxy.api.defaults import health
+from mcpproxy.api.status import BackendState
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.health import Health
+from mcpproxy.proxy.workers import merge
+from mcpproxy.status import reasons
+from tests.builders import an_mcpproxy
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+TYPES = {
+    reasons.ACCEPTED,
+    reasons.AVAILABLE,
+    reasons.BACKENDS_HEALTHY,
+    reasons.READY,
+    reasons.RECONCILING,
+    reasons.STALLED,
+    reasons.AUTOSCALED,
+    reasons.MONITORED,
+}
+"""Types of conditions that are no reasons."""
+
+
+def _errors(kind: type[BackendError]) -> set[str]:
+    found = {below.reason for below in kind.__subclasses__()}
+    return found.union(*(_errors(below) for below in kind.__subclasses__()))
+
+
+def _reasons() -> set[str]:
+    constants = {value for value in vars(reasons).values() if isinstance(value, str)}
+    named = {value for value in constants if re.fullmatch(r"[A-Z]\w+", value)} - TYPES
+    untried = Health(health(an_mcpproxy().spec)).finding.reason
+    assert untried is not None
+    return named | _errors(BackendError) | {merge.DISAGREE, untried}
+
+
+def test_every_reason_has_a_paragraph_and_every_paragraph_a_reason() -> None:
+    headings = re.findall(r"^### (\w+)$", TEXT, re.MULTILINE)
+    assert sorted(headings) == sorted(_reasons())
+    paragraphs = re.findall(r"^### \w+\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(paragraphs) == len(headings)
+    assert all(paragraph.strip() for paragraph in paragraphs)
+
+
+def test_every_state_of_a_backend_has_its_event_named() -> None:
+    for state in set(get_args(BackendState)) - {"Unknown"}:
+        assert f"`Backend{state}`" in TEXT
+
+
+def test_every_alert_is_explained() -> None:
+    rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text(encoding="utf-8"))
+    alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+    assert {alert for alert in alerts if f"`{alert}`" not in TEXT} == set()
+
+
+def test_every_condition_is_named() -> None:
+    assert {kind for kind in TYPES if f"`{kind}" not in TEXT} == set()
