@@ -1,0 +1,70 @@
+"""What the documentation points to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("**/*.md")])
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    dead = []
+    for link in _LINK.findall(text):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").glob("**/*.md")}
+    assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
+
+
+def test_each_statement_on_security_has_tests_and_each_such_test_a_statement() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    stated = set(re.findall(r"^\| S(\d+) \|", text, re.MULTILINE))
+    tested = {
+        mark
+        for file in (ROOT / "tests").glob("**/*.py")
+        for mark in re.findall(r"def test_s(\d+)_", file.read_text(encoding="utf-8"))
+    }
+    assert stated == tested
+
+
+def test_limits_that_are_documented_are_those_of_the_code() -> None:
+    from mcpproxy.proxy.back import endpoint, warm
+    from mcpproxy.proxy.front import connection, events, live, parking, request, server
+
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    mebi = 1024 * 1024
+    for line in (
+        f"| one request | {request.MAX_BODY // mebi} MiB;"
+        f" all that are held at once {server.MAX_HELD // mebi} MiB",
+        f"| one message of a backend | {endpoint.MAX_MESSAGE // mebi} MiB |",
+        f"| sessions with one backend | {warm.MAX_LINKS}, of which at most {warm.MAX_WARM_TOTAL}",
+        f"| parked calls of modern clients | {parking.MAX_PARKED:,} |",
+        f"| events kept for a client that comes back | {events.MAX_KEPT // mebi} MiB |",
+        f"| ended sessions that are remembered | {live.MAX_ENDED:,} |",
+        "| a request that does not arrive in full |"
+        f" {connection.REQUEST_SWEEPS * connection.SWEEP_EVERY:g} s |",
+        "| a client that takes nothing of an answer |"
+        f" {connection.STALLED_SWEEPS * connection.SWEEP_EVERY:g} s |",
+    ):
+        assert line in text
