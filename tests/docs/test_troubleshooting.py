@@ -25,6 +25,7 @@ TYPES = {
     reasons.STALLED,
     reasons.AUTOSCALED,
     reasons.MONITORED,
+    reasons.CATALOG_DRIFT,
 }
 """Types of conditions that are no reasons."""
 
