@@ -131,3 +131,23 @@ async def test_a_drift_that_is_reported_alone_is_served(peer: Any, proxy: Any) -
         assert not (await client.call_tool("p_new", {})).is_error
     assert await _drift(running) == {"new": {"count": 1, "names": ["tools: p_new"]}}
     assert (await running.report()).catalog_hash != before
+
+
+async def test_a_withheld_tool_is_told_to_who_watches_the_status_though_clients_see_nothing(
+    peer: Any, proxy: Any
+) -> None:
+    server, url = await peer("p")
+    backend = {"name": "p", "url": url}
+    approved = await _offered(backend)
+    running = await proxy(backend, catalog={"approved": approved, "onDrift": "Withhold"})
+    await running.until("p", "Healthy")
+    told, listed = asyncio.Event(), asyncio.Event()
+    running.runtime.watch(told.set)
+    running.runtime.gateway.subscribe(lambda method: listed.set())
+    server.tools["quiet"] = server.echo
+    async with Client(running.url, mode="legacy") as client:
+        assert "p_quiet" not in await _names(client)
+    async with asyncio.timeout(BOUND):
+        await told.wait()
+    assert not listed.is_set()
+    assert await _drift(running) == {"new": {"count": 1, "names": ["tools: p_quiet"]}}
