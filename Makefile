@@ -36,7 +36,7 @@ test: install ## All tests that need no cluster
 stress: install ## The differential, concurrency and fuzz tests in full
 	@STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress $(ARGS)
 
-e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
+e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it, E2E_LONG=1: the long ones, too)
 	@$(BIN)/pytest e2e $(ARGS)
 
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)

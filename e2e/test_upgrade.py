@@ -28,6 +28,7 @@ PINNED = "pinned"
 NEXT = "0.2.0"
 FAILOVER_SECONDS = 20
 LEASE = "mcpproxy-operator"
+CRD = "crds/mcpproxies.mcpproxy.dev.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_a_newer_operator_rolls_only_what_renders_anew_one_pod_at_a_time(
         calling(world, FOLLOWING, "teller_tell") as following,
         calling(world, PINNED, "teller_tell") as pinned,
     ):
-        world.cluster.kubectl("apply", "--server-side", "-f", "crds")
+        world.cluster.kubectl("apply", "--server-side", "-f", CRD)
         _change_operator(world, {"image": f"mcpproxy/operator:{NEXT}"})
         steadily("no pod is replaced", lambda: before[PINNED] == _uids(world, PINNED), 5)
         assert _uids(world, FOLLOWING) == before[FOLLOWING]
@@ -120,9 +121,9 @@ def _kill(system: World, leader: str) -> None:
     pod = next(name for name in names if name in leader)
     status = system.get("pod", pod)["status"]["containerStatuses"][0]
     container = status["containerID"].rpartition("/")[2]
-    found = machine.run([*node, "crictl", "inspect", container], system.cluster.env)
-    pid = json.loads(found)["info"]["pid"]
-    machine.run([*node, "kill", "-9", str(pid)], system.cluster.env)
+    tasks = machine.run([*node, "ctr", "--namespace=k8s.io", "tasks", "ls"], system.cluster.env)
+    pid = next(line.split()[1] for line in tasks.splitlines() if line.startswith(container))
+    machine.run([*node, "kill", "-9", pid], system.cluster.env)
 
 
 def _port(world: World) -> int:
