@@ -92,6 +92,13 @@ def test_what_a_plan_approves_has_the_hash_of_its_catalog() -> None:
     assert a_plan({"a": ["a_x"]}, known=False)["approved"] is None
 
 
+def test_which_backend_answered_first_does_not_show() -> None:
+    one, other = a_plan({"a": ["a_x"], "b": ["b_x"]}), a_plan({"b": ["b_x"], "a": ["a_x"]})
+    one["backends"].sort(key=lambda backend: backend["name"])
+    other["backends"].sort(key=lambda backend: backend["name"])
+    assert json.dumps(one) == json.dumps(other)
+
+
 def test_against_nothing_all_is_added() -> None:
     assert differences(None, a_plan({"a": ["a_x"]}))["tools"]["added"] == ["a_x"]
 

@@ -98,11 +98,14 @@ def document(
         "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
         "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
         "catalogHash": catalog.digest() if known else None,
-        "approved": {kind: found for kind, found in catalog.digests().items() if found}
-        if known
-        else None,
+        "approved": _digests(catalog) if known else None,
         "approval": approval(approved, catalog, known=known),
     }
+
+
+def _digests(catalog: Catalog) -> dict[str, dict[str, str]]:
+    """By kind and name; sorted, as which backend answered first is no matter."""
+    return {kind: dict(sorted(found.items())) for kind, found in catalog.digests().items() if found}
 
 
 def differences(served: Plan | None, planned: Plan) -> Plan:
