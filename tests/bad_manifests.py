@@ -105,6 +105,26 @@ SOURCES = [
     backend("129 arguments", "stdio.args", stdio={**RUN, "args": ["x"] * 129}),
     backend("stdio with headers", stdio=RUN, headers=[TOKEN]),
     backend("stdio with an empty list of headers", stdio=RUN, headers=[]),
+    backend("tls without https", tls={"serverName": "a"}),
+    backend("tls for a Service", service=HERE, tls={"serverName": "a"}),
+    backend(
+        "authorities that verify nothing",
+        "tls",
+        url="https://example.com/mcp",
+        tls={"caFrom": ref(secret="ca"), "insecureSkipVerify": True},
+    ),
+    backend(
+        "a server's name with a port",
+        "tls.serverName",
+        url="https://example.com/mcp",
+        tls={"serverName": "example.com:443"},
+    ),
+    backend(
+        "a client certificate from nowhere",
+        "tls.clientCertificateFrom.secretRef",
+        url="https://example.com/mcp",
+        tls={"clientCertificateFrom": {}},
+    ),
     backend("stdio with a transport", stdio=RUN, transport="sse"),
     backend(
         "a variable's name with a dash",

@@ -17,6 +17,11 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
                 {"name": "X-Region", "valueFrom": ref(config_map="weather")},
                 {"name": "X-Tenant", "value": "a"},
             ],
+            tls={
+                "caFrom": ref(config_map="authorities"),
+                "clientCertificateFrom": {"secretRef": {"name": "weather-client"}},
+                "serverName": "weather.internal",
+            },
             timeouts={"connect": "1s", "initialize": "1m30s", "request": "0.5h", "idle": "24h"},
             session={"mode": "Reused", "stateless": True},
             cache={"ttl": "0s"},

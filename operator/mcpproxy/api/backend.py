@@ -9,6 +9,7 @@ from mcpproxy.api.components import Components, Forward, NamedComponents
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.quantities import Duration, PositiveDuration
 from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, Port, named_once, repeated
+from mcpproxy.api.tls import Tls
 from mcpproxy.api.values import EnvVar, Header
 
 SessionMode = Literal["Isolated", "PerClient", "Reused"]
@@ -125,6 +126,9 @@ def _address(url: str) -> str:
     return url
 
 
+_TLS_NEEDS = "tls is for an https url; give url: https://... or remove tls"
+
+
 class Backend(ApiModel):
     """One MCP server behind the proxy."""
 
@@ -134,6 +138,9 @@ class Backend(ApiModel):
             validation(
                 "!has(self.stdio) || (!has(self.headers) && !has(self.transport))",
                 "headers and transport are for url and service, not for stdio",
+            ),
+            validation(
+                "!has(self.tls) || (has(self.url) && self.url.startsWith('https:'))", _TLS_NEEDS
             ),
         )
     )
@@ -168,6 +175,9 @@ class Backend(ApiModel):
         | None
     ) = None
     """Headers sent with every request."""
+    tls: Tls | None = None
+    """How the connection to an https url is secured. Default: the system's authorities, and no
+    certificate of our own."""
     timeouts: Timeouts | None = None
     """How long each wait may last."""
     session: BackendSession | None = None
@@ -197,4 +207,6 @@ class Backend(ApiModel):
         other = self.headers is not None or self.transport is not None
         if self.stdio is not None and other:
             raise ValueError("headers and transport are for url and service, not for stdio")
+        if self.tls is not None and not (self.url or "").startswith("https:"):
+            raise ValueError(_TLS_NEEDS)
         return self

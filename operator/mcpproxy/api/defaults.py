@@ -67,6 +67,8 @@ class BackendSettings:
     """Member of list results (tools, ...) → what is shown of them."""
     withdrawn: frozenset[str] = frozenset()
     """Features of clients that the backend gets to see nothing of."""
+    unverified: bool = False
+    """Any certificate of it is taken."""
 
 
 def deadlines(backend: Backend) -> Deadlines:
@@ -105,6 +107,7 @@ def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
         optional=bool(backend.optional),
         components=_chosen(backend),
         withdrawn=withdrawn(backend),
+        unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
     )
 
 

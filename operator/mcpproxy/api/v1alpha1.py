@@ -44,6 +44,7 @@ from mcpproxy.api.scalars import (
     named_once,
 )
 from mcpproxy.api.scaling import Autoscaling, DisruptionBudget
+from mcpproxy.api.tls import Tls
 from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "SessionMode",
     "Stdio",
     "Timeouts",
+    "Tls",
     "Tracing",
     "Transport",
     "ValueFrom",

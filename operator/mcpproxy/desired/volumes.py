@@ -65,4 +65,5 @@ def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
         variables = (backend.stdio.env if backend.stdio else None) or []
         given = [header.value_from for header in backend.headers or []]
         given += [variable.value_from for variable in variables]
+        given += backend.tls.references if backend.tls else ()
         yield from (one for one in given if one is not None)

@@ -376,7 +376,7 @@ async def test_a_server_is_believed_only_with_its_certificate(
     peer = Peer(OK)
     async with served(peer.serve, serverside) as port:
         resolve = {"good.example": f"127.0.0.1:{port}"}
-        client = HttpClient("https://good.example/mcp", 5, mine, resolve)
+        client = HttpClient("https://good.example/mcp", 5, lambda: mine, resolve)
         if error is None:
             assert [await _get(client), await _get(client)] == [b"ok", b"ok"]
         else:

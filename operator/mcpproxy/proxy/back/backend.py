@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.tailored import Tailored
+from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.back.values import Values, environment, headers
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
@@ -35,6 +37,7 @@ from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
 REAP_EVERY = 10.0
+log = logging.getLogger("mcpproxy.backend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ class Backend:
                 "name": self.name,
                 "state": finding.state,
                 "reason": finding.reason,
-                "message": finding.message,
+                "message": self._message(finding),
                 "protocolVersion": greeting.revision if greeting else None,
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
@@ -222,6 +225,11 @@ class Backend:
                 "components": self._catalog.counts(self.name) if self.watch.health.usable else None,
             }
         )
+
+    def _message(self, finding: Finding) -> str | None:
+        if not self.settings.unverified:
+            return finding.message
+        return "; ".join(text for text in (finding.message, SKIPPED) if text)
 
     def _finding(self) -> Finding:
         finding = self.watch.health.finding
@@ -279,11 +287,14 @@ def opener_of(
     if spec.stdio is not None:
         return _stdio_opener(spec.name, spec.stdio, given, around, background)
     url = spec.url or _service_url(spec.service, proxy.metadata.namespace or "default")
-    tls = around.tls() if url.startswith("https:") else None
+    tls = TlsContext(spec.tls, around.values) if spec.tls else around.tls
     resolve = dict(around.resolve)
     if spec.service is not None and spec.service.name in resolve:
         resolve[Origin(url).host] = resolve[spec.service.name]
-    client = HttpClient(url, given.deadlines.connect, tls, resolve)
+    name = spec.tls.server_name if spec.tls else None
+    if given.unverified:
+        log.warning("backend %s: %s", spec.name, SKIPPED)
+    client = HttpClient(url, given.deadlines.connect, tls, resolve, name)
     endpoint = Endpoint(client, lambda: headers(around.values, spec.headers or ()))
     return HttpOpener(endpoint, given, background)
 

@@ -6,7 +6,7 @@ Nothing here retries: whether a request may be sent again is for the caller to k
 import asyncio
 import collections
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -54,15 +54,18 @@ class HttpClient:
         self,
         url: str,
         connect_timeout: float,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         resolve: Mapping[str, str] | None = None,
+        server_name: str | None = None,
     ) -> None:
-        """`connect_timeout` is in seconds; `tls` is for https and shared by who calls."""
+        """`connect_timeout` is in seconds; `tls` gives what the next https connection is made
+        with, `server_name` the name that the certificate must have in place of the host's."""
         self.url = url
         self._resolve = resolve
         self.origin = Origin(url, resolve)
         self._connect_timeout = connect_timeout
         self._tls = tls if self.origin.secure else None
+        self._server_name = server_name or self.origin.host
         self._idle: collections.deque[Connection] = collections.deque()
         self._all: set[Connection] = set()
         self._heads: Heads[dict[bytes, bytes]] = Heads()
@@ -135,8 +138,9 @@ class HttpClient:
         return None
 
     async def connect(self) -> Connection:
-        """A new connection. Raises Unreachable, TimedOut."""
+        """A new connection. Raises Unreachable, TimedOut, and what `tls` raises."""
         loop = asyncio.get_running_loop()
+        tls = self._tls() if self._tls else None
         host, port = self.origin.address
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -144,13 +148,14 @@ class HttpClient:
                     lambda: Connection(loop, self._heads),
                     host,
                     port,
-                    ssl=self._tls,
-                    server_hostname=self.origin.host if self._tls else None,
+                    ssl=tls,
+                    server_hostname=self._server_name if tls else None,
                 )
         except TimeoutError:
             raise TimedOut(f"no connection within {self._connect_timeout:g} s") from None
         except ssl.SSLError as error:
-            raise Unreachable(f"TLS failed: {error.reason or 'handshake'}") from None
+            why = getattr(error, "verify_message", None) or error.reason or "handshake"
+            raise Unreachable(f"TLS failed: {why}") from None
         except OSError as error:
             raise Unreachable(_why(error)) from None
         self._all.add(connection)

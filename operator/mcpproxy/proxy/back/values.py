@@ -31,12 +31,15 @@ class Values:
         now = self._clock()
         found = self._read.get(path)
         if found is None or now - found[0] > FRESH:
-            found = self._read[path] = now, self._load(path, kind, ref)
+            found = self._read[path] = now, self.read(given.value_from)
         return found[1]
 
-    def _load(self, path: str, kind: str, ref: tuple[str, str]) -> str:
+    def read(self, source: ValueFrom) -> str:
+        """What the file holds now. Raises ValueMissing."""
+        kind, ref = _reference(source)
+        path = self._directory / value_path(kind.lower(), ref[0], ref[1])
         try:
-            text = (self._directory / path).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise ValueMissing(f"{kind} {ref[0]} has no readable key {ref[1]}") from None
         return text.rstrip("\r\n")
@@ -47,6 +50,12 @@ def _reference(source: ValueFrom) -> tuple[str, tuple[str, str]]:
         return "Secret", (source.secret_key_ref.name, source.secret_key_ref.key)
     assert source.config_map_key_ref is not None
     return "ConfigMap", (source.config_map_key_ref.name, source.config_map_key_ref.key)
+
+
+def described(source: ValueFrom) -> str:
+    """A key as messages name it: `key KEY of KIND NAME`."""
+    kind, (name, key) = _reference(source)
+    return f"key {key} of {kind} {name}"
 
 
 def headers(values: Values, given: Iterable[Header]) -> tuple[tuple[bytes, bytes], ...]:

@@ -90,6 +90,12 @@ class ValueMissing(BackendError):
     reason = "ValueMissing"
 
 
+class TlsInvalid(BackendError):
+    """A certificate or key for TLS is there, but of no use."""
+
+    reason = "TLSInvalid"
+
+
 class ProcessFailed(BackendError):
     """A stdio server could not be started, or ended."""
 
