@@ -35,7 +35,7 @@ def fleet(new_world: Callable[[str], World]) -> Iterator[World]:
     )
     world.wait_ready(NAME)
     yield world
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    world.remove()
 
 
 def test_a_killed_backend_is_unhealthy_within_two_intervals_on_all_three_pods(

@@ -40,8 +40,7 @@ def twenty(new_world: Callable[[str], World]) -> Iterator[World]:
         for name in (*STILL, ELASTIC):
             world.wait_ready(name, READY_SECONDS // 2)
         yield world
-        world.kubectl("delete", PROXIES, "--all", "--wait=true")
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+        world.remove()
 
 
 def test_twenty_idle_proxies_see_no_write_beside_a_webhook(twenty: World, audit: AuditLog) -> None:

@@ -27,7 +27,7 @@ def guarded(new_world: Callable[[str], World]) -> Iterator[World]:
     world.apply(pods.proxy(NAME, "backend", networkPolicy={"clients": [agents]}, health=health))
     world.wait_ready(NAME)
     yield world
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    world.remove()
 
 
 def test_the_endpoint_lets_clients_in_and_nobody_else(guarded: World) -> None:

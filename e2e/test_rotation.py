@@ -20,7 +20,7 @@ def rotating(new_world: Callable[[str], World]) -> Iterator[World]:
     world = new_world("rotation")
     pods.tellers(world, "teller")
     yield world
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    world.remove()
 
 
 def _proxy(name: str, secret: str) -> Object:

@@ -32,7 +32,7 @@ def elastic(new_world: Callable[[str], World]) -> Iterator[World]:
     world.apply(pods.proxy(NAME, "teller", autoscaling=scaling, resources=requests))
     world.wait_ready(NAME)
     yield world
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    world.remove()
 
 
 def test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call(elastic: World) -> None:

@@ -43,7 +43,7 @@ def upgraded(new_world: Callable[[str], World]) -> Iterator[World]:
     world.wait_ready(FOLLOWING)
     world.wait_ready(PINNED)
     yield world
-    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    world.remove()
 
 
 @pytest.fixture

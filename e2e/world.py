@@ -110,6 +110,11 @@ class World:
             if owner["uid"] == uid
         ]
 
+    def remove(self) -> None:
+        """Delete the namespace, its proxies first: the operator has no more to do with it then."""
+        self.kubectl("delete", PROXIES, "--all", "--wait=true")
+        self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+
     def forwarded(self, target: str, port: int = 80) -> AbstractContextManager[int]:
         """A local port that leads to a port of `target`, such as service/demo."""
         return self.cluster.forwarded(self.namespace, target, port)
