@@ -4,10 +4,8 @@ import asyncio
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-from msgspec import Raw
 
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
@@ -15,26 +13,20 @@ from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import (
     EVERYONE,
     KINDS,
-    TOOLS,
     Audience,
     Catalog,
     Kind,
 )
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
-from mcpproxy.proxy.core.names import owner_of
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
     named,
     outward_notification,
-    own_name,
-    target,
-    unknown,
-    with_name,
 )
 from mcpproxy.proxy.metrics import Metrics
-from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
@@ -45,10 +37,6 @@ if TYPE_CHECKING:
 
 MAX_AUDIENCES: Final = 32
 """Sets of capabilities whose merged lists are kept; the least recently used goes."""
-MAX_ROUTES: Final = 4096
-"""Names of components whose ways are kept."""
-MAX_ROUTE: Final = 512
-"""Bytes of a name whose way is kept."""
 MAX_DECLARED: Final = 8192
 """Bytes of capabilities that make a difference to lists; clients that declare more are shown what
 clients are that declare nothing."""
@@ -63,19 +51,6 @@ NOBODY: Final = Client(LATEST_MODERN)
 """Asks for lists where no client does."""
 
 Subscriber = Callable[[str], None]
-
-
-class Route(NamedTuple):
-    """Where a request about a component goes."""
-
-    backend: Backend
-    name: str
-    """The component's outward name or URI."""
-    kind: Kind
-    own: Raw | None
-    """The backend's own name or URI, as JSON; None when it is the same."""
-    properties: Sequence[tuple[h.Path, str]]
-    """The arguments of a tool that are repeated in headers."""
 
 
 class Prepared(NamedTuple):
@@ -97,12 +72,10 @@ class Gateway:
         self.metrics = Metrics()
         self.tracing: Tracing | None = None
         self.catalog = catalog
-        self._names = [(backend.name, backend.names) for backend in self.backends.values()]
+        self._router = Router(self.backends, catalog)
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
-        self._routes: dict[tuple[str, bytes], Route] = {}
-        self._routes_version = -1
         self._audiences: OrderedDict[bytes, Audience] = OrderedDict()
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
@@ -231,36 +204,12 @@ class Gateway:
     # Calls
 
     def route(self, method: str, params: Message) -> Route:
-        """The backend a request is for, the outward name in it and its kind. Raises RpcError."""
-        if self._routes_version != self.catalog.version:
-            self._routes_version = self.catalog.version
-            self._routes.clear()
-        raw = params.get(ROUTED[method][0]) if method in ROUTED else None
-        key = method, b"" if raw is None else bytes(raw)
-        found = self._routes.get(key)
-        if found is None:
-            found = self._routed(method, params)
-            if raw is not None and len(key[1]) <= MAX_ROUTE:
-                if len(self._routes) >= MAX_ROUTES:
-                    self._routes.clear()
-                self._routes[key] = found
-        return found
-
-    def _routed(self, method: str, params: Message) -> Route:
-        name, kind = target(method, params)
-        owner = self.catalog.owner(kind, name)
-        if owner is None:
-            owner = owner_of(name, self._names, uri=kind.by_uri)
-        if owner is None or self.catalog.withholds(owner, kind, name):
-            raise unknown(kind, name)
-        return self.way(owner, name, kind)
+        """Where a request about a component goes. Raises RpcError."""
+        return self._router.route(method, params)
 
     def way(self, owner: str, name: str, kind: Kind) -> Route:
         """The way to a component of this backend. Raises RpcError when clients may not use it."""
-        backend = self.backends[owner]
-        own = own_name(kind, backend.names, name, backend.selection(kind, name))
-        properties = self.catalog.header_properties(owner, name) if kind is TOOLS else ()
-        return Route(backend, name, kind, own, properties)
+        return self._router.way(owner, name, kind)
 
     def routes(self, method: str) -> bool:
         """Whether a method is about a component, and so goes to the backend that has it."""
@@ -324,18 +273,9 @@ class Gateway:
         if route is None and self.routes(method):
             route = self.route(method, params or {})
         if route is None:
-            outgoing = Outgoing(request["id"], method, params, _extra(request))
+            outgoing = Outgoing(request["id"], method, params, extra_of(request))
             return Prepared(self._only_backend(method), outgoing)
-        return Prepared(route.backend, self._outgoing(request, method, params or {}, route))
-
-    def _outgoing(self, request: Message, method: str, params: Message, route: Route) -> Outgoing:
-        headers: tuple[tuple[bytes, bytes], ...] = ()
-        if route.properties:
-            arguments = jsonrpc.value(params.get("arguments"))
-            headers = tuple(h.param_headers(route.properties, arguments))
-        if route.own is not None:
-            params = with_name(method, params, route.kind, route.own)
-        return Outgoing(request["id"], method, params, _extra(request), headers)
+        return Prepared(route.backend, outgoing_of(request, method, params or {}, route))
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:
@@ -434,13 +374,3 @@ class Gateway:
 
 def _open_sessions(backend: Backend) -> int:
     return backend.sessions.upstream.count
-
-
-_KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})
-"""The members of a request; the first three are always there."""
-
-
-def _extra(request: Message) -> Message | None:
-    if len(request) == 3 + ("params" in request):
-        return None
-    return {name: Raw(raw) for name, raw in request.items() if name not in _KNOWN}

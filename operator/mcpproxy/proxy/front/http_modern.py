@@ -13,7 +13,8 @@ from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
-from mcpproxy.proxy.gateway import Gateway, Prepared, Route
+from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError

@@ -11,7 +11,8 @@ from mcpproxy.proxy.core.exchange import Client, Told
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
-from mcpproxy.proxy.gateway import Gateway, Prepared, Route
+from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError

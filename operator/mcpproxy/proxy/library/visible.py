@@ -17,7 +17,8 @@ from mcpproxy.proxy.core.catalog import (
     Listing,
 )
 from mcpproxy.proxy.core.rewrite import target
-from mcpproxy.proxy.gateway import Gateway, Route
+from mcpproxy.proxy.gateway import Gateway
+from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 KEY_OF: Final[dict[Kind, str]] = {
