@@ -85,6 +85,21 @@ class Stage:
             }
         )
 
+    def adds_a_pod(self, pod: str) -> None:
+        """Let the Deployment's controller create a pod beside the ready one; it does not start."""
+        deployment = self.child("Deployment")
+        deployment["status"] |= {"replicas": 2, "updatedReplicas": 2}
+        self.cluster.put(deployment)
+        found = self.child("Pod", "tools-1")
+        found["metadata"] = {
+            "name": pod,
+            "namespace": KEY.namespace,
+            "labels": found["metadata"]["labels"],
+            "creationTimestamp": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}",
+        }
+        found["status"] = {"phase": "Pending"}
+        self.cluster.put(found)
+
     def pod_uid(self, pod: str) -> str:
         """The uid of a pod."""
         return str(self.child("Pod", pod)["metadata"]["uid"])

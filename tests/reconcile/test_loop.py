@@ -357,6 +357,21 @@ async def test_an_event_that_is_lost_does_not_stop_the_pass(stage: Stage) -> Non
     assert stage.verdict("Accepted") == ("True", "Valid")
 
 
+async def test_no_secret_is_made_while_pods_are_added_but_for_one_that_waits_for_long(
+    stage: Stage,
+) -> None:
+    await stage.is_running(autoscaling={"maxReplicas": 3})
+    secret = ("Secret", KEY.namespace, names.sealing_secret_name(KEY.name))
+    del stage.cluster.objects[secret]
+    stage.clock.advance(120)
+    stage.adds_a_pod("tools-2")
+    await stage.reconcile()
+    assert secret not in stage.cluster.objects
+    stage.clock.advance(120)
+    await stage.reconcile()
+    assert secret in stage.cluster.objects
+
+
 async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_can_not_start(
     stage: Stage,
 ) -> None:

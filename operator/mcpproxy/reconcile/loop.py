@@ -6,7 +6,7 @@ time and any number of times. When nothing is to be done it writes nothing.
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,7 @@ from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
-from mcpproxy.reconcile.views import address_of, config_map_of, deployment_view
+from mcpproxy.reconcile.views import address_of, config_map_of, deployment_view, is_ready
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding
 
@@ -126,11 +126,10 @@ class Reconciler:
 
     async def _seal(self, key: ProxyKey, world: World) -> None:
         """Create the sealing Secret unless pods run, which proves that it exists."""
-        deployment = world.deployment
-        if deployment is not None and deployment_view(deployment).complete:
+        deployment, now = world.deployment, self._now()
+        if deployment is not None and _mounted(deployment, world.pods, now):
             return
         last = self._sealed.get(key)
-        now = self._now()
         recent = last is not None and (now - last).total_seconds() < SEAL_AGAIN
         if deployment is not None and recent:
             return
@@ -168,3 +167,15 @@ def _look_again(world: World) -> float | None:
 def _refused(error: ClusterError) -> Finding:
     reason = reasons.FORBIDDEN if isinstance(error, Forbidden) else reasons.REFUSED
     return Finding(reason, f"the API server refuses a child: {error}")
+
+
+def _mounted(deployment: Object, pods: Sequence[Object], now: datetime) -> bool:
+    """Whether the pods show that what they mount exists: some run, and no other waits for long."""
+    view = deployment_view(deployment)
+    if view.complete:
+        return True
+    waits = [
+        pod for pod in pods if not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    ]
+    since = [datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in waits]
+    return view.available > 0 and all((now - at).total_seconds() < SEAL_AGAIN for at in since)
