@@ -1,23 +1,41 @@
 """What every process of the runtime begins with: its log on standard error, its event loop."""
 
 import asyncio
+import ctypes
 import json
 import logging
 import sys
 import time
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
+
+LARGE: Final = 1024 * 1024
+_M_MMAP_THRESHOLD: Final = -3
+"""See mallopt(3)."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
+    _give_large_memory_back()
     try:
         import uvloop
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+def _give_large_memory_back() -> None:
+    """Have memory of LARGE bytes and more returned to the system when it is free.
+
+    The C library would else keep what a few large answers took, in pieces, for later ones.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
+    except (AttributeError, OSError, TypeError):
+        # Another C library, which has ways of its own.
+        return
 
 
 class JsonLines(logging.Formatter):
