@@ -96,6 +96,13 @@ def test_the_runtimes_manifest_is_a_manifest_that_means_the_same() -> None:
     assert manifest.load(manifest.runtime_manifest(proxy)) == proxy
 
 
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8))
+def test_every_character_of_a_value_reaches_the_runtime(text: str) -> None:
+    program = {"command": "serve", "args": [text, "\x7f\x85\u2028\ufeff\uffff\U0001f600"]}
+    proxy = an_mcpproxy(backends=[a_backend(stdio=program)])
+    assert manifest.load(manifest.runtime_manifest(proxy)) == proxy
+
+
 def test_the_runtimes_manifest_has_nothing_that_only_concerns_its_pods() -> None:
     plain = manifest.runtime_manifest(an_mcpproxy())
     dressed = an_mcpproxy(

@@ -1,13 +1,13 @@
 """Reading an MCPProxy manifest: the runtime's configuration file is one, too."""
 
 import hashlib
-import json
 from collections.abc import Hashable
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from mcpproxy.api.json_text import json_text
 from mcpproxy.api.v1alpha1 import MCPProxy
 
 _TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
@@ -132,7 +132,7 @@ def runtime_manifest(proxy: MCPProxy) -> str:
         "metadata": proxy.metadata.to_manifest(),
         "spec": kept,
     }
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2, sort_keys=True) + "\n"
 
 
 def _ordered(backend: dict[str, Any]) -> dict[str, Any]:

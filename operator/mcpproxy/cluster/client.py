@@ -10,6 +10,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from mcpproxy.api import names
+from mcpproxy.api.json_text import json_text
 from mcpproxy.cluster.errors import ClusterError, Conflict, NotFound, Unavailable, error_of
 from mcpproxy.cluster.kinds import Kind, Object, Objects, kind_of
 
@@ -20,7 +21,8 @@ PAGE: Final = 500
 HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
 """Field manager of what we have set and now leave to others."""
 
-_APPLY: Final = "application/apply-patch+yaml"
+# With the charset, the client library sends text as it is and doesn't make JSON of it.
+_APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
 _JSON: Final = "application/json"
 _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -201,6 +203,7 @@ class KubeCluster:
         accept: str = _JSON,
     ) -> Any:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
+        content_sent = json_text(body) if content_type == _APPLY else body
         try:
             async with asyncio.timeout(self._timeout):
                 serialized = await self._client.param_serialize(
@@ -208,7 +211,7 @@ class KubeCluster:
                     path,
                     query_params=list((query or {}).items()),
                     header_params=headers,
-                    body=body,
+                    body=content_sent,
                     auth_settings=["BearerToken"],
                 )
                 answer = await self._client.call_api(*serialized)
