@@ -1,12 +1,14 @@
 """The children at a real API server: each is valid, and applying it again changes nothing."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mcpproxy import desired
-from mcpproxy.api import manifest
+from mcpproxy.api import manifest, names
+from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.desired import Manifest
 from tests.apiserver.server import ApiServer
 from tests.builders import OPTIONS, OWNER
@@ -14,6 +16,7 @@ from tests.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 
+IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
 APPLY = ("apply", "--server-side", "--validate=strict", "--field-manager=mcpproxy-operator")
 
 
@@ -22,13 +25,13 @@ def children(given: Manifest, namespace: str) -> list[Manifest]:
     metadata = {**given["metadata"], "namespace": namespace}
     proxy = manifest.parse({**given, "metadata": metadata})
     secret = desired.sealing_secret.build(proxy, OWNER, b"k" * 32)
-    return [secret, *desired.build(proxy, OPTIONS, OWNER)]
+    return [secret, *desired.build(proxy, IN_CLUSTER, OWNER)]
 
 
-def applied(apiserver: ApiServer, given: list[Manifest]) -> list[dict[str, Any]]:
+def applied(apiserver: ApiServer, given: list[Manifest], *args: str) -> list[dict[str, Any]]:
     """What the API server makes of them; it must take all, without a warning."""
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": given})
-    answer = apiserver.kubectl(*APPLY, "-o", "json", "-f", "-", input=everything)
+    answer = apiserver.kubectl(*APPLY, *args, "-o", "json", "-f", "-", input=everything)
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == ""
     items = json.loads(answer.stdout)["items"]
@@ -52,6 +55,21 @@ def test_every_child_is_taken_and_a_second_time_changes_nothing(
     second = applied(apiserver, given)
     assert len(first) == len(given) >= 5
     assert versions(second) == versions(first)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_child_as_it_is_stored_needs_no_write(
+    apiserver: ApiServer, namespace: str, name: str
+) -> None:
+    """Defaults of the API server are known as such where it does not tell whose a field is."""
+    given = children(GOOD[name], namespace)
+    stored = applied(apiserver, given, "--show-managed-fields")
+    differ = [
+        (wanted(manifest), owned(live, names.FIELD_MANAGER))
+        for manifest, live in zip(given, stored, strict=True)
+        if not same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    ]
+    assert differ == []
 
 
 def test_replicas_that_others_set_are_left_alone(apiserver: ApiServer, namespace: str) -> None:

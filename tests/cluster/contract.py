@@ -14,6 +14,7 @@ from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
+    NETWORK_POLICY,
     ON_DEMAND,
     SERVICE,
     Kind,
@@ -88,6 +89,15 @@ def a_deployment(side: Side, **container: Any) -> Object:
     }
 
 
+async def every_character_arrives_as_it_was_sent(side: Side) -> None:
+    """What is applied is read as YAML, which takes some characters of JSON for something else."""
+    text = "é\x7f\x80\x85\u2028\u2029\ufeff\ufffe\U0001f600 \\ud83d\\ude00"
+    manifest = a_config_map(side, one=text)
+    stored = await side.cluster.apply(manifest)
+    assert stored["data"] == {"one": text}
+    assert same(wanted(manifest), owned(stored, names.FIELD_MANAGER))
+
+
 async def an_absent_object_is_none(side: Side) -> None:
     assert await side.cluster.get(CONFIG_MAP, side.namespace, "none") is None
 
@@ -121,11 +131,26 @@ async def a_quantity_in_another_spelling_is_the_same(side: Side) -> None:
     assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
 
 
-async def a_default_inside_a_field_that_is_owned_whole_is_no_drift(side: Side) -> None:
-    reference = {"fieldRef": {"fieldPath": "status.podIP"}}
+async def a_default_beside_our_fields_is_no_drift(side: Side) -> None:
     probe = {"httpGet": {"path": "/", "port": 80}}
-    manifest = a_deployment(side, env=[{"name": "IP", "valueFrom": reference}], livenessProbe=probe)
+    manifest = a_deployment(side, livenessProbe=probe)
     live = await side.cluster.apply(manifest)
+    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+
+
+async def what_goes_inside_a_field_that_is_owned_whole_is_seen(side: Side) -> None:
+    rule = {"to": [{"podSelector": {}}], "ports": [{"port": 1, "protocol": "TCP"}]}
+    manifest = {
+        "apiVersion": NETWORK_POLICY.api_version,
+        "kind": NETWORK_POLICY.name,
+        "metadata": {"name": "one", "namespace": side.namespace},
+        "spec": {"podSelector": {}, "egress": [rule]},
+    }
+    live = await side.cluster.apply(manifest)
+    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    del rule["ports"]
+    assert not same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    live = await side.cluster.apply(manifest, live["metadata"]["uid"])
     assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
 
 
@@ -358,9 +383,11 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     heads_are_chosen_by_a_selector_and_know_their_version,
     what_is_applied_can_be_read_and_listed_by_labels,
     applying_the_same_again_changes_nothing,
+    every_character_arrives_as_it_was_sent,
     what_was_applied_is_owned_and_defaults_are_not,
     a_quantity_in_another_spelling_is_the_same,
-    a_default_inside_a_field_that_is_owned_whole_is_no_drift,
+    a_default_beside_our_fields_is_no_drift,
+    what_goes_inside_a_field_that_is_owned_whole_is_seen,
     a_field_that_is_no_longer_applied_goes,
     a_field_that_is_handed_over_keeps_its_value_and_is_no_longer_ours,
     an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back,

@@ -27,14 +27,13 @@ def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> N
     assert not same({"data": {"cpu": "0.5"}}, {"data": {"cpu": "500m"}})
 
 
-def test_more_than_we_want_is_a_default_only_in_a_field_that_is_owned_whole() -> None:
-    want = {"env": {"fieldRef": {"path": "x"}}}
-    found = {"fieldRef": {"path": "x", "version": "v1"}}
-    entry = {"manager": "we", "operation": "Apply"}
-    whole = {**entry, "fieldsV1": {"f:env": {"f:fieldRef": {}}}}
-    parts = {**entry, "fieldsV1": {"f:env": {"f:fieldRef": {"f:path": {}, "f:version": {}}}}}
-    assert same(want, owned({"metadata": {"managedFields": [whole]}, "env": found}, "we"))
-    assert not same(want, owned({"metadata": {"managedFields": [parts]}, "env": found}, "we"))
+def test_what_we_asked_for_before_is_seen_also_in_a_field_that_is_owned_whole() -> None:
+    """A port that a rule no longer has must go; nothing says that it was us who wanted it."""
+    found = {"egress": [{"to": ["a"], "ports": [1]}]}
+    entry = {"manager": "we", "operation": "Apply", "fieldsV1": {"f:egress": {}}}
+    ours = owned({"metadata": {"managedFields": [entry]}, **found}, "we")
+    assert same(found, ours)
+    assert not same({"egress": [{"to": ["a"]}]}, ours)
 
 
 def test_objects_in_a_list_may_come_in_another_order_and_words_may_not() -> None:

@@ -156,8 +156,25 @@ def test_replicas_are_left_to_others_unless_the_spec_has_them() -> None:
 def test_the_image_is_the_installations_unless_the_spec_has_one() -> None:
     assert container(an_mcpproxy())["image"] == OPTIONS.image
     assert container(an_mcpproxy(image="mine:1"))["image"] == "mine:1"
-    assert "imagePullPolicy" not in container(an_mcpproxy())
-    assert container(an_mcpproxy(imagePullPolicy="Never"))["imagePullPolicy"] == "Never"
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("mine:1", "IfNotPresent"),
+        ("mine", "Always"),
+        ("mine:latest", "Always"),
+        ("registry.example.com:5000/mine", "Always"),
+        ("registry.example.com:5000/mine:1", "IfNotPresent"),
+        ("mine@sha256:0123", "IfNotPresent"),
+        ("mine:latest@sha256:0123", "Always"),
+    ],
+)
+def test_an_image_is_pulled_as_kubernetes_pulls_a_new_one(image: str, policy: str) -> None:
+    """Spelled out, as the API server chooses only once: another image would keep the choice."""
+    assert container(an_mcpproxy(image=image))["imagePullPolicy"] == policy
+    given = an_mcpproxy(image=image, imagePullPolicy="Never")
+    assert container(given)["imagePullPolicy"] == "Never"
 
 
 def test_resources_are_the_specs_or_the_defaults_never_a_mix() -> None:

@@ -40,6 +40,7 @@ def others(value: Any) -> list[Any]:
         return [found for one in value[:1] for found in ([*value, f"{one}x"], [f"{one}0"])]
     if isinstance(value, str):
         words = (
+            "Always",
             "Exists",
             "DoesNotExist",
             "In",

@@ -27,6 +27,7 @@ def test_an_empty_overlay_is_none() -> None:
     (*_, plain) = desired.build(an_mcpproxy(), OPTIONS, OWNER)
     assert template() == plain["spec"]["template"]
     assert template(labels={}, tolerations=[], affinity={}) == template()
+    assert template(affinity={"nodeAffinity": {}, "podAffinity": {}}) == template()
 
 
 def test_labels_and_annotations_come_besides_our_own() -> None:

@@ -16,14 +16,6 @@ _IDENTITY = ("apiVersion", "kind")
 _QUANTITIES = ("limits", "requests")
 
 
-class _WholeDict(dict[str, Any]):
-    """A field that has one owner with everything in it."""
-
-
-class _WholeList(list[Any]):
-    """A field that has one owner with everything in it."""
-
-
 def owned(live: Object, manager: str, subresource: str = "") -> Object:
     """The fields of `live` that `manager` has applied, with the values they have now.
 
@@ -51,33 +43,32 @@ def wanted(manifest: Object) -> Object:
     return {**kept, "metadata": metadata} if metadata else _without(kept, "metadata")
 
 
-def same(want: Any, ours: Any, parent: str = "", whole: bool = False) -> bool:
+def same(want: Any, ours: Any, parent: str = "") -> bool:
     """Whether what we want is what `owned` found; `0.5` CPU is `500m`.
 
-    Inside a field that has one owner as a whole, more than we want is a default of the API
-    server: had somebody else put it there, the field would be theirs.
+    Inside a field that has one owner as a whole, more than we want is what we asked for before:
+    the builders spell out what the API server would add there.
     """
-    whole = whole or isinstance(ours, _WholeDict | _WholeList)
     if isinstance(want, dict) and isinstance(ours, dict):
-        if want.keys() != ours.keys() and not (whole and want.keys() <= ours.keys()):
+        if want.keys() != ours.keys():
             return False
         if parent in _QUANTITIES:
             return all(_same_quantity(want[key], ours[key]) for key in want)
-        return all(same(want[key], ours[key], key, whole) for key in want)
+        return all(same(want[key], ours[key], key) for key in want)
     if isinstance(want, list) and isinstance(ours, list):
-        return len(want) == len(ours) and _same_items(want, ours, whole)
+        return len(want) == len(ours) and _same_items(want, ours)
     return type(want) is type(ours) and bool(want == ours)
 
 
-def _same_items(want: list[Any], ours: list[Any], whole: bool) -> bool:
-    if all(same(one, other, "", whole) for one, other in zip(want, ours, strict=True)):
+def _same_items(want: list[Any], ours: list[Any]) -> bool:
+    if all(same(one, other) for one, other in zip(want, ours, strict=True)):
         return True
     # Objects in lists go by their keys; where the API server puts them is its own affair.
     if not all(isinstance(item, dict) for item in (*want, *ours)):
         return False
     rest = list(ours)
     for one in want:
-        found = (index for index, other in enumerate(rest) if same(one, other, "", whole))
+        found = (index for index, other in enumerate(rest) if same(one, other))
         match = next(found, None)
         if match is None:
             return False
@@ -101,19 +92,13 @@ def _without(fields: Object, name: str) -> Object:
 def _take(value: Any, fields: Object) -> Any:
     selectors = [selector for selector in fields if selector != "."]
     if not selectors:
-        return _whole(value)
+        return value
     if isinstance(value, dict):
         named = [selector.removeprefix("f:") for selector in selectors]
         return {name: _take(value[name], fields[f"f:{name}"]) for name in named if name in value}
     if isinstance(value, list):
         return list(_items(value, fields, selectors))
     return value
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _WholeDict(value)
-    return _WholeList(value) if isinstance(value, list) else value
 
 
 def _items(values: list[Any], fields: Object, selectors: list[str]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ ANNOTATION_VERSION: Final = f"{names.GROUP}/operator-version"
 
 _START_UP_SECONDS = 120
 _DEFAULT_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
+_POD_IP: Final = {"apiVersion": "v1", "fieldPath": "status.podIP"}
 _ARGS: Final = (
     *("run", "-f", f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"),
     *("--transport", "http", "--host", "0.0.0.0", "--port", str(names.PORT_HTTP)),
@@ -57,12 +58,14 @@ def _pod(proxy: MCPProxy, options: Options) -> Manifest:
 
 
 def _container(proxy: MCPProxy, options: Options) -> Manifest:
-    found: Manifest = {
+    image = proxy.spec.image or options.image
+    return {
         "name": names.CONTAINER,
-        "image": proxy.spec.image or options.image,
+        "image": image,
+        "imagePullPolicy": proxy.spec.image_pull_policy or _pull_policy(image),
         "command": ["mcpproxy"],
         "args": [*_ARGS, *placement.drain_arguments(proxy)],
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": _POD_IP}}],
         "ports": [
             {"name": "http", "containerPort": names.PORT_HTTP, "protocol": "TCP"},
             {"name": "admin", "containerPort": names.PORT_ADMIN, "protocol": "TCP"},
@@ -80,9 +83,13 @@ def _container(proxy: MCPProxy, options: Options) -> Manifest:
         },
         "volumeMounts": mounts(proxy),
     }
-    if proxy.spec.image_pull_policy is not None:
-        found["imagePullPolicy"] = proxy.spec.image_pull_policy
-    return found
+
+
+def _pull_policy(image: str) -> str:
+    """Kubernetes' own choice, which it makes only once, for the first image of a Deployment."""
+    last = image.partition("@")[0].rpartition("/")[2]
+    tag = last.partition(":")[2] or ("" if "@" in image else "latest")
+    return "Always" if tag == "latest" else "IfNotPresent"
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:

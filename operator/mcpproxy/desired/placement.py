@@ -49,6 +49,9 @@ def pod_fields(proxy: MCPProxy) -> Manifest:
         },
         "topologySpreadConstraints": _spread(proxy, given),
     }
+    if "affinity" in overlay:
+        # One without a word is none; the API server would keep it only if it comes first.
+        overlay["affinity"] = {kind: one for kind, one in overlay["affinity"].items() if one}
     for field in _TAKEN_AS_THEY_ARE:
         if overlay.get(field):
             found[field] = canonical(overlay[field])
