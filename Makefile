@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress e2e conformance peers bench bench-quick soak check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto e2e conformance peers bench bench-quick soak check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,8 +33,11 @@ demo-clean: install ## Remove what the demo has left
 test: install ## All tests that need no cluster
 	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-stress: install ## The differential, concurrency and fuzz tests in full
-	@STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress $(ARGS)
+stress: install ## The differential, concurrency and fuzz tests in full, the mutations of make acto too
+	@$(ASSETS); STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
+
+acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
+	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it, E2E_LONG=1: the long ones, too)
 	@$(BIN)/pytest e2e $(ARGS)

@@ -1,0 +1,122 @@
+"""Acto: for every field of the CRD good and bad mutations, and a real operator that lives on.
+
+About 100 mutations by default, 1500 with STRESS=1.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+from mcpproxy.api import crd
+from tests.acto import mutations
+from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign
+from tests.acto.mutations import Mutation, Schema, Spec
+from tests.acto.world import a_world
+from tests.apiserver.operator_process import OperatorProcess, operating
+from tests.apiserver.server import ApiServer
+from tests.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.samples.test_samples import OURS, SAMPLES, fields
+from tests.stress.size import FULL, size
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
+
+
+def schema() -> Schema:
+    """The schema of a spec."""
+    (version,) = crd.definition()["spec"]["versions"]
+    found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
+
+
+def bases() -> dict[str, Spec]:
+    """Good specs that have all fields between them."""
+    found: dict[str, Any] = {
+        name: next(
+            one["spec"]
+            for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text("utf-8"))
+            if one and one["kind"] == "MCPProxy"
+        )
+        for name in OURS
+    }
+    return {**found, "every field": EVERY_FIELD["spec"], "autoscaled": AUTOSCALED["spec"]}
+
+
+def chosen() -> list[Mutation]:
+    """The mutations of this run."""
+    every = mutations.mutations(schema(), bases())
+    return mutations.chosen(every, size(100, 1500), each=size(0, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The campaign that was."""
+
+    findings: Findings
+    operator: OperatorProcess
+    errors: float
+    log: str
+
+
+@pytest.fixture(scope="module")
+def run(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A campaign with an operator that runs on."""
+    log = tmp_path_factory.mktemp("operator") / "log"
+
+    async def go() -> Findings:
+        async with a_world(apiserver) as world:
+            return await campaign(world, bases(), chosen())
+
+    with (
+        # As in its own pod: the NetworkPolicy of a proxy names its namespace.
+        mock.patch.dict(os.environ, {"POD_NAMESPACE": OPERATOR_NAMESPACE}),
+        operating(apiserver.kubeconfig, log=log) as operator,
+    ):
+        findings = asyncio.run(go())
+        print(findings.verdicts, findings.problems, f"{findings.returns} returns")  # noqa: T201
+        yield Run(findings, operator, operator.errors, log.read_text())
+
+
+def test_every_field_of_the_crd_is_mutated() -> None:
+    every = mutations.mutations(schema(), bases())
+    assert set(fields(schema())) - {one.field for one in every} == set()
+    assert len(every) > 5000
+    if FULL:
+        assert {one.field for one in chosen()} == {one.field for one in every}
+
+
+def test_every_mutation_is_judged(run: Run) -> None:
+    assert run.findings.stuck == []
+    assert sum(run.findings.verdicts.values()) == len(chosen()) >= size(100, 1500)
+    assert all(run.findings.verdicts[one] for one in ("refused", "reflected", "conditioned"))
+
+
+def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:
+    assert run.findings.unnamed == []
+
+
+def test_what_is_taken_shows_in_the_children(run: Run) -> None:
+    assert run.findings.not_reflected == []
+
+
+def test_the_way_to_a_spec_does_not_show_in_the_children(run: Run) -> None:
+    assert run.findings.by_the_way == []
+
+
+def test_a_good_spec_brings_back_the_good_children_and_conditions(run: Run) -> None:
+    assert run.findings.returns > 0
+    assert run.findings.not_back == []
+
+
+def test_the_operator_neither_crashes_nor_sticks(run: Run) -> None:
+    run.operator.until(lambda: run.operator.number(DEPTH) == 0, "the queue is empty")
+    assert run.errors == 0
+    assert '"level": "error"' not in run.log
+
+
+DEPTH = 'workqueue_depth{controller="mcpproxy",name="mcpproxy"}'

@@ -1,0 +1,197 @@
+"""MCPProxies and their children at a real API server, seen as bytes."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx2
+
+from mcpproxy.api import names
+from mcpproxy.cluster.kinds import (
+    ALWAYS,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MCP_PROXY,
+    ON_DEMAND,
+    SERVICE,
+    Kind,
+    Object,
+)
+from mcpproxy.reconcile.views import config_map_of
+from tests.acto.mutations import Spec
+from tests.apiserver.server import ApiServer
+
+PATIENCE: Final = 60.0
+"""Seconds that the operator has for one MCPProxy."""
+PROXY: Final = "tools"
+_OF_THE_SERVER: Final = (
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "managedFields",
+    "generation",
+)
+_ALLOCATED: Final = ("clusterIP", "clusterIPs", "healthCheckNodePort")
+
+
+class World:
+    """What a user can do and see: one MCPProxy, called `tools`, in each namespace."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+        self._proxies: dict[str, Object] = {}
+        self._news = asyncio.Condition()
+
+    async def watch(self) -> None:
+        """Hear of every MCPProxy until cancelled."""
+        query = {"watch": "true", "timeoutSeconds": "3600"}
+        async with self._client.stream("GET", MCP_PROXY.path(None), params=query) as answer:
+            async for line in answer.aiter_lines():
+                found = json.loads(line)["object"]
+                async with self._news:
+                    self._proxies[found["metadata"]["namespace"]] = found
+                    self._news.notify_all()
+
+    async def enter(self, namespace: str) -> None:
+        """Make a namespace."""
+        answer = await self._client.post(
+            "/api/v1/namespaces", json={"metadata": {"name": namespace}}
+        )
+        assert answer.status_code == 201, answer.text
+
+    async def send(self, verb: str, namespace: str, spec: Any) -> httpx2.Response:
+        """Create or change the MCPProxy of a namespace by one of VERBS."""
+        return await _VERBS[verb](self._client, namespace, spec)
+
+    async def reported(self, namespace: str, generation: int) -> Object:
+        """The MCPProxy as soon as its status is about this generation.
+
+        Raises TimeoutError when the operator is stuck.
+        """
+
+        def found() -> Object | None:
+            live = self._proxies.get(namespace)
+            return live if live and _seen(live) == live["metadata"]["generation"] else None
+
+        async with asyncio.timeout(PATIENCE), self._news:
+            while (live := found()) is None or live["metadata"]["generation"] < generation:
+                await self._news.wait()
+        return live
+
+    async def children(self, namespace: str, spec: Spec) -> str:
+        """The children as bytes, but for what the API server makes up for each object.
+
+        Of the ConfigMaps, the one that the Deployment mounts: the others wait for pods that never
+        come here. All namespaces, and so the hashes of configurations, have one name. The number
+        of pods is somebody else's unless `spec` gives it.
+        """
+        kinds = (*ALWAYS, *ON_DEMAND)
+        lists = await asyncio.gather(*(self._list(kind, namespace) for kind in kinds))
+        found = [one for objects in lists for one in objects]
+        mounted = ""
+        for deployment in [one for one in found if one["kind"] == DEPLOYMENT.name]:
+            mounted = config_map_of(deployment["spec"]["template"]["spec"], PROXY) or ""
+            if "replicas" not in spec:
+                del deployment["spec"]["replicas"]
+        kept = [
+            _plain(one)
+            for one in found
+            if one["kind"] != CONFIG_MAP.name or one["metadata"]["name"] == mounted
+        ]
+        text = "\n".join(json.dumps(one) for one in kept).replace(namespace, "acto")
+        return text.replace(mounted, f"{PROXY}-hash") if mounted else text
+
+    async def _list(self, kind: Kind, namespace: str) -> list[Object]:
+        answer = await self._client.get(kind.path(namespace))
+        assert answer.status_code == 200, answer.text
+        items: list[Object] = answer.json()["items"]
+        return [
+            {**one, "kind": kind.name} for one in items if one["metadata"].get("ownerReferences")
+        ]
+
+
+def _seen(live: Object) -> int:
+    return int(live.get("status", {}).get("observedGeneration", -1))
+
+
+def _plain(child: Object) -> Object:
+    metadata = {k: v for k, v in child["metadata"].items() if k not in _OF_THE_SERVER}
+    metadata["ownerReferences"] = [
+        {key: value for key, value in one.items() if key != "uid"}
+        for one in metadata["ownerReferences"]
+    ]
+    annotations = dict(metadata.get("annotations", {}))
+    annotations.pop("deployment.kubernetes.io/revision", None)
+    found = {**child, "metadata": {**metadata, "annotations": annotations}}
+    found.pop("status", None)
+    if child["kind"] == SERVICE.name:
+        spec = {key: value for key, value in child["spec"].items() if key not in _ALLOCATED}
+        spec["ports"] = [{k: v for k, v in p.items() if k != "nodePort"} for p in spec["ports"]]
+        found["spec"] = spec
+    return found
+
+
+async def _apply(client: httpx2.AsyncClient, namespace: str, spec: Any) -> httpx2.Response:
+    return await client.patch(
+        MCP_PROXY.path(namespace, PROXY),
+        params={"fieldManager": "user", "force": "true", "fieldValidation": "Strict"},
+        headers={"Content-Type": "application/apply-patch+yaml"},
+        json=_manifest(namespace, spec),
+    )
+
+
+async def _replace(client: httpx2.AsyncClient, namespace: str, spec: Any) -> httpx2.Response:
+    strict, live = {"fieldValidation": "Strict"}, await client.get(_path(namespace))
+    if live.status_code == 404:
+        url = MCP_PROXY.path(namespace)
+        return await client.post(url, params=strict, json=_manifest(namespace, spec))
+    return await client.put(_path(namespace), params=strict, json={**live.json(), "spec": spec})
+
+
+async def _patch(client: httpx2.AsyncClient, namespace: str, spec: Any) -> httpx2.Response:
+    if (await client.get(_path(namespace))).status_code == 404:
+        return await _replace(client, namespace, spec)
+    return await client.patch(
+        _path(namespace),
+        params={"fieldValidation": "Strict"},
+        headers={"Content-Type": "application/json-patch+json"},
+        json=[{"op": "replace", "path": "/spec", "value": spec}],
+    )
+
+
+_VERBS: Final = {"apply": _apply, "replace": _replace, "patch": _patch}
+VERBS: Final = tuple(_VERBS)
+
+
+def _path(namespace: str) -> str:
+    return MCP_PROXY.path(namespace, PROXY)
+
+
+def _manifest(namespace: str, spec: Any) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": PROXY, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+@asynccontextmanager
+async def a_world(apiserver: ApiServer) -> AsyncIterator[World]:
+    """A user with a watch."""
+    with apiserver.client() as given:
+        headers = {"Authorization": given.headers["Authorization"]}
+    context = ssl.create_default_context(cafile=str(apiserver.authority))
+    async with httpx2.AsyncClient(
+        base_url=apiserver.url, verify=context, headers=headers, timeout=PATIENCE
+    ) as client:
+        world = World(client)
+        watching = asyncio.create_task(world.watch())
+        try:
+            yield world
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
