@@ -132,9 +132,10 @@ def restored(route: Route, *, status: bool) -> None:
     route.stage.kubectl("delete", "mcpproxy/tools")
     route.send("create", manifest=backup)
     if status:
-        live = route.stage.get("mcpproxy/tools")
         lie = {**old, "readyReplicas": 7, "backendsHealthy": "7/7"}
-        route.send("replace", "--subresource=status", manifest={**live, "status": lie})
+        patch = json.dumps({"status": lie})
+        at_status = ("--subresource=status", "--type=merge", "-p", patch)
+        route.stage.kubectl("patch", "mcpproxy/tools", *at_status)
     route.collect()
 
 
