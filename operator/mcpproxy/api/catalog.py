@@ -1,10 +1,10 @@
 """What of the catalog was approved: import these models from `api.v1alpha1`."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-import msgspec
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from mcpproxy.api.model import ApiModel, cel, validation
@@ -29,7 +29,8 @@ def catalog_hash(digests: CatalogDigests) -> str:
     Of the JSON object without spaces whose keys are sorted; a kind without components is left out.
     """
     found = {kind: dict(known) for kind, known in digests.items() if known}
-    return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ApprovedComponents(ApiModel):
