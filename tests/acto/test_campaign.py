@@ -93,7 +93,8 @@ def test_every_field_of_the_crd_is_mutated() -> None:
 def test_every_mutation_is_judged(run: Run) -> None:
     assert run.findings.stuck == []
     assert sum(run.findings.verdicts.values()) == len(chosen()) >= size(100, 1500)
-    assert all(run.findings.verdicts[one] for one in ("refused", "reflected", "conditioned"))
+    assert run.findings.verdicts["refused"] > run.findings.verdicts["reflected"] > 0
+    assert run.findings.verdicts["conditioned"] > 0 or not FULL
 
 
 def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:

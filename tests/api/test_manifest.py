@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy.api import manifest
@@ -96,6 +96,7 @@ def test_the_runtimes_manifest_is_a_manifest_that_means_the_same() -> None:
     assert manifest.load(manifest.runtime_manifest(proxy)) == proxy
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8))
 def test_every_character_of_a_value_reaches_the_runtime(text: str) -> None:
     program = {"command": "serve", "args": [text, "\x7f\x85\u2028\ufeff\uffff\U0001f600"]}

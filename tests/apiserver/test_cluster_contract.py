@@ -11,7 +11,8 @@ from mcpproxy.cluster.client import KubeCluster
 from mcpproxy.cluster.errors import Unavailable
 from mcpproxy.cluster.kinds import CONFIG_MAP, Object, kind_of
 from tests.apiserver.server import ApiServer
-from tests.cluster.contract import CONTRACT, Change, Side, a_config_map
+from tests.cluster.contract import CONTRACT
+from tests.cluster.sides import Change, Side, a_config_map
 
 pytestmark = pytest.mark.apiserver
 

@@ -1,13 +1,11 @@
 """What every Cluster must do, the double in memory as well as the real one."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pytest
 
 from mcpproxy.api import names
-from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import Conflict, Invalid, NotFound
 from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.cluster.kinds import (
@@ -23,70 +21,8 @@ from mcpproxy.cluster.kinds import (
 )
 from mcpproxy.desired import Owner, build
 from tests.builders import OPTIONS, a_manifest, an_mcpproxy
+from tests.cluster.sides import Side, a_config_map, a_deployment
 from tests.on_demand import ASKING, EDITS
-
-Change = Callable[[Object], None]
-
-
-class Hand(Protocol):
-    """What others do to objects."""
-
-    async def edit(self, live: Object, change: Change) -> None:
-        """Change an object as `kubectl edit` does."""
-
-    async def apply(self, manifest: Object, manager: str) -> None:
-        """Server-side apply as another field manager, without force."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A Cluster, a namespace in it, and somebody else's hand."""
-
-    cluster: Cluster
-    namespace: str
-    hand: Hand
-
-
-def a_config_map(side: Side, name: str = "one", **data: str) -> Object:
-    """A ConfigMap with two labels."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": side.namespace,
-            "labels": {"a": "1", "b": "2"},
-        },
-        "data": data or {"key": "value"},
-    }
-
-
-def a_deployment(side: Side, **container: Any) -> Object:
-    """A Deployment of one container."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "one", "namespace": side.namespace, "labels": {"a": "1"}},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"a": "1"}},
-            "template": {
-                "metadata": {"labels": {"a": "1"}},
-                "spec": {
-                    "containers": [
-                        {
-                            "name": "main",
-                            "image": "main:1",
-                            "ports": [{"containerPort": 80, "protocol": "TCP"}],
-                            "env": [{"name": "A", "value": "1"}],
-                            **container,
-                        }
-                    ],
-                    "volumes": [{"name": "tmp", "emptyDir": {}}],
-                },
-            },
-        },
-    }
 
 
 async def every_character_arrives_as_it_was_sent(side: Side) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from mcpproxy.cluster.fake import FakeCluster
 from mcpproxy.cluster.kinds import Object, kind_of
-from tests.cluster.contract import CONTRACT, Change, Side
+from tests.cluster.contract import CONTRACT
+from tests.cluster.sides import Change, Side
 
 
 class FakeHand:

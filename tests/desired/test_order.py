@@ -70,6 +70,7 @@ def test_two_operators_render_the_same_bytes() -> None:
     assert texts[0] == texts[1] == [rendered(ALL[name]) for name in sorted(ALL)]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 2), min_size=1))
 def test_what_runs_for_a_backend_does_not_depend_on_its_neighbours(chosen: set[int]) -> None:
     backends = [EVERY_FIELD["spec"]["backends"][number] for number in sorted(chosen)]
