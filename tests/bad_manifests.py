@@ -54,6 +54,7 @@ def without(field: str) -> Manifest:
 WEB, HERE = "http://example.com/mcp", {"name": "weather", "port": 80}
 RUN = {"command": "serve"}
 TOKEN = {"name": "Authorization", "value": "x"}
+MANY = [f"x-{number}" for number in range(33)]
 
 BACKENDS = [
     spec("no backends", "backends", backends=[]),
@@ -105,6 +106,13 @@ SOURCES = [
     backend("129 arguments", "stdio.args", stdio={**RUN, "args": ["x"] * 129}),
     backend("stdio with headers", stdio=RUN, headers=[TOKEN]),
     backend("stdio with an empty list of headers", stdio=RUN, headers=[]),
+    backend("stdio with headers of clients", stdio=RUN, forwardHeaders=["Authorization"]),
+    backend("a header given and of clients", headers=[TOKEN], forwardHeaders=["AUTHORIZATION"]),
+    backend("33 headers of clients", "forwardHeaders", forwardHeaders=MANY),
+    backend("a header of clients twice", "forwardHeaders", forwardHeaders=["X-A", "x-a"]),
+    backend("all headers of clients", "forwardHeaders[0]", forwardHeaders=["X A"]),
+    backend("a header of HTTP's of clients", "forwardHeaders", forwardHeaders=["Host"]),
+    backend("a header of MCP's of clients", "forwardHeaders", forwardHeaders=["Mcp-Param-City"]),
     backend("tls without https", tls={"serverName": "a"}),
     backend("tls for a Service", service=HERE, tls={"serverName": "a"}),
     backend(

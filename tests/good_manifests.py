@@ -17,6 +17,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
                 {"name": "X-Region", "valueFrom": ref(config_map="weather")},
                 {"name": "X-Tenant", "value": "a"},
             ],
+            forwardHeaders=["X-Request-Id", "traceparent"],
             tls={
                 "caFrom": ref(config_map="authorities"),
                 "clientCertificateFrom": {"secretRef": {"name": "weather-client"}},

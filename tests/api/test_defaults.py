@@ -33,6 +33,30 @@ def test_the_proxys_own_settings_hold_unless_the_backend_has_its_own() -> None:
     assert (b.cache_ttl, b.session_mode, b.prefix) == (0.0, "Isolated", "")
 
 
+def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_own() -> None:
+    named = a_backend(forwardHeaders=["X-User", "TraceParent", "tracestate"])
+    tracing = {"tracing": {"endpoint": "http://collector:4318"}}
+    for monitoring, expected in (
+        (None, {b"x-user", b"traceparent", b"tracestate"}),
+        (tracing, {b"x-user"}),
+    ):
+        proxy = an_mcpproxy(backends=[named], monitoring=monitoring)
+        assert defaults.settings(proxy.spec, proxy.spec.backends[0]).passed == expected
+
+
+def test_only_clients_have_the_credentials_of_a_backend_without_any_of_its_own() -> None:
+    own = [{"name": "X-Key", "value": "k"}]
+    for fields, expected in (
+        ({}, False),
+        ({"headers": own}, False),
+        ({"forwardHeaders": ["x-user"]}, True),
+        ({"headers": own, "forwardHeaders": ["x-user"]}, False),
+        ({"headers": own, "forwardHeaders": ["Cookie"]}, True),
+    ):
+        proxy = an_mcpproxy(backends=[a_backend(**fields)])
+        assert defaults.guarded(proxy.spec.backends[0]) == expected
+
+
 def test_health_is_checked_every_ten_seconds_unless_said_otherwise() -> None:
     plain = defaults.health(an_mcpproxy().spec)
     assert plain == defaults.HealthPolicy(

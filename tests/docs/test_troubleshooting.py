@@ -8,6 +8,7 @@ import yaml
 
 from mcpproxy.api.defaults import health
 from mcpproxy.api.status import BackendState
+from mcpproxy.proxy.back.watch import GUARDED
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import Health
 from mcpproxy.proxy.workers import merge
@@ -40,7 +41,8 @@ def _reasons() -> set[str]:
     named = {value for value in constants if re.fullmatch(r"[A-Z]\w+", value)} - TYPES
     untried = Health(health(an_mcpproxy().spec)).finding.reason
     assert untried is not None
-    return named | _errors(BackendError) | {merge.DISAGREE, untried}
+    assert GUARDED.reason is not None
+    return named | _errors(BackendError) | {merge.DISAGREE, untried, GUARDED.reason}
 
 
 def test_every_reason_has_a_paragraph_and_every_paragraph_a_reason() -> None:

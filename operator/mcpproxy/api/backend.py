@@ -10,7 +10,7 @@ from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.quantities import Duration, PositiveDuration
 from mcpproxy.api.scalars import BY_NAME, DnsLabel, NamespaceName, Port, named_once, repeated
 from mcpproxy.api.tls import Tls
-from mcpproxy.api.values import EnvVar, Header
+from mcpproxy.api.values import EnvVar, ForwardedHeaders, Header
 
 SessionMode = Literal["Isolated", "PerClient", "Reused"]
 Transport = Literal["auto", "streamable-http", "sse"]
@@ -126,6 +126,8 @@ def _address(url: str) -> str:
     return url
 
 
+_NOT_STDIO = "headers, forwardHeaders and transport are for url and service, not for stdio"
+_ONE_OR_OTHER = "a header is either in headers or in forwardHeaders; remove it from one of them"
 _TLS_NEEDS = "tls is for an https url; give url: https://... or remove tls"
 
 
@@ -136,8 +138,14 @@ class Backend(ApiModel):
         json_schema_extra=cel(
             _ONE_SOURCE,
             validation(
-                "!has(self.stdio) || (!has(self.headers) && !has(self.transport))",
-                "headers and transport are for url and service, not for stdio",
+                "!has(self.stdio) || (!has(self.headers) && !has(self.forwardHeaders)"
+                " && !has(self.transport))",
+                _NOT_STDIO,
+            ),
+            validation(
+                "!has(self.headers) || !has(self.forwardHeaders) || self.forwardHeaders.all(f,"
+                " !self.headers.exists(h, h.name.lowerAscii() == f.lowerAscii()))",
+                _ONE_OR_OTHER,
             ),
             validation(
                 "!has(self.tls) || (has(self.url) && self.url.startsWith('https:'))", _TLS_NEEDS
@@ -175,6 +183,9 @@ class Backend(ApiModel):
         | None
     ) = None
     """Headers sent with every request."""
+    forward_headers: ForwardedHeaders | None = None
+    """Names of headers of a client's request that are passed on with it. Clients that differ in
+    their values share no session and no list. Default: none."""
     tls: Tls | None = None
     """How the connection to an https url is secured. Default: the system's authorities, and no
     certificate of our own."""
@@ -204,9 +215,12 @@ class Backend(ApiModel):
     def _sources(self) -> Self:
         if sum(getattr(self, source) is not None for source in _SOURCES) != 1:
             raise ValueError("a backend needs exactly one of url, service and stdio")
-        other = self.headers is not None or self.transport is not None
-        if self.stdio is not None and other:
-            raise ValueError("headers and transport are for url and service, not for stdio")
+        other = self.headers is not None or self.forward_headers is not None
+        if self.stdio is not None and (other or self.transport is not None):
+            raise ValueError(_NOT_STDIO)
+        passed = {name.lower() for name in self.forward_headers or ()}
+        if any(header.name.lower() in passed for header in self.headers or ()):
+            raise ValueError(_ONE_OR_OTHER)
         if self.tls is not None and not (self.url or "").startswith("https:"):
             raise ValueError(_TLS_NEEDS)
         return self

@@ -29,6 +29,8 @@ UNHEALTHY_AFTER: Final = 2
 HEALTHY_AFTER: Final = 1
 MIN_REPLICAS: Final = 1
 SCALE_DOWN_AFTER: Final = "5m"
+_TRACE: Final = frozenset({"traceparent", "tracestate"})
+_CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class BackendSettings:
     """Features of clients that the backend gets to see nothing of."""
     unverified: bool = False
     """Any certificate of it is taken."""
+    passed: frozenset[bytes] = frozenset()
+    """Headers of clients that it gets, in lower case."""
+    guarded: bool = False
+    """Whether only clients have the credentials that it may ask for."""
 
 
 def deadlines(backend: Backend) -> Deadlines:
@@ -108,7 +114,22 @@ def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
         components=_chosen(backend),
         withdrawn=withdrawn(backend),
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
+        passed=passed(spec, backend),
+        guarded=guarded(backend),
     )
+
+
+def passed(spec: MCPProxySpec, backend: Backend) -> frozenset[bytes]:
+    """The headers of clients that the backend gets; our own spans say of which trace they are."""
+    own = _TRACE if spec.monitoring and spec.monitoring.tracing else frozenset()
+    named = (name.lower() for name in backend.forward_headers or ())
+    return frozenset(name.encode("ascii") for name in named if name not in own)
+
+
+def guarded(backend: Backend) -> bool:
+    """Whether a request of our own that the backend refuses (HTTP 401) may be fit for a client."""
+    named = {name.lower() for name in backend.forward_headers or ()}
+    return bool(named) and (not backend.headers or not named.isdisjoint(_CREDENTIALS))
 
 
 def _chosen(backend: Backend) -> dict[str, Components | NamedComponents]:

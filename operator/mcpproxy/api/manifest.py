@@ -139,6 +139,8 @@ def _ordered(backend: dict[str, Any]) -> dict[str, Any]:
     found = dict(backend)
     if "headers" in found:
         found["headers"] = _by_name(found["headers"])
+    if "forwardHeaders" in found:
+        found["forwardHeaders"] = sorted(name.lower() for name in found["forwardHeaders"])
     if "env" in found.get("stdio", {}):
         found["stdio"] = {**found["stdio"], "env": _by_name(found["stdio"]["env"])}
     for kind in COMPONENT_FIELDS:

@@ -5,26 +5,42 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mcpproxy.api.model import ApiModel, cel, validation
-from mcpproxy.api.scalars import HeaderName, HeaderValue, KeyName, ObjectName, VariableName
+from mcpproxy.api.scalars import (
+    HeaderName,
+    HeaderValue,
+    KeyName,
+    ObjectName,
+    VariableName,
+    repeated,
+)
 
 RESERVED_HEADERS: Final = frozenset(
     {
         "accept",
+        "accept-encoding",
         "connection",
         "content-encoding",
         "content-length",
         "content-type",
+        "expect",
         "host",
+        "keep-alive",
         "last-event-id",
         "mcp-method",
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
+        "mcpproxy-handover",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
         "transfer-encoding",
         "upgrade",
     }
 )
-"""Headers, in lower case, that HTTP and MCP need for themselves."""
+"""Headers, in lower case, that HTTP, MCP and the proxy need for themselves."""
 
 _ONE_SOURCE = "valueFrom needs exactly one of secretKeyRef and configMapKeyRef"
 _ONE_VALUE = "needs exactly one of value and valueFrom"
@@ -92,6 +108,46 @@ class Header(ApiModel):
         if (self.value is None) == (self.value_from is None):
             raise ValueError(_ONE_VALUE)
         return self
+
+
+_NOT_PASSED = (
+    "this header belongs to HTTP or MCP itself and is not passed on; remove it from forwardHeaders"
+)
+_PASSED_ONCE = "the same header is named twice (names differ in case at most)"
+
+
+def _passable(name: str) -> str:
+    if name.lower() in RESERVED_HEADERS or name.lower().startswith("mcp-"):
+        raise ValueError(_NOT_PASSED)
+    return name
+
+
+def _named_once(given: list[str]) -> list[str]:
+    twice = repeated([name.lower() for name in given])
+    if twice:
+        raise ValueError(f"the same header is named twice: {', '.join(twice)}")
+    return given
+
+
+ForwardedHeaders = Annotated[
+    list[Annotated[HeaderName, AfterValidator(_passable)]],
+    Field(
+        max_length=32,
+        json_schema_extra=cel(
+            validation(
+                "self.all(h, self.exists_one(o, o.lowerAscii() == h.lowerAscii()))", _PASSED_ONCE
+            ),
+            validation(
+                f"self.all(h, !(h.lowerAscii() in {sorted(RESERVED_HEADERS)})"
+                " && !h.lowerAscii().startsWith('mcp-'))",
+                _NOT_PASSED,
+            ),
+            **{"x-kubernetes-list-type": "set"},
+        ),
+    ),
+    AfterValidator(_named_once),
+]
+"""Names of client headers that a backend gets."""
 
 
 class EnvVar(ApiModel):

@@ -5,6 +5,7 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mcpproxy.proxy.back.backend import Backend
@@ -76,7 +77,11 @@ class Gateway:
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
-        self._audiences: OrderedDict[bytes, Audience] = OrderedDict()
+        self.passed = frozenset[bytes]().union(
+            *(backend.settings.passed for backend in self.backends.values())
+        )
+        """Headers of clients that some backend gets, in lower case."""
+        self._audiences: OrderedDict[tuple[bytes, bytes | None], Audience] = OrderedDict()
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
@@ -185,23 +190,30 @@ class Gateway:
 
     def _audience(self, client: Client) -> Audience:
         """All who are shown the same lists as this client."""
-        declared = client.capabilities
-        if declared == b"{}":
+        declared, mark = client.capabilities, client.mark(self.passed)
+        if declared == b"{}" and mark is None:
             return EVERYONE
-        found = self._audiences.get(declared)
+        key = declared, mark
+        found = self._audiences.get(key)
         if found is not None:
-            self._audiences.move_to_end(declared)
+            self._audiences.move_to_end(key)
             return found
         if len(declared) > MAX_DECLARED:
             return EVERYONE
-        seen = {name: backend.seen(declared) for name, backend in self.backends.items()}
+        seen = {name: backend.seen(client) for name, backend in self.backends.items()}
         found = Audience({name: given for name, given in seen.items() if given is not None})
-        self._audiences[declared] = found
+        self._audiences[key] = found
         if len(self._audiences) > MAX_AUDIENCES:
             self._audiences.popitem(last=False)
         return found
 
     # Calls
+
+    def known(self, client: Client, lines: Iterable[tuple[bytes, bytes]]) -> Client:
+        """The client of a request with these headers, as far as backends are to know them."""
+        if not self.passed:
+            return client
+        return replace(client, headers=tuple(line for line in lines if line[0] in self.passed))
 
     def route(self, method: str, params: Message) -> Route:
         """Where a request about a component goes. Raises RpcError."""

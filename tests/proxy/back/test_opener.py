@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.core.exchange import Client
 from tests.builders import an_mcpproxy
-from tests.proxy.runtime.serving import serving
+from tests.proxy.runtime.serving import Gate, serving
 
 LEGACY = Client("2025-11-25", info=b'{"name":"c","version":"1"}')
 MODERN = Client("2026-07-28", info=b'{"name":"c","version":"1"}')
@@ -105,7 +106,7 @@ async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIter
         given = settings(spec, spec.backends[0])
         background = Background()
         client = HttpClient(base + path, 1.0)
-        opener = HttpOpener(Endpoint(client, tuple), given, background)
+        opener = HttpOpener(Endpoint(client, tuple, given.passed), given, background)
         try:
             yield opener
         finally:
@@ -275,6 +276,16 @@ async def test_an_sse_backend_is_found_by_auto_and_remembered() -> None:
         for _ in range(2):
             assert await _revision(opener, LEGACY) == "2025-11-25"
             assert opener.transport == "sse"
+
+
+async def test_over_sse_the_stream_and_every_message_have_the_headers_of_the_client() -> None:
+    gate = Gate(_old())
+    async with opener_of(gate, "/sse", forwardHeaders=["X-User"]) as opener:
+        ann = replace(LEGACY, headers=((b"x-user", b"ann"), (b"x-other", b"no")))
+        await _revision(opener, ann)
+    ways = {(request.method, request.headers.get("x-user")) for request in gate.seen}
+    assert ways == {("GET", "ann"), ("POST", "ann")}
+    assert all("x-other" not in request.headers for request in gate.seen)
 
 
 async def test_an_sse_backend_is_not_taken_where_streamable_http_is_asked_for() -> None:

@@ -94,7 +94,7 @@ class Stage:
 async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -> None:
     stage = Stage()
     assert stage.old()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() == ["a"]
     assert [client.capabilities for client in stage.looked] == [SAMPLING]
     assert not stage.old()
@@ -106,13 +106,15 @@ async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -
 async def test_all_who_want_a_list_at_once_share_one_flight() -> None:
     stage = Stage()
     bo = replace(ANN, principal="bo")
-    await asyncio.gather(*(stage.tailored.refresh(TOOLS, who) for who in [ANN, bo] * 10))
+    await asyncio.gather(
+        *(stage.tailored.refresh(TOOLS, who, who.capabilities) for who in [ANN, bo] * 10)
+    )
     assert stage.asked == ["tools/list"]
 
 
 async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
     stage = Stage()
-    await asyncio.gather(*(stage.tailored.refresh(kind, ANN) for kind in KINDS))
+    await asyncio.gather(*(stage.tailored.refresh(kind, ANN, ANN.capabilities) for kind in KINDS))
     assert stage.widest == 1
     assert stage.shown() == stage.shown(kind=PROMPTS) == ["a"]
     assert stage.shown(kind=KINDS[2]) == []
@@ -125,10 +127,10 @@ async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_show
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     stage = Stage()
     stage.gate.clear()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() is None
     monkeypatch.setattr(module, "PATIENCE", 5.0)
-    again = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN))
+    again = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
     stage.gate.set()
     await again
     assert stage.changes == [TOOLS]
@@ -143,7 +145,7 @@ async def test_the_first_list_has_the_time_that_opening_a_session_takes(
     stage.tailored.opening = 30.0
     monkeypatch.setattr(module, "MAX_PATIENCE", 10.0)
     stage.gate.clear()
-    waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN))
+    waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
     await soon(lambda: stage.looked, "a session")
     stage.gate.set()
     await waiting
@@ -154,12 +156,12 @@ async def test_a_list_that_is_known_is_waited_for_only_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = Stage(cache_ttl=3600.0)
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     stage.tailored.opening = 30.0
     stage.gate.clear()
     async with asyncio.timeout(2):
-        await stage.tailored.refresh(TOOLS, ANN)
+        await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() == ["a"]
     stage.tailored.withdraw()
 
@@ -169,24 +171,24 @@ async def test_a_list_that_changed_since_is_announced_once(
 ) -> None:
     monkeypatch.setattr(module, "YOUNG", 0.0)
     stage = Stage()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     stage.tools = ["a", "b"]
     assert stage.old()
-    await stage.tailored.refresh(TOOLS, ANN)
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() == ["a", "b"]
     assert stage.changes == [TOOLS]
 
 
 async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() -> None:
     stage = Stage()
-    await stage.tailored.refresh(TOOLS, ANN)
-    await stage.tailored.refresh(PROMPTS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
     assert not stage.old()
     stage.tailored.announced(TOOLS)
     assert stage.old()
     assert not stage.old(PROMPTS)
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert not stage.old()
 
 
@@ -200,7 +202,7 @@ async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
             stage.tailored.announced(TOOLS)
 
     stage.on_request = change
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() == ["a", "new"]
     assert not stage.old()
 
@@ -208,7 +210,7 @@ async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
 async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() -> None:
     stage = Stage()
     stage.on_request = lambda: stage.tailored.announced(TOOLS)
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert len(stage.asked) == module.MAX_ROUNDS
     assert stage.shown() == ["a"]
     assert stage.old()
@@ -216,10 +218,10 @@ async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() ->
 
 async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays() -> None:
     stage = Stage()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert not stage.silent()
     stage.error = Unreachable("gone")
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.failures == 1
     assert stage.silent()
     assert stage.silent(PROMPTS)
@@ -232,7 +234,7 @@ async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays
 async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
     stage = Stage()
     stage.refusal = {"code": -32603, "message": "broken"}
-    await stage.tailored.refresh(PROMPTS, ANN)
+    await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
     assert stage.silent(PROMPTS)
     assert not stage.silent(TOOLS)
 
@@ -241,7 +243,7 @@ async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "PATIENCE", 5.0)
     stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
     stage.gate.clear()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.silent()
     assert stage.open == 0
     assert stage.shown() is None
@@ -254,7 +256,7 @@ async def test_a_session_that_ended_while_it_waited_is_replaced_once() -> None:
         stage.error = None if len(stage.asked) > 1 else SessionGone("gone")
 
     stage.on_request = recover
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() == ["a"]
     assert len(stage.looked) == 2
     assert stage.failures == 0
@@ -264,18 +266,18 @@ async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
     stage = Stage()
     sets = [b'{"experimental":{"n":%d}}' % number for number in range(MAX_VIEWS + 1)]
     for seen in sets[:-1]:
-        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen))
-    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]))
-    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]))
+        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]), sets[-1])
     assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
     assert len(stage.catalog.known("b", TOOLS)) == MAX_VIEWS
 
 
 async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:
     stage = Stage()
-    await stage.tailored.refresh(TOOLS, ANN)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     stage.gate.clear()
-    waiting = asyncio.create_task(stage.tailored.refresh(PROMPTS, ANN))
+    waiting = asyncio.create_task(stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities))
     await soon(lambda: stage.open, "a session")
     assert stage.tailored.withdraw() == {TOOLS}
     await waiting

@@ -89,6 +89,7 @@ class Backend:
             self.settings.deadlines.idle,
             self._background,
             warm_each,
+            given.passed,
         )
         us = self._asking(Client(LATEST_MODERN, info=around.info))
         catalog = around.catalog
@@ -103,10 +104,12 @@ class Backend:
         """Requests of our own in the name of a client: it is not asked, and not told."""
         return self._forwarding.caller(Discarding(client))
 
-    def seen(self, declared: bytes) -> bytes | None:
-        """The capabilities that the backend sees of a client; None where it sees no more than of
-        a client that declares nothing."""
-        return self._forwarding.seen(declared)
+    def seen(self, client: Client) -> bytes | None:
+        """What the backend sees of a client that may make a difference to its lists; None where
+        it sees no more than of one that declares nothing and has no headers for it."""
+        declared = self._forwarding.seen(client.capabilities)
+        own = client.mark(self.settings.passed)
+        return declared if own is None else (declared or b"{}") + own
 
     def selection(self, kind: Kind, name: str) -> Selection:
         """What decides whether clients may use a component, by its outward name or URI."""
@@ -295,7 +298,7 @@ def opener_of(
     if given.unverified:
         log.warning("backend %s: %s", spec.name, SKIPPED)
     client = HttpClient(url, given.deadlines.connect, tls, resolve, name)
-    endpoint = Endpoint(client, lambda: headers(around.values, spec.headers or ()))
+    endpoint = Endpoint(client, lambda: headers(around.values, spec.headers or ()), given.passed)
     return HttpOpener(endpoint, given, background)
 
 

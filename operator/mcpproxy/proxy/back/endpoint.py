@@ -1,6 +1,7 @@
 """An MCP endpoint over HTTP: what is sent to it, and how its answers are read."""
 
 import asyncio
+import copy
 import re
 from collections.abc import Callable
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
+from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -28,20 +30,39 @@ class Endpoint:
     """The MCP endpoint of a backend: a client, and the headers that the user configured."""
 
     def __init__(
-        self, client: HttpClient, configured: Callable[[], tuple[tuple[bytes, bytes], ...]]
+        self,
+        client: HttpClient,
+        configured: Callable[[], Lines],
+        passed: frozenset[bytes] = frozenset(),
     ) -> None:
+        """`passed` are the headers of clients that the backend gets."""
         self.client = client
+        self._passed = passed
+        self._own: Lines = ()
+        """What the client has of them whose requests these are."""
         self._configured = configured
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest of them: found without looking at every header."""
+
+    def of(self, client: Client) -> "Endpoint":
+        """The same endpoint for requests that get the headers of this client."""
+        if not self._passed:
+            return self
+        found = copy.copy(self)
+        found._own = client.having(self._passed)
+        return found
+
+    def _lines(self) -> Lines:
+        configured = self._configured()
+        return (*configured, *self._own) if self._own else configured
 
     def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> Response | None:
         """POST one message, if a connection is free."""
         connection = self.client.take()
         if connection is None:
             return None
-        head = self._head(self.client.origin.path, headers, self._configured())
+        head = self._head(self.client.origin.path, headers, self._lines())
         return connection.begin(with_body(head, body), done)
 
     async def post(
@@ -56,7 +77,7 @@ class Endpoint:
         `sent` is its answer where `begin` has sent it already.
         """
         path = path or self.client.origin.path
-        configured = self._configured()
+        configured = self._lines()
         client = self.client
         if sent is None:
             connection = client.take() or await client.connect()
@@ -87,13 +108,13 @@ class Endpoint:
 
     async def get(self, headers: Headers) -> Response:
         """Open an event stream."""
-        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._configured()))
+        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._lines()))
         _check(response)
         return response
 
     async def delete(self, headers: Headers) -> None:
         """End a session."""
-        lines = (*headers, *self._configured())
+        lines = (*headers, *self._lines())
         try:
             response = await self.client.request(b"DELETE", lines)
         except Unreachable:
@@ -106,7 +127,9 @@ def _check(response: Response) -> None:
     status = response.status
     if status in (401, 403):
         response.close()
-        raise Unauthorized(f"it answers HTTP {status}: our credentials are not accepted")
+        raise Unauthorized(
+            f"it answers HTTP {status}: the credentials that it got are not accepted"
+        )
     if status == 429:
         response.close()
         raise RateLimited("it answers HTTP 429: too many requests")

@@ -73,7 +73,8 @@ class HttpLegacyLink:
         self._callers[number] = caller
         try:
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
-            response = await self._endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
+            endpoint = self._endpoint.of(caller.client)
+            response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
             if response.media_type != b"text/event-stream":
                 found = await self._plain(response)
             else:
@@ -140,10 +141,14 @@ class HttpLegacyLink:
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
-        await self._send(jsonrpc.encode(message))
+        endpoint = self._endpoint if client is None else self._endpoint.of(client)
+        await self._post(endpoint, jsonrpc.encode(message))
 
     async def _send(self, body: bytes) -> None:
-        response = await self._endpoint.post(body, self._headers)
+        await self._post(self._endpoint, body)
+
+    async def _post(self, endpoint: Endpoint, body: bytes) -> None:
+        response = await endpoint.post(body, self._headers)
         await response.read(MAX_MESSAGE)
         if response.status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
@@ -216,7 +221,7 @@ class HttpModernLink:
 
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. Closing the stream is how a request is cancelled."""
-        response = await self._endpoint.post(
+        response = await self._endpoint.of(caller.client).post(
             outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
         )
         try:

@@ -204,7 +204,7 @@ class HttpOpener(Opener):
         if self._greeting is None:
             return None
         self.transport = "streamable-http"
-        return HttpModernLink(self._endpoint, self._greeting)
+        return HttpModernLink(self._endpoint.of(client), self._greeting)
 
     async def _discover(self, client: Client) -> Message | None:
         outgoing = discover_request(client)
@@ -212,7 +212,7 @@ class HttpOpener(Opener):
             (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
             (h.METHOD, b"server/discover"),
         )
-        response = await self._endpoint.post(outgoing.body(), headers)
+        response = await self._endpoint.of(client).post(outgoing.body(), headers)
         return await _first_response(response, outgoing.id)
 
     async def _legacy(self, client: Client) -> Link:
@@ -222,11 +222,18 @@ class HttpOpener(Opener):
             except NotLegacy as error:
                 if self._fixed_transport != "auto" or not error.no_post or self._greeting:
                     raise
+                refusal = error
+            try:
+                return await self._sse(client)
+            except NotMcp:
+                # Neither way leads to this era; it may speak the other one.
+                raise refusal from None
         return await self._sse(client)
 
     async def _legacy_post(self, client: Client) -> Link:
         outgoing = initialize_request(client, self.revision_for(client))
-        response = await self._endpoint.post(outgoing.body(), ())
+        endpoint = self._endpoint.of(client)
+        response = await endpoint.post(outgoing.body(), ())
         status, session_id = response.status, session_id_of(response)
         message = await _first_response(response, outgoing.id)
         if message is None:
@@ -234,13 +241,13 @@ class HttpOpener(Opener):
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
         greeting = legacy_greeting(message, self._pinned)
         self.transport = "streamable-http"
-        link = HttpLegacyLink(self._endpoint, greeting, session_id, self._background)
+        link = HttpLegacyLink(endpoint, greeting, session_id, self._background)
         if link.stateful:
             await link.notify(jsonrpc.told(INITIALIZED))
         return link
 
     async def _sse(self, client: Client) -> Link:
-        channel = await sse.connect(self._endpoint, self._deadline.initialize)
+        channel = await sse.connect(self._endpoint.of(client), self._deadline.initialize)
         link = DuplexLink(channel, self._background)
         await _initialize(link, client, self.revision_for(client), self._pinned)
         self.transport, self._sse_only = "sse", True

@@ -46,12 +46,17 @@ class Sessions:
         idle: float,
         background: Background,
         warm_each: int = 2,
+        passed: frozenset[bytes] = frozenset(),
     ) -> None:
-        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time."""
+        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time.
+
+        `passed` are the headers of clients that the backend gets.
+        """
         self.upstream = Upstream(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
+        self._passed = passed
         self._warm = Shelf(self._open, self.upstream, background, warm_each)
         self._modern = False
         """Whether modern clients were seen to get sessions of their own era."""
@@ -88,9 +93,10 @@ class Sessions:
 
         In the modern era every request says itself who asks, so only the principal counts.
         """
+        own = client.mark(self._passed)
         if client.modern and self._modern:
-            return (client.principal, client.revision)
-        return (client.principal, client.revision, client.capabilities, client.info)
+            return (client.principal, client.revision, own)
+        return (client.principal, client.revision, own, client.capabilities, client.info)
 
     @contextlib.asynccontextmanager
     async def look(self, client: Client) -> AsyncIterator[Link]:

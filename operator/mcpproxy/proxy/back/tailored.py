@@ -1,8 +1,8 @@
-"""What one backend lists to clients that declare capabilities: some list more to them.
+"""What one backend lists to clients that declare capabilities or have headers for it.
 
 A list is fetched when such a client first asks for it, over a session that declares what the
-client does, and kept for all clients that declare the same. Where it can't be had in time, they
-are shown what the backend lists to clients that declare nothing.
+client does and has its headers, and kept for all clients in which the backend sees the same. Where
+it can't be had in time, they are shown what the backend lists to clients that declare nothing.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.lists import PATIENCE, YOUNG, fetched, selections
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing
-from mcpproxy.proxy.core.errors import BackendError, SessionGone
+from mcpproxy.proxy.core.errors import BackendError, SessionGone, Unauthorized
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
-MAX_VIEWS: Final = 32
-"""Sets of capabilities whose lists are kept for one backend; the least recently fetched goes."""
+MAX_VIEWS: Final = 64
+"""Kinds of clients whose lists are kept for one backend; the least recently fetched go."""
 MAX_PATIENCE: Final = 5.0
 """Seconds that the first list of such clients waits at most."""
 SILENCE: Final = 10.0
@@ -39,7 +39,7 @@ Look = Callable[[Client], AbstractAsyncContextManager[Link]]
 
 @dataclass(slots=True)
 class View:
-    """The lists of one backend for clients that declare one set of capabilities."""
+    """The lists of one backend for clients in which it sees the same."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One list at a time, so that one session is enough for all of them."""
@@ -51,9 +51,14 @@ class View:
     silent_until: dict[Kind, float] = field(default_factory=dict)
     """When a kind that failed may be asked for again, in monotonic seconds."""
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a list is being fetched, which clients may wait for."""
+        return any(not flight.done() for flight in self.flights.values())
+
 
 class Tailored:
-    """Keeps a view for each set of capabilities that clients declare."""
+    """Keeps a view for each kind of client; `seen` is what tells them apart: see `Backend.seen`."""
 
     def __init__(
         self,
@@ -92,18 +97,17 @@ class Tailored:
         found = self._catalog.get(self._name, kind, seen)
         return found is None or kind in view.changed or now - found.fetched_at >= YOUNG
 
-    async def refresh(self, kind: Kind, client: Client) -> None:
+    async def refresh(self, kind: Kind, client: Client, seen: bytes) -> None:
         """Fetch a list, together with all who want it, and wait a little for it.
 
         The first one is waited for as long as it takes the backend to begin a session: clients
         that list once, when they begin, must not miss what is only for them. Never raises.
         """
         caller = self._as_seen(client)
-        seen = caller.client.capabilities
         view = self._view(seen)
         flight = view.flights.get(kind)
         if flight is None or flight.done():
-            flight = asyncio.create_task(self._fly(view, kind, caller))
+            flight = asyncio.create_task(self._fly(view, kind, caller, seen))
             view.flights[kind] = flight
         done, _ = await asyncio.wait([flight], timeout=self._patience(kind, seen))
         if not done:
@@ -112,8 +116,9 @@ class Tailored:
     def _view(self, seen: bytes) -> View:
         view = self._views.setdefault(seen, View())
         self._views.move_to_end(seen)
-        while len(self._views) > MAX_VIEWS:
-            self._drop(next(iter(self._views)))
+        for old in list(self._views)[: max(len(self._views) - MAX_VIEWS, 0)]:
+            if not self._views[old].awaited:
+                self._drop(old)
         return view
 
     def _patience(self, kind: Kind, seen: bytes) -> float:
@@ -123,7 +128,7 @@ class Tailored:
             return PATIENCE
         return min(PATIENCE + 2 * self.opening, MAX_PATIENCE)
 
-    async def _fly(self, view: View, kind: Kind, caller: Caller) -> None:
+    async def _fly(self, view: View, kind: Kind, caller: Caller, seen: bytes) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout), view.turn:
@@ -134,9 +139,10 @@ class Tailored:
             failed = (kind,) if isinstance(error, RpcError) else KINDS
             view.silent_until |= dict.fromkeys(failed, loop.time() + SILENCE)
             view.missed.discard(kind)
-            self.on_failure()
+            if not isinstance(error, Unauthorized):
+                # Of one that does not let this client in, nothing follows for others.
+                self.on_failure()
             return
-        seen = caller.client.capabilities
         shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
         if self._catalog.put(self._name, kind, found, seen) and shown:

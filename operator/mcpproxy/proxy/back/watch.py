@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy
 from mcpproxy.proxy.back.asking import Asker
@@ -16,12 +17,19 @@ from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.back.subscriptions import Subscriptions
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import BY_CHANGED, Catalog, Kind
-from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut, Unauthorized
 from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.health import Health
+from mcpproxy.proxy.core.health import Finding, Health
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN, is_modern
+
+GUARDED: Final = Finding(
+    "Healthy",
+    "ClientCredentials",
+    "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
+    " them alone",
+)
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -44,6 +52,8 @@ class Watch:
         """How it introduced itself the last time; None while nothing is known of it."""
         self.stateful = False
         """Whether it was seen to keep sessions."""
+        self.guarded = False
+        """Whether it answers nobody but clients, with credentials that we don't have."""
         self.settled = asyncio.Event()
         """Set once the first try has ended, well or not."""
         self.on_change: Callable[[set[Kind]], None] = lambda kinds: None
@@ -118,14 +128,17 @@ class Watch:
             async with asyncio.timeout(self._check_timeout()):
                 changed = await self._alive(asking)
         except (BackendError, RpcError, TimeoutError) as error:
-            self._failed(error)
-            return False
+            if not (self._settings.guarded and isinstance(error, Unauthorized)):
+                self._failed(error)
+                return False
+            # It is there, and wants what only clients have.
+            changed = self._refused()
         except Exception:
             # Whatever a backend does, it must not end its own watch.
             log.exception("backend %s: its check failed in a way that nobody foresaw", self._name)
             self._failed(NotMcp("its answers could not be understood"))
             return False
-        self.health.good()
+        self.health.good(GUARDED if self.guarded else None)
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)
         if changed or self.health.finding != before:
@@ -137,6 +150,13 @@ class Watch:
             return self._policy.timeout
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
+
+    def _refused(self) -> set[Kind]:
+        """Nothing is listed to us; the kinds whose lists changed."""
+        self.guarded = True
+        self._disconnect()
+        self.greeting = None
+        return self.lists.withdraw()
 
     async def _alive(self, asking: bool) -> set[Kind]:
         """Make sure that the backend answers; the kinds whose lists changed."""
@@ -162,7 +182,7 @@ class Watch:
         started = loop.time()
         link = await self._opener.open(self._asker.caller.client)
         self.tailored.opening = loop.time() - started
-        self._link, self.greeting = link, link.greeting
+        self._link, self.greeting, self.guarded = link, link.greeting, False
         self.lists.link = link
         self.stateful = link.stateful and not is_modern(link.greeting.revision)
         self._listen(link)
@@ -238,7 +258,8 @@ class Watch:
 
     def wants_refresh(self, kind: Kind, now: float, seen: bytes | None = None) -> bool:
         """Whether an explicit list has to ask the backend first; `seen` as in `Catalog.put`."""
-        if not self.health.usable or not self.lists.offers(kind):
+        unlike = seen is not None and self.guarded
+        if not self.health.usable or not (unlike or self.lists.offers(kind)):
             return False
         if seen is None or self.tailored.silent(kind, seen, now):
             return self.lists.old(kind, now)
@@ -250,14 +271,16 @@ class Watch:
         `seen` as in `Catalog.put`.
         """
         greeting, now = self.greeting, asyncio.get_running_loop().time()
-        if seen is None or greeting is None or self.tailored.silent(kind, seen, now):
+        known = greeting is not None or self.guarded
+        if seen is None or not known or self.tailored.silent(kind, seen, now):
             await self.lists.refresh(kind)
             return
         if not client.modern:
             # In the era and with the newest revision of the other lists.
-            revision = LATEST_MODERN if is_modern(greeting.revision) else LATEST_LEGACY
+            modern = greeting is not None and is_modern(greeting.revision)
+            revision = LATEST_MODERN if modern else LATEST_LEGACY
             client = replace(client, revision=revision, session="")
-        await self.tailored.refresh(kind, client)
+        await self.tailored.refresh(kind, client, seen)
 
     async def subscribe(self, uri: str) -> None:
         """A client wants to hear of a resource. Raises BackendError, RpcError."""

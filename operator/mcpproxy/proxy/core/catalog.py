@@ -1,8 +1,8 @@
 """What the proxy shows: per backend one snapshot of each kind of component, and the merged lists.
 
 Items are kept as ready-made bytes with outward names; a merged list is built when a snapshot
-changes, never per request. Where a backend lists other components to clients that declare more,
-it has a snapshot for each such set of capabilities; what is equal is kept once.
+changes, never per request. Where a backend lists other components to clients that declare more, or
+have headers for it, it has a snapshot for each kind of client; what is equal is kept once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -207,8 +207,8 @@ class Audience:
     """Clients that are shown the same lists."""
 
     seen: Mapping[str, bytes] = field(default_factory=dict)
-    """Backend → the capabilities that it sees; without those that see no more than of a client
-    that declares nothing."""
+    """Backend → what it sees of them; without those that see no more than of a client that
+    declares nothing."""
     bodies: dict[Kind, tuple[int, bytes]] = field(default_factory=dict)
     """The merged lists, and the version of the catalog they were built from."""
 
@@ -230,7 +230,7 @@ class Catalog:
         self._listings: dict[Kind, dict[str, Listing]] = {kind: {} for kind in KINDS}
         self._merged: dict[Kind, Merged] = {kind: Merged() for kind in KINDS}
         self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
-        """Snapshots for clients that declare more, by backend and the capabilities it sees."""
+        """Snapshots for clients that declare more, by backend and what it sees of them."""
         self._versions: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._digested: dict[Kind, tuple[int, dict[str, str]]] = {}
         self._claims: dict[Kind, tuple[int, Claims]] = {}
@@ -241,7 +241,8 @@ class Catalog:
     ) -> bool:
         """Set (or with None remove) a snapshot. Returns whether clients would see a difference.
 
-        `seen` are the capabilities of the clients it is for; None: those that declare nothing.
+        `seen` is what the backend sees of the clients it is for; None: of those that declare
+        nothing.
         """
         if seen is not None:
             return self._put_tailored(backend, kind, found, seen)
@@ -280,7 +281,7 @@ class Catalog:
         self._bodies[kind].clear()
 
     def get(self, backend: str, kind: Kind, seen: bytes | None = None) -> Listing | None:
-        """The snapshot of one backend for clients of these capabilities; None when it is not known.
+        """The snapshot of one backend for one kind of clients; None when it is not known.
 
         See `put` for `seen`.
         """

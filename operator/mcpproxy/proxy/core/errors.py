@@ -3,7 +3,7 @@
     BackendError              the request did not get an answer from the backend
     ├─ Unreachable            no connection, or it broke
     ├─ TimedOut               no answer in time
-    ├─ Unauthorized           HTTP 401 or 403: our credentials are not accepted
+    ├─ Unauthorized           HTTP 401 or 403: the credentials that it got are not accepted
     ├─ Stalled                its client took what it sent too slowly
     ├─ RateLimited            HTTP 429
     ├─ SessionGone            the upstream session does not exist any more
@@ -53,7 +53,7 @@ class TimedOut(BackendError):
 
 
 class Unauthorized(BackendError):
-    """Our credentials are not accepted."""
+    """The credentials that it got are not accepted."""
 
     state = "Unauthorized"
     reason = "Unauthorized"

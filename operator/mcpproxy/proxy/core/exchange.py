@@ -5,6 +5,7 @@ a front turns HTTP into exchanges and their events into what its client understa
 the reverse. This module is what both sides agree on.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -39,11 +40,24 @@ class Client:
     """Digest of the credentials it came with; empty without."""
     session: str = ""
     """Its session with us; empty in the modern era."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Of its request: those that some backend is to get, their names in lower case."""
 
     @property
     def modern(self) -> bool:
         """Whether it speaks a revision without sessions and without server requests."""
         return is_modern(self.revision)
+
+    def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+        """Its headers of these names."""
+        return tuple(line for line in self.headers if line[0] in names)
+
+    def mark(self, names: frozenset[bytes]) -> bytes | None:
+        """What tells it from clients with other values of these headers; None if it has none."""
+        if not (names and self.headers):
+            return None
+        own = self.having(names)
+        return hashlib.sha256(repr(sorted(own)).encode()).digest() if own else None
 
 
 class Caller(Protocol):

@@ -41,11 +41,14 @@ class Health:
         """Whether its components are to be shown."""
         return self.finding.state in ("Healthy", "RateLimited")
 
-    def good(self) -> bool:
-        """A check succeeded. Returns whether the state changed."""
+    def good(self, finding: Finding | None = None) -> bool:
+        """A check succeeded, with a finding where there is something to say of it.
+
+        Returns whether the state, its reason or its message changed.
+        """
         self._good, self._bad = self._good + 1, 0
         if self.finding.state == "Unknown" or self._good >= self._policy.healthy_after:
-            return self._become(Finding("Healthy"))
+            return self._become(finding or Finding("Healthy"))
         return False
 
     def bad(self, state: Failure, reason: str, message: str) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 from mcpproxy.proxy.core import sessions
@@ -66,6 +67,8 @@ class LegacyHttp:
         ticket = self._opened(token, inbound.principal)
         if self._live.has_ended(ticket.client.session):
             raise HttpRefusal(404, "this session has ended; initialize anew")
+        if self._gateway.passed:
+            return replace(ticket, client=self._gateway.known(ticket.client, inbound.lines))
         return ticket
 
     def _opened(self, token: bytes, principal: str) -> Ticket:

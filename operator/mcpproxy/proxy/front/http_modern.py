@@ -142,6 +142,7 @@ class ModernHttp:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         head = inbound.head
         client, level = envelope.client_of(method, params, head.headers, head.principal)
+        client = self._gateway.known(client, inbound.lines)
         route = modern.route_of(self._gateway, method, params)
         if route is not None and route.properties:
             envelope.check_params(route.properties, params, inbound.lines)
