@@ -20,10 +20,15 @@ from scripts.cluster import Cluster
 NAME = "mcpproxy-e2e"
 WORK = machine.ROOT / ".e2e"
 STORY_SECONDS = 400
+KEEP = bool(os.environ.get("KEEP"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stories wait for pods, and the first of them for the cluster."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stories wait for pods, and the first of them for the cluster; long ones for E2E_LONG."""
+    if not os.environ.get("E2E_LONG"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         ours = item.path.is_relative_to(Path(__file__).parent)
         if ours and item.get_closest_marker("timeout") is None:
@@ -33,37 +38,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster, with the images loaded and the operator installed."""
-    keep = bool(os.environ.get("KEEP"))
+    with ThreadPoolExecutor() as pool:
+        npm = pool.submit(clients.npm_install)
+        found = _installed(NAME, "e2e/kind.yaml")
+        npm.result()
+    yield found
+    if request.session.testsfailed:
+        _describe(found)
+    if not KEEP:
+        found.delete()
+
+
+@pytest.fixture(scope="session")
+def three_nodes() -> Iterator[Cluster]:
+    """A cluster of its own, of three nodes."""
+    found = _installed(f"{NAME}-three", "e2e/kind-three.yaml")
+    yield found
+    if not KEEP:
+        found.delete()
+
+
+def _installed(name: str, config: str) -> Cluster:
+    """A cluster with the images loaded and the operator installed."""
     WORK.mkdir(exist_ok=True)
     env = machine.environment()
     assert machine.docker_runs(env), "Docker has to run: the stories need a kind cluster"
-    found = Cluster(NAME, env, WORK / "kubeconfig")
+    found = Cluster(name, env, WORK / f"kubeconfig-{name}")
     with ThreadPoolExecutor() as pool:
         build = pool.submit(images.build, env)
-        created = pool.submit(_ready, found, keep)
-        npm = pool.submit(clients.npm_install)
-        npm.result()
-        taken = created.result()
+        taken = _ready(found, config)
         found.load(build.result())
     found.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
     if taken:
         found.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
     found.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
-    yield found
-    if request.session.testsfailed:
-        _describe(found)
-    if not keep:
-        found.delete()
+    return found
 
 
-def _ready(cluster: Cluster, keep: bool) -> bool:
+def _ready(cluster: Cluster, config: str) -> bool:
     """Ready the cluster; whether it is one that an earlier run has kept."""
     if cluster.exists():
-        if keep:
+        if KEEP:
             cluster.join()
             return True
         cluster.delete()
-    cluster.create(Path("e2e/kind.yaml"))
+    cluster.create(Path(config))
     return False
 
 

@@ -1,7 +1,7 @@
 """Programs in the cluster: MCP servers, clients that call all the time, and probes."""
 
 import json
-import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.world import Object, World, eventually
+from e2e.world import PAUSE_SECONDS, Object, World, eventually
 from scripts import machine
 from scripts.machine import CommandFailed
 
@@ -21,7 +21,7 @@ PORT = 8080
 PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
 NOBODY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
-long = pytest.mark.skipif(not os.environ.get("E2E_LONG"), reason="takes minutes: E2E_LONG=1")
+long = pytest.mark.long
 
 
 def add_on(world: World, name: str) -> None:
@@ -163,3 +163,23 @@ def calling(
 def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
     """An object with a name and a spec."""
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@contextmanager
+def watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
+    """How many pods were Ready and how many there were, again and again."""
+    seen: list[tuple[int, int]] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(PAUSE_SECONDS):
+            found = pods_of(world, name)
+            seen.append((sum(map(is_ready, found)), len(found)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()

@@ -10,7 +10,7 @@ import pytest
 
 from e2e import pods, webhook
 from e2e.audit import AuditLog, Write
-from e2e.pods import pods_of
+from e2e.pods import calling, pods_of
 from e2e.world import PROXIES, SERVICE_ACCOUNT, World, eventually, steadily
 
 COUNT = 20
@@ -19,6 +19,7 @@ STILL = [f"still-{number}" for number in range(1, COUNT)]
 IDLE_SECONDS = float(os.environ.get("E2E_IDLE_SECONDS", "600"))
 READY_SECONDS = 400
 QUIET_SECONDS = 20
+MOVE_SECONDS = 240
 ANNOTATION = "injector.example.com/injected"
 
 pytestmark = [pods.long, pytest.mark.timeout(1800)]
@@ -52,12 +53,41 @@ def test_twenty_idle_proxies_see_no_write_beside_a_webhook(twenty: World, audit:
     assert len([key for key in versions if key.startswith("MCPProxy/")]) == COUNT
 
 
+def test_an_autoscaler_that_moves_pods_causes_no_write_but_of_their_numbers(
+    twenty: World, audit: AuditLog
+) -> None:
+    pods.add_on(twenty, "metrics-server")
+    eventually("one pod is enough", lambda: _moved(twenty, set()) == 1, MOVE_SECONDS)
+    eventually("the operator is quiet", lambda: _quiet(audit), READY_SECONDS)
+    versions, moves, position = _versions(twenty), set[int](), audit.position()
+    with calling(twenty, ELASTIC, "teller_tell", clients=6, pause=0.0) as caller:
+        eventually("more pods", lambda: _moved(twenty, moves) > 1, MOVE_SECONDS)
+        print(f"{caller.check()} calls")
+    eventually("fewer pods", lambda: _moved(twenty, moves) == 1, MOVE_SECONDS)
+    eventually("the operator is quiet", lambda: _quiet(audit), READY_SECONDS)
+
+    written = audit.writes(position, _ours)
+    assert [str(write) for write in written if not _of_the_move(write)] == []
+    told = [write for write in written if _of_the_move(write)]
+    print(f"{len(told)} statuses written as the ready pods went through {sorted(moves)}")
+    # Each pod that comes or goes changes `replicas` once and `readyReplicas` once.
+    assert 0 < len(told) <= 4 * max(moves)
+    after = _versions(twenty)
+    changed = {key for key in versions if versions[key] != after.get(key)}
+    assert changed == {f"Deployment/{ELASTIC}", f"MCPProxy/{ELASTIC}"}
+
+
 def _check_injected(world: World) -> None:
     for name in STILL:
         pod = pods_of(world, name)[0]
         assert pod["metadata"]["annotations"][ANNOTATION] == "yes"
         assert len(pod["spec"]["containers"]) == 2
         assert world.get("deployment", name)["metadata"]["annotations"][ANNOTATION] == "yes"
+
+
+def _of_the_move(write: Write) -> bool:
+    """Whether it is what the status says of the pods that an autoscaler moves."""
+    return (write.resource, write.name) == ("mcpproxies/status", ELASTIC)
 
 
 def _quiet(audit: AuditLog) -> bool:
@@ -74,6 +104,12 @@ def _ours(write: Write) -> bool:
 def _are_ready(world: World) -> bool:
     deployments = [world.get("deployment", name) for name in (STILL[0], STILL[-1])]
     return all(one["status"].get("readyReplicas") == 1 for one in deployments)
+
+
+def _moved(world: World, moves: set[int]) -> int:
+    replicas = int(world.get("deployment", ELASTIC)["status"].get("readyReplicas", 0))
+    moves.add(replicas)
+    return replicas
 
 
 def _versions(world: World) -> dict[str, str]:

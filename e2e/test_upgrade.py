@@ -1,18 +1,15 @@
 """The operator is replaced by a newer version, and its leader killed, while calls run."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from e2e import pods
 from e2e.audit import AuditLog
-from e2e.pods import calling, is_ready, pods_of
+from e2e.pods import calling, pods_of, watched
 from e2e.world import (
     OPERATOR,
-    PAUSE_SECONDS,
     PROXIES,
     SERVICE_ACCOUNT,
     SYSTEM,
@@ -74,7 +71,7 @@ def test_a_newer_operator_rolls_only_what_renders_anew_one_pod_at_a_time(
         steadily("no pod is replaced", lambda: before[PINNED] == _uids(world, PINNED), 5)
         assert _uids(world, FOLLOWING) == before[FOLLOWING]
 
-        with _watched(world, FOLLOWING) as seen:
+        with watched(world, FOLLOWING) as seen:
             _change_operator(world, {"args": _with_runtime(world, f"mcpproxy/runtime:{NEXT}")})
             eventually(
                 "the pods are of the newer image",
@@ -159,23 +156,3 @@ def _uids(world: World, name: str) -> set[str]:
 
 def _images(world: World, name: str) -> set[str]:
     return {pod["spec"]["containers"][0]["image"] for pod in pods_of(world, name)}
-
-
-@contextmanager
-def _watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
-    """How many pods were Ready and how many there were, again and again."""
-    seen: list[tuple[int, int]] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(PAUSE_SECONDS):
-            found = pods_of(world, name)
-            seen.append((sum(map(is_ready, found)), len(found)))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()

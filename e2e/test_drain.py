@@ -1,0 +1,67 @@
+"""Nodes are drained, one of three after the other, while calls run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e import pods
+from e2e.pods import calling, is_ready, pods_of, watched
+from e2e.world import World, eventually
+from scripts.cluster import Cluster
+from scripts.machine import CommandFailed
+
+NAME = "spread"
+REPLICAS = 3
+AT_LEAST = 2
+DRAIN = (f"--pod-selector=app.kubernetes.io/instance={NAME}", "--delete-emptydir-data")
+
+pytestmark = [pods.long, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def spread(three_nodes: Cluster) -> Iterator[World]:
+    """A proxy of three pods on two nodes, of which two have to be there."""
+    three_nodes.kubectl("create", "namespace", "drain")
+    world = World(three_nodes, "drain")
+    pods.tellers(world, "teller")
+    budget = {"minAvailable": AT_LEAST}
+    world.apply(pods.proxy(NAME, "teller", replicas=REPLICAS, disruptionBudget=budget))
+    world.wait_ready(NAME)
+    yield world
+    world.remove()
+
+
+def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
+    spread: World,
+) -> None:
+    eventually("all pods are Ready", lambda: _ready(spread) == REPLICAS)
+    first = _nodes(spread).pop()
+    with (
+        calling(spread, NAME, "teller_tell") as caller,
+        watched(spread, NAME) as seen,
+    ):
+        spread.kubectl("drain", first, *DRAIN, "--timeout=150s")
+        assert first not in _nodes(spread)
+        eventually("all pods are Ready elsewhere", lambda: _ready(spread) == REPLICAS, 120)
+
+        (second,) = _nodes(spread)
+        with pytest.raises(CommandFailed, match="violate the pod's disruption budget"):
+            spread.kubectl("drain", second, *DRAIN, "--timeout=20s")
+        assert _ready(spread) == AT_LEAST
+
+        spread.kubectl("uncordon", first)
+        spread.kubectl("drain", second, *DRAIN, "--timeout=150s")
+        eventually("all pods are Ready again", lambda: _ready(spread) == REPLICAS, 120)
+        assert _nodes(spread) == {first}
+        spread.kubectl("uncordon", second)
+        caller.wait_calls(20)
+        print(f"{caller.check()} calls, never fewer than {min(ready for ready, _ in seen)} pods")
+    assert min(ready for ready, _ in seen) == AT_LEAST
+
+
+def _ready(world: World) -> int:
+    return sum(map(is_ready, pods_of(world, NAME)))
+
+
+def _nodes(world: World) -> set[str]:
+    return {pod["spec"]["nodeName"] for pod in pods_of(world, NAME) if "nodeName" in pod["spec"]}
