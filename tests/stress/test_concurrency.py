@@ -2,7 +2,6 @@
 own client."""
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,14 +22,7 @@ from tests.stress.instances import Instance, instances
 from tests.stress.sdk_talker import SdkTalker
 from tests.stress.size import size
 
-pytestmark = [
-    *LIVE,
-    pytest.mark.timeout(240),
-    # The client library drops a connection now and then whose server ends while it is closed.
-    pytest.mark.filterwarnings(
-        "ignore:.*_SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = [*LIVE, pytest.mark.timeout(240)]
 CLIENTS = size(16, 64)
 KINDS = (("a", "legacy", "Isolated"), ("b", "modern", "Isolated"), ("c", "legacy", "PerClient"))
 
@@ -79,7 +71,6 @@ async def world(
         yield found
     for one in found.instances:
         assert '"exception"' not in one.log.read_text()
-    gc.collect()
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=PROCESSES)
@@ -87,7 +78,6 @@ async def doomed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     """One to break."""
     async with _made(tmp_path, request.param) as found:
         yield found
-    gc.collect()
 
 
 async def _talker(world: World, stack: AsyncExitStack, url: str, number: int) -> Talker | SdkTalker:

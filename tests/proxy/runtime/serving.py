@@ -63,6 +63,10 @@ async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
+        # What was accepted just now belongs to the server before it closes: Python 3.11 would
+        # lose it.
+        asyncio.get_running_loop().remove_reader(sock)
+        await asyncio.sleep(0)
         await server.shutdown(sockets=[sock])
         sock.close()
 
