@@ -64,6 +64,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
+	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 
 format: install ## Put the style right
@@ -75,6 +76,9 @@ crds: install ## Generate the CustomResourceDefinition
 
 manifests: crds ## Generate the roles and manifests/install.yaml
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
+
+reference: install ## Generate docs/reference.md
+	@$(BIN)/python -m scripts.reference
 
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired -q

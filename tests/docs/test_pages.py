@@ -2,13 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from mcpproxy.api.status import BackendState
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("**/*.md")])
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"(`+)[^\n]+?\1")
 
 
 def _anchors(page: Path) -> set[str]:
@@ -21,7 +25,7 @@ def _anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     dead = []
-    for link in _LINK.findall(text):
+    for link in _LINK.findall(_CODE.sub("", text)):
         if link.startswith(("http://", "https://")):
             continue
         path, _, anchor = link.partition("#")
@@ -95,3 +99,29 @@ def test_a_feature_that_is_there_names_what_shows_it() -> None:
     rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([YP–]) \| ([^|]*)\|$", text, re.MULTILINE)
     assert [int(number) for number, _, _ in rows] == list(range(1, 85))
     assert [number for number, there, shown in rows if there == "Y" and "`" not in shown] == []
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_.]*)+)`", text))
+    assert len(named) > 30
+    places = [ROOT, ROOT / "operator" / "mcpproxy", ROOT / "operator" / "mcpproxy" / "proxy"]
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing == set()
+
+
+def test_defaults_in_the_concepts_are_those_of_the_code() -> None:
+    from mcpproxy.api import defaults
+
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    ttl, interval = defaults.CACHE_TTL[:-1], defaults.HEALTH_INTERVAL[:-1]
+    for words in (
+        f"`cache.ttl` ({ttl} s)",
+        f"`health.interval` ({interval} s)",
+        f"`unhealthyAfter` ({defaults.UNHEALTHY_AFTER})",
+        f"`healthyAfter` ({defaults.HEALTHY_AFTER})",
+        f"`{defaults.SESSION_MODE}`, the default",
+    ):
+        assert words in text
+    states = set(re.findall(r"^\| `(\w+)` \| .*$", text, re.MULTILINE))
+    assert set(get_args(BackendState)) <= states

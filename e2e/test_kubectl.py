@@ -1,0 +1,74 @@
+"""What kubectl shows of a proxy and does with it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e2e import pods
+from e2e.pods import is_ready, pods_of
+from e2e.world import PROXIES, World, eventually
+
+NAME = "shown"
+
+
+@pytest.fixture(scope="module")
+def shown(new_world: Callable[[str], World]) -> Iterator[World]:
+    """A proxy of one pod, Ready."""
+    world = new_world("kubectl")
+    pods.tellers(world, "teller")
+    world.apply(pods.proxy(NAME, "teller", replicas=1))
+    world.wait_ready(NAME)
+    yield world
+    world.remove()
+
+
+def test_get_shows_a_row_that_answers_the_usual_questions(shown: World) -> None:
+    head, row = shown.kubectl("get", PROXIES, NAME).splitlines()
+    assert head.split() == (
+        ["NAME", "READY", "BACKENDS", "TOOLS", "PROMPTS", "RESOURCES", "SESSION", "AGE"]
+    )
+    assert row.split()[:4] == [NAME, "True", "1/1", "1"]
+    assert "Isolated" in row
+    wide, told = shown.kubectl("get", PROXIES, NAME, "-o", "wide").splitlines()
+    assert wide.split()[8:] == ["URL", "REASON", "MESSAGE"]
+    assert f"http://{NAME}.{shown.namespace}.svc" in told
+    assert shown.kubectl("get", "mcpp,mcp", "-o", "name").split()[0].endswith(NAME)
+
+
+def test_describe_tells_of_backends_conditions_and_what_has_happened(shown: World) -> None:
+    told = shown.kubectl("describe", PROXIES, NAME)
+    for line in (
+        r"Backends Healthy: +1/1",
+        r"Protocol Version: +20\d\d-\d\d-\d\d",
+        r"Transport: +streamable-http",
+        r"State: +Healthy",
+        r"Type: +Ready",
+        r"Events:",
+    ):
+        assert re.search(line, told), (line, told)
+
+
+def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(shown: World) -> None:
+    shown.kubectl("scale", f"{PROXIES}/{NAME}", "--replicas=2")
+    eventually("the Deployment follows", lambda: _wanted(shown) == 2)
+    shown.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=90s")
+    assert sum(map(is_ready, pods_of(shown, NAME))) == 2
+    shown.kubectl("wait", f"{PROXIES}/{NAME}", "--for=jsonpath={.status.readyReplicas}=2")
+    shown.kubectl("wait", f"{PROXIES}/{NAME}", "--for=condition=Ready")
+    status = shown.status(NAME)
+    chosen = shown.kubectl("get", "pods", "-l", status["selector"], "-o", "json")
+    assert len(json.loads(chosen)["items"]) == status["replicas"] == 2
+    shown.kubectl("scale", f"{PROXIES}/{NAME}", "--replicas=1", "--current-replicas=2")
+    eventually("the Deployment follows", lambda: _wanted(shown) == 1)
+
+
+def test_explain_tells_what_a_field_means_and_what_its_absence_does(shown: World) -> None:
+    told = " ".join(shown.kubectl("explain", "mcpproxies.spec.backends.timeouts.request").split())
+    assert "progress restarts it. Default: 300s." in told
+
+
+def _wanted(world: World) -> int:
+    replicas: int = world.get("deployment", NAME)["spec"]["replicas"]
+    return replicas

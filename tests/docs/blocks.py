@@ -1,0 +1,46 @@
+"""The commands of a page and what it says they print."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(
+    r"<!-- (?P<kind>[a-z: -]+) -->\n```sh\n(?P<commands>.*?)```\n"
+    r"(?:\n```text\n(?P<printed>.*?)```\n)?",
+    re.DOTALL,
+)
+_CUT = "---8<---"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands, and what is said of their output; None where nothing is."""
+
+    kind: str
+    commands: str
+    printed: str | None
+
+
+def blocks(page: str, kind: str) -> list[Block]:
+    """Those of a page of the documentation that are marked so, in order."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = [Block(one["kind"], one["commands"], one["printed"]) for one in _BLOCK.finditer(text)]
+    return [block for block in found if block.kind == kind]
+
+
+def script(given: list[Block]) -> str:
+    """One program of all the commands; `outputs` tells what each block has printed."""
+    parts = [f"{block.commands}\necho; echo '{_CUT}'\n" for block in given]
+    return "set -euo pipefail\n" + "".join(parts)
+
+
+def outputs(printed: str) -> list[str]:
+    """What each block of a `script` has printed."""
+    return printed.split(_CUT)[:-1]
+
+
+def shape(text: str) -> list[list[str]]:
+    """The words of each line; of times and numbers only that they are there."""
+    lines = [re.sub(r"\b(\d+[hms])+\b", "TIME", line) for line in text.splitlines()]
+    return [re.sub(r"-?\d+", "N", line).split() for line in lines if line.strip()]

@@ -1,0 +1,41 @@
+"""The reference is what the models say, and says all of it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mcpproxy.api.crd import definition
+from scripts.reference import PAGE, render
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each field below a schema, with its description."""
+    for name, field in schema.get("properties", {}).items():
+        yield name, field.get("description", "")
+        yield from _fields(field)
+    for inner in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(inner, dict):
+            yield from _fields(inner)
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert render() == TEXT, "run: make reference"
+
+
+def test_every_field_has_a_row_with_what_is_said_of_it() -> None:
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    rows = {line for line in TEXT.splitlines() if line.startswith("|")}
+    for name, description in (*_fields(schema["properties"]["spec"]),):
+        said = " ".join(description.split()).replace("|", "\\|")
+        assert any(re.match(rf"\| (\*\*)?`{name}`", row) and said in row for row in rows), name
+
+
+def test_every_link_within_leads_to_a_heading() -> None:
+    headings = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9_ -]", "", one.lower()).replace(" ", "-") for one in headings}
+    assert len(anchors) == len(headings)
+    linked = re.findall(r"\]\(#([^)]*)\)", TEXT)
+    assert len(linked) > 40
+    assert set(linked) <= anchors
