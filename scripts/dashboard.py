@@ -50,6 +50,34 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}} {{kind}}",
         ),
         (
+            "Lists answered from the cache alone",
+            "percentunit",
+            (
+                "sum by (method)"
+                f' (rate(mcpproxy_list_requests_total{{{_PROXY}, cache="hit"}}[$__rate_interval]))'
+                " / sum by (method)"
+                f" (rate(mcpproxy_list_requests_total{{{_PROXY}}}[$__rate_interval]))"
+            ),
+            "{{method}}",
+        ),
+        (
+            "Isolated requests that found a warm session",
+            "percentunit",
+            (
+                "sum by (backend) (rate(mcpproxy_isolated_requests_total"
+                f'{{{_PROXY}, session="warm"}}[$__rate_interval]))'
+                " / sum by (backend)"
+                f" (rate(mcpproxy_isolated_requests_total{{{_PROXY}}}[$__rate_interval]))"
+            ),
+            "{{backend}}",
+        ),
+        (
+            "Sessions open with a backend",
+            "short",
+            f"sum by (backend) (mcpproxy_backend_sessions{{{_PROXY}}})",
+            "{{backend}}",
+        ),
+        (
             "Clients that wait for changes",
             "short",
             f"sum by (namespace, mcpproxy) (mcpproxy_client_streams{{{_PROXY}}})",

@@ -41,6 +41,22 @@ def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
     assert status.catalog_hash == "c1"
 
 
+def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None:
+    tls = {"insecureSkipVerify": True}
+    spec = an_mcpproxy(
+        backends=[
+            a_backend("one", tls=tls),
+            a_backend("two", tls={"insecureSkipVerify": False}),
+            a_backend("three", tls=tls),
+        ]
+    ).spec
+    found = condition(status_of(replace(READY, spec=spec)), "Accepted")
+    assert found.message == (
+        "the spec is valid; tls.insecureSkipVerify: any certificate is taken of one, three"
+    )
+    assert condition(status_of(READY), "Accepted").message == "the spec is valid"
+
+
 def test_every_condition_speaks_of_the_generation_that_was_seen() -> None:
     status = status_of(READY)
     assert status.observed_generation == 3

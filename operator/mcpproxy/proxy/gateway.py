@@ -3,18 +3,16 @@
 import asyncio
 import functools
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mcpproxy.proxy.audiences import Audiences
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import (
-    EVERYONE,
     KINDS,
-    Audience,
     Catalog,
     Kind,
 )
@@ -36,11 +34,6 @@ if TYPE_CHECKING:
     # It is large, and most proxies have no need of it.
     from mcpproxy.proxy.tracing import Tracing
 
-MAX_AUDIENCES: Final = 32
-"""Sets of capabilities whose merged lists are kept; the least recently used goes."""
-MAX_DECLARED: Final = 8192
-"""Bytes of capabilities that make a difference to lists; clients that declare more are shown what
-clients are that declare nothing."""
 FIRST_ROUND: Final = 25.0
 """Seconds that the very first requests wait at most until some backend was reached."""
 READY_ROUND: Final = 10.0
@@ -81,7 +74,7 @@ class Gateway:
             *(backend.settings.passed for backend in self.backends.values())
         )
         """Headers of clients that some backend gets, in lower case."""
-        self._audiences: OrderedDict[tuple[bytes, bytes | None], Audience] = OrderedDict()
+        self._audiences = Audiences(self.backends, self.passed)
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
@@ -90,11 +83,30 @@ class Gateway:
         self.in_flight = 0
         """Calls that backends have not answered yet."""
         self.metrics.in_flight.set_function(lambda: self.in_flight)
+        self._listed = {(kind.method, found): 0 for kind in KINDS for found in ("hit", "miss")}
+        """Lists that clients have asked for, by method and whether backends were asked, too."""
+        self.metrics.count(
+            "mcpproxy_list_requests",
+            "Lists that clients asked for: hit, from the cache alone; miss, a backend was asked",
+            ("method", "cache"),
+            self._listed.items,
+        )
+        self.metrics.count(
+            "mcpproxy_isolated_requests",
+            "Requests with a session of their own: warm, it was open; cold, they waited for it",
+            ("backend", "session"),
+            self._isolated,
+        )
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
             backend.watch.on_change = self._changed
             backend.watch.on_updated = functools.partial(self._updated, backend)
+
+    def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
+        for backend in self.backends.values():
+            for found, count in backend.sessions.found.items():
+                yield (backend.name, found), count
 
     def start(self) -> None:
         """Begin to watch the backends."""
@@ -178,34 +190,16 @@ class Gateway:
             raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
         await self.settled()
         now = asyncio.get_running_loop().time()
-        audience = self._audience(client)
+        audience = self._audiences.of(client)
         refreshing = [
             asyncio.create_task(backend.watch.refresh(kind, client, seen))
             for name, backend in self.backends.items()
             if backend.watch.wants_refresh(kind, now, seen := audience.seen.get(name))
         ]
+        self._listed[kind.method, "miss" if refreshing else "hit"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
         return self.catalog.result(kind, modern=modern, now=now, audience=audience)
-
-    def _audience(self, client: Client) -> Audience:
-        """All who are shown the same lists as this client."""
-        declared, mark = client.capabilities, client.mark(self.passed)
-        if declared == b"{}" and mark is None:
-            return EVERYONE
-        key = declared, mark
-        found = self._audiences.get(key)
-        if found is not None:
-            self._audiences.move_to_end(key)
-            return found
-        if len(declared) > MAX_DECLARED:
-            return EVERYONE
-        seen = {name: backend.seen(client) for name, backend in self.backends.items()}
-        found = Audience({name: given for name, given in seen.items() if given is not None})
-        self._audiences[key] = found
-        if len(self._audiences) > MAX_AUDIENCES:
-            self._audiences.popitem(last=False)
-        return found
 
     # Calls
 

@@ -1,11 +1,13 @@
 """Prometheus metrics of one process. Labels name backends and methods, never arguments."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
 from mcpproxy.api.status import BackendStatus
-from mcpproxy.proxy.tally import Tally
+from mcpproxy.proxy.tally import Counts, Read, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -55,6 +57,10 @@ class Metrics:
             ["backend"],
             registry=self._registry,
         )
+
+    def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
+        """Show a counter that is kept elsewhere; see Counts."""
+        self._registry.register(Counts(name, documentation, labels, read))
 
     def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
         """A request to a backend has ended."""

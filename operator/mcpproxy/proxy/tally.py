@@ -4,12 +4,31 @@ One thread counts, so nothing is locked.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+Read = Callable[[], Iterable[tuple[Sequence[str], int]]]
+
+
+class Counts(Collector):
+    """A counter with labels, whose numbers are kept by whoever counts."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
+        """`name` is without the ending `_total`; `read` gives the values of labels and the count."""
+        self._about = name, documentation, labels
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        name, documentation, labels = self._about
+        found = CounterMetricFamily(name, documentation, labels=labels)
+        for values, count in self._read():
+            found.add_metric(values, count)
+        yield found
 
 
 class Durations:

@@ -23,7 +23,7 @@ class Verdict:
 def accepted(observed: Observed) -> Verdict:
     """Whether the spec can be built."""
     if observed.rejected is None:
-        return Verdict("True", reasons.VALID, "the spec is valid")
+        return Verdict("True", reasons.VALID, f"the spec is valid{_unverified(observed.spec)}")
     kept = "; the pods go on with the last valid spec" if observed.deployment else ""
     return Verdict("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
 
@@ -138,6 +138,17 @@ def waiting_changes(observed: Observed) -> str:
     named = ", ".join(observed.withheld[:_NAMED])
     more = len(observed.withheld) - _NAMED
     return f"changes wait: {named}" + (f" and {more} more" if more > 0 else "")
+
+
+def _unverified(spec: MCPProxySpec | None) -> str:
+    """A word on backends whose certificates are not checked: who reviews the status has to know."""
+    found = [
+        backend.name
+        for backend in (spec.backends if spec else ())
+        if backend.tls is not None and backend.tls.insecure_skip_verify
+    ]
+    whose = ", ".join(found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    return f"; tls.insecureSkipVerify: any certificate is taken of {whose}" if found else ""
 
 
 _BAD = ("Unhealthy", "Unauthorized", "RateLimited")

@@ -4,15 +4,11 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mcpproxy.api.defaults import health
 from mcpproxy.api.v1alpha1 import Tls
@@ -22,50 +18,13 @@ from mcpproxy.proxy.back.tls import TlsContext
 from mcpproxy.proxy.back.values import Values
 from mcpproxy.proxy.core.errors import BackendError, TlsInvalid, Unreachable, ValueMissing
 from mcpproxy.proxy.runtime import Options, surroundings
+from tests.authority import Authority
 from tests.builders import a_backend, an_mcpproxy
 from tests.proxy.byhand import served
 
-PEM = serialization.Encoding.PEM
 HOST = "good.example"
 CA = {"caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}
 MUTUAL = {**CA, "clientCertificateFrom": {"secretRef": {"name": "client"}}}
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-class Authority:
-    """Makes certificates."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.pem = self._signed(name, self.key, timedelta(hours=1))
-
-    def _signed(self, subject: str, key: ec.EllipticCurvePrivateKey, left: timedelta) -> str:
-        now = datetime.now(UTC)
-        ca = subject == self.name
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_name(subject))
-            .issuer_name(_name(self.name))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=2))
-            .not_valid_after(now + left)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False)
-        )
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(PEM).decode()
-
-    def issue(self, subject: str, left: timedelta = timedelta(hours=1)) -> tuple[str, str]:
-        """A certificate that is valid so long, and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        private = key.private_bytes(
-            PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return self._signed(subject, key, left), private.decode()
 
 
 class Mounted:

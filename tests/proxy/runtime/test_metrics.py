@@ -1,6 +1,7 @@
 """What metrics say is open: sessions, streams, calls in flight and parked ones."""
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 from mcp import Client
 
-from mcpproxy.proxy.back import backend
+from mcpproxy.proxy.back import backend, lists
 from tests.proxy.runtime.gauges import OPEN, gauges
 from tests.proxy.runtime.raw import Raw, last, modern
 from tests.proxy.runtime.serving import LIVE, Proxy
@@ -84,3 +85,48 @@ async def test_a_parked_call_is_counted_until_its_client_has_answered(
     done = await elicit(2, inputResponses=answers, requestState=first["requestState"])
     assert done["content"][0]["text"] == "user: Bo"
     await all_closed(running)
+
+
+async def _counted(running: Proxy, name: str) -> dict[str, float]:
+    """A counter by the value of its last label; only those of this backend or method."""
+    async with httpx2.AsyncClient() as http:
+        text = (await http.get(f"{running.admin}/metrics")).text
+    found = re.findall(rf'^{name}_total{{.*="(\w+)"}} ([0-9.]+)$', text, re.MULTILINE)
+    sums: dict[str, float] = {}
+    for label, count in found:
+        sums[label] = sums.get(label, 0) + float(count)
+    return sums
+
+
+async def test_lists_are_counted_by_whether_a_backend_was_asked_for_them(
+    peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "YOUNG", 0.0)
+    _, url = await peer("p", "modern")
+    running = await proxy({"name": "p", "url": url})
+    assert await _counted(running, "mcpproxy_list_requests") == {"hit": 0, "miss": 0}
+    async with Client(running.url, mode="2026-07-28") as client:
+        await client.list_tools()
+        assert await _counted(running, "mcpproxy_list_requests") == {"hit": 0, "miss": 1}
+        monkeypatch.setattr(lists, "YOUNG", 60.0)
+        await client.list_prompts()
+        assert await _counted(running, "mcpproxy_list_requests") == {"hit": 1, "miss": 1}
+
+
+async def test_isolated_requests_are_counted_by_whether_a_session_was_open_for_them(
+    peer: Any, proxy: Any
+) -> None:
+    server, url = await peer("p", "legacy")
+    running = await proxy({"name": "p", "url": url}, {"name": "m", "url": (await peer("m"))[1]})
+    async with Client(running.url, mode="legacy") as client:
+        await client.call_tool("p_add", {"a": 1, "b": 2})
+        assert await _counted(running, "mcpproxy_isolated_requests") == {"warm": 0, "cold": 1}
+        await until(running, "the next session is there", calls_in_flight=0)
+        await eventually(lambda: _some_warm(running), "a session to wait")
+        await client.call_tool("p_add", {"a": 1, "b": 2})
+        assert await _counted(running, "mcpproxy_isolated_requests") == {"warm": 1, "cold": 1}
+
+
+async def _some_warm(running: Proxy) -> bool:
+    found = running.runtime.gateway.backends["p"].sessions._warm
+    return any(warm.links for warm in found._kinds.values())

@@ -11,6 +11,7 @@ import mcp_types as t
 import pytest
 from mcp import Client
 
+from mcpproxy.proxy import audiences
 from mcpproxy.proxy.back import lists, tailored
 from mcpproxy.proxy.core.catalog import EVERYONE, TOOLS
 from mcpproxy.proxy.core.exchange import Client as Asking
@@ -273,9 +274,9 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
         declared = b'{"experimental":{"n%d":{}},"sampling":{}}' % number
         assert "p_sample" in await _listed(running, Asking("2025-11-25", declared))
     assert len(gateway.catalog.known("p", TOOLS)) == tailored.MAX_VIEWS + 1
-    assert len(gateway._audiences) <= tailored.MAX_VIEWS
+    assert len(gateway._audiences._kept) == audiences.MAX_AUDIENCES
     huge = b'{"experimental":{"x":"%b"},"sampling":{}}' % (b"x" * 10_000)
-    assert gateway._audience(Asking("2025-11-25", huge)) is EVERYONE
+    assert gateway._audiences.of(Asking("2025-11-25", huge)) is EVERYONE
 
 
 @pytest.mark.parametrize(("mode", "protocol"), [("legacy", "legacy"), ("2026-07-28", "auto")])

@@ -64,6 +64,8 @@ class Sessions:
         self._sessionless: dict[Key, Link] = {}
         self._running: dict[str, list[Link]] = {}
         """Session of a client → the sessions that serve one request of it each."""
+        self.found = {"warm": 0, "cold": 0}
+        """Requests with a session of their own: how many found one that was open."""
         self.standing: Callable[[Client], Caller] = Discarding
         """Who takes what the backend sends to a client outside of its requests."""
 
@@ -155,6 +157,7 @@ class Sessions:
     async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:
         warm, waiting = self._warm.begin(key)
         try:
+            self.found["cold" if waiting is None else "warm"] += 1
             link = waiting or await self._open(client)
             try:
                 with self._serving(link, client):
