@@ -45,9 +45,9 @@ def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None
     tls = {"insecureSkipVerify": True}
     spec = an_mcpproxy(
         backends=[
-            a_backend("one", tls=tls),
-            a_backend("two", tls={"insecureSkipVerify": False}),
-            a_backend("three", tls=tls),
+            a_backend("one", url="https://example.com/mcp", tls=tls),
+            a_backend("two", url="https://example.com/mcp", tls={"insecureSkipVerify": False}),
+            a_backend("three", url="https://example.com/mcp", tls=tls),
         ]
     ).spec
     found = condition(status_of(replace(READY, spec=spec)), "Accepted")

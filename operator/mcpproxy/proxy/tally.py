@@ -18,7 +18,7 @@ class Counts(Collector):
     """A counter with labels, whose numbers are kept by whoever counts."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
-        """`name` is without the ending `_total`; `read` gives the values of labels and the count."""
+        """`name` is without `_total`; `read` gives the values of the labels, and counts."""
         self._about = name, documentation, labels
         self._read = read
 
