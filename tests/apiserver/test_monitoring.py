@@ -22,7 +22,7 @@ pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
-OF_PROXIES = ("mcpproxy_calls", "mcpproxy_call_", "mcpproxy_back", "mcpproxy_comp", "mcpproxy_cli")
+OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
 
 
 def expressions() -> list[str]:
@@ -42,7 +42,7 @@ def asked(of_proxies: bool) -> list[str]:
     return [
         one
         for one in expressions()
-        if any(found.name.startswith(OF_PROXIES) for found in selectors(one)) == of_proxies
+        if any(found.name.startswith(OF_OPERATOR) for found in selectors(one)) != of_proxies
     ]
 
 
