@@ -108,7 +108,7 @@ def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProce
         operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
         yield operator
         operator.process.terminate()
-        assert operator.process.wait(5) == 0
+        assert operator.process.wait(20) == 0
 
 
 class StatusServer:
