@@ -103,7 +103,7 @@ def starting(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProces
 
 @contextmanager
 def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
-    """Run the operator until the block ends; then it must stop by itself within five seconds."""
+    """Run the operator until the block ends; then it must stop by itself within its grace."""
     with starting(kubeconfig, *args, log=log) as operator:
         operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
         yield operator
