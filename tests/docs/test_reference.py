@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mcpproxy.api.crd import definition
 from scripts.reference import PAGE, render
 
+ROOT = Path(__file__).parents[2]
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -30,6 +34,35 @@ def test_every_field_has_a_row_with_what_is_said_of_it() -> None:
     for name, description in (*_fields(schema["properties"]["spec"]),):
         said = " ".join(description.split()).replace("|", "\\|")
         assert any(re.match(rf"\| (\*\*)?`{name}`", row) and said in row for row in rows), name
+
+
+def _paths(schema: dict[str, Any], above: str = "") -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        yield f"{above}.{name}"
+        yield from _paths(field, f"{above}.{name}")
+    for inner in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(inner, dict):
+            yield from _paths(inner, above)
+
+
+def _given(value: Any, above: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, field in value.items():
+            yield f"{above}.{name}"
+            yield from _given(field, f"{above}.{name}")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _given(entry, above)
+
+
+def test_every_field_is_in_some_sample() -> None:
+    spec = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    shown: set[str] = set()
+    for file in (ROOT / "samples").glob("*.yaml"):
+        for found in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if found and found.get("kind") == "MCPProxy":
+                shown.update(_given(found["spec"]))
+    assert set(_paths(spec)) - shown == set()
 
 
 def test_every_link_within_leads_to_a_heading() -> None:
