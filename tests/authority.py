@@ -1,11 +1,17 @@
-"""Certificate authorities for tests."""
+"""Certificate authorities for tests, and what they issue where the kubelet would mount it."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from mcpproxy.api.v1alpha1 import Tls
+from mcpproxy.proxy.back.tls import TlsContext
+from mcpproxy.proxy.back.values import Values
 
 PEM = serialization.Encoding.PEM
 
@@ -45,3 +51,29 @@ class Authority:
             PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return self._signed(subject, key, left), private.decode()
+
+
+class Mounted:
+    """The values as the kubelet mounts them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def write(self, path: str, text: str) -> None:
+        """One key, such as `configmap/ca/ca.crt`."""
+        file = self.directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def trust(self, *authorities: Authority) -> None:
+        """The bundle of authorities."""
+        self.write("configmap/ca/ca.crt", "".join(one.pem for one in authorities))
+
+    def client(self, certificate: str, key: str) -> None:
+        """Our own certificate."""
+        self.write("secret/client/tls.crt", certificate)
+        self.write("secret/client/tls.key", key)
+
+    def context(self, spec: dict[str, Any]) -> TlsContext:
+        """What a backend of this spec connects with."""
+        return TlsContext(Tls.model_validate(spec), Values(self.directory, lambda: 0.0))

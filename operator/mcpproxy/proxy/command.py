@@ -35,26 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--path", type=_path, default=names.MCP_PATH, help="path of the endpoint (%(default)s)")
     add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
     add("--admin-port", type=_port, help="serve livez, readyz, metrics and status here")
-    add(
-        "--values",
-        type=Path,
-        default=Path(names.VALUES_DIR),
-        metavar="DIR",
-        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
-    )
+    add_places(parser)
     add(
         "--sealing-keys",
         type=Path,
         metavar="DIR",
         help="files current and previous; default: random",
-    )
-    add(
-        "--resolve",
-        action="append",
-        default=[],
-        type=resolution,
-        metavar="NAME=HOST:PORT",
-        help="connect to HOST:PORT for the Service (or host) NAME",
     )
     add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
     add(
@@ -66,6 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say where a manifest's values and Services are outside of a pod."""
+    add = parser.add_argument
+    add(
+        "--values",
+        type=Path,
+        default=Path(names.VALUES_DIR),
+        metavar="DIR",
+        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
+    )
+    add(
+        "--resolve",
+        action="append",
+        default=[],
+        type=_resolution,
+        metavar="NAME=HOST:PORT",
+        help="connect to HOST:PORT for the Service (or host) NAME",
+    )
 
 
 def _add_workers(add: Callable[..., object]) -> None:
@@ -105,7 +111,7 @@ def _path(text: str) -> str:
     return text
 
 
-def resolution(text: str) -> tuple[str, str]:
+def _resolution(text: str) -> tuple[str, str]:
     """An argument NAME=HOST:PORT, in two."""
     name, equals, address = text.partition("=")
     host, colon, port = address.rpartition(":")

@@ -6,51 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mcpproxy.api.defaults import health
-from mcpproxy.api.v1alpha1 import Tls
 from mcpproxy.proxy.back.backend import configured
 from mcpproxy.proxy.back.client import HttpClient
 from mcpproxy.proxy.back.tls import TlsContext
-from mcpproxy.proxy.back.values import Values
 from mcpproxy.proxy.core.errors import BackendError, TlsInvalid, Unreachable, ValueMissing
 from mcpproxy.proxy.runtime import Options, surroundings
-from tests.authority import Authority
+from tests.authority import Authority, Mounted
 from tests.builders import a_backend, an_mcpproxy
 from tests.proxy.byhand import served
 
 HOST = "good.example"
 CA = {"caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}
 MUTUAL = {**CA, "clientCertificateFrom": {"secretRef": {"name": "client"}}}
-
-
-class Mounted:
-    """The values as the kubelet mounts them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def write(self, path: str, text: str) -> None:
-        """One key, such as `configmap/ca/ca.crt`."""
-        file = self.directory / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def trust(self, authority: Authority) -> None:
-        """The bundle of authorities."""
-        self.write("configmap/ca/ca.crt", authority.pem)
-
-    def client(self, certificate: str, key: str) -> None:
-        """Our own certificate."""
-        self.write("secret/client/tls.crt", certificate)
-        self.write("secret/client/tls.key", key)
-
-    def context(self, spec: dict[str, Any]) -> TlsContext:
-        """What a backend of this spec connects with."""
-        return TlsContext(Tls.model_validate(spec), Values(self.directory, lambda: 0.0))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,16 +53,18 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
-    """Serve an ASGI app; gives its base URL."""
+async def serving(app: Any, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serve an ASGI app, over TLS where that is given; gives its base URL."""
     sock = bound(port)
     config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
     config.load()
+    config.ssl = tls
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[sock])
     try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         # What was accepted just now belongs to the server before it closes: Python 3.11 would
         # lose it.

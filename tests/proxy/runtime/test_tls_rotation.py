@@ -1,23 +1,19 @@
 """Authorities and certificates of a backend are replaced while a whole proxy serves."""
 
-import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from mcpproxy.proxy.back import client as http_client
 from mcpproxy.proxy.back import values
-from tests.authority import Authority
+from tests.authority import Authority, Mounted
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
-from tests.proxy.runtime.serving import LIVE, bound, proxied
+from tests.proxy.runtime.serving import LIVE, proxied, serving
 
 pytestmark = LIVE
 HOST = "backend.example"
@@ -54,45 +50,6 @@ class Identity:
         connection.context = self._inner
 
 
-@asynccontextmanager
-async def _served(backend: Backend, identity: Identity) -> AsyncIterator[int]:
-    sock = bound()
-    config = uvicorn.Config(backend, log_config=None, ws="none", timeout_graceful_shutdown=1)
-    config.load()
-    config.ssl = identity.outer
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[sock])
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        asyncio.get_running_loop().remove_reader(sock)
-        await asyncio.sleep(0)
-        await server.shutdown(sockets=[sock])
-
-
-class Mounted:
-    """Values as the kubelet mounts them."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def trust(self, *authorities: Authority) -> None:
-        """Whom the proxy believes."""
-        self._write("configmap/ca/ca.crt", "".join(one.pem for one in authorities))
-
-    def be(self, issuer: Authority) -> None:
-        """A certificate of the proxy's own."""
-        certificate, key = issuer.issue("proxy.example")
-        self._write("secret/client/tls.crt", certificate)
-        self._write("secret/client/tls.key", key)
-
-    def _write(self, path: str, text: str) -> None:
-        file = self._directory / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
 async def _calls(client: Client, first: int) -> None:
     for number in range(first, first + 5):
         params = {"name": "t_t", "arguments": {}}
@@ -111,9 +68,9 @@ async def test_authorities_and_certificates_are_replaced_and_no_call_fails(
     identity, mounted = Identity(tmp_path), Mounted(tmp_path / "values")
     identity.be(old, old)
     mounted.trust(old)
-    mounted.be(old)
+    mounted.client(*old.issue("proxy.example"))
     backend = Backend("legacy", _answer, {"tools": [TOOL]})
-    async with _served(backend, identity) as port:
+    async with serving(backend, tls=identity.outer) as base:
         spec = {
             "name": "t",
             "url": f"https://{HOST}/mcp",
@@ -122,7 +79,7 @@ async def test_authorities_and_certificates_are_replaced_and_no_call_fails(
                 "clientCertificateFrom": {"secretRef": {"name": "client"}},
             },
         }
-        options = {"values": tmp_path / "values", "resolve": {HOST: f"127.0.0.1:{port}"}}
+        options = {"values": tmp_path / "values", "resolve": {HOST: base.removeprefix("https://")}}
         async with (
             proxied(spec, options=options) as running,
             httpx2.AsyncClient(timeout=20) as http,
@@ -135,14 +92,14 @@ async def test_authorities_and_certificates_are_replaced_and_no_call_fails(
             identity.be(old, old, new)
             await _calls(client, 11)
             identity.be(new, old, new)
-            mounted.be(new)
+            mounted.client(*new.issue("proxy.example"))
             await _calls(client, 21)
             mounted.trust(new)
             identity.be(new, new)
             await _calls(client, 31)
             assert await running.state("t") == "Healthy"
             # Whoever is not told of an authority does not get in: the check above is one.
-            mounted.be(old)
+            mounted.client(*old.issue("proxy.example"))
             answer = await client.exchange(
                 b'{"jsonrpc":"2.0","id":99,"method":"tools/call","params":{"name":"t_t"}}'
             )

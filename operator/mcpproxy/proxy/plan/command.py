@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy import process
-from mcpproxy.proxy.command import resolution
+from mcpproxy.proxy.command import add_places
 from mcpproxy.proxy.plan import against, manifests
 from mcpproxy.proxy.plan.document import FAILED, FORM, Plan, differences, exit_code, worst
 from mcpproxy.proxy.plan.gather import Sources, planned
@@ -37,21 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
     add("--against", metavar="URL_OR_FILE", help="compare: a running proxy, or an earlier -o json")
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
-    add(
-        "--values",
-        type=Path,
-        default=Path(names.VALUES_DIR),
-        metavar="DIR",
-        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
-    )
-    add(
-        "--resolve",
-        action="append",
-        default=[],
-        type=resolution,
-        metavar="NAME=HOST:PORT",
-        help="connect to HOST:PORT for the Service (or host) NAME",
-    )
+    add_places(parser)
     add(
         "--timeout",
         type=_seconds,
