@@ -116,6 +116,11 @@ def is_ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
+def ready_pods(world: World, name: str) -> int:
+    """How many pods of an MCPProxy are Ready."""
+    return sum(map(is_ready, pods_of(world, name)))
+
+
 @dataclass(frozen=True)
 class Caller:
     """A pod that calls a tool all the time."""

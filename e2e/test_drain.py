@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e import pods
-from e2e.pods import calling, is_ready, pods_of, watched
+from e2e.pods import calling, pods_of, ready_pods, watched
 from e2e.world import World, eventually
 from scripts.cluster import Cluster
 from scripts.machine import CommandFailed
@@ -34,7 +34,7 @@ def spread(three_nodes: Cluster) -> Iterator[World]:
 def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
     spread: World,
 ) -> None:
-    eventually("all pods are Ready", lambda: _ready(spread) == REPLICAS)
+    eventually("all pods are Ready", lambda: ready_pods(spread, NAME) == REPLICAS)
     first = _nodes(spread).pop()
     with (
         calling(spread, NAME, "teller_tell") as caller,
@@ -42,25 +42,23 @@ def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
     ):
         spread.kubectl("drain", first, *DRAIN, "--timeout=150s")
         assert first not in _nodes(spread)
-        eventually("all pods are Ready elsewhere", lambda: _ready(spread) == REPLICAS, 120)
+        eventually(
+            "all pods are Ready elsewhere", lambda: ready_pods(spread, NAME) == REPLICAS, 120
+        )
 
         (second,) = _nodes(spread)
         with pytest.raises(CommandFailed, match="violate the pod's disruption budget"):
             spread.kubectl("drain", second, *DRAIN, "--timeout=20s")
-        assert _ready(spread) == AT_LEAST
+        assert ready_pods(spread, NAME) == AT_LEAST
 
         spread.kubectl("uncordon", first)
         spread.kubectl("drain", second, *DRAIN, "--timeout=150s")
-        eventually("all pods are Ready again", lambda: _ready(spread) == REPLICAS, 120)
+        eventually("all pods are Ready again", lambda: ready_pods(spread, NAME) == REPLICAS, 120)
         assert _nodes(spread) == {first}
         spread.kubectl("uncordon", second)
         caller.wait_calls(20)
         print(f"{caller.check()} calls, never fewer than {min(ready for ready, _ in seen)} pods")
     assert min(ready for ready, _ in seen) == AT_LEAST
-
-
-def _ready(world: World) -> int:
-    return sum(map(is_ready, pods_of(world, NAME)))
 
 
 def _nodes(world: World) -> set[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from e2e import pods
-from e2e.pods import is_ready, pods_of
+from e2e.pods import is_ready, pods_of, ready_pods
 from e2e.world import World, eventually
 from scripts.machine import CommandFailed
 
@@ -80,7 +80,7 @@ def test_a_drain_gets_one_pod_and_is_refused_the_second_until_the_first_is_back(
     fleet: World,
 ) -> None:
     node = json.loads(fleet.kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    eventually("all pods are Ready", lambda: _ready(fleet) == 3)
+    eventually("all pods are Ready", lambda: ready_pods(fleet, NAME) == 3)
     before = {pod["metadata"]["name"] for pod in pods_of(fleet, NAME)}
     selector = f"--pod-selector=app.kubernetes.io/instance={NAME}"
     try:
@@ -93,9 +93,9 @@ def test_a_drain_gets_one_pod_and_is_refused_the_second_until_the_first_is_back(
         assert _refusal(fleet, min(left)) is not None
     finally:
         fleet.kubectl("uncordon", node)
-    eventually("all pods are Ready again", lambda: _ready(fleet) == 3, 120)
+    eventually("all pods are Ready again", lambda: ready_pods(fleet, NAME) == 3, 120)
     eventually("the next may go", lambda: _refusal(fleet, min(left)) is None)
-    eventually("all pods are Ready again", lambda: _ready(fleet) == 3, 120)
+    eventually("all pods are Ready again", lambda: ready_pods(fleet, NAME) == 3, 120)
 
 
 def _refusal(world: World, pod: str) -> str | None:
@@ -124,10 +124,6 @@ def _policy_against_the_cut_off(backend: str) -> dict[str, object]:
             "ingress": [{"from": [{"podSelector": others}]}],
         },
     }
-
-
-def _ready(world: World) -> int:
-    return sum(map(is_ready, pods_of(world, NAME)))
 
 
 def _scale(world: World, backend: str, replicas: int) -> None:

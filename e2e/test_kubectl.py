@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from e2e import pods
-from e2e.pods import is_ready, pods_of
+from e2e.pods import ready_pods
 from e2e.world import PROXIES, World, eventually
 
 NAME = "shown"
@@ -54,7 +54,7 @@ def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(show
     shown.kubectl("scale", f"{PROXIES}/{NAME}", "--replicas=2")
     eventually("the Deployment follows", lambda: _wanted(shown) == 2)
     shown.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=90s")
-    assert sum(map(is_ready, pods_of(shown, NAME))) == 2
+    assert ready_pods(shown, NAME) == 2
     shown.kubectl("wait", f"{PROXIES}/{NAME}", "--for=jsonpath={.status.readyReplicas}=2")
     shown.kubectl("wait", f"{PROXIES}/{NAME}", "--for=condition=Ready")
     status = shown.status(NAME)
