@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mcpproxy.api import names
 from mcpproxy.api.status import PodReport
+from mcpproxy.proxy.admin import KEEP_ALIVE
 
 IMAGE = "mcpproxy-runtime:1"
 _ATTEMPTS = 400
@@ -146,14 +147,15 @@ class StatusServer:
         sent = b""
         while (line := self._next(sent)) is not None:
             try:
-                request.wfile.write(line)
+                # A pod that has nothing new to say shows that it is there.
+                request.wfile.write(line if line != sent else b"\n")
             except OSError:
                 return
             sent = line
 
     def _next(self, sent: bytes) -> bytes | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._line != sent)
+            self._changed.wait_for(lambda: self._stopped or self._line != sent, KEEP_ALIVE)
             return None if self._stopped else self._line
 
     def stop(self) -> None:

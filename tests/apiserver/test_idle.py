@@ -50,6 +50,11 @@ class Crowd:
         answer = self._client.get(kind.path(self._namespace, name))
         return None if answer.status_code == 404 else dict(answer.json())
 
+    def version(self, kind: Kind) -> int:
+        """The newest resource version among all proxies' objects of a kind."""
+        found = [self.find(kind, name) or {} for name in PROXIES]
+        return max(int(one["metadata"]["resourceVersion"]) for one in found)
+
     def is_ready(self, name: str) -> bool:
         """Whether a proxy says that it is."""
         found = self.find(MCP_PROXY, name) or {}
@@ -183,6 +188,8 @@ def test_at_rest_nothing_is_written_beside_sidecars_and_an_autoscaler(
             crowd.inject(name)
         for name in PROXIES[1::2]:
             crowd.scale(name, 3)
+        newest, watched = crowd.version(DEPLOYMENT), DEPLOYMENT.path(namespace)
+        operator.until(lambda: wire.told(watched) >= newest, "the operator is told of all that")
         at_rest(operator, wire)
         others = wire.writes()[made:]
         # That there are more pods is said, and nothing else is done about it.

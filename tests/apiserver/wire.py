@@ -1,6 +1,7 @@
 """The way from one operator to the API server, on which a test can hold requests up."""
 
 import asyncio
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from aiohttp import web
 from tests.apiserver.server import ApiServer
 
 _PAUSE = 0.02
+_VERSION = re.compile(rb'"resourceVersion":"([0-9]+)"')
+_LONGEST = 64
 _HOP = frozenset({"transfer-encoding", "connection", "content-length", "host"})
 
 
@@ -38,6 +41,7 @@ class Wire:
     def __init__(self, apiserver: ApiServer, directory: Path) -> None:
         self.holds: Callable[[Request], bool] = lambda request: False
         self.requests: list[Request] = []
+        self._told: dict[str, int] = {}
         self.kubeconfig = directory / "kubeconfig"
         self._target = apiserver.url
         self._context = ssl.create_default_context(cafile=str(apiserver.authority))
@@ -49,6 +53,10 @@ class Wire:
     def writes(self) -> list[str]:
         """The writes that came so far, but for those to the Lease."""
         return [f"{found.method} {found.path}" for found in self.requests if found.writes]
+
+    def told(self, path: str) -> int:
+        """The newest resource version that a watch at this path has told the operator of."""
+        return self._told.get(path, 0)
 
     def stop(self) -> None:
         """Close it."""
@@ -98,10 +106,18 @@ class Wire:
             response = web.StreamResponse(status=answer.status, headers=kept)
             await self._wait(found)
             await response.prepare(request)
+            tail = b""
             async for chunk in answer.content.iter_any():
                 await self._wait(found)
                 await response.write(chunk)
+                if "watch" in request.query:
+                    self._note(request.path, tail + chunk)
+                    tail = chunk[-_LONGEST:]
             return response
+
+    def _note(self, path: str, chunk: bytes) -> None:
+        versions = [int(version) for version in _VERSION.findall(chunk)]
+        self._told[path] = max([self.told(path), *versions])
 
     async def _wait(self, found: Request) -> None:
         while self.holds(found):  # noqa: ASYNC110  a test sets it from another thread
