@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Final, Self
 import msgspec
 
 from bench.load import GRACE, Calls, Figures, Sessions
+from scripts.ports import ports_in_a_row
 
 ROOT: Final = Path(__file__).parent.parent
 _STOP: Final = 10.0
@@ -108,7 +108,4 @@ class Load:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return ports_in_a_row(1)

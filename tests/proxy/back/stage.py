@@ -28,8 +28,12 @@ class FakeLink:
         """See Link."""
         return {}
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+    def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link."""
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""

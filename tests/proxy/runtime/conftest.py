@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -63,3 +64,10 @@ def proxy(stack: AsyncExitStack) -> Start:
         return await stack.enter_async_context(proxied(*backends, **spec))
 
     return start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client."""
+    async with httpx2.AsyncClient(timeout=30) as found:
+        yield found

@@ -1,6 +1,7 @@
 """MCP by hand over HTTP: what no SDK would send."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -33,6 +34,20 @@ class Raw:
 
     async def post(self, message: Any, **headers: str | None) -> httpx2.Response:
         """POST one message; a header that is None is not sent (names with _ for -)."""
+        body, given = self._written(message, headers)
+        return await self.http.post(self.url, content=body, headers=given)
+
+    async def messages(self, message: Any, **headers: str | None) -> AsyncIterator[Any]:
+        """POST one message; the messages of the answer as they come."""
+        body, given = self._written(message, headers)
+        async with self.http.stream("POST", self.url, content=body, headers=given) as answer:
+            async for line in answer.aiter_lines():
+                if "{" in line:
+                    yield json.loads(line.removeprefix("data: "))
+
+    def _written(
+        self, message: Any, headers: dict[str, str | None]
+    ) -> tuple[bytes, dict[str, str]]:
         given = {"accept": ACCEPT, "content-type": "application/json"}
         if self.session is not None:
             given["mcp-session-id"] = self.session
@@ -40,14 +55,15 @@ class Raw:
             given.pop(name.replace("_", "-"), None)
             if value is not None:
                 given[name.replace("_", "-")] = value
-        body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        return await self.http.post(self.url, content=body, headers=given)
+        return message if isinstance(message, bytes) else json.dumps(message).encode(), given
 
-    async def initialize(self, revision: str = "2025-11-25", **headers: str) -> httpx2.Response:
+    async def initialize(
+        self, revision: str = "2025-11-25", capabilities: Any = None, **headers: str
+    ) -> httpx2.Response:
         """Begin a session."""
         params = {
             "protocolVersion": revision,
-            "capabilities": {},
+            "capabilities": capabilities or {},
             "clientInfo": {"name": "raw", "version": "1"},
         }
         answer = await self.post(rpc("initialize", params), **headers)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.targets import Configuration
+from scripts.ports import ports_in_a_row
 from tests.builders import an_mcpproxy
 from tests.proxy.runtime.waiting import eventually
 
@@ -46,10 +47,8 @@ def bound(port: int = 0) -> socket.socket:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with bound() as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody uses now, and that no connection will get meanwhile."""
+    return ports_in_a_row(1)
 
 
 @asynccontextmanager

@@ -3,13 +3,11 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 from starlette.types import Receive, Scope, Send
 
 from tests.differential.backend import MODERN, Backend, Call, respond
@@ -62,13 +60,6 @@ class House:
             return
         self.came.append((scope["method"], headers))
         await room(scope, receive, send)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    """For clients by hand."""
-    async with httpx2.AsyncClient(timeout=20) as found:
-        yield found
 
 
 async def _behind(

@@ -146,10 +146,11 @@ class Backend:
             self.sessions.reap()
 
     def begin(
-        self, outgoing: Outgoing, client: Client, done: Callable[[], None], late: Callable[[], None]
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], *, levelled: bool
     ) -> bool:
         """Send a client's request at once, if that is possible; see `Calls.begin`."""
-        return self._forwarding.passes_all and self._calls.begin(outgoing, client, done, late)
+        begin = self._calls.begin
+        return self._forwarding.passes_all and begin(outgoing, client, done, levelled=levelled)
 
     def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
         """The response, if it came as one JSON message, and its bytes; see `Calls.complete`."""

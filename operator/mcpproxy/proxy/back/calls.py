@@ -133,10 +133,12 @@ class Calls:
         task = asyncio.current_task(self._loop)
         assert task is not None
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
-        link = outgoing.link or self._sessions.sessionless(caller.client)
+        link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
         try:
-            sending = self._sent(outgoing, timed) if link is None else _on(link, outgoing, timed)
-            answer = await sending
+            if link is None or outgoing.held is not None:
+                answer = await self._sent(outgoing, timed)
+            else:
+                answer = await _on(link, outgoing, timed)
         except asyncio.CancelledError:
             if timed.late():
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
@@ -146,21 +148,33 @@ class Calls:
         return self._outward(outgoing.method, answer)
 
     def begin(
-        self, outgoing: Outgoing, client: Client, done: Callable[[], None], late: Callable[[], None]
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], *, levelled: bool
     ) -> bool:
         """Send a request at once, if that is possible; its answer is `outgoing.sent`.
 
-        `done` is called when there is something to look at, see `Connection.begin`; `late` when
-        its time is over. Whatever then is not `complete` has to go to `call`.
+        `done` is called when there is something to look at, see `Connection.begin`;
+        `outgoing.leave` when its time is over, or something has to be told to who asks. Whatever
+        then is not `complete` has to go to `call`. `levelled` says that the client has set a level
+        for log messages.
         """
         link = self._sessions.sessionless(client)
-        if link is None or client.modern != is_modern(link.greeting.revision):
-            return False
-        outgoing.sent = link.begin(outgoing, done)
+        held = None
+        if link is None:
+            if levelled:
+                return False
+            held = self._sessions.hold(client)
+            if held is None:
+                return False
+            link = held.opening.result()
+        if client.modern == is_modern(link.greeting.revision):
+            outgoing.sent = link.begin(outgoing, client, done)
         if outgoing.sent is None:
+            if held is not None:
+                self._sessions.release(held)
             return False
-        outgoing.link = link
-        outgoing.deadline = self._timing().start(late)
+        outgoing.link, outgoing.held = link, held
+        assert outgoing.leave is not None
+        outgoing.deadline = self._timing().start(outgoing.leave)
         return True
 
     def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
@@ -175,6 +189,11 @@ class Calls:
         if "method" in message:
             return None
         answer = self._outward(outgoing.method, message)
+        assert outgoing.link is not None
+        if not outgoing.link.completes(outgoing):
+            return None
+        if outgoing.held is not None:
+            self._sessions.release(outgoing.held)
         return answer, body if answer is message else None
 
     def _timing(self) -> Deadlines:
@@ -185,11 +204,12 @@ class Calls:
 
     async def _sent(self, outgoing: Outgoing, caller: Caller) -> Message:
         try:
-            async with self._sessions.use(caller.client) as link:
+            async with self._sessions.use(caller.client, outgoing.held) as link:
                 return await _on(link, outgoing, caller)
         except SessionGone:
             # The backend forgot the session and executed nothing: once more, with a new one.
             self._sessions.reset()
+            outgoing.sent, outgoing.number = None, 0
             async with self._sessions.use(caller.client) as link:
                 return await _on(link, outgoing, caller)
 

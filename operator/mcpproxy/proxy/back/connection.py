@@ -38,6 +38,11 @@ class Response:
         return self
 
     @property
+    def waiting(self) -> bool:
+        """Whether a part of the body waits for its reader."""
+        return bool(self._chunks)
+
+    @property
     def whole(self) -> bytes | None:
         """The body if all of it is there; it can still be read. None otherwise."""
         if not self.complete:

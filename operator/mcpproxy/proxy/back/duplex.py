@@ -134,8 +134,12 @@ class DuplexLink:
         except BackendError:
             return
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+    def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A channel carries the messages of many."""
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. Nothing is begun."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""

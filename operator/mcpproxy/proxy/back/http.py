@@ -51,9 +51,16 @@ class HttpLegacyLink:
         self._endpoint = endpoint
         self._background = background
         self._questions = Questions(background, self._send, one_session=self.stateful)
-        self._callers: dict[int, Caller] = {}
-        """By the order of their requests; what comes on no request's stream is for the latest."""
-        self._numbers = itertools.count()
+        self._callers: dict[int, Caller | Outgoing] = {}
+        """By the order of their requests; what comes on no request's stream is for the latest.
+
+        A request that no task waits for stands for itself.
+        """
+        self._numbers = itertools.count(1)
+        self._unheard: Response | None = None
+        """What comes on no request's stream."""
+        self._telling = False
+        """Whether a part of that is being passed on."""
         self._headers: tuple[tuple[bytes, bytes], ...] = (
             (h.PROTOCOL_VERSION, greeting.revision.encode()),
         )
@@ -67,11 +74,14 @@ class HttpLegacyLink:
 
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. A server request is answered while the stream is read on."""
-        response: Response | None = None
+        response: Response | None = outgoing.sent
         answered = False
-        number = next(self._numbers)
+        number = outgoing.number or next(self._numbers)
         self._callers[number] = caller
         try:
+            if outgoing.number:
+                # What came before its answer, while no task waited, is told first.
+                await asyncio.sleep(0)
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
             endpoint = self._endpoint.of(caller.client)
             response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
@@ -90,11 +100,25 @@ class HttpLegacyLink:
             del self._callers[number]
             self._questions.over(caller, answered=answered)
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
-        """See Link. A session's streams need someone who waits for what comes on them."""
-        if self.stateful:
-            return None
-        return self._endpoint.begin(outgoing.body(), self._headers, done)
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
+    ) -> Response | None:
+        """See Link."""
+        sent = self._endpoint.of(client).begin(outgoing.body(), self._headers, done)
+        if self.stateful and sent is not None:
+            outgoing.number = next(self._numbers)
+            self._callers[outgoing.number] = outgoing
+        return sent
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link."""
+        if not self.stateful:
+            return True
+        unheard = self._unheard
+        if self._telling or (unheard is not None and unheard.waiting):
+            return False
+        del self._callers[outgoing.number]
+        return True
 
     async def _plain(self, response: Response) -> Message:
         status = response.status
@@ -169,19 +193,37 @@ class HttpLegacyLink:
             ready()
             return
         ready()
+        self._unheard = response
         try:
             reader = EventReader(response)
             while (messages := await reader.messages()) is not None:
+                self._telling = True
                 for message in messages:
                     await self._unrelated(message, standing, announced)
+                self._telling = False
         finally:
+            self._unheard, self._telling = None, False
             response.close()
 
+    async def _latest(self, standing: Caller) -> Caller:
+        """Who is told what comes on no request's stream."""
+        if not self._callers:
+            return standing
+        number, found = next(reversed(self._callers.items()))
+        if isinstance(found, Outgoing):
+            if found.leave is not None:
+                found.leave()
+            # The task that takes over is a caller after its first step.
+            await asyncio.sleep(0)
+            found = self._callers.get(number, found)
+        return standing if isinstance(found, Outgoing) else found
+
     async def _unrelated(self, message: Message, standing: Caller, announced: OnMessage) -> None:
-        caller = next(reversed(self._callers.values())) if self._callers else standing
         if is_announcement(message):
             await announced(message)
-        elif "method" in message and "id" in message:
+            return
+        caller = await self._latest(standing)
+        if "method" in message and "id" in message:
             await self._questions.put(message, caller)
         elif "method" in message and not await self._questions.withdrawn(message, caller):
             await caller.notify(message)
@@ -235,9 +277,16 @@ class HttpModernLink:
             response.close()
             raise
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
+    ) -> Response | None:
         """See Link."""
-        return self._endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
+        endpoint = self._endpoint.of(client)
+        return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. What belongs to a request comes in its answer alone."""
+        return True
 
     def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
         member = h.NAME_MEMBER.get(outgoing.method)

@@ -36,8 +36,14 @@ class Outgoing:
     """Its answer, where it was sent before: then it is not sent again."""
     link: "Link | None" = None
     """What it was sent over."""
+    held: "Held | None" = None
+    """The session that is kept open for it."""
+    number: int = 0
+    """Its place among the requests of that session."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
+    leave: Callable[[], None] | None = None
+    """Has a task go on with it, where none waits for its answer."""
 
     def body(self) -> bytes:
         """The message's bytes."""
@@ -68,6 +74,16 @@ class Greeting:
         return found if isinstance(found, dict) else {}
 
 
+@dataclass(slots=True)
+class Held:
+    """A session that many requests share."""
+
+    key: tuple[str | bytes | None, ...]
+    opening: "asyncio.Task[Link]"
+    users: int = 0
+    used_at: float = 0.0
+
+
 class Link(Protocol):
     """One upstream session, or none where the era or the backend has none."""
 
@@ -85,8 +101,16 @@ class Link(Protocol):
         Raises BackendError. When cancelled, tells the backend so.
         """
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
-        """Send a request at once, see `Connection.begin`; None where that can't be done."""
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
+    ) -> Response | None:
+        """Send a request at once, see `Connection.begin`; None where that can't be done.
+
+        What the backend sends meanwhile for whoever asks makes it `leave`.
+        """
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """Whether nothing came before the answer to what was begun; then the request is over."""
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """Send a notification as it is; `client` is who tells it. Raises BackendError."""

@@ -7,11 +7,10 @@ in any mode.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
-from mcpproxy.proxy.back.link import Background, Link
+from mcpproxy.proxy.back.link import Background, Held, Link
 from mcpproxy.proxy.back.upstream import Upstream
 from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf
 from mcpproxy.proxy.core.errors import (
@@ -24,15 +23,6 @@ from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire.revisions import is_modern
 
 MAX_KINDS: Final = 1024
-
-
-@dataclass(slots=True)
-class Held:
-    """A session that many requests share."""
-
-    opening: "asyncio.Task[Link]"
-    users: int = 0
-    used_at: float = 0.0
 
 
 class Sessions:
@@ -73,9 +63,31 @@ class Sessions:
         """What serves all requests of this client where the backend keeps no session for it."""
         return self._sessionless.get(self._kind(client))
 
+    def hold(self, client: Client) -> Held | None:
+        """The session that this client's requests share, if it is open; `release` must follow."""
+        if not self.lasts(client):
+            return None
+        held = self._held.get(self._shared_key(self._kind(client), client))
+        if held is None or not held.opening.done() or _useless(held):
+            return None
+        held.users += 1
+        return held
+
+    def release(self, held: Held) -> None:
+        """A request does not need its session any more."""
+        held.users -= 1
+        held.used_at = asyncio.get_running_loop().time()
+
     @contextlib.asynccontextmanager
-    async def use(self, client: Client) -> AsyncIterator[Link]:
-        """The session for one request of this client. Raises BackendError."""
+    async def use(self, client: Client, held: Held | None = None) -> AsyncIterator[Link]:
+        """The session for one request of this client. Raises BackendError.
+
+        `held` is the one that is held for it already.
+        """
+        if held is not None:
+            async with self._using(held) as link:
+                yield link
+            return
         key = self._kind(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
@@ -189,18 +201,22 @@ class Sessions:
             self._forget(key, held)
             held = None
         if held is None:
-            held = self._held[key] = Held(asyncio.create_task(self._open(client)))
+            held = self._held[key] = Held(key, asyncio.create_task(self._open(client)))
         held.users += 1
+        async with self._using(held) as link:
+            yield link
+
+    @contextlib.asynccontextmanager
+    async def _using(self, held: Held) -> AsyncIterator[Link]:
         try:
             # Shielded: others wait for the same session.
             yield await asyncio.shield(held.opening)
         except SessionGone:
-            if self._held.get(key) is held:
-                self._forget(key, held)
+            if self._held.get(held.key) is held:
+                self._forget(held.key, held)
             raise
         finally:
-            held.users -= 1
-            held.used_at = asyncio.get_running_loop().time()
+            self.release(held)
 
     def _forget(self, key: Key, held: Held) -> None:
         self._held.pop(key, None)

@@ -47,12 +47,14 @@ class Direct:
         self._begun = time.perf_counter()
         self._over = False
 
-    def begin(self, client: Client) -> bool:
-        """Send the request; False where that takes waiting."""
+    def begin(self, client: Client, *, levelled: bool = False) -> bool:
+        """Send the request; False where that takes waiting. `levelled`: see `Calls.begin`."""
         backend, outgoing = self._prepared
         if self._gateway.tracing is not None:
             return False
-        if not backend.begin(outgoing, client, self._answered, self.leave):
+        outgoing.leave = self.leave
+        if not backend.begin(outgoing, client, self._answered, levelled=levelled):
+            outgoing.leave = None
             return False
         self._gateway.in_flight += 1
         return True
@@ -65,6 +67,8 @@ class Direct:
 
     def _end(self) -> None:
         self._over = True
+        # It knows us and we know it: such pairs would be left to the garbage collector.
+        self._prepared.outgoing.leave = None
         self._gateway.in_flight -= 1
 
     def _answered(self) -> None:
@@ -82,7 +86,6 @@ class Direct:
         self._end()
         assert outgoing.deadline is not None
         outgoing.deadline.cancel()
-        # It knows us and we know it: such pairs would be left to the garbage collector.
         outgoing.deadline = None
         request_id = self._request["id"]
         if body is None or answer.get("id") != request_id:

@@ -93,12 +93,14 @@ class LegacyHttp:
         """
         message = inbound.message()
         method = method_of(message)
-        if method is None or self._gateway.holds_state:
+        if method is None:
             return False
         ticket = self._ticket(inbound)
-        live = self._live.find(ticket.client.session)
-        known = self._peers.mine(ticket.owner) or (live is not None and live.acquainted)
-        return known and self._begin(inbound, ticket, message, method, reply)
+        if not self._peers.mine(ticket.owner):
+            live = self._live.find(ticket.client.session)
+            if self._gateway.holds_state or live is None or not live.acquainted:
+                return False
+        return self._begin(inbound, ticket, message, method, reply)
 
     def _begin(
         self, inbound: Inbound, ticket: Ticket, message: Message, method: str, reply: Reply
@@ -120,7 +122,7 @@ class LegacyHttp:
 
         live = self._live.of(session, reply.loop.time())
         direct = Direct(self._gateway, message, prepared, finish, go_on)
-        if not direct.begin(ticket.client):
+        if not direct.begin(ticket.client, levelled=live.log_level is not None):
             # It takes waiting: what was found out so far goes with it.
             go_on(prepared)
             return True

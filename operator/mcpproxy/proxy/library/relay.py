@@ -45,8 +45,12 @@ class DirectLink:
         """The response. Raises RpcError."""
         raise NotImplementedError
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+    def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A task waits for each answer."""
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. Nothing is begun."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. What clients tell has no meaning here."""

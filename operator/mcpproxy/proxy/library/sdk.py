@@ -124,8 +124,12 @@ class SdkLink:
         failure = jsonrpc.RpcError(error.code, error.message, error.data)
         return jsonrpc.members(jsonrpc.failure(outgoing.id, failure))
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+    def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A task waits for each answer."""
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. Nothing is begun."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. The client tells what it has to tell itself."""

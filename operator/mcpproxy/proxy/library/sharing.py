@@ -112,8 +112,12 @@ class Through:
         """See Link."""
         return await self._forwarding.call(self._link.request, outgoing, caller)
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> None:
+    def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A task waits for each answer."""
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. Nothing is begun."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""

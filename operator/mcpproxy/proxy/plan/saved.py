@@ -105,9 +105,15 @@ class SavedLink:
         page = pages[0] if cursor is None else pages[next(after, 0)]
         return {**envelope, "result": jsonrpc.dump(page)}
 
-    def begin(self, outgoing: Outgoing, done: Callable[[], None]) -> Response | None:
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
+    ) -> Response | None:
         """Nothing is sent at once."""
         return None
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """Nothing is begun."""
+        return False
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """Nobody is told."""

@@ -1,0 +1,208 @@
+"""A backend by hand, whose answers come in any shape, and a client of its era."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.proxy.byhand import served
+from tests.proxy.runtime.raw import Raw, last, rpc
+
+DISCOVERED: dict[str, Any] = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "ttlMs": 0,
+    "cacheScope": "private",
+}
+GREETING: dict[str, Any] = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"tools": {}, "logging": {}},
+    "serverInfo": {"name": "by hand", "version": "1"},
+}
+SESSIONS = ("Reused", "PerClient")
+"""Backends that keep sessions, by the mode of the proxy."""
+KINDS = ("legacy", "modern", *SESSIONS)
+"""Kinds of backends: by era where they keep no sessions."""
+TEXT = {"content": [{"type": "text", "text": "hello"}], "resultType": "complete"}
+
+
+def plain(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> bytes:
+    """An answer of one JSON message."""
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
+    return head % (status, more, len(body)) + body
+
+
+def events(body: bytes) -> bytes:
+    """An answer as an event stream, behind a notification, that ends with its connection."""
+    told = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    return head + b"data: %b\n\ndata: %b\n\n" % (told, body)
+
+
+def chunked(body: bytes) -> bytes:
+    """An answer in chunks of 1,000 bytes."""
+    parts = [body[i : i + 1000] for i in range(0, len(body), 1000)]
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in parts) + b"0\r\n\r\n"
+
+
+LOGGED: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "method": "notifications/message",
+    "params": {"level": "info", "data": 1},
+}
+ASKED: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": "q",
+    "method": "elicitation/create",
+    "params": {"message": "?", "requestedSchema": {"type": "object", "properties": {}}},
+}
+
+
+class ByHand:
+    """A server of one era whose answers to calls are made by `shape`."""
+
+    def __init__(self, kind: str, shape: Callable[[bytes], bytes] | None) -> None:
+        self.modern = kind == "modern"
+        self.keeps = kind in SESSIONS
+        """Whether it keeps sessions, with a stream for each."""
+        self.shape = shape
+        self.result: Any = TEXT
+        self.calls: list[Any] = []
+        self.told: list[Any] = []
+        self.left = asyncio.Event()
+        self.opened = 0
+        """How many sessions were opened; an id is the number of its session."""
+        self.gone: set[bytes] = set()
+        """Sessions that it does not know any more."""
+        self.asked: list[tuple[bytes, str]] = []
+        """Sessions and methods of all requests and notifications."""
+        self.streams: dict[bytes, asyncio.StreamWriter] = {}
+        """The stream of each session."""
+        self.reap: Callable[[], None] = lambda: None
+        """Has the proxy end the sessions that nobody uses."""
+        self.answers: list[Any] = []
+        """Of clients to its questions."""
+        self.before: Callable[[bytes], Awaitable[None]] | None = None
+        """What it does before it answers a call of this session."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            session = head.partition(b"mcp-session-id: ")[2].partition(b"\r\n")[0]
+            message = json.loads(await reader.readexactly(int(length or 0)) or b"null")
+            if message is None:
+                await self.listen(head, session, reader, writer)
+                continue
+            self.asked.append((session, message.get("method", "")))
+            if session in self.gone:
+                writer.write(b"HTTP/1.1 404 Gone\r\ncontent-length: 0\r\n\r\n")
+                continue
+            if message.get("method") != "tools/call":
+                writer.write(self.answer(message))
+                continue
+            self.calls.append(message)
+            if self.before is not None:
+                await self.before(session)
+            if self.shape is None:
+                await reader.read()
+                self.left.set()
+                return
+            body = {"jsonrpc": "2.0", "id": message["id"], "result": self.result}
+            writer.write(self.shape(json.dumps(body).encode()))
+            if self.shape is events or self.shape is lost:
+                await writer.drain()
+                writer.close()
+                return
+
+    async def listen(
+        self,
+        head: bytes,
+        session: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """What has no body: the stream of a session, or its end."""
+        if head.startswith(b"delete"):
+            self.asked.append((session, "DELETE"))
+        if not (self.keeps and head.startswith(b"get")):
+            writer.write(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n")
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        self.streams[session] = writer
+        await reader.read()
+
+    def say(self, session: bytes, message: Any) -> None:
+        """Say something on the stream of a session."""
+        self.streams[session].write(b"data: %b\n\n" % json.dumps(message).encode())
+
+    def answer(self, message: Any) -> bytes:
+        """The answer to what is no call."""
+        if "method" not in message:
+            self.answers.append(message)
+            return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+        if "id" not in message:
+            if message["method"] != "notifications/initialized":
+                self.told.append(message)
+            return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+        known = {"server/discover": DISCOVERED} if self.modern else {"initialize": GREETING}
+        known["tools/list"] = {"tools": [], **(DISCOVERED if self.modern else {})}
+        body: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        more = b""
+        if message["method"] == "initialize" and self.keeps:
+            self.opened += 1
+            more = b"mcp-session-id: %d\r\n" % self.opened
+        if message["method"] in known:
+            body["result"] = known[message["method"]]
+        elif message["method"] == "logging/setLevel":
+            body["result"] = {}
+        else:
+            body["error"] = {"code": -32601, "message": "no"}
+        return plain(json.dumps(body).encode(), more=more)
+
+
+def lost(body: bytes) -> bytes:
+    """An answer that breaks off."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n{"
+
+
+def refused(body: bytes) -> bytes:
+    """An error of HTTP."""
+    return plain(body, b"503 Busy")
+
+
+def closing(body: bytes) -> bytes:
+    """An answer on a connection that is not kept."""
+    return plain(body, more=b"connection: close\r\n")
+
+
+@asynccontextmanager
+async def stage(
+    proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes] | None
+) -> AsyncIterator[tuple[ByHand, Raw]]:
+    """A backend by hand, and a client of its era in front of the proxy."""
+    backend = ByHand(kind, shape)
+    async with served(backend.serve) as port:
+        given: dict[str, Any] = {"timeouts": {"request": "400ms", "idle": "1ms"}}
+        if kind == "Reused":
+            given["session"] = {"stateless": True}
+        spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
+        running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
+        backend.reap = running.runtime.gateway.backends["p"].sessions.reap
+        client = Raw(running.url, http)
+        if kind != "modern":
+            await client.initialize(capabilities={"elicitation": {}})
+        yield backend, client
+
+
+async def called(client: Raw, kind: str) -> Any:
+    """The response to a call."""
+    if kind == "modern":
+        return last(await client.call("tools/call", "p_x", name="p_x"))
+    return last(await client.post(rpc("tools/call", {"name": "p_x"}, "mine")))
