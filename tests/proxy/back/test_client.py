@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from mcpproxy.proxy.back import client as module
 from mcpproxy.proxy.back.client import HttpClient, Origin
-from mcpproxy.proxy.back.connection import HIGH_WATER
+from mcpproxy.proxy.back.connection import HIGH_WATER, Connection, Response
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
 from tests.proxy.byhand import served
 from tests.proxy.runtime.waiting import soon
@@ -384,3 +384,13 @@ async def test_a_server_is_believed_only_with_its_certificate(
                 await _get(client)
             assert peer.requests == []
         client.close()
+
+
+async def test_what_was_read_and_put_back_is_read_again_before_the_rest() -> None:
+    response = Response(Connection(asyncio.get_running_loop()))
+    for part in (b"one ", b"two ", b"three ", b"four"):
+        response.feed(part)
+    response.unread([await response.next_chunk(), await response.next_chunk()])
+    response.complete = True
+    assert response.whole == b"one two three four"
+    assert await response.read(18) == b"one two three four"

@@ -335,3 +335,23 @@ async def test_the_next_request_waits_until_the_client_has_taken_the_answer(
     connection.resume_writing()
     assert [inbound.path for inbound in served.app.served] == ["/a", "/b"]
     connection.connection_lost(None)
+
+
+async def test_a_message_in_parts_has_no_pings_and_no_events_in_it(served: Served) -> None:
+    async def handler(inbound: Inbound, reply: Reply) -> None:
+        reply.keep_alive()
+        assert served.server.pings.running
+        assert reply.takes_parts
+        assert await reply.part(b'{"a":')
+        assert not served.server.pings.running
+        await reply.event(b"{}")
+        assert not reply.takes_parts
+        assert await reply.part(b"1}")
+        await reply.last_part()
+
+    served.app.handlers["/parts"] = handler
+    client = await served.client()
+    await client.send(request("/parts"))
+    assert (await client.head()).headers["content-type"] == "application/json"
+    parts = [await client.chunk(), await client.chunk()]
+    assert b"".join(parts) == b'{"a":1}'

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from mcpproxy.proxy.core.deadlines import Deadlines
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import Raw, last, rpc
 
@@ -85,8 +86,14 @@ class ByHand:
         """The stream of each session."""
         self.reap: Callable[[], None] = lambda: None
         """Has the proxy end the sessions that nobody uses."""
+        self.resumed = b""
+        """The answer to who comes back for what is behind its event 1."""
+        self.deadlines: Callable[[], Deadlines]
+        """Those of the calls to it."""
         self.answers: list[Any] = []
         """Of clients to its questions."""
+        self.writes: Callable[[Any, asyncio.StreamWriter], Awaitable[None]] | None = None
+        """How it answers a call of this id, if not by `shape`."""
         self.before: Callable[[bytes], Awaitable[None]] | None = None
         """What it does before it answers a call of this session."""
 
@@ -114,6 +121,9 @@ class ByHand:
                 await reader.read()
                 self.left.set()
                 return
+            if self.writes is not None:
+                await self.writes(message["id"], writer)
+                continue
             body = {"jsonrpc": "2.0", "id": message["id"], "result": self.result}
             writer.write(self.shape(json.dumps(body).encode()))
             if self.shape is events or self.shape is lost:
@@ -131,6 +141,9 @@ class ByHand:
         """What has no body: the stream of a session, or its end."""
         if head.startswith(b"delete"):
             self.asked.append((session, "DELETE"))
+        if b"last-event-id: 1" in head:
+            writer.write(self.resumed)
+            return
         if not (self.keeps and head.startswith(b"get")):
             writer.write(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n")
             return
@@ -184,17 +197,22 @@ def closing(body: bytes) -> bytes:
 
 @asynccontextmanager
 async def stage(
-    proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes] | None
+    proxy: Any,
+    http: Any,
+    kind: str,
+    shape: Callable[[bytes], bytes] | None,
+    timeout: str = "400ms",
 ) -> AsyncIterator[tuple[ByHand, Raw]]:
     """A backend by hand, and a client of its era in front of the proxy."""
     backend = ByHand(kind, shape)
     async with served(backend.serve) as port:
-        given: dict[str, Any] = {"timeouts": {"request": "400ms", "idle": "1ms"}}
+        given: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
         if kind == "Reused":
             given["session"] = {"stateless": True}
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
         backend.reap = running.runtime.gateway.backends["p"].sessions.reap
+        backend.deadlines = running.runtime.gateway.backends["p"]._calls._timing
         client = Raw(running.url, http)
         if kind != "modern":
             await client.initialize(capabilities={"elicitation": {}})

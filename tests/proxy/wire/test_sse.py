@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpproxy.proxy.wire.sse import Event, Parser, TooLarge, encode
+from mcpproxy.proxy.wire.sse import Data, Event, Parser, TooLarge, encode
 
 LIMIT = 10_000
 LINES = st.sampled_from(
@@ -99,3 +99,41 @@ def test_s4_an_event_beyond_the_limit_is_refused_before_it_is_complete(chunk: by
 def test_many_small_events_never_reach_the_limit() -> None:
     parser = Parser(64)
     assert sum(len(list(parser.feed(b"data: 0123456789\n\n"))) for _ in range(100)) == 100
+
+
+DATA = st.lists(st.sampled_from([b"one", b"", b" two", b"data: three", b"xx"]), min_size=1)
+
+
+@given(DATA, ENDS, st.integers(1, 9), st.sampled_from([b"", b"id: 7", b"da", b": x"]))
+def test_the_data_of_an_event_in_parts_is_that_of_the_event(
+    lines: list[bytes], end: bytes, size: int, behind: bytes
+) -> None:
+    text = (end + b"data: ").join(lines) + end + behind + end + end + b"data: next"
+    found, data = b"", Data()
+    for at in range(0, len(text), size):
+        if not data.ended:
+            found += data.feed(text[at : at + size])
+    assert found == b"\n".join(lines)
+    assert data.ended
+
+
+@given(DATA, st.integers(1, 60))
+def test_an_event_that_was_opened_and_put_back_is_the_event_that_it_was(
+    lines: list[bytes], cut: int
+) -> None:
+    text = b"event: x\ndata:" + b"\ndata: ".join([b" begins", *lines, b"more"])
+    stream = text + b" and ends\n\n"
+    parser = Parser(LIMIT)
+    assert list(parser.feed(text)) == []
+    assert parser.open_data(LIMIT) is None
+    opened = parser.open_data(3)
+    assert opened == b"\n".join([b"begins", *lines, b"more"])
+    assert parser.open_data(3) is None
+    parser.put_back(opened)
+    assert list(parser.feed(b" and ends\n\n")) == _events(stream)
+
+
+def test_data_of_an_event_that_has_an_id_is_not_opened() -> None:
+    parser = Parser(LIMIT)
+    assert list(parser.feed(b"id: 7\ndata: some long data")) == []
+    assert parser.open_data(3) is None

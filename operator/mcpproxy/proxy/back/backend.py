@@ -161,6 +161,8 @@ class Backend:
         try:
             if self._forwarding.passes_all:
                 return await self._calls.call(outgoing, caller)
+            # What comes back has to be understood.
+            outgoing.sink = None
             return await self._forwarding.call(self._calls.call, outgoing, caller)
         except Unreachable:
             self.watch.look_again()

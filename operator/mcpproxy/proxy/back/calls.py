@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from mcpproxy.proxy.back.link import Link, OnMessage, Outgoing, is_announcement
+from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
@@ -81,10 +82,14 @@ class Timed(Mapping):
         if deadline is not None:
             deadline.hand_to(task.cancel)
 
-    def notify(self, message: Message) -> Awaitable[None]:
-        """See Caller. Who says something is not late."""
+    def heard(self) -> None:
+        """Who says something is not late."""
         if not (self._asking or self._over):
             self._deadline.restart()
+
+    def notify(self, message: Message) -> Awaitable[None]:
+        """See Caller."""
+        self.heard()
         return super().notify(message)
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
@@ -133,6 +138,9 @@ class Calls:
         task = asyncio.current_task(self._loop)
         assert task is not None
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
+        if outgoing.sink is not None:
+            sink, method = outgoing.sink, outgoing.method
+            outgoing.onward = Onward(sink, method, self._names, timed.heard)
         link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
         try:
             if link is None or outgoing.held is not None:

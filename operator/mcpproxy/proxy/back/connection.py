@@ -37,6 +37,10 @@ class Response:
         await self._connection.headed(self)
         return self
 
+    def rest(self) -> "Response | None":
+        """Itself, where it is no error and more is to come."""
+        return None if self.complete or self.status != 200 else self
+
     @property
     def waiting(self) -> bool:
         """Whether a part of the body waits for its reader."""
@@ -85,6 +89,11 @@ class Response:
                 self.close()
                 raise NotMcp(f"the answer is larger than {limit} bytes")
         return b"".join(parts)
+
+    def unread(self, parts: list[bytes]) -> None:
+        """Put back what was read."""
+        self._chunks.extendleft(reversed(parts))
+        self._size += sum(map(len, parts))
 
     def close(self) -> None:
         """Give up the rest of the body; the connection is closed unless it was complete."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.passing import LARGE
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h
@@ -177,10 +178,46 @@ class EventReader:
         """Wait as long as the backend wants before going on with its stream."""
         await asyncio.sleep(min((1000 if self.retry_ms is None else self.retry_ms) / 1000, 60.0))
 
+    def large(self) -> "EventData | None":
+        """The data of an event that has begun, if it is large and the backend can't be asked for
+        it again; then that is how the event is to be read."""
+        if self.last_id is not None:
+            return None
+        begun = self._parser.open_data(LARGE)
+        return None if begun is None else EventData(self._response, self._parser, begun)
+
     def leave(self) -> None:
         """The rest is of no interest; what still comes within a second keeps the connection."""
         if not self._response.complete:
             asyncio.get_running_loop().call_later(DRAIN, self._response.close)
+
+
+class EventData:
+    """The data of one event as it comes."""
+
+    def __init__(self, response: Response, parser: sse.Parser, begun: bytes) -> None:
+        self._response = response
+        self._parser = parser
+        self._begun = begun
+        self._data = sse.Data()
+
+    async def next_chunk(self) -> bytes:
+        """The next part; empty at its end. Raises Unreachable when it breaks off."""
+        begun, self._begun = self._begun, b""
+        if begun:
+            return begun
+        while not self._data.ended and (chunk := await self._response.next_chunk()):
+            if part := self._data.feed(chunk):
+                return part
+        return b""
+
+    def unread(self, parts: list[bytes]) -> None:
+        """Put back what was read: the event is read as a whole after all."""
+        self._parser.put_back(b"".join(parts))
+
+    def close(self) -> None:
+        """Give up the rest."""
+        self._response.close()
 
 
 def session_id_of(response: Response) -> bytes | None:

@@ -1,23 +1,18 @@
-"""Streamable HTTP backends, both eras."""
+"""Streamable HTTP backends of the legacy era."""
 
 import asyncio
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Raw
-
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint, EventReader, read_json
 from mcpproxy.proxy.back.link import (
-    ACKNOWLEDGED,
     Background,
     Greeting,
     OnMessage,
     Outgoing,
     is_announcement,
-    listen_request,
 )
 from mcpproxy.proxy.back.questions import Questions
 from mcpproxy.proxy.core.errors import (
@@ -32,8 +27,6 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_RESUMES: Final = 100
-MAX_KEPT: Final = 512
-"""Bytes of a name whose headers are kept."""
 
 
 class HttpLegacyLink:
@@ -76,19 +69,20 @@ class HttpLegacyLink:
         """See Link. A server request is answered while the stream is read on."""
         response: Response | None = outgoing.sent
         answered = False
-        number = outgoing.number or next(self._numbers)
+        begun = outgoing.number
+        number = outgoing.number = begun or next(self._numbers)
         self._callers[number] = caller
         try:
-            if outgoing.number:
+            if begun:
                 # What came before its answer, while no task waited, is told first.
                 await asyncio.sleep(0)
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
             endpoint = self._endpoint.of(caller.client)
             response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
             if response.media_type != b"text/event-stream":
-                found = await self._plain(response)
+                found = await self._plain(response, outgoing)
             else:
-                found = await self._streamed(response, outgoing.id, caller)
+                found = await self._streamed(response, outgoing, caller)
             answered = True
             return found
         except asyncio.CancelledError as error:
@@ -97,7 +91,7 @@ class HttpLegacyLink:
             self._background.spawn(self._cancel(cancellation(outgoing.id, cause_of(error))))
             raise
         finally:
-            del self._callers[number]
+            self._callers.pop(number, None)
             self._questions.over(caller, answered=answered)
 
     def begin(
@@ -120,8 +114,11 @@ class HttpLegacyLink:
         del self._callers[outgoing.number]
         return True
 
-    async def _plain(self, response: Response) -> Message:
+    async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
         status = response.status
+        passed_on = await outgoing.passed_on(response.rest, self._no_caller)
+        if passed_on is not None:
+            return passed_on
         message = await read_json(response)
         if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
@@ -129,7 +126,7 @@ class HttpLegacyLink:
             raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
         return message
 
-    async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
+    async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
         announced = False
         last_id: bytes | None = None
         for _ in range(MAX_RESUMES):
@@ -139,16 +136,15 @@ class HttpLegacyLink:
                     announced = True
                     await caller.streamed(reader.retry_ms)
                 for message in messages:
-                    if "method" not in message:
-                        if jsonrpc.same_id(message.get("id"), request_id):
-                            reader.leave()
-                            return message
-                    elif "id" in message:
-                        await self._questions.put(message, caller)
-                    elif not (
-                        self._questions.open and await self._questions.withdrawn(message, caller)
-                    ):
-                        await caller.notify(message)
+                    if "method" in message:
+                        await self._told(message, caller)
+                    elif jsonrpc.same_id(message.get("id"), outgoing.id):
+                        reader.leave()
+                        return message
+                passed_on = await outgoing.passed_on(reader.large, self._no_caller)
+                if passed_on is not None:
+                    reader.leave()
+                    return passed_on
             last_id = reader.last_id
             if last_id is None:
                 break
@@ -156,6 +152,16 @@ class HttpLegacyLink:
             await reader.pause()
             response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
         raise Unreachable("its stream ended without a response")
+
+    async def _told(self, message: Message, caller: Caller) -> None:
+        if "id" in message:
+            await self._questions.put(message, caller)
+        elif not (self._questions.open and await self._questions.withdrawn(message, caller)):
+            await caller.notify(message)
+
+    def _no_caller(self, outgoing: Outgoing) -> None:
+        """What comes on no request's stream is too late for who has got a part of the answer."""
+        self._callers.pop(outgoing.number, None)
 
     async def _cancel(self, message: Message) -> None:
         try:
@@ -236,102 +242,3 @@ class HttpLegacyLink:
                     await self._endpoint.delete(self._headers)
             except (BackendError, TimeoutError):
                 return
-
-
-@functools.lru_cache(maxsize=1024)
-def _routing(method: str, raw: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The headers that say what a request is about; `raw` is a name or URI as JSON."""
-    headers = ((h.METHOD, h.encode_value(method)),)
-    name = jsonrpc.string(raw)
-    return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
-
-
-class HttpModernLink:
-    """The modern era has no session: every request stands alone."""
-
-    stateful = False
-
-    def __init__(self, endpoint: Endpoint, greeting: Greeting) -> None:
-        self.greeting = greeting
-        self._endpoint = endpoint
-        self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
-
-    @property
-    def alive(self) -> bool:
-        """See Link. There is nothing that could end."""
-        return True
-
-    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
-        """See Link. Closing the stream is how a request is cancelled."""
-        response = await self._endpoint.of(caller.client).post(
-            outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
-        )
-        try:
-            if response.media_type != b"text/event-stream":
-                message = await read_json(response)
-                if message is None or "method" in message:
-                    raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
-                return message
-            return await self._streamed(response, outgoing.id, caller)
-        except BaseException:
-            response.close()
-            raise
-
-    def begin(
-        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
-    ) -> Response | None:
-        """See Link."""
-        endpoint = self._endpoint.of(client)
-        return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
-
-    def completes(self, outgoing: Outgoing) -> bool:
-        """See Link. What belongs to a request comes in its answer alone."""
-        return True
-
-    def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
-        member = h.NAME_MEMBER.get(outgoing.method)
-        name = (outgoing.params or {}).get(member) if member else None
-        raw = b"" if name is None else bytes(name)
-        routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
-        return (self._version, *routing, *outgoing.headers, *outgoing.trace)
-
-    async def _streamed(self, response: Response, request_id: Raw, caller: Caller) -> Message:
-        reader = EventReader(response)
-        while (messages := await reader.messages()) is not None:
-            for message in messages:
-                if "method" in message:
-                    await caller.notify(message)
-                elif jsonrpc.same_id(message.get("id"), request_id):
-                    reader.leave()
-                    return message
-        raise Unreachable("its stream ended without a response")
-
-    async def notify(self, message: Message, client: Client | None = None) -> None:
-        """See Link. This era has no client notifications over HTTP."""
-
-    async def listen(
-        self,
-        standing: Caller,
-        announced: OnMessage,
-        ready: Callable[[], None],
-        uris: Sequence[str] = (),
-    ) -> None:
-        """See Link: `subscriptions/listen` for all kinds of lists."""
-        outgoing = listen_request(standing.client, self.greeting.revision, uris)
-        response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
-        try:
-            if response.media_type != b"text/event-stream":
-                ready()
-                return
-            reader = EventReader(response)
-            while (messages := await reader.messages()) is not None:
-                for message in messages:
-                    if jsonrpc.string(message.get("method")) == ACKNOWLEDGED:
-                        ready()
-                    elif is_announcement(message):
-                        await announced(message)
-        finally:
-            response.close()
-
-    async def close(self) -> None:
-        """See Link."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from msgspec import Raw
 
 from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.passing import Onward, Sink, Source
 from mcpproxy.proxy.core.catalog import BY_CHANGED
 from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import stamped
@@ -34,6 +35,10 @@ class Outgoing:
     """Headers that say to which trace it belongs."""
     sent: Response | None = None
     """Its answer, where it was sent before: then it is not sent again."""
+    sink: Sink | None = None
+    """Where the client's side takes a large answer in parts."""
+    onward: Onward | None = None
+    """How it does, where the answer needs no more than that."""
     link: "Link | None" = None
     """What it was sent over."""
     held: "Held | None" = None
@@ -44,6 +49,19 @@ class Outgoing:
     """The time that it has, where that runs already."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
+
+    async def passed_on(
+        self, rest: Callable[[], Source | None], begins: Callable[["Outgoing"], None] | None = None
+    ) -> Message | None:
+        """What stands for the answer, once it went on to the client in parts; None where it does
+        not. `rest` gives what is large enough; `begins` is called before the first part."""
+        source = None if self.onward is None else rest()
+        if self.onward is None or source is None:
+            return None
+        found = await self.onward.take(source, self.id, lambda: begins and begins(self))
+        if found is None:
+            self.onward = None
+        return found
 
     def body(self) -> bytes:
         """The message's bytes."""

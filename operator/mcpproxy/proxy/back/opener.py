@@ -21,7 +21,8 @@ from mcpproxy.proxy.back.endpoint import (
     read_json,
     session_id_of,
 )
-from mcpproxy.proxy.back.http import HttpLegacyLink, HttpModernLink
+from mcpproxy.proxy.back.http import HttpLegacyLink
+from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel
 from mcpproxy.proxy.core.eras import stamped

@@ -121,6 +121,7 @@ class LegacyHttp:
             reply.go_on(self._go_on(inbound, ticket, live, message, reply, prepared))
 
         live = self._live.of(session, reply.loop.time())
+        prepared.outgoing.sink = reply
         direct = Direct(self._gateway, message, prepared, finish, go_on)
         if not direct.begin(ticket.client, levelled=live.log_level is not None):
             # It takes waiting: what was found out so far goes with it.

@@ -110,6 +110,7 @@ class ModernHttp:
             # The task that takes over listens for it after its first step.
             reply.loop.call_soon(reply.gone)
 
+        prepared.outgoing.sink = reply
         direct = Direct(self._gateway, message, prepared, finish, go_on)
         if not direct.begin(asked.client):
             # It takes waiting: what was found out so far goes with it.

@@ -26,6 +26,7 @@ _STATUS: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s 
 _BODILESS: Final = (204, 304)
 MAX_BEHIND: Final = 64 * 1024
 """Bytes of events that wait for the next turn of the loop."""
+_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 _JOINED: Final = 16 * 1024
 """Bytes up to which head and body are copied together rather than written as two."""
 
@@ -65,8 +66,10 @@ class Reply:
         "_chunked",
         "_done",
         "_headers",
+        "_in_event",
         "_left",
         "_log",
+        "_parts",
         "_pings",
         "_started",
         "_wire",
@@ -83,6 +86,9 @@ class Reply:
         self._started = False
         self._chunked = False
         self._done = False
+        self._parts = False
+        """Whether the last message goes in parts, and whether these are an event's."""
+        self._in_event = False
         self._left = False
         self._log: EventLog | None = None
         self._alarm: Deadline | None = None
@@ -137,7 +143,7 @@ class Reply:
             await self.end()
 
     async def _event(self, event: bytes) -> None:
-        if self._done:
+        if self._done or self._parts:
             self._told()
             return
         self._stream()
@@ -214,6 +220,36 @@ class Reply:
             self._chunk(content)
         if self._wire.paused:
             await self._wire.drained()
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a message can be sent in parts: not where it is kept for those who come back."""
+        return self._log is None and not (self._done or self._parts)
+
+    async def part(self, content: bytes) -> bool:
+        """Send a part of the last message, which is JSON; False when the client has gone."""
+        if not (self._parts or self._done):
+            self._stop()
+            self._parts = True
+            self._in_event = self._started
+            if self._started:
+                self._chunk(sse.DATA)
+            else:
+                self._begin(200, (_JSON, *self._headers))
+        if self._done:
+            return False
+        # JSON has line ends only between tokens; in an event they would end its line.
+        self._chunk(content.translate(_ONE_LINE) if self._in_event else content)
+        if self._wire.paused:
+            await self._wire.drained()
+        return not self._done
+
+    async def last_part(self) -> None:
+        """The message was sent as a whole."""
+        if not self._done:
+            if self._in_event:
+                self._chunk(sse.END)
+            self._end()
 
     def abandon(self) -> None:
         """The answer can't be completed: the client sees the connection break."""

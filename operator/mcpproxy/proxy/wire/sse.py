@@ -13,6 +13,10 @@ PING: Final = b": ping\r\n\r\n"
 
 MAX_RETRY_DIGITS: Final = 10
 _BOM: Final = b"\xef\xbb\xbf"
+_MORE: Final = (b"\r\ndata: ", b"\ndata: ", b"\rdata: ")
+"""What is between two lines of data."""
+_NEXT_LINE: Final = re.compile(rb"(?:\r\n|\n|\r)data: ?")
+_LINE_END: Final = re.compile(rb"[\r\n]")
 
 
 class TooLarge(ValueError):
@@ -36,10 +40,47 @@ def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message"
     return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head, event, data)
 
 
+DATA: Final = b"event: message\r\ndata: "
+END: Final = b"\r\n\r\n"
+"""What is around the data of an event that is sent in parts."""
+
+
 def prime(event_id: bytes, retry: int | None) -> bytes:
     """An event without data that only tells its id, and how long to wait before coming back."""
     pause = b"" if retry is None else b"retry: %d\r\n" % retry
     return b"id: %b\r\n%bdata: \r\n\r\n" % (event_id, pause)
+
+
+class Data:
+    """The data of one event, in parts: what belongs to it, up to where it ends."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._at_end: bytes | None = None
+        """The end of a line, and what follows, until it is clear what that is."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What belongs to it."""
+        found: list[bytes] = []
+        while chunk:
+            if self._at_end is not None:
+                chunk, self._at_end = self._at_end + chunk, None
+                if any(more.startswith(chunk) for more in _MORE):
+                    self._at_end = chunk
+                    break
+                follows = _NEXT_LINE.match(chunk)
+                if follows is None:
+                    self.ended = True
+                    break
+                found.append(b"\n")
+                chunk = chunk[follows.end() :]
+            end = _LINE_END.search(chunk)
+            if end is None:
+                found.append(chunk)
+                break
+            found.append(chunk[: end.start()])
+            self._at_end, chunk = b"", chunk[end.start() :]
+        return b"".join(found)
 
 
 class Parser:
@@ -74,6 +115,24 @@ class Parser:
             elif (event := self._complete()) is not None:
                 yield event
         self._keep(data[end:])
+
+    def open_data(self, size: int) -> bytes | None:
+        """The data, as far as it is there, of an event that is larger than `size` and has nothing
+        else; it is kept no longer. `put_back` undoes that."""
+        if self._kept + self._size <= size or self._id is not None or self._retry is not None:
+            return None
+        line = b"".join(self._rest)
+        if not line.startswith(b"data:") or line.endswith(b"\r"):
+            return None
+        begun = [*self._data, line.removeprefix(b"data:").removeprefix(b" ")]
+        self._rest, self._kept, self._data, self._size = [], 0, [], 0
+        return b"\n".join(begun)
+
+    def put_back(self, data: bytes) -> None:
+        """The data of an event that has begun."""
+        *self._data, line = data.split(b"\n")
+        self._size = sum(map(len, self._data))
+        self._keep(b"data: " + line)
 
     def _ends_line(self, chunk: bytes) -> bool:
         """Whether a line is complete with this chunk."""

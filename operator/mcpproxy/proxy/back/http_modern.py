@@ -1,0 +1,129 @@
+"""Streamable HTTP backends of the modern era."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.link import (
+    ACKNOWLEDGED,
+    Greeting,
+    OnMessage,
+    Outgoing,
+    is_announcement,
+    listen_request,
+)
+from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+MAX_KEPT: Final = 512
+"""Bytes of a name whose headers are kept."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _routing(method: str, raw: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers that say what a request is about; `raw` is a name or URI as JSON."""
+    headers = ((h.METHOD, h.encode_value(method)),)
+    name = jsonrpc.string(raw)
+    return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
+
+
+class HttpModernLink:
+    """The modern era has no session: every request stands alone."""
+
+    stateful = False
+
+    def __init__(self, endpoint: Endpoint, greeting: Greeting) -> None:
+        self.greeting = greeting
+        self._endpoint = endpoint
+        self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+
+    @property
+    def alive(self) -> bool:
+        """See Link. There is nothing that could end."""
+        return True
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link. Closing the stream is how a request is cancelled."""
+        response = await self._endpoint.of(caller.client).post(
+            outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
+        )
+        try:
+            if response.media_type != b"text/event-stream":
+                passed_on = await outgoing.passed_on(response.rest)
+                if passed_on is not None:
+                    return passed_on
+                message = await read_json(response)
+                if message is None or "method" in message:
+                    raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
+                return message
+            return await self._streamed(response, outgoing, caller)
+        except BaseException:
+            response.close()
+            raise
+
+    def begin(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None]
+    ) -> Response | None:
+        """See Link."""
+        endpoint = self._endpoint.of(client)
+        return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
+
+    def completes(self, outgoing: Outgoing) -> bool:
+        """See Link. What belongs to a request comes in its answer alone."""
+        return True
+
+    def _request_headers(self, outgoing: Outgoing) -> tuple[tuple[bytes, bytes], ...]:
+        member = h.NAME_MEMBER.get(outgoing.method)
+        name = (outgoing.params or {}).get(member) if member else None
+        raw = b"" if name is None else bytes(name)
+        routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
+        return (self._version, *routing, *outgoing.headers, *outgoing.trace)
+
+    async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
+        reader = EventReader(response)
+        while (messages := await reader.messages()) is not None:
+            for message in messages:
+                if "method" in message:
+                    await caller.notify(message)
+                elif jsonrpc.same_id(message.get("id"), outgoing.id):
+                    reader.leave()
+                    return message
+            if (passed_on := await outgoing.passed_on(reader.large)) is not None:
+                reader.leave()
+                return passed_on
+        raise Unreachable("its stream ended without a response")
+
+    async def notify(self, message: Message, client: Client | None = None) -> None:
+        """See Link. This era has no client notifications over HTTP."""
+
+    async def listen(
+        self,
+        standing: Caller,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """See Link: `subscriptions/listen` for all kinds of lists."""
+        outgoing = listen_request(standing.client, self.greeting.revision, uris)
+        response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
+        try:
+            if response.media_type != b"text/event-stream":
+                ready()
+                return
+            reader = EventReader(response)
+            while (messages := await reader.messages()) is not None:
+                for message in messages:
+                    if jsonrpc.string(message.get("method")) == ACKNOWLEDGED:
+                        ready()
+                    elif is_announcement(message):
+                        await announced(message)
+        finally:
+            response.close()
+
+    async def close(self) -> None:
+        """See Link."""

@@ -1,0 +1,106 @@
+"""Answers that are too large to be held: they go on to the client while they come."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.connection import HIGH_WATER
+from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.streamed import Garbled, Streamed
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+
+LARGE: Final = HIGH_WATER
+"""Bytes of an answer above which it is not held."""
+
+
+class Source(Protocol):
+    """Where an answer comes from."""
+
+    async def next_chunk(self) -> bytes:
+        """The next part; empty at the end. Raises Unreachable when it breaks off."""
+
+    def unread(self, parts: list[bytes]) -> None:
+        """Put back what was read."""
+
+    def close(self) -> None:
+        """Give up the rest."""
+
+
+class Sink(Protocol):
+    """Where the response to a client's request goes."""
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a message can be sent in parts."""
+
+    async def part(self, content: bytes) -> bool:
+        """Send a part of the response, once there is room; False when the client has gone."""
+
+    async def last_part(self) -> None:
+        """The response was sent as a whole."""
+
+    def abandon(self) -> None:
+        """It can't be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """How the answer to one request goes on."""
+
+    sink: Sink
+    method: str
+    names: Names
+    alive: Callable[[], None]
+    """Called with each part that comes."""
+
+    async def take(
+        self, response: Source, request_id: Raw, begins: Callable[[], object]
+    ) -> Message | None:
+        """Send a large answer on; what stands for it, since nobody has to send it again.
+
+        `begins` is called before the client gets the first part.
+
+        None where it is not large, or no result: then it is still to be read. Raises Unreachable
+        or NotMcp when it breaks off; the client sees that, too.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while size <= LARGE and (chunk := await response.next_chunk()):
+            parts.append(chunk)
+            size += len(chunk)
+        streamed = Streamed(request_id, self.method, self.names)
+        try:
+            sent = [streamed.feed(part) for part in parts] if size > LARGE else []
+        except Garbled:
+            sent = []
+        if streamed.kind != "result" or not self.sink.takes_parts:
+            response.unread(parts)
+            return None
+        parts.clear()
+        begins()
+        try:
+            await self._pass(response, streamed, sent)
+        except BaseException:
+            self.sink.abandon()
+            raise
+        return {"jsonrpc": jsonrpc.VERSION, "id": request_id, "result": jsonrpc.EMPTY}
+
+    async def _pass(self, response: Source, streamed: Streamed, begun: list[bytes]) -> None:
+        there = await self.sink.part(b"".join(begun))
+        begun.clear()
+        try:
+            while there and (chunk := await response.next_chunk()):
+                self.alive()
+                there = await self.sink.part(streamed.feed(chunk))
+        except Garbled as error:
+            response.close()
+            raise NotMcp(f"its answer is not JSON: {error}") from None
+        if not there:
+            response.close()
+        elif not streamed.complete:
+            raise NotMcp("its answer is not JSON: it ends too early")
+        await self.sink.last_part()

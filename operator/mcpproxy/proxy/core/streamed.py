@@ -1,0 +1,236 @@
+"""A response that is too large to be held: sent on part by part, with the names that clients know.
+
+What `rewrite` does with a whole result is done here on its way, by the place at which a value
+stands. Everything else stays the bytes it was, and is not understood.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.wire import jsonrpc
+
+MAX_HELD: Final = 64 * 1024
+"""Bytes of a name, of a member or of a URI; more is no MCP."""
+_BETWEEN: Final = re.compile(rb"[\s,:]*+")
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_INSIDE: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_SCALAR: Final = re.compile(rb'[^\s,:"{}\[\]]*+')
+_FLAT: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+"""All up to a bracket, or to a string that is not complete."""
+
+
+class Garbled(ValueError):
+    """It is no JSON, or none that we can send on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value stands; of what has no place, nothing is of interest."""
+
+    members: Mapping[str, "_Place"] = field(default_factory=dict)
+    items: "_Place | None" = None
+    holds: str = ""
+    """What a string is here: `uri` or `id`."""
+    of: str = ""
+    """The type of the object that it has to be a member of."""
+
+
+_URI: Final = _Place(holds="uri")
+_LINKED: Final = _Place(members={"uri": _URI})
+_BLOCK: Final = _Place(
+    members={
+        "uri": _Place(holds="uri", of="resource_link"),
+        "resource": _Place(members={"uri": _URI}, of="resource"),
+    }
+)
+_RESULTS: Final = {
+    "tools/call": _Place(members={"content": _Place(items=_BLOCK)}),
+    "prompts/get": _Place(members={"messages": _Place(items=_Place(members={"content": _BLOCK}))}),
+    "resources/read": _Place(members={"contents": _Place(items=_LINKED)}),
+}
+_ID: Final = _Place(holds="id")
+_KINDS: Final = ("result", "error", "method")
+
+
+@dataclass(slots=True)
+class _Level:
+    """An object or array that is open."""
+
+    place: _Place
+    object: bool
+    key: str | None = None
+    """The member whose value comes; None where its name does."""
+    type: str = ""
+    """The member `type`, once it was seen."""
+
+    def next(self) -> _Place | None:
+        """The place of the value that comes."""
+        if not self.object:
+            return self.place.items
+        found = self.place.members.get(self.key or "")
+        return None if found is None or self.type not in ("", found.of or self.type) else found
+
+
+class Streamed:
+    """One response on its way. Its id becomes that of the client's request."""
+
+    def __init__(self, request_id: Raw, method: str, names: Names) -> None:
+        members = {"id": _ID}
+        if names.prefix and method in _RESULTS:
+            members["result"] = _RESULTS[method]
+        self.kind = ""
+        """`result`, `error` or `method`, whichever member comes first; empty until then."""
+        self.complete = False
+        """Whether the response is there as a whole."""
+        self._root = _Place(members=members)
+        self._id = bytes(request_id)
+        self._names = names
+        self._levels: list[_Level] = []
+        self._skipped = 0
+        """Open brackets of a value that is of no interest."""
+        self._inside = False
+        """In the middle of a string that is of no interest."""
+        self._data = b""
+        self._sent = 0
+        """So much of it has been dealt with."""
+        self._out: list[bytes] = []
+
+    def feed(self, part: bytes) -> bytes:
+        """What can be sent on when this has come. Raises Garbled."""
+        self._data += part
+        at = 0
+        while at < len(self._data):
+            after = self._step(at)
+            if after is None:
+                break
+            at = after
+        if len(self._data) - at > MAX_HELD:
+            raise Garbled(f"a name or URI is longer than {MAX_HELD} bytes")
+        self._out.append(self._data[self._sent : at])
+        self._data, self._sent = self._data[at:], 0
+        found = b"".join(self._out)
+        self._out.clear()
+        return found
+
+    def _step(self, at: int) -> int | None:
+        """Where what begins here ends; None if that is still to come."""
+        if self._inside:
+            return self._passed_string(at)
+        if self._skipped:
+            return self._passed_value(at)
+        found = _BETWEEN.match(self._data, at)
+        assert found is not None
+        if found.end() > at:
+            return found.end()
+        mark = self._data[at : at + 1]
+        if self.complete:
+            raise Garbled("there is more than one message")
+        if mark in b"{[":
+            return self._opened(at, is_object=mark == b"{")
+        if mark in b"}]":
+            return self._closed(at, is_object=mark == b"}")
+        if not self._levels:
+            raise Garbled("it is no JSON object")
+        return self._string(at) if mark == b'"' else self._scalar(at)
+
+    def _passed_string(self, at: int) -> int | None:
+        found = _INSIDE.match(self._data, at)
+        assert found is not None
+        end = found.end()
+        if self._data[end : end + 1] == b'"':
+            self._inside = False
+            return end + 1
+        return end if end > at else None
+
+    def _passed_value(self, at: int) -> int:
+        found = _FLAT.match(self._data, at)
+        assert found is not None
+        end = found.end()
+        mark = self._data[end : end + 1]
+        if mark == b'"':
+            self._inside = True
+        elif mark and mark in b"{[":
+            self._skipped += 1
+        elif mark:
+            self._skipped -= 1
+            if not self._skipped:
+                self._over()
+        return end + len(mark)
+
+    def _opened(self, at: int, *, is_object: bool) -> int:
+        if self._levels:
+            place = self._levels[-1].next()
+        else:
+            place = self._root if is_object else None
+            if place is None:
+                raise Garbled("it is no JSON object")
+        if place is not None and (place.members if is_object else place.items):
+            self._levels.append(_Level(place, is_object))
+        else:
+            self._skipped = 1
+        return at + 1
+
+    def _closed(self, at: int, *, is_object: bool) -> int:
+        if not self._levels or self._levels.pop().object != is_object:
+            raise Garbled("a bracket is closed that was not open")
+        self._over()
+        return at + 1
+
+    def _over(self) -> None:
+        """A value has ended."""
+        if self._levels:
+            self._levels[-1].key = None
+        else:
+            self.complete = True
+
+    def _string(self, at: int) -> int | None:
+        level = self._levels[-1]
+        place = level.next()
+        is_key = level.object and level.key is None
+        found = _STRING.match(self._data, at)
+        if is_key:
+            if found is None:
+                return None
+            level.key = jsonrpc.string(found.group()) or ""
+            if not self.kind and level.key in _KINDS:
+                self.kind = level.key
+            return found.end()
+        if place is None and level.key != "type":
+            self._over()
+            if found is None:
+                self._inside = True
+                return at + 1
+            return found.end()
+        if found is None:
+            return None
+        if level.key == "type":
+            level.type = jsonrpc.string(found.group()) or ""
+        if place is not None and place.holds:
+            self._replace(at, found.end(), place.holds)
+        self._over()
+        return found.end()
+
+    def _scalar(self, at: int) -> int | None:
+        found = _SCALAR.match(self._data, at)
+        assert found is not None
+        end = found.end()
+        if end == len(self._data):
+            return None
+        place = self._levels[-1].next()
+        if place is not None and place.holds == "id":
+            self._replace(at, end, "id")
+        self._over()
+        return end
+
+    def _replace(self, at: int, end: int, holds: str) -> None:
+        value = self._id
+        if holds == "uri":
+            own = jsonrpc.string(self._data[at:end]) or ""
+            value = jsonrpc.encode(self._names.outward_uri(own))
+        self._out += (self._data[self._sent : at], value)
+        self._sent = end

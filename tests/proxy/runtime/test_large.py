@@ -1,0 +1,369 @@
+"""Answers too large to be held: they reach the client while they come, and end with it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, modern, rpc
+from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.shaped import KINDS, LOGGED, SESSIONS, called, plain, stage
+from tests.proxy.runtime.waiting import soon
+
+pytestmark = LIVE
+HALF = 1_500_000
+RESULT: dict[str, Any] = {
+    "resultType": "complete",
+    "content": [
+        {"type": "text", "text": "y" * HALF},
+        {"type": "resource_link", "name": "z" * HALF, "uri": "a:b"},
+    ],
+}
+SHOWN = [RESULT["content"][0], {**RESULT["content"][1], "uri": "a:p/b"}]
+FORMS = ("length", "chunked", "events", "told")
+"""How the backend writes an answer: `told` is an event stream with a notification before it."""
+
+
+def written(
+    form: str,
+    request_id: Any,
+    result: Any = RESULT,
+    member: str = "result",
+    change: Callable[[bytes], bytes] = bytes,
+) -> bytes:
+    """An answer as a whole."""
+    body = change(json.dumps({"jsonrpc": "2.0", "id": request_id, member: result}).encode())
+    if form == "length":
+        return plain(body)
+    kind = b"application/json"
+    if form != "chunked":
+        kind = b"text/event-stream"
+        told = b"data: %b\n\n" % json.dumps(LOGGED).encode() if form == "told" else b""
+        # Behind a blank or a line of data, JSON goes on.
+        body = b"%bevent: message\ndata: %b\n\n" % (
+            told,
+            body.replace(b', "r', b',\ndata:\ndata: "r'),
+        )
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % kind
+    return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+def last(text: str) -> Any:
+    """The last message of an answer."""
+    event = text.rstrip().replace("\r\n", "\n").rpartition("\n\n")[2]
+    lines = [line.removeprefix("data: ") for line in event.split("\n") if line[:5] == "data:"]
+    return json.loads("\n".join(lines) or text)
+
+
+class Client:
+    """Reads the answer to one call as it comes."""
+
+    def __init__(self, client: Raw, kind: str) -> None:
+        self.began = asyncio.Event()
+        self.leave = False
+        self._client = client
+        self._modern = kind == "modern"
+
+    async def message(self) -> Any:
+        """The last message of the answer."""
+        return last((await self.read()).decode())
+
+    async def read(self) -> bytes:
+        """The whole answer, or what there was when it was told to leave."""
+        found = b""
+        async for chunk in self._chunks():
+            found += chunk
+            self.began.set()
+            if self.leave:
+                break
+        return found
+
+    def request(self) -> tuple[dict[str, str], bytes]:
+        """The call: its headers and its body."""
+        headers = {"accept": ACCEPT, "content-type": "application/json"}
+        if self._modern:
+            body = modern("tools/call", "mine", name="p_x")
+            headers |= {"mcp-protocol-version": MODERN, "mcp-name": "p_x"}
+            headers |= {"mcp-method": "tools/call"}
+        else:
+            body = rpc("tools/call", {"name": "p_x"}, "mine")
+            headers["mcp-session-id"] = self._client.session or ""
+        return headers, json.dumps(body).encode()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        headers, body = self.request()
+        post = self._client.http.stream
+        async with post("POST", self._client.url, content=body, headers=headers) as answer:
+            async for chunk in answer.aiter_bytes():
+                yield chunk
+
+
+def in_halves(form: str, client: Client) -> Callable[[Any, asyncio.StreamWriter], Any]:
+    """Writes an answer: the second half once the client has got something of the first."""
+
+    async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+        whole = written(form, request_id)
+        writer.write(whole[:HALF])
+        await client.began.wait()
+        writer.write(whole[HALF:])
+
+    return write
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_answer_reaches_the_client_while_it_comes(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        for count in (1, 2, 3):
+            client = Client(raw, kind)
+            if form == "told":
+                # The notification comes at once: it must not be what the backend waits for.
+                client.began = Patient(2)
+            backend.writes = in_halves(form, client)
+            async with asyncio.timeout(10):
+                answer = await client.message()
+            assert answer["result"]["content"] == SHOWN
+            assert answer["id"] == "mine"
+            assert len(backend.calls) == count
+
+
+class Patient(asyncio.Event):
+    """Set with the nth time that it is."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    def set(self) -> None:
+        """Once more."""
+        self._left -= 1
+        if self._left <= 0:
+            super().set()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_answer_that_breaks_off_does_so_for_the_client(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            writer.write(written(form, request_id)[:HALF])
+            await writer.drain()
+            writer.close()
+
+        backend.writes = write
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await Client(raw, kind).read()
+        backend.writes = None
+        assert (await called(raw, kind))["result"]["content"]
+        assert len(backend.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda body: body.replace(b'"uri"', b"]]]]]"), lambda body: body[:-1]],
+    ids=["garbled", "open"],
+)
+@pytest.mark.parametrize("form", ["length", "events"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_answer_that_turns_out_to_be_no_json_breaks_off(
+    proxy: Any, http: Any, kind: str, form: str, change: Callable[[bytes], bytes]
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            writer.write(written(form, request_id, change=change))
+
+        backend.writes = write
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await Client(raw, kind).read()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_where_the_client_goes_the_backend_need_not_go_on(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+        left = asyncio.Event()
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            whole = written(form, request_id)
+            with suppress(ConnectionError):
+                writer.write(whole[:-200])
+                while True:
+                    await writer.drain()
+                    writer.write(b"x" * 100_000)
+                    await asyncio.sleep(0)
+            left.set()
+
+        backend.writes = write
+        client = Client(raw, kind)
+        client.leave = True
+        assert await client.read()
+        async with asyncio.timeout(10):
+            await left.wait()
+
+
+@pytest.mark.parametrize("form", ["length", "chunked", "events"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_takes_nothing_holds_the_backend_back(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+        large = {**RESULT, "content": [{"type": "text", "text": "w" * 60_000_000}]}
+        sent = [0]
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            whole = written(form, request_id, large)
+            for at in range(0, len(whole), 100_000):
+                writer.write(whole[at : at + 100_000])
+                await writer.drain()
+                sent[0] = at
+
+        backend.writes = write
+        held = asyncio.Event()
+        reading = asyncio.create_task(taking_nothing(raw, kind, held))
+        before = -1
+
+        def stopped() -> bool:
+            nonlocal before
+            same, before = before == sent[0] > 0, sent[0]
+            return same
+
+        await soon(stopped, "the backend to be held back")
+        assert sent[0] < 30_000_000
+        held.set()
+        async with asyncio.timeout(30):
+            assert len(await reading) > 60_000_000
+
+
+async def taking_nothing(raw: Raw, kind: str, until: asyncio.Event) -> bytes:
+    """The answer to a call, of which nothing is read at first."""
+    headers, body = Client(raw, kind).request()
+    url = httpx2.URL(raw.url)
+    # With such a limit, no more than some kilobytes are taken before somebody reads.
+    reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+    headers |= {"host": f"{url.host}:{url.port}", "connection": "close"}
+    headers |= {"content-length": str(len(body))}
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    writer.write(f"POST {url.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + body)
+    await until.wait()
+    found = await reader.read()
+    writer.close()
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_error_is_an_error_all_the_same(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        data = {"uri": "a:b", "more": "y" * HALF}
+        error: dict[str, Any] = {"code": -32602, "message": "no", "data": data}
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            writer.write(written(form, request_id, error, "error"))
+
+        backend.writes = write
+        answer = await Client(raw, kind).message()
+        assert answer["error"] == {**error, "data": {**data, "uri": "a:p/b"}}
+        assert answer["id"] == "mine"
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+async def test_what_a_session_says_in_the_middle_of_a_large_answer_does_not_get_into_it(
+    proxy: Any, http: Any, kind: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        client = Client(raw, kind)
+
+        async def before(session: bytes) -> None:
+            async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+                whole = written("events", request_id)
+                writer.write(whole[:HALF])
+                await client.began.wait()
+                backend.say(session, LOGGED)
+                writer.write(whole[HALF:])
+
+            backend.writes = write
+
+        backend.before = before
+        answer = await client.message()
+        assert answer["result"]["content"] == SHOWN
+
+
+@pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
+async def test_a_large_answer_that_can_be_asked_for_again_has_an_id(
+    proxy: Any, http: Any, kind: str
+) -> None:
+    async with stage(proxy, http, kind, plain) as (backend, raw):
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            whole = written("events", request_id)
+            head, _, body = whole.partition(b"\r\n\r\n")
+            prime = b"id: 1\ndata: \n\n"
+            writer.write(b"%b\r\n\r\n%x\r\n%b\r\n" % (head, len(prime), prime))
+            writer.write(body.replace(b"event: message\n", b"id: 2222\nev: 1\n"))
+
+        backend.writes = write
+        text = (await Client(raw, kind).read()).decode()
+        assert text.rstrip().rpartition("\r\n\r\n")[2].startswith("id: ")
+        assert last(text)["result"]["content"] == SHOWN
+
+
+async def test_a_large_answer_that_broke_off_is_asked_for_again_where_it_can_be(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "legacy", plain) as (backend, raw):
+        # A client of this revision is not sent away meanwhile.
+        await raw.initialize("2025-06-18")
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            head, _, body = written("length", request_id).partition(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+            writer.write(head + b"id: 1\nretry: 0\ndata: \n\ndata: " + body[:HALF])
+            backend.resumed = head + b"id: 2\ndata: " + body + b"\n\n"
+            await writer.drain()
+            writer.close()
+
+        backend.writes = write
+        assert (await Client(raw, "legacy").message())["result"]["content"] == SHOWN
+        assert len(backend.calls) == 1
+
+
+@pytest.mark.parametrize("form", ["length", "events"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_large_answer_has_time_as_long_as_more_of_it_comes(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+        client = Client(raw, kind)
+
+        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            whole = written(form, request_id)
+            writer.write(whole[:HALF])
+            await client.began.wait()
+            (deadline,) = backend.deadlines().running
+            before = deadline.ends_at
+            writer.write(whole[HALF : 2 * HALF])
+            await soon(lambda: deadline.ends_at > before, "more time")
+            writer.write(whole[2 * HALF :])
+
+        backend.writes = write
+        assert (await client.message())["result"]["content"] == SHOWN
+        assert not backend.deadlines().running
