@@ -1,105 +1,19 @@
 """Answers too large to be held: they reach the client while they come, and end with it."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, modern, rpc
+from tests.proxy.runtime.large import FORMS, HALF, RESULT, SHOWN, Client, Endless, last, written
+from tests.proxy.runtime.raw import Raw
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import KINDS, LOGGED, SESSIONS, called, plain, stage
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
-HALF = 1_500_000
-RESULT: dict[str, Any] = {
-    "resultType": "complete",
-    "content": [
-        {"type": "text", "text": "y" * HALF},
-        {"type": "resource_link", "name": "z" * HALF, "uri": "a:b"},
-    ],
-}
-SHOWN = [RESULT["content"][0], {**RESULT["content"][1], "uri": "a:p/b"}]
-FORMS = ("length", "chunked", "events", "told")
-"""How the backend writes an answer: `told` is an event stream with a notification before it."""
-
-
-def written(
-    form: str,
-    request_id: Any,
-    result: Any = RESULT,
-    member: str = "result",
-    change: Callable[[bytes], bytes] = bytes,
-) -> bytes:
-    """An answer as a whole."""
-    body = change(json.dumps({"jsonrpc": "2.0", "id": request_id, member: result}).encode())
-    if form == "length":
-        return plain(body)
-    kind = b"application/json"
-    if form != "chunked":
-        kind = b"text/event-stream"
-        told = b"data: %b\n\n" % json.dumps(LOGGED).encode() if form == "told" else b""
-        # Behind a blank or a line of data, JSON goes on.
-        body = b"%bevent: message\ndata: %b\n\n" % (
-            told,
-            body.replace(b', "r', b',\ndata:\ndata: "r'),
-        )
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % kind
-    return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-
-
-def last(text: str) -> Any:
-    """The last message of an answer."""
-    event = text.rstrip().replace("\r\n", "\n").rpartition("\n\n")[2]
-    lines = [line.removeprefix("data: ") for line in event.split("\n") if line[:5] == "data:"]
-    return json.loads("\n".join(lines) or text)
-
-
-class Client:
-    """Reads the answer to one call as it comes."""
-
-    def __init__(self, client: Raw, kind: str) -> None:
-        self.began = asyncio.Event()
-        self.leave = False
-        self._client = client
-        self._modern = kind == "modern"
-
-    async def message(self) -> Any:
-        """The last message of the answer."""
-        return last((await self.read()).decode())
-
-    async def read(self) -> bytes:
-        """The whole answer, or what there was when it was told to leave."""
-        found = b""
-        async for chunk in self._chunks():
-            found += chunk
-            self.began.set()
-            if self.leave:
-                break
-        return found
-
-    def request(self) -> tuple[dict[str, str], bytes]:
-        """The call: its headers and its body."""
-        headers = {"accept": ACCEPT, "content-type": "application/json"}
-        if self._modern:
-            body = modern("tools/call", "mine", name="p_x")
-            headers |= {"mcp-protocol-version": MODERN, "mcp-name": "p_x"}
-            headers |= {"mcp-method": "tools/call"}
-        else:
-            body = rpc("tools/call", {"name": "p_x"}, "mine")
-            headers["mcp-session-id"] = self._client.session or ""
-        return headers, json.dumps(body).encode()
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        headers, body = self.request()
-        post = self._client.http.stream
-        async with post("POST", self._client.url, content=body, headers=headers) as answer:
-            async for chunk in answer.aiter_bytes():
-                yield chunk
 
 
 def in_halves(form: str, client: Client) -> Callable[[Any, asyncio.StreamWriter], Any]:
@@ -196,24 +110,31 @@ async def test_where_the_client_goes_the_backend_need_not_go_on(
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
         await called(raw, kind)
-        left = asyncio.Event()
-
-        async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
-            whole = written(form, request_id)
-            with suppress(ConnectionError):
-                writer.write(whole[:-200])
-                while True:
-                    await writer.drain()
-                    writer.write(b"x" * 100_000)
-                    await asyncio.sleep(0)
-            left.set()
-
-        backend.writes = write
+        answer = Endless(form)
+        answer.goes_on.set()
+        backend.writes = answer.write
         client = Client(raw, kind)
         client.leave = True
         assert await client.read()
-        async with asyncio.timeout(10):
-            await left.wait()
+        await answer.left()
+
+
+@pytest.mark.parametrize("form", ["length", "chunked", "events"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_where_the_client_went_before_the_backend_need_not_go_on_either(
+    proxy: Any, http: Any, kind: str, form: str
+) -> None:
+    async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
+        await called(raw, kind)
+        answer = Endless(form)
+        backend.writes = answer.write
+        client = asyncio.create_task(Client(raw, kind).read())
+        await answer.asked.wait()
+        client.cancel()
+        await asyncio.wait([client])
+        answer.goes_on.set()
+        await answer.left()
+        assert answer.sent < 20_000_000
 
 
 @pytest.mark.parametrize("form", ["length", "chunked", "events"])

@@ -34,6 +34,10 @@ class Sink(Protocol):
     """Where the response to a client's request goes."""
 
     @property
+    def is_gone(self) -> bool:
+        """Whether nobody will ever take the response."""
+
+    @property
     def takes_parts(self) -> bool:
         """Whether a message can be sent in parts."""
 
@@ -64,8 +68,9 @@ class Onward:
 
         `begins` is called before the client gets the first part.
 
-        None where it is not large, or no result: then it is still to be read. Raises Unreachable
-        or NotMcp when it breaks off; the client sees that, too.
+        None where it is not large, or no result: then it is still to be read. An answer that nobody
+        takes is given up. Raises Unreachable or NotMcp when it breaks off; the client sees that,
+        too.
         """
         parts: list[bytes] = []
         size = 0
@@ -77,16 +82,19 @@ class Onward:
             sent = [streamed.feed(part) for part in parts] if size > LARGE else []
         except Garbled:
             sent = []
-        if streamed.kind != "result" or not self.sink.takes_parts:
+        if size > LARGE and self.sink.is_gone:
+            response.close()
+        elif streamed.kind == "result" and self.sink.takes_parts:
+            parts.clear()
+            begins()
+            try:
+                await self._pass(response, streamed, sent)
+            except BaseException:
+                self.sink.abandon()
+                raise
+        else:
             response.unread(parts)
             return None
-        parts.clear()
-        begins()
-        try:
-            await self._pass(response, streamed, sent)
-        except BaseException:
-            self.sink.abandon()
-            raise
         return {"jsonrpc": jsonrpc.VERSION, "id": request_id, "result": jsonrpc.EMPTY}
 
     async def _pass(self, response: Source, streamed: Streamed, begun: list[bytes]) -> None:

@@ -222,6 +222,11 @@ class Reply:
             await self._wire.drained()
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone, and can't come back for the rest."""
+        return self._left and self._log is None
+
+    @property
     def takes_parts(self) -> bool:
         """Whether a message can be sent in parts: not where it is kept for those who come back."""
         return self._log is None and not (self._done or self._parts)
