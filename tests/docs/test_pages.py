@@ -53,7 +53,7 @@ def test_each_statement_on_security_has_tests_and_each_such_test_a_statement() -
 
 
 def test_limits_that_are_documented_are_those_of_the_code() -> None:
-    from mcpproxy.proxy.back import endpoint, warm
+    from mcpproxy.proxy.back import endpoint, passing, warm
     from mcpproxy.proxy.front import connection, events, live, parking, request, server
 
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -64,6 +64,7 @@ def test_limits_that_are_documented_are_those_of_the_code() -> None:
             f" all that are held at once {server.MAX_HELD // mebi} MiB"
         ),
         f"| one message of a backend | {endpoint.MAX_MESSAGE // mebi} MiB |",
+        f"goes on while it comes, and has no limit | {passing.LARGE // 1024} KiB |",
         f"| sessions with one backend | {warm.MAX_LINKS}, of which at most {warm.MAX_WARM_TOTAL}",
         f"| parked calls of modern clients | {parking.MAX_PARKED:,} |",
         f"| events kept for a client that comes back | {events.MAX_KEPT // mebi} MiB |",
