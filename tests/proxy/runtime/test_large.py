@@ -165,6 +165,7 @@ async def test_a_client_that_takes_nothing_holds_the_backend_back(
             return same
 
         await soon(stopped, "the backend to be held back")
+        assert not backend.deadlines().running
         assert sent[0] < 30_000_000
         held.set()
         async with asyncio.timeout(30):
@@ -279,6 +280,7 @@ async def test_a_large_answer_has_time_as_long_as_more_of_it_comes(
             whole = written(form, request_id)
             writer.write(whole[:HALF])
             await client.began.wait()
+            await soon(lambda: backend.deadlines().running, "the first half on its way")
             (deadline,) = backend.deadlines().running
             before = deadline.ends_at
             writer.write(whole[HALF : 2 * HALF])

@@ -87,6 +87,10 @@ class Timed(Mapping):
         if not (self._asking or self._over):
             self._deadline.restart()
 
+    def suspend(self) -> None:
+        """It is somebody else who is waited for, until more is heard."""
+        self._deadline.cancel()
+
     def notify(self, message: Message) -> Awaitable[None]:
         """See Caller."""
         self.heard()
@@ -140,7 +144,7 @@ class Calls:
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
         if outgoing.sink is not None:
             sink, method = outgoing.sink, outgoing.method
-            outgoing.onward = Onward(sink, method, self._names, timed.heard)
+            outgoing.onward = Onward(sink, method, self._names, timed)
         link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
         try:
             if link is None or outgoing.held is not None:

@@ -51,6 +51,16 @@ class Sink(Protocol):
         """It can't be."""
 
 
+class Patience(Protocol):
+    """How long the backend is waited for."""
+
+    def heard(self) -> None:
+        """Something came of it: it has its whole time again."""
+
+    def suspend(self) -> None:
+        """It is somebody else who is waited for, until more is heard."""
+
+
 @dataclass(frozen=True, slots=True)
 class Onward:
     """How the answer to one request goes on."""
@@ -58,8 +68,7 @@ class Onward:
     sink: Sink
     method: str
     names: Names
-    alive: Callable[[], None]
-    """Called with each part that comes."""
+    patience: Patience
 
     async def take(
         self, response: Source, request_id: Raw, begins: Callable[[], object]
@@ -98,12 +107,11 @@ class Onward:
         return {"jsonrpc": jsonrpc.VERSION, "id": request_id, "result": jsonrpc.EMPTY}
 
     async def _pass(self, response: Source, streamed: Streamed, begun: list[bytes]) -> None:
-        there = await self.sink.part(b"".join(begun))
+        there = await self._sent(b"".join(begun))
         begun.clear()
         try:
             while there and (chunk := await response.next_chunk()):
-                self.alive()
-                there = await self.sink.part(streamed.feed(chunk))
+                there = await self._sent(streamed.feed(chunk))
         except Garbled as error:
             response.close()
             raise NotMcp(f"its answer is not JSON: {error}") from None
@@ -112,3 +120,10 @@ class Onward:
         elif not streamed.complete:
             raise NotMcp("its answer is not JSON: it ends too early")
         await self.sink.last_part()
+
+    async def _sent(self, part: bytes) -> bool:
+        """Send a part; False when the client has gone. It is no fault of the backend to wait."""
+        self.patience.suspend()
+        there = await self.sink.part(part)
+        self.patience.heard()
+        return there

@@ -243,8 +243,9 @@ class Reply:
                 self._begin(200, (_JSON, *self._headers))
         if self._done:
             return False
-        # JSON has line ends only between tokens; in an event they would end its line.
-        self._chunk(content.translate(_ONE_LINE) if self._in_event else content)
+        if content:
+            # JSON has line ends only between tokens; in an event they would end its line.
+            self._chunk(content.translate(_ONE_LINE) if self._in_event else content)
         if self._wire.paused:
             await self._wire.drained()
         return not self._done
