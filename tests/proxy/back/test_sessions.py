@@ -272,3 +272,25 @@ async def test_closing_ends_every_session() -> None:
         await stage.sessions.close()
         await stage.background.close(grace=1.0)
         assert stage.open_now == 0
+
+
+async def test_a_session_held_for_a_request_that_is_not_sent_waits_for_the_next() -> None:
+    stage = Stage()
+    assert stage.sessions.hold(ANN) is None
+    await stage.used(ANN)
+    await soon(lambda: stage.open_now == 2, "warm sessions")
+    before = dict(stage.sessions.found)
+    held = stage.sessions.hold(ANN)
+    assert held is not None
+    assert stage.sessions.running(ANN) == [held.link]
+    stage.sessions.give_back(held)
+    assert stage.sessions.running(ANN) == []
+    assert stage.sessions.found == before
+    again = stage.sessions.hold(ANN)
+    assert again is not None
+    assert again.link is held.link
+    stage.sessions.release(again)
+    assert stage.sessions.running(ANN) == []
+    await soon(lambda: stage.open_now == 2 and len(stage.opened) == 4, "its end, and another")
+    assert stage.sessions.found["warm"] == before["warm"] + 1
+    assert next(iter(stage.sessions._warm._kinds.values())).in_use == 0

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.deadlines import Deadlines
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -22,7 +23,8 @@ GREETING: dict[str, Any] = {
     "capabilities": {"tools": {}, "logging": {}},
     "serverInfo": {"name": "by hand", "version": "1"},
 }
-SESSIONS = ("Reused", "PerClient")
+SHARED = ("Reused", "PerClient")
+SESSIONS = (*SHARED, "Isolated")
 """Backends that keep sessions, by the mode of the proxy."""
 KINDS = ("legacy", "modern", *SESSIONS)
 """Kinds of backends: by era where they keep no sessions."""
@@ -84,6 +86,8 @@ class ByHand:
         """Sessions and methods of all requests and notifications."""
         self.streams: dict[bytes, asyncio.StreamWriter] = {}
         """The stream of each session."""
+        self.sessions: Sessions
+        """The proxy's with it."""
         self.reap: Callable[[], None] = lambda: None
         """Has the proxy end the sessions that nobody uses."""
         self.resumed = b""
@@ -151,6 +155,10 @@ class ByHand:
         self.streams[session] = writer
         await reader.read()
 
+    def is_warm(self) -> bool:
+        """Whether a session waits for a call."""
+        return any(warm.links for warm in self.sessions._warm._kinds.values())
+
     def say(self, session: bytes, message: Any) -> None:
         """Say something on the stream of a session."""
         self.streams[session].write(b"data: %b\n\n" % json.dumps(message).encode())
@@ -211,7 +219,8 @@ async def stage(
             given["session"] = {"stateless": True}
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
-        backend.reap = running.runtime.gateway.backends["p"].sessions.reap
+        backend.sessions = running.runtime.gateway.backends["p"].sessions
+        backend.reap = backend.sessions.reap
         backend.deadlines = running.runtime.gateway.backends["p"]._calls._timing
         client = Raw(running.url, http)
         if kind != "modern":

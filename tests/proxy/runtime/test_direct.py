@@ -106,8 +106,10 @@ async def test_a_modern_client_that_goes_ends_the_call(proxy: Any, http: Any) ->
 async def test_once_a_connection_is_open_a_call_takes_no_task(
     proxy: Any, http: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with stage(proxy, http, kind, plain) as (_, client):
+    async with stage(proxy, http, kind, plain) as (backend, client):
         await called(client, kind)
+        if kind == "Isolated":
+            await soon(backend.is_warm, "a session that waits")
         taken: list[Any] = []
         monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
         await called(client, kind)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.proxy.runtime.raw import rpc
 from tests.proxy.runtime.serving import LIVE
-from tests.proxy.runtime.shaped import ASKED, LOGGED, SESSIONS, TEXT, called, plain, stage
+from tests.proxy.runtime.shaped import ASKED, LOGGED, SESSIONS, SHARED, TEXT, called, plain, stage
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
@@ -60,7 +60,7 @@ async def test_what_a_session_asks_on_its_stream_is_asked_of_who_calls(
         assert len(backend.calls) == 2
 
 
-@pytest.mark.parametrize("kind", SESSIONS)
+@pytest.mark.parametrize("kind", SHARED)
 async def test_a_session_that_the_backend_forgot_is_opened_anew_for_the_call(
     proxy: Any, http: Any, kind: str
 ) -> None:
@@ -76,7 +76,7 @@ async def test_a_session_that_the_backend_forgot_is_opened_anew_for_the_call(
         assert len(backend.calls) == 3
 
 
-@pytest.mark.parametrize("kind", SESSIONS)
+@pytest.mark.parametrize("kind", SHARED)
 async def test_the_level_that_a_client_has_set_is_set_before_each_call(
     proxy: Any, http: Any, kind: str
 ) -> None:
@@ -91,7 +91,7 @@ async def test_the_level_that_a_client_has_set_is_set_before_each_call(
         ]
 
 
-@pytest.mark.parametrize("kind", SESSIONS)
+@pytest.mark.parametrize("kind", SHARED)
 async def test_a_session_lasts_while_calls_that_take_no_task_use_it_and_no_longer(
     proxy: Any, http: Any, kind: str
 ) -> None:
@@ -113,3 +113,35 @@ async def test_a_session_lasts_while_calls_that_take_no_task_use_it_and_no_longe
             return (*sessions, "DELETE") in backend.asked
 
         await soon(ended, "the end of the session")
+
+
+async def test_isolated_calls_that_take_no_task_have_a_session_each_that_ends(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "Isolated", plain) as (backend, client):
+        await called(client, "Isolated")
+        for _ in range(5):
+            await soon(backend.is_warm, "a session that waits")
+            await called(client, "Isolated")
+        used = [session for session, method in backend.asked if method == "tools/call"]
+        assert len(set(used)) == 6
+        await soon(
+            lambda: {session for session, method in backend.asked if method == "DELETE"} >= {*used},
+            "the end of all that were used",
+        )
+        found = backend.sessions.found
+        assert (found["warm"], found["cold"]) == (5, 1)
+
+
+async def test_an_isolated_call_whose_session_was_forgotten_is_made_again_in_a_new_one(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "Isolated", plain) as (backend, client):
+        await called(client, "Isolated")
+        await soon(backend.is_warm, "a session that waits")
+        backend.gone |= {b"%d" % number for number in range(1, backend.opened + 1)}
+        assert (await called(client, "Isolated"))["result"]["content"] == TEXT["content"]
+        calls = [session for session, method in backend.asked if method == "tools/call"]
+        assert len(calls) == 3
+        assert calls[1] in backend.gone
+        assert calls[2] not in backend.gone

@@ -172,17 +172,16 @@ class Calls:
         link = self._sessions.sessionless(client)
         held = None
         if link is None:
-            if levelled:
-                return False
-            held = self._sessions.hold(client)
+            # Backends of the modern era keep no sessions.
+            held = None if levelled or client.modern else self._sessions.hold(client)
             if held is None:
                 return False
-            link = held.opening.result()
+            link = held.link
         if client.modern == is_modern(link.greeting.revision):
             outgoing.sent = link.begin(outgoing, client, done)
         if outgoing.sent is None:
             if held is not None:
-                self._sessions.release(held)
+                self._sessions.give_back(held)
             return False
         outgoing.link, outgoing.held = link, held
         assert outgoing.leave is not None

@@ -41,7 +41,7 @@ class Outgoing:
     """How it does, where the answer needs no more than that."""
     link: "Link | None" = None
     """What it was sent over."""
-    held: "Held | None" = None
+    held: "Hold | None" = None
     """The session that is kept open for it."""
     number: int = 0
     """Its place among the requests of that session."""
@@ -92,14 +92,12 @@ class Greeting:
         return found if isinstance(found, dict) else {}
 
 
-@dataclass(slots=True)
-class Held:
-    """A session that many requests share."""
+class Hold(Protocol):
+    """A session that is kept open for a request."""
 
-    key: tuple[str | bytes | None, ...]
-    opening: "asyncio.Task[Link]"
-    users: int = 0
-    used_at: float = 0.0
+    @property
+    def link(self) -> "Link":
+        """The session."""
 
 
 class Link(Protocol):

@@ -7,12 +7,13 @@ in any mode.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
-from mcpproxy.proxy.back.link import Background, Held, Link
+from mcpproxy.proxy.back.link import Background, Hold, Link
 from mcpproxy.proxy.back.upstream import Upstream
-from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf
+from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf, Warm
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
     Overloaded,
@@ -23,6 +24,31 @@ from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.wire.revisions import is_modern
 
 MAX_KINDS: Final = 1024
+
+
+@dataclass(slots=True)
+class Held:
+    """A session that many requests share."""
+
+    key: Key
+    opening: "asyncio.Task[Link]"
+    users: int = 0
+    used_at: float = 0.0
+
+    @property
+    def link(self) -> Link:
+        """See Hold. Once it is open."""
+        return self.opening.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A session that serves one request."""
+
+    key: Key
+    warm: Warm
+    client: Client
+    link: Link
 
 
 class Sessions:
@@ -63,30 +89,63 @@ class Sessions:
         """What serves all requests of this client where the backend keeps no session for it."""
         return self._sessionless.get(self._kind(client))
 
-    def hold(self, client: Client) -> Held | None:
-        """The session that this client's requests share, if it is open; `release` must follow."""
+    def hold(self, client: Client) -> Hold | None:
+        """The session for one request of this client, if it is open; `release` must follow, or
+        `give_back` where it is not sent."""
+        key = self._kind(client)
         if not self.lasts(client):
-            return None
-        held = self._held.get(self._shared_key(self._kind(client), client))
+            return self._hold_alone(key, client)
+        held = self._held.get(self._shared_key(key, client))
         if held is None or not held.opening.done() or _useless(held):
             return None
         held.users += 1
         return held
 
-    def release(self, held: Held) -> None:
+    def _hold_alone(self, key: Key, client: Client) -> Hold | None:
+        if not self._warm.has(key):
+            return None
+        warm, link = self._warm.begin(key)
+        if link is None:
+            warm.in_use -= 1
+            return None
+        self.found["warm"] += 1
+        self._serve(client, link)
+        return Alone(key, warm, client, link)
+
+    def release(self, held: Hold) -> None:
         """A request does not need its session any more."""
-        held.users -= 1
-        held.used_at = asyncio.get_running_loop().time()
+        if isinstance(held, Held):
+            held.users -= 1
+            held.used_at = asyncio.get_running_loop().time()
+        elif isinstance(held, Alone):
+            self._served(held.client, held.link)
+            self._warm.done(held.key, held.warm, held.client, held.link)
+            held.warm.in_use -= 1
+
+    def give_back(self, held: Hold) -> None:
+        """The request was not sent."""
+        if isinstance(held, Alone):
+            self._served(held.client, held.link)
+            self.found["warm"] -= 1
+            self._warm.give_back(held.warm, held.link)
+        else:
+            self.release(held)
 
     @contextlib.asynccontextmanager
-    async def use(self, client: Client, held: Held | None = None) -> AsyncIterator[Link]:
+    async def use(self, client: Client, held: Hold | None = None) -> AsyncIterator[Link]:
         """The session for one request of this client. Raises BackendError.
 
         `held` is the one that is held for it already.
         """
-        if held is not None:
+        if isinstance(held, Held):
             async with self._using(held) as link:
                 yield link
+            return
+        if held is not None:
+            try:
+                yield held.link
+            finally:
+                self.release(held)
             return
         key = self._kind(client)
         sessionless = self._sessionless.get(key)
@@ -182,14 +241,22 @@ class Sessions:
 
     @contextlib.contextmanager
     def _serving(self, link: Link, client: Client) -> Iterator[None]:
-        if not (client.session and link.stateful):
+        if not link.stateful:
             yield
             return
-        running = self._running.setdefault(client.session, [])
-        running.append(link)
+        self._serve(client, link)
         try:
             yield
         finally:
+            self._served(client, link)
+
+    def _serve(self, client: Client, link: Link) -> None:
+        if client.session:
+            self._running.setdefault(client.session, []).append(link)
+
+    def _served(self, client: Client, link: Link) -> None:
+        if client.session:
+            running = self._running[client.session]
             running.remove(link)
             if not running:
                 del self._running[client.session]

@@ -18,8 +18,8 @@ from mcpproxy.proxy.core.exchange import Client
 Key = tuple[str | bytes | None, ...]
 MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
-MAX_WARM: Final = 8
-MAX_WARM_TOTAL: Final = 16
+MAX_WARM: Final = 14
+MAX_WARM_TOTAL: Final = 24
 """Warm sessions in all, however many kinds of clients there are."""
 WARM_FOR: Final = 60.0
 """Seconds that a warm session waits for its first request."""
@@ -65,6 +65,16 @@ class Shelf:
         self._spent: list[Link] = []
         self._due: dict[Key, Client] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def has(self, key: Key) -> bool:
+        """Whether a session waits for a kind of client."""
+        warm = self._kinds.get(key)
+        return warm is not None and bool(warm.links)
+
+    def give_back(self, warm: Warm, link: Link) -> None:
+        """The request that began with this session was not sent."""
+        warm.in_use -= 1
+        warm.links.append(link)
 
     def begin(self, key: Key) -> tuple[Warm, Link | None]:
         """A request begins: what waits for its kind of client, and a session if there is one."""
