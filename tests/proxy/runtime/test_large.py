@@ -165,7 +165,7 @@ async def test_a_client_that_takes_nothing_holds_the_backend_back(
             return same
 
         await soon(stopped, "the backend to be held back")
-        assert not backend.deadlines().running
+        await soon(lambda: not backend.deadlines().running, "the client to be waited for")
         assert sent[0] < 30_000_000
         held.set()
         async with asyncio.timeout(30):
