@@ -27,8 +27,14 @@ from mcpproxy.proxy.core.rewrite import (
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
+from mcpproxy.proxy.wire.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    Call,
+    Message,
+    RpcError,
+)
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
 if TYPE_CHECKING:
     # It is large, and most proxies have no need of it.
@@ -225,7 +231,7 @@ class Gateway:
         """Whether the backend may send requests of its own while it answers (legacy era)."""
         backend = route.backend
         greeting = backend.watch.greeting
-        if greeting is None or not is_modern(greeting.revision):
+        if greeting is None or not greeting.modern:
             return True
         # A requestState that is none of ours is the backend's own: the client goes on with it.
         return backend.asks and "requestState" not in params
@@ -281,7 +287,14 @@ class Gateway:
         if route is None:
             outgoing = Outgoing(request["id"], method, params, extra_of(request))
             return Prepared(self._only_backend(method), outgoing)
-        return Prepared(route.backend, outgoing_of(request, method, params or {}, route))
+        extra = extra_of(request)
+        outgoing = outgoing_of(request["id"], method, params or {}, route, extra)
+        return Prepared(route.backend, outgoing)
+
+    def prepared_call(self, call: Call, route: Route | None = None) -> Prepared:
+        """The same for a call as nearly all of them are. Raises RpcError."""
+        route = route or self._router.route(call.method, call.params)
+        return Prepared(route.backend, outgoing_of(call.id, call.method, call.params, route))
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:

@@ -78,7 +78,9 @@ class Router:
         return Route(backend, name, kind, own, properties)
 
 
-def outgoing_of(request: Message, method: str, params: Message, route: Route) -> Outgoing:
+def outgoing_of(
+    request_id: Raw, method: str, params: Message, route: Route, extra: Message | None = None
+) -> Outgoing:
     """A request about a component as it leaves: the names in it are the backend's own."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if route.properties:
@@ -86,7 +88,7 @@ def outgoing_of(request: Message, method: str, params: Message, route: Route) ->
         headers = tuple(h.param_headers(route.properties, arguments))
     if route.own is not None:
         params = with_name(method, params, route.kind, route.own)
-    return Outgoing(request["id"], method, params, extra_of(request), headers)
+    return Outgoing(request_id, method, params, extra, headers)
 
 
 def extra_of(request: Message) -> Message | None:

@@ -10,7 +10,6 @@ from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import is_modern
 
 _ids: Final = itertools.count(1)
 """Two askers may use one session, in which no id comes twice."""
@@ -37,7 +36,7 @@ class Asker:
         None for an error, where any answer will do; or where the method is not offered.
         Raises BackendError, RpcError.
         """
-        if is_modern(link.greeting.revision):
+        if link.greeting.modern:
             params = stamped(params, self.caller.client, link.greeting.revision, None)
         outgoing = Outgoing(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
         answer = await link.request(outgoing, self.caller)

@@ -34,7 +34,7 @@ from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection, expanded_from
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
 REAP_EVERY = 10.0
 log = logging.getLogger("mcpproxy.backend")
@@ -99,6 +99,11 @@ class Backend:
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
+        passes = forwarding.passes_all
+        self.begin = self._calls.begin if passes else self._begins_nothing
+        """Sends a client's request at once, if that is possible; see `Calls.begin`."""
+        self.whole, self.complete = self._calls.whole, self._calls.complete
+        """What came of it; see `Calls.whole` and `Calls.complete`."""
 
     def _asking(self, client: Client) -> Caller:
         """Requests of our own in the name of a client: it is not asked, and not told."""
@@ -145,16 +150,11 @@ class Backend:
             await asyncio.sleep(REAP_EVERY)
             self.sessions.reap()
 
-    def begin(
-        self, outgoing: Outgoing, client: Client, done: Callable[[], None], *, levelled: bool
+    def _begins_nothing(
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], levelled: bool
     ) -> bool:
-        """Send a client's request at once, if that is possible; see `Calls.begin`."""
-        begin = self._calls.begin
-        return self._forwarding.passes_all and begin(outgoing, client, done, levelled=levelled)
-
-    def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
-        """The response, if it came as one JSON message, and its bytes; see `Calls.complete`."""
-        return self._calls.complete(outgoing)
+        """See `begin`: what comes back has to be understood."""
+        return False
 
     async def call(self, outgoing: Outgoing, caller: Caller) -> Message:
         """Send a client's request. Raises BackendError."""
@@ -270,7 +270,7 @@ def configured(
 
 async def _notify(link: Link, message: Message, client: Client) -> None:
     """The modern era knows no notification of changed roots."""
-    modern = is_modern(link.greeting.revision)
+    modern = link.greeting.modern
     if not modern or jsonrpc.string(message.get("method")) != ROOTS_CHANGED:
         await link.notify(message, client)
 

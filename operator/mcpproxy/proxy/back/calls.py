@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.link import Link, OnMessage, Outgoing, is_announcement
+from mcpproxy.proxy.back.link import Greeting, Link, OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core import eras
@@ -18,7 +18,6 @@ from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
-from mcpproxy.proxy.wire.revisions import is_modern
 
 MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
@@ -160,7 +159,7 @@ class Calls:
         return self._outward(outgoing.method, answer)
 
     def begin(
-        self, outgoing: Outgoing, client: Client, done: Callable[[], None], *, levelled: bool
+        self, outgoing: Outgoing, client: Client, done: Callable[[], None], levelled: bool
     ) -> bool:
         """Send a request at once, if that is possible; its answer is `outgoing.sent`.
 
@@ -177,35 +176,70 @@ class Calls:
             if held is None:
                 return False
             link = held.link
-        if client.modern == is_modern(link.greeting.revision):
-            outgoing.sent = link.begin(outgoing, client, done)
-        if outgoing.sent is None:
+        sent = outgoing
+        if client.modern is not link.greeting.modern:
+            if levelled:
+                return False
+            sent = outgoing.bridged = _bridged(outgoing, client, link.greeting)
+        response = sent.sent = outgoing.sent = link.begin(sent, client, done)
+        if response is None:
             if held is not None:
                 self._sessions.give_back(held)
             return False
-        outgoing.link, outgoing.held = link, held
+        outgoing.link = link
+        if held is not None:
+            outgoing.held = held
         assert outgoing.leave is not None
-        outgoing.deadline = self._timing().start(outgoing.leave)
+        outgoing.deadline = (self._deadlines or self._timing()).start(outgoing.leave)
         return True
 
-    def complete(self, outgoing: Outgoing) -> tuple[Message, bytes | None] | None:
-        """The response, where `begin` brought it as one JSON message, as this client understands
-        it, and its bytes if it is what the backend sent; None otherwise. Raises RpcError."""
+    def whole(self, outgoing: Outgoing) -> bytes | None:
+        """The response, where `begin` brought a result that this client takes as it is; None
+        where that takes a closer look, see `complete`."""
         response = outgoing.sent
         assert response is not None
+        body = response.whole
+        if body is None or response.status != 200 or outgoing.bridged is not None:
+            return None
+        if response.headers.get(b"content-type") != b"application/json":
+            return None
+        found = jsonrpc.success(body)
+        if found is None or found.id != outgoing.id:
+            return None
+        if self._names.prefix and (b'"uri"' in body or b"\\u" in body):
+            return None
+        if outgoing.held is not None:
+            assert outgoing.link is not None
+            if not outgoing.link.completes(outgoing):
+                return None
+            self._sessions.release(outgoing.held)
+        return body
+
+    def complete(self, outgoing: Outgoing) -> Message | None:
+        """The response, where `begin` brought it as one JSON message, as this client understands
+        it; None otherwise. Raises BackendError, RpcError."""
+        response = outgoing.sent
+        assert response is not None
+        assert outgoing.link is not None
         body = response.whole
         if not body or response.status != 200 or response.media_type != b"application/json":
             return None
         message = jsonrpc.parse(body)
         if "method" in message:
             return None
+        if outgoing.bridged is not None:
+            if outgoing.link.greeting.modern:
+                if _wants_input(message):
+                    return None
+                message = _legacy_answer(outgoing, message)
+            else:
+                message = _modern_answer(outgoing, message)
         answer = self._outward(outgoing.method, message)
-        assert outgoing.link is not None
         if not outgoing.link.completes(outgoing):
             return None
         if outgoing.held is not None:
             self._sessions.release(outgoing.held)
-        return answer, body if answer is message else None
+        return answer
 
     def _timing(self) -> Deadlines:
         if self._deadlines is None:
@@ -220,7 +254,7 @@ class Calls:
         except SessionGone:
             # The backend forgot the session and executed nothing: once more, with a new one.
             self._sessions.reset()
-            outgoing.sent, outgoing.number = None, 0
+            outgoing.sent, outgoing.bridged, outgoing.number = None, None, 0
             async with self._sessions.use(caller.client) as link:
                 return await _on(link, outgoing, caller)
 
@@ -235,7 +269,7 @@ class Calls:
 
 def _on(link: Link, outgoing: Outgoing, caller: Caller) -> Coroutine[Any, Any, Message]:
     """Send a request over a link, translated where the eras of client and backend differ."""
-    modern_client, modern_backend = caller.client.modern, is_modern(link.greeting.revision)
+    modern_client, modern_backend = caller.client.modern, link.greeting.modern
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
             return _levelled(link, outgoing, caller)
@@ -260,37 +294,58 @@ async def _set_level(link: Link, caller: Caller) -> None:
         await link.request(Outgoing(own, "logging/setLevel", params), caller)
 
 
-async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
-    if caller.log_level is not None and link.stateful:
-        await _set_level(link, caller)
-    params = eras.unstamped(outgoing.params)
-    sent = Outgoing(outgoing.id, outgoing.method, params, outgoing.extra, trace=outgoing.trace)
-    answer = await link.request(sent, caller)
+def _bridged(
+    outgoing: Outgoing, client: Client, greeting: Greeting, log_level: str | None = None
+) -> Outgoing:
+    """The request that stands for this one with a backend of the other era."""
+    if not greeting.modern:
+        return outgoing.having(eras.unstamped(outgoing.params))
+    return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
+
+
+def _modern_answer(outgoing: Outgoing, answer: Message) -> Message:
+    """A legacy backend's answer for a modern client. Raises NotMcp."""
     if "result" in answer:
         _members(answer)
         return {**answer, "result": eras.modern_result(outgoing.method, answer["result"])}
     return {**answer, "error": eras.modern_error(answer["error"])}
 
 
+def _legacy_answer(outgoing: Outgoing, answer: Message) -> Message:
+    """A modern backend's answer, which wants no input, for a legacy client."""
+    if "result" in answer:
+        return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
+    error = eras.legacy_error(outgoing.method, answer["error"])
+    return {**answer, "id": outgoing.id, "error": error}
+
+
+def _wants_input(answer: Message) -> bool:
+    """Whether the answer of a modern backend is a question. Raises NotMcp."""
+    if "result" not in answer:
+        return False
+    return jsonrpc.string(_members(answer).get("resultType")) == "input_required"
+
+
+async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    if caller.log_level is not None and link.stateful:
+        await _set_level(link, caller)
+    sent = outgoing.bridged or _bridged(outgoing, caller.client, link.greeting)
+    return _modern_answer(outgoing, await link.request(sent, caller))
+
+
 async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     """Where the backend wants input, the client is asked and the call made again (new id)."""
-    revision = link.greeting.revision
-    params = eras.stamped(outgoing.params, caller.client, revision, caller.log_level)
-    request_id = outgoing.id
+    sent = outgoing.bridged or _bridged(outgoing, caller.client, link.greeting, caller.log_level)
     for round_ in range(MAX_ROUNDS):
-        kept = (outgoing.extra, outgoing.headers, outgoing.trace)
-        sent = Outgoing(request_id, outgoing.method, params, *kept)
         answer = await link.request(sent, caller)
-        if "result" not in answer:
-            error = eras.legacy_error(outgoing.method, answer["error"])
-            return {**answer, "id": outgoing.id, "error": error}
+        if not _wants_input(answer):
+            return _legacy_answer(outgoing, answer)
         result = _members(answer)
-        if jsonrpc.string(result.get("resultType")) != "input_required":
-            return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
-        params = {**params, **await inputs(result, caller)}
+        params = {**(sent.params or {}), **await inputs(result, caller)}
         if "requestState" not in result:
             params.pop("requestState", None)
         request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-retry-{round_ + 1}")
+        sent = outgoing.having(params, request_id)
     raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
 
 

@@ -18,19 +18,18 @@ MAX_HEAD: Final = 64 * 1024
 class Response:
     """The answer to one request; its body is read with `read` or `chunks`."""
 
-    __slots__ = ("_chunks", "_connection", "_size", "_waiter", "complete", "headers", "status")
-
+    # Every call makes one of these: what is as it begins stands in the class.
     headers: dict[bytes, bytes]
     """Their names are in lower case. Several answers may share them."""
+    status = 0
+    complete = False
+    _size = 0
+    _waiter: "asyncio.Future[None] | None" = None
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._chunks: collections.deque[bytes] = collections.deque()
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.status = 0
         self.headers = {}
-        self.complete = False
 
     async def head(self) -> "Response":
         """Itself, once its head is there. Raises Unreachable, NotMcp."""
@@ -79,7 +78,7 @@ class Response:
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises NotMcp when it is larger than `limit` bytes."""
         if self.complete and len(self._chunks) == 1 and self._size <= limit:
-            return self._chunks.popleft()
+            return self._chunks.pop()
         parts: list[bytes] = []
         size = 0
         while chunk := await self.next_chunk():
@@ -210,10 +209,7 @@ class Connection(asyncio.Protocol):
         begins = self._between
         known = self._heads.look_up(data) if begins else None
         if known is not None:
-            self._response.headers = known[0]
-            self._headed(200)
-            self._response.feed(data[known[1] :])
-            self._completed(reusable=True)
+            self._whole(self._response, known[0], data[known[1] :])
             return
         self._complete = None
         try:
@@ -223,6 +219,26 @@ class Connection(asyncio.Protocol):
         complete, self._complete = self._complete, None
         if begins and complete is not None:
             self._heads.keep(data, complete.headers, complete.headers)
+
+    def _whole(self, response: Response, headers: dict[bytes, bytes], body: bytes) -> None:
+        """An answer with status 200 and a known head is there at once."""
+        response.headers = headers
+        awaited = self._head is not None and not self._head.done()
+        if awaited or self._done is None or len(body) > HIGH_WATER:
+            self._headed(200)
+            response.feed(body)
+            self._completed(reusable=True)
+            return
+        # Nobody waits for a part of it: whoever began the request sees to all of it.
+        response.status = 200
+        response.complete = True
+        response._chunks.append(body)
+        response._size = len(body)
+        self._response = None
+        done, self._done = self._done, None
+        if self.on_free is not None:
+            self.on_free(self)
+        done()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""

@@ -32,7 +32,6 @@ from mcpproxy.proxy.core.exchange import (
 )
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import is_modern
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -154,7 +153,7 @@ class DuplexLink:
     ) -> None:
         """See Link: until the channel ends."""
         self._standing, self._announced = standing, announced
-        if is_modern(self.greeting.revision):
+        if self.greeting.modern:
             # Its changes come on the channel; the response comes only when it stops.
             await self._stop_listening()
             outgoing = listen_request(standing.client, self.greeting.revision, uris)

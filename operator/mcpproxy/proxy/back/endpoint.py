@@ -60,11 +60,12 @@ class Endpoint:
 
     def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> Response | None:
         """POST one message, if a connection is free."""
-        connection = self.client.take()
+        client = self.client
+        connection = client.take()
         if connection is None:
             return None
-        head = self._head(self.client.origin.path, headers, self._lines())
-        return connection.begin(with_body(head, body), done)
+        head = self._head(client.origin.path, headers, self._lines())
+        return connection.begin(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), done)
 
     async def post(
         self,

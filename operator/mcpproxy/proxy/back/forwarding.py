@@ -108,7 +108,7 @@ class Forwarding:
             return await send(outgoing, caller)
         seen = self.caller(caller)
         if rev.META_VERSION not in meta(outgoing.params or {}):
-            return await send(replace(outgoing, params=self._unreported(outgoing.params)), seen)
+            return await send(outgoing.having(self._unreported(outgoing.params)), seen)
         return await self._modern_call(send, outgoing, seen)
 
     async def _modern_call(self, send: Send, outgoing: Outgoing, caller: Caller) -> Message:
@@ -116,7 +116,7 @@ class Forwarding:
         params = self._stamped(outgoing.params or {}, caller.client)
         request_id = outgoing.id
         for round_ in range(MAX_ROUNDS):
-            sent = replace(outgoing, id=request_id, params=params)
+            sent = outgoing.having(params, request_id)
             answer = await send(sent, caller)
             result = jsonrpc.members(answer["result"]) if "result" in answer else {}
             asks = jsonrpc.string(result.get("resultType")) == "input_required"

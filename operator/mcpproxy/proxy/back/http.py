@@ -98,7 +98,8 @@ class HttpLegacyLink:
         self, outgoing: Outgoing, client: Client, done: Callable[[], None]
     ) -> Response | None:
         """See Link."""
-        sent = self._endpoint.of(client).begin(outgoing.body(), self._headers, done)
+        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        sent = endpoint.begin(outgoing.body(), self._headers, done)
         if self.stateful and sent is not None:
             outgoing.number = next(self._numbers)
             self._callers[outgoing.number] = outgoing

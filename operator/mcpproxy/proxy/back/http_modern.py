@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, Lines, read_json
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
     Greeting,
@@ -25,7 +25,7 @@ MAX_KEPT: Final = 512
 
 
 @functools.lru_cache(maxsize=1024)
-def _routing(method: str, raw: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def _routing(method: str, raw: bytes) -> Lines:
     """The headers that say what a request is about; `raw` is a name or URI as JSON."""
     headers = ((h.METHOD, h.encode_value(method)),)
     name = jsonrpc.string(raw)
@@ -41,6 +41,8 @@ class HttpModernLink:
         self.greeting = greeting
         self._endpoint = endpoint
         self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+        self._last: tuple[Lines, Lines] = ((), ())
+        """The latest routing headers, and all headers of their request."""
 
     @property
     def alive(self) -> bool:
@@ -70,7 +72,7 @@ class HttpModernLink:
         self, outgoing: Outgoing, client: Client, done: Callable[[], None]
     ) -> Response | None:
         """See Link."""
-        endpoint = self._endpoint.of(client)
+        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
         return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
 
     def completes(self, outgoing: Outgoing) -> bool:
@@ -82,7 +84,15 @@ class HttpModernLink:
         name = (outgoing.params or {}).get(member) if member else None
         raw = b"" if name is None else bytes(name)
         routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
+        if not (outgoing.headers or outgoing.trace):
+            return self._with_version(routing)
         return (self._version, *routing, *outgoing.headers, *outgoing.trace)
+
+    def _with_version(self, routing: Lines) -> Lines:
+        """All headers; the same object for the same request before, which is found faster."""
+        if self._last[0] is not routing:
+            self._last = routing, (self._version, *routing)
+        return self._last[1]
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
         reader = EventReader(response)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from msgspec import Raw
@@ -16,17 +16,15 @@ from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.revisions import is_modern
 
 OnMessage = Callable[[Message], Awaitable[None]]
 
 
-@dataclass(slots=True)
 class Outgoing:
     """A request as it leaves for a backend: names are the backend's own."""
 
-    id: Raw
-    method: str
-    params: Message | None = None
+    # Every call makes one of these: what is as it begins stands in the class.
     extra: Message | None = None
     """Members of the envelope that JSON-RPC does not know; they pass."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -35,6 +33,8 @@ class Outgoing:
     """Headers that say to which trace it belongs."""
     sent: Response | None = None
     """Its answer, where it was sent before: then it is not sent again."""
+    bridged: "Outgoing | None" = None
+    """What was sent in its place, where the backend is of another era than the client."""
     sink: Sink | None = None
     """Where the client's side takes a large answer in parts."""
     onward: Onward | None = None
@@ -49,6 +49,30 @@ class Outgoing:
     """The time that it has, where that runs already."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
+
+    def __init__(
+        self,
+        request_id: Raw,
+        method: str,
+        params: Message | None = None,
+        extra: Message | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        trace: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.id = request_id
+        self.method = method
+        self.params = params
+        if extra is not None:
+            self.extra = extra
+        if headers:
+            self.headers = headers
+        if trace:
+            self.trace = trace
+
+    def having(self, params: Message | None, request_id: Raw | None = None) -> "Outgoing":
+        """The same request, not sent yet, with other params and perhaps another id."""
+        kept = (self.extra, self.headers, self.trace)
+        return Outgoing(request_id or self.id, self.method, params, *kept)
 
     async def passed_on(
         self, rest: Callable[[], Source | None], begins: Callable[["Outgoing"], None] | None = None
@@ -65,6 +89,8 @@ class Outgoing:
 
     def body(self) -> bytes:
         """The message's bytes."""
+        if self.params is not None and self.extra is None:
+            return jsonrpc.encode(jsonrpc.Call("2.0", self.id, self.method, self.params))
         content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": self.id, "method": self.method}
         if self.params is not None:
             content["params"] = self.params
@@ -80,6 +106,12 @@ class Greeting:
     revision: str
     result: Message
     """The whole result."""
+    modern: bool = field(init=False, compare=False, repr=False)
+    """Whether its revision is one without sessions."""
+
+    def __post_init__(self) -> None:
+        """Every call asks for it: it is found once."""
+        object.__setattr__(self, "modern", is_modern(self.revision))
 
     def member(self, name: str) -> Any:
         """A member of the result as a JSON value; None when it is absent."""

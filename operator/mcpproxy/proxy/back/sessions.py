@@ -21,7 +21,6 @@ from mcpproxy.proxy.core.errors import (
     SessionRefused,
 )
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
-from mcpproxy.proxy.wire.revisions import is_modern
 
 MAX_KINDS: Final = 1024
 
@@ -166,6 +165,8 @@ class Sessions:
 
         In the modern era every request says itself who asks, so only the principal counts.
         """
+        if not self._passed and not (client.modern and self._modern):
+            return client.kind
         own = client.mark(self._passed)
         if client.modern and self._modern:
             return (client.principal, client.revision, own)
@@ -214,7 +215,7 @@ class Sessions:
         if not self._warm.has_room():
             raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
         link = await self.upstream.open(client)
-        self._modern = (client.modern and is_modern(link.greeting.revision)) or self._modern
+        self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:
             if len(self._sessionless) >= MAX_KINDS:
                 self._sessionless.clear()

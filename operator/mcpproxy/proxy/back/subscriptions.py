@@ -7,7 +7,6 @@ from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.core.errors import BackendError, Unreachable
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
-from mcpproxy.proxy.wire.revisions import is_modern
 
 
 class Subscriptions:
@@ -29,7 +28,7 @@ class Subscriptions:
         if uri not in self._wanted:
             if link is None:
                 raise Unreachable("it is not reached at the moment")
-            if is_modern(link.greeting.revision):
+            if link.greeting.modern:
                 self._wanted[uri] = 0
                 self._relisten()
             else:
@@ -44,7 +43,7 @@ class Subscriptions:
             return
         if self._wanted.pop(uri, None) is None or link is None:
             return
-        if is_modern(link.greeting.revision):
+        if link.greeting.modern:
             self._relisten()
             return
         try:
@@ -55,7 +54,7 @@ class Subscriptions:
 
     async def restore(self, link: Link) -> None:
         """A new link: ask again for all that is wanted. Raises BackendError."""
-        if is_modern(link.greeting.revision):
+        if link.greeting.modern:
             return
         for uri in self.uris:
             params = {"uri": jsonrpc.dump(uri)}

@@ -22,7 +22,7 @@ from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.health import Finding, Health
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
-from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN, is_modern
+from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN
 
 GUARDED: Final = Finding(
     "Healthy",
@@ -171,7 +171,7 @@ class Watch:
         return await self.lists.fetch_all(link, only_old=True)
 
     async def _ask(self, link: Link) -> None:
-        if is_modern(link.greeting.revision):
+        if link.greeting.modern:
             await self._asker.ask(link, "server/discover")
         else:
             await self._asker.ask(link, "ping", any_answer=True)
@@ -184,7 +184,7 @@ class Watch:
         self.tailored.opening = loop.time() - started
         self._link, self.greeting, self.guarded = link, link.greeting, False
         self.lists.link = link
-        self.stateful = link.stateful and not is_modern(link.greeting.revision)
+        self.stateful = link.stateful and not link.greeting.modern
         self._listen(link)
         await self._subscriptions.restore(link)
         return link
@@ -277,7 +277,7 @@ class Watch:
             return
         if not client.modern:
             # In the era and with the newest revision of the other lists.
-            modern = greeting is not None and is_modern(greeting.revision)
+            modern = greeting is not None and greeting.modern
             revision = LATEST_MODERN if modern else LATEST_LEGACY
             client = replace(client, revision=revision, session="")
         await self.tailored.refresh(kind, client, seen)

@@ -7,7 +7,7 @@ the reverse. This module is what both sides agree on.
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from msgspec import Raw
@@ -42,11 +42,16 @@ class Client:
     """Its session with us; empty in the modern era."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Of its request: those that some backend is to get, their names in lower case."""
+    modern: bool = field(init=False, compare=False, repr=False)
+    """Whether it speaks a revision without sessions and without server requests."""
+    kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
+    """What it has in common with all who are the same to a backend, but for its headers."""
 
-    @property
-    def modern(self) -> bool:
-        """Whether it speaks a revision without sessions and without server requests."""
-        return is_modern(self.revision)
+    def __post_init__(self) -> None:
+        """Every call asks for these: they are found once."""
+        object.__setattr__(self, "modern", is_modern(self.revision))
+        kind = (self.principal, self.revision, None, self.capabilities, self.info)
+        object.__setattr__(self, "kind", kind)
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Its headers of these names."""

@@ -6,9 +6,12 @@ that cancels), a task goes on from there in the ordinary way; the request is nev
 """
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from typing import Final
 
+from msgspec import Raw
+
+from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import jsonrpc
@@ -16,44 +19,34 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 """Requests that are served in this way."""
-_SPELT: Final = {b'"%b"' % method.encode(): method for method in METHODS}
 
 
-def method_of(message: Message) -> str | None:
-    """The method, if a message is a request that is served in this way and spelt as usual."""
-    raw = message.get("method")
-    return None if raw is None or "id" not in message else _SPELT.get(bytes(raw))
-
-
-class Direct:
+class Direct(ABC):
     """One call."""
 
-    __slots__ = ("_begun", "_finish", "_gateway", "_go_on", "_over", "_prepared", "_request")
+    _over = False
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        request: Message,
-        prepared: Prepared,
-        finish: Callable[[Message, bytes], None],
-        go_on: Callable[[Prepared], None],
-    ) -> None:
-        """`finish` takes the response and its bytes; or `go_on` has a task see to it."""
+    def __init__(self, gateway: Gateway, request_id: Raw, prepared: Prepared) -> None:
+        self.prepared = prepared
         self._gateway = gateway
-        self._request = request
-        self._prepared = prepared
-        self._finish = finish
-        self._go_on = go_on
+        self._id = request_id
         self._begun = time.perf_counter()
-        self._over = False
+
+    @abstractmethod
+    def finish(self, body: bytes, answer: Message | None) -> None:
+        """Send the response; `answer` are its members where it may be an error."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Have a task see to the call from here."""
 
     def begin(self, client: Client, *, levelled: bool = False) -> bool:
         """Send the request; False where that takes waiting. `levelled`: see `Calls.begin`."""
-        backend, outgoing = self._prepared
+        backend, outgoing = self.prepared
         if self._gateway.tracing is not None:
             return False
         outgoing.leave = self.leave
-        if not backend.begin(outgoing, client, self._answered, levelled=levelled):
+        if not backend.begin(outgoing, client, self._answered, levelled):
             outgoing.leave = None
             return False
         self._gateway.in_flight += 1
@@ -63,35 +56,36 @@ class Direct:
         """Have a task go on."""
         if not self._over:
             self._end()
-            self._go_on(self._prepared)
+            self.go_on()
 
     def _end(self) -> None:
         self._over = True
         # It knows us and we know it: such pairs would be left to the garbage collector.
-        self._prepared.outgoing.leave = None
+        self.prepared.outgoing.leave = None
         self._gateway.in_flight -= 1
 
     def _answered(self) -> None:
         if self._over:
             return
-        backend, outgoing = self._prepared
-        try:
-            complete = backend.complete(outgoing)
-        except RpcError:
-            complete = None
-        if complete is None:
-            self.leave()
-            return
-        answer, body = complete
+        backend, outgoing = self.prepared
+        body = backend.whole(outgoing)
+        answer = None
+        if body is None:
+            try:
+                answer = backend.complete(outgoing)
+            except (BackendError, RpcError):
+                # Whoever goes on says what is wrong with it.
+                answer = None
+            if answer is None:
+                self.leave()
+                return
+            answer["id"] = self._id
+            body = jsonrpc.encode(answer)
         self._end()
         assert outgoing.deadline is not None
         outgoing.deadline.cancel()
         outgoing.deadline = None
-        request_id = self._request["id"]
-        if body is None or answer.get("id") != request_id:
-            answer["id"] = request_id
-            body = jsonrpc.encode(answer)
-        outcome = "error" if "error" in answer else "ok"
+        outcome = "ok" if answer is None or "error" not in answer else "error"
         seconds = time.perf_counter() - self._begun
         self._gateway.metrics.call(backend.name, outgoing.method, outcome, seconds)
-        self._finish(answer, body)
+        self.finish(body, answer)

@@ -6,7 +6,7 @@ era it belongs to.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from mcpproxy.proxy.core.seal import Sealer
@@ -19,7 +19,7 @@ from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import Reply
-from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.revisions import LEGACY
@@ -92,12 +92,18 @@ class HttpFront:
         """See App."""
         if self._gateway.tracing is not None:
             self._gateway.tracing.receive(inbound.headers)
-        if inbound.method != "POST" or handover.HEADER in inbound.headers:
-            return False
-        version = inbound.headers.get(h.PROTOCOL_VERSION)
-        if version is None or version in _LEGACY:
-            return self._legacy.at_once(inbound, reply)
-        return self._modern.at_once(inbound, reply)
+        way = inbound.head.way or self._found_way(inbound.head)
+        return way(inbound, reply)
+
+    def _found_way(self, head: Head) -> Callable[[Inbound, Reply], bool]:
+        version = head.headers.get(h.PROTOCOL_VERSION)
+        if head.method != "POST" or handover.HEADER in head.headers or not head.fits:
+            head.way = _takes_a_task
+        elif version is None or version in _LEGACY:
+            head.way = self._legacy.at_once
+        else:
+            head.way = self._modern.at_once
+        return head.way
 
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """See App."""
@@ -114,3 +120,8 @@ class HttpFront:
         if version is None or version in _LEGACY:
             return self._legacy.serve(inbound, reply)
         return self._modern.serve(inbound, reply)
+
+
+def _takes_a_task(inbound: Inbound, reply: Reply) -> bool:
+    """Requests of which none can be answered at once."""
+    return False

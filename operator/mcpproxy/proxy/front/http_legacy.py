@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
+from msgspec import Raw
+
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import PROGRESS
@@ -20,10 +22,10 @@ from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
 from mcpproxy.proxy.front.acquaintance import Acquaintance
-from mcpproxy.proxy.front.direct import Direct, method_of
+from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.events import EventLog, Lost, position
 from mcpproxy.proxy.front.handover import Gone, Peers
-from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions, progress_token
+from mcpproxy.proxy.front.live import Live, LiveSessions, progress_token
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.reply import PING_EVERY, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
@@ -43,9 +45,9 @@ class LegacyHttp:
     def __init__(self, gateway: Gateway, sealer: Sealer, live: LiveSessions, peers: Peers) -> None:
         self.closing = False
         """No new streams: the process stops."""
-        self._gateway = gateway
+        self.gateway = gateway
         self._sealer = sealer
-        self._live = live
+        self.live = live
         self._peers = peers
         self._tickets: dict[tuple[bytes, str], Ticket] = {}
         self._acquaintance = Acquaintance(live, peers)
@@ -61,14 +63,18 @@ class LegacyHttp:
         return reply.empty(405, _ALLOW)
 
     def _ticket(self, inbound: Inbound) -> Ticket:
-        token = inbound.headers.get(h.SESSION_ID)
-        if token is None:
-            raise HttpRefusal(400, "the header Mcp-Session-Id is missing; initialize first")
-        ticket = self._opened(token, inbound.principal)
-        if self._live.has_ended(ticket.client.session):
+        head = inbound.head
+        ticket = head.ticket
+        if ticket is None or not sessions.valid(ticket, time.time()):
+            token = head.headers.get(h.SESSION_ID)
+            if token is None:
+                raise HttpRefusal(400, "the header Mcp-Session-Id is missing; initialize first")
+            ticket = self._opened(token, head.principal)
+            if self.gateway.passed:
+                ticket = replace(ticket, client=self.gateway.known(ticket.client, head.lines))
+            head.ticket = ticket
+        if self.live.has_ended(ticket.client.session):
             raise HttpRefusal(404, "this session has ended; initialize anew")
-        if self._gateway.passed:
-            return replace(ticket, client=self._gateway.known(ticket.client, inbound.lines))
         return ticket
 
     def _opened(self, token: bytes, principal: str) -> Ticket:
@@ -91,59 +97,37 @@ class LegacyHttp:
 
         Raises HttpRefusal.
         """
-        message = inbound.message()
-        method = method_of(message)
-        if method is None:
+        call = jsonrpc.call(inbound.body)
+        if call is None or call.method not in METHODS:
             return False
         ticket = self._ticket(inbound)
         if not self._peers.mine(ticket.owner):
-            live = self._live.find(ticket.client.session)
-            if self._gateway.holds_state or live is None or not live.acquainted:
+            live = self.live.find(ticket.client.session)
+            if self.gateway.holds_state or live is None or not live.acquainted:
                 return False
-        return self._begin(inbound, ticket, message, method, reply)
-
-    def _begin(
-        self, inbound: Inbound, ticket: Ticket, message: Message, method: str, reply: Reply
-    ) -> bool:
         try:
-            params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
-            prepared = self._gateway.prepared(message, method, params)
+            prepared = self.gateway.prepared_call(call)
         except RpcError:
             return False
-        session, key = ticket.client.session, jsonrpc.id_key(message["id"])
-
-        def finish(_: Message, body: bytes) -> None:
-            live.in_flight.pop(key, None)
-            self._live.release(session)
-            reply.complete(body)
-
-        def go_on(prepared: Prepared) -> None:
-            reply.go_on(self._go_on(inbound, ticket, live, message, reply, prepared))
-
-        live = self._live.of(session, reply.loop.time())
+        live = self.live.of(ticket.client.session, reply.loop.time())
         prepared.outgoing.sink = reply
-        direct = Direct(self._gateway, message, prepared, finish, go_on)
-        if not direct.begin(ticket.client, levelled=live.log_level is not None):
+        direct = _LegacyCall(self, inbound, ticket, live, reply, call.id, prepared)
+        if direct.begin(ticket.client, levelled=live.log_level is not None):
+            live.in_flight[direct.key] = direct
+            reply.keep_alive()
+        else:
             # It takes waiting: what was found out so far goes with it.
-            go_on(prepared)
-            return True
-        live.in_flight[key] = InFlight(None, direct=direct)
-        reply.keep_alive()
+            direct.go_on()
         return True
 
-    async def _go_on(
-        self,
-        inbound: Inbound,
-        ticket: Ticket,
-        live: Live,
-        message: Message,
-        reply: Reply,
-        prepared: Prepared,
+    async def go_on(
+        self, inbound: Inbound, ticket: Ticket, live: Live, reply: Reply, prepared: Prepared
     ) -> None:
+        """Answer a call that was begun, or can be begun only in a task."""
         try:
-            await self._answer(inbound, ticket, live, message, reply, prepared)
+            await self._answer(inbound, ticket, live, inbound.message(), reply, prepared)
         finally:
-            self._live.release(ticket.client.session)
+            self.live.release(ticket.client.session)
 
     async def _post(self, inbound: Inbound, reply: Reply) -> None:
         message = inbound.message()
@@ -155,20 +139,20 @@ class LegacyHttp:
         if await self._handed_over(inbound, ticket, message, method, reply):
             return
         session = ticket.client.session
-        live = self._live.of(session, reply.loop.time())
+        live = self.live.of(session, reply.loop.time())
         try:
             if inbound.handed_over and self._acquaintance.introduces(message, live):
                 await reply.finish(self._acquaintance.answer(message, live))
             elif method is None or "id" not in message:
                 # What is spread by the session's owner concerns the calls that run here, no more.
                 spread = inbound.handed_over and not self._peers.mine(ticket.owner)
-                await legacy.noted(self._gateway, live, ticket.client, message, running_only=spread)
+                await legacy.noted(self.gateway, live, ticket.client, message, running_only=spread)
                 await self._acquaintance.spread(inbound, ticket, method, live)
                 await reply.empty(202)
             else:
                 await self._answer(inbound, ticket, live, message, reply)
         finally:
-            self._live.release(session)
+            self.live.release(session)
 
     async def _answer(
         self,
@@ -183,10 +167,10 @@ class LegacyHttp:
         known = live.acquainted or self._peers.mine(ticket.owner)
         if not known and not await self._acquaintance.made(ticket, inbound, live):
             raise HttpRefusal(404, "this session has ended; initialize anew")
-        caller = legacy.LegacyCaller(ticket.client, live, self._live, reply)
+        caller = legacy.LegacyCaller(ticket.client, live, self.live, reply)
         reply.keep_alive()
         task = asyncio.current_task(reply.loop)
-        body = await legacy.answer(self._gateway, live, message, caller, task, prepared)
+        body = await legacy.answer(self.gateway, live, message, caller, task, prepared)
         if live.shared_with:
             await self._acquaintance.spread(inbound, ticket, method, live)
         # Servers of this era stream their lists; clients may rely on the type.
@@ -197,7 +181,7 @@ class LegacyHttp:
         try:
             params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
             client = legacy.client_of(params, inbound.principal, secrets.token_urlsafe(16))
-            result = await legacy.initialized(self._gateway, client)
+            result = await legacy.initialized(self.gateway, client)
         except RpcError as error:
             await reply.finish(jsonrpc.failure(message["id"], error))
             return
@@ -219,8 +203,8 @@ class LegacyHttp:
         try:
             await self._peers.pass_on(owner, inbound, reply)
         except Gone:
-            if self._gateway.keeps_state(method, message):
-                self._live.forget(ticket.client.session, reply.loop.time())
+            if self.gateway.keeps_state(method, message):
+                self.live.forget(ticket.client.session, reply.loop.time())
                 raise HttpRefusal(
                     404, "the instance that held this session has gone; initialize anew"
                 ) from None
@@ -230,12 +214,12 @@ class LegacyHttp:
     def _home(self, ticket: Ticket, message: Message, method: str | None) -> str | None:
         """The owner of what a message is about; None when any instance can serve it."""
         if method is None:
-            return self._live.questioner(message["id"])
+            return self.live.questioner(message["id"])
         if method == PROGRESS:
-            return self._live.questioner(progress_token(message))
+            return self.live.questioner(progress_token(message))
         if "id" not in message or method in legacy.OF_THE_SESSION:
             return ticket.owner
-        return ticket.owner if self._gateway.keeps_state(method, message) else None
+        return ticket.owner if self.gateway.keeps_state(method, message) else None
 
     # GET
 
@@ -246,7 +230,7 @@ class LegacyHttp:
         if self.closing:
             raise HttpRefusal(503, "the proxy is shutting down")
         where = position(inbound.headers.get(h.LAST_EVENT_ID, b""))
-        keeper = self._live.stream_owner(where[0]) if where else None
+        keeper = self.live.stream_owner(where[0]) if where else None
         owner = keeper or ticket.owner
         if not inbound.handed_over and not self._peers.mine(owner):
             with contextlib.suppress(Gone):
@@ -254,47 +238,81 @@ class LegacyHttp:
                 return
         session = ticket.client.session
         if where is not None and keeper is not None:
-            log = self._live.logs.find(where[0], session)
+            log = self.live.logs.find(where[0], session)
             if log is None or not log.has(where[1]):
                 # Another stream in its place would end the one that the client has open.
                 raise HttpRefusal(400, "the stream of this Last-Event-ID is kept no longer")
             await _resume(log, where[1], reply)
         else:
-            await self._stream(session, self._live.of(session, reply.loop.time()), reply)
+            await self._stream(session, self.live.of(session, reply.loop.time()), reply)
 
     async def _stream(self, session: str, live: Live, reply: Reply) -> None:
         if live.stream is not None:
             # The client came back before we knew that it had gone.
             live.stream.end()
         stream = live.stream = Outbox()
-        unsubscribe = self._gateway.subscribe(
+        unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method))
         )
-        self._gateway.metrics.streams.inc()
+        self.gateway.metrics.streams.inc()
         reply.on_gone = stream.end
         try:
             await _pump(stream, reply)
         finally:
-            self._gateway.metrics.streams.dec()
+            self.gateway.metrics.streams.dec()
             unsubscribe()
             if live.stream is stream:
                 live.stream = None
-            self._live.release(session)
+            self.live.release(session)
 
     # DELETE
 
     async def _delete(self, inbound: Inbound, reply: Reply) -> None:
         ticket = self._ticket(inbound)
         session = ticket.client.session
-        live = self._live.find(session)
+        live = self.live.find(session)
         await self._acquaintance.spread(inbound, ticket, "DELETE", live)
-        await self._live.end(session, reply.loop.time())
-        self._gateway.end_client(session)
+        await self.live.end(session, reply.loop.time())
+        self.gateway.end_client(session)
         if not inbound.handed_over and not self._peers.mine(ticket.owner):
             # Where it can't be reached, what it held has ended with it.
             with contextlib.suppress(Gone):
                 await self._peers.tell(ticket.owner, "DELETE", inbound.lines, b"")
         await reply.empty(204)
+
+
+class _LegacyCall(Direct):
+    """A call of a client with a session that no task waits for."""
+
+    def __init__(
+        self,
+        front: LegacyHttp,
+        inbound: Inbound,
+        ticket: Ticket,
+        live: Live,
+        reply: Reply,
+        request_id: Raw,
+        prepared: Prepared,
+    ) -> None:
+        super().__init__(front.gateway, request_id, prepared)
+        self.key = jsonrpc.id_key(request_id)
+        """By which the client may cancel it."""
+        self._front = front
+        self._inbound = inbound
+        self._ticket = ticket
+        self._live = live
+        self._reply = reply
+
+    def finish(self, body: bytes, answer: Message | None) -> None:
+        """See Direct."""
+        self._live.in_flight.pop(self.key, None)
+        self._front.live.release(self._ticket.client.session)
+        self._reply.complete(body)
+
+    def go_on(self) -> None:
+        """See Direct."""
+        about = (self._inbound, self._ticket, self._live, self._reply, self.prepared)
+        self._reply.go_on(self._front.go_on(*about))
 
 
 async def _pump(stream: Outbox, reply: Reply) -> None:

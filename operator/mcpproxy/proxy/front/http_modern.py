@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
-from mcpproxy.proxy.front.direct import Direct, method_of
+from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
@@ -40,7 +40,7 @@ class ModernHttp:
     """Serves clients that have no session."""
 
     def __init__(self, gateway: Gateway, parking: Parking, peers: Peers) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._parking = parking
         self._peers = peers
         self._listening: set[Outbox] = set()
@@ -68,9 +68,10 @@ class ModernHttp:
         except RpcError as error:
             _fail(reply, request_id, error)
 
-    async def _go_on(
+    async def go_on(
         self, message: Message, asked: Asked, reply: Reply, prepared: Prepared
     ) -> None:
+        """Answer a call that was begun, or can be begun only in a task."""
         try:
             await self._answer(message, asked, reply, prepared)
         except RpcError as error:
@@ -81,43 +82,24 @@ class ModernHttp:
 
         Raises HttpRefusal.
         """
-        message = inbound.message()
-        method = method_of(message)
-        if method is None:
+        call = jsonrpc.call(inbound.body)
+        if call is None or call.method not in METHODS:
             return False
         try:
-            asked = self._asked(message, method, inbound)
+            asked = self._asked(call.params, call.method, inbound)
+            if asked.owner is not None or asked.route is None or asked.route.backend.asks:
+                return False
+            prepared = self.gateway.prepared_call(call, asked.route)
         except RpcError:
             return False
-        if asked.owner is not None or asked.route is None:
-            return False
-        if self._gateway.may_ask(asked.route, asked.params):
-            return False
-        try:
-            prepared = self._gateway.prepared(message, method, asked.params, asked.route)
-        except RpcError:
-            return False
-
-        def finish(answer: Message, body: bytes) -> None:
-            reply.on_gone = None
-            reply.complete(body, _status(answer))
-
-        def go_on(prepared: Prepared) -> None:
-            reply.go_on(self._go_on(message, asked, reply, prepared))
-
-        def gone() -> None:
-            direct.leave()
-            # The task that takes over listens for it after its first step.
-            reply.loop.call_soon(reply.gone)
-
         prepared.outgoing.sink = reply
-        direct = Direct(self._gateway, message, prepared, finish, go_on)
-        if not direct.begin(asked.client):
+        direct = _ModernCall(self, inbound, asked, reply, call.id, prepared)
+        if direct.begin(asked.client):
+            reply.on_gone = direct.gone
+            reply.keep_alive()
+        else:
             # It takes waiting: what was found out so far goes with it.
-            go_on(prepared)
-            return True
-        reply.on_gone = gone
-        reply.keep_alive()
+            direct.go_on()
         return True
 
     async def _noted(self, message: Message, inbound: Inbound, reply: Reply) -> None:
@@ -130,21 +112,22 @@ class ModernHttp:
 
     async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
         method = jsonrpc.string(message["method"]) or ""
-        asked = self._asked(message, method, inbound)
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        asked = self._asked(params, method, inbound)
         if asked.owner is not None and not self._peers.mine(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
             return
         await self._answer(message, asked, reply)
 
-    def _asked(self, message: Message, method: str, inbound: Inbound) -> Asked:
+    def _asked(self, params: Message, method: str, inbound: Inbound) -> Asked:
         """What a request says of itself. Raises RpcError."""
-        if len(inbound.headers) != len(inbound.lines):
-            envelope.duplicated(inbound.lines)
-        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         head = inbound.head
+        if len(head.headers) != len(head.lines):
+            envelope.duplicated(head.lines)
         client, level = envelope.client_of(method, params, head.headers, head.principal)
-        client = self._gateway.known(client, inbound.lines)
-        route = modern.route_of(self._gateway, method, params)
+        if self.gateway.passed:
+            client = self.gateway.known(client, head.lines)
+        route = modern.route_of(self.gateway, method, params)
         if route is not None and route.properties:
             envelope.check_params(route.properties, params, inbound.lines)
         return Asked(params, client, level, route, self._parking.owner(params))
@@ -170,7 +153,7 @@ class ModernHttp:
                 return
             reply.keep_alive()
             answer = await modern.answer(
-                self._gateway, self._parking, message, params, caller, asked.route, prepared
+                self.gateway, self._parking, message, params, caller, asked.route, prepared
             )
         except asyncio.CancelledError:
             if not cancelling.done():
@@ -180,12 +163,48 @@ class ModernHttp:
         await _finish(reply, answer)
 
     async def _listen(self, message: Message, params: Message, reply: Reply) -> bytes:
-        listening = modern.Listening(self._gateway, message, params)
+        listening = modern.Listening(self.gateway, message, params)
         self._listening.add(listening.outbox)
         try:
             return await listening.run(reply.event, reply.ping)
         finally:
             self._listening.discard(listening.outbox)
+
+
+class _ModernCall(Direct):
+    """A call of a client without a session that no task waits for."""
+
+    def __init__(
+        self,
+        front: ModernHttp,
+        inbound: Inbound,
+        asked: Asked,
+        reply: Reply,
+        request_id: Raw,
+        prepared: Prepared,
+    ) -> None:
+        super().__init__(front.gateway, request_id, prepared)
+        self._front = front
+        self._inbound = inbound
+        self._asked = asked
+        self._reply = reply
+
+    def finish(self, body: bytes, answer: Message | None) -> None:
+        """See Direct."""
+        self._reply.on_gone = None
+        self._reply.complete(body, 200 if answer is None else _status(answer))
+
+    def go_on(self) -> None:
+        """See Direct."""
+        message = self._inbound.message()
+        going_on = self._front.go_on(message, self._asked, self._reply, self.prepared)
+        self._reply.go_on(going_on)
+
+    def gone(self) -> None:
+        """The client has closed the connection."""
+        self.leave()
+        # The task that takes over listens for it after its first step.
+        self._reply.loop.call_soon(self._reply.gone)
 
 
 async def _finish(reply: Reply, answer: Message | bytes) -> None:

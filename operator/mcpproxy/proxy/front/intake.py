@@ -80,10 +80,8 @@ class Intake(ABC):
         begins = self._between
         known = self._heads.look_up(data) if begins else None
         if known is not None and self.has_room(len(data) - known[1]):
-            inbound = Inbound(known[0])
-            inbound.body = data[known[1] :]
             self._sweeps = 0
-            self.received(inbound, None, False, False)
+            self.received(Inbound(known[0], data[known[1] :]), None, False, False)
             return
         self._complete = None
         try:

@@ -80,11 +80,9 @@ class StandingCaller:
 
 @dataclass(slots=True)
 class InFlight:
-    """A request that runs, and what ends it."""
+    """A request that runs in a task, which ends with it."""
 
     task: "asyncio.Task[Any] | None"
-    direct: Direct | None = None
-    """What runs in place of a task."""
     cancelled: bool = False
 
 
@@ -94,7 +92,7 @@ class Live:
 
     log_level: str | None = None
     used_at: float = 0.0
-    in_flight: dict[bytes, InFlight] = field(default_factory=dict)
+    in_flight: dict[bytes, InFlight | Direct] = field(default_factory=dict)
     asked: dict[bytes, Asked] = field(default_factory=dict)
     """Our id of a question, which is its progress token, too → what the backend waits for."""
     stream: Outbox | None = None
@@ -127,9 +125,9 @@ class Live:
         found = self.in_flight.get(jsonrpc.id_key(request_id))
         if found is None:
             return
-        if found.direct is not None:
+        if isinstance(found, Direct):
             # A task takes it over with its next step, and can be cancelled then.
-            found.direct.leave()
+            found.leave()
             asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
             return
         if found.task is not None:

@@ -59,47 +59,31 @@ class Wire(Protocol):
 class Reply:
     """Writes one HTTP answer. Nothing is sent before it is clear what the answer is."""
 
-    __slots__ = (
-        "_alarm",
-        "_behind",
-        "_behind_size",
-        "_chunked",
-        "_done",
-        "_headers",
-        "_in_event",
-        "_left",
-        "_log",
-        "_parts",
-        "_pings",
-        "_started",
-        "_wire",
-        "loop",
-        "on_gone",
-    )
+    # Every request makes one of these: what is as it begins stands in the class.
+    _headers: Headers = ()
+    _started = False
+    _chunked = False
+    _done = False
+    _parts = False
+    """Whether the last message goes in parts, and whether these are an event's."""
+    _in_event = False
+    _left = False
+    _log: EventLog | None = None
+    _alarm: Deadline | None = None
+    _behind: list[bytes] | None = None
+    """What is written with the next turn of the loop: events come in swarms."""
+    _behind_size = 0
+    on_gone: Callable[[], object] | None = None
+    """Called once when the client closes the connection before the answer is complete.
+
+    Who begins to listen after that is told with the next thing it sends.
+    """
 
     def __init__(self, wire: Wire, pings: Deadlines, loop: asyncio.AbstractEventLoop) -> None:
         """`pings` are deadlines of the length of PING_EVERY."""
         self.loop = loop
         self._wire = wire
         self._pings = pings
-        self._headers: Headers = ()
-        self._started = False
-        self._chunked = False
-        self._done = False
-        self._parts = False
-        """Whether the last message goes in parts, and whether these are an event's."""
-        self._in_event = False
-        self._left = False
-        self._log: EventLog | None = None
-        self._alarm: Deadline | None = None
-        self._behind: list[bytes] = []
-        """What is written with the next turn of the loop: events come in swarms."""
-        self._behind_size = 0
-        self.on_gone: Callable[[], object] | None = None
-        """Called once when the client closes the connection before the answer is complete.
-
-        Who begins to listen after that is told with the next thing it sends.
-        """
 
     @property
     def untouched(self) -> bool:
@@ -260,7 +244,7 @@ class Reply:
     def abandon(self) -> None:
         """The answer can't be completed: the client sees the connection break."""
         self._stop()
-        self._behind.clear()
+        self._behind = None
         self._done = True
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
@@ -292,8 +276,9 @@ class Reply:
         self._wire.write(self._head(status, headers))
 
     def _chunk(self, content: bytes) -> None:
-        if not self._behind:
+        if self._behind is None:
             self.loop.call_soon(self._flush)
+            self._behind = []
         self._behind.append(content)
         self._behind_size += len(content)
         if self._behind_size > MAX_BEHIND:
@@ -301,10 +286,10 @@ class Reply:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._behind:
+        if self._behind is None:
             return
         content = b"".join(self._behind)
-        self._behind.clear()
+        self._behind = None
         self._behind_size = 0
         end = b"0\r\n\r\n" if self._done else b""
         if not self._chunked:
@@ -317,7 +302,7 @@ class Reply:
     def _end(self) -> None:
         self._stop()
         self._done = True
-        if self._behind:
+        if self._behind is not None:
             self._flush()
         elif self._chunked:
             self._wire.write(b"0\r\n\r\n")

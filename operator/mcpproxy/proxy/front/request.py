@@ -1,12 +1,17 @@
 """One HTTP request to the endpoint: its headers, its message, and who sent it."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.front.reply import Reply
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of one request; more is answered with 413."""
@@ -31,7 +36,7 @@ class HttpRefusal(Exception):
 class Head:
     """The line and the headers of a request; many requests of a client have the same."""
 
-    __slots__ = ("_principal", "headers", "lines", "method", "path")
+    __slots__ = ("_fits", "_principal", "headers", "lines", "method", "path", "ticket", "way")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the headers as they came, their names in lower case.
@@ -45,6 +50,19 @@ class Head:
         if len(self.headers) != len(lines):
             self.headers = _joined(lines)
         self._principal: str | None = None
+        self._fits: bool | None = None
+        self.way: Callable[[Inbound, Reply], bool] | None = None
+        """Who may answer such requests without a task, once that is found out."""
+        self.ticket: Ticket | None = None
+        """The session that it names, once that is found out."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is one of a message, by a client that takes either kind of answer."""
+        if self._fits is None:
+            json = _is_json(self.headers.get(b"content-type", b""))
+            self._fits = json and _accepts_both(self.headers.get(b"accept"))
+        return self._fits
 
     @property
     def principal(self) -> str:
@@ -58,18 +76,34 @@ class Head:
 class Inbound:
     """A request as the server got it."""
 
-    __slots__ = ("_message", "body", "handed_over", "head", "headers", "lines", "method", "path")
+    # Every request makes one of these: what is as it begins stands in the class.
+    _message: Message | None = None
+    handed_over = False
+    """Whether another instance has passed it on: then it is served here."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, body: bytes = b"") -> None:
         self.head = head
-        self.method = head.method
-        self.path = head.path
-        self.lines = head.lines
-        self.headers = head.headers
-        self.body = b""
-        self._message: Message | None = None
-        self.handed_over = False
-        """Whether another instance has passed it on: then it is served here."""
+        self.body = body
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """The path of its target."""
+        return self.head.path
+
+    @property
+    def lines(self) -> HeaderLines:
+        """Its headers as they came."""
+        return self.head.lines
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Its headers by their names in lower case."""
+        return self.head.headers
 
     @property
     def principal(self) -> str:
@@ -84,10 +118,9 @@ class Inbound:
         """The message of a POST; read once. Raises HttpRefusal."""
         if self._message is not None:
             return self._message
-        headers = self.headers
-        if not _is_json(headers.get(b"content-type", b"")):
-            raise HttpRefusal(415, "the Content-Type must be application/json")
-        if not _accepts_both(headers.get(b"accept")):
+        if not self.head.fits:
+            if not _is_json(self.headers.get(b"content-type", b"")):
+                raise HttpRefusal(415, "the Content-Type must be application/json")
             raise HttpRefusal(406, "the client must accept application/json and text/event-stream")
         try:
             self._message = jsonrpc.parse(self.body)

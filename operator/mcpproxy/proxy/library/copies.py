@@ -55,7 +55,7 @@ class CopiesLink(DirectLink):
 
     def _listed(self, kind: Kind) -> bytes:
         items = [copy.definition for copy in self._copies if copy.kind is kind]
-        more = _COMPLETE_RESULT if rev.is_modern(self.greeting.revision) else {}
+        more = _COMPLETE_RESULT if self.greeting.modern else {}
         return jsonrpc.encode({**more, kind.member: items})
 
     def _found(self, name: str, kind: Kind) -> Local:

@@ -17,7 +17,6 @@ from mcpproxy.proxy.front.modern import discovered
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
-from mcpproxy.proxy.wire.revisions import is_modern
 
 
 class DirectLink:
@@ -84,7 +83,7 @@ class GatewayLink(DirectLink):
 
     async def answer(self, outgoing: Outgoing, caller: Caller) -> bytes:
         """See DirectLink."""
-        method, modern = outgoing.method, is_modern(self.greeting.revision)
+        method, modern = outgoing.method, self.greeting.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
             found = await self._gateway.listing(

@@ -6,7 +6,7 @@ included, so that what we do not rewrite leaves exactly as it came.
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Raw
@@ -32,7 +32,27 @@ MAX_ID_DIGITS: Final = 400
 """Digits of a number that is still looked at as an id."""
 _NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
+
+class Call(msgspec.Struct, forbid_unknown_fields=True):
+    """A request with the members that nearly all have, and no others."""
+
+    jsonrpc: Literal["2.0"]
+    id: Raw
+    method: str
+    params: Message
+
+
+class Success(msgspec.Struct, forbid_unknown_fields=True):
+    """A response with the members that nearly all have, and no others."""
+
+    jsonrpc: Literal["2.0"]
+    id: Raw
+    result: Raw
+
+
 _object = msgspec.json.Decoder(dict[str, Raw])
+_call = msgspec.json.Decoder(Call)
+_success = msgspec.json.Decoder(Success)
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
@@ -132,6 +152,28 @@ def parse(body: bytes) -> Message:
     if message.get("jsonrpc") != VERSION or not _shaped(message):
         raise RpcError(INVALID_REQUEST, "the body is not a JSON-RPC 2.0 message")
     return message
+
+
+def call(body: bytes) -> Call | None:
+    """A request, read two levels deep at once; None for whatever takes a closer look."""
+    try:
+        if not body.isascii():
+            body.decode()
+        found = _call.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    spelt = bytes(found.id)
+    return found if spelt.isdigit() or spelt[:1] == b'"' else None
+
+
+def success(body: bytes) -> Success | None:
+    """A response with a result; None for whatever takes a closer look."""
+    try:
+        if not body.isascii():
+            body.decode()
+        return _success.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def _shaped(message: Message) -> bool:
