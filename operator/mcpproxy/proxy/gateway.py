@@ -13,6 +13,7 @@ from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import (
     KINDS,
+    Audience,
     Catalog,
     Kind,
 )
@@ -192,20 +193,42 @@ class Gateway:
         It is what the backends list to a client with the capabilities of this one, or to one that
         declares nothing.
         """
-        if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
-            raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
         await self.settled()
         now = asyncio.get_running_loop().time()
+        found = self.listed(kind, params, modern=modern, client=client, now=now)
+        if found is not None:
+            return b"".join(found)
         audience = self._audiences.of(client)
         refreshing = [
             asyncio.create_task(backend.watch.refresh(kind, client, seen))
-            for name, backend in self.backends.items()
-            if backend.watch.wants_refresh(kind, now, seen := audience.seen.get(name))
+            for backend, seen in self._old(kind, audience, now)
         ]
-        self._listed[kind.method, "miss" if refreshing else "hit"] += 1
-        if refreshing:
-            await asyncio.wait(refreshing)
+        self._listed[kind.method, "miss"] += 1
+        await asyncio.wait(refreshing)
         return self.catalog.result(kind, modern=modern, now=now, audience=audience)
+
+    def listed(
+        self, kind: Kind, params: Message | None, *, modern: bool, client: Client, now: float
+    ) -> tuple[bytes, bytes, bytes] | None:
+        """The parts of the merged list where no backend has to be asked. Raises RpcError."""
+        if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
+            raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
+        if self._first_round is None or not self._first_round.done():
+            return None
+        audience = self._audiences.of(client)
+        if any(self._old(kind, audience, now)):
+            return None
+        self._listed[kind.method, "hit"] += 1
+        return self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
+
+    def _old(
+        self, kind: Kind, audience: Audience, now: float
+    ) -> Iterator[tuple[Backend, bytes | None]]:
+        """The backends that have to be asked first, and what they see of such clients."""
+        for name, backend in self.backends.items():
+            seen = audience.seen.get(name)
+            if backend.watch.wants_refresh(kind, now, seen):
+                yield backend, seen
 
     # Calls
 
@@ -293,8 +316,9 @@ class Gateway:
 
     def prepared_call(self, call: Call, route: Route | None = None) -> Prepared:
         """The same for a call as nearly all of them are. Raises RpcError."""
-        route = route or self._router.route(call.method, call.params)
-        return Prepared(route.backend, outgoing_of(call.id, call.method, call.params, route))
+        params = call.params or {}
+        route = route or self._router.route(call.method, params)
+        return Prepared(route.backend, outgoing_of(call.id, call.method, params, route))
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:

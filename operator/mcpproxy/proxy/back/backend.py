@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -301,7 +302,8 @@ def opener_of(
     if given.unverified:
         log.warning("backend %s: %s", spec.name, SKIPPED)
     client = HttpClient(url, given.deadlines.connect, tls, resolve, name)
-    endpoint = Endpoint(client, lambda: headers(around.values, spec.headers or ()), given.passed)
+    configured = functools.partial(headers, around.values, spec.headers or ())
+    endpoint = Endpoint(client, configured if spec.headers else tuple, given.passed)
     return HttpOpener(endpoint, given, background)
 
 

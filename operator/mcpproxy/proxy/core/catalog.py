@@ -328,16 +328,18 @@ class Catalog:
         self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
     ) -> bytes:
         """The list result for a client."""
+        return b"".join(self.result_parts(kind, modern=modern, now=now, audience=audience))
+
+    def result_parts(
+        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
+    ) -> tuple[bytes, bytes, bytes]:
+        """The same in parts: the second one is long, and the same object for many."""
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
-            return b'{"%b":%b}' % (member, body)
+            return b'{"%b":' % member, body, b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
-        return b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":%b}' % (
-            ttl,
-            b"public" if public else b"private",
-            member,
-            body,
-        )
+        head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
+        return head % (ttl, b"public" if public else b"private", member), body, b"}"
 
     def _parts(self, kind: Kind, audience: Audience) -> Mapping[str, Listing]:
         everyones, tailored = self._listings[kind], self._tailored[kind]

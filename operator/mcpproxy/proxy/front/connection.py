@@ -24,6 +24,8 @@ REQUEST_SWEEPS: Final = 12
 """Sweeps that a request may take to arrive in full."""
 STALLED_SWEEPS: Final = 24
 """Sweeps that a client may take nothing of an answer."""
+JOINED: Final = 16 * 1024
+"""Bytes up to which parts are copied together rather than written one by one."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -49,15 +51,14 @@ class Surroundings(Protocol):
     loop: asyncio.AbstractEventLoop
     draining: bool
     connections: "set[Connection]"
+    held: int
+    """Bytes of bodies that are held."""
 
     def gone(self, connection: "Connection") -> None:
         """A connection has ended, and what was asked on it."""
 
     def has_room(self, size: int) -> bool:
         """Whether so many more bytes of a body may be held."""
-
-    def release(self, size: int) -> None:
-        """So many bytes are held no longer."""
 
 
 class Connection(Intake, asyncio.Protocol):
@@ -245,14 +246,14 @@ class Connection(Intake, asyncio.Protocol):
         # Of a connection that is lost everything has been released.
         size = min(size, self._held)
         self._held -= size
-        self._server.release(size)
+        self._server.held -= size
 
     def write(self, *parts: bytes) -> None:
         """See Wire."""
         if self.lost or self._transport is None:
             return
-        if len(parts) == 1:
-            self._transport.write(parts[0])
+        if sum(map(len, parts)) <= JOINED:
+            self._transport.write(b"".join(parts))
         else:
             self._transport.writelines(parts)
 
@@ -300,7 +301,13 @@ class Connection(Intake, asyncio.Protocol):
 
     def sweep(self) -> None:
         """Called every SWEEP_EVERY seconds: end what has lasted too long."""
-        if self.lost or self._transport is None:
+        if self._reply is not None:
+            self._reply.swept(SWEEP_EVERY)
+        if not self.lost:
+            self._end_stalled()
+
+    def _end_stalled(self) -> None:
+        if self._transport is None:
             return
         unsent = self._transport.get_write_buffer_size()
         answering = self._reply is not None

@@ -32,7 +32,7 @@ from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import Call, Message, RpcError
 
 MAX_TICKETS: Final = 4096
 """Session ids that are kept opened: opening one costs more than the rest of a request's head."""
@@ -98,8 +98,10 @@ class LegacyHttp:
         Raises HttpRefusal.
         """
         call = jsonrpc.call(inbound.body)
-        if call is None or call.method not in METHODS:
+        if call is None:
             return False
+        if call.method not in METHODS:
+            return call.method in BY_METHOD and self._list(inbound, call, reply)
         ticket = self._ticket(inbound)
         if not self._peers.mine(ticket.owner):
             live = self.live.find(ticket.client.session)
@@ -114,11 +116,27 @@ class LegacyHttp:
         direct = _LegacyCall(self, inbound, ticket, live, reply, call.id, prepared)
         if direct.begin(ticket.client, levelled=live.log_level is not None):
             live.in_flight[direct.key] = direct
-            reply.keep_alive()
+            reply.calm = True
         else:
             # It takes waiting: what was found out so far goes with it.
             direct.go_on()
         return True
+
+    def _list(self, inbound: Inbound, call: Call, reply: Reply) -> bool:
+        """Answer with a list, if it is there and new enough. Raises HttpRefusal."""
+        ticket = self._ticket(inbound)
+        if not self._peers.mine(ticket.owner):
+            return False
+        kind, now = BY_METHOD[call.method], reply.loop.time()
+        client = ticket.client
+        try:
+            found = self.gateway.listed(kind, call.params, modern=False, client=client, now=now)
+        except RpcError:
+            return False
+        if found is not None:
+            # Servers of this era stream their lists; clients may rely on the type.
+            reply.whole(jsonrpc.response_parts(call.id, found), streamed=True)
+        return found is not None
 
     async def go_on(
         self, inbound: Inbound, ticket: Ticket, live: Live, reply: Reply, prepared: Prepared

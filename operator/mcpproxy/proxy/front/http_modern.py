@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.catalog import BY_METHOD, Kind
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.direct import METHODS, Direct
@@ -68,9 +69,15 @@ class ModernHttp:
         except RpcError as error:
             _fail(reply, request_id, error)
 
-    async def go_on(
-        self, message: Message, asked: Asked, reply: Reply, prepared: Prepared
-    ) -> None:
+    def _list(self, kind: Kind, request_id: Raw, asked: Asked, reply: Reply) -> bool:
+        """Answer with a list, if it is there and new enough. Raises RpcError."""
+        now, client = reply.loop.time(), asked.client
+        found = self.gateway.listed(kind, asked.params, modern=True, client=client, now=now)
+        if found is not None:
+            reply.whole(jsonrpc.response_parts(request_id, found), streamed=False)
+        return found is not None
+
+    async def go_on(self, message: Message, asked: Asked, reply: Reply, prepared: Prepared) -> None:
         """Answer a call that was begun, or can be begun only in a task."""
         try:
             await self._answer(message, asked, reply, prepared)
@@ -83,10 +90,13 @@ class ModernHttp:
         Raises HttpRefusal.
         """
         call = jsonrpc.call(inbound.body)
-        if call is None or call.method not in METHODS:
+        if call is None or not (call.method in METHODS or call.method in BY_METHOD):
             return False
         try:
-            asked = self._asked(call.params, call.method, inbound)
+            asked = self._asked(call.params or {}, call.method, inbound)
+            kind = BY_METHOD.get(call.method)
+            if kind is not None:
+                return self._list(kind, call.id, asked, reply)
             if asked.owner is not None or asked.route is None or asked.route.backend.asks:
                 return False
             prepared = self.gateway.prepared_call(call, asked.route)
@@ -96,7 +106,7 @@ class ModernHttp:
         direct = _ModernCall(self, inbound, asked, reply, call.id, prepared)
         if direct.begin(asked.client):
             reply.on_gone = direct.gone
-            reply.keep_alive()
+            reply.calm = True
         else:
             # It takes waiting: what was found out so far goes with it.
             direct.go_on()

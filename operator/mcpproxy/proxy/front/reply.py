@@ -5,7 +5,7 @@ one message waits until the client has taken what is there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -27,8 +27,6 @@ _BODILESS: Final = (204, 304)
 MAX_BEHIND: Final = 64 * 1024
 """Bytes of events that wait for the next turn of the loop."""
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
-_JOINED: Final = 16 * 1024
-"""Bytes up to which head and body are copied together rather than written as two."""
 
 
 class Wire(Protocol):
@@ -70,6 +68,9 @@ class Reply:
     _left = False
     _log: EventLog | None = None
     _alarm: Deadline | None = None
+    calm = False
+    """Whether the connection's sweeps are to see to it that a silence does not last too long."""
+    _sweeps = 0
     _behind: list[bytes] | None = None
     """What is written with the next turn of the loop: events come in swarms."""
     _behind_size = 0
@@ -94,6 +95,14 @@ class Reply:
         """From now on, a silence that lasts too long turns the answer into a stream with pings."""
         if self._alarm is None:
             self._alarm = self._pings.start(self._ping)
+
+    def swept(self, seconds: float) -> None:
+        """Called every so many seconds: a silence that has lasted too long ends."""
+        self._sweeps += 1
+        if self.calm and self._sweeps * seconds >= PING_EVERY:
+            self.calm = False
+            if not (self._parts or self._alarm):
+                self._ping()
 
     def _ping(self) -> None:
         if not (self._done or self._wire.lost):
@@ -158,30 +167,41 @@ class Reply:
             self._end()
             return
         if status == 200 and not (self._headers or self._wire.closing):
-            self._whole(_JSON_HEAD % len(message), message)
+            self._last(_JSON_HEAD % len(message), message)
         else:
             length = (b"content-length", b"%d" % len(message))
-            self._whole(self._head(status, (_JSON, length, *self._headers)), message)
+            self._last(self._head(status, (_JSON, length, *self._headers)), message)
 
     async def only_event(self, message: bytes) -> None:
         """The whole answer as a stream of one event, unless it is a stream already."""
         if self._started or self._done:
             await self.finish(message)
             return
-        body = sse.encode(message)
-        length = (b"content-length", b"%d" % len(body))
-        self._whole(self._head(200, (*sse.HEADERS, length, *self._headers)), body)
+        self.whole((message,), streamed=True)
+
+    def whole(self, parts: Sequence[bytes], *, streamed: bool) -> None:
+        """The whole answer, of which nothing was sent yet, from the parts of its message.
+
+        They are not copied where they are large. `streamed` makes it a stream of one event.
+        """
+        if streamed and any(b"\n" in part or b"\r" in part for part in parts):
+            parts = (sse.encode(b"".join(parts)),)
+        elif streamed:
+            parts = (sse.DATA, *parts, sse.END)
+        length = (b"content-length", b"%d" % sum(map(len, parts)))
+        headers = sse.HEADERS if streamed else (_JSON,)
+        self._last(self._head(200, (*headers, length, *self._headers)), *parts)
 
     async def empty(self, status: int, *headers: tuple[bytes, bytes]) -> None:
         """An answer without a body."""
         length = () if status == 204 else ((b"content-length", b"0"),)
-        self._whole(self._head(status, (*length, *headers, *self._headers)), b"")
+        self._last(self._head(status, (*length, *headers, *self._headers)), b"")
 
     def refuse(self, refusal: HttpRefusal) -> None:
         """An answer that is an HTTP error."""
         length = (b"content-length", b"%d" % len(refusal.body))
         headers = (_JSON, length, *refusal.headers, *self._headers)
-        self._whole(self._head(refusal.status, headers), refusal.body)
+        self._last(self._head(refusal.status, headers), refusal.body)
 
     async def end(self) -> None:
         """End a stream without a last message."""
@@ -294,8 +314,6 @@ class Reply:
         end = b"0\r\n\r\n" if self._done else b""
         if not self._chunked:
             self._wire.write(content)
-        elif len(content) <= _JOINED:
-            self._wire.write(b"%x\r\n%b\r\n%b" % (len(content), content, end))
         else:
             self._wire.write(b"%x\r\n" % len(content), content, b"\r\n" + end)
 
@@ -308,13 +326,11 @@ class Reply:
             self._wire.write(b"0\r\n\r\n")
         self._wire.answered()
 
-    def _whole(self, head: bytes, body: bytes) -> None:
-        self._stop()
+    def _last(self, *parts: bytes) -> None:
+        if self._alarm is not None:
+            self._stop()
         self._done = True
-        if len(body) <= _JOINED:
-            self._wire.write(head + body)
-        else:
-            self._wire.write(head, body)
+        self._wire.write(*parts)
         self._wire.answered()
 
     def _head(self, status: int, headers: Headers) -> bytes:
@@ -343,5 +359,5 @@ class HeadReply(Reply):
         super()._begin(status, headers)
         self._chunked = False
 
-    def _whole(self, head: bytes, body: bytes) -> None:
-        super()._whole(head, b"")
+    def _last(self, *parts: bytes) -> None:
+        super()._last(parts[0])

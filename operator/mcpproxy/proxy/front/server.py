@@ -56,10 +56,6 @@ class Server:
         self.held += size
         return True
 
-    def release(self, size: int) -> None:
-        """See Surroundings."""
-        self.held -= size
-
     def gone(self, connection: Connection) -> None:
         """See Surroundings."""
         self.connections.discard(connection)

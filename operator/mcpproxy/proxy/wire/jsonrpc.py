@@ -33,13 +33,13 @@ MAX_ID_DIGITS: Final = 400
 _NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
 
-class Call(msgspec.Struct, forbid_unknown_fields=True):
+class Call(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A request with the members that nearly all have, and no others."""
 
     jsonrpc: Literal["2.0"]
     id: Raw
     method: str
-    params: Message
+    params: Message | None = None
 
 
 class Success(msgspec.Struct, forbid_unknown_fields=True):
@@ -160,6 +160,9 @@ def call(body: bytes) -> Call | None:
         if not body.isascii():
             body.decode()
         found = _call.decode(body)
+        if found.params is None and b"params" in body:
+            # It is null, which only looks as if it were absent.
+            return None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     spelt = bytes(found.id)
@@ -224,6 +227,14 @@ def same_id(left: Raw | None, right: Raw) -> bool:
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:
     """A response with this result."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(result))
+
+
+def response_parts(
+    request_id: bytes | Raw, result: tuple[bytes, bytes, bytes]
+) -> tuple[bytes, bytes, bytes]:
+    """A response in parts, from those of its result; the second one is not copied."""
+    head, body, tail = result
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b' % (bytes(request_id), head), body, tail + b"}"
 
 
 def failure(request_id: bytes | Raw | None, error: RpcError) -> bytes:
