@@ -8,15 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from mcp import Client
 
+from mcpproxy.desired import build
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.promql import Offer, selectors
+from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.promql import Offer, selectors, target_labels
 
 pytestmark = pytest.mark.apiserver
 
@@ -37,6 +40,19 @@ def expressions() -> list[str]:
     ]
 
 
+def bundled(name: str) -> dict[str, Any]:
+    """A PodMonitor of manifests/monitoring."""
+    monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = next(one for one in monitors if one["metadata"]["name"] == name)
+    return found
+
+
+def of_one_proxy() -> dict[str, Any]:
+    """The PodMonitor of an MCPProxy that asks for one."""
+    proxy = an_mcpproxy(monitoring={"podMonitor": {}})
+    return next(one for one in build(proxy, OPTIONS, OWNER) if one["kind"] == "PodMonitor")
+
+
 def asked(of_proxies: bool) -> list[str]:
     """The expressions that speak of the proxies, or of the operator."""
     return [
@@ -53,7 +69,7 @@ def test_what_is_asked_of_the_operator_is_there(
     args = ("--namespace", namespace, "--leader-elect", "--lease-namespace", namespace)
     with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as found:
         stage.become_ready(pod)
-        offer = Offer.of(found.get("/metrics")[1])
+        offer = Offer.of(found.get("/metrics")[1], target_labels(bundled("mcpproxy-operator")))
     wanted = asked(of_proxies=False)
     assert len(wanted) > 12
     assert [lack for one in wanted for lack in offer.lacks(one)] == []
@@ -91,7 +107,9 @@ async def call_a_tool(url: str) -> None:
 def test_what_is_asked_of_the_proxies_is_there() -> None:
     with a_proxy() as (url, proxy):
         asyncio.run(call_a_tool(url))
-        offer = Offer.of(proxy.get("/metrics")[1])
+        text = proxy.get("/metrics")[1]
     wanted = asked(of_proxies=True)
     assert len(wanted) > 8
-    assert [lack for one in wanted for lack in offer.lacks(one)] == []
+    for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
+        offer = Offer.of(text, target_labels(monitor))
+        assert [lack for one in wanted for lack in offer.lacks(one)] == []
