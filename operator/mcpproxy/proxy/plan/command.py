@@ -7,7 +7,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from mcpproxy.api.manifest import ManifestError
@@ -15,9 +14,18 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy import process
 from mcpproxy.proxy.command import add_places
 from mcpproxy.proxy.plan import against, manifests
-from mcpproxy.proxy.plan.document import FAILED, FORM, Plan, differences, exit_code, worst
+from mcpproxy.proxy.plan.document import (
+    DIFFERENT,
+    FAILED,
+    FORM,
+    Plan,
+    differences,
+    exit_code,
+    gone,
+    worst,
+)
 from mcpproxy.proxy.plan.gather import Sources, planned
-from mcpproxy.proxy.plan.text import rendered
+from mcpproxy.proxy.plan.text import rendered, rendered_gone
 from mcpproxy.proxy.runtime import Options
 from mcpproxy.proxy.targets import Configuration
 
@@ -60,17 +68,18 @@ def main(args: argparse.Namespace) -> int:
     """Print the plan; the exit code says what it found."""
     process.log_to_stderr("error")
     try:
-        found = manifests.read(_read(args.file), args.namespace)
+        by_file = args.against is not None and not against.is_url(args.against)
+        found = manifests.read(_read(args.file), args.namespace, may_have_none=by_file)
         for skipped in found.skipped:
             print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
-        plans = process.run(_plans(found.proxies, args))
+        plans, lost = process.run(_plans(found.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
         print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except KeyboardInterrupt:
         return 130
-    code = worst(exit_code(plan) for plan in plans)
-    sys.stdout.write(_json(plans, code) if args.output == "json" else _text(plans))
+    code = worst([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
+    sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
     return code
 
 
@@ -81,7 +90,10 @@ def _read(file: str) -> str:
         raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
-async def _plans(proxies: list[MCPProxy], args: argparse.Namespace) -> list[Plan]:
+async def _plans(
+    proxies: list[MCPProxy], args: argparse.Namespace
+) -> tuple[list[Plan], list[Plan]]:
+    """The plans of these proxies, and what was there in an earlier plan and is no more."""
     options = Options(values=args.values, resolve=dict(args.resolve))
     sources = Sources(args.timeout, args.offline, args.save)
     compare, running = args.against is not None, None
@@ -99,17 +111,17 @@ async def _plans(proxies: list[MCPProxy], args: argparse.Namespace) -> list[Plan
     for proxy in proxies:
         plan = await planned(Configuration(proxy, "", Path.cwd()), options, sources)
         if compare:
-            served = running or earlier.get((plan["namespace"], plan["name"]))
+            served = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = differences(served, plan)
         found.append(plan)
-    return found
+    return found, [gone(plan) for plan in earlier.values()]
 
 
-def _json(plans: list[Plan], code: int) -> str:
-    content = {"version": FORM, "proxies": plans, "exitCode": code}
+def _json(plans: list[Plan], lost: list[Plan], code: int) -> str:
+    content = {"version": FORM, "proxies": plans, "gone": lost, "exitCode": code}
     # Only ASCII: what a backend wrote need not be anything that UTF-8 can say.
     return json.dumps(content, indent=2) + "\n"
 
 
-def _text(plans: Iterable[Plan]) -> str:
-    return "\n".join(rendered(plan) for plan in plans)
+def _text(plans: list[Plan], lost: list[Plan]) -> str:
+    return "\n".join([*map(rendered, plans), *map(rendered_gone, lost)])
