@@ -1,7 +1,7 @@
 """What our rules and dashboards ask Prometheus for, and what a program offers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,31 +58,40 @@ class Offer:
     samples: dict[str, list[dict[str, str]]]
     added: frozenset[str]
     """Labels that Prometheus adds."""
+    possible: Mapping[str, frozenset[str]]
+    """Values that labels may have which have not come up yet."""
 
     @classmethod
-    def of(cls, text: str, added: frozenset[str]) -> "Offer":
+    def of(
+        cls, text: str, added: frozenset[str], possible: Mapping[str, frozenset[str]] | None = None
+    ) -> "Offer":
         """The offer of one answer of /metrics."""
         samples: dict[str, list[dict[str, str]]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 samples.setdefault(sample.name, []).append(dict(sample.labels))
-        return cls(samples, added)
+        return cls(samples, added, possible or {})
 
     def lacks(self, expression: str) -> Iterator[str]:
-        """What an expression asks for in vain."""
+        """What an expression asks for in vain.
+
+        Patterns are words with `|` between them, or variables of a dashboard.
+        """
         known = {"le"} & {label for sets in self.samples.values() for one in sets for label in one}
         for wanted in selectors(expression):
             sets = self.samples.get(wanted.name)
             if sets is None:
                 yield f"no metric {wanted.name}"
                 continue
-            known |= {label for one in sets for label in one}
-            for label, operator, value in wanted.matchers:
-                if label in self.added - known:
-                    continue
-                if label not in known:
+            own = {label for one in sets for label in one}
+            known |= own
+            for label, _, value in wanted.matchers:
+                if label not in own | self.added:
                     yield f"{wanted.name} has no label {label}"
-                elif operator == "=" and value not in {one[label] for one in sets}:
-                    yield f"{wanted.name} never has {label}={value}"
+                elif label in own:
+                    values = {one.get(label, "") for one in sets} | self.possible.get(label, set())
+                    for word in value.split("|"):
+                        if word not in values and not word.startswith("$"):
+                            yield f"{wanted.name} never has {label}={word}"
         for label in groupings(expression) - known - self.added:
             yield f"nothing has the label {label}: {expression}"

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from mcp import Client
 
+from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.desired import build
+from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -25,6 +27,12 @@ pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
+RESULTS = frozenset({"ok", *(error.__name__ for error in ClusterError.__subclasses__())})
+"""What a write of the operator may end with."""
+OUTCOMES = frozenset(
+    {"ok", "error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
+)
+"""What a call may end with."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
 
 
@@ -69,7 +77,8 @@ def test_what_is_asked_of_the_operator_is_there(
     args = ("--namespace", namespace, "--leader-elect", "--lease-namespace", namespace)
     with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as found:
         stage.become_ready(pod)
-        offer = Offer.of(found.get("/metrics")[1], target_labels(bundled("mcpproxy-operator")))
+        added = target_labels(bundled("mcpproxy-operator"))
+        offer = Offer.of(found.get("/metrics")[1], added, {"result": RESULTS})
     wanted = asked(of_proxies=False)
     assert len(wanted) > 12
     assert [lack for one in wanted for lack in offer.lacks(one)] == []
@@ -111,5 +120,5 @@ def test_what_is_asked_of_the_proxies_is_there() -> None:
     wanted = asked(of_proxies=True)
     assert len(wanted) > 8
     for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
-        offer = Offer.of(text, target_labels(monitor))
+        offer = Offer.of(text, target_labels(monitor), {"outcome": OUTCOMES})
         assert [lack for one in wanted for lack in offer.lacks(one)] == []

@@ -99,6 +99,16 @@ def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:
     assert list(offer.lacks("rate(b_total[5m])")) == ["no metric b_total"]
     assert list(offer.lacks('a_total{kind="x"}')) == ["a_total has no label kind"]
     assert list(offer.lacks('a_total{result="error"}')) == ["a_total never has result=error"]
+    for expression, word in (
+        ('a_total{result!="okay"}', "okay"),
+        ('a_total{result=~"ok|okay"}', "okay"),
+        ('a_total{result!~"Conflct|ok"}', "Conflct"),
+    ):
+        assert list(offer.lacks(expression)) == [f"a_total never has result={word}"]
+    later = Offer.of(text, frozenset(), {"result": frozenset({"Conflict"})})
+    assert list(later.lacks('a_total{result!~"ok|Conflict", result=~"$result"}')) == []
+    two = Offer.of(f'{text}# TYPE b_total counter\nb_total{{kind="x"}} 1\n', frozenset())
+    assert list(two.lacks('b_total{kind="x"} / a_total{kind="x"}')) == ["a_total has no label kind"]
     assert list(offer.lacks("sum by (kind) (a_total)")) == [
         "nothing has the label kind: sum by (kind) (a_total)"
     ]
