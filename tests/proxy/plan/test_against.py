@@ -104,11 +104,16 @@ async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, 
     assert "--against: the running proxy can't be asked" in found.err
 
 
-async def test_one_url_is_no_match_for_several_proxies(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("against", "what"), [("http://127.0.0.1:1/mcp", "URL"), ("mcpproxy/tools", "mcpproxy/NAME")]
+)
+async def test_one_running_proxy_is_no_match_for_several(
+    tmp_path: Path, against: str, what: str
+) -> None:
     file = written(tmp_path / "f.yaml", a_manifest("one"), a_manifest("two"))
-    found = await plan("-f", file, "--against", "http://127.0.0.1:1/mcp")
+    found = await plan("-f", file, "--against", against)
     assert found.code == 1
-    assert "--against URL compares one MCPProxy, but the file has 2" in found.err
+    assert f"--against {what} compares one MCPProxy, but the file has 2" in found.err
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--save", type=Path, metavar="DIR", help="keep what the backends list here")
     add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
-    add("--against", metavar="URL_OR_FILE", help="compare: a running proxy, or an earlier -o json")
+    add(
+        "--against",
+        metavar="WHAT",
+        help="compare: a running proxy by URL or mcpproxy/NAME (by kubectl), or an earlier -o json",
+    )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
     add(
@@ -68,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     """Print the plan; the exit code says what it found."""
     process.log_to_stderr("error")
     try:
-        by_file = args.against is not None and not against.is_url(args.against)
+        by_file = args.against is not None and not against.is_running(args.against)
         found = manifests.read(_read(args.file), args.namespace, may_have_none=by_file)
         for skipped in found.skipped:
             print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
@@ -98,13 +102,15 @@ async def _plans(
     sources = Sources(args.timeout, args.offline, args.save)
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
-    if compare and against.is_url(args.against):
+    if compare and against.is_running(args.against):
         if len(proxies) != 1:
+            what = "URL" if against.is_url(args.against) else "mcpproxy/NAME"
             raise ManifestError(
-                f"--against URL compares one MCPProxy, but the file has {len(proxies)};"
+                f"--against {what} compares one MCPProxy, but the file has {len(proxies)};"
                 " compare with the file of an earlier plan -o json"
             )
-        running = await against.running(args.against, options, args.timeout)
+        namespace = proxies[0].metadata.namespace
+        running = await against.served(args.against, namespace, options, args.timeout)
     elif compare:
         earlier = against.earlier(Path(args.against))
     found = []
