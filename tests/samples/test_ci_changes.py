@@ -15,6 +15,7 @@ from tests.builders import a_manifest
 from tests.proxy.plan.planning import COMMAND, ROOT, Ended, ran
 
 CI = ROOT / "samples" / "ci"
+ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
 
 
@@ -26,8 +27,11 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         """Run git; its output."""
-        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *arguments]
-        done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=True)
+        settings = ("user.name=a", "user.email=a@example.com", "commit.gpgsign=false")
+        command = ["git", *(word for one in settings for word in ("-c", one)), *arguments]
+        done = subprocess.run(
+            command, cwd=self.path, env=ENV, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     def commit(self) -> str:
@@ -111,7 +115,7 @@ async def pull_request(repository: Repository, **env: str) -> Checked:
     given = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
     script = 'cd "$0" && eval "$1"'
     ended = await ran(
-        *("bash", "-e", "-c", script, repository.path, step["run"]), env={**os.environ, **given}
+        *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **given}
     )
     return Checked(ended, report.read_text(encoding="utf-8"))
 
