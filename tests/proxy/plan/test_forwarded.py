@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.proxy.plan.forwarded import proxy_of
-from tests.builders import a_manifest
+from mcpproxy.desired import build
+from mcpproxy.proxy.plan.forwarded import PORT, proxy_of
+from tests.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
 from tests.proxy.plan.planning import COMMAND, Ended, ran, written
 from tests.proxy.runtime.serving import LIVE
 
@@ -113,6 +114,12 @@ async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
     found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
     assert found.code == 1
     assert "--against mcpproxy/tools: kubectl can't be run: No such file" in found.err
+
+
+async def test_the_service_of_a_proxy_has_the_port_that_is_forwarded() -> None:
+    children = build(an_mcpproxy(), OPTIONS, OWNER)
+    (service,) = [one for one in children if one["kind"] == "Service"]
+    assert [port["name"] for port in service["spec"]["ports"]] == [PORT]
 
 
 def _files() -> list[tuple[str, str | None]]:

@@ -11,6 +11,8 @@ from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
 
 _KIND: Final = "mcpproxy/"
+PORT: Final = "http"
+"""Of a proxy's Service."""
 _FORWARDING: Final = re.compile(rb"Forwarding from (127\.0\.0\.1:\d+|\[::1\]:\d+) ")
 
 
@@ -27,7 +29,7 @@ async def forwarded(proxy: str, namespace: str | None, deadline: float) -> Async
     Without a namespace it is that of the context. Raises ManifestError that says why there is none.
     """
     where = ("--namespace", namespace) if namespace else ()
-    command = ("kubectl", *where, "port-forward", f"service/{proxy}", ":http")
+    command = ("kubectl", *where, "port-forward", f"service/{proxy}", f":{PORT}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
