@@ -51,6 +51,7 @@ peers: install ## The proxy between servers and clients of other makers (needs n
 
 bench: install ## Measure next to nginx and other proxies; writes docs/performance.md (12 minutes)
 	@$(BIN)/python -m bench.run $(ARGS)
+	@$(BIN)/python -m scripts.sizing
 
 bench-quick: install ## The same in short, printed only; fails on wrong replies, not on figures
 	@$(BIN)/python -m bench.run --quick $(ARGS)
@@ -64,6 +65,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
+	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 
@@ -77,8 +79,9 @@ crds: install ## Generate the CustomResourceDefinition
 manifests: crds ## Generate the roles and manifests/install.yaml
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
 
-reference: install ## Generate docs/reference.md
+reference: install ## Generate docs/reference.md, and the sizing in docs/operations.md
 	@$(BIN)/python -m scripts.reference
+	@$(BIN)/python -m scripts.sizing
 
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired -q

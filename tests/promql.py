@@ -1,8 +1,9 @@
 """What our rules and dashboards ask Prometheus for, and what a program offers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,8 +12,18 @@ _MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^\]]*\]")
 _WORDS = frozenset({"by", "without", "on", "ignoring", "and", "or", "unless", "bool"})
-TARGET_LABELS = frozenset({"namespace", "pod", "container", "job", "instance", "mcpproxy"})
-"""Labels that Prometheus adds when it scrapes through our PodMonitors."""
+_OF_EVERY_POD = frozenset({"namespace", "pod", "container", "endpoint", "job", "instance"})
+"""Labels that the Prometheus operator gives to all that any PodMonitor has scraped."""
+
+
+def target_labels(monitor: dict[str, Any]) -> frozenset[str]:
+    """The labels that Prometheus adds to what it scrapes through this PodMonitor."""
+    added: list[set[str]] = []
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        rules = endpoint.get("relabelings", [])
+        assert all(rule["action"] == "replace" for rule in rules)
+        added.append({rule["targetLabel"] for rule in rules})
+    return _OF_EVERY_POD | set.intersection(*added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +56,42 @@ class Offer:
     """What /metrics shows: for each sample's name, its sets of labels."""
 
     samples: dict[str, list[dict[str, str]]]
+    added: frozenset[str]
+    """Labels that Prometheus adds."""
+    possible: Mapping[str, frozenset[str]]
+    """Values that labels may have which have not come up yet."""
 
     @classmethod
-    def of(cls, text: str) -> "Offer":
+    def of(
+        cls, text: str, added: frozenset[str], possible: Mapping[str, frozenset[str]] | None = None
+    ) -> "Offer":
         """The offer of one answer of /metrics."""
         samples: dict[str, list[dict[str, str]]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 samples.setdefault(sample.name, []).append(dict(sample.labels))
-        return cls(samples)
+        return cls(samples, added, possible or {})
 
     def lacks(self, expression: str) -> Iterator[str]:
-        """What an expression asks for in vain."""
+        """What an expression asks for in vain.
+
+        Patterns are words with `|` between them, or variables of a dashboard.
+        """
         known = {"le"} & {label for sets in self.samples.values() for one in sets for label in one}
         for wanted in selectors(expression):
             sets = self.samples.get(wanted.name)
             if sets is None:
                 yield f"no metric {wanted.name}"
                 continue
-            known |= {label for one in sets for label in one}
-            for label, operator, value in wanted.matchers:
-                if label in TARGET_LABELS - known:
-                    continue
-                if label not in known:
+            own = {label for one in sets for label in one}
+            known |= own
+            for label, _, value in wanted.matchers:
+                if label not in own | self.added:
                     yield f"{wanted.name} has no label {label}"
-                elif operator == "=" and value not in {one[label] for one in sets}:
-                    yield f"{wanted.name} never has {label}={value}"
-        for label in groupings(expression) - known - TARGET_LABELS:
+                elif label in own:
+                    values = {one.get(label, "") for one in sets} | self.possible.get(label, set())
+                    for word in value.split("|"):
+                        if word not in values and not word.startswith("$"):
+                            yield f"{wanted.name} never has {label}={word}"
+        for label in groupings(expression) - known - self.added:
             yield f"nothing has the label {label}: {expression}"

@@ -27,6 +27,7 @@ AT_ONCE: Final = 8
 STEPS: Final = 24
 """Mutations of one walk."""
 _IN_CLUSTER: Final = replace(OPTIONS, operator_namespace=OPERATOR_NAMESPACE)
+_UNTYPED: Final = "failed to create typed patch object ("
 _HOME: Final = 4
 """After so many good steps a walk goes back to the spec that it began with."""
 
@@ -155,7 +156,8 @@ class Walk:
     def _refused(self, step: Mutation, answer: httpx2.Response) -> None:
         self._findings.note(step, "refused")
         message = answer.json()["message"]
-        if answer.status_code not in (400, 422, 500) or not names_it(message, step.path):
+        proper = is_refusal(self._verb, answer.status_code, message)
+        if not proper or not names_it(message, step.path):
             text = f"{self._verb} {step}: {answer.status_code} {message[:400]}"
             self._findings.unnamed.append(text)
 
@@ -206,6 +208,16 @@ def rendering(spec: Spec) -> str:
     text = json.dumps(desired.build(proxy, _IN_CLUSTER, OWNER))
     # Named or not, it is the same scheduler: the API server fills in its name.
     return text.replace('"schedulerName": "default-scheduler", ', "")
+
+
+def is_refusal(verb: str, status: int, message: str) -> bool:
+    """Whether an answer refuses a spec, and is no failure of the API server.
+
+    For a value of another type than the schema's, the API server answers a server-side apply with
+    500, and names the field all the same.
+    """
+    untyped = verb == "apply" and status == 500 and message.startswith(_UNTYPED)
+    return untyped or 400 <= status < 500
 
 
 def names_it(message: str, path: Path) -> bool:

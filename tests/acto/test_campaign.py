@@ -15,7 +15,7 @@ import yaml
 
 from mcpproxy.api import crd
 from tests.acto import mutations
-from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign
+from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign, is_refusal
 from tests.acto.mutations import Mutation, Schema, Spec
 from tests.acto.world import a_world
 from tests.apiserver.operator_process import OperatorProcess, operating
@@ -99,6 +99,24 @@ def test_every_mutation_is_judged(run: Run) -> None:
 
 def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:
     assert run.findings.unnamed == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "message", "refused"),
+    [
+        ("replace", 422, "spec.url: Invalid value", True),
+        ("apply", 400, 'strict decoding error: unknown field "spec.a"', True),
+        ("apply", 500, "failed to create typed patch object (n/tools): .spec: expected map", True),
+        ("replace", 500, "failed to create typed patch object (n/tools): .spec: expected", False),
+        ("apply", 500, "rpc error: the evaluation of spec.url took too long", False),
+        ("replace", 500, "Internal error: spec.url", False),
+        ("replace", 503, "spec.url", False),
+    ],
+)
+def test_a_failure_of_the_api_server_is_no_refusal(
+    verb: str, status: int, message: str, refused: bool
+) -> None:
+    assert is_refusal(verb, status, message) == refused
 
 
 def test_what_is_taken_shows_in_the_children(run: Run) -> None:

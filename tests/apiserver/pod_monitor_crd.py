@@ -9,6 +9,17 @@ _DURATION: Final = {
     r"(([0-9]+)ms)?)$",
 }
 _LABELS: Final = {"type": "object", "additionalProperties": _TEXT}
+_RELABELING: Final = {
+    "type": "object",
+    "properties": {
+        "sourceLabels": {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^[a-zA-Z_][a-zA-Z0-9_]*$"},
+        },
+        "targetLabel": _TEXT,
+        "action": {"type": "string", "default": "replace"},
+    },
+}
 _ENDPOINT: Final = {
     "type": "object",
     "properties": {
@@ -16,6 +27,7 @@ _ENDPOINT: Final = {
         "path": _TEXT,
         "interval": _DURATION,
         "scrapeTimeout": _DURATION,
+        "relabelings": {"type": "array", "items": _RELABELING},
     },
 }
 _SPEC: Final = {

@@ -8,20 +8,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from mcp import Client
 
+from mcpproxy.cluster.errors import ClusterError
+from mcpproxy.desired import build
+from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.promql import Offer, selectors
+from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.promql import Offer, selectors, target_labels
 
 pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
+RESULTS = frozenset({"ok", *(error.__name__ for error in ClusterError.__subclasses__())})
+"""What a write of the operator may end with."""
+OUTCOMES = frozenset(
+    {"ok", "error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
+)
+"""What a call may end with."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
 
 
@@ -35,6 +46,19 @@ def expressions() -> list[str]:
         *(target["expr"] for panel in shown["panels"] for target in panel.get("targets", [])),
         *(query.removeprefix("label_values(").rpartition(",")[0] for query in variables),
     ]
+
+
+def bundled(name: str) -> dict[str, Any]:
+    """A PodMonitor of manifests/monitoring."""
+    monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = next(one for one in monitors if one["metadata"]["name"] == name)
+    return found
+
+
+def of_one_proxy() -> dict[str, Any]:
+    """The PodMonitor of an MCPProxy that asks for one."""
+    proxy = an_mcpproxy(monitoring={"podMonitor": {}})
+    return next(one for one in build(proxy, OPTIONS, OWNER) if one["kind"] == "PodMonitor")
 
 
 def asked(of_proxies: bool) -> list[str]:
@@ -53,7 +77,8 @@ def test_what_is_asked_of_the_operator_is_there(
     args = ("--namespace", namespace, "--leader-elect", "--lease-namespace", namespace)
     with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as found:
         stage.become_ready(pod)
-        offer = Offer.of(found.get("/metrics")[1])
+        added = target_labels(bundled("mcpproxy-operator"))
+        offer = Offer.of(found.get("/metrics")[1], added, {"result": RESULTS})
     wanted = asked(of_proxies=False)
     assert len(wanted) > 12
     assert [lack for one in wanted for lack in offer.lacks(one)] == []
@@ -91,7 +116,9 @@ async def call_a_tool(url: str) -> None:
 def test_what_is_asked_of_the_proxies_is_there() -> None:
     with a_proxy() as (url, proxy):
         asyncio.run(call_a_tool(url))
-        offer = Offer.of(proxy.get("/metrics")[1])
+        text = proxy.get("/metrics")[1]
     wanted = asked(of_proxies=True)
     assert len(wanted) > 8
-    assert [lack for one in wanted for lack in offer.lacks(one)] == []
+    for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
+        offer = Offer.of(text, target_labels(monitor), {"outcome": OUTCOMES})
+        assert [lack for one in wanted for lack in offer.lacks(one)] == []

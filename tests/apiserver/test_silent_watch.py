@@ -5,24 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.kinds import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    MCP_PROXY,
-    POD,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    Kind,
-)
+from mcpproxy.cluster.kinds import CONFIG_MAP, POD, SERVICE, Kind
+from mcpproxy.handlers.watches import SELECTORS
 from tests.apiserver.operator_process import OperatorProcess, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import Request, Wire, wired
+from tests.on_demand import ASKED
 
 pytestmark = pytest.mark.apiserver
-
-WATCHED = (MCP_PROXY, DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, POD)
-"""The kinds that every proxy has objects of."""
 
 
 def cut(wire: Wire, kind: Kind) -> None:
@@ -46,7 +37,7 @@ def probe(operator: OperatorProcess, path: str, kind: Kind) -> bool:
     return status == 503 and kind.plural in text
 
 
-@pytest.mark.parametrize("kind", WATCHED, ids=lambda kind: kind.plural)
+@pytest.mark.parametrize("kind", SELECTORS, ids=lambda kind: kind.plural)
 def test_a_silent_watch_fails_the_probes(
     apiserver: ApiServer, namespace: str, tmp_path: Path, kind: Kind
 ) -> None:
@@ -57,7 +48,11 @@ def test_a_silent_watch_fails_the_probes(
         pod = stack.enter_context(stage.pod())
         operator = stack.enter_context(starting(wire.kubeconfig, *args, log=tmp_path / "log"))
         operator.until(lambda: operator.get("/readyz")[0] == 200, "it is ready")
-        stage.become_ready(pod)
+        if kind in ASKED:
+            stage.apply(**ASKED[kind])
+            stage.wait(f"{kind.plural}/tools", "create")
+        else:
+            stage.become_ready(pod)
         cut(wire, kind)
         touch(stage, kind)
         operator.until(lambda: probe(operator, "/readyz", kind), "it is not ready any more")

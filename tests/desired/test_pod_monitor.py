@@ -18,7 +18,9 @@ def monitor(**given: Any) -> dict[str, Any]:
 def test_the_admin_port_of_the_pods_is_scraped() -> None:
     found = monitor()["spec"]
     assert found["selector"]["matchLabels"] == names.selector_labels("tools")
-    assert found["podMetricsEndpoints"] == [{"port": "admin", "path": "/metrics"}]
+    (endpoint,) = found["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
+    assert endpoint.keys() == {"port", "path", "relabelings"}
     children = desired.build(an_mcpproxy(), OPTIONS, OWNER)
     (deployment,) = [one for one in children if one["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

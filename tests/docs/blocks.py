@@ -41,6 +41,6 @@ def outputs(printed: str) -> list[str]:
 
 
 def shape(text: str) -> list[list[str]]:
-    """The words of each line; of times and numbers only that they are there."""
-    lines = [re.sub(r"\b(\d+[hms])+\b", "TIME", line) for line in text.splitlines()]
-    return [re.sub(r"-?\d+", "N", line).split() for line in lines if line.strip()]
+    """The words of each line; of times only that they are there."""
+    lines = [re.sub(r"\b(\d+[dhms])+\b", "TIME", line) for line in text.splitlines()]
+    return [line.split() for line in lines if line.strip()]

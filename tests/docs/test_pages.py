@@ -81,27 +81,6 @@ def test_limits_that_are_documented_are_those_of_the_code() -> None:
         assert line in text
 
 
-def test_every_test_that_a_feature_names_is_there() -> None:
-    text = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
-    files = [*(ROOT / "tests").glob("**/*.py"), *(ROOT / "e2e").glob("**/*.py")]
-    known = {
-        name
-        for file in files
-        for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))
-    }
-    assert set(re.findall(r"`(test_\w+)`", text)) - known == set()
-    assert [
-        path for path in re.findall(r"`(e2e/\w+\.py)`", text) if not (ROOT / path).exists()
-    ] == []
-
-
-def test_a_feature_that_is_there_names_what_shows_it() -> None:
-    text = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([YP–]) \| ([^|]*)\|$", text, re.MULTILINE)
-    assert [int(number) for number, _, _ in rows] == list(range(1, 85))
-    assert [number for number, there, shown in rows if there == "Y" and "`" not in shown] == []
-
-
 def test_what_the_architecture_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_.]*)+)`", text))

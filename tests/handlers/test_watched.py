@@ -64,6 +64,18 @@ def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
         assert not watched.lagging
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_was_on_its_way_while_the_list_came_is_not_behind(
+    watched: Watched, clock: FakeClock, deleted: bool
+) -> None:
+    watched.heard(found(1), KEY, deleted=False)
+    watched.compare({} if deleted else {NAME: Seen(2, KEY)})
+    watched.heard(found(2), KEY, deleted=deleted)
+    clock.advance(2 * LAG)
+    assert watched.behind() == 0
+    assert not watched.lagging
+
+
 def test_the_age_is_the_time_since_the_last_event(watched: Watched, clock: FakeClock) -> None:
     clock.advance(5)
     watched.heard(found(1), KEY, deleted=False)

@@ -10,6 +10,7 @@ import yaml
 
 from mcpproxy.api import names
 from mcpproxy.desired import build
+from mcpproxy.desired.pod_monitor import NAMED
 from scripts.dashboard import dashboard
 from tests.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.promql import Offer, Selector, groupings, selectors
@@ -48,6 +49,23 @@ def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, An
     assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
 
 
+def test_all_that_is_scraped_of_a_proxy_bears_its_name_by_either_monitor() -> None:
+    bundled = next(
+        one
+        for one in documents("podmonitors.yaml")
+        if one["metadata"]["name"] == "mcpproxy-proxies"
+    )
+    children = build(an_mcpproxy(monitoring={"podMonitor": {}}), OPTIONS, OWNER)
+    own = next(one for one in children if one["kind"] == "PodMonitor")
+    for monitor in (bundled, own):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["relabelings"] == [NAMED]
+    (source,) = NAMED["sourceLabels"]
+    meta = "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9_]", "_", names.LABEL_INSTANCE)
+    assert source == meta
+    assert template("mcpproxy-proxies")["metadata"]["labels"][names.LABEL_INSTANCE] == "tools"
+
+
 def test_the_dashboard_is_as_generated() -> None:
     text = (MONITORING / "dashboard.json").read_text(encoding="utf-8")
     assert text == dashboard(), "run: make manifests"
@@ -75,13 +93,27 @@ def test_alerts_say_what_is_wrong_with_labels_that_their_expression_has() -> Non
 
 
 def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:
-    offer = Offer.of('# TYPE a_total counter\na_total{result="ok"} 1\n')
+    text = '# TYPE a_total counter\na_total{result="ok"} 1\n'
+    offer = Offer.of(text, frozenset({"pod"}))
     assert list(offer.lacks('sum by (pod, result) (rate(a_total{result="ok"}[5m])) > 2')) == []
     assert list(offer.lacks("rate(b_total[5m])")) == ["no metric b_total"]
     assert list(offer.lacks('a_total{kind="x"}')) == ["a_total has no label kind"]
     assert list(offer.lacks('a_total{result="error"}')) == ["a_total never has result=error"]
+    for expression, word in (
+        ('a_total{result!="okay"}', "okay"),
+        ('a_total{result=~"ok|okay"}', "okay"),
+        ('a_total{result!~"Conflct|ok"}', "Conflct"),
+    ):
+        assert list(offer.lacks(expression)) == [f"a_total never has result={word}"]
+    later = Offer.of(text, frozenset(), {"result": frozenset({"Conflict"})})
+    assert list(later.lacks('a_total{result!~"ok|Conflict", result=~"$result"}')) == []
+    two = Offer.of(f'{text}# TYPE b_total counter\nb_total{{kind="x"}} 1\n', frozenset())
+    assert list(two.lacks('b_total{kind="x"} / a_total{kind="x"}')) == ["a_total has no label kind"]
     assert list(offer.lacks("sum by (kind) (a_total)")) == [
         "nothing has the label kind: sum by (kind) (a_total)"
+    ]
+    assert list(Offer.of(text, frozenset()).lacks('a_total{pod="x"}')) == [
+        "a_total has no label pod"
     ]
     assert selectors('absent(a == 1) or sum by (x) (rate(b{c=~"d"}[1m]))') == [
         Selector("a", ()),

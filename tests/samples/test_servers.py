@@ -42,7 +42,8 @@ def ports() -> Iterator[dict[str, int]]:
         yield found
 
 
-async def _serving(port: int) -> str:
+async def serving(port: int) -> str:
+    """The URL of a server, once it serves."""
     for _ in range(ATTEMPTS):
         if accepts(port):
             return f"http://127.0.0.1:{port}/mcp"
@@ -53,13 +54,13 @@ async def _serving(port: int) -> str:
 @pytest.fixture
 async def weather(ports: dict[str, int]) -> str:
     """The weather server's URL."""
-    return await _serving(ports["weather"])
+    return await serving(ports["weather"])
 
 
 @pytest.fixture
 async def counter(ports: dict[str, int]) -> str:
     """The counter's URL."""
-    return await _serving(ports["counter"])
+    return await serving(ports["counter"])
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ class NodeRequirement(ApiModel):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
     """How it is compared."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """What it is compared with."""
+    """What it is compared with. Default: nothing, as the operator compares with none."""
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
@@ -53,12 +53,12 @@ _Requirements = Annotated[list[NodeRequirement], Field(max_length=16)]
 
 
 class NodeSelectorTerm(ApiModel):
-    """Nodes that meet all of these."""
+    """Nodes that meet all of these; none where nothing is given."""
 
     match_expressions: _Requirements | None = None
-    """What their labels must be like."""
+    """What their labels must be like. Default: anything."""
     match_fields: _Requirements | None = None
-    """What their fields must be like."""
+    """What their fields must be like. Default: anything."""
 
 
 class NodeSelector(ApiModel):
@@ -81,11 +81,11 @@ class NodeAffinity(ApiModel):
     """Which nodes pods run on."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
-    """Nodes that pods must run on."""
+    """Nodes that pods must run on. Default: any."""
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredNodes], Field(max_length=16)] | None
     ) = None
-    """Nodes that pods run on if they can."""
+    """Nodes that pods run on if they can. Default: any."""
 
 
 class PodAffinityTerm(ApiModel):
@@ -98,7 +98,7 @@ class PodAffinityTerm(ApiModel):
     namespaces: Annotated[list[NamespaceName], Field(max_length=16)] | None = None
     """Namespaces of the pods. Default: that of the MCPProxy."""
     namespace_selector: LabelSelector | None = None
-    """More namespaces of the pods, by their labels."""
+    """More namespaces of the pods, by their labels. Default: none."""
 
 
 class PreferredPods(ApiModel):
@@ -118,17 +118,17 @@ class PodAffinity(ApiModel):
     """Which other pods are near."""
 
     required_during_scheduling_ignored_during_execution: _Terms | None = None
-    """Places that pods must run in (or, in podAntiAffinity, must not)."""
+    """Places that pods must run in (or, in podAntiAffinity, must not). Default: none."""
     preferred_during_scheduling_ignored_during_execution: _Preferred | None = None
-    """Places that pods run in (or, in podAntiAffinity, don't) if they can."""
+    """Places that pods run in (or, in podAntiAffinity, don't) if they can. Default: none."""
 
 
 class Affinity(ApiModel):
     """Which nodes and which other pods the pods are drawn to, or kept away from."""
 
     node_affinity: NodeAffinity | None = None
-    """Nodes that pods run on."""
+    """Nodes that pods run on. Default: any."""
     pod_affinity: PodAffinity | None = None
-    """Pods that they run near to."""
+    """Pods that they run near to. Default: none."""
     pod_anti_affinity: PodAffinity | None = None
-    """Pods that they run away from."""
+    """Pods that they run away from. Default: none."""

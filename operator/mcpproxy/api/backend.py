@@ -56,7 +56,7 @@ class Stdio(ApiModel):
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=128)] | None = (
         None
     )
-    """Its arguments."""
+    """Its arguments. Default: none."""
     env: (
         Annotated[
             list[EnvVar],
@@ -65,7 +65,8 @@ class Stdio(ApiModel):
         ]
         | None
     ) = None
-    """Environment variables; of the container's own only PATH, HOME, LANG and TMPDIR are kept."""
+    """Environment variables; of the container's own only PATH, HOME, LANG and TMPDIR are kept.
+    Default: none."""
     cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Working directory. Default: that of the container."""
 
@@ -165,11 +166,11 @@ class Backend(ApiModel):
         ]
         | None
     ) = None
-    """Address of an MCP server, http or https."""
+    """Address of an MCP server, http or https. Default: none, as service or stdio is given."""
     service: ServiceRef | None = None
-    """A Service of the cluster."""
+    """A Service of the cluster. Default: none, as url or stdio is given."""
     stdio: Stdio | None = None
-    """A server started as a child process."""
+    """A server started as a child process. Default: none, as url or service is given."""
     transport: Transport | None = None
     """auto tries streamable HTTP, then HTTP+SSE. Default: auto."""
     protocol: Protocol | None = None
@@ -182,7 +183,7 @@ class Backend(ApiModel):
         ]
         | None
     ) = None
-    """Headers sent with every request."""
+    """Headers sent with every request. Default: none."""
     forward_headers: ForwardedHeaders | None = None
     """Names of headers of a client's request that are passed on with it. Clients that differ in
     their values share no session and no list. Default: none."""
@@ -190,24 +191,24 @@ class Backend(ApiModel):
     """How the connection to an https url is secured. Default: the system's authorities, and no
     certificate of our own."""
     timeouts: Timeouts | None = None
-    """How long each wait may last."""
+    """How long each wait may last. Default: those of its fields."""
     session: BackendSession | None = None
-    """Overrides spec.session for this backend."""
+    """Overrides spec.session for this backend. Default: that of spec.session."""
     cache: Cache | None = None
-    """Overrides spec.cache for this backend."""
+    """Overrides spec.cache for this backend. Default: that of spec.cache."""
     prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
     """Prefix of the names of its components; "" means none, for at most one backend.
     Default: the backend's name."""
     tools: NamedComponents | None = None
-    """Which of its tools are shown, and how."""
+    """Which of its tools are shown, and how. Default: all, as they are."""
     prompts: NamedComponents | None = None
-    """Which of its prompts are shown, and how."""
+    """Which of its prompts are shown, and how. Default: all, as they are."""
     resources: Components | None = None
-    """Which of its resources are shown, and how."""
+    """Which of its resources are shown, and how. Default: all, as they are."""
     resource_templates: Components | None = None
-    """Which of its resource templates are shown, and how."""
+    """Which of its resource templates are shown, and how. Default: all, as they are."""
     forward: Forward | None = None
-    """What passes between clients and the backend."""
+    """What passes between clients and the backend. Default: everything."""
     optional: bool | None = None
     """An optional backend never makes the proxy not Ready. Default: false."""
 

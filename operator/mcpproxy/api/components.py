@@ -17,9 +17,9 @@ class ComponentOverride(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     """The backend's own name (tools, prompts), URI or URI template of the component."""
     title: Annotated[str, Field(max_length=256)] | None = None
-    """Title that clients see in place of the backend's."""
+    """Title that clients see in place of the backend's. Default: the backend's."""
     description: Annotated[str, Field(max_length=4096)] | None = None
-    """Description that clients see in place of the backend's."""
+    """Description that clients see in place of the backend's. Default: the backend's."""
     enabled: bool | None = None
     """false hides the component. Default: true."""
 
@@ -28,7 +28,7 @@ class NamedOverride(ComponentOverride):
     """How one tool or prompt is shown."""
 
     rename: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_./-]+$")] | None = None
-    """Name that clients see after the prefix in place of the backend's."""
+    """Name that clients see after the prefix in place of the backend's. Default: the backend's."""
 
 
 class Components(ApiModel):
@@ -38,7 +38,7 @@ class Components(ApiModel):
     """Only what one of these patterns matches is shown; `*` stands for any text, `?` for one
     character. Default: everything."""
     exclude: Globs | None = None
-    """What one of these patterns matches is hidden, also when it is included."""
+    """What one of these patterns matches is hidden, also when it is included. Default: nothing."""
     overrides: (
         Annotated[
             list[ComponentOverride],
@@ -47,7 +47,7 @@ class Components(ApiModel):
         ]
         | None
     ) = None
-    """How single components are shown."""
+    """How single components are shown. Default: as the backend has them."""
 
 
 class NamedComponents(ApiModel):
@@ -57,7 +57,7 @@ class NamedComponents(ApiModel):
     """Only what one of these patterns matches is shown; `*` stands for any text, `?` for one
     character. Default: everything."""
     exclude: Globs | None = None
-    """What one of these patterns matches is hidden, also when it is included."""
+    """What one of these patterns matches is hidden, also when it is included. Default: nothing."""
     overrides: (
         Annotated[
             list[NamedOverride],
@@ -66,7 +66,7 @@ class NamedComponents(ApiModel):
         ]
         | None
     ) = None
-    """How single components are shown."""
+    """How single components are shown. Default: as the backend has them."""
 
 
 class Forward(ApiModel):

@@ -51,7 +51,8 @@ class Tracing(ApiModel):
     """Address of an OpenTelemetry collector that takes OTLP over HTTP, such as
     http://otel-collector.observability.svc:4318; /v1/traces is added to it."""
     sampling_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
-    """How many of 100 traces that begin here are sent; where a client has begun one, it decides.
+    """How many percent of the traces that begin here are sent; where a client has begun one, it
+    decides.
     Default: 100."""
 
 
@@ -59,7 +60,8 @@ class Monitoring(ApiModel):
     """How metrics and traces of the pods are collected."""
 
     pod_monitor: PodMonitor | None = None
-    """Lets Prometheus scrape the pods. Needs the kind PodMonitor of the Prometheus operator; the
-    condition Monitored says when it is not there. Default: none."""
+    """Lets Prometheus scrape the pods; what is scraped bears the label mcpproxy with the name of
+    the MCPProxy. Needs the kind PodMonitor of the Prometheus operator; the condition Monitored says
+    when it is not there. Default: none."""
     tracing: Tracing | None = None
-    """Sends traces of calls. Default: no traces."""
+    """Sends traces of calls. Default: none, so that no call is traced."""

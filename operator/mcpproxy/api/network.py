@@ -36,7 +36,7 @@ class IPBlock(ApiModel):
     except_: Annotated[list[Cidr], Field(max_length=16)] | None = Field(
         default=None, alias="except"
     )
-    """Ranges within it that don't belong to it."""
+    """Ranges within it that don't belong to it. Default: none."""
 
     @model_validator(mode="after")
     def _parts(self) -> Self:
@@ -65,7 +65,8 @@ class NetworkPeer(ApiModel):
     namespace_selector: LabelSelector | None = None
     """Labels of their namespaces. Default: the namespace of the MCPProxy."""
     ip_block: IPBlock | None = None
-    """A range of addresses, as of clients that come from outside of the cluster."""
+    """A range of addresses, as of clients that come from outside of the cluster. Default: none, as
+    pods are chosen."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -81,7 +82,7 @@ class NetworkPort(ApiModel):
     port: Port
     """Its number, at the pod or address itself; a Service's own port doesn't count."""
     protocol: Literal["TCP", "UDP"] | None = None
-    """Default: TCP."""
+    """Its protocol. Default: TCP."""
 
 
 _Peers = Annotated[list[NetworkPeer], Field(min_length=1, max_length=32)]
@@ -120,4 +121,5 @@ class NetworkPolicySpec(ApiModel):
     url_addresses: Annotated[list[IPBlock], Field(min_length=1, max_length=32)] | None = None
     """Where backends given by url are, unless it says so itself. Default: at any address."""
     egress: Annotated[list[EgressRule], Field(max_length=32)] | None = None
-    """What else the pods may talk to, besides backends and the cluster's DNS in kube-system."""
+    """What else the pods may talk to, besides backends and the cluster's DNS in kube-system.
+    Default: nothing."""

@@ -36,11 +36,11 @@ class Toleration(ApiModel):
         json_schema_extra=cel(*(validation(rule, message) for rule, message in _TOLERATION))
     )
     key: LabelKey | None = None
-    """Key of the taint; absent, with the operator Exists, means all taints."""
+    """Key of the taint. Default: any, with the operator Exists."""
     operator: Literal["Exists", "Equal"] | None = None
     """Whether the taint's value counts. Default: Equal."""
     value: LabelValue | None = None
-    """Value of the taint."""
+    """Value of the taint. Default: the empty one."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Default: any."""
     toleration_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
@@ -80,7 +80,7 @@ class TopologySpreadConstraint(ApiModel):
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
     """What happens to a pod that would spread them less evenly."""
     min_domains: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many places there must be."""
+    """How many places there must be. Default: 1."""
 
     @model_validator(mode="after")
     def _domains_count(self) -> Self:
@@ -107,13 +107,13 @@ class SeLinuxOptions(ApiModel):
     """The SELinux label of the pods."""
 
     level: _SeLinuxPart | None = None
-    """Level."""
+    """Level. Default: chosen by the container runtime."""
     role: _SeLinuxPart | None = None
-    """Role."""
+    """Role. Default: chosen by the container runtime."""
     type: _SeLinuxPart | None = None
-    """Type."""
+    """Type. Default: chosen by the container runtime."""
     user: _SeLinuxPart | None = None
-    """User."""
+    """User. Default: chosen by the container runtime."""
 
 
 class PodSecurity(ApiModel):
@@ -135,9 +135,9 @@ class PodTemplate(ApiModel):
     """Places pods. What they run is set by other fields of the spec."""
 
     labels: MoreLabels | None = None
-    """Labels of the pods, besides the operator's own."""
+    """Labels of the pods, besides the operator's own. Default: none."""
     annotations: Annotations | None = None
-    """Annotations of the pods."""
+    """Annotations of the pods. Default: none."""
     node_selector: Labels | None = None
     """Labels of the nodes that pods run on. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
@@ -162,7 +162,7 @@ class PodTemplate(ApiModel):
     service_account_name: ObjectName | None = None
     """Service account of the pods, which get no token of it. Default: one of the MCPProxy's own."""
     security_context: PodSecurity | None = None
-    """Whom the pods run as."""
+    """Whom the pods run as. Default: those of its fields."""
     termination_grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] | None = None
     """Seconds that a pod has to end; calls have all but ten of them to come to an end.
     Default: 60, with 30 for calls."""

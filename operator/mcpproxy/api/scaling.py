@@ -70,9 +70,10 @@ class DisruptionBudget(ApiModel):
     )
     min_available: IntOrPercent | None = None
     """Pods that must stay available, as a number or in percent. As many as there are replicas
-    block every drain."""
+    block every drain. Default: none, as maxUnavailable is given."""
     max_unavailable: IntOrPercent | None = None
-    """Pods that may be away, as a number or in percent; 0 blocks every drain."""
+    """Pods that may be away, as a number or in percent; 0 blocks every drain. Default: none, as
+    minAvailable is given."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:

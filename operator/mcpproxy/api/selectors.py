@@ -67,7 +67,8 @@ class Requirement(ApiModel):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     """In and NotIn compare with values, Exists and DoesNotExist ask for the label itself."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """Values that it must, or must not, be one of."""
+    """Values that it must, or must not, be one of. Default: none, as the operator compares with
+    none."""
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
@@ -80,6 +81,6 @@ class LabelSelector(ApiModel):
     """Chooses objects by their labels; an empty one chooses all."""
 
     match_labels: Labels | None = None
-    """Labels that they must have."""
+    """Labels that they must have. Default: any."""
     match_expressions: Annotated[list[Requirement], Field(max_length=16)] | None = None
-    """What else their labels must be like."""
+    """What else their labels must be like. Default: anything."""

@@ -100,9 +100,11 @@ class Resources(ApiModel):
         )
     )
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
-    """The most it may use."""
+    """The most it may use, such as cpu: 500m (half a core) and memory: 256Mi. Default: no
+    limits."""
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
-    """What is reserved for it."""
+    """What is reserved for it, such as cpu: 250m (a quarter of a core) and memory: 128Mi. Default:
+    none, or the limits."""
 
     @model_validator(mode="after")
     def _within_limits(self) -> Self:
@@ -121,7 +123,7 @@ class ServiceSpec(ApiModel):
     port: Port | None = None
     """Its port. Default: 80."""
     annotations: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    """Annotations of the Service, such as those that configure a load balancer."""
+    """Annotations of the Service, such as those that configure a load balancer. Default: none."""
 
 
 class LocalObjectReference(ApiModel):
@@ -217,11 +219,11 @@ class MCPProxySpec(ApiModel):
     ]
     """The MCP servers behind the proxy."""
     cache: Cache | None = None
-    """How long lists of components are kept."""
+    """How long lists of components are kept. Default: those of its fields."""
     catalog: CatalogSpec | None = None
     """The catalog that was approved, and what becomes of another one. Default: any is served."""
     session: Session | None = None
-    """How client requests share sessions with backends."""
+    """How client requests share sessions with backends. Default: those of its fields."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Number of pods. Default: none, which leaves the number to others."""
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None
@@ -236,33 +238,34 @@ class MCPProxySpec(ApiModel):
         ]
         | None
     ) = None
-    """Secrets for pulling the image."""
+    """Secrets for pulling the image. Default: none."""
     resources: Resources | None = None
     """Compute resources of the runtime's container.
     Default: requests of 50m CPU and 128Mi memory, no limits."""
     autoscaling: Autoscaling | None = None
-    """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas."""
+    """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas. Default:
+    none."""
     disruption_budget: DisruptionBudget | None = None
-    """Lets a PodDisruptionBudget limit evictions."""
+    """Lets a PodDisruptionBudget limit evictions. Default: none, so that nothing does."""
     monitoring: Monitoring | None = None
     """How metrics of the pods are collected. Default: not at all."""
     network_policy: NetworkPolicySpec | None = None
     """Lets a NetworkPolicy close the pods to all but clients, the operator and the backends.
     Default: none, so that they are open."""
     pod_template: PodTemplate | None = None
-    """Places the pods."""
+    """Places the pods. Default: those of its fields."""
     service: ServiceSpec | None = None
-    """The Service that agents connect to."""
+    """The Service that agents connect to. Default: those of its fields."""
     suspend: bool | None = None
     """true makes the operator leave everything as it is; the status goes on. Default: false."""
     health: Health | None = None
-    """How the state of backends is found out."""
+    """How the state of backends is found out. Default: those of its fields."""
     allowed_hosts: Annotated[list[AllowedHost], Field(max_length=64)] | None = None
     """Values of the Host header that are served besides the Service's own names and localhost;
-    `*.example.com` stands for all names below example.com, `*` for any."""
+    `*.example.com` stands for all names below example.com, `*` for any. Default: none."""
     allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
     """Values of the Origin header that are served besides those of allowed hosts,
-    such as https://app.example.com; `*` stands for any."""
+    such as https://app.example.com; `*` stands for any. Default: none."""
 
     @field_validator("network_policy")
     @classmethod

@@ -65,9 +65,10 @@ class ValueFrom(ApiModel):
         )
     )
     secret_key_ref: KeyRef | None = None
-    """A key of a Secret. The operator never reads it: the kubelet mounts it."""
+    """A key of a Secret. The operator never reads it: the kubelet mounts it. Default: none, as
+    configMapKeyRef is given."""
     config_map_key_ref: KeyRef | None = None
-    """A key of a ConfigMap."""
+    """A key of a ConfigMap. Default: none, as secretKeyRef is given."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -99,9 +100,10 @@ class Header(ApiModel):
     name: Annotated[HeaderName, AfterValidator(_free)]
     """Name of the header."""
     value: HeaderValue | None = None
-    """The value itself, one line. Use valueFrom for anything secret."""
+    """The value itself, one line. Use valueFrom for anything secret. Default: none, as valueFrom is
+    given."""
     value_from: ValueFrom | None = None
-    """Where the value is read from."""
+    """Where the value is read from. Default: none, as value is given."""
 
     @model_validator(mode="after")
     def _one_value(self) -> Self:
@@ -157,9 +159,9 @@ class EnvVar(ApiModel):
     name: VariableName
     """Name of the variable."""
     value: Annotated[str, Field(max_length=16384, pattern=r"^[^\x00]*$")] | None = None
-    """The value itself. Use valueFrom for anything secret."""
+    """The value itself. Use valueFrom for anything secret. Default: none, as valueFrom is given."""
     value_from: ValueFrom | None = None
-    """Where the value is read from."""
+    """Where the value is read from. Default: none, as value is given."""
 
     @model_validator(mode="after")
     def _one_value(self) -> Self:

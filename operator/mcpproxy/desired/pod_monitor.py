@@ -1,9 +1,19 @@
 """The PodMonitor that has the pods scraped: the admin port is in no Service."""
 
+from typing import Final
+
 from mcpproxy.api import names
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.desired.canonical import canonical
 from mcpproxy.desired.model import Manifest, Owner, metadata
+
+NAMED: Final[Manifest] = {
+    "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"],
+    "targetLabel": "mcpproxy",
+    "action": "replace",
+}
+"""The relabeling that adds the MCPProxy's name to all that is scraped. manifests/monitoring has the
+same: its rules and its dashboard tell proxies apart by this label."""
 
 
 def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
@@ -16,6 +26,7 @@ def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
     endpoint: Manifest = {"port": "admin", "path": "/metrics"}
     if given.interval is not None:
         endpoint["interval"] = given.interval
+    endpoint["relabelings"] = [canonical(NAMED)]
     if given.scrape_timeout is not None:
         endpoint["scrapeTimeout"] = given.scrape_timeout
     return {

@@ -1,6 +1,7 @@
 """Everything that runs beside Kopf: the election, the leader's work, the resync."""
 
 import asyncio
+import logging
 import random
 import socket
 import time
@@ -22,6 +23,8 @@ from mcpproxy.reconcile.queue import WorkQueue
 from mcpproxy.reconcile.worker import work
 
 WORKERS: Final = 8
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,10 @@ class Machine:
     def start(self) -> None:
         """Begin to work, or to stand for election."""
         work = self._election.run(self._lead) if self._election else self._lead()
-        self._tasks = [asyncio.create_task(work), asyncio.create_task(self._resync.run())]
+        parts = {"the leader's work": work, "the comparison with lists": self._resync.run()}
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        for task in self._tasks:
+            task.add_done_callback(_tell)
 
     async def stop(self) -> None:
         """End all tasks; the Lease is free afterwards."""
@@ -135,6 +141,12 @@ class Machine:
 
     def _heard(self) -> int:
         return self._term.fleet.heard if self._term else 0
+
+
+def _tell(ended: asyncio.Task[None]) -> None:
+    """Log why a part has ended, unless it was told to."""
+    if not ended.cancelled():
+        log.error("%s came to an end", ended.get_name(), exc_info=ended.exception())
 
 
 def jitter() -> float:

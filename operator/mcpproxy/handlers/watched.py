@@ -38,6 +38,8 @@ class Watched:
         """The watch brought an event."""
         self._heard_at = self._clock()
         name = name_of(found)
+        # It has moved on; the next comparison tells whether far enough.
+        self._behind.pop(name, None)
         if deleted:
             self._known.pop(name, None)
         else:

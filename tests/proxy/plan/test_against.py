@@ -77,6 +77,25 @@ async def test_an_earlier_plan_is_compared_with_proxy_by_proxy(tmp_path: Path, p
     assert same.code == 0
 
 
+async def test_a_proxy_that_is_not_in_the_file_any_more_is_gone(tmp_path: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    both = [a_manifest(name, backends=[{"name": "p", "url": url}]) for name in ("one", "two")]
+    before = await plan("-f", written(tmp_path / "both.yaml", *both), "-o", "json")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(before.out)
+    found = await plan(
+        "-f", written(tmp_path / "one.yaml", both[0]), "-o", "json", "--against", earlier
+    )
+    assert found.code == 2
+    (gone,) = json.loads(found.out)["gone"]
+    assert (gone["namespace"], gone["name"]) == ("team", "two")
+    assert len(gone["differences"]["tools"]["removed"]) == 9
+    nothing = await plan("-f", "-", "--against", earlier)
+    assert nothing.code == 2
+    assert nothing.out.startswith("MCPProxy team/one is gone\n\ndifference to what is served now")
+    assert "\nMCPProxy team/two is gone\n" in nothing.out
+
+
 async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
@@ -85,11 +104,16 @@ async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, 
     assert "--against: the running proxy can't be asked" in found.err
 
 
-async def test_one_url_is_no_match_for_several_proxies(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("against", "what"), [("http://127.0.0.1:1/mcp", "URL"), ("mcpproxy/tools", "mcpproxy/NAME")]
+)
+async def test_one_running_proxy_is_no_match_for_several(
+    tmp_path: Path, against: str, what: str
+) -> None:
     file = written(tmp_path / "f.yaml", a_manifest("one"), a_manifest("two"))
-    found = await plan("-f", file, "--against", "http://127.0.0.1:1/mcp")
+    found = await plan("-f", file, "--against", against)
     assert found.code == 1
-    assert "--against URL compares one MCPProxy, but the file has 2" in found.err
+    assert f"--against {what} compares one MCPProxy, but the file has 2" in found.err
 
 
 @pytest.mark.parametrize(

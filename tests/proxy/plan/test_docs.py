@@ -3,7 +3,7 @@
 import argparse
 
 from mcpproxy.proxy.plan.command import add_arguments
-from mcpproxy.proxy.plan.document import differences
+from mcpproxy.proxy.plan.document import differences, gone
 from tests.proxy.plan.planning import ROOT
 from tests.proxy.plan.test_document import a_plan
 
@@ -23,7 +23,7 @@ def test_every_member_of_the_json_document_is_documented() -> None:
     plan = a_plan({"a": ["same"], "b": ["same", "x" * 65]})
     plan["differences"] = differences(None, plan)
     entries = [plan["tools"][0], plan["clashes"][0], plan["tooLong"][0], plan["differences"]]
-    members = {*plan, *(member for entry in entries for member in entry)}
+    members = {*plan, *gone(plan), "gone", *(member for entry in entries for member in entry)}
     assert {"definition", "servedBy", "length", "withheld", "approved"} <= members
     missing = [name for name in members if f"`{name}`" not in TEXT and f"`.{name}`" not in TEXT]
     lists = {"backends", "failed", "tools", "prompts", "resources", "resourceTemplates"}

@@ -80,6 +80,21 @@ async def test_three_transports_are_one_server_in_every_mode(
     assert sum(count.get("tools", 0) for count in counts) == len(found["auto"]["tools"])
 
 
+async def test_a_backends_names_are_the_same_whoever_else_is_there(peer: Any, proxy: Any) -> None:
+    (_, url), (_, other) = await peer("p"), await peer("q")
+    alone = await proxy({"name": "p", "url": url})
+    beside = await proxy(
+        {"name": "a", "url": other}, {"name": "p", "url": url}, {"name": "z", "url": other}
+    )
+    found = []
+    for running in (alone, beside):
+        async with Client(running.url) as client:
+            found.append(await _components(client))
+    assert len(found[1]["tools"]) == 3 * len(found[0]["tools"])
+    for kind, names in found[0].items():
+        assert set(names) < set(found[1][kind]), kind
+
+
 @pytest.mark.parametrize("era", ["legacy", "modern", "dual"])
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_results_equal_the_direct_ones_after_undoing_prefixes(

@@ -1,5 +1,6 @@
 """Traces of calls, as a collector and a backend get them."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -9,12 +10,19 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, rpc
@@ -23,6 +31,7 @@ from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PROPAGATOR = TraceContextTextMapPropagator()
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 
@@ -41,6 +50,31 @@ class Collector:
             for scope in resource.scope_spans:
                 self.spans += scope.spans
         return Response(b"", media_type="application/x-protobuf")
+
+
+class Instrumented:
+    """A server that makes spans of calls itself, and sends them to the same collector."""
+
+    def __init__(self, app: ASGIApp, endpoint: str) -> None:
+        self._app, self.provider = app, provider("backend", endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        headers = {name.decode(): value.decode() for name, value in scope.get("headers", [])}
+        if "traceparent" not in headers:
+            await self._app(scope, receive, send)
+            return
+        tracer, parent = self.provider.get_tracer("backend"), PROPAGATOR.extract(headers)
+        with tracer.start_as_current_span("backend", parent, SpanKind.SERVER):
+            await self._app(scope, receive, send)
+
+
+def provider(name: str, endpoint: str) -> TracerProvider:
+    """The OpenTelemetry SDK as a program uses it."""
+    found = TracerProvider(resource=Resource({"service.name": name}), shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(f"{endpoint}/v1/traces")
+    found.add_span_processor(BatchSpanProcessor(exporter))
+    return found
 
 
 def attributes(span: Span) -> dict[str, str]:
@@ -103,6 +137,37 @@ async def test_a_call_is_one_trace_through_client_proxy_and_backend(
         "mcpproxy.target": "p_echo",
     }
     assert "secret" not in str(span)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_spans_of_client_proxy_and_backend_are_one_trace_with_the_right_parents(
+    collector: tuple[Collector, str], stack: AsyncExitStack, era: str
+) -> None:
+    found, endpoint = collector
+    server = Instrumented(Peer("p", era).gate, endpoint)
+    base = await stack.enter_async_context(serving(server))
+    client = provider("client", endpoint)
+    backend = {"name": "p", "url": f"{base}/mcp"}
+    async with proxied(backend, monitoring={"tracing": {"endpoint": endpoint}}) as running:
+        raw = Raw(running.url, await stack.enter_async_context(httpx2.AsyncClient(timeout=20)))
+        await raw.initialize()
+        with client.get_tracer("client").start_as_current_span("client"):
+            carrier: dict[str, str] = {}
+            PROPAGATOR.inject(carrier)
+            params = {**ECHO, "_meta": carrier}
+            assert (await raw.post(rpc("tools/call", params))).status_code == 200
+    for one in (client, server.provider):
+        await asyncio.to_thread(one.shutdown)
+    await soon(lambda: len(found.spans) == 3, "three spans")
+    spans = {span.name: span for span in found.spans}
+    assert spans.keys() == {"client", "tools/call p_echo", "backend"}
+    assert len({span.trace_id for span in found.spans}) == 1
+    above = {name: span.parent_span_id for name, span in spans.items()}
+    assert above == {
+        "client": b"",
+        "tools/call p_echo": spans["client"].span_id,
+        "backend": spans["tools/call p_echo"].span_id,
+    }
 
 
 async def test_a_trace_may_come_in_http_headers_or_begin_here(

@@ -7,6 +7,7 @@ from typing import Any
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.plan.document import FORM, Plan
+from mcpproxy.proxy.plan.forwarded import forwarded, proxy_of
 from mcpproxy.proxy.plan.gather import Sources, planned
 from mcpproxy.proxy.runtime import Options
 from mcpproxy.proxy.targets import from_backends
@@ -15,8 +16,25 @@ _MEMBERS = ("name", "backend", "served", "definition")
 
 
 def is_url(source: str) -> bool:
-    """Whether a running proxy is meant."""
+    """Whether a running proxy is meant by its URL."""
     return source.startswith(("http://", "https://"))
+
+
+def is_running(source: str) -> bool:
+    """Whether a running proxy is meant, by its URL or as one of a cluster."""
+    return is_url(source) or proxy_of(source) is not None
+
+
+async def served(source: str, namespace: str | None, options: Options, deadline: float) -> Plan:
+    """What the running proxy that is meant serves; `namespace` is that of one in a cluster.
+
+    Raises ManifestError that says why it can't be known.
+    """
+    proxy = proxy_of(source)
+    if proxy is None:
+        return await running(source, options, deadline)
+    async with forwarded(proxy, namespace, deadline) as url:
+        return await running(url, options, deadline)
 
 
 async def running(url: str, options: Options, deadline: float) -> Plan:

@@ -7,7 +7,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from mcpproxy.api.manifest import ManifestError
@@ -15,9 +14,18 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy import process
 from mcpproxy.proxy.command import add_places
 from mcpproxy.proxy.plan import against, manifests
-from mcpproxy.proxy.plan.document import FAILED, FORM, Plan, differences, exit_code, worst
+from mcpproxy.proxy.plan.document import (
+    DIFFERENT,
+    FAILED,
+    FORM,
+    Plan,
+    differences,
+    exit_code,
+    gone,
+    worst,
+)
 from mcpproxy.proxy.plan.gather import Sources, planned
-from mcpproxy.proxy.plan.text import rendered
+from mcpproxy.proxy.plan.text import rendered, rendered_gone
 from mcpproxy.proxy.runtime import Options
 from mcpproxy.proxy.targets import Configuration
 
@@ -34,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--save", type=Path, metavar="DIR", help="keep what the backends list here")
     add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
-    add("--against", metavar="URL_OR_FILE", help="compare: a running proxy, or an earlier -o json")
+    add(
+        "--against",
+        metavar="WHAT",
+        help="compare: a running proxy by URL or mcpproxy/NAME (by kubectl), or an earlier -o json",
+    )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
     add(
@@ -60,17 +72,18 @@ def main(args: argparse.Namespace) -> int:
     """Print the plan; the exit code says what it found."""
     process.log_to_stderr("error")
     try:
-        found = manifests.read(_read(args.file), args.namespace)
+        by_file = args.against is not None and not against.is_running(args.against)
+        found = manifests.read(_read(args.file), args.namespace, may_have_none=by_file)
         for skipped in found.skipped:
             print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
-        plans = process.run(_plans(found.proxies, args))
+        plans, lost = process.run(_plans(found.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
         print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except KeyboardInterrupt:
         return 130
-    code = worst(exit_code(plan) for plan in plans)
-    sys.stdout.write(_json(plans, code) if args.output == "json" else _text(plans))
+    code = worst([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
+    sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
     return code
 
 
@@ -81,35 +94,40 @@ def _read(file: str) -> str:
         raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
-async def _plans(proxies: list[MCPProxy], args: argparse.Namespace) -> list[Plan]:
+async def _plans(
+    proxies: list[MCPProxy], args: argparse.Namespace
+) -> tuple[list[Plan], list[Plan]]:
+    """The plans of these proxies, and what was there in an earlier plan and is no more."""
     options = Options(values=args.values, resolve=dict(args.resolve))
     sources = Sources(args.timeout, args.offline, args.save)
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
-    if compare and against.is_url(args.against):
+    if compare and against.is_running(args.against):
         if len(proxies) != 1:
+            what = "URL" if against.is_url(args.against) else "mcpproxy/NAME"
             raise ManifestError(
-                f"--against URL compares one MCPProxy, but the file has {len(proxies)};"
+                f"--against {what} compares one MCPProxy, but the file has {len(proxies)};"
                 " compare with the file of an earlier plan -o json"
             )
-        running = await against.running(args.against, options, args.timeout)
+        namespace = proxies[0].metadata.namespace
+        running = await against.served(args.against, namespace, options, args.timeout)
     elif compare:
         earlier = against.earlier(Path(args.against))
     found = []
     for proxy in proxies:
         plan = await planned(Configuration(proxy, "", Path.cwd()), options, sources)
         if compare:
-            served = running or earlier.get((plan["namespace"], plan["name"]))
+            served = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = differences(served, plan)
         found.append(plan)
-    return found
+    return found, [gone(plan) for plan in earlier.values()]
 
 
-def _json(plans: list[Plan], code: int) -> str:
-    content = {"version": FORM, "proxies": plans, "exitCode": code}
+def _json(plans: list[Plan], lost: list[Plan], code: int) -> str:
+    content = {"version": FORM, "proxies": plans, "gone": lost, "exitCode": code}
     # Only ASCII: what a backend wrote need not be anything that UTF-8 can say.
     return json.dumps(content, indent=2) + "\n"
 
 
-def _text(plans: Iterable[Plan]) -> str:
-    return "\n".join(rendered(plan) for plan in plans)
+def _text(plans: list[Plan], lost: list[Plan]) -> str:
+    return "\n".join([*map(rendered, plans), *map(rendered_gone, lost)])

@@ -125,6 +125,12 @@ def differences(served: Plan | None, planned: Plan) -> Plan:
     return found
 
 
+def gone(served: Plan) -> Plan:
+    """What clients lose with a proxy that would be there no more."""
+    names = {"name": served["name"], "namespace": served.get("namespace")}
+    return {**names, "differences": differences(served, {})}
+
+
 def _served(plan: Plan, kind: Kind) -> dict[str, tuple[Any, str | None]]:
     """Definition and digest, where that is known, of all that clients see."""
     digests = (plan.get("approved") or {}).get(kind.member, {})

@@ -16,14 +16,14 @@ class Manifests:
     """The other documents, as `KIND NAME`."""
 
 
-def read(text: str, namespace: str | None) -> Manifests:
+def read(text: str, namespace: str | None, *, may_have_none: bool = False) -> Manifests:
     """All MCPProxies of a text; `namespace` is that of those which name none.
 
-    Raises ManifestError that names every wrong field of each of them.
+    Raises ManifestError that names every wrong field of each of them, or that there is none.
     """
     found = documents(text)
     ours = [_placed(document, namespace) for document in found if is_ours(document)]
-    if not ours:
+    if not ours and not may_have_none:
         raise ManifestError("expected a document of kind MCPProxy, found none")
     proxies, errors = [], []
     for manifest in ours:

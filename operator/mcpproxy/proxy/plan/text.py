@@ -26,8 +26,7 @@ def safe(text: Any) -> str:
 
 def rendered(plan: Plan) -> str:
     """The plan of one proxy."""
-    where = f"{plan['namespace']}/" if plan["namespace"] else ""
-    lines = [f"MCPProxy {where}{plan['name']}", "", *_backends(plan)]
+    lines = [_title(plan), "", *_backends(plan)]
     for kind in KINDS:
         lines += _list(plan, kind.member)
     lines += _wrong(plan)
@@ -37,6 +36,17 @@ def rendered(plan: Plan) -> str:
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
     return "\n".join(lines) + "\n"
+
+
+def rendered_gone(plan: Plan) -> str:
+    """A proxy that would be there no more."""
+    lines = [f"{_title(plan)} is gone", *_differences(plan["differences"])]
+    return "\n".join(lines) + "\n"
+
+
+def _title(plan: Plan) -> str:
+    where = f"{plan['namespace']}/" if plan["namespace"] else ""
+    return safe(f"MCPProxy {where}{plan['name']}")
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -1,0 +1,81 @@
+"""What docs/performance.md says of sizing, as the table of docs/operations.md.
+
+python -m scripts.sizing [--check]
+"""
+
+import re
+import sys
+from typing import Final
+
+from scripts.machine import ROOT
+
+MEASURED: Final = ROOT / "docs" / "performance.md"
+PAGE: Final = ROOT / "docs" / "operations.md"
+BEGIN: Final = "<!-- from performance.md, by make reference -->\n"
+END: Final = "<!-- end -->\n"
+REQUEST: Final = 0.05
+"""Cores that a pod requests by default."""
+
+
+def figure(text: str, case: str, row: tuple[str, ...], column: str) -> str:
+    """The median in one cell: of the case with this heading, the row that begins so.
+
+    Raises ValueError when there is none.
+    """
+    section = re.search(rf"^## {re.escape(case)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    if section is None:
+        raise ValueError(f"{MEASURED.name} has no case {case!r}")
+    lines = [line for line in section[1].splitlines() if line.startswith("| ")]
+    head, _, *rows = ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)
+    for cells in rows:
+        if tuple(cells[: len(row)]) == row:
+            return cells[head.index(column)].split()[0]
+    raise ValueError(f"{case!r} has no row {' '.join(row)!r}")
+
+
+def table(text: str) -> str:
+    """The table, from the text of docs/performance.md."""
+    one_core = figure(text, "tools/call, small answers", ("16", "mcpproxy"), "calls/s")
+    large = figure(text, "tools/call, answers of 100 KiB", ("16", "mcpproxy"), "calls/s")
+    share = figure(text, "tools/call, session modes", ("16", "Isolated"), "× Reused")
+    idle, session, stream = (
+        figure(text, "Start and memory", ("mcpproxy",), column)
+        for column in ("idle MiB", "session KiB", "stream KiB")
+    )
+    in_part = int(float(one_core) * REQUEST)
+    rows = (
+        ("small calls, one core, 16 connections", f"{one_core} a second"),
+        (
+            f"by proportion of a core, with the {REQUEST * 1000:.0f}m requested",
+            f"{in_part} a second",
+        ),
+        ("calls with answers of 100 KiB, one core", f"{large} a second"),
+        ("calls of `Isolated` sessions where `Reused` makes 1", share),
+        ("memory of an idle proxy", f"{idle} MiB"),
+        ("memory of an idle session of a client", f"{session} KiB"),
+        ("memory of an open stream of changes", f"{stream} KiB"),
+    )
+    return "| | |\n|---|---|\n" + "".join(f"| {what} | {much} |\n" for what, much in rows)
+
+
+def render(page: str, text: str) -> str:
+    """The page with the table of these figures."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}{table(text)}{END}{after}"
+
+
+def main() -> int:
+    """Write the table, or compare it."""
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = render(page, MEASURED.read_text(encoding="utf-8"))
+    if "--check" not in sys.argv:
+        PAGE.write_text(wanted, encoding="utf-8")
+    elif page != wanted:
+        print("the sizing in docs/operations.md is not what docs/performance.md says")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What `kubectl explain` tells of each field of the spec: its default, and its unit."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mcpproxy.api import crd
+from mcpproxy.api.quantities import DURATION_PATTERN
+
+Schema = dict[str, Any]
+_LAST = re.compile(r"(^|[.;:)] )Default: [^.]([^.]|\.\S)*\.$")
+"""The default is the last sentence, and there is one of them."""
+_TIME = re.compile(r"\b\d+(ms|s|m|h)\b")
+
+
+def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every field below `schema` that may be left out, with its path."""
+    required = schema.get("required", ())
+    for name, field in schema.get("properties", {}).items():
+        if name not in required:
+            yield f"{path}.{name}", field
+        yield from optional(field, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from optional(schema[key], f"{path}[]")
+
+
+def spec() -> Schema:
+    """The schema of the spec."""
+    (version,) = crd.definition()["spec"]["versions"]
+    found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
+
+
+def unit(path: str, field: Schema) -> re.Pattern[str] | None:
+    """What the text of a field has to contain so that its unit is known; None for one without."""
+    values = field.get("additionalProperties", field)
+    if values.get("x-kubernetes-int-or-string"):
+        return re.compile("percent" if "%" in values["pattern"] else r"\d+m\b.*\d+Mi\b")
+    if field.get("pattern") == DURATION_PATTERN or path.endswith((".interval", ".scrapeTimeout")):
+        return _TIME
+    if path.endswith("Percentage"):
+        return re.compile("percent")
+    return re.compile("[Ss]econds") if path.endswith("Seconds") else None
+
+
+def test_every_field_that_may_be_left_out_says_at_its_end_what_that_means() -> None:
+    every = list(optional(spec()))
+    assert len(every) > 200
+    assert [path for path, field in every if not _LAST.search(field["description"])] == []
+    assert [path for path, field in every if field["description"].count("Default: ") != 1] == []
+
+
+def test_every_time_quantity_and_share_says_its_unit() -> None:
+    measured = {path: (unit(path, field), field) for path, field in optional(spec())}
+    wanted = {path: (found, field) for path, (found, field) in measured.items() if found}
+    kinds = {found.pattern for found, _ in wanted.values()}
+    assert len(kinds) == 4
+    assert len(wanted) > 15
+    unsaid = [p for p, (found, field) in wanted.items() if not found.search(field["description"])]
+    assert unsaid == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("How many. Default: 10s.", True),
+        ("Default: none.", True),
+        ("Its name (SNI). Default: the host of spec.url.", True),
+        ("How many.", False),
+        ("How many. Default: .", False),
+        ("How many. Default: none. More of it.", False),
+        ("How many. The Default is 3.", False),
+    ],
+)
+def test_a_text_without_a_default_at_its_end_is_found(text: str, said: bool) -> None:
+    assert bool(_LAST.search(text)) == said

@@ -1,0 +1,96 @@
+"""docs/features.md: what is said to be there is shown by a test that .ci/run runs."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+_ROW = re.compile(r"^\| (\d+) \| [^|]+ \| ([YP–]) \| ([^|]*)\|$", re.MULTILINE)
+_TEST = re.compile(r"`(test_\w+)`( \(long\))?")
+_TARGET = re.compile(r"`make ([a-z0-9-]+)`")
+
+
+@cache
+def targets() -> frozenset[str]:
+    """The make targets that .ci/run runs."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    found = re.findall(r"^(?!\s*#).*?\b(?:make|run_tests) ([a-z][a-z0-9-]*)", script, re.MULTILINE)
+    known = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return frozenset(found) & frozenset(known)
+
+
+def _marks(nodes: list[ast.expr]) -> set[str]:
+    """The names of markers in decorators, or in a module's pytestmark."""
+    whole = [one for node in nodes for one in ast.walk(node)]
+    return {one.attr for one in whole if isinstance(one, ast.Attribute)}
+
+
+def _tests(file: Path) -> dict[str, set[str]]:
+    """The tests of a file, each with its markers."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    of_all = _marks(
+        [
+            node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+        ]
+    )
+    return {
+        node.name: of_all | _marks(node.decorator_list)
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }
+
+
+@cache
+def collected() -> dict[str, set[str]]:
+    """Every test that .ci/run collects, with its markers."""
+    places = {"tests": "test", "e2e": "e2e"}
+    found: dict[str, set[str]] = {}
+    for place, target in places.items():
+        assert target in targets()
+        for file in sorted((ROOT / place).glob("**/test_*.py")):
+            found |= _tests(file)
+    return found
+
+
+def rows() -> list[tuple[int, str, str]]:
+    """Number, whether it is there, and what shows it."""
+    return [(int(number), there, shown) for number, there, shown in _ROW.findall(TEXT)]
+
+
+def test_all_features_have_a_row() -> None:
+    assert [number for number, _, _ in rows()] == list(range(1, 85))
+
+
+def test_what_is_named_is_a_test_or_a_target_that_ci_runs() -> None:
+    named = dict(_TEST.findall(TEXT))
+    assert len(named) > 50
+    assert named.keys() - collected().keys() == set()
+    assert set(_TARGET.findall(TEXT)) - targets() == set()
+
+
+def test_long_tests_are_marked_and_no_others() -> None:
+    named = {name: bool(mark) for name, mark in _TEST.findall(TEXT)}
+    assert named == {name: "long" in collected()[name] for name in named}
+
+
+def test_a_feature_that_is_there_names_a_test_or_a_target_that_ci_always_runs() -> None:
+    unshown = [
+        number
+        for number, there, shown in rows()
+        if there == "Y"
+        and not [name for name, mark in _TEST.findall(shown) if not mark]
+        and not targets() & set(_TARGET.findall(shown))
+    ]
+    assert unshown == []
+
+
+def test_markers_and_targets_are_found_where_they_stand() -> None:
+    assert "long" in collected()["test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call"]
+    assert "apiserver" in collected()["test_what_is_asked_of_the_proxies_is_there"]
+    assert {"test", "e2e", "check", "bench-quick", "conformance"} <= targets()
+    assert "demo" not in targets()

@@ -1,0 +1,249 @@
+"""samples/ci/changed.sh, as the workflow runs it on a pull request of a real git repository."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.builders import a_manifest
+from tests.proxy.plan.planning import COMMAND, ROOT, Ended, ran
+
+CI = ROOT / "samples" / "ci"
+ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository with manifests and lists, as the workflow finds it."""
+
+    path: Path
+
+    def git(self, *arguments: str) -> str:
+        """Run git; its output."""
+        settings = ("user.name=a", "user.email=a@example.com", "commit.gpgsign=false")
+        command = ["git", *(word for one in settings for word in ("-c", one)), *arguments]
+        done = subprocess.run(
+            command, cwd=self.path, env=ENV, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def commit(self) -> str:
+        """Commit all that there is; the commit."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "a change")
+        return self.git("rev-parse", "HEAD")
+
+    def lists(self, proxy: str, *tools: str) -> None:
+        """Save that the server of a proxy lists these tools."""
+        status = {"name": "p", "state": "Healthy", "protocolVersion": "2026-07-28"}
+        items = [{"name": tool, "inputSchema": {"type": "object"}} for tool in tools]
+        content = {
+            "version": 1,
+            "status": {**status, "transport": "streamable-http", "session": "Stateless"},
+            "greeting": {"capabilities": {"tools": {}}},
+            "lists": {"tools": [{"tools": items}]},
+        }
+        self.write(f"catalogs/default/{proxy}/p.json", json.dumps(content))
+
+    def proxy(self, file: str, name: str, **fields: Any) -> None:
+        """Write a manifest of one backend."""
+        manifest = a_manifest(name, None, backends=[{**NO_SERVER, **fields}])
+        self.write(f"proxies/{file}", yaml.safe_dump(manifest))
+
+    def write(self, file: str, text: str) -> None:
+        """Write a file."""
+        path = self.path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def remove(self, file: str) -> None:
+        """Delete a file."""
+        (self.path / file).unlink()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Two proxies with their lists, in two directories, and the scripts where they belong."""
+    found = Repository(tmp_path / "the repository")
+    found.path.mkdir()
+    found.git("init", "--quiet", "--initial-branch", "main")
+    (found.path / "ci").mkdir()
+    for script in ("plan.sh", "changed.sh"):
+        shutil.copy(CI / script, found.path / "ci")
+    found.proxy("one.yaml", "one")
+    found.lists("one", "echo")
+    found.proxy("team a/two.yaml", "two")
+    found.lists("two", "echo")
+    found.write("proxies/kustomization.yaml", "resources: [one.yaml]\n")
+    found.commit()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check ended with, and the report that it wrote."""
+
+    ended: Ended
+    report: str
+
+    def of(self, name: str) -> str:
+        """What the report says of one file."""
+        return self.report.split(f"### {name}\n")[1].split("### ")[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The files that were checked."""
+        return [line[4:] for line in self.report.splitlines() if line.startswith("### ")]
+
+
+async def pull_request(repository: Repository, **env: str) -> Checked:
+    """Commit what has changed since to a branch, and run the step of the workflow there."""
+    repository.git("checkout", "--quiet", "-b", "change")
+    repository.commit()
+    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    step = workflow["jobs"]["plan"]["steps"][-1]
+    assert step["env"] == {"BASE": "${{ github.event.pull_request.base.sha }}"}
+    report = repository.path.parent / "report.md"
+    report.touch()
+    given = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
+    script = 'cd "$0" && eval "$1"'
+    ended = await ran(
+        *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **given}
+    )
+    return Checked(ended, report.read_text(encoding="utf-8"))
+
+
+async def test_a_manifest_that_changes_is_compared_with_itself(repository: Repository) -> None:
+    repository.proxy("one.yaml", "one", prefix="q")
+    found = await pull_request(repository)
+    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: q_echo\n  - tools: p_echo\n" in found.report
+
+
+async def test_a_pull_request_that_changes_lists_alone_shows_what_clients_will_see(
+    repository: Repository,
+) -> None:
+    repository.lists("one", "echo", "fresh")
+    found = await pull_request(repository)
+    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: p_fresh\n" in found.report
+    assert "- tools" not in found.report
+
+
+async def test_where_manifest_and_lists_change_each_side_has_its_own_lists(
+    repository: Repository,
+) -> None:
+    repository.lists("one", "fresh")
+    repository.proxy("one.yaml", "one", prefix="q")
+    found = await pull_request(repository)
+    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: q_fresh\n  - tools: p_echo\n" in found.report
+    assert "p_fresh" not in found.report
+
+
+async def test_a_proxy_that_is_deleted_loses_all_it_served(repository: Repository) -> None:
+    repository.remove("proxies/team a/two.yaml")
+    repository.remove("catalogs/default/two/p.json")
+    found = await pull_request(repository, PLAN_STRICT="1")
+    assert (found.ended.code, found.names) == (2, ["proxies/team a/two.yaml"])
+    assert "MCPProxy two is gone\n" in found.report
+    assert "  - tools: p_echo\n" in found.report
+
+
+async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: Repository) -> None:
+    both = [a_manifest(name, None, backends=[NO_SERVER]) for name in ("one", "two")]
+    repository.write("proxies/one.yaml", yaml.safe_dump_all(both))
+    repository.remove("proxies/team a/two.yaml")
+    repository.commit()
+    repository.proxy("one.yaml", "one")
+    found = await pull_request(repository)
+    assert "no difference to what is served now" in found.report
+    assert "MCPProxy two is gone\n" in found.report
+
+
+async def test_a_manifest_that_moves_is_compared_with_what_it_was(repository: Repository) -> None:
+    repository.git("mv", "proxies/one.yaml", "proxies/team a/first.yaml")
+    found = await pull_request(repository, PLAN_STRICT="1")
+    assert (found.ended.code, found.names) == (0, ["proxies/team a/first.yaml"])
+    assert "no difference to what is served now" in found.report
+
+
+async def test_a_new_manifest_is_planned_and_other_kinds_are_passed_over(
+    repository: Repository,
+) -> None:
+    repository.proxy("new.yaml", "new")
+    repository.lists("new", "echo")
+    repository.write("proxies/kustomization.yaml", "resources: [one.yaml, new.yaml]\n")
+    found = await pull_request(repository)
+    assert (found.ended.code, found.names) == (0, ["proxies/new.yaml"])
+    assert "difference" not in found.report
+
+
+async def test_the_first_lists_of_a_repository_are_compared_with_none(
+    repository: Repository,
+) -> None:
+    shutil.rmtree(repository.path / "catalogs")
+    repository.commit()
+    for name in ("one", "two"):
+        repository.lists(name, "echo")
+    found = await pull_request(repository)
+    assert (found.ended.code, len(found.names)) == (0, 2)
+    assert found.report.count("  + tools: p_echo\n") == 2
+    assert "not all that is served now is known" in found.ended.err
+
+
+async def test_what_the_base_branch_got_meanwhile_is_none_of_the_pull_requests(
+    repository: Repository,
+) -> None:
+    repository.git("checkout", "--quiet", "-b", "elsewhere")
+    repository.proxy("team a/two.yaml", "two", prefix="later")
+    repository.commit()
+    repository.git("checkout", "--quiet", "main")
+    repository.proxy("one.yaml", "one", prefix="q")
+    found = await pull_request(repository, BASE="elsewhere")
+    assert found.names == ["proxies/one.yaml"]
+
+
+async def test_one_manifest_that_fails_hides_no_other(repository: Repository) -> None:
+    overrides = [{"name": "echo", "rename": "x" * 63}]
+    for number in (1, 3):
+        repository.proxy(f"{number}.yaml", "one", tools={"overrides": overrides})
+    repository.proxy("2.yaml", "one", wrong=1)
+    found = await pull_request(repository)
+    assert found.ended.code == 1, "what can't be known comes before a name that is too long"
+    assert found.names == [f"proxies/{number}.yaml" for number in (1, 2, 3)]
+    assert "names over 64 characters" in found.of("proxies/1.yaml")
+    assert "unknown field" in found.of("proxies/2.yaml")
+    assert "names over 64 characters" in found.of("proxies/3.yaml")
+
+
+async def test_a_pull_request_of_other_things_passes(repository: Repository) -> None:
+    repository.write("README.md", "Proxies.\n")
+    found = await pull_request(repository)
+    assert (found.ended.code, found.report) == (0, "")
+    assert "nothing of an MCPProxy has changed" in found.ended.out
+
+
+async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
+    repository.write("README.md", "Proxies.\n")
+    found = await pull_request(repository, BASE="0" * 40)
+    assert found.ended.code not in (0, 2)
+
+
+async def test_the_script_says_how_it_is_called() -> None:
+    found = await ran(CI / "changed.sh")
+    assert (found.code, found.err) == (1, "usage: changed.sh BASE\n")
+
+
+def test_the_workflow_may_read_and_nothing_else() -> None:
+    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    # YAML 1.1 takes the key `on` for true.
+    assert workflow[True]["pull_request"]["paths"] == ["proxies/**.yaml", "catalogs/**"]
