@@ -117,6 +117,7 @@ async def test_reuse_is_refused_for_a_backend_that_keeps_sessions(
     assert (backend.state, backend.reason) == ("Unhealthy", "StatefulBackend")
     assert backend.session == "Stateful"
     async with Client(running.url, mode="legacy") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["c_increment"]
         with pytest.raises(MCPError, match="keeps sessions"):
             await _count(client)
 

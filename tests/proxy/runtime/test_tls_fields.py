@@ -26,14 +26,13 @@ async def _answer(call: Call) -> None:
 class Stage:
     """A TLS server and proxies in front of it."""
 
-    def __init__(self, directory: Path, stack: AsyncExitStack, proxy: Any, dns: Dns) -> None:
+    def __init__(self, directory: Path, stack: AsyncExitStack, proxy: Any) -> None:
         self.values = Mounted(directory / "values")
         self.asked: list[str | None] = []
         """The names that connections have asked for (SNI)."""
         self.server = Gate(Backend("legacy", _answer))
         self._stack = stack
         self._proxy = proxy
-        self._dns = dns
         self._chain = directory / "server.pem"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.sni_callback = lambda connection, name, context: self.asked.append(name)
@@ -52,17 +51,21 @@ class Stage:
 
     async def proxied(self, tls: dict[str, Any], **reached: Any) -> Proxy:
         """A proxy that reaches the server so."""
-        self._dns.known.add(HOST)
         backend = {"name": "t", **reached, "tls": tls}
         found: Proxy = await self._proxy(backend, options={"values": self.values.directory})
         return found
 
 
 @pytest.fixture
-def stage(
-    tmp_path: Path, stack: AsyncExitStack, proxy: Any, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    found = Stage(tmp_path, stack, proxy, Dns(monkeypatch))
+def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
+    found = Dns(monkeypatch)
+    found.known.add(HOST)
+    return found
+
+
+@pytest.fixture
+def stage(tmp_path: Path, stack: AsyncExitStack, proxy: Any, dns: Dns) -> Stage:
+    found = Stage(tmp_path, stack, proxy)
     found.values.trust(AUTHORITY)
     return found
 
@@ -102,6 +105,38 @@ async def test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret(sta
     tls = {"caFrom": CA, "clientCertificateFrom": {"secretRef": {"name": "client"}}}
     await (await stage.proxied(tls, url=url)).until("t", "Healthy")
     await (await stage.proxied({"caFrom": CA}, url=url)).until("t", "Unhealthy")
+
+
+@pytest.mark.parametrize("namespace", [{}, {"namespace": "far"}])
+async def test_a_service_with_tls_is_spoken_to_with_https_and_has_its_own_name(
+    stage: Stage, dns: Dns, namespace: dict[str, str]
+) -> None:
+    host = f"peer.{namespace.get('namespace', 'team')}.svc"
+    dns.known.add(host)
+    service = {"name": "peer", "port": await stage.serve(host), **namespace}
+    await (await stage.proxied({"caFrom": CA}, service=service)).until("t", "Healthy")
+    assert set(stage.asked) == {host}
+    assert {one.headers["host"] for one in stage.server.seen} == {f"{host}:{service['port']}"}
+
+
+async def test_a_service_of_another_name_than_its_certificate_needs_the_servers_name(
+    stage: Stage, dns: Dns
+) -> None:
+    dns.known.add("peer.team.svc")
+    service = {"name": "peer", "port": await stage.serve("peer.example")}
+    await _refused(await stage.proxied({"caFrom": CA}, service=service), "Hostname mismatch")
+    tls = {"caFrom": CA, "serverName": "peer.example"}
+    await (await stage.proxied(tls, service=service)).until("t", "Healthy")
+
+
+async def test_a_service_is_spoken_to_with_https_where_tls_says_no_more(
+    stage: Stage, dns: Dns
+) -> None:
+    dns.known.add("peer.team.svc")
+    service = {"name": "peer", "port": await stage.serve("peer.team.svc")}
+    # Nobody believes this authority.
+    await _refused(await stage.proxied({}, service=service), "TLS failed")
+    assert stage.asked == ["peer.team.svc"] * len(stage.asked) != []
 
 
 async def test_nothing_is_verified_where_that_is_asked_for(stage: Stage) -> None:
