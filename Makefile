@@ -42,7 +42,7 @@ acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a rea
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it, E2E_LONG=1: the long ones, too)
 	@$(BIN)/pytest e2e $(ARGS)
 
-fields: install ## Each field of the contract ignored once: the test that stands for it fails (10 minutes)
+fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
 	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)
 
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)

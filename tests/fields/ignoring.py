@@ -18,7 +18,12 @@ from tests.proxy.runtime import waiting
 IGNORED: Final = os.environ["IGNORED_FIELD"]
 PATIENCE: Final = 3.0
 _NUMBERS: Final = itertools.count()
-_INSTEAD: Final = {"url": "http://127.0.0.1:9/mcp", "command": "false", "port": 9, "path": "/"}
+_INSTEAD: Final = {
+    "url": "http://127.0.0.1:9/mcp",
+    "endpoint": "http://127.0.0.1:9",
+    "command": "false",
+    "port": 9,
+}
 _NEEDED: Final = {".backends[].url", ".backends[].headers[].value", ".backends[].stdio.env[].value"}
 """Fields without which a rule between fields is broken."""
 

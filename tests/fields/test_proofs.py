@@ -12,6 +12,7 @@ from tests.fields.proofs import AS_THEY_ARE, PROOFS
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.stress.size import FULL
 
+pytestmark = pytest.mark.timeout(240)
 ROOT: Final = Path(__file__).parents[2]
 REAL_RUNTIME: Final = "tests/proxy/runtime/"
 REAL_OPERATOR: Final = "tests/apiserver/"
@@ -54,7 +55,6 @@ def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:
         assert name.startswith(real), path
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("path", OF_THE_RUNTIME if FULL else OF_THE_RUNTIME[:: len(PROOFS) // 3])
 def test_a_proof_fails_in_front_of_a_runtime_that_does_not_heed_its_field(path: str) -> None:
     run = pytest_run(

@@ -1,5 +1,6 @@
 """`timeouts`, `health` and `cache`: how long is waited for a backend, and how often it is asked."""
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -7,6 +8,8 @@ import pytest
 from mcp import Client, MCPError
 
 from mcpproxy.proxy.back import backend as backends
+from mcpproxy.proxy.back import lists, tailored
+from tests.proxy.runtime import waiting
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, serving
@@ -32,9 +35,12 @@ async def test_a_connection_that_does_not_come_about_is_waited_for_so_long(
 
 async def test_a_session_that_is_not_opened_is_waited_for_so_long(proxy: Any, stack: Any) -> None:
     hung = await stack.enter_async_context(silent())
-    timeouts = {"connect": "10ms", "initialize": "120ms"}
+    timeouts = {"connect": "2s", "initialize": "120ms"}
     running = await proxy({"name": "p", "url": hung, "timeouts": timeouts})
-    assert await _message(running, "p") == "it did not open a session within 0.12 s"
+    async with Client(running.url, mode="legacy") as client:
+        with pytest.raises(MCPError, match=r"it did not open a session within 0\.12 s"):
+            async with asyncio.timeout(waiting.BOUND):
+                await client.call_tool("p_x", {})
 
 
 async def test_an_answer_is_waited_for_so_long(peer: Any, proxy: Any) -> None:
@@ -43,10 +49,13 @@ async def test_an_answer_is_waited_for_so_long(peer: Any, proxy: Any) -> None:
     hasty = {"name": "hasty", "url": url, "timeouts": {"request": "120ms"}}
     running = await proxy(patient, hasty)
     async with Client(running.url, mode="legacy") as client:
-        with pytest.raises(MCPError, match=r"0\.12 s") as caught:
-            await client.call_tool("hasty_slow", {})
+        try:
+            with pytest.raises(MCPError, match=r"0\.12 s") as caught:
+                async with asyncio.timeout(waiting.BOUND):
+                    await client.call_tool("hasty_slow", {})
+        finally:
+            server.release.set()
         assert caught.value.error.data == {"backend": "hasty", "reason": "TimedOut"}
-        server.release.set()
         assert not (await client.call_tool("patient_slow", {})).is_error
 
 
@@ -132,8 +141,10 @@ async def test_lists_are_kept_as_long_as_the_backend_or_all_say(peer: Any, proxy
 
 @pytest.mark.parametrize("declared", [None, {"sampling": {}}])
 async def test_without_a_cache_every_list_is_the_backends_newest(
-    peer: Any, proxy: Any, declared: dict[str, Any] | None
+    peer: Any, proxy: Any, declared: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (lists, tailored):
+        monkeypatch.setattr(module, "PATIENCE", waiting.BOUND)
     server, url = await peer("p")
     server.needs["sample"] = "sampling"
     running = await proxy({"name": "p", "url": url}, cache={"ttl": "0s"}, health={"interval": "1h"})
