@@ -114,7 +114,7 @@ SOURCES = [
     backend("a header of HTTP's of clients", "forwardHeaders", forwardHeaders=["Host"]),
     backend("a header of MCP's of clients", "forwardHeaders", forwardHeaders=["Mcp-Param-City"]),
     backend("tls without https", tls={"serverName": "a"}),
-    backend("tls for a Service", service=HERE, tls={"serverName": "a"}),
+    backend("tls for a program", stdio=RUN, tls={"serverName": "a"}),
     backend(
         "authorities that verify nothing",
         "tls",

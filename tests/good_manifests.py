@@ -215,5 +215,11 @@ GOOD = {
     "names taken crosswise as prefixes": a_manifest(
         backends=[a_backend("a", prefix="b"), a_backend("b", prefix="a")]
     ),
+    "a Service with certificates": a_manifest(
+        backends=[
+            a_backend(service={"name": "w", "port": 443}, tls={"caFrom": ref(config_map="ca")}),
+            a_backend("b", service={"name": "w", "port": 8443}, tls={}),
+        ]
+    ),
     "an address of IPv6": a_manifest(backends=[a_backend(url="http://[::1]:8080/mcp")]),
 }

@@ -2,6 +2,8 @@
 
 The oracles are those of Acto (SOSP '23): what is asked for shows or is refused; the way to a spec
 doesn't show; a bad spec leaves nothing behind once it is gone.
+
+What the pods mount counts as a child: whether the runtime heeds it is for tests/fields to say.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Every field that makes or shapes a child: changing it changes what runs, at a real API server."""
+"""Every field that the operator heeds: changing it changes what runs, at a real API server."""
 
 import json
 import os
@@ -7,12 +7,18 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import yaml
 
+from mcpproxy.api.names import CONFIG_FILE
 from mcpproxy.cluster.kinds import Kind
+from tests.apiserver.changes import CHANGES, HPA, NETWORK
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object, Stage
+from tests.builders import a_backend
+from tests.fields.schema import leaves
 from tests.on_demand import ASKED
+from tests.samples.test_samples import SAMPLES, used
 
 pytestmark = pytest.mark.apiserver
 
@@ -38,152 +44,14 @@ def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> St
     return Stage(apiserver, namespace)
 
 
-HPA = "horizontalpodautoscaler"
-PDB = "poddisruptionbudget"
-CPU = "targetCPUUtilizationPercentage"
-MEMORY = "targetMemoryUtilizationPercentage"
-
-NETWORK = "networkpolicy"
-
-
-def door(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
-    """A change of the networkPolicy, from an empty one."""
-    return ({"networkPolicy": {}}, {"networkPolicy": fields}, NETWORK, path, value)
-
-
-RANGE = {"ipBlock": {"cidr": "10.0.0.0/8"}}
-DOORS = [
-    door("{.spec.ingress[0].from[*].ipBlock.cidr}", "10.0.0.0/8", clients=[RANGE]),
-    door("{.spec.ingress[*].from[*].ipBlock.cidr}", "10.0.0.0/8", scrapers=[RANGE]),
-    door(
-        "{.spec.egress[*].ports[?(@.port==1)].protocol}",
-        "UDP",
-        egress=[{"ports": [{"port": 1, "protocol": "UDP"}]}],
-    ),
-    door(
-        "{.spec.egress[?(@.ports[0].port==80)].to[*].ipBlock.cidr}",
-        "192.0.2.0/24",
-        urlAddresses=[{"cidr": "192.0.2.0/24"}],
-    ),
-]
-
-
-def scraped(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
-    """A change of the PodMonitor, from an empty one."""
-    before, after = ({"monitoring": {"podMonitor": given}} for given in ({}, fields))
-    return (before, after, "podmonitor", path, value)
-
-
-ENDPOINT = "{.spec.podMetricsEndpoints[0]"
-MONITORS = [
-    scraped("{.metadata.labels.release}", "x", labels={"release": "x"}),
-    scraped(f"{ENDPOINT}.interval}}", "15s", interval="15s"),
-    scraped(f"{ENDPOINT}.scrapeTimeout}}", "5s", scrapeTimeout="5s"),
-]
-
-POD = "{.spec.template.spec"
-TEMPLATE = "{.spec.template"
-
-
-def template(path: str, value: str, /, **fields: Any) -> tuple[Object, Object, str, str, str]:
-    """A change of the pods' overlay, from none, that shows in the Deployment."""
-    return ({}, {"podTemplate": fields}, "deployment", path, value)
-
-
-PODS = [
-    template(f"{TEMPLATE}.metadata.labels.team}}", "blue", labels={"team": "blue"}),
-    template(f"{TEMPLATE}.metadata.annotations.owner}}", "me", annotations={"owner": "me"}),
-    template(f"{POD}.nodeSelector.disk}}", "fast", nodeSelector={"disk": "fast"}),
-    template(f"{POD}.tolerations[0].key}}", "a", tolerations=[{"key": "a"}]),
-    template(
-        f"{POD}.affinity.podAntiAffinity.*[0].topologyKey}}",
-        "zone",
-        affinity={
-            "podAntiAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]
-            }
-        },
-    ),
-    template(
-        f"{POD}.topologySpreadConstraints[*].topologyKey}}",
-        "rack",
-        topologySpreadConstraints=[
-            {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}
-        ],
-    ),
-    template(f"{POD}.priorityClassName}}", "high", priorityClassName="high"),
-    template(f"{POD}.runtimeClassName}}", "gvisor", runtimeClassName="gvisor"),
-    template(f"{POD}.schedulerName}}", "mine", schedulerName="mine"),
-    template(f"{POD}.serviceAccountName}}", "agents", serviceAccountName="agents"),
-    template(f"{POD}.securityContext.runAsUser}}", "7", securityContext={"runAsUser": 7}),
-    template(
-        f"{POD}.terminationGracePeriodSeconds}} {POD}.containers[0].args[-2:]}}",
-        "300 --drain 290",
-        terminationGracePeriodSeconds=300,
-    ),
-]
-
-CHANGES: list[tuple[Object, Object, str, str, str]] = [
-    ({"replicas": 2}, {"replicas": 3}, "deployment", "{.spec.replicas}", "3"),
-    (
-        {"replicas": 2},
-        {"autoscaling": {"maxReplicas": 4}},
-        HPA,
-        "{.spec.scaleTargetRef.name}",
-        "tools",
-    ),
-    (
-        {"autoscaling": {"maxReplicas": 4}},
-        {"autoscaling": {"maxReplicas": 5}},
-        HPA,
-        "{.spec.maxReplicas}",
-        "5",
-    ),
-    (
-        {"autoscaling": {"maxReplicas": 4}},
-        {"autoscaling": {"minReplicas": 3, "maxReplicas": 4}},
-        HPA,
-        "{.spec.minReplicas}",
-        "3",
-    ),
-    (
-        {"autoscaling": {"maxReplicas": 4}},
-        {"autoscaling": {"maxReplicas": 4, CPU: 55}},
-        HPA,
-        "{.spec.metrics[0].containerResource.target.averageUtilization}",
-        "55",
-    ),
-    (
-        {"autoscaling": {"maxReplicas": 4}},
-        {"autoscaling": {"maxReplicas": 4, MEMORY: 65}},
-        HPA,
-        "{.spec.metrics[*].containerResource.name}",
-        "memory",
-    ),
-    (
-        {"autoscaling": {"maxReplicas": 4}},
-        {"autoscaling": {"maxReplicas": 4, "scaleDownAfter": "1m"}},
-        HPA,
-        "{.spec.behavior.scaleDown.stabilizationWindowSeconds}",
-        "60",
-    ),
-    (
-        {"disruptionBudget": {"maxUnavailable": 1}},
-        {"disruptionBudget": {"minAvailable": "50%"}},
-        PDB,
-        "{.spec.minAvailable}/{.spec.maxUnavailable}",
-        "50%/",
-    ),
-    *PODS,
-    *DOORS,
-    *MONITORS,
-]
+def test_every_change_has_a_name_of_its_own() -> None:
+    names = [name for name, *_ in CHANGES]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "child", "path", "value"),
-    CHANGES,
-    ids=[f"{child} {path}" for _, _, child, path, _ in CHANGES],
+    [pytest.param(*change, id=name) for name, *change in CHANGES],
 )
 def test_a_change_of_a_field_changes_what_runs(
     stage: Stage,
@@ -200,6 +68,74 @@ def test_a_change_of_a_field_changes_what_runs(
     assert stage.kubectl(*found) != value
     stage.apply(**after)
     operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r}")
+
+
+def sample(name: str) -> Any:
+    """The spec of a sample."""
+    text = (SAMPLES / f"{name}.yaml").read_text("utf-8")
+    return next(one for one in yaml.safe_load_all(text) if one["kind"] == "MCPProxy")["spec"]
+
+
+def lacks(live: Any, given: Any, path: str = "") -> list[str]:
+    """What of `given` is not in `live`; lists may have another order."""
+    if isinstance(given, dict):
+        if not isinstance(live, dict):
+            return [path]
+        return [m for key, one in given.items() for m in lacks(live.get(key), one, f"{path}.{key}")]
+    if isinstance(given, list):
+        found = live or []
+        return [f"{path}[]" for one in given if all(lacks(each, one) for each in found)]
+    return [] if live == given else [path]
+
+
+def below(top: str, spec: Object) -> set[str]:
+    """The fields below one that a spec does not use."""
+    return {path for path in leaves() if path.startswith(f"{top}.")} - set(used(spec))
+
+
+def test_every_field_that_places_pods_is_theirs_as_it_is(stage: Stage) -> None:
+    spec = sample("placement")
+    assert below(".podTemplate", spec) == set()
+    given = dict(spec["podTemplate"])
+    stage.apply(podTemplate=given)
+    stage.wait("deployment/tools", "create")
+    live = stage.get("deployment/tools")["spec"]["template"]
+    metadata = {name: given.pop(name) for name in ("labels", "annotations")}
+    assert lacks(live, {"metadata": metadata, "spec": given}) == []
+
+
+def test_every_field_of_the_doors_is_in_the_policy_as_it_is(stage: Stage) -> None:
+    spec = sample("network-policy")
+    assert below(".networkPolicy", spec) == set()
+    given = spec["networkPolicy"]
+    stage.apply(networkPolicy=given)
+    stage.wait(f"{NETWORK}/tools", "create")
+    live = stage.get(f"{NETWORK}/tools")["spec"]
+    to_urls = {"to": [{"ipBlock": block} for block in given["urlAddresses"]]}
+    for wanted in (
+        {"ingress": [{"from": given["clients"]}, {"from": given["scrapers"]}]},
+        {"egress": [*given["egress"], to_urls]},
+    ):
+        assert lacks(live, wanted) == []
+
+
+def configuration(stage: Stage) -> str:
+    """What the pods mount."""
+    return str(stage.get(f"configmap/{stage.config_map()}")["data"][CONFIG_FILE])
+
+
+def test_an_optional_backend_that_fails_leaves_a_proxy_ready(
+    stage: Stage, operator: OperatorProcess
+) -> None:
+    with stage.pod() as pod:
+        for optional in (False, True):
+            stage.apply(backends=[a_backend(), a_backend("other", optional=optional)])
+            stage.wait("deployment/tools", "create")
+            mounted = json.dumps({"optional": optional}).strip("{}")
+            operator.until(lambda text=mounted: text in configuration(stage), mounted)  # type: ignore[misc]
+            pod.say(stage.report(weather="Healthy", other="Unhealthy"))
+            stage.roll_out(f"tools-{optional}".lower(), pod.address)
+            stage.wait("mcpproxy/tools", f"condition=Ready={optional}")
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)

@@ -1,4 +1,8 @@
-"""No field of the contract is without effect: taking it away or changing it changes a child."""
+"""No field of the contract is without effect: taking it away or changing it changes a child.
+
+A field that the runtime heeds changes what the pods mount; that the runtime then does something
+else is for tests/fields to say. Any other field changes something besides that.
+"""
 
 import copy
 import json
@@ -9,14 +13,16 @@ from typing import Any
 import yaml
 
 from mcpproxy import desired
-from mcpproxy.api import crd, manifest
+from mcpproxy.api import manifest
+from mcpproxy.desired import config_map
 from tests.builders import OPTIONS, OWNER
-from tests.samples.test_samples import OURS, SAMPLES, fields
+from tests.fields.schema import is_the_runtimes, leaves
+from tests.samples.test_samples import OURS, SAMPLES
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
-WITHOUT_CHILD = {".suspend", ".catalog.approvedHash"}
-"""The one keeps the operator from bringing about what the others ask for; with the other the
-operator compares what the pods report."""
+WITHOUT_CHILD = {".suspend", ".catalog.approvedHash", ".backends[].optional"}
+"""The first keeps the operator from bringing about what the others ask for; with the others it
+judges what the pods report."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -58,26 +64,30 @@ def others(value: Any) -> list[Any]:
     return []
 
 
-def children(whole: dict[str, Any]) -> str | None:
-    """All children, in bytes; None if the manifest is refused."""
+def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
+    """What the pods mount, or all children besides; None if the manifest is refused."""
     try:
         proxy = manifest.parse(whole)
     except manifest.ManifestError:
         return None
-    return json.dumps(desired.build(proxy, IN_CLUSTER, OWNER))
+    if mounted:
+        return manifest.runtime_manifest(proxy)
+    built = [one for one in desired.build(proxy, IN_CLUSTER, OWNER) if one["kind"] != "ConfigMap"]
+    return json.dumps(built).replace(config_map.name(proxy), "what is mounted")
 
 
-def has_effect(whole: dict[str, Any], holder: Any, name: str) -> bool:
+def has_effect(whole: dict[str, Any], path: str, holder: Any, name: str) -> bool:
     """Whether some other value of this field, or none, makes other children."""
-    before, value = children(whole), holder[name]
+    mounted = is_the_runtimes(path)
+    before, value = children(whole, mounted=mounted), holder[name]
     assert before is not None
     try:
         del holder[name]
-        if children(whole) not in (None, before):
+        if children(whole, mounted=mounted) not in (None, before):
             return True
         for other in others(value):
             holder[name] = other
-            if children(whole) not in (None, before):
+            if children(whole, mounted=mounted) not in (None, before):
                 return True
     finally:
         holder[name] = value
@@ -85,18 +95,14 @@ def has_effect(whole: dict[str, Any], holder: Any, name: str) -> bool:
 
 
 def test_every_field_changes_what_is_made_of_an_mcpproxy() -> None:
-    (version,) = crd.definition()["spec"]["versions"]
-    every = set(fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"]))
     effective: set[str] = set()
     for name in OURS:
         text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
         whole = copy.deepcopy(next(d for d in _documents(text) if d["kind"] == "MCPProxy"))
         for path, holder, field in places(whole["spec"]):
-            if path not in effective and has_effect(whole, holder, field):
+            if path not in effective and has_effect(whole, path, holder, field):
                 effective.add(path)
-    leaves = {path for path in every if not any(one.startswith(f"{path}.") for one in every)}
-    leaves -= {path for path in every if any(one.startswith(f"{path}[]") for one in every)}
-    assert leaves - effective == WITHOUT_CHILD
+    assert leaves() - effective == WITHOUT_CHILD
 
 
 def _documents(text: str) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ def test_an_operator_outside_of_the_cluster_may_come_from_anywhere() -> None:
     [
         (CALENDAR, {}),
         (OFFICE, IN_OFFICE),
+        ({**OFFICE, "tls": {}}, IN_OFFICE),
         ({"url": "http://calendar/mcp"}, {}),
         ({"url": "http://calendar.office.svc/mcp"}, IN_OFFICE),
         ({"url": "http://calendar.office.svc.cluster.local:80/mcp"}, IN_OFFICE),

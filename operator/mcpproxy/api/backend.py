@@ -33,7 +33,7 @@ _ONE_SOURCE = validation(
 
 
 class ServiceRef(ApiModel):
-    """A Kubernetes Service that serves MCP over HTTP."""
+    """A Kubernetes Service that serves MCP over HTTP, or over https where the backend has tls."""
 
     name: DnsLabel
     """Name of the Service."""
@@ -129,7 +129,7 @@ def _address(url: str) -> str:
 
 _NOT_STDIO = "headers, forwardHeaders and transport are for url and service, not for stdio"
 _ONE_OR_OTHER = "a header is either in headers or in forwardHeaders; remove it from one of them"
-_TLS_NEEDS = "tls is for an https url; give url: https://... or remove tls"
+_TLS_NEEDS = "tls is for a service or an https url; give url: https://... or remove tls"
 
 
 class Backend(ApiModel):
@@ -149,7 +149,9 @@ class Backend(ApiModel):
                 _ONE_OR_OTHER,
             ),
             validation(
-                "!has(self.tls) || (has(self.url) && self.url.startsWith('https:'))", _TLS_NEEDS
+                "!has(self.tls) || has(self.service)"
+                " || (has(self.url) && self.url.startsWith('https:'))",
+                _TLS_NEEDS,
             ),
         )
     )
@@ -188,8 +190,8 @@ class Backend(ApiModel):
     """Names of headers of a client's request that are passed on with it. Clients that differ in
     their values share no session and no list. Default: none."""
     tls: Tls | None = None
-    """How the connection to an https url is secured. Default: the system's authorities, and no
-    certificate of our own."""
+    """How the connection to an https url is secured; a service that has it, even an empty one, is
+    spoken to with https. Default: the system's authorities, and no certificate of our own."""
     timeouts: Timeouts | None = None
     """How long each wait may last. Default: those of its fields."""
     session: BackendSession | None = None
@@ -222,6 +224,7 @@ class Backend(ApiModel):
         passed = {name.lower() for name in self.forward_headers or ()}
         if any(header.name.lower() in passed for header in self.headers or ()):
             raise ValueError(_ONE_OR_OTHER)
-        if self.tls is not None and not (self.url or "").startswith("https:"):
+        secure = self.service is not None or (self.url or "").startswith("https:")
+        if self.tls is not None and not secure:
             raise ValueError(_TLS_NEEDS)
         return self

@@ -72,7 +72,7 @@ class Tls(ApiModel):
         | None
     ) = None
     """The name that is asked for (SNI), and that the certificate must have. Default: the host of
-    url."""
+    url, `name.namespace.svc` of a service."""
     insecure_skip_verify: bool | None = None
     """Takes any certificate, so anyone on the way can read and change everything; the status says
     so. Default: false."""

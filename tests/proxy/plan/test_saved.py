@@ -1,16 +1,23 @@
 """Plans without a network: what was saved says the same, and answers to a changed manifest."""
 
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.authority import Authority, Mounted
+from tests.differential.backend import Backend, Call
 from tests.proxy.plan.planning import NOTES, names, plan, proxy
-from tests.proxy.runtime.serving import LIVE, free_port
+from tests.proxy.runtime.serving import LIVE, free_port, serving
 
 pytestmark = LIVE
 GONE = f"http://127.0.0.1:{free_port()}/mcp"
+
+
+async def _never(call: Call) -> None:
+    raise NotImplementedError
 
 
 async def _saved(directory: Path, *backends: dict[str, Any]) -> Path:
@@ -37,6 +44,29 @@ async def test_a_plan_from_saved_lists_is_the_same_byte_for_byte(
     assert len(server.gate.seen) == asked
     pages = json.loads((saved / "default" / "tools" / "p.json").read_text())["lists"]["tools"]
     assert [len(page["tools"]) for page in pages] == [4, 4, 1]
+
+
+async def test_a_service_with_certificates_is_planned_with_https_and_without_a_network(
+    tmp_path: Path,
+) -> None:
+    authority, values = Authority("One"), Mounted(tmp_path / "values")
+    values.trust(authority)
+    certificate, key = authority.issue("peer.default.svc")
+    (tmp_path / "server.pem").write_text(key + certificate)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    ca = {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}
+    service = {"name": "peer", "port": 8443}
+    file = proxy(tmp_path / "f.yaml", {"name": "p", "service": service, "tls": {"caFrom": ca}})
+    saved = tmp_path / "saved"
+    server = Backend("legacy", _never, {"tools": ['{"name":"t","inputSchema":{"type":"object"}}']})
+    async with serving(server, tls=tls) as base:
+        there = ("--resolve", f"peer={base.removeprefix('https://')}", "--values", values.directory)
+        online = await plan("-f", file, *there, "--save", saved)
+    assert online.code == 0, online.out + online.err
+    assert "p_t" in online.out
+    offline = await plan("-f", file, "--offline", saved)
+    assert (offline.code, offline.out) == (online.code, online.out)
 
 
 async def test_an_offline_plan_answers_to_a_changed_manifest(tmp_path: Path, peer: Any) -> None:

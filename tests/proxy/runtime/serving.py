@@ -16,6 +16,7 @@ import uvicorn
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcpproxy.api import manifest
 from mcpproxy.api.status import PodReport
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.targets import Configuration
@@ -174,10 +175,11 @@ class Proxy:
 
 
 def configuration(*backends: dict[str, Any], **spec: Any) -> Configuration:
-    """A configuration of these backends, checked often."""
+    """A configuration of these backends, checked often: what the pods of such a proxy mount."""
     health = {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}
     spec = {"health": health, **spec, "backends": list(backends)}
-    return Configuration(an_mcpproxy(**spec), "0" * 64, Path.cwd())
+    mounted = manifest.runtime_manifest(an_mcpproxy(**spec))
+    return Configuration(manifest.load(mounted), "0" * 64, Path.cwd())
 
 
 @asynccontextmanager

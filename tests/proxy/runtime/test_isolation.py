@@ -86,6 +86,19 @@ async def test_the_session_of_a_client_ends_with_it(
     )
 
 
+async def test_the_mode_of_all_is_that_of_the_spec(
+    counter: tuple[Counter, str], proxy: Any
+) -> None:
+    _, url = counter
+    own = {"name": "own", "url": url, "session": {"mode": "Isolated"}}
+    running = await proxy({"name": "c", "url": url}, own, session={"mode": "PerClient"})
+    async with Client(running.url, mode="legacy") as client:
+        assert [await _count(client) for _ in range(2)] == [1, 2]
+        for _ in range(2):
+            answer = await client.call_tool("own_increment", {})
+            assert answer.structured_content == {"result": 1}
+
+
 async def test_modern_clients_have_no_session_that_could_be_kept(
     counter: tuple[Counter, str], proxy: Any
 ) -> None:
@@ -104,6 +117,7 @@ async def test_reuse_is_refused_for_a_backend_that_keeps_sessions(
     assert (backend.state, backend.reason) == ("Unhealthy", "StatefulBackend")
     assert backend.session == "Stateful"
     async with Client(running.url, mode="legacy") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["c_increment"]
         with pytest.raises(MCPError, match="keeps sessions"):
             await _count(client)
 

@@ -100,6 +100,7 @@ async def test_of_every_kind_only_what_is_approved_can_be_used(mode: str) -> Non
             "tools": {"s_get_a": every["tools"]["s_get_a"]},
             "prompts": {"s_ask": every["prompts"]["s_ask"], "s_other": "0" * 64},
             "resources": {"file://s//pub/a": every["resources"]["file://s//pub/a"]},
+            "resourceTemplates": {"note://s/{id}": every["resourceTemplates"]["note://s/{id}"]},
         }
         catalog = {"approved": approved, "onDrift": "Withhold"}
         async with proxied(backend, catalog=catalog) as proxy, Client(proxy.url, mode=mode) as c:
@@ -107,7 +108,8 @@ async def test_of_every_kind_only_what_is_approved_can_be_used(mode: str) -> Non
             assert [p.name for p in (await c.list_prompts()).prompts] == ["s_ask"]
             found = (await c.list_resources()).resources
             assert [str(r.uri) for r in found] == ["file://s//pub/a"]
-            assert (await c.list_resource_templates()).resource_templates == []
+            templates = (await c.list_resource_templates()).resource_templates
+            assert [one.uri_template for one in templates] == ["note://s/{id}"]
             await c.get_prompt("s_ask")
             for name in ("s_ask_admin", "s_other"):
                 with pytest.raises(MCPError, match="unknown prompt"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy, settings
 from mcpproxy.api.status import BackendStatus, ServerInfo
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
-from mcpproxy.api.v1alpha1 import MCPProxy, ServiceRef, Stdio
+from mcpproxy.api.v1alpha1 import MCPProxy, Stdio
 from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.calls import Calls, Mapping
@@ -293,7 +293,7 @@ def opener_of(
     """How sessions are opened with the backend that an MCPProxy's entry describes."""
     if spec.stdio is not None:
         return _stdio_opener(spec.name, spec.stdio, given, around, background)
-    url = spec.url or _service_url(spec.service, proxy.metadata.namespace or "default")
+    url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
     tls = TlsContext(spec.tls, around.values) if spec.tls else around.tls
     resolve = dict(around.resolve)
     if spec.service is not None and spec.service.name in resolve:
@@ -307,10 +307,11 @@ def opener_of(
     return HttpOpener(endpoint, given, background)
 
 
-def _service_url(service: ServiceRef | None, namespace: str) -> str:
+def _service_url(spec: BackendSpec, namespace: str) -> str:
+    service, scheme = spec.service, "https" if spec.tls else "http"
     assert service is not None
     host = f"{service.name}.{service.namespace or namespace}.svc"
-    return f"http://{host}:{service.port}{service.path or '/mcp'}"
+    return f"{scheme}://{host}:{service.port}{service.path or '/mcp'}"
 
 
 def _stdio_opener(

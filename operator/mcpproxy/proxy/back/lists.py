@@ -96,7 +96,7 @@ class Lists:
     def old(self, kind: Kind, now: float) -> bool:
         """Whether an explicit list has to ask the backend: the snapshot is not young."""
         found = self._catalog.get(self._name, kind)
-        return found is None or now - found.fetched_at >= YOUNG
+        return found is None or now - found.fetched_at >= min(YOUNG, self._ttl)
 
     async def refresh(self, kind: Kind) -> None:
         """Fetch a list, together with all who want it, and wait a little for it.

@@ -95,7 +95,9 @@ class Tailored:
         if view is None:
             return True
         found = self._catalog.get(self._name, kind, seen)
-        return found is None or kind in view.changed or now - found.fetched_at >= YOUNG
+        if found is None or kind in view.changed:
+            return True
+        return now - found.fetched_at >= min(YOUNG, self._ttl)
 
     async def refresh(self, kind: Kind, client: Client, seen: bytes) -> None:
         """Fetch a list, together with all who want it, and wait a little for it.

@@ -1,0 +1,178 @@
+"""Field of the contract → the test that shows that changing it changes what runs.
+
+Fields that the pods heed have a test of a real runtime in front of real servers; that each of
+these fails where the runtime does not heed the field is a test of its own (`make fields`). The
+others have one of a running operator at a real API server.
+"""
+
+from typing import Final
+
+_RUNTIME: Final = "tests/proxy/runtime"
+_REACH: Final = f"{_RUNTIME}/test_reach.py"
+_TLS: Final = f"{_RUNTIME}/test_tls_fields.py"
+_PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_program_runs_as_the_spec_says"
+_SERVICE: Final = f"{_REACH}::test_a_service_is_called_by_its_name_namespace_port_and_path"
+_HEADERS: Final = f"{_REACH}::test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps"
+_WAITS: Final = f"{_RUNTIME}/test_waits.py"
+_LISTED: Final = (
+    f"{_RUNTIME}/test_selection.py"
+    "::test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides"
+)
+_ASKED: Final = (
+    f"{_RUNTIME}/test_forward.py"
+    "::test_a_withdrawn_capability_is_not_declared_and_never_asked_of_the_client"
+)
+_APPROVED: Final = (
+    f"{_RUNTIME}/test_withheld.py::test_of_every_kind_only_what_is_approved_can_be_used"
+)
+_TRACING: Final = f"{_RUNTIME}/test_tracing.py"
+_SERVER: Final = "tests/apiserver/test_fields.py"
+_CHANGE: Final = f"{_SERVER}::test_a_change_of_a_field_changes_what_runs"
+
+PROOFS: Final[dict[str, str]] = {
+    ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
+    ".backends[].url": f"{_REACH}::test_the_backend_is_the_server_at_its_url",
+    ".backends[].service.name": _SERVICE,
+    ".backends[].service.namespace": _SERVICE,
+    ".backends[].service.port": _SERVICE,
+    ".backends[].service.path": _SERVICE,
+    ".backends[].stdio.command": _PROGRAM,
+    ".backends[].stdio.args": _PROGRAM,
+    ".backends[].stdio.env[].name": _PROGRAM,
+    ".backends[].stdio.env[].value": _PROGRAM,
+    ".backends[].stdio.env[].valueFrom.secretKeyRef.name": _PROGRAM,
+    ".backends[].stdio.env[].valueFrom.secretKeyRef.key": _PROGRAM,
+    ".backends[].stdio.env[].valueFrom.configMapKeyRef.name": _PROGRAM,
+    ".backends[].stdio.env[].valueFrom.configMapKeyRef.key": _PROGRAM,
+    ".backends[].stdio.cwd": _PROGRAM,
+    ".backends[].transport": f"{_REACH}::test_the_transport_is_the_one_that_is_named",
+    ".backends[].protocol": f"{_REACH}::test_a_backend_is_spoken_to_as_its_protocol_says",
+    ".backends[].headers[].name": _HEADERS,
+    ".backends[].headers[].value": _HEADERS,
+    ".backends[].headers[].valueFrom.secretKeyRef.name": _HEADERS,
+    ".backends[].headers[].valueFrom.secretKeyRef.key": _HEADERS,
+    ".backends[].headers[].valueFrom.configMapKeyRef.name": _HEADERS,
+    ".backends[].headers[].valueFrom.configMapKeyRef.key": _HEADERS,
+    ".backends[].forwardHeaders": (
+        f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_its_own_client"
+    ),
+    ".backends[].tls.caFrom.secretKeyRef.name": f"{_TLS}::test_authorities_may_lie_in_a_secret",
+    ".backends[].tls.caFrom.secretKeyRef.key": f"{_TLS}::test_authorities_may_lie_in_a_secret",
+    ".backends[].tls.caFrom.configMapKeyRef.name": f"{_TLS}::test_only_a_known_authority_counts",
+    ".backends[].tls.caFrom.configMapKeyRef.key": f"{_TLS}::test_only_a_known_authority_counts",
+    ".backends[].tls.clientCertificateFrom.secretRef.name": (
+        f"{_TLS}::test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret"
+    ),
+    ".backends[].tls.serverName": f"{_TLS}::test_the_certificate_has_the_name_of_the_spec",
+    ".backends[].tls.insecureSkipVerify": (
+        f"{_TLS}::test_nothing_is_verified_where_that_is_asked_for"
+    ),
+    ".backends[].timeouts.connect": (
+        f"{_WAITS}::test_a_connection_that_does_not_come_about_is_waited_for_so_long"
+    ),
+    ".backends[].timeouts.initialize": (
+        f"{_WAITS}::test_a_session_that_is_not_opened_is_waited_for_so_long"
+    ),
+    ".backends[].timeouts.request": f"{_WAITS}::test_an_answer_is_waited_for_so_long",
+    ".backends[].timeouts.idle": f"{_WAITS}::test_a_session_that_nobody_uses_lasts_so_long",
+    ".backends[].session.mode": (
+        f"{_RUNTIME}/test_isolation.py::test_s9_a_client_keeps_its_own_session_and_only_its_own"
+    ),
+    ".backends[].session.stateless": (
+        f"{_RUNTIME}/test_isolation.py::test_a_declared_stateless_backend_is_reused"
+    ),
+    ".backends[].cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".backends[].prefix": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
+    ".backends[].tools.include": _LISTED,
+    ".backends[].tools.exclude": _LISTED,
+    ".backends[].tools.overrides[].name": _LISTED,
+    ".backends[].tools.overrides[].title": _LISTED,
+    ".backends[].tools.overrides[].description": _LISTED,
+    ".backends[].tools.overrides[].enabled": _LISTED,
+    ".backends[].tools.overrides[].rename": _LISTED,
+    ".backends[].prompts.include": _LISTED,
+    ".backends[].prompts.exclude": _LISTED,
+    ".backends[].prompts.overrides[].name": _LISTED,
+    ".backends[].prompts.overrides[].title": _LISTED,
+    ".backends[].prompts.overrides[].description": _LISTED,
+    ".backends[].prompts.overrides[].enabled": _LISTED,
+    ".backends[].prompts.overrides[].rename": _LISTED,
+    ".backends[].resources.include": _LISTED,
+    ".backends[].resources.exclude": _LISTED,
+    ".backends[].resources.overrides[].name": _LISTED,
+    ".backends[].resources.overrides[].title": _LISTED,
+    ".backends[].resources.overrides[].description": _LISTED,
+    ".backends[].resources.overrides[].enabled": _LISTED,
+    ".backends[].resourceTemplates.include": _LISTED,
+    ".backends[].resourceTemplates.exclude": _LISTED,
+    ".backends[].resourceTemplates.overrides[].name": _LISTED,
+    ".backends[].resourceTemplates.overrides[].title": _LISTED,
+    ".backends[].resourceTemplates.overrides[].description": _LISTED,
+    ".backends[].resourceTemplates.overrides[].enabled": _LISTED,
+    ".backends[].forward.roots": _ASKED,
+    ".backends[].forward.sampling": _ASKED,
+    ".backends[].forward.elicitation": _ASKED,
+    ".backends[].forward.logging": (
+        f"{_RUNTIME}/test_forward.py"
+        "::test_withdrawn_logging_is_neither_wanted_of_the_backend_nor_passed_on"
+    ),
+    ".backends[].forward.progress": (
+        f"{_RUNTIME}/test_forward.py"
+        "::test_withdrawn_progress_is_neither_wanted_of_the_backend_nor_passed_on"
+    ),
+    ".backends[].optional": f"{_SERVER}::test_an_optional_backend_that_fails_leaves_a_proxy_ready",
+    ".cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".catalog.approved.tools": _APPROVED,
+    ".catalog.approved.prompts": _APPROVED,
+    ".catalog.approved.resources": _APPROVED,
+    ".catalog.approved.resourceTemplates": _APPROVED,
+    ".catalog.approvedHash": (
+        f"{_SERVER}::test_an_approved_catalog_has_a_condition_and_withholding_one_reaches_the_pods"
+    ),
+    ".catalog.onDrift": _APPROVED,
+    ".session.mode": f"{_RUNTIME}/test_isolation.py::test_the_mode_of_all_is_that_of_the_spec",
+    ".health.interval": f"{_WAITS}::test_backends_are_checked_at_the_interval",
+    ".health.timeout": f"{_WAITS}::test_a_check_lasts_so_long",
+    ".health.unhealthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
+    ".health.healthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
+    ".allowedHosts": f"{_RUNTIME}/test_hosts.py::test_only_hosts_of_the_spec_are_served",
+    ".allowedOrigins": (
+        f"{_RUNTIME}/test_hosts.py::test_only_pages_of_origins_of_the_spec_are_served"
+    ),
+    ".monitoring.tracing.endpoint": (
+        f"{_TRACING}::test_a_call_is_one_trace_through_client_proxy_and_backend"
+    ),
+    ".monitoring.tracing.samplingPercentage": (
+        f"{_TRACING}::test_who_begins_a_trace_decides_whether_it_is_sent"
+    ),
+    ".replicas": f"{_CHANGE}[replicas]",
+    ".image": f"{_CHANGE}[image]",
+    ".imagePullPolicy": f"{_CHANGE}[imagePullPolicy]",
+    ".imagePullSecrets[].name": f"{_CHANGE}[imagePullSecrets]",
+    ".resources.limits": f"{_CHANGE}[resources.limits]",
+    ".resources.requests": f"{_CHANGE}[resources.requests]",
+    ".autoscaling.minReplicas": f"{_CHANGE}[autoscaling.minReplicas]",
+    ".autoscaling.maxReplicas": f"{_CHANGE}[autoscaling.maxReplicas]",
+    ".autoscaling.targetCPUUtilizationPercentage": (
+        f"{_CHANGE}[autoscaling.targetCPUUtilizationPercentage]"
+    ),
+    ".autoscaling.targetMemoryUtilizationPercentage": (
+        f"{_CHANGE}[autoscaling.targetMemoryUtilizationPercentage]"
+    ),
+    ".autoscaling.scaleDownAfter": f"{_CHANGE}[autoscaling.scaleDownAfter]",
+    ".disruptionBudget.minAvailable": f"{_CHANGE}[disruptionBudget.minAvailable]",
+    ".disruptionBudget.maxUnavailable": f"{_CHANGE}[disruptionBudget.maxUnavailable]",
+    ".monitoring.podMonitor.labels": f"{_CHANGE}[monitoring.podMonitor.labels]",
+    ".monitoring.podMonitor.interval": f"{_CHANGE}[monitoring.podMonitor.interval]",
+    ".monitoring.podMonitor.scrapeTimeout": f"{_CHANGE}[monitoring.podMonitor.scrapeTimeout]",
+    ".service.type": f"{_CHANGE}[service.type]",
+    ".service.port": f"{_CHANGE}[service.port]",
+    ".service.annotations": f"{_CHANGE}[service.annotations]",
+    ".suspend": f"{_SERVER}::test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on",
+}
+
+AS_THEY_ARE: Final[dict[str, str]] = {
+    ".podTemplate.": f"{_SERVER}::test_every_field_that_places_pods_is_theirs_as_it_is",
+    ".networkPolicy.": f"{_SERVER}::test_every_field_of_the_doors_is_in_the_policy_as_it_is",
+}
+"""Where the fields of Kubernetes' own objects begin, and the test of all that are below."""

@@ -1,0 +1,48 @@
+"""The fields of an MCPProxy's spec, and who heeds them."""
+
+import functools
+from typing import Any, Final
+
+from mcpproxy.api import crd
+from mcpproxy.api.manifest import RUNTIME_FIELDS
+from tests.samples.test_samples import fields
+
+_OF_THE_RUNTIME: Final = (*(f".{name}" for name in RUNTIME_FIELDS), ".monitoring.tracing")
+_OF_THE_OPERATOR: Final = {".backends[].optional", ".catalog.approvedHash"}
+"""What the pods may mount, but the operator alone heeds."""
+
+
+@functools.cache
+def spec_schema() -> dict[str, Any]:
+    """The schema of a spec."""
+    (version,) = crd.definition()["spec"]["versions"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
+
+
+def leaves() -> set[str]:
+    """The fields that have none below them."""
+    every = set(fields(spec_schema()))
+    return {
+        path for path in every if not any(o.startswith((f"{path}.", f"{path}[]")) for o in every)
+    }
+
+
+def is_the_runtimes(path: str) -> bool:
+    """Whether the pods do what this field says; else the operator does."""
+    below = any(path == top or path.startswith((f"{top}.", f"{top}[]")) for top in _OF_THE_RUNTIME)
+    return below and path not in _OF_THE_OPERATOR
+
+
+def parts(path: str) -> list[str]:
+    """`.a[].b` in parts: `a`, `[]`, `b`."""
+    return path.removeprefix(".").replace("[]", ".[]").split(".")
+
+
+def is_required(path: str) -> bool:
+    """Whether what holds this field must have it."""
+    *holders, last = parts(path)
+    schema = spec_schema()
+    for part in holders:
+        schema = schema["items"] if part == "[]" else schema["properties"][part]
+    return last in schema.get("required", ())
