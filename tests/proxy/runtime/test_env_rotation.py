@@ -16,50 +16,11 @@ import pytest
 from mcpproxy.proxy.back import backend as module
 from tests.differential.client import Client
 from tests.kubelet import Volume
+from tests.proxy.runtime.program import PROGRAM, told
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied
 from tests.proxy.runtime.waiting import eventually, soon
 
 pytestmark = LIVE
-PROGRAM = """
-import json, os, sys, threading
-
-TOKEN, told = os.environ["TOKEN"], 0
-with open(sys.argv[1], "a") as starts:
-    starts.write(json.dumps([os.getpid(), TOKEN]) + chr(10))
-
-def say(own, result):
-    line = json.dumps({"jsonrpc": "2.0", "id": own, "result": result})
-    sys.stdout.write(line + chr(10))
-    sys.stdout.flush()
-
-def tell(own):
-    text = json.dumps({"token": TOKEN, "pid": os.getpid(), "told": told})
-    say(own, {"content": [{"type": "text", "text": text}]})
-
-def wait(own, path):
-    open(path + "-awaited", "w").close()
-    open(path).close()  # A pipe: somebody opens its other end.
-    tell(own)
-
-for line in sys.stdin:
-    got = json.loads(line)
-    method, own = got.get("method"), got.get("id")
-    if method == "initialize":
-        say(own, {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
-            "serverInfo": {"name": "p", "version": "1"}})
-    elif method == "tools/list":
-        names = "tell", "is-" + TOKEN
-        say(own, {"tools": [{"name": n, "inputSchema": {"type": "object"}} for n in names]})
-    elif method == "tools/call":
-        told += 1
-        path = got["params"]["arguments"].get("until")
-        if path:
-            threading.Thread(target=wait, args=(own, path), daemon=True).start()
-        else:
-            tell(own)
-    elif own is not None:
-        say(own, {})
-"""
 SOURCE = {"secretKeyRef": {"name": "token", "key": "value"}}
 
 
@@ -123,17 +84,6 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-async def told(client: Client, number: object = 1, **arguments: Any) -> dict[str, Any]:
-    """What the program tells; the call has to succeed."""
-    params = {"name": "p_tell", "arguments": arguments}
-    message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-    *_, last = await client.exchange(json.dumps(message).encode())
-    answer = json.loads(last)
-    assert "result" in answer, last
-    found: dict[str, Any] = json.loads(answer["result"]["content"][0]["text"])
-    return found
 
 
 async def listed(client: Client) -> set[str]:
