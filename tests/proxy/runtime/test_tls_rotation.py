@@ -91,7 +91,7 @@ class World:
 
     def __init__(self, directory: Path, era: str) -> None:
         self.old, self.new = Authority("Old"), Authority("New")
-        self.identity, self._volume = Identity(directory), Volume(directory / "values")
+        self.identity, self.volume = Identity(directory), Volume(directory / "values")
         self.backend = Backend(era, self._answer, {"tools": [TOOL]})
         self.release = asyncio.Event()
         self.slow: Pair | None = None
@@ -100,11 +100,15 @@ class World:
         """The client's port of each call, in their order."""
         self.url = ""
 
-    def mount(self, issuer: Authority, *trusted: Authority) -> None:
-        """We show a certificate of this issuer, and believe those of the trusted."""
+    def files(self, issuer: Authority, *trusted: Authority) -> dict[str, str]:
+        """What is mounted where we show a certificate of this issuer, and believe the trusted."""
         certificate, key = issuer.issue("proxy.example")
         own = {"secret/client/tls.crt": certificate, "secret/client/tls.key": key}
-        self._volume.write({**own, "configmap/ca/ca.crt": "".join(one.pem for one in trusted)})
+        return {**own, "configmap/ca/ca.crt": "".join(one.pem for one in trusted)}
+
+    def mount(self, issuer: Authority, *trusted: Authority) -> None:
+        """See `files`."""
+        self.volume.write(self.files(issuer, *trusted))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """See ASGI."""
