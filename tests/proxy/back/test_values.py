@@ -203,6 +203,29 @@ def test_a_file_that_vanishes_with_the_state_before_is_not_missing(tmp_path: Pat
     assert {value for _, value in Headers(Between(volume, 1), _three())()} == {b"two"}
 
 
+def test_no_file_is_read_again_while_the_state_of_the_volume_is_the_same(tmp_path: Path) -> None:
+    volume, clock = Volume(tmp_path), Clock()
+
+    class Counted(Values):
+        """Counts the files that it reads."""
+
+        count = 0
+
+        def _text(self, source: ValueFrom) -> str | None:
+            self.count += 1
+            return super()._text(source)
+
+    values = Counted(tmp_path, clock)
+    headers = Headers(values, _three())
+    for text in ("one", "two"):
+        volume.write(_state(text))
+        for _ in range(5):
+            clock.now += 2 * FRESH
+            assert {value for _, value in headers()} == {text.encode()}
+        assert values.count == 2 * len(NAMES)
+        values.count = 0
+
+
 # What lasts and has old values
 
 

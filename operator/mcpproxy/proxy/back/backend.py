@@ -36,8 +36,8 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN, is_modern
 
-REAP_EVERY = 10.0
-"""Seconds between looks at what is idle, and at mounted values that something lasting has."""
+REAP_EVERY = 2.0
+"""Seconds between looks at what is idle, and at mounted values that something that lasts has."""
 log = logging.getLogger("mcpproxy.backend")
 
 

@@ -25,21 +25,24 @@ class Values:
         self.clock = clock
         self._directory = directory
 
-    def read(self, sources: Sequence[ValueFrom]) -> Texts:
-        """What the files hold, all of them as of one moment; None for what is not readable."""
+    def read(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
+        """What the files hold, all of one generation; None for what is not readable."""
         before = self._once(sources)
         for _ in range(_TRIES):
             again = self._once(sources)
             if again == before:
                 break
             before = again
-        return before[1]
+        return before
 
     def _once(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
-        return self._generation(), tuple(map(self._text, sources))
+        return self.generation(), tuple(map(self._text, sources))
 
-    def _generation(self) -> str:
-        """Which state of all values is there; the same all the time where no kubelet mounts."""
+    def generation(self) -> str:
+        """Which state of all values is there: each has another name, and none is ever changed.
+
+        Empty where no kubelet mounts them: files may change one by one there.
+        """
         try:
             return os.readlink(self._directory / GENERATION)
         except OSError:
@@ -62,6 +65,7 @@ class Together:
         self._sources = tuple(one for one in sources if one is not None)
         self._read_at = float("-inf")
         self._texts: tuple[str, ...] = ()
+        self._generation = ""
         self._in_use: set[tuple[str, ...]] = set()
 
     def fresh(self) -> tuple[str, ...]:
@@ -90,15 +94,21 @@ class Together:
 
     def _look(self) -> None:
         self._read_at = float("-inf")
-        found = self._values.read(self._sources)
+        if not self._generation or self._generation != self._values.generation():
+            self._read()
+        self._in_use.add(self._texts)
+        self._read_at = self._values.clock()
+
+    def _read(self) -> None:
+        self._generation = ""
+        generation, found = self._values.read(self._sources)
         for source, text in zip(self._sources, found, strict=True):
             if text is None:
                 kind, ref = _reference(source)
                 raise ValueMissing(f"{kind} {ref[0]} has no readable key {ref[1]}")
         if found != self._texts:
             self._texts = tuple(text for text in found if text is not None)
-        self._in_use.add(self._texts)
-        self._read_at = self._values.clock()
+        self._generation = generation
 
 
 def _reference(source: ValueFrom) -> tuple[str, tuple[str, str]]:
