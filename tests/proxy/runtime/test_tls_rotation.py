@@ -19,11 +19,12 @@ from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
 from tests.kubelet import Volume
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
-from tests.proxy.runtime.waiting import soon
+from tests.proxy.runtime.waiting import eventually, soon
 
 pytestmark = LIVE
 HOST = "backend.example"
 TOOL = '{"name":"t","inputSchema":{"type":"object"}}'
+LOG = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}'
 CALLERS = 4
 TLS = {
     "caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
@@ -236,6 +237,30 @@ async def test_the_stream_of_changes_goes_over_too_and_nothing_is_missed(tmp_pat
         world.backend.lists["tools"].append(TOOL.replace('"t"', '"later"'))
         world.backend.broadcast('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
+
+
+async def test_a_clients_own_session_goes_on_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+    world = World(tmp_path, "legacy")
+    old, new, backend = world.old, world.new, world.backend
+    world.identity.be(old, old, new)
+    world.mount(old, old)
+    async with world.proxied(tmp_path, session={"mode": "PerClient"}), world.client() as client:
+        stream = client.stream()
+        assert await anext(stream) == (None, b"200")
+        await call_tool(client, "first")
+        own = backend.seen[-1].headers["mcp-session-id"]
+        await soon(lambda: own in dict(backend.streams), "the stream of the session")
+        world.mount(new, old)
+
+        async def anew() -> bool:
+            await call_tool(client, "again")
+            return world.identity.shown[world.ports[-1]] == Pair("Old", "New")
+
+        await eventually(anew, "a call with the new certificate")
+        assert backend.seen[-1].headers["mcp-session-id"] == own
+        dict(backend.streams)[own].put_nowait(LOG)
+        assert json.loads((await asyncio.wait_for(anext(stream), 15))[1]) == json.loads(LOG)
+        await stream.aclose()  # type: ignore[attr-defined]
 
 
 def _tools(running: Proxy) -> int | None:
