@@ -55,12 +55,12 @@ def spec(program: str, *arguments: str) -> Object:
     }
 
 
-def tellers(world: World, *names: str) -> None:
+def tellers(world: World, *names: str, program: str = "teller") -> None:
     """Servers of one tool `tell`, each behind a Service of its name; returns once they serve."""
     install(world)
     for name in names:
         labels = {"app": name}
-        pod = spec("teller")
+        pod = spec(program)
         pod["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1}
         template = {"metadata": {"labels": labels}, "spec": pod}
         deployment = {"selector": {"matchLabels": labels}, "template": template}
@@ -149,13 +149,19 @@ class Caller:
 
 @contextmanager
 def calling(
-    world: World, proxy: str, tool: str, clients: int = 2, pause: float = 0.05, name: str = "caller"
+    world: World,
+    proxy: str,
+    tool: str,
+    clients: int = 2,
+    pause: float = 0.05,
+    name: str = "caller",
+    mode: str = "2026-07-28",
 ) -> Iterator[Caller]:
     """A Caller of a tool of an MCPProxy, by way of its Service, within."""
     install(world)
     url = f"http://{proxy}.{world.namespace}.svc/mcp"
     caller = Caller(world, f"{name}-of-{proxy}")
-    pod = spec("caller", url, tool, str(clients), str(pause))
+    pod = spec("caller", url, tool, str(clients), str(pause), mode)
     world.apply(manifest("v1", "Pod", caller.name, {**pod, "restartPolicy": "Never"}))
     try:
         world.kubectl("wait", "--for=condition=Ready", f"pod/{caller.name}", "--timeout=60s")

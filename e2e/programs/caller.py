@@ -1,12 +1,14 @@
 """Calls a tool again and again, for at most 10 minutes. Runs in a pod.
 
-    python caller.py URL TOOL CLIENTS PAUSE
+    python caller.py URL TOOL CLIENTS PAUSE [MODE]
 
-So many clients at a time, each with that many seconds between two calls. Prints a line of JSON
-every second: `calls`, `failed`, the last `error`, and how often each answer was `seen`.
+So many clients at a time, each with that many seconds between two calls. Modern ones begin anew
+after some calls; in MODE `legacy` they keep their session to the end. Prints a line of JSON every
+second: `calls`, `failed`, the last `error`, and how often each answer was `seen`.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -18,6 +20,7 @@ from mcp import Client
 LIMIT_SECONDS = 600
 CALL_SECONDS = 30
 CALLS_OF_A_CLIENT = 20
+MODERN = "2026-07-28"
 
 tally: dict[str, Any] = {"calls": 0, "failed": 0, "error": "", "seen": Counter()}
 
@@ -30,11 +33,11 @@ async def call(client: Client, tool: str) -> None:
     tally["seen"][text] += 1
 
 
-async def calling(url: str, tool: str, pause: float) -> None:
+async def calling(url: str, tool: str, pause: float, mode: str) -> None:
     while True:
         try:
-            async with Client(url, mode="2026-07-28") as client:
-                for _ in range(CALLS_OF_A_CLIENT):
+            async with Client(url, mode=mode) as client:
+                for _ in itertools.count() if mode == "legacy" else range(CALLS_OF_A_CLIENT):
                     tally["calls"] += 1
                     await call(client, tool)
                     await asyncio.sleep(pause)
@@ -44,10 +47,12 @@ async def calling(url: str, tool: str, pause: float) -> None:
             await asyncio.sleep(0.5)
 
 
-async def main(url: str, tool: str, clients: str, pause: str) -> None:
+async def main(url: str, tool: str, clients: str, pause: str, mode: str = MODERN) -> None:
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(calling(url, tool, float(pause))) for _ in range(int(clients))]
+        tasks = [
+            group.create_task(calling(url, tool, float(pause), mode)) for _ in range(int(clients))
+        ]
         while time.monotonic() - started < LIMIT_SECONDS:
             await asyncio.sleep(1)
             print(json.dumps(tally), flush=True)

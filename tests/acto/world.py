@@ -101,7 +101,10 @@ class World:
             for one in found
             if one["kind"] != CONFIG_MAP.name or one["metadata"]["name"] == mounted
         ]
-        text = "\n".join(json.dumps(one) for one in kept).replace(namespace, "acto")
+        text = "\n".join(map(json.dumps, kept)).replace(namespace, "acto")
+        # The uid of the MCPProxy is in the name of a Secret, too.
+        for owner in {ref["uid"] for one in found for ref in one["metadata"]["ownerReferences"]}:
+            text = text.replace(owner, "uid-of-owner")
         return text.replace(mounted, f"{PROXY}-hash") if mounted else text
 
     async def _list(self, kind: Kind, namespace: str) -> list[Object]:
@@ -119,10 +122,6 @@ def _seen(live: Object) -> int:
 
 def _plain(child: Object) -> Object:
     metadata = {k: v for k, v in child["metadata"].items() if k not in _OF_THE_SERVER}
-    metadata["ownerReferences"] = [
-        {key: value for key, value in one.items() if key != "uid"}
-        for one in metadata["ownerReferences"]
-    ]
     annotations = dict(metadata.get("annotations", {}))
     annotations.pop("deployment.kubernetes.io/revision", None)
     found = {**child, "metadata": {**metadata, "annotations": annotations}}

@@ -76,17 +76,16 @@ class Route:
             for child in self.stage.list(CHILDREN)
             if child["metadata"].get("ownerReferences") and child["kind"] != "Pod"
         ]
-        status = self.stage.get("mcpproxy/tools")["status"]
+        parent = self.stage.get("mcpproxy/tools")
+        status = parent["status"]
         del status["observedGeneration"]
         for condition in status["conditions"]:
             del condition["lastTransitionTime"], condition["observedGeneration"]
-        return json.dumps([found, status], indent=1)
+        return json.dumps([found, status], indent=1).replace(parent["metadata"]["uid"], "UID")
 
     def _plain(self, child: Object) -> Object:
         for field in OF_THE_SERVER:
             child["metadata"].pop(field, None)
-        for reference in child["metadata"]["ownerReferences"]:
-            del reference["uid"]
         # The number of rollouts is the way, and not the goal.
         child.pop("status", None)
         for cluster_ip in ("clusterIP", "clusterIPs"):

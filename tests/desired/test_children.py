@@ -284,11 +284,11 @@ def test_the_service_is_as_the_spec_says_and_selects_the_pods() -> None:
 
 def test_the_sealing_secret_holds_the_key_that_it_is_given() -> None:
     secret = desired.sealing_secret.build(an_mcpproxy(), OWNER, bytes(range(32)))
-    assert secret["metadata"]["name"] == "tools-sealing"
+    name = f"tools-sealing-{OWNER.uid}"
+    assert secret["metadata"]["name"] == name
     assert base64.b64decode(secret["data"]["current"]) == bytes(range(32))
-    assert {"name": "sealing", "secret": {"secretName": "tools-sealing"}} in pod(an_mcpproxy())[
-        "volumes"
-    ]
+    volumes = pod(an_mcpproxy())["volumes"]
+    assert {"name": "sealing", "secret": {"secretName": name}} in volumes
 
 
 def test_a_sealing_key_of_another_length_is_refused() -> None:

@@ -140,6 +140,12 @@ class Stage:
         assert found is not None
         return found.message
 
+    @property
+    def sealing(self) -> tuple[str, str, str]:
+        """Kind, namespace and name of the Secret with the sealing key."""
+        uid = self.child(MCP_PROXY.name)["metadata"]["uid"]
+        return "Secret", KEY.namespace, names.sealing_secret_name(KEY.name, uid)
+
     def deployment(self) -> Object:
         """The live Deployment."""
         return self.child(DEPLOYMENT.name)

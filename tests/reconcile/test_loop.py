@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from mcpproxy.api import names
 from mcpproxy.cluster.errors import Forbidden, Invalid, Unavailable
 from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
@@ -37,7 +36,7 @@ async def test_an_mcpproxy_gets_its_children_and_each_is_owned_by_it(stage: Stag
     for kind in KINDS:
         (reference,) = stage.child(kind.name, name_of(stage, kind))["metadata"]["ownerReferences"]
         assert (reference["uid"], reference["controller"]) == (uid, True)
-    secret = stage.child("Secret", names.sealing_secret_name(KEY.name))
+    secret = stage.cluster.objects[stage.sealing]
     assert len(base64.b64decode(secret["data"]["current"])) == 32
     assert secret["metadata"]["ownerReferences"][0]["uid"] == uid
     assert stage.verdict("Reconciling") is not None
@@ -355,34 +354,3 @@ async def test_an_event_that_is_lost_does_not_stop_the_pass(stage: Stage) -> Non
     stage.user_applies()
     await stage.reconcile()
     assert stage.verdict("Accepted") == ("True", "Valid")
-
-
-async def test_no_secret_is_made_while_pods_are_added_but_for_one_that_waits_for_long(
-    stage: Stage,
-) -> None:
-    await stage.is_running(autoscaling={"maxReplicas": 3})
-    secret = ("Secret", KEY.namespace, names.sealing_secret_name(KEY.name))
-    del stage.cluster.objects[secret]
-    stage.clock.advance(120)
-    stage.adds_a_pod("tools-2")
-    await stage.reconcile()
-    assert secret not in stage.cluster.objects
-    stage.clock.advance(120)
-    await stage.reconcile()
-    assert secret in stage.cluster.objects
-
-
-async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_can_not_start(
-    stage: Stage,
-) -> None:
-    await stage.is_running()
-    secret = ("Secret", KEY.namespace, names.sealing_secret_name(KEY.name))
-    del stage.cluster.objects[secret]
-    await stage.reconcile()
-    assert secret not in stage.cluster.objects
-    failing = stage.deployment()
-    failing["status"]["availableReplicas"] = 0
-    stage.cluster.put(failing)
-    stage.clock.advance(120)
-    await stage.reconcile()
-    assert secret in stage.cluster.objects

@@ -52,9 +52,12 @@ def config_map_name(proxy: str, content: str) -> str:
     return f"{proxy}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-def sealing_secret_name(proxy: str) -> str:
-    """Name of the Secret whose keys seal session ids; written once, never read."""
-    return f"{proxy}-sealing"
+def sealing_secret_name(proxy: str, uid: str) -> str:
+    """Name of the Secret whose keys seal session ids; written once, never read.
+
+    The uid of the MCPProxy is in it: no Secret that is there for something else has this name.
+    """
+    return f"{proxy}-sealing-{uid}"
 
 
 def service_url(proxy: str, namespace: str, port: int) -> str:

@@ -44,8 +44,9 @@ class CertificateFrom(ApiModel):
 
 
 class Tls(ApiModel):
-    """How the connection to an https backend is secured; what changes in the Secrets and
-    ConfigMaps holds for new connections, without a restart."""
+    """How the connection to an https backend is secured. What changes in the Secrets and ConfigMaps
+    holds for new connections, without a restart; the ones before end with the answers that they
+    carry."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(

@@ -57,7 +57,8 @@ class KeyRef(ApiModel):
 
 
 class ValueFrom(ApiModel):
-    """Where a value is read from; a changed value is picked up without a restart."""
+    """Where a value is read from. A changed value is in use within about 90 s, without a restart:
+    in headers with the next request, for tls in new connections, as a variable in new processes."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -153,7 +154,10 @@ ForwardedHeaders = Annotated[
 
 
 class EnvVar(ApiModel):
-    """An environment variable of a stdio server."""
+    """An environment variable of a stdio server. A process keeps the values that it was started
+    with. When one changes, new processes take over, and those before end after their requests; with
+    session.mode PerClient a client keeps its process, and so the old values, until its session
+    ends."""
 
     model_config = ConfigDict(json_schema_extra=cel(_VALUE_RULE))
     name: VariableName

@@ -34,7 +34,7 @@ def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
         },
         "template": {
             "metadata": placement.pod_metadata(proxy),
-            "spec": _pod(proxy, options),
+            "spec": _pod(proxy, options, owner),
         },
     }
     if proxy.spec.replicas is not None:
@@ -42,13 +42,13 @@ def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": found, "spec": spec}
 
 
-def _pod(proxy: MCPProxy, options: Options) -> Manifest:
+def _pod(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
     found: Manifest = {
         **placement.pod_fields(proxy),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "containers": [_container(proxy, options)],
-        "volumes": volumes(proxy),
+        "volumes": volumes(proxy, owner),
     }
     if proxy.spec.image_pull_secrets:
         found["imagePullSecrets"] = [

@@ -20,7 +20,7 @@ def build(proxy: MCPProxy, owner: Owner, key: bytes) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(proxy, owner, names.sealing_secret_name(proxy.metadata.name)),
+        "metadata": metadata(proxy, owner, names.sealing_secret_name(owner.name, owner.uid)),
         "type": "Opaque",
         "data": {"current": b64encode(key).decode("ascii")},
     }

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from mcpproxy.api import names
 from mcpproxy.api.v1alpha1 import MCPProxy, ValueFrom
 from mcpproxy.desired import config_map
-from mcpproxy.desired.model import Manifest
+from mcpproxy.desired.model import Manifest, Owner
 
 _SECRET = "secret"
 _CONFIG_MAP = "configmap"
 
 
-def volumes(proxy: MCPProxy) -> list[Manifest]:
+def volumes(proxy: MCPProxy, owner: Owner) -> list[Manifest]:
     """The pod's volumes; the one for values only if something is referenced."""
-    sealing = names.sealing_secret_name(proxy.metadata.name)
+    sealing = names.sealing_secret_name(owner.name, owner.uid)
     found: list[Manifest] = [
         {"name": "config", "configMap": {"name": config_map.name(proxy)}},
         {"name": "sealing", "secret": {"secretName": sealing}},

@@ -22,7 +22,13 @@ from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
-from mcpproxy.reconcile.views import address_of, config_map_of, deployment_view, is_ready
+from mcpproxy.reconcile.views import (
+    address_of,
+    config_map_of,
+    deployment_view,
+    is_ready,
+    mounts_secret,
+)
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding
 
@@ -126,17 +132,19 @@ class Reconciler:
 
     async def _seal(self, key: ProxyKey, world: World) -> None:
         """Create the sealing Secret unless pods run, which proves that it exists."""
+        assert world.proxy is not None
+        owner = Owner(key.name, world.parent["metadata"]["uid"])
+        name = names.sealing_secret_name(owner.name, owner.uid)
         deployment, now = world.deployment, self._now()
-        if deployment is not None and _mounted(deployment, world.pods, now):
+        if deployment is not None and _mounted(deployment, world.pods, name, now):
             return
         last = self._sealed.get(key)
         recent = last is not None and (now - last).total_seconds() < SEAL_AGAIN
         if deployment is not None and recent:
             return
-        assert world.proxy is not None
-        owner = Owner(key.name, world.parent["metadata"]["uid"])
         random = secrets.token_bytes(sealing_secret.KEY_BYTES)
-        await self._cluster.create(sealing_secret.build(world.proxy, owner, random))
+        if await self._cluster.create(sealing_secret.build(world.proxy, owner, random)):
+            log.info("created Secret %s of %s/%s", name, *key)
         self._sealed[key] = now
 
     async def _prune(self, world: World) -> None:
@@ -169,8 +177,11 @@ def _refused(error: ClusterError) -> Finding:
     return Finding(reason, f"the API server refuses a child: {error}")
 
 
-def _mounted(deployment: Object, pods: Sequence[Object], now: datetime) -> bool:
-    """Whether the pods show that what they mount exists: some run, and no other waits for long."""
+def _mounted(deployment: Object, pods: Sequence[Object], secret: str, now: datetime) -> bool:
+    """Whether the pods show that a Secret exists: they are to mount it, some run, and no other
+    waits for long."""
+    if not mounts_secret(deployment["spec"]["template"]["spec"], secret):
+        return False
     view = deployment_view(deployment)
     if view.complete:
         return True

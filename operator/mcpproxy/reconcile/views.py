@@ -78,6 +78,12 @@ def config_map_of(pod_spec: Object, proxy: str) -> str | None:
     return None
 
 
+def mounts_secret(pod_spec: Object, name: str) -> bool:
+    """Whether a pod mounts a Secret as a volume."""
+    volumes = pod_spec.get("volumes") or []
+    return any((volume.get("secret") or {}).get("secretName") == name for volume in volumes)
+
+
 def is_ready(pod: Object) -> bool:
     """Whether the Service sends agents to this pod."""
     if "deletionTimestamp" in pod["metadata"]:

@@ -294,3 +294,69 @@ async def test_a_session_held_for_a_request_that_is_not_sent_waits_for_the_next(
     await soon(lambda: stage.open_now == 2 and len(stage.opened) == 4, "its end, and another")
     assert stage.sessions.found["warm"] == before["warm"] + 1
     assert next(iter(stage.sessions._warm._kinds.values())).in_use == 0
+
+
+# Other values for what is opened from now on
+
+
+@pytest.mark.parametrize("opening", [False, True])
+async def test_renewed_requests_get_no_session_that_waited_or_was_being_opened(
+    opening: bool,
+) -> None:
+    stage = Stage(warm_each=1)
+    if opening:
+        async with stage.sessions.use(ANN):
+            stage.gate.clear()
+        await settled()
+    else:
+        await stage.used(ANN)
+        await soon(lambda: len(stage.opened) == 2 and stage.open_now == 1, "a warm session")
+    stage.sessions.renew()
+    stage.gate.set()
+    await soon(lambda: len(stage.opened) == 2 and stage.open_now == 0, "the end of the old ones")
+    assert await stage.used(ANN) is stage.opened[2]
+
+
+async def test_a_reused_session_is_left_for_another_one_once_its_requests_are_over() -> None:
+    stage = Stage("Reused", declared=True)
+    async with stage.sessions.use(ANN) as before:
+        stage.sessions.renew()
+        after = await stage.used(ANN)
+        assert after is not before
+        stage.sessions.reap()
+        await settled()
+        assert stage.open_now == 2
+    stage.sessions.reap()
+    await soon(lambda: stage.open_now == 1, "the end of the session before")
+    assert await stage.used(ANN) is after
+    stage.sessions.renew()
+    await soon(lambda: stage.open_now == 0, "the end of a session that nobody uses")
+
+
+async def test_a_reused_session_that_was_being_opened_serves_who_waits_for_it_alone() -> None:
+    stage = Stage("Reused", declared=True)
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.used(ANN))
+    await settled()
+    stage.sessions.renew()
+    stage.gate.set()
+    before = await waiting
+    assert await stage.used(ANN) is not before
+    stage.sessions.reap()
+    await soon(lambda: stage.open_now == 1, "the end of the session before")
+
+
+async def test_a_clients_own_session_stays_when_values_change() -> None:
+    stage = Stage("PerClient")
+    before = await stage.used(ANN)
+    stage.sessions.renew()
+    assert await stage.used(ANN) is before
+    assert (await stage.used(BO)) is not before
+
+
+async def test_sessions_that_were_left_are_closed_with_the_others() -> None:
+    stage = Stage("Reused", declared=True)
+    async with stage.sessions.use(ANN):
+        stage.sessions.renew()
+        await stage.sessions.close()
+    assert stage.open_now == 0

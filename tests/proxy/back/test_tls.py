@@ -157,6 +157,33 @@ async def test_new_files_hold_for_new_connections_and_the_old_ones_go_on(
         assert found == ["old.example", "new.example"]
 
 
+async def test_a_renewed_client_uses_no_connection_again_and_cuts_none(
+    mounted: Mounted, server: Server
+) -> None:
+    authority = Authority("One")
+    mounted.trust(authority)
+    server.show(*authority.issue(HOST))
+    async with client_of(server, mounted.context(CA)) as client:
+        await _get(client)
+        idle, busy = client.take(), await client.connect()
+        assert idle is not None
+        response = await idle.send(client.head(b"GET", "/mcp", ()) + b"\r\n")
+        # One is idle again, one is at work, and one is being made.
+        assert await response.read(100) == b"nobody"
+        made = asyncio.create_task(client.connect())
+        await asyncio.sleep(0)
+        client.renew()
+        assert idle.lost
+        assert client.take() is None
+        for connection in (busy, await made):
+            response = await connection.send(client.head(b"GET", "/mcp", ()) + b"\r\n")
+            assert await response.read(100) == b"nobody"
+            assert connection.lost
+        assert client.take() is None
+        assert await _get(client) == "nobody"
+        assert client.take() is not None
+
+
 def test_the_context_is_made_once_for_the_same_files(mounted: Mounted) -> None:
     mounted.trust(Authority("One"))
     context = mounted.context(CA)

@@ -53,10 +53,15 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(app: Any, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Serve an ASGI app, over TLS where that is given; gives its base URL."""
+async def serving(
+    app: Any, port: int = 0, tls: ssl.SSLContext | None = None, http: Any = "auto"
+) -> AsyncIterator[str]:
+    """Serve an ASGI app, over TLS where that is given; gives its base URL.
+
+    `http` is uvicorn's protocol class.
+    """
     sock = bound(port)
-    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1, http=http)
     config.load()
     config.ssl = tls
     server = uvicorn.Server(config)

@@ -2,7 +2,6 @@
 
 import asyncio
 import collections.abc
-import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
-from mcpproxy.proxy.back.values import Values, environment, headers
+from mcpproxy.proxy.back.values import Environment, Headers, Values
 from mcpproxy.proxy.back.watch import Watch
 from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
@@ -37,7 +36,8 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
-REAP_EVERY = 10.0
+REAP_EVERY = 2.0
+"""Seconds between looks at what is idle, and at mounted values that something that lasts has."""
 log = logging.getLogger("mcpproxy.backend")
 
 
@@ -149,6 +149,10 @@ class Backend:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
+            if self._opener.changed():
+                log.info("backend %s: mounted values have changed", self.name)
+                self.sessions.renew()
+                self.watch.renew()
             self.sessions.reap()
 
     def _begins_nothing(
@@ -294,17 +298,18 @@ def opener_of(
     if spec.stdio is not None:
         return _stdio_opener(spec.name, spec.stdio, given, around, background)
     url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
-    tls = TlsContext(spec.tls, around.values) if spec.tls else around.tls
     resolve = dict(around.resolve)
     if spec.service is not None and spec.service.name in resolve:
         resolve[Origin(url).host] = resolve[spec.service.name]
     name = spec.tls.server_name if spec.tls else None
     if given.unverified:
         log.warning("backend %s: %s", spec.name, SKIPPED)
-    client = HttpClient(url, given.deadlines.connect, tls, resolve, name)
-    configured = functools.partial(headers, around.values, spec.headers or ())
-    endpoint = Endpoint(client, configured if spec.headers else tuple, given.passed)
-    return HttpOpener(endpoint, given, background)
+    headers = Headers(around.values, spec.headers or ())
+    tls = TlsContext(spec.tls, around.values) if spec.tls else None
+    client = HttpClient(url, given.deadlines.connect, tls or around.tls, resolve, name)
+    endpoint = Endpoint(client, headers if spec.headers else tuple, given.passed)
+    changed = (headers.changed, tls.changed) if tls else (headers.changed,)
+    return HttpOpener(endpoint, given, background, *changed)
 
 
 def _service_url(spec: BackendSpec, namespace: str) -> str:
@@ -321,9 +326,10 @@ def _stdio_opener(
     around: Surroundings,
     background: Background,
 ) -> StdioOpener:
-    async def spawn() -> stdio.StdioChannel:
-        env = environment(around.values, spec.env or ())
-        cwd = spec.cwd or str(around.directory)
-        return await stdio.spawn(name, (spec.command, *(spec.args or ())), env, cwd)
+    environment = Environment(around.values, spec.env or ())
 
-    return StdioOpener(spawn, given, background)
+    async def spawn() -> stdio.StdioChannel:
+        cwd = spec.cwd or str(around.directory)
+        return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
+
+    return StdioOpener(spawn, given, background, environment.changed)

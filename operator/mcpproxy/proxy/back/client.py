@@ -70,6 +70,7 @@ class HttpClient:
         self._all: set[Connection] = set()
         self._heads: Heads[dict[bytes, bytes]] = Heads()
         self._closed = False
+        self._renewals = 0
 
     async def request(
         self, method: bytes, headers: Headers, body: bytes = b"", path: str | None = None
@@ -141,6 +142,7 @@ class HttpClient:
         """A new connection. Raises Unreachable, TimedOut, and what `tls` raises."""
         loop = asyncio.get_running_loop()
         tls = self._tls() if self._tls else None
+        renewals = self._renewals
         host, port = self.origin.address
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -159,8 +161,26 @@ class HttpClient:
         except OSError as error:
             raise Unreachable(_why(error)) from None
         self._all.add(connection)
-        connection.on_free = self._freed
+        connection.on_free = self._freed if renewals == self._renewals else self._retired
         return connection
+
+    def renew(self) -> None:
+        """What `tls` gives has changed: no connection that there is serves another request.
+
+        Answers that are on their way still come.
+        """
+        self._renewals += 1
+        while self._idle:
+            self._idle.pop().abort()
+        for connection in self._all:
+            # No call has to look at how old its connection is.
+            connection.on_free = self._retired
+
+    def _retired(self, connection: Connection) -> None:
+        if connection.lost:
+            self._all.discard(connection)
+        else:
+            connection.abort()
 
     def _freed(self, connection: Connection) -> None:
         if connection.lost:

@@ -6,6 +6,7 @@ A backend that speaks both eras is spoken to in the client's own. The probe for 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from msgspec import Raw
@@ -120,6 +121,11 @@ class Opener:
         self._refused.clear()
         self._spoken.clear()
 
+    def changed(self) -> bool:
+        """Whether anything was opened with other mounted values than those of now, since this was
+        asked last; nothing that can still be chosen should be used again then."""
+        return False
+
     def revision_for(self, client: Client) -> str:
         """The legacy revision to offer on behalf of a client."""
         return self._pinned or rev.negotiated(client.revision)
@@ -179,10 +185,18 @@ class HttpOpener(Opener):
     transport: TransportName | None
 
     def __init__(
-        self, endpoint: Endpoint, settings: BackendSettings, background: Background
+        self,
+        endpoint: Endpoint,
+        settings: BackendSettings,
+        background: Background,
+        headers_changed: Callable[[], bool] = lambda: False,
+        tls_changed: Callable[[], bool] = lambda: False,
     ) -> None:
+        """The last two say what `changed` does, of requests and of connections."""
         super().__init__(settings, background)
         self._endpoint = endpoint
+        self._headers_changed = headers_changed
+        self._tls_changed = tls_changed
         self._fixed_transport = settings.transport
         if settings.transport == "sse":
             self._pinned_era = "legacy"
@@ -194,6 +208,14 @@ class HttpOpener(Opener):
         super().forget()
         self._sse_only = self._fixed_transport == "sse"
         self._greeting = None
+
+    def changed(self) -> bool:
+        """See Opener. Connections that are free are closed, others with their answer."""
+        others = self._headers_changed()
+        if self._tls_changed():
+            self._endpoint.client.renew()
+            others = True
+        return others
 
     async def _modern(self, client: Client) -> Link | None:
         if self._greeting is None:
@@ -289,11 +311,23 @@ async def _initialize(link: DuplexLink, client: Client, revision: str, pin: str 
 class StdioOpener(Opener):
     """Child processes: one for each link; the first message decides the era of each."""
 
-    def __init__(self, spawn: Any, settings: BackendSettings, background: Background) -> None:
-        """`spawn` is an async callable that starts a process and returns its StdioChannel."""
+    def __init__(
+        self,
+        spawn: Any,
+        settings: BackendSettings,
+        background: Background,
+        env_changed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`spawn` is an async callable that starts a process and returns its StdioChannel;
+        `env_changed` says what `changed` does of the environments of processes."""
         super().__init__(settings, background)
         self._spawn = spawn
+        self._env_changed = env_changed
         self.transport = "stdio"
+
+    def changed(self) -> bool:
+        """See Opener."""
+        return self._env_changed()
 
     async def _legacy(self, client: Client) -> Link:
         link = await self._link()

@@ -76,6 +76,8 @@ class Sessions:
         self._modern = False
         """Whether modern clients were seen to get sessions of their own era."""
         self._held: dict[Key, Held] = {}
+        self._retired: list[Held] = []
+        """What new requests do not get any more."""
         self._sessionless: dict[Key, Link] = {}
         self._running: dict[str, list[Link]] = {}
         """Session of a client → the sessions that serve one request of it each."""
@@ -326,7 +328,28 @@ class Sessions:
         for key, held in list(self._held.items()):
             if not held.users and held.opening.done() and now - held.used_at > self._idle:
                 self._forget(key, held)
+        self._end_retired()
         self._warm.reap(now, self._idle)
+
+    def renew(self) -> None:
+        """What is opened from now on gets other values: requests to come get new sessions.
+
+        Those under way keep theirs, and a client its own: it may hold what the client needs.
+        """
+        self._warm.renew()
+        if self._mode == "Reused":
+            self._retired += self._held.values()
+            self._held.clear()
+            self._end_retired()
+
+    def _end_retired(self) -> None:
+        left = []
+        for held in self._retired:
+            if held.users or not held.opening.done():
+                left.append(held)
+            elif not _failed(held):
+                self.upstream.end(held.link)
+        self._retired = left
 
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
@@ -337,12 +360,13 @@ class Sessions:
     async def close(self) -> None:
         """End every session."""
         links = self._warm.close()
-        for held in self._held.values():
+        for held in (*self._held.values(), *self._retired):
             if not held.opening.done():
                 held.opening.cancel()
             elif not _failed(held):
                 links.append(held.opening.result())
         self._held.clear()
+        self._retired.clear()
         await asyncio.gather(*(link.close() for link in links))
 
 

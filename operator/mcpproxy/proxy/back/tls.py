@@ -11,11 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mcpproxy.api.v1alpha1 import Tls, ValueFrom
-from mcpproxy.proxy.back.values import Values, described
+from mcpproxy.proxy.back.values import Together, Values, described
 from mcpproxy.proxy.core.errors import TlsInvalid
 
 SKIPPED: Final = "its certificate is not verified (tls.insecureSkipVerify)"
-_TRIES: Final = 5
 
 
 class TlsContext:
@@ -28,7 +27,9 @@ class TlsContext:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._spec = spec
-        self._values = values
+        self._values = Together(values, spec.references)
+        self.changed = self._values.changed
+        """Whether a context was given that is not of what lies in the files now; see Together."""
         self._now = now
         self._made_of: tuple[str, ...] | None = None
         self._context: ssl.SSLContext | None = None
@@ -37,7 +38,7 @@ class TlsContext:
 
     def __call__(self) -> ssl.SSLContext:
         """Raises ValueMissing, TlsInvalid that say which key of which object is wrong."""
-        found = self._read()
+        found = self._values.now()
         if self._context is None or found != self._made_of:
             self._context = None
             self._context = self._made(found)
@@ -46,19 +47,6 @@ class TlsContext:
             if until <= self._now():
                 raise TlsInvalid(f"{what} expired on {until:%Y-%m-%d %H:%M} UTC")
         return self._context
-
-    def _read(self) -> tuple[str, ...]:
-        """All that is referred to. Certificate and key are replaced together, but not read so."""
-        before = self._once()
-        for _ in range(_TRIES):
-            again = self._once()
-            if again == before:
-                break
-            before = again
-        return before
-
-    def _once(self) -> tuple[str, ...]:
-        return tuple(self._values.read(source) for source in self._spec.references)
 
     def _made(self, found: tuple[str, ...]) -> ssl.SSLContext:
         left = list(found)

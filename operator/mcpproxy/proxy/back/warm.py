@@ -196,6 +196,11 @@ class Shelf:
         for key, warm in list(self._kinds.items()):
             self.drop(key, warm)
 
+    def renew(self) -> None:
+        """End what waits, and what is being opened in order to wait."""
+        self.clear()
+        self._kinds.clear()
+
     def close(self) -> list[Link]:
         """Nothing waits here any more; what is left to be closed."""
         if self._timer is not None:

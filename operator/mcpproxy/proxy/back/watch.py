@@ -81,6 +81,8 @@ class Watch:
             lists.on_failure = self.look_again
         self._subscriptions = Subscriptions(self._asker, self._relisten)
         self._link: Link | None = None
+        self._renewals = self._renewed = 0
+        """How often another link was wanted, and up to which time there is one."""
         self._listener: asyncio.Task[None] | None = None
         self._background = Background()
         self._wake = asyncio.Event()
@@ -121,6 +123,15 @@ class Watch:
             self._good = self._news = None
             self._wake.set()
 
+    def renew(self) -> None:
+        """Go over to a new session: the one that there is has old values."""
+        self._renewals += 1
+        self._wake.set()
+
+    @property
+    def _outdated(self) -> bool:
+        return self._renewed != self._renewals
+
     async def _check(self, *, asking: bool = True) -> bool:
         """Whether all is well. Without `asking` only what is due besides is done."""
         before = self.health.finding
@@ -146,7 +157,8 @@ class Watch:
         return True
 
     def _check_timeout(self) -> float:
-        if self._link is not None or self.health.finding.state == "Healthy":
+        connected = self._link is not None or self.health.finding.state == "Healthy"
+        if connected and not self._outdated:
             return self._policy.timeout
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
@@ -161,7 +173,7 @@ class Watch:
     async def _alive(self, asking: bool) -> set[Kind]:
         """Make sure that the backend answers; the kinds whose lists changed."""
         link = self._link
-        if link is None or not link.alive:
+        if link is None or not link.alive or self._outdated:
             link = await self._connect()
             return await self.lists.fetch_all(link)
         if asking:
@@ -177,16 +189,24 @@ class Watch:
             await self._asker.ask(link, "ping", any_answer=True)
 
     async def _connect(self) -> Link:
-        self._disconnect()
+        """A new link; one that can still be used is left once nothing is missed on this one."""
+        if self._link is None or not self._link.alive:
+            self._disconnect()
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started, renewals = loop.time(), self._renewals
         link = await self._opener.open(self._asker.caller.client)
         self.tailored.opening = loop.time() - started
+        before, listener = self._link, self._listener
         self._link, self.greeting, self.guarded = link, link.greeting, False
+        self._renewed = renewals
+        self.lists.stop()
         self.lists.link = link
         self.stateful = link.stateful and not link.greeting.modern
         self._listen(link)
-        await self._subscriptions.restore(link)
+        try:
+            await self._subscriptions.restore(link)
+        finally:
+            self._leave(before, listener)
         return link
 
     def _failed(self, error: Exception) -> None:
@@ -213,10 +233,12 @@ class Watch:
 
     def _disconnect(self) -> None:
         link, self._link = self._link, None
-        if self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
+        listener, self._listener = self._listener, None
         self.lists.stop()
+        self._leave(link, listener)
+
+    def _leave(self, link: Link | None, listener: "asyncio.Task[None] | None") -> None:
+        _end(listener)
         if link is not None:
             self._background.spawn(link.close())
 

@@ -1,0 +1,59 @@
+"""The documented command that replaces a sealing key, at a real API server."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mcpproxy import desired
+from mcpproxy.api import manifest, names
+from mcpproxy.desired import Owner
+from tests.apiserver.server import ApiServer
+from tests.builders import a_manifest
+from tests.docs.blocks import blocks, script
+
+pytestmark = pytest.mark.apiserver
+OLD = bytes(range(32))
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="the command needs jq")
+def test_the_documented_command_replaces_the_key_and_nothing_else(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    given = a_manifest()
+    given["metadata"] = {"name": "tools", "namespace": namespace}
+    created = apiserver.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(given))
+    owner = Owner("tools", json.loads(created.stdout)["metadata"]["uid"])
+    secret = desired.sealing_secret.build(manifest.parse(given), owner, OLD)
+    assert apiserver.kubectl("create", "-f", "-", input=json.dumps(secret)).returncode == 0
+    own = tmp_path / "kubeconfig"
+    shutil.copy(apiserver.kubeconfig, own)
+    path = f"{apiserver.kubectl_path.parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "KUBECONFIG": str(own)}
+    chosen = ["kubectl", "config", "set-context", "--current", f"--namespace={namespace}"]
+    subprocess.run(chosen, env=env, check=True, timeout=30, capture_output=True)
+    before = _secret(apiserver, namespace, owner)
+    commands = script(blocks("operations.md", "run: sealing"))
+    subprocess.run(["bash", "-c", commands], env=env, check=True, timeout=30, capture_output=True)
+    after = _secret(apiserver, namespace, owner)
+    data = {key: base64.b64decode(value) for key, value in after.pop("data").items()}
+    assert (data["previous"], len(data["current"])) == (OLD, desired.sealing_secret.KEY_BYTES)
+    assert data["current"] != OLD
+    for found in (before, after):
+        found.pop("data", None)
+        found["metadata"] = {
+            key: found["metadata"][key] for key in ("name", "uid", "labels", "ownerReferences")
+        }
+    assert after == before
+
+
+def _secret(apiserver: ApiServer, namespace: str, owner: Owner) -> dict[str, dict[str, str]]:
+    name = names.sealing_secret_name(owner.name, owner.uid)
+    answer = apiserver.kubectl("get", "secret", name, "-n", namespace, "-o", "json")
+    assert answer.returncode == 0, answer.stderr
+    found: dict[str, dict[str, str]] = json.loads(answer.stdout)
+    return found
