@@ -210,8 +210,9 @@ async def stage(
     kind: str,
     shape: Callable[[bytes], bytes] | None,
     timeout: str = "400ms",
+    client_kind: str | None = None,
 ) -> AsyncIterator[tuple[ByHand, Raw]]:
-    """A backend by hand, and a client of its era in front of the proxy."""
+    """A backend by hand, and a client of its era (or another) in front of the proxy."""
     backend = ByHand(kind, shape)
     async with served(backend.serve) as port:
         given: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
@@ -223,7 +224,7 @@ async def stage(
         backend.reap = backend.sessions.reap
         backend.deadlines = running.runtime.gateway.backends["p"]._calls._timing
         client = Raw(running.url, http)
-        if kind != "modern":
+        if (client_kind or kind) != "modern":
             await client.initialize(capabilities={"elicitation": {}})
         yield backend, client
 

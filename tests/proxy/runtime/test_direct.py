@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 
+from mcpproxy.proxy.back import lists
 from mcpproxy.proxy.front.connection import Connection
 from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.raw import last, rpc
 from tests.proxy.runtime.shaped import (
+    ASKED,
     KINDS,
     SESSIONS,
     TEXT,
@@ -24,6 +28,10 @@ from tests.proxy.runtime.shaped import (
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
+
+BETWEEN = [("legacy", "modern"), ("modern", "legacy")]
+"""Eras of a backend and of its client."""
+COMPLETE = {"resultType": "complete"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,6 +108,100 @@ async def test_a_modern_client_that_goes_ends_the_call(proxy: Any, http: Any) ->
         running.cancel()
         async with asyncio.timeout(0.3):
             await backend.left.wait()
+
+
+@pytest.mark.parametrize(("kind", "client_kind"), BETWEEN)
+@pytest.mark.parametrize("shape", [plain, chunked, closing, events])
+async def test_between_the_eras_a_call_is_sent_once_whatever_shape_its_answer_has(
+    proxy: Any, http: Any, kind: str, client_kind: str, shape: Callable[[bytes], bytes]
+) -> None:
+    async with stage(proxy, http, kind, shape, client_kind=client_kind) as (backend, client):
+        backend.result = {"content": TEXT["content"], **({} if kind == "legacy" else COMPLETE)}
+        for count in (1, 2, 3):
+            result = (await called(client, client_kind))["result"]
+            assert result == {
+                "content": TEXT["content"],
+                **(COMPLETE if client_kind == "modern" else {}),
+            }
+            assert len(backend.calls) == count
+            sent = backend.calls[-1]["params"]
+            assert sent["name"] == "x"
+            assert ("_meta" in sent) == (kind == "modern")
+
+
+@pytest.mark.parametrize(("kind", "client_kind"), BETWEEN)
+@pytest.mark.parametrize(
+    ("shape", "reason"), [(lost, "Unreachable"), (refused, "Unreachable"), (None, "TimedOut")]
+)
+async def test_between_the_eras_a_call_that_fails_is_not_sent_again(
+    proxy: Any,
+    http: Any,
+    kind: str,
+    client_kind: str,
+    shape: Callable[[bytes], bytes] | None,
+    reason: str,
+) -> None:
+    async with stage(proxy, http, kind, plain, client_kind=client_kind) as (backend, client):
+        await called(client, client_kind)
+        backend.shape = shape
+        answer = await called(client, client_kind)
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert len(backend.calls) == 2
+
+
+@pytest.mark.parametrize(("kind", "client_kind"), BETWEEN)
+async def test_between_the_eras_a_call_takes_no_task(
+    proxy: Any, http: Any, kind: str, client_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(proxy, http, kind, plain, client_kind=client_kind) as (_, client):
+        await called(client, client_kind)
+        taken: list[Any] = []
+        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        assert "result" in await called(client, client_kind)
+        assert taken == []
+
+
+async def test_what_a_backend_wants_to_know_of_another_era_is_asked_though_no_task_waited(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "modern", plain, client_kind="legacy") as (backend, client):
+        await called(client, "legacy")
+        question = {"method": "elicitation/create", "params": ASKED["params"]}
+        backend.result = {"resultType": "input_required", "inputRequests": {"q": question}}
+        heard: list[Any] = []
+        async for message in client.messages(rpc("tools/call", {"name": "p_x"}, "mine")):
+            heard.append(message)
+            if "method" in message:
+                backend.result = TEXT
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
+                assert (await client.post(answer)).status_code == 202
+        assert [one.get("method") for one in heard] == ["elicitation/create", None]
+        assert heard[1]["result"]["content"] == TEXT["content"]
+        assert len(backend.calls) == 3
+        assert backend.calls[2]["params"]["inputResponses"] == {"q": {"action": "decline"}}
+
+
+@pytest.mark.parametrize("client_kind", ["legacy", "modern"])
+async def test_a_list_that_is_there_takes_no_task_and_keeps_its_type(
+    proxy: Any, http: Any, client_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(proxy, http, "legacy", plain, client_kind=client_kind) as (_, client):
+
+        async def ask() -> httpx2.Response:
+            if client_kind == "modern":
+                return await client.call("tools/list")
+            return await client.post(rpc("tools/list"))
+
+        monkeypatch.setattr(lists, "YOUNG", 60.0)
+        before = await ask()
+        taken: list[Any] = []
+        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        again = await ask()
+        assert taken == []
+        assert last(again)["result"]["tools"] == last(before)["result"]["tools"] == []
+        streamed = client_kind == "legacy"
+        kind = "text/event-stream" if streamed else "application/json"
+        assert again.headers["content-type"] == before.headers["content-type"] == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)

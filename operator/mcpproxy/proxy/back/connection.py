@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
         begins = self._between
         known = self._heads.look_up(data) if begins else None
         if known is not None:
-            self._whole(self._response, known[0], data[known[1] :])
+            self._whole(self._response, known[0], data[known[2] :])
             return
         self._complete = None
         try:

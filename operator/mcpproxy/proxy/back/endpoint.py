@@ -64,7 +64,8 @@ class Endpoint:
         connection = client.take()
         if connection is None:
             return None
-        head = self._head(client.origin.path, headers, self._lines())
+        lines = self._lines() if self._own else self._configured()
+        head = self._head(client.origin.path, headers, lines)
         return connection.begin(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), done)
 
     async def post(

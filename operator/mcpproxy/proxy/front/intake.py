@@ -79,9 +79,9 @@ class Intake(ABC):
             return
         begins = self._between
         known = self._heads.look_up(data) if begins else None
-        if known is not None and self.has_room(len(data) - known[1]):
+        if known is not None and self.has_room(known[1] - known[2]):
             self._sweeps = 0
-            self.received(Inbound(known[0], data[known[1] :]), None, False, False)
+            self.received(Inbound(known[0], data[known[2] :]), None, False, False)
             return
         self._complete = None
         try:

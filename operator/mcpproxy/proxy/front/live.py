@@ -215,7 +215,7 @@ class LiveSessions:
     def release(self, session: str) -> None:
         """A request of the session ended: drop what holds nothing."""
         live = self._live.get(session)
-        if live is not None and live.idle:
+        if live is not None and not live.in_flight and live.idle:
             del self._live[session]
             if len(self._spare) < MAX_SPARE:
                 # It holds nothing: as good as a new one.

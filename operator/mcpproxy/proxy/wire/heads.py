@@ -19,18 +19,16 @@ class Heads(Generic[Found]):
     """What was read from heads, each with the length of the body that follows."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, tuple[Found, int]] = {}
+        self._found: dict[bytes, tuple[Found, int, int]] = {}
 
-    def look_up(self, data: bytes) -> tuple[Found, int] | None:
-        """What was read from the head of a message, and where its body begins.
+    def look_up(self, data: bytes) -> tuple[Found, int, int] | None:
+        """What was read from the head of a message, its length, and where its body begins.
 
         None unless `data` is one message as a whole whose head is known.
         """
         end = data.find(_END, 0, MAX_SIZE) + 4
         found = self._found.get(data[:end])
-        if found is None or len(data) - end != found[1]:
-            return None
-        return found[0], end
+        return None if found is None or len(data) != found[1] else found
 
     def keep(self, data: bytes, headers: Mapping[bytes, bytes], found: Found) -> None:
         """Remember what was read from `data`, if that is one message as a whole.
@@ -45,4 +43,4 @@ class Heads(Generic[Found]):
             return
         if len(self._found) >= MAX_HEADS:
             self._found.clear()
-        self._found[data[:end]] = found, int(length)
+        self._found[data[:end]] = found, len(data), end
