@@ -114,6 +114,48 @@ def test_a_degraded_backend_leaves_the_proxy_ready() -> None:
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsDegraded")
 
 
+def test_a_backend_that_most_pods_do_not_reach_takes_ready_away_and_says_of_how_many() -> None:
+    bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
+    pods = (a_pod("tools-1", a_view()), a_pod("tools-2", bad), a_pod("tools-3", bad))
+    status = status_of(observed(*pods))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+    assert condition(status, "Ready").message == "weather is Unauthorized: 2 of 3 pods: HTTP 401"
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsUnhealthy")
+    assert (status.backends_healthy, status.components) == ("0/1", None)
+
+
+def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_named_there() -> None:
+    bad = a_view(state="Unhealthy", message="refused")
+    pods = (a_pod("tools-1", a_view()), a_pod("tools-2", a_view()), a_pod("tools-3", bad))
+    status = status_of(observed(*pods))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are served; weather is Degraded: 1 of 3 pods: refused"
+    )
+    assert status.backends_healthy == "0/1"
+
+
+def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> None:
+    counts = ComponentCounts(tools=2)
+    limited = a_view(
+        state="RateLimited", reason="RateLimited", message="HTTP 429", components=counts
+    )
+    status = status_of(observed(a_pod("tools-1", limited)))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are served; weather is RateLimited: HTTP 429"
+    )
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsRateLimited")
+    assert (status.components, status.backends_healthy) == (counts, "0/1")
+
+
+def test_a_rate_limit_before_anything_was_listed_takes_ready_away() -> None:
+    unlisted = a_view(state="RateLimited", reason="NotListed", message="HTTP 429")
+    status = status_of(observed(a_pod("tools-1", unlisted)))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsUnhealthy")
+
+
 def test_without_a_report_everything_about_backends_is_unknown_and_has_no_number() -> None:
     before = status_of(READY)
     status = status_of(observed(a_pod("tools-1")), before)

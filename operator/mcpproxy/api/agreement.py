@@ -1,9 +1,11 @@
 """Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 from mcpproxy.api.status import (
+    NOT_LISTED,
     BackendState,
     BackendStatus,
     CatalogDrift,
@@ -15,52 +17,86 @@ T = TypeVar("T")
 NAMED: Final = 10
 """Components of each sort that a report names."""
 
-_WORKS: Final[frozenset[BackendState]] = frozenset({"Healthy", "Degraded"})
-_WORST_FIRST: Final[tuple[BackendState, ...]] = (
-    "Unhealthy",
-    "Unauthorized",
-    "RateLimited",
-    "Degraded",
+_WORST_LAST: Final[tuple[BackendState, ...]] = (
+    "Unknown",
     "Healthy",
+    "Degraded",
+    "RateLimited",
+    "Unauthorized",
+    "Unhealthy",
 )
+
+
+def is_served(view: BackendStatus) -> bool:
+    """Whether clients are shown what a backend offers: one that is merely slowed down keeps it."""
+    if view.state == "RateLimited":
+        return view.reason != NOT_LISTED
+    return view.state in ("Healthy", "Degraded")
 
 
 def combined(
     name: str, known: Sequence[BackendStatus], *, disagree: str, who: str
 ) -> BackendStatus:
-    """What all see of a backend; `known` has at least one view, and none that is Unknown.
+    """What most see of a backend; `known` has at least one view, and none that is Unknown.
 
-    Where some reach it and others don't it is Degraded for the reason `disagree`, and the message
-    says how many of `who` (a plural) do not.
+    It is in trouble where more than half say so; where fewer do it is Degraded for the reason
+    `disagree`. The message says how many of `who` (a plural) see what.
     """
     state, reason, message = _verdict(known, disagree, who)
-    working = [view for view in known if view.state in _WORKS]
-    return BackendStatus(
+    served = [view for view in known if is_served(view)]
+    found = BackendStatus(
         name=name,
         state=state,
         reason=reason,
         message=message,
-        protocol_version=agreed([view.protocol_version for view in working or known]),
-        transport=agreed([view.transport for view in working or known]),
-        server=agreed([view.server for view in working or known]),
-        session=agreed([view.session for view in working or known]),
-        # Only who reaches it can count: a failed backend has no counts.
-        components=_agreed_counts([view.components for view in working]),
+        protocol_version=agreed([view.protocol_version for view in served or known]),
+        transport=agreed([view.transport for view in served or known]),
+        server=agreed([view.server for view in served or known]),
+        session=agreed([view.session for view in served or known]),
     )
+    # Only who reaches it can count: a failed backend has no counts.
+    counts = _agreed_counts([view.components for view in served]) if is_served(found) else None
+    return found.model_copy(update={"components": counts})
 
 
 def _verdict(
     known: Sequence[BackendStatus], disagree: str, who: str
 ) -> tuple[BackendState, str | None, str | None]:
-    worst = min(known, key=lambda view: _WORST_FIRST.index(view.state))
-    if len({view.state for view in known}) == 1:
-        return worst.state, worst.reason, worst.message
-    bad = [view for view in known if view.state not in _WORKS] or [
-        view for view in known if view.state == "Degraded"
-    ]
-    state: BackendState = worst.state if len(bad) == len(known) else "Degraded"
-    why = worst.message or worst.reason or worst.state
-    return state, disagree, f"{len(bad)} of {len(known)} {who}: {why}"
+    # More than half are at least as bad as the one in the middle, of two the better one.
+    middle = sorted(known, key=_badness, reverse=True)[len(known) // 2]
+    most = _typical([view for view in known if _sort(view) == _sort(middle)])
+    if len({(_sort(view), view.state) for view in known}) == 1:
+        return most.state, most.reason, most.message
+    numbers = "; ".join(_numbers(known, who))
+    if most.state in ("Healthy", "Degraded"):
+        return "Degraded", disagree, numbers
+    return most.state, most.reason, numbers
+
+
+def _sort(view: BackendStatus) -> str:
+    return view.state if is_served(view) else "failed"
+
+
+def _badness(view: BackendStatus) -> tuple[bool, int]:
+    return not is_served(view), _WORST_LAST.index(view.state)
+
+
+def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
+    """A view of the state that is the most common of these, then the worst; in common words."""
+    states = Counter(view.state for view in views)
+    state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
+    said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
+    words = min(said, key=lambda one: (-said[one], one))
+    return next(v for v in views if (v.state, v.reason or "", v.message or "") == (state, *words))
+
+
+def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
+    for state in reversed(_WORST_LAST):
+        seen = [view for view in known if view.state == state]
+        if seen and state != "Healthy":
+            found = _typical(seen)
+            why = found.message or found.reason or found.state
+            yield f"{len(seen)} of {len(known)} {who}: {why}"
 
 
 def agreed(values: Sequence[T | None]) -> T | None:

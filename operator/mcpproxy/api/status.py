@@ -14,6 +14,8 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
+NOT_LISTED: Final = "NotListed"
+"""Reason of a backend that is RateLimited before all that it offers was listed."""
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
@@ -47,8 +49,8 @@ class BackendStatus(ApiModel):
     name: str
     """Name of the backend."""
     state: BackendState
-    """Healthy, Degraded (some pods reach it, others don't), Unhealthy, Unauthorized,
-    RateLimited or Unknown (not tried yet)."""
+    """What most pods see: Healthy, Degraded (up to half of the pods don't reach it), Unhealthy,
+    Unauthorized, RateLimited (what was listed is served on) or Unknown (not tried yet)."""
     reason: str | None = None
     """Why it is not Healthy, in one CamelCase word."""
     message: str | None = None

@@ -1,9 +1,11 @@
 """Pure checks: what was observed → the verdict of each condition."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from mcpproxy.api.status import BackendStatus, ConditionStatus
+from mcpproxy.api.agreement import is_served
+from mcpproxy.api.status import BackendState, BackendStatus, ConditionStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import Finding, Observed
@@ -70,12 +72,13 @@ def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> V
     """Whether every backend is Healthy, optional ones too."""
     if not observed.serving:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "no ready pod looks at the backends")
-    bad = [found for found in backends if found.state in _BAD]
+    bad = _failed(backends)
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
-    degraded = [found for found in backends if found.state == "Degraded"]
-    if degraded:
-        return Verdict("False", reasons.BACKENDS_DEGRADED, _name(degraded))
+    for state, reason in _IN_TROUBLE.items():
+        found = [backend for backend in backends if backend.state == state]
+        if found:
+            return Verdict("False", reason, _name(found))
     unknown = [found for found in backends if found.state == "Unknown"]
     if unknown:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
@@ -92,7 +95,7 @@ def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     if pods.status != "True":
         return pods
     required = _required(observed.spec)
-    bad = [found for found in backends if found.name in required and found.state in _BAD]
+    bad = [found for found in _failed(backends) if found.name in required]
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
     unknown = [found for found in backends if found.name in required and found.state == "Unknown"]
@@ -151,7 +154,15 @@ def _unverified(spec: MCPProxySpec | None) -> str:
     return f"; tls.insecureSkipVerify: any certificate is taken of {whose}" if found else ""
 
 
-_BAD = ("Unhealthy", "Unauthorized", "RateLimited")
+_IN_TROUBLE: Final[Mapping[BackendState, str]] = {
+    "RateLimited": reasons.BACKENDS_RATE_LIMITED,
+    "Degraded": reasons.BACKENDS_DEGRADED,
+}
+"""States of backends that are served all the same, the worst first."""
+
+
+def _failed(backends: Sequence[BackendStatus]) -> list[BackendStatus]:
+    return [found for found in backends if not (found.state == "Unknown" or is_served(found))]
 
 
 def _required(spec: MCPProxySpec | None) -> set[str]:
@@ -168,13 +179,16 @@ def _name(backends: Sequence[BackendStatus]) -> str:
 
 
 def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
-    works = sum(1 for found in backends if found.state in ("Healthy", "Degraded"))
+    works = sum(map(is_served, backends))
     clashes = sorted(
         {name for pod in observed.serving if pod.report for name in pod.report.clashes}
     )
-    message = f"{works} of {len(backends)} backends are served"
-    if not clashes:
-        return message
-    named = ", ".join(clashes[:_NAMED])
-    more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""
-    return f"{message}; two backends claim {named}{more}: give one of them another prefix"
+    said = [f"{works} of {len(backends)} backends are served"]
+    troubled = [found for found in backends if found.state in _IN_TROUBLE]
+    if troubled:
+        said.append(_name(troubled))
+    if clashes:
+        named = ", ".join(clashes[:_NAMED])
+        more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""
+        said.append(f"two backends claim {named}{more}: give one of them another prefix")
+    return "; ".join(said)

@@ -32,6 +32,7 @@ FORBIDDEN: Final = "Forbidden"
 
 ALL_HEALTHY: Final = "AllHealthy"
 BACKENDS_UNHEALTHY: Final = "BackendsUnhealthy"
+BACKENDS_RATE_LIMITED: Final = "BackendsRateLimited"
 BACKENDS_DEGRADED: Final = "BackendsDegraded"
 BACKENDS_UNKNOWN: Final = "BackendsUnknown"
 PODS_DISAGREE: Final = "PodsDisagree"

@@ -41,10 +41,11 @@ def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the
     assert found.components == HEALTHY.components
 
 
-def test_a_backend_that_no_worker_reaches_is_as_bad_as_the_worst_view_and_has_no_counts() -> None:
-    views = [_view("RateLimited", message="slow down"), _view("Unhealthy", message="gone")]
+def test_a_backend_that_most_workers_do_not_reach_has_failed_and_has_no_counts() -> None:
+    views = [HEALTHY, _view("Unauthorized", message="no"), _view("Unhealthy", message="gone")]
     (found,) = merged(BLANK, [_report(view) for view in views]).backends
-    assert (found.state, found.message) == ("Unhealthy", "2 of 2 workers: gone")
+    assert found.state == "Unhealthy"
+    assert found.message == "1 of 3 workers: gone; 1 of 3 workers: no"
     assert found.components is None
 
 

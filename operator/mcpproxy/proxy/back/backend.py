@@ -228,7 +228,7 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
-                "components": self._catalog.counts(self.name) if self.watch.health.usable else None,
+                "components": self._catalog.counts(self.name) if self.watch.known else None,
             }
         )
 
@@ -238,7 +238,7 @@ class Backend:
         return "; ".join(text for text in (finding.message, SKIPPED) if text)
 
     def _finding(self) -> Finding:
-        finding = self.watch.health.finding
+        finding = self.watch.finding
         refused = (
             self.settings.session_mode == "Reused"
             and self.watch.stateful

@@ -88,6 +88,13 @@ class Lists:
         self._catalog = catalog
         self._asker = asker
         self._flights: dict[Kind, asyncio.Task[None]] = {}
+        self._settled: set[Kind] = set()
+        """Kinds of which is known what there is, if only that there is no such list."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the backend offers was listed."""
+        return len(self._settled) == len(KINDS)
 
     def offers(self, kind: Kind) -> bool:
         """Whether the backend has this kind of component at all."""
@@ -140,7 +147,7 @@ class Lists:
         changed = set()
         for kind in KINDS:
             if kind.capability not in link.greeting.capabilities:
-                if self._catalog.put(self._name, kind, None):
+                if self._put(kind, None):
                     changed.add(kind)
                 continue
             found = self._catalog.get(self._name, kind)
@@ -153,13 +160,18 @@ class Lists:
         """Fetch a list. Returns whether clients see a difference."""
         pages = await pages_of(self._asker, link, kind)
         if pages is None:
-            return self._catalog.put(self._name, kind, None)
+            return self._put(kind, None)
         found = shown(kind, self._names, pages, self._selections[kind])
         self.on_pages(kind, pages)
+        return self._put(kind, found)
+
+    def _put(self, kind: Kind, found: Listing | None) -> bool:
+        self._settled.add(kind)
         return self._catalog.put(self._name, kind, found)
 
     def withdraw(self) -> set[Kind]:
         """Show nothing of the backend any more; the kinds whose lists changed."""
+        self._settled.clear()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
 
     def stop(self) -> None:
