@@ -43,7 +43,7 @@ def _reasons() -> set[str]:
     assert untried is not None
     assert GUARDED.reason is not None
     assert NOT_LISTED.reason is not None
-    own = {merge.DISAGREE, untried, GUARDED.reason, NOT_LISTED.reason}
+    own = {merge.VOICES.disagree, merge.VOICES.differ, untried, GUARDED.reason, NOT_LISTED.reason}
     return named | _errors(BackendError) | own
 
 

@@ -18,6 +18,7 @@ from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
+from mcpproxy.reconcile.patience import Patience
 from mcpproxy.reconcile.views import (
     address_of,
     autoscaler_view,
@@ -27,6 +28,7 @@ from mcpproxy.reconcile.views import (
     problem_of,
 )
 from mcpproxy.status.build import build_status
+from mcpproxy.status.doubts import doubts, told
 from mcpproxy.status.observed import Finding, Observed, PodView
 from mcpproxy.status.transitions import transitions
 
@@ -43,14 +45,21 @@ class Reporter:
         self._fleet = fleet
         self._now = now
         self._instance = instance
+        self._patience = Patience(now)
+
+    def forget(self, key: ProxyKey) -> None:
+        """The MCPProxy is gone."""
+        self._patience.forget(key)
 
     async def report(
         self,
         world: World,
         blocked: Finding | None,
         withheld: tuple[str, ...] = (),
-    ) -> None:
+    ) -> float | None:
         """Write the status if it changed, then an Event for each transition.
+
+        Returns the seconds after which there is more to tell though nothing changes.
 
         `withheld` names the children that would change were the proxy not suspended.
 
@@ -65,17 +74,17 @@ class Reporter:
             for view, pod in zip(pods, world.pods, strict=True)
         )
         if waiting and before is not None:
-            return
-        after = build_status(
-            replace(self._observed(world, blocked, pods), withheld=withheld),
-            before,
-            self._seconds(),
-        )
+            return None
+        observed = replace(self._observed(world, blocked, pods), withheld=withheld)
+        key = ProxyKey(observed.namespace, observed.name)
+        young, again = self._patience.young(key, doubts(observed), told(before))
+        after = build_status(replace(observed, young=young), before, self._seconds())
         manifest = _status_manifest(parent, after)
         if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
-            return
+            return again
         await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
         await self._tell(parent, before, after)
+        return again
 
     def _observed(
         self, world: World, blocked: Finding | None, pods: tuple[PodView, ...]

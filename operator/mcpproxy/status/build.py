@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
-from mcpproxy.status import checks, drift, extras, reasons
+from mcpproxy.status import checks, doubts, drift, extras, reasons
 from mcpproxy.status.checks import Verdict
 from mcpproxy.status.merge import catalog_hash, merge, totals
 from mcpproxy.status.observed import Observed
@@ -12,9 +12,9 @@ from mcpproxy.status.observed import Observed
 
 def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) -> MCPProxyStatus:
     """The whole status; `now` (RFC 3339) is used for conditions whose status changed alone."""
-    reports = [pod.report for pod in observed.serving if pod.report is not None]
+    reports = observed.reports
     wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
-    backends = merge(wanted, reports)
+    backends = merge(wanted, reports, _held(observed, before))
     deployment = observed.deployment
     ready = checks.ready(observed, backends)
     verdicts = {
@@ -44,8 +44,25 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         backends_healthy=_ratio(backends),
         backends=backends or None,
         components=totals(backends),
-        catalog_hash=catalog_hash(reports),
+        catalog_hash=_catalog_hash(observed, before),
     )
+
+
+def _held(observed: Observed, before: MCPProxyStatus | None) -> dict[str, BackendStatus]:
+    """What was told before of backends about which a doubt is too young to be told."""
+    found = {backend.name: backend for backend in (before.backends or [])} if before else {}
+    wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
+    return {
+        name: found.get(name) or BackendStatus(name=name, state="Unknown")
+        for name in wanted
+        if doubts.of_backend(name) in observed.young
+    }
+
+
+def _catalog_hash(observed: Observed, before: MCPProxyStatus | None) -> str | None:
+    if doubts.CATALOG in observed.young:
+        return before.catalog_hash if before else None
+    return None if doubts.unheard(observed) else catalog_hash(observed.reports)
 
 
 def set_condition(

@@ -7,7 +7,7 @@ from typing import Final
 from mcpproxy.api.agreement import is_served
 from mcpproxy.api.status import BackendState, BackendStatus, ConditionStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
-from mcpproxy.status import reasons
+from mcpproxy.status import doubts, reasons
 from mcpproxy.status.observed import Finding, Observed
 
 _NAMED = 5
@@ -72,6 +72,12 @@ def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> V
     """Whether every backend is Healthy, optional ones too."""
     if not observed.serving:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "no ready pod looks at the backends")
+    verdict = _backends_healthy(observed, backends)
+    said = [verdict.message, *doubts.notes(observed)]
+    return Verdict(verdict.status, verdict.reason, "; ".join(said))
+
+
+def _backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     bad = _failed(backends)
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
@@ -82,7 +88,15 @@ def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> V
     unknown = [found for found in backends if found.state == "Unknown"]
     if unknown:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
-    return Verdict("True", reasons.ALL_HEALTHY, f"{len(backends)} of {len(backends)} healthy")
+    healthy = f"{len(backends)} of {len(backends)} healthy"
+    if doubts.unheard(observed):
+        return Verdict("Unknown", reasons.PODS_NOT_HEARD, healthy)
+    differing = [found for found in backends if found.reason == reasons.PODS_DIFFER]
+    if differing or doubts.notes(observed):
+        named = _name(differing)
+        message = f"{healthy}; {named}" if named else healthy
+        return Verdict("True", reasons.PODS_DIFFER, message)
+    return Verdict("True", reasons.ALL_HEALTHY, healthy)
 
 
 def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
@@ -101,7 +115,10 @@ def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     unknown = [found for found in backends if found.name in required and found.state == "Unknown"]
     if unknown:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
-    return Verdict("True", reasons.SERVING, _serving(observed, backends))
+    message = _serving(observed, backends)
+    if 2 * doubts.unheard(observed) > len(observed.serving):
+        return Verdict("Unknown", reasons.PODS_NOT_HEARD, message)
+    return Verdict("True", reasons.SERVING, message)
 
 
 def reconciling(observed: Observed) -> Verdict | None:
@@ -187,6 +204,7 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     troubled = [found for found in backends if found.state in _IN_TROUBLE]
     if troubled:
         said.append(_name(troubled))
+    said += doubts.notes(observed)
     if clashes:
         named = ", ".join(clashes[:_NAMED])
         more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""

@@ -71,9 +71,16 @@ class Observed:
     autoscaler: Finding | None = None
     """Why the autoscaler that the spec asks for can't work; None when it can."""
     pods: tuple[PodView, ...] = ()
+    young: frozenset[str] = frozenset()
+    """Doubts that began a moment ago and are not told yet: see `status.doubts`."""
 
     @property
     def serving(self) -> tuple[PodView, ...]:
         """The ready pods that run the current configuration, by name."""
         found = (pod for pod in self.pods if pod.ready and pod.current)
         return tuple(sorted(found, key=lambda pod: pod.name))
+
+    @property
+    def reports(self) -> tuple[PodReport, ...]:
+        """What those of them say that were heard."""
+        return tuple(pod.report for pod in self.serving if pod.report is not None)

@@ -36,6 +36,8 @@ BACKENDS_RATE_LIMITED: Final = "BackendsRateLimited"
 BACKENDS_DEGRADED: Final = "BackendsDegraded"
 BACKENDS_UNKNOWN: Final = "BackendsUnknown"
 PODS_DISAGREE: Final = "PodsDisagree"
+PODS_DIFFER: Final = "PodsDiffer"
+PODS_NOT_HEARD: Final = "PodsNotHeard"
 NOT_REPORTED: Final = "NotReported"
 
 SERVING: Final = "Serving"
