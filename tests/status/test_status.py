@@ -22,6 +22,7 @@ from tests.status.views import (
 )
 
 READY = observed(a_pod("tools-1", a_view()))
+NO_IMAGE = Finding(reasons.IMAGE_PULL, "the image x:1 can't be pulled")
 
 
 def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
@@ -197,10 +198,12 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_are_no_fault() -> None:
-    status = status_of(observed(deployment=a_deployment(0)))
+def test_zero_replicas_are_said_to_be_asked_for_and_nobody_is_to_wait_for_ready() -> None:
+    ready = status_of(READY)
+    status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
-    assert verdict(status, "Ready") == ("False", "ScaledToZero")
+    assert find_condition(status, "Ready") is None
+    assert status.url == ready.url
     assert verdict(status, "BackendsHealthy")[0] == "Unknown"
     assert find_condition(status, "Stalled") is None
     assert find_condition(status, "Reconciling") is None
@@ -216,7 +219,7 @@ def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_p
 
 def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
     failure = Finding(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
-    pod = a_pod("tools-1", ready=False, problem="the image x:1 can't be pulled")
+    pod = a_pod("tools-1", ready=False, problem=NO_IMAGE)
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
     status = status_of(seen)
     assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
@@ -226,8 +229,10 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
 
 
 def test_a_pod_that_is_not_ready_says_why() -> None:
-    pod = a_pod("tools-1", ready=False, problem="container mcpproxy keeps crashing")
+    problem = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
+    pod = a_pod("tools-1", ready=False, problem=problem)
     status = status_of(observed(pod, deployment=a_deployment(1, available=0)))
+    assert verdict(status, "Available") == verdict(status, "Ready") == ("False", "CrashLoopBackOff")
     assert condition(status, "Ready").message == (
         "0 of 1 pods ready: container mcpproxy keeps crashing"
     )

@@ -19,13 +19,13 @@ from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
 from mcpproxy.reconcile.patience import Patience
+from mcpproxy.reconcile.troubles import is_starting, look_again, problem_of
 from mcpproxy.reconcile.views import (
     address_of,
     autoscaler_view,
     config_map_of,
     deployment_view,
     is_ready,
-    problem_of,
 )
 from mcpproxy.status.build import build_status
 from mcpproxy.status.doubts import doubts, told
@@ -77,7 +77,9 @@ class Reporter:
             return None
         observed = replace(self._observed(world, blocked, pods), withheld=withheld)
         key = ProxyKey(observed.namespace, observed.name)
-        young, again = self._patience.young(key, doubts(observed), told(before))
+        young, until_told = self._patience.young(key, doubts(observed), told(before))
+        waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
+        again = min((wait for wait in waits if wait is not None), default=None)
         after = build_status(replace(observed, young=young), before, self._seconds())
         manifest = _status_manifest(parent, after)
         if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
@@ -113,7 +115,8 @@ class Reporter:
             ready=is_ready(pod),
             current=wanted is not None
             and config_map_of(pod["spec"], world.parent["metadata"]["name"]) == wanted,
-            problem=problem_of(pod),
+            problem=problem_of(pod, self._now()),
+            starting=is_starting(pod, self._now()),
             report=report if report and wanted and _runs(report, wanted) else None,
         )
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
-from mcpproxy.status import checks, doubts, drift, extras, reasons
-from mcpproxy.status.checks import Verdict
+from mcpproxy.status import checks, doubts, drift, extras, progress, reasons
 from mcpproxy.status.merge import catalog_hash, merge, totals
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.verdict import Verdict
 
 
 def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) -> MCPProxyStatus:
@@ -19,11 +19,11 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
     ready = checks.ready(observed, backends)
     verdicts = {
         reasons.ACCEPTED: checks.accepted(observed),
-        reasons.AVAILABLE: checks.available(observed),
+        reasons.AVAILABLE: progress.available(observed),
         reasons.BACKENDS_HEALTHY: checks.backends_healthy(observed, backends),
         reasons.READY: ready,
-        reasons.RECONCILING: checks.reconciling(observed),
-        reasons.STALLED: checks.stalled(observed),
+        reasons.RECONCILING: progress.reconciling(observed, before),
+        reasons.STALLED: progress.stalled(observed),
         reasons.SUSPENDED: extras.suspended(observed),
         reasons.AUTOSCALED: extras.autoscaled(observed),
         reasons.MONITORED: extras.monitored(observed),
@@ -87,8 +87,9 @@ def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | Non
     return next((found for found in conditions if found.type == type_), None)
 
 
-def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict) -> str | None:
-    reached = ready.status == "True" or (before is not None and before.url is not None)
+def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict | None) -> str | None:
+    serves = ready is not None and ready.status == "True"
+    reached = serves or (before is not None and before.url is not None)
     if not reached:
         return None
     if observed.spec is None:

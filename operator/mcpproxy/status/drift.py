@@ -6,9 +6,9 @@ from mcpproxy.api.agreement import united
 from mcpproxy.api.catalog import CatalogSpec
 from mcpproxy.api.status import CatalogDrift, Drifted, PodReport
 from mcpproxy.status import reasons
-from mcpproxy.status.checks import Verdict
 from mcpproxy.status.doubts import unheard
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.verdict import Verdict
 
 
 def catalog_drift(observed: Observed, reports: Sequence[PodReport]) -> Verdict | None:

@@ -19,8 +19,14 @@ INVALID_SPEC: Final = "InvalidSpec"
 
 CREATING: Final = "Creating"
 ROLLING_OUT: Final = "RollingOut"
+SCALING: Final = "Scaling"
 PODS_READY: Final = "PodsReady"
 PODS_NOT_READY: Final = "PodsNotReady"
+CRASHED: Final = "ContainerCrashed"
+CRASH_LOOP: Final = "CrashLoopBackOff"
+IMAGE_PULL: Final = "ImagePullBackOff"
+UNSCHEDULABLE: Final = "Unschedulable"
+NOT_MOUNTED: Final = "VolumesNotMounted"
 SCALED_TO_ZERO: Final = "ScaledToZero"
 DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 REPLICA_FAILURE: Final = "ReplicaFailure"
@@ -52,5 +58,7 @@ CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
+HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL})
+"""What keeps pods from serving and does not end by itself."""
 PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, SUSPENDED, WAITING_FOR_DELETION})
 """Reasons of a False condition that are no fault."""
