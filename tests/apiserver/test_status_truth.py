@@ -9,6 +9,7 @@ import pytest
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
+from tests.builders import a_backend
 
 pytestmark = pytest.mark.apiserver
 
@@ -143,3 +144,25 @@ def test_an_autoscaler_that_moves_the_deployment_never_shows_as_reconciling(
         stage.passes_settle(operator)
         assert "Reconciling" not in conditions(stage)
         assert conditions(stage)["Ready"]["status"] == "True"
+
+
+def test_describe_says_what_fails_and_what_is_not_counted(stage: Stage) -> None:
+    with stage.pod() as pod:
+        stage.apply(backends=[a_backend("absent"), a_backend("bare")])
+        stage.wait("deployment/tools", "create")
+        report = stage.report(why="connection refused", absent="Unhealthy", bare="Healthy")
+        missing = {"not_offered": ["resources", "resourceTemplates"]}
+        bare = report.backends[1].model_copy(update=missing)
+        pod.say(report.model_copy(update={"backends": [report.backends[0], bare]}))
+        stage.roll_out("tools-1", pod.address)
+        stage.wait_for("Ready", "BackendsUnhealthy")
+        told = " ".join(stage.kubectl("describe", "mcpproxy/tools").split())
+    for words in (
+        "Backends Counted: 1/2 Backends Healthy: 1/2",
+        "Message: connection refused Name: absent Reason: Unhealthy State: Unhealthy",
+        "Components: Prompts: 0 Tools: 2 Name: bare Not Offered: resources resourceTemplates",
+        "Message: absent is Unhealthy: connection refused",
+        "Reason: BackendsUnhealthy Status: False Type: Ready",
+        "Warning BackendUnhealthy",
+    ):
+        assert words in told, (words, told)

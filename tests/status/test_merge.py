@@ -3,7 +3,7 @@
 import pytest
 
 from mcpproxy.api.status import BackendStatus, ComponentCounts, ServerInfo
-from mcpproxy.status.merge import catalog_hash, merge, totals
+from mcpproxy.status.merge import catalog_hash, counted, merge, totals
 from tests.status.views import a_report, a_view
 
 
@@ -126,6 +126,25 @@ def test_what_pods_say_of_the_server_is_kept_while_they_agree() -> None:
     other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
     found = merged(one, other)
     assert (found.server, found.protocol_version) == (None, "2025-11-25")
+
+
+def test_what_no_pod_finds_offered_is_told_apart_from_what_is_not_known() -> None:
+    offered = a_view(components=ComponentCounts(tools=2), not_offered=["prompts"])
+    assert merged(offered, offered).not_offered == ["prompts"]
+    assert merged(offered, a_view(components=ComponentCounts(tools=2))).not_offered is None
+    failed = a_view(state="Unhealthy", not_offered=["prompts"])
+    assert merged(failed).not_offered is None
+
+
+def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
+    every = ["prompts", "resources", "resourceTemplates"]
+    whole = a_view("a", components=ComponentCounts(tools=3), not_offered=every)
+    part = a_view("b", components=ComponentCounts(tools=1), not_offered=every[1:])
+    failed = a_view("c", "Unhealthy")
+    assert counted([whole]) == "1/1"
+    assert counted([whole, part, failed]) == "1/3"
+    assert counted([part]) == "0/1"
+    assert counted([failed]) is None
 
 
 def test_totals_are_sums_over_what_is_known() -> None:

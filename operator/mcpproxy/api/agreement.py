@@ -67,6 +67,7 @@ def combined(
     facts = {field: agreed([getattr(view, field) for view in served or known]) for field in _FACTS}
     # Only who reaches it can count: a failed backend has no counts.
     facts["components"] = _agreed_counts([view.components for view in served])
+    facts["not_offered"] = agreed([view.not_offered for view in served])
     differing = differences(served)
     if differing and held is not None:
         facts = {field: getattr(held, field) for field in facts}
@@ -75,7 +76,7 @@ def combined(
         message = "; ".join(filter(None, [message, f"{voices.who} {DIFFER} {differing}"]))
     found = BackendStatus(name=name, state=state, reason=reason, message=message)
     if not is_served(found):
-        facts["components"] = None
+        facts["components"] = facts["not_offered"] = None
     return found.model_copy(update=facts)
 
 

@@ -22,7 +22,7 @@ _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["typ
 
 
 class ComponentCounts(ApiModel):
-    """How many components there are; absent means not known, or not offered."""
+    """How many components there are; absent means not known, or not offered: see notOffered."""
 
     tools: int | None = None
     """Tools."""
@@ -64,7 +64,10 @@ class BackendStatus(ApiModel):
     session: Literal["Stateless", "Stateful"] | None = None
     """Whether it keeps sessions."""
     components: ComponentCounts | None = None
-    """How many components it offers; absent while that is not known."""
+    """How many components it offers; absent while that is not known, for which reason and message
+    say why."""
+    not_offered: list[str] | None = None
+    """Kinds of components that it does not offer at all, which is why they have no count."""
 
 
 class Drifted(ApiModel):
@@ -145,7 +148,10 @@ class MCPProxyStatus(ApiModel):
     backends: Annotated[list[BackendStatus], Field(json_schema_extra=_BY_NAME)] | None = None
     """What is known of each backend."""
     components: ComponentCounts | None = None
-    """Totals over the backends whose counts are known."""
+    """Totals over the backends whose counts are known: see backendsCounted."""
+    backends_counted: str | None = None
+    """How many backends are in the totals with all that they offer, such as 2/3; absent while there
+    are no totals."""
     catalog_hash: str | None = None
     """SHA-256 over all that the backends offer, as clients would see it and before anything is
     withheld; absent while a backend is not known or pods differ."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.status import checks, doubts, drift, extras, progress, reasons
-from mcpproxy.status.merge import catalog_hash, merge, totals
+from mcpproxy.status.merge import catalog_hash, counted, merge, totals
 from mcpproxy.status.observed import Observed
 from mcpproxy.status.verdict import Verdict
 
@@ -44,6 +44,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         backends_healthy=_ratio(backends),
         backends=backends or None,
         components=totals(backends),
+        backends_counted=counted(backends),
         catalog_hash=_catalog_hash(observed, before),
     )
 

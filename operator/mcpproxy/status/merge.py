@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from pydantic.alias_generators import to_camel
+
 from mcpproxy.api.agreement import Voices, agreed, combined
 from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
 from mcpproxy.status import reasons
@@ -39,6 +41,20 @@ def totals(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
         resources=total(lambda counts: counts.resources),
         resource_templates=total(lambda counts: counts.resource_templates),
     )
+
+
+def counted(backends: Sequence[BackendStatus]) -> str | None:
+    """Of how many backends the totals have all there is; None where there are no totals."""
+    if totals(backends) is None:
+        return None
+    return f"{sum(map(_is_counted, backends))}/{len(backends)}"
+
+
+def _is_counted(backend: BackendStatus) -> bool:
+    if backend.components is None:
+        return False
+    kinds = {to_camel(field) for field in ComponentCounts.model_fields}
+    return kinds == {*backend.components.to_manifest(), *(backend.not_offered or ())}
 
 
 def catalog_hash(reports: Sequence[PodReport]) -> str | None:

@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcpproxy.api.status import BackendStatus, PodReport
+from mcpproxy.proxy.back import lists
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import eventually
 
@@ -98,6 +99,29 @@ async def test_a_429_while_lists_are_there_leaves_them_their_counts_and_the_hash
         with pytest.raises(MCPError) as caught:
             await client.call_tool("p_echo", {})
         assert caught.value.error.data["reason"] == "RateLimited"
+
+
+async def test_lists_of_a_backend_that_answers_429_for_hours_are_not_shown_any_more(
+    peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = await peer("p")
+    running = await proxy({"name": "p", "url": url, "cache": {"ttl": "1s"}})
+    server.gate.status = 429
+    await running.until("p", "RateLimited")
+    assert only(await running.report()).components is not None
+    monkeypatch.setattr(lists, "STALE", 0.0)
+
+    async def hidden() -> bool:
+        return only(await running.report()).reason == "NotListed"
+
+    await eventually(hidden, "the lists to be hidden")
+    async with Client(running.url, mode="legacy") as client:
+        assert (await client.list_tools()).tools == []
+    server.gate.status = None
+    await running.until("p", "Healthy")
+    found = only(await running.report())
+    assert found.components is not None
+    assert found.protocol_version is not None
 
 
 async def test_a_failed_backend_that_answers_429_then_has_nothing_listed(

@@ -218,6 +218,7 @@ class Backend:
         session = None
         if greeting is not None:
             session = "Stateful" if self.watch.stateful else "Stateless"
+        lists = self.watch.lists if self.watch.known and not self.watch.guarded else None
         return BackendStatus.model_validate(
             {
                 "name": self.name,
@@ -228,7 +229,8 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
-                "components": self._catalog.counts(self.name) if self.watch.known else None,
+                "components": self._catalog.counts(self.name) if lists else None,
+                "notOffered": (lists.not_offered or None) if lists else None,
             }
         )
 

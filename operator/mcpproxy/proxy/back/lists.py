@@ -20,6 +20,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 log = logging.getLogger("mcpproxy.backend")
 
 MAX_PAGES: Final = 1000
+STALE: Final = 3600.0
+"""Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
 PATIENCE: Final = 0.3
@@ -95,6 +97,18 @@ class Lists:
     def complete(self) -> bool:
         """Whether everything that the backend offers was listed."""
         return len(self._settled) == len(KINDS)
+
+    def outdated(self) -> bool:
+        """Whether a list is too old to be shown of a backend that can't be asked."""
+        oldest = asyncio.get_running_loop().time() - self._ttl - STALE
+        found = (self._catalog.get(self._name, kind) for kind in KINDS)
+        return any(one is not None and one.fetched_at <= oldest for one in found)
+
+    @property
+    def not_offered(self) -> list[str]:
+        """The kinds that the backend is known not to have; a name for each."""
+        known = (kind for kind in KINDS if kind in self._settled)
+        return [kind.member for kind in known if self._catalog.get(self._name, kind) is None]
 
     def offers(self, kind: Kind) -> bool:
         """Whether the backend has this kind of component at all."""

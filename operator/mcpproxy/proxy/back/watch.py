@@ -223,6 +223,9 @@ class Watch:
             if before.state != self.health.finding.state:
                 log.warning("backend %s is %s: %s", self._name, self.health.finding.state, error)
             self.on_change(set() if self.health.usable else self._withdraw())
+        elif self.health.finding.state == "RateLimited" and self.lists.outdated():
+            self._disconnect()
+            self.on_change(self._withdraw())
 
     def _withdraw(self) -> set[Kind]:
         """Nothing of a failed backend is shown; the kinds whose lists changed."""
