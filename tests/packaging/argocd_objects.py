@@ -21,6 +21,13 @@ DENIED = {"reason": "Unauthorized", "message": "it answers HTTP 401"}
 LIMITED = {"reason": "RateLimited", "message": "it answers HTTP 429: too many requests"}
 
 
+def _view(state: str = "Healthy", **fields: Any) -> BackendStatus:
+    """What a pod sees of a backend that has tools and prompts."""
+    if state in ("Healthy", "RateLimited"):
+        fields = {"components": COUNTS, "not_offered": ["resources", "resourceTemplates"], **fields}
+    return a_view(state=state, **fields)
+
+
 def _object(seen: Observed | None = None, generation: int | None = None, **spec: Any) -> Object:
     """What the API server has; without `seen`, before the operator saw it."""
     parent = a_manifest(**spec)
@@ -58,46 +65,46 @@ def _rejected() -> Object:
     bad: Object = {"backends": [a_backend(url="http://weather.example.com:99999/mcp")]}
     _, why = validate(a_manifest(**bad))
     assert why is not None
-    return _object(replace(_pods(a_view()), rejected=why, generation=2), **bad)
+    return _object(replace(_pods(_view()), rejected=why, generation=2), **bad)
 
 
 def _not_heard() -> Observed:
-    return observed(a_pod("tools-1", a_view()), a_pod("tools-2"), a_pod("tools-3"), generation=1)
+    return observed(a_pod("tools-1", _view()), a_pod("tools-2"), a_pod("tools-3"), generation=1)
 
 
 def _catalogs_differ() -> Observed:
-    reports = [a_report(a_view(), catalog=catalog) for catalog in ("c1", "c2")]
+    reports = [a_report(_view(), catalog=catalog) for catalog in ("c1", "c2")]
     pods = [a_pod(f"tools-{number}", report=report) for number, report in enumerate(reports)]
     return observed(*pods, generation=1)
 
 
 def objects() -> dict[str, Object]:
     """An object for each situation, by the name of its file."""
-    limited = a_view(state="RateLimited", components=COUNTS, **LIMITED)
-    gone, denied = a_view(state="Unhealthy", **GONE), a_view(state="Unauthorized", **DENIED)
+    limited = _view("RateLimited", **LIMITED)
+    gone, denied = _view("Unhealthy", **GONE), _view("Unauthorized", **DENIED)
     none = a_deployment(1, replicas=0, updated=0, available=0, ready=0)
     lost = _after_a_rollout(available=0, ready=0)
     late = Finding(reasons.DEADLINE_EXCEEDED, 'ReplicaSet "tools-1" has timed out progressing.')
     zero = observed(generation=1, deployment=a_deployment(0), spec=_replicas(0))
-    adding = replace(_pods(a_view()), deployment=_scaling())
+    adding = replace(_pods(_view()), deployment=_scaling())
     return {
         "no_status": _object(),
-        "older_generation": _object(_pods(a_view()), generation=2, cache={"ttl": "60s"}),
+        "older_generation": _object(_pods(_view()), generation=2, cache={"ttl": "60s"}),
         "progressing": _object(observed(generation=1, deployment=none)),
         "scaling": _object(replace(adding, spec=_replicas(2)), replicas=2),
         "adding_pods": _object(adding),
-        "healthy": _object(_pods(a_view())),
-        "some_pods": _object(_pods(a_view(), a_view(), gone)),
+        "healthy": _object(_pods(_view())),
+        "some_pods": _object(_pods(_view(), _view(), gone)),
         "rate_limited": _object(_pods(limited)),
         "catalogs_differ": _object(_catalogs_differ()),
         "not_heard": _object(_not_heard()),
         "scaled_to_zero": _object(zero, replicas=0),
         "degraded_backend": _object(_pods(gone)),
-        "degraded_most_pods": _object(_pods(a_view(), denied, denied)),
+        "degraded_most_pods": _object(_pods(_view(), denied, denied)),
         "degraded_spec": _rejected(),
         "degraded_crashes": _object(_waiting(lost, problem=LOOP)),
         "degraded_rollout": _object(_waiting(replace(none, failure=late), problem=LOOP)),
-        "suspended": _object(_pods(a_view(), suspended=True), suspend=True),
+        "suspended": _object(_pods(_view(), suspended=True), suspend=True),
     }
 
 
