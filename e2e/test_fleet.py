@@ -63,9 +63,10 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_nu
     eventually("it is Unhealthy", lambda: _state(fleet, "three") == "Unhealthy")
     _scale(fleet, "three", 1)
     eventually("it is Degraded", lambda: _state(fleet, "three") == "Degraded")
-    eventually("it says of how many", lambda: _says(fleet, "three", r"^1 of 3 "))
+    eventually("it says of how many", lambda: _says(fleet, "three", r"^1 of 3 pods: "))
     status = fleet.status(NAME)
     conditions = {one["type"]: one for one in status["conditions"]}
+    assert re.search("three is Degraded: 1 of 3 pods: ", conditions["Ready"]["message"])
     assert conditions["Available"]["status"] == "True"
     assert conditions["Ready"]["status"] == "True"
     assert conditions["BackendsHealthy"]["reason"] == "BackendsDegraded"

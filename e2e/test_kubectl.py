@@ -50,6 +50,31 @@ def test_describe_tells_of_backends_conditions_and_what_has_happened(shown: Worl
         assert re.search(line, told), (line, told)
 
 
+def test_describe_of_a_failing_proxy_says_what_fails_and_what_is_not_counted(
+    shown: World,
+) -> None:
+    shown.apply(pods.proxy("failing", "absent", "teller", replicas=1))
+
+    def is_told() -> bool:
+        conditions = {one["type"]: one for one in shown.status("failing").get("conditions", [])}
+        return bool(conditions.get("Ready", {}).get("reason") == "BackendsUnhealthy")
+
+    eventually("the failure is told", is_told)
+    row = shown.kubectl("get", PROXIES, "failing", "--no-headers").split()
+    assert row[:4] == ["failing", "False", "1/2", "1"]
+    told = shown.kubectl("describe", PROXIES, "failing")
+    for line in (
+        r"Backends Healthy: +1/2",
+        r"Backends Counted: +1/2",
+        r"Name: +absent\n +Reason: +Unreachable\n +State: +Unhealthy",
+        r"Message: +absent is Unhealthy: \S+",
+        r"Reason: +BackendsUnhealthy\n +Status: +False\n +Type: +Ready",
+        r"Warning +BackendUnhealthy",
+    ):
+        assert re.search(line, told), (line, told)
+    shown.kubectl("delete", PROXIES, "failing")
+
+
 def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(shown: World) -> None:
     shown.kubectl("scale", f"{PROXIES}/{NAME}", "--replicas=2")
     eventually("the Deployment follows", lambda: _wanted(shown) == 2)

@@ -19,8 +19,8 @@ if obj.spec ~= nil and obj.spec.suspend == true then
   return health("Suspended", "spec.suspend is true")
 end
 
-local ready = conditions["Ready"]
-if ready == nil then
+local ready, available = conditions["Ready"], conditions["Available"]
+if available == nil then
   return health("Progressing", "Waiting for the operator to report")
 end
 if obj.status.observedGeneration == nil or obj.metadata.generation == nil
@@ -36,11 +36,14 @@ local reconciling = conditions["Reconciling"]
 if reconciling ~= nil and reconciling.status == "True" then
   return health("Progressing", reconciling.message)
 end
-if ready.status == "True" then
-  return health("Healthy", ready.message)
+-- A proxy without pods that was asked for is what Git says it should be; it has no Ready.
+if available.reason == "ScaledToZero" then
+  return health("Healthy", available.message)
 end
--- A proxy without pods that was asked for is what Git says it should be.
-if ready.reason == "ScaledToZero" then
+if ready == nil then
+  return health("Progressing", available.message)
+end
+if ready.status == "True" then
   return health("Healthy", ready.message)
 end
 if ready.status == "False" then

@@ -74,9 +74,9 @@ class OperatorProcess:
             return
         raise AssertionError(f"the operator ended with {self.process.returncode}")
 
-    def until(self, is_so: Callable[[], bool], what: str) -> None:
-        """Wait for something, 20 seconds at the most."""
-        for _ in range(_ATTEMPTS):
+    def until(self, is_so: Callable[[], bool], what: str, times: int = 1) -> None:
+        """Wait for something, 20 seconds at the most, or several times that."""
+        for _ in range(_ATTEMPTS * times):
             if is_so():
                 return
             self.wait()

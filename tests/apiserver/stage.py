@@ -62,7 +62,11 @@ class Stage:
 
     def wait_for_report(self, reason: str) -> None:
         """Wait until the Ready condition has this reason."""
-        path = "{.status.conditions[?(@.type=='Ready')].reason}"
+        self.wait_for("Ready", reason)
+
+    def wait_for(self, condition: str, reason: str) -> None:
+        """Wait until a condition has this reason."""
+        path = f"{{.status.conditions[?(@.type=='{condition}')].reason}}"
         self.wait("mcpproxy/tools", f"jsonpath={path}={reason}")
 
     def versions(self) -> dict[str, str]:
@@ -72,29 +76,35 @@ class Stage:
             for found in self.list(f"{CHILDREN},mcpproxies,secrets,events.events.k8s.io")
         }
 
-    def roll_out(self, pod: str, address: str) -> None:
-        """Do what the controllers of Deployments and the kubelet do: one ready pod."""
+    def roll_out(self, pod: str, *addresses: str) -> None:
+        """Do what the controllers of Deployments and the kubelet do: a ready pod at each address.
+
+        The first is called `pod`, the others have a number after that.
+        """
         self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
         deployment = self.get("deployment/tools")
         template = deployment["spec"]["template"]
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": pod, "labels": template["metadata"]["labels"]},
-            "spec": template["spec"],
-        }
-        self.kubectl("create", "-f", "-", input=json.dumps(manifest))
-        self._patch_status(
-            f"pod/{pod}",
-            phase="Running",
-            podIP=address,
-            podIPs=[{"ip": address}],
-            conditions=[{"type": "Ready", "status": "True"}],
-        )
+        for number, address in enumerate(addresses):
+            name = f"{pod}-{number}" if number else pod
+            metadata = {"name": name, "labels": template["metadata"]["labels"]}
+            manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+            text = json.dumps({**manifest, "spec": template["spec"]})
+            self.kubectl("create", "-f", "-", input=text)
+            self.patch_status(
+                f"pod/{name}",
+                phase="Running",
+                podIP=address,
+                podIPs=[{"ip": address}],
+                conditions=[{"type": "Ready", "status": "True"}],
+            )
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-        generation = deployment["metadata"]["generation"]
-        self._patch_status(
-            "deployment/tools", observedGeneration=generation, **dict.fromkeys(counts, 1)
+        self.patch_status(
+            "deployment/tools",
+            observedGeneration=deployment["metadata"]["generation"],
+            conditions=[
+                {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+            ],
+            **dict.fromkeys(counts, len(addresses)),
         )
 
     def passes_settle(self, operator: OperatorProcess) -> None:
@@ -107,21 +117,26 @@ class Stage:
             count = operator.passes
             operator.wait(0.3)
 
-    def _patch_status(self, what: str, **status: Any) -> None:
+    def patch_status(self, what: str, **status: Any) -> None:
+        """Change the status of an object, as its controller does."""
         patch = json.dumps({"status": status})
         self.kubectl("patch", what, "--subresource=status", "--type=merge", "-p", patch)
 
-    def report(self, **states: Any) -> PodReport:
+    def report(self, *, tools: int = 2, why: str | None = None, **states: Any) -> PodReport:
         """What a pod that runs the current configuration says."""
         content = self.get(f"configmap/{self.config_map()}")["data"][names.CONFIG_FILE]
-        counts = ComponentCounts(tools=2, prompts=0)
+        counts = ComponentCounts(tools=tools, prompts=0)
         return PodReport(
             config_hash=config_hash(content),
             version="1",
             clashes=[],
             backends=[
                 BackendStatus(
-                    name=name, state=state, components=counts if state == "Healthy" else None
+                    name=name,
+                    state=state,
+                    reason=None if state == "Healthy" else state,
+                    message=None if state == "Healthy" else why,
+                    components=None if state in ("Unhealthy", "Unauthorized") else counts,
                 )
                 for name, state in states.items()
             ],

@@ -217,4 +217,6 @@ def test_a_deployment_of_somebody_else_is_named_and_untouched(stage: Stage) -> N
 
 def test_zero_replicas_are_said_to_be_asked_for(stage: Stage) -> None:
     stage.apply(replicas=0)
-    stage.wait_for_report("ScaledToZero")
+    stage.wait_for("Available", "ScaledToZero")
+    found = stage.get("mcpproxy/tools")
+    assert "Ready" not in {one["type"] for one in found["status"]["conditions"]}

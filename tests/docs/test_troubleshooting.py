@@ -8,7 +8,7 @@ import yaml
 
 from mcpproxy.api.defaults import health
 from mcpproxy.api.status import BackendState
-from mcpproxy.proxy.back.watch import GUARDED
+from mcpproxy.proxy.back.watch import GUARDED, NOT_LISTED
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import Health
 from mcpproxy.proxy.workers import merge
@@ -42,7 +42,9 @@ def _reasons() -> set[str]:
     untried = Health(health(an_mcpproxy().spec)).finding.reason
     assert untried is not None
     assert GUARDED.reason is not None
-    return named | _errors(BackendError) | {merge.DISAGREE, untried, GUARDED.reason}
+    assert NOT_LISTED.reason is not None
+    own = {merge.VOICES.disagree, merge.VOICES.differ, untried, GUARDED.reason, NOT_LISTED.reason}
+    return named | _errors(BackendError) | own
 
 
 def test_every_reason_has_a_paragraph_and_every_paragraph_a_reason() -> None:

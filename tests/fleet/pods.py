@@ -47,9 +47,9 @@ class FakePods:
             yield line
 
 
-def a_report(config_hash: str = "h", **states: Any) -> PodReport:
-    """A report: state of each backend by name."""
-    counts = ComponentCounts(tools=2, prompts=1)
+def a_report(config_hash: str = "h", *, tools: int = 2, **states: Any) -> PodReport:
+    """A report: state of each backend by name; a Healthy one has so many tools."""
+    counts = ComponentCounts(tools=tools, prompts=1)
     backends = [
         BackendStatus(name=name, state=state, components=counts if state == "Healthy" else None)
         for name, state in sorted(states.items())

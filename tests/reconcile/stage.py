@@ -55,8 +55,8 @@ class Stage:
         """Names of all ConfigMaps."""
         return [name for kind, _, name in self.cluster.objects if kind == CONFIG_MAP.name]
 
-    def roll_out(self, pod: str) -> None:
-        """Let the Deployment's controller bring up one ready pod in place of all others."""
+    def roll_out(self, *pods: str) -> None:
+        """Let the Deployment's controller bring up ready pods in place of all others."""
         for kind, namespace, name in list(self.cluster.objects):
             if kind == POD.name:
                 self.cluster.remove(POD, namespace, name)
@@ -64,26 +64,29 @@ class Stage:
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         deployment["status"] = {
             "observedGeneration": deployment["metadata"]["generation"],
-            **dict.fromkeys(counts, 1),
+            **dict.fromkeys(counts, len(pods)),
         }
         self.cluster.put(deployment)
-        self.cluster.put(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {
-                    "name": pod,
-                    "namespace": KEY.namespace,
-                    "labels": names.child_labels(KEY.name),
-                },
-                "spec": deployment["spec"]["template"]["spec"],
-                "status": {
-                    "phase": "Running",
-                    "podIP": "10.0.0.1",
-                    "conditions": [{"type": "Ready", "status": "True"}],
-                },
-            }
-        )
+        for number, pod in enumerate(pods, 1):
+            self.cluster.put(self._ready_pod(pod, f"10.0.0.{number}"))
+
+    def _ready_pod(self, name: str, address: str) -> Object:
+        metadata = {
+            "name": name,
+            "namespace": KEY.namespace,
+            "labels": names.child_labels(KEY.name),
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": self.child("Deployment")["spec"]["template"]["spec"],
+            "status": {
+                "phase": "Running",
+                "podIP": address,
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
 
     def adds_a_pod(self, pod: str) -> None:
         """Let the Deployment's controller create a pod beside the ready one; it does not start."""
@@ -104,12 +107,12 @@ class Stage:
         """The uid of a pod."""
         return str(self.child("Pod", pod)["metadata"]["uid"])
 
-    async def pod_says(self, pod: str, **states: str) -> None:
+    async def pod_says(self, pod: str, *, tools: int = 2, **states: str) -> None:
         """Let a pod report states of backends, and the fleet hear it."""
         mounted = self.child("Deployment")["spec"]["template"]["spec"]["volumes"]
         name = next(found["configMap"]["name"] for found in mounted if found["name"] == "config")
         content = self.child("ConfigMap", name)["data"][names.CONFIG_FILE]
-        self.pods.say(self.pod_uid(pod), a_report(config_hash(content), **states))
+        self.pods.say(self.pod_uid(pod), a_report(config_hash(content), tools=tools, **states))
         await asyncio.wait_for(self.changes.get(), 5)
 
     async def is_running(self, **spec: Any) -> None:

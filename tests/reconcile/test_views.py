@@ -10,7 +10,6 @@ from mcpproxy.reconcile.views import (
     config_map_of,
     deployment_view,
     is_ready,
-    problem_of,
 )
 
 
@@ -20,12 +19,6 @@ def a_pod(**status: Any) -> Object:
         "metadata": {"name": "tools-1", "namespace": "team", "uid": "p1"},
         "status": {"phase": "Running", "podIP": "10.0.0.1", **status},
     }
-
-
-def waiting(reason: str, message: str = "") -> Object:
-    """Status of a container that waits."""
-    state = {"waiting": {"reason": reason, "message": message}}
-    return {"name": "mcpproxy", "image": "x:1", "state": state}
 
 
 READY = {"type": "Ready", "status": "True"}
@@ -88,39 +81,15 @@ def test_a_pod_without_an_address_is_not_asked(status: dict[str, str]) -> None:
     assert address_of(a_pod(**status)) is None
 
 
-@pytest.mark.parametrize(
-    ("status", "problem"),
-    [
-        (waiting("ImagePullBackOff"), "the image x:1 can't be pulled"),
-        (waiting("ErrImagePull"), "the image x:1 can't be pulled"),
-        (
-            waiting("CrashLoopBackOff", "back-off 10s"),
-            "container mcpproxy keeps crashing; its log says why",
-        ),
-        (
-            {
-                "name": "mcpproxy",
-                "state": {"running": {}},
-                "lastState": {"terminated": {"exitCode": 1}},
-            },
-            "container mcpproxy keeps crashing; its log says why",
-        ),
-        (
-            waiting("CreateContainerConfigError", 'secret "x" not found'),
-            'CreateContainerConfigError: secret "x" not found',
-        ),
-        (waiting("ContainerCreating"), None),
-        ({"name": "mcpproxy", "state": {"running": {}}}, None),
-    ],
-)
-def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
-    status: Object, problem: str | None
-) -> None:
-    assert problem_of(a_pod(containerStatuses=[status])) == problem
-
-
-def test_a_pod_that_fits_nowhere_says_so_and_a_ready_one_has_no_problem() -> None:
-    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
-    assert problem_of(a_pod(conditions=[unscheduled])) == "can't be scheduled: 0/3 nodes"
-    crashed = waiting("CrashLoopBackOff")
-    assert problem_of(a_pod(conditions=[READY], containerStatuses=[crashed])) is None
+def test_a_rollout_that_has_ended_is_not_begun_by_pods_that_come_or_fail() -> None:
+    condition = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+    counts = {"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}
+    status = {"observedGeneration": 1, "conditions": [condition], **counts}
+    live: Object = {"metadata": {"generation": 1}, "spec": {"replicas": 4}, "status": status}
+    assert deployment_view(live).rolled_out
+    status["updatedReplicas"] = 2
+    assert not deployment_view(live).rolled_out
+    status["updatedReplicas"], condition["reason"] = 3, "ReplicaSetUpdated"
+    assert not deployment_view(live).rolled_out
+    condition["reason"], live["metadata"]["generation"] = "NewReplicaSetAvailable", 2
+    assert not deployment_view(live).rolled_out

@@ -22,6 +22,7 @@ from tests.status.views import (
 )
 
 READY = observed(a_pod("tools-1", a_view()))
+NO_IMAGE = Finding(reasons.IMAGE_PULL, "the image x:1 can't be pulled")
 
 
 def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
@@ -114,6 +115,48 @@ def test_a_degraded_backend_leaves_the_proxy_ready() -> None:
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsDegraded")
 
 
+def test_a_backend_that_most_pods_do_not_reach_takes_ready_away_and_says_of_how_many() -> None:
+    bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
+    pods = (a_pod("tools-1", a_view()), a_pod("tools-2", bad), a_pod("tools-3", bad))
+    status = status_of(observed(*pods))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+    assert condition(status, "Ready").message == "weather is Unauthorized: 2 of 3 pods: HTTP 401"
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsUnhealthy")
+    assert (status.backends_healthy, status.components) == ("0/1", None)
+
+
+def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_named_there() -> None:
+    bad = a_view(state="Unhealthy", message="refused")
+    pods = (a_pod("tools-1", a_view()), a_pod("tools-2", a_view()), a_pod("tools-3", bad))
+    status = status_of(observed(*pods))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are served; weather is Degraded: 1 of 3 pods: refused"
+    )
+    assert status.backends_healthy == "0/1"
+
+
+def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> None:
+    counts = ComponentCounts(tools=2)
+    limited = a_view(
+        state="RateLimited", reason="RateLimited", message="HTTP 429", components=counts
+    )
+    status = status_of(observed(a_pod("tools-1", limited)))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are served; weather is RateLimited: HTTP 429"
+    )
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsRateLimited")
+    assert (status.components, status.backends_healthy) == (counts, "0/1")
+
+
+def test_a_rate_limit_before_anything_was_listed_takes_ready_away() -> None:
+    unlisted = a_view(state="RateLimited", reason="NotListed", message="HTTP 429")
+    status = status_of(observed(a_pod("tools-1", unlisted)))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+    assert verdict(status, "BackendsHealthy") == ("False", "BackendsUnhealthy")
+
+
 def test_without_a_report_everything_about_backends_is_unknown_and_has_no_number() -> None:
     before = status_of(READY)
     status = status_of(observed(a_pod("tools-1")), before)
@@ -155,10 +198,12 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_are_no_fault() -> None:
-    status = status_of(observed(deployment=a_deployment(0)))
+def test_zero_replicas_are_said_to_be_asked_for_and_nobody_is_to_wait_for_ready() -> None:
+    ready = status_of(READY)
+    status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
-    assert verdict(status, "Ready") == ("False", "ScaledToZero")
+    assert find_condition(status, "Ready") is None
+    assert status.url == ready.url
     assert verdict(status, "BackendsHealthy")[0] == "Unknown"
     assert find_condition(status, "Stalled") is None
     assert find_condition(status, "Reconciling") is None
@@ -174,7 +219,7 @@ def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_p
 
 def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
     failure = Finding(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
-    pod = a_pod("tools-1", ready=False, problem="the image x:1 can't be pulled")
+    pod = a_pod("tools-1", ready=False, problem=NO_IMAGE)
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
     status = status_of(seen)
     assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
@@ -184,8 +229,10 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
 
 
 def test_a_pod_that_is_not_ready_says_why() -> None:
-    pod = a_pod("tools-1", ready=False, problem="container mcpproxy keeps crashing")
+    problem = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
+    pod = a_pod("tools-1", ready=False, problem=problem)
     status = status_of(observed(pod, deployment=a_deployment(1, available=0)))
+    assert verdict(status, "Available") == verdict(status, "Ready") == ("False", "CrashLoopBackOff")
     assert condition(status, "Ready").message == (
         "0 of 1 pods ready: container mcpproxy keeps crashing"
     )

@@ -1,66 +1,150 @@
 """Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from pydantic.alias_generators import to_camel
+
 from mcpproxy.api.status import (
+    NOT_LISTED,
     BackendState,
     BackendStatus,
     CatalogDrift,
     ComponentCounts,
     Drifted,
+    ServerInfo,
 )
 
 T = TypeVar("T")
 NAMED: Final = 10
 """Components of each sort that a report names."""
 
-_WORKS: Final[frozenset[BackendState]] = frozenset({"Healthy", "Degraded"})
-_WORST_FIRST: Final[tuple[BackendState, ...]] = (
-    "Unhealthy",
-    "Unauthorized",
-    "RateLimited",
-    "Degraded",
+DIFFER: Final = "differ:"
+"""Precedes what is found differently."""
+_NAMED: Final = 3
+_FACTS: Final = ("protocol_version", "transport", "server", "session")
+_WORST_LAST: Final[tuple[BackendState, ...]] = (
+    "Unknown",
     "Healthy",
+    "Degraded",
+    "RateLimited",
+    "Unauthorized",
+    "Unhealthy",
 )
 
 
-def combined(
-    name: str, known: Sequence[BackendStatus], *, disagree: str, who: str
-) -> BackendStatus:
-    """What all see of a backend; `known` has at least one view, and none that is Unknown.
+def is_served(view: BackendStatus) -> bool:
+    """Whether clients are shown what a backend offers: one that is merely slowed down keeps it."""
+    if view.state == "RateLimited":
+        return view.reason != NOT_LISTED
+    return view.state in ("Healthy", "Degraded")
 
-    Where some reach it and others don't it is Degraded for the reason `disagree`, and the message
-    says how many of `who` (a plural) do not.
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """Who they are whose views are combined, and the words for what they make of it."""
+
+    who: str
+    """A plural."""
+    disagree: str
+    """The reason where some reach a backend and others don't."""
+    differ: str
+    """The reason where all reach it and don't find the same."""
+
+
+def combined(
+    name: str, known: Sequence[BackendStatus], voices: Voices, held: BackendStatus | None = None
+) -> BackendStatus:
+    """What most see of a backend; `known` has at least one view, and none that is Unknown.
+
+    It is in trouble where more than half say so, and Degraded where fewer do; the message says
+    how many see what. What they find differently is absent, or that of `held` where it is given.
     """
-    state, reason, message = _verdict(known, disagree, who)
-    working = [view for view in known if view.state in _WORKS]
-    return BackendStatus(
-        name=name,
-        state=state,
-        reason=reason,
-        message=message,
-        protocol_version=agreed([view.protocol_version for view in working or known]),
-        transport=agreed([view.transport for view in working or known]),
-        server=agreed([view.server for view in working or known]),
-        session=agreed([view.session for view in working or known]),
-        # Only who reaches it can count: a failed backend has no counts.
-        components=_agreed_counts([view.components for view in working]),
+    state, reason, message = _verdict(known, voices)
+    served = [view for view in known if is_served(view)]
+    facts = {field: agreed([getattr(view, field) for view in served or known]) for field in _FACTS}
+    # Only who reaches it can count: a failed backend has no counts.
+    facts["components"] = _agreed_counts([view.components for view in served])
+    facts["not_offered"] = agreed([view.not_offered for view in served])
+    differing = differences(served)
+    if differing and held is not None:
+        facts = {field: getattr(held, field) for field in facts}
+    elif differing:
+        reason = voices.differ if state == "Healthy" else reason
+        message = "; ".join(filter(None, [message, f"{voices.who} {DIFFER} {differing}"]))
+    found = BackendStatus(name=name, state=state, reason=reason, message=message)
+    if not is_served(found):
+        facts["components"] = facts["not_offered"] = None
+    return found.model_copy(update=facts)
+
+
+def differences(served: Sequence[BackendStatus]) -> str:
+    """What those who reach a backend find differently, with how many find what; or nothing."""
+    found = {field: [getattr(view, field) for view in served] for field in _FACTS}
+    counts = [view.components or ComponentCounts() for view in served]
+    found |= {
+        field: [getattr(one, field) for one in counts] for field in ComponentCounts.model_fields
+    }
+    return "; ".join(
+        f"{to_camel(field)} {_values(values)}"
+        for field, values in found.items()
+        if any(value != values[0] for value in values)
     )
 
 
+def _values(values: Sequence[object]) -> str:
+    said = Counter(map(_word, values))
+    most = sorted(said, key=lambda one: (-said[one], one))
+    named = [f"{one} ({said[one]} of {len(values)})" for one in most[:_NAMED]]
+    return ", ".join([*named, *(["others"] if len(most) > _NAMED else [])])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, ServerInfo):
+        return " ".join(filter(None, [value.name, value.version]))
+    return "none" if value is None else str(value)
+
+
 def _verdict(
-    known: Sequence[BackendStatus], disagree: str, who: str
+    known: Sequence[BackendStatus], voices: Voices
 ) -> tuple[BackendState, str | None, str | None]:
-    worst = min(known, key=lambda view: _WORST_FIRST.index(view.state))
-    if len({view.state for view in known}) == 1:
-        return worst.state, worst.reason, worst.message
-    bad = [view for view in known if view.state not in _WORKS] or [
-        view for view in known if view.state == "Degraded"
-    ]
-    state: BackendState = worst.state if len(bad) == len(known) else "Degraded"
-    why = worst.message or worst.reason or worst.state
-    return state, disagree, f"{len(bad)} of {len(known)} {who}: {why}"
+    # More than half are at least as bad as the one in the middle, of two the better one.
+    middle = sorted(known, key=_badness, reverse=True)[len(known) // 2]
+    most = _typical([view for view in known if _sort(view) == _sort(middle)])
+    if len({(_sort(view), view.state) for view in known}) == 1:
+        return most.state, most.reason, most.message
+    numbers = "; ".join(_numbers(known, voices.who))
+    if most.state in ("Healthy", "Degraded"):
+        return "Degraded", voices.disagree, numbers
+    return most.state, most.reason, numbers
+
+
+def _sort(view: BackendStatus) -> str:
+    return view.state if is_served(view) else "failed"
+
+
+def _badness(view: BackendStatus) -> tuple[bool, int]:
+    return not is_served(view), _WORST_LAST.index(view.state)
+
+
+def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
+    """A view of the state that is the most common of these, then the worst; in common words."""
+    states = Counter(view.state for view in views)
+    state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
+    said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
+    words = min(said, key=lambda one: (-said[one], one))
+    return next(v for v in views if (v.state, v.reason or "", v.message or "") == (state, *words))
+
+
+def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
+    for state in reversed(_WORST_LAST):
+        seen = [view for view in known if view.state == state]
+        if seen and state != "Healthy":
+            found = _typical(seen)
+            why = found.message or found.reason or found.state
+            yield f"{len(seen)} of {len(known)} {who}: {why}"
 
 
 def agreed(values: Sequence[T | None]) -> T | None:

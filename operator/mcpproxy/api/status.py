@@ -14,13 +14,15 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
+NOT_LISTED: Final = "NotListed"
+"""Reason of a backend that is RateLimited before all that it offers was listed."""
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 class ComponentCounts(ApiModel):
-    """How many components there are; absent means not known, or not offered."""
+    """How many components there are; absent means not known, or not offered: see notOffered."""
 
     tools: int | None = None
     """Tools."""
@@ -47,8 +49,8 @@ class BackendStatus(ApiModel):
     name: str
     """Name of the backend."""
     state: BackendState
-    """Healthy, Degraded (some pods reach it, others don't), Unhealthy, Unauthorized,
-    RateLimited or Unknown (not tried yet)."""
+    """What most pods see: Healthy, Degraded (up to half of the pods don't reach it), Unhealthy,
+    Unauthorized, RateLimited (what was listed is served on) or Unknown (not tried yet)."""
     reason: str | None = None
     """Why it is not Healthy, in one CamelCase word."""
     message: str | None = None
@@ -62,7 +64,10 @@ class BackendStatus(ApiModel):
     session: Literal["Stateless", "Stateful"] | None = None
     """Whether it keeps sessions."""
     components: ComponentCounts | None = None
-    """How many components it offers; absent while that is not known."""
+    """How many components it offers; absent while that is not known, for which reason and message
+    say why."""
+    not_offered: list[str] | None = None
+    """Kinds of components that it does not offer at all, which is why they have no count."""
 
 
 class Drifted(ApiModel):
@@ -125,9 +130,9 @@ class MCPProxyStatus(ApiModel):
     observed_generation: int | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
-    """Accepted, Available, BackendsHealthy, Ready; Reconciling and Stalled only while abnormal;
-    Suspended only while suspended, Autoscaled and Monitored
-    only with autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
+    """Accepted, Available, BackendsHealthy, and Ready but with 0 replicas; Reconciling and Stalled
+    only while abnormal; Suspended only while suspended, Autoscaled and Monitored only with
+    autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
     url: str | None = None
     """Where agents connect; absent until the proxy was Ready once."""
     replicas: int | None = None
@@ -143,7 +148,10 @@ class MCPProxyStatus(ApiModel):
     backends: Annotated[list[BackendStatus], Field(json_schema_extra=_BY_NAME)] | None = None
     """What is known of each backend."""
     components: ComponentCounts | None = None
-    """Totals over the backends whose counts are known."""
+    """Totals over the backends whose counts are known: see backendsCounted."""
+    backends_counted: str | None = None
+    """How many backends are in the totals with all that they offer, such as 2/3; absent while there
+    are no totals."""
     catalog_hash: str | None = None
     """SHA-256 over all that the backends offer, as clients would see it and before anything is
     withheld; absent while a backend is not known or pods differ."""

@@ -102,7 +102,7 @@ class Runtime:
     def report(self) -> PodReport:
         """What the status shows."""
         backends = self.gateway.backends
-        known = all(b.watch.health.usable for b in backends.values())
+        known = all(backend.watch.known for backend in backends.values())
         catalog = self.gateway.catalog
         spec = self._configuration.proxy.spec.catalog if self._configuration else None
         approved = spec.approved if spec else None

@@ -70,20 +70,20 @@ class Reconciler:
         world = await observe(self._cluster, key)
         if world is None:
             self._fleet.forget(key)
+            self._reporter.forget(key)
             self._sealed.pop(key, None)
             self._accepted.pop(key, None)
             return None
         self._fleet.follow(key, filter(None, map(address_of, world.pods)))
         if world.proxy is None:
-            await self._reporter.report(world, None)
-            return None
+            return await self._reporter.report(world, None)
         owner = Owner(key.name, world.parent["metadata"]["uid"])
         children = build(world.proxy, self._options, owner, world.services)
         desired = [child for child in children if child["kind"] not in world.lacking]
         planned = plan(desired, world.children, world.parent, partial(self._in_sync, key))
         if world.proxy.spec.suspend:
-            await self._reporter.report(world, planned.blocked, planned.changes)
-            return planned.requeue_after
+            again = await self._reporter.report(world, planned.blocked, planned.changes)
+            return _first(planned.requeue_after, again)
         try:
             world = await self._apply(key, world, planned)
         except (Invalid, Forbidden) as error:
@@ -91,10 +91,10 @@ class Reconciler:
             if isinstance(error, Invalid):
                 return None
             raise
-        await self._reporter.report(world, planned.blocked)
+        again = await self._reporter.report(world, planned.blocked)
         if planned.blocked is None:
             await self._prune(world)
-        return planned.requeue_after or _look_again(world)
+        return _first(planned.requeue_after or _look_again(world), again)
 
     async def _apply(self, key: ProxyKey, world: World, planned: Plan) -> World:
         """Bring the children about; the world as it is afterwards."""
@@ -163,6 +163,11 @@ class Reconciler:
         place = (metadata["namespace"], metadata["name"], metadata["uid"])
         await self._cluster.delete(kind_of(thing), *place)
         log.info("deleted %s %s in %s", *identity(thing), metadata["namespace"])
+
+
+def _first(*waits: float | None) -> float | None:
+    """The shortest of several waits; None where nothing is waited for."""
+    return min((seconds for seconds in waits if seconds is not None), default=None)
 
 
 def _look_again(world: World) -> float | None:

@@ -18,15 +18,17 @@ from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
+from mcpproxy.reconcile.patience import Patience
+from mcpproxy.reconcile.troubles import is_starting, look_again, problem_of
 from mcpproxy.reconcile.views import (
     address_of,
     autoscaler_view,
     config_map_of,
     deployment_view,
     is_ready,
-    problem_of,
 )
 from mcpproxy.status.build import build_status
+from mcpproxy.status.doubts import doubts, told
 from mcpproxy.status.observed import Finding, Observed, PodView
 from mcpproxy.status.transitions import transitions
 
@@ -43,14 +45,21 @@ class Reporter:
         self._fleet = fleet
         self._now = now
         self._instance = instance
+        self._patience = Patience(now)
+
+    def forget(self, key: ProxyKey) -> None:
+        """The MCPProxy is gone."""
+        self._patience.forget(key)
 
     async def report(
         self,
         world: World,
         blocked: Finding | None,
         withheld: tuple[str, ...] = (),
-    ) -> None:
+    ) -> float | None:
         """Write the status if it changed, then an Event for each transition.
+
+        Returns the seconds after which there is more to tell though nothing changes.
 
         `withheld` names the children that would change were the proxy not suspended.
 
@@ -65,17 +74,19 @@ class Reporter:
             for view, pod in zip(pods, world.pods, strict=True)
         )
         if waiting and before is not None:
-            return
-        after = build_status(
-            replace(self._observed(world, blocked, pods), withheld=withheld),
-            before,
-            self._seconds(),
-        )
+            return None
+        observed = replace(self._observed(world, blocked, pods), withheld=withheld)
+        key = ProxyKey(observed.namespace, observed.name)
+        young, until_told = self._patience.young(key, doubts(observed), told(before))
+        waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
+        again = min((wait for wait in waits if wait is not None), default=None)
+        after = build_status(replace(observed, young=young), before, self._seconds())
         manifest = _status_manifest(parent, after)
         if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
-            return
+            return again
         await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
         await self._tell(parent, before, after)
+        return again
 
     def _observed(
         self, world: World, blocked: Finding | None, pods: tuple[PodView, ...]
@@ -104,7 +115,8 @@ class Reporter:
             ready=is_ready(pod),
             current=wanted is not None
             and config_map_of(pod["spec"], world.parent["metadata"]["name"]) == wanted,
-            problem=problem_of(pod),
+            problem=problem_of(pod, self._now()),
+            starting=is_starting(pod, self._now()),
             report=report if report and wanted and _runs(report, wanted) else None,
         )
 

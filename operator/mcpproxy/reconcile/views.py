@@ -9,10 +9,6 @@ from mcpproxy.desired import Behind
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import DeploymentView, Finding
 
-_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
-_STARTS = frozenset({"ContainerCreating", "PodInitializing"})
-
 
 def deployment_view(live: Object) -> DeploymentView:
     """What a Deployment says of itself."""
@@ -25,6 +21,11 @@ def deployment_view(live: Object) -> DeploymentView:
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         failure=_failure(status.get("conditions") or []),
+        was_available=any(
+            condition.get("reason") == "NewReplicaSetAvailable"
+            for condition in status.get("conditions") or []
+            if condition["type"] == "Progressing"
+        ),
     )
 
 
@@ -102,31 +103,3 @@ def address_of(pod: Object) -> PodAddress | None:
     if "deletionTimestamp" in metadata:
         return None
     return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])
-
-
-def problem_of(pod: Object) -> str | None:
-    """Why a pod is not ready, in words that don't change from one attempt to the next."""
-    if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
-        return None
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"can't be scheduled: {condition.get('message', 'no reason given')}"
-    for container in status.get("containerStatuses") or []:
-        found = _container_problem(container)
-        if found is not None:
-            return found
-    return None
-
-
-def _container_problem(container: Object) -> str | None:
-    waiting = (container.get("state") or {}).get("waiting") or {}
-    reason = waiting.get("reason", "")
-    if reason in _PULL:
-        return f"the image {container.get('image', '')} can't be pulled"
-    ended = (container.get("lastState") or {}).get("terminated") or {}
-    if reason in _CRASH or (ended and ended.get("exitCode", 0) != 0):
-        return f"container {container['name']} keeps crashing; its log says why"
-    if reason and reason not in _STARTS:
-        return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
-    return None

@@ -4,26 +4,26 @@ from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
-from mcpproxy.status import checks, drift, extras, reasons
-from mcpproxy.status.checks import Verdict
-from mcpproxy.status.merge import catalog_hash, merge, totals
+from mcpproxy.status import checks, doubts, drift, extras, progress, reasons
+from mcpproxy.status.merge import catalog_hash, counted, merge, totals
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.verdict import Verdict
 
 
 def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) -> MCPProxyStatus:
     """The whole status; `now` (RFC 3339) is used for conditions whose status changed alone."""
-    reports = [pod.report for pod in observed.serving if pod.report is not None]
+    reports = observed.reports
     wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
-    backends = merge(wanted, reports)
+    backends = merge(wanted, reports, _held(observed, before))
     deployment = observed.deployment
     ready = checks.ready(observed, backends)
     verdicts = {
         reasons.ACCEPTED: checks.accepted(observed),
-        reasons.AVAILABLE: checks.available(observed),
+        reasons.AVAILABLE: progress.available(observed),
         reasons.BACKENDS_HEALTHY: checks.backends_healthy(observed, backends),
         reasons.READY: ready,
-        reasons.RECONCILING: checks.reconciling(observed),
-        reasons.STALLED: checks.stalled(observed),
+        reasons.RECONCILING: progress.reconciling(observed, before),
+        reasons.STALLED: progress.stalled(observed),
         reasons.SUSPENDED: extras.suspended(observed),
         reasons.AUTOSCALED: extras.autoscaled(observed),
         reasons.MONITORED: extras.monitored(observed),
@@ -44,8 +44,26 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         backends_healthy=_ratio(backends),
         backends=backends or None,
         components=totals(backends),
-        catalog_hash=catalog_hash(reports),
+        backends_counted=counted(backends),
+        catalog_hash=_catalog_hash(observed, before),
     )
+
+
+def _held(observed: Observed, before: MCPProxyStatus | None) -> dict[str, BackendStatus]:
+    """What was told before of backends about which a doubt is too young to be told."""
+    found = {backend.name: backend for backend in (before.backends or [])} if before else {}
+    wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
+    return {
+        name: found.get(name) or BackendStatus(name=name, state="Unknown")
+        for name in wanted
+        if doubts.of_backend(name) in observed.young
+    }
+
+
+def _catalog_hash(observed: Observed, before: MCPProxyStatus | None) -> str | None:
+    if doubts.CATALOG in observed.young:
+        return before.catalog_hash if before else None
+    return None if doubts.unheard(observed) else catalog_hash(observed.reports)
 
 
 def set_condition(
@@ -70,8 +88,9 @@ def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | Non
     return next((found for found in conditions if found.type == type_), None)
 
 
-def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict) -> str | None:
-    reached = ready.status == "True" or (before is not None and before.url is not None)
+def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict | None) -> str | None:
+    serves = ready is not None and ready.status == "True"
+    reached = serves or (before is not None and before.url is not None)
     if not reached:
         return None
     if observed.spec is None:

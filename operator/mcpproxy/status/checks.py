@@ -1,23 +1,17 @@
 """Pure checks: what was observed → the verdict of each condition."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from mcpproxy.api.status import BackendStatus, ConditionStatus
+from mcpproxy.api.agreement import is_served
+from mcpproxy.api.status import BackendState, BackendStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
-from mcpproxy.status import reasons
-from mcpproxy.status.observed import Finding, Observed
+from mcpproxy.status import doubts, reasons
+from mcpproxy.status.observed import Observed
+from mcpproxy.status.progress import available, with_problems
+from mcpproxy.status.verdict import Verdict
 
 _NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one condition should say."""
-
-    status: ConditionStatus
-    reason: str
-    message: str
 
 
 def accepted(observed: Observed) -> Verdict:
@@ -28,116 +22,62 @@ def accepted(observed: Observed) -> Verdict:
     return Verdict("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
 
 
-def available(observed: Observed) -> Verdict:
-    """Whether ready pods run the current configuration."""
-    deployment = observed.deployment
-    if observed.blocked is not None and (
-        deployment is None or observed.blocked.reason == reasons.NOT_OWNED
-    ):
-        return Verdict("False", observed.blocked.reason, observed.blocked.message)
-    if deployment is None:
-        if observed.rejected is not None:
-            return Verdict("False", reasons.INVALID_SPEC, "nothing runs: the spec is not valid")
-        if observed.suspended:
-            return Verdict("False", reasons.SUSPENDED, "nothing runs: the proxy is suspended")
-        return Verdict("False", reasons.CREATING, "the Deployment is being created")
-    if deployment.desired == 0:
-        return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
-    serving = len(observed.serving)
-    if serving:
-        return Verdict("True", reasons.PODS_READY, f"{serving} of {deployment.desired} pods ready")
-    return _not_available(observed)
-
-
-def _not_available(observed: Observed) -> Verdict:
-    deployment = observed.deployment
-    assert deployment is not None
-    problems = sorted({f"{pod.problem}" for pod in observed.pods if pod.problem and pod.current})
-    detail = "; ".join(problems[:_NAMED])
-    if deployment.failure is not None:
-        message = "; ".join(part for part in (deployment.failure.message, detail) if part)
-        return Verdict("False", deployment.failure.reason, message)
-    older = sum(1 for pod in observed.pods if pod.ready and not pod.current)
-    if older:
-        pods = "1 pod serves" if older == 1 else f"{older} pods serve"
-        message = f"{pods} the previous configuration meanwhile"
-        return Verdict("False", reasons.ROLLING_OUT, f"{message}: {detail}" if detail else message)
-    message = f"0 of {deployment.desired} pods ready"
-    return Verdict("False", reasons.PODS_NOT_READY, f"{message}: {detail}" if detail else message)
-
-
 def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     """Whether every backend is Healthy, optional ones too."""
     if not observed.serving:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "no ready pod looks at the backends")
-    bad = [found for found in backends if found.state in _BAD]
+    verdict = _backends_healthy(observed, backends)
+    said = [verdict.message, *doubts.notes(observed)]
+    return Verdict(verdict.status, verdict.reason, "; ".join(said))
+
+
+def _backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
+    bad = _failed(backends)
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
-    degraded = [found for found in backends if found.state == "Degraded"]
-    if degraded:
-        return Verdict("False", reasons.BACKENDS_DEGRADED, _name(degraded))
+    for state, reason in _IN_TROUBLE.items():
+        found = [backend for backend in backends if backend.state == state]
+        if found:
+            return Verdict("False", reason, _name(found))
     unknown = [found for found in backends if found.state == "Unknown"]
     if unknown:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
-    return Verdict("True", reasons.ALL_HEALTHY, f"{len(backends)} of {len(backends)} healthy")
+    healthy = f"{len(backends)} of {len(backends)} healthy"
+    if doubts.unheard(observed):
+        return Verdict("Unknown", reasons.PODS_NOT_HEARD, healthy)
+    differing = [found for found in backends if found.reason == reasons.PODS_DIFFER]
+    if differing or doubts.notes(observed):
+        named = _name(differing)
+        message = f"{healthy}; {named}" if named else healthy
+        return Verdict("True", reasons.PODS_DIFFER, message)
+    return Verdict("True", reasons.ALL_HEALTHY, healthy)
 
 
-def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
-    """Whether agents are served as the spec says."""
+def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict | None:
+    """Whether agents are served as the spec says; absent where it asks for no pods.
+
+    Nobody is served then, and nothing is missing: generic tools wait for ever for a False one.
+    """
     if observed.rejected is not None:
         return Verdict("False", reasons.INVALID_SPEC, observed.rejected)
     if observed.blocked is not None:
         return Verdict("False", observed.blocked.reason, observed.blocked.message)
     pods = available(observed)
+    if pods.reason == reasons.SCALED_TO_ZERO:
+        return None
     if pods.status != "True":
         return pods
     required = _required(observed.spec)
-    bad = [found for found in backends if found.name in required and found.state in _BAD]
+    bad = [found for found in _failed(backends) if found.name in required]
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
     unknown = [found for found in backends if found.name in required and found.state == "Unknown"]
     if unknown:
         return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
-    return Verdict("True", reasons.SERVING, _serving(observed, backends))
-
-
-def reconciling(observed: Observed) -> Verdict | None:
-    """Present while the cluster is on its way to what the spec asks for."""
-    deployment = observed.deployment
-    if observed.rejected is not None or stalled(observed) is not None:
-        return None
-    if observed.blocked is not None:
-        return Verdict("True", observed.blocked.reason, observed.blocked.message)
-    if observed.withheld:
-        return Verdict("True", reasons.SUSPENDED, waiting_changes(observed))
-    if deployment is None:
-        return Verdict("True", reasons.CREATING, "the Deployment is being created")
-    if deployment.complete:
-        return None
-    message = (
-        f"{deployment.updated} of {deployment.desired} pods updated,"
-        f" {deployment.available} available"
-    )
-    return Verdict("True", reasons.ROLLING_OUT, message)
-
-
-def stalled(observed: Observed) -> Verdict | None:
-    """Present while nothing will get better without a change by a human."""
-    found: Finding | None = None
-    if observed.rejected is not None:
-        found = Finding(reasons.INVALID_SPEC, observed.rejected)
-    elif observed.blocked is not None and observed.blocked.reason not in reasons.PASSING:
-        found = observed.blocked
-    elif observed.deployment is not None and not observed.deployment.complete:
-        found = observed.deployment.failure
-    return Verdict("True", found.reason, found.message) if found else None
-
-
-def waiting_changes(observed: Observed) -> str:
-    """What a suspended proxy would change."""
-    named = ", ".join(observed.withheld[:_NAMED])
-    more = len(observed.withheld) - _NAMED
-    return f"changes wait: {named}" + (f" and {more} more" if more > 0 else "")
+    message = _serving(observed, backends)
+    if 2 * doubts.unheard(observed) > len(observed.serving):
+        return Verdict("Unknown", reasons.PODS_NOT_HEARD, message)
+    return Verdict("True", reasons.SERVING, message)
 
 
 def _unverified(spec: MCPProxySpec | None) -> str:
@@ -151,7 +91,15 @@ def _unverified(spec: MCPProxySpec | None) -> str:
     return f"; tls.insecureSkipVerify: any certificate is taken of {whose}" if found else ""
 
 
-_BAD = ("Unhealthy", "Unauthorized", "RateLimited")
+_IN_TROUBLE: Final[Mapping[BackendState, str]] = {
+    "RateLimited": reasons.BACKENDS_RATE_LIMITED,
+    "Degraded": reasons.BACKENDS_DEGRADED,
+}
+"""States of backends that are served all the same, the worst first."""
+
+
+def _failed(backends: Sequence[BackendStatus]) -> list[BackendStatus]:
+    return [found for found in backends if not (found.state == "Unknown" or is_served(found))]
 
 
 def _required(spec: MCPProxySpec | None) -> set[str]:
@@ -168,13 +116,19 @@ def _name(backends: Sequence[BackendStatus]) -> str:
 
 
 def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
-    works = sum(1 for found in backends if found.state in ("Healthy", "Degraded"))
+    works = sum(map(is_served, backends))
     clashes = sorted(
         {name for pod in observed.serving if pod.report for name in pod.report.clashes}
     )
-    message = f"{works} of {len(backends)} backends are served"
-    if not clashes:
-        return message
-    named = ", ".join(clashes[:_NAMED])
-    more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""
-    return f"{message}; two backends claim {named}{more}: give one of them another prefix"
+    said = [f"{works} of {len(backends)} backends are served"]
+    troubled = [found for found in backends if found.state in _IN_TROUBLE]
+    if troubled:
+        said.append(_name(troubled))
+    said += doubts.notes(observed)
+    if observed.deployment is not None and len(observed.serving) < observed.deployment.desired:
+        said.append(with_problems(observed, len(observed.serving)))
+    if clashes:
+        named = ", ".join(clashes[:_NAMED])
+        more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""
+        said.append(f"two backends claim {named}{more}: give one of them another prefix")
+    return "; ".join(said)

@@ -6,8 +6,9 @@ from mcpproxy.api.agreement import united
 from mcpproxy.api.catalog import CatalogSpec
 from mcpproxy.api.status import CatalogDrift, Drifted, PodReport
 from mcpproxy.status import reasons
-from mcpproxy.status.checks import Verdict
+from mcpproxy.status.doubts import unheard
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.verdict import Verdict
 
 
 def catalog_drift(observed: Observed, reports: Sequence[PodReport]) -> Verdict | None:
@@ -26,6 +27,9 @@ def catalog_drift(observed: Observed, reports: Sequence[PodReport]) -> Verdict |
     if any(report.catalog_hash is None for report in reports):
         message = "not all backends are known, so neither is the whole catalog"
         return Verdict("Unknown", reasons.CATALOG_UNKNOWN, message)
+    if unheard(observed):
+        message = f"{unheard(observed)} of {len(observed.serving)} pods were not heard"
+        return Verdict("Unknown", reasons.NOT_REPORTED, message)
     return Verdict("False", reasons.CATALOG_APPROVED, "the catalog is the approved one")
 
 

@@ -1,8 +1,9 @@
 """Pure checks of what an MCPProxy only has when its spec asks for it."""
 
 from mcpproxy.status import reasons
-from mcpproxy.status.checks import Verdict, waiting_changes
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.progress import waiting_changes
+from mcpproxy.status.verdict import Verdict
 
 
 def autoscaled(observed: Observed) -> Verdict | None:

@@ -1,15 +1,28 @@
 """What all pods see of the backends, made one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
-from mcpproxy.api.agreement import agreed, combined
+from pydantic.alias_generators import to_camel
+
+from mcpproxy.api.agreement import Voices, agreed, combined
 from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
 from mcpproxy.status import reasons
+from mcpproxy.status.doubts import views_of
+
+_VOICES: Final = Voices("pods", reasons.PODS_DISAGREE, reasons.PODS_DIFFER)
 
 
-def merge(names: Iterable[str], reports: Sequence[PodReport]) -> list[BackendStatus]:
-    """The state of each backend, sorted by name; pods that don't know yet have no say."""
-    return [_merge_one(name, reports) for name in sorted(names)]
+def merge(
+    names: Iterable[str],
+    reports: Sequence[PodReport],
+    held: Mapping[str, BackendStatus] | None = None,
+) -> list[BackendStatus]:
+    """The state of each backend, sorted by name; pods that don't know yet have no say.
+
+    `held` has what was told of backends that pods have not found differently for long.
+    """
+    return [_merge_one(name, reports, (held or {}).get(name)) for name in sorted(names)]
 
 
 def totals(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
@@ -30,19 +43,35 @@ def totals(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
     )
 
 
+def counted(backends: Sequence[BackendStatus]) -> str | None:
+    """Of how many backends the totals have all there is; None where there are no totals."""
+    if totals(backends) is None:
+        return None
+    return f"{sum(map(_is_counted, backends))}/{len(backends)}"
+
+
+def _is_counted(backend: BackendStatus) -> bool:
+    if backend.components is None:
+        return False
+    kinds = {to_camel(field) for field in ComponentCounts.model_fields}
+    return kinds == {*backend.components.to_manifest(), *(backend.not_offered or ())}
+
+
 def catalog_hash(reports: Sequence[PodReport]) -> str | None:
     """The catalog that every pod shows; None while they differ or one doesn't know."""
     return agreed([report.catalog_hash for report in reports])
 
 
-def _merge_one(name: str, reports: Sequence[PodReport]) -> BackendStatus:
-    views = [view for report in reports for view in report.backends if view.name == name]
-    known = [view for view in views if view.state != "Unknown"]
+def _merge_one(
+    name: str, reports: Sequence[PodReport], held: BackendStatus | None
+) -> BackendStatus:
+    known = views_of(name, reports)
     if not known:
+        views = [view for report in reports for view in report.backends if view.name == name]
         return BackendStatus(
             name=name,
             state="Unknown",
             reason=(views[0].reason if views else None) or reasons.NOT_REPORTED,
             message=(views[0].message if views else None) or "no ready pod has reported on it",
         )
-    return combined(name, known, disagree=reasons.PODS_DISAGREE, who="pods")
+    return combined(name, known, _VOICES, held)

@@ -27,11 +27,20 @@ class DeploymentView:
     available: int
     failure: Finding | None = None
     """Why its controller can't go on."""
+    was_available: bool = False
+    """Its newest revision was rolled out once; pods may have been added or lost since."""
 
     @property
     def complete(self) -> bool:
         """Every pod is of the newest revision and available, and no other is left."""
         return self.settled and self.replicas == self.updated == self.available == self.desired
+
+    @property
+    def rolled_out(self) -> bool:
+        """No pod of another revision is left, and the newest one has been available once."""
+        return self.complete or (
+            self.settled and self.was_available and self.replicas == self.updated
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,10 @@ class PodView:
     ready: bool
     current: bool
     """It mounts the configuration that the Deployment asks for now."""
-    problem: str | None = None
+    problem: Finding | None = None
     """Why it is not ready, where its status says so."""
+    starting: bool = False
+    """It is not ready yet, and nothing says that it won't be."""
     report: PodReport | None = None
     """What it says of itself; None when it can't be reached."""
 
@@ -71,9 +82,16 @@ class Observed:
     autoscaler: Finding | None = None
     """Why the autoscaler that the spec asks for can't work; None when it can."""
     pods: tuple[PodView, ...] = ()
+    young: frozenset[str] = frozenset()
+    """Doubts that began a moment ago and are not told yet: see `status.doubts`."""
 
     @property
     def serving(self) -> tuple[PodView, ...]:
         """The ready pods that run the current configuration, by name."""
         found = (pod for pod in self.pods if pod.ready and pod.current)
         return tuple(sorted(found, key=lambda pod: pod.name))
+
+    @property
+    def reports(self) -> tuple[PodReport, ...]:
+        """What those of them say that were heard."""
+        return tuple(pod.report for pod in self.serving if pod.report is not None)

@@ -70,4 +70,41 @@ def test_only_a_backend_that_is_merely_slowed_down_keeps_its_components(
 
 def test_the_same_finding_again_is_no_change() -> None:
     health = _health()
-    assert [_bad(health), _bad(health), _bad(health, "Unauthorized")] == [True, False, True]
+    assert [_bad(health), _bad(health), _bad(health)] == [True, False, False]
+    assert not health.suspected
+
+
+def test_failing_in_another_way_takes_as_many_checks_as_failing_at_all() -> None:
+    health = _health(unhealthy_after=3)
+    _bad(health)
+    for state in ("Unauthorized", "RateLimited"):
+        assert [_bad(health, state) for _ in range(3)] == [False, False, True]
+        assert health.finding.state == state
+
+
+def test_a_backend_that_fails_now_in_one_way_now_in_another_stays_in_its_state() -> None:
+    health = _health(unhealthy_after=2)
+    health.good()
+    states = ("RateLimited", "Unauthorized", "Unhealthy")
+    changes = [_bad(health, state) for state in states * 4]
+    assert changes.count(True) == 1
+    assert health.finding.state == "Unauthorized"
+    assert health.suspected
+
+
+def test_a_reason_or_message_that_changes_with_each_check_is_not_told_each_time() -> None:
+    health = _health(unhealthy_after=2)
+    health.bad("Unhealthy", "Unreachable", "refused")
+    for number in range(5):
+        assert not health.bad("Unhealthy", "Unreachable", f"attempt {number}")
+    assert health.finding.message == "refused"
+    assert not health.bad("Unhealthy", "TimedOut", "late")
+    assert health.bad("Unhealthy", "TimedOut", "late")
+    assert health.finding == Finding("Unhealthy", "TimedOut", "late")
+
+
+def test_a_good_check_forgets_how_others_failed() -> None:
+    health = _health(unhealthy_after=2, healthy_after=2)
+    _bad(health)
+    assert [_bad(health, "Unauthorized"), health.good()] == [False, False]
+    assert not _bad(health, "Unauthorized")

@@ -9,8 +9,8 @@ import pytest
 
 from mcpproxy.proxy.back import lists
 from mcpproxy.proxy.front.connection import Connection
-from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.raw import last, rpc
+from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import (
     ASKED,
     KINDS,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpproxy.api.status import BackendStatus, CatalogDrift, Drifted, PodReport
-from mcpproxy.proxy.workers.merge import DISAGREE, merged
+from mcpproxy.proxy.workers.merge import VOICES, merged
 
 
 def _view(state: str, **more: Any) -> BackendStatus:
@@ -36,15 +36,16 @@ def test_a_worker_that_does_not_know_yet_has_no_say() -> None:
 def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the_reason() -> None:
     gone = _view("Unhealthy", reason="Unreachable", message="connection refused")
     (found,) = merged(BLANK, [_report(HEALTHY), _report(gone)]).backends
-    assert (found.state, found.reason) == ("Degraded", DISAGREE)
+    assert (found.state, found.reason) == ("Degraded", VOICES.disagree)
     assert found.message == "1 of 2 workers: connection refused"
     assert found.components == HEALTHY.components
 
 
-def test_a_backend_that_no_worker_reaches_is_as_bad_as_the_worst_view_and_has_no_counts() -> None:
-    views = [_view("RateLimited", message="slow down"), _view("Unhealthy", message="gone")]
+def test_a_backend_that_most_workers_do_not_reach_has_failed_and_has_no_counts() -> None:
+    views = [HEALTHY, _view("Unauthorized", message="no"), _view("Unhealthy", message="gone")]
     (found,) = merged(BLANK, [_report(view) for view in views]).backends
-    assert (found.state, found.message) == ("Unhealthy", "2 of 2 workers: gone")
+    assert found.state == "Unhealthy"
+    assert found.message == "1 of 3 workers: gone; 1 of 3 workers: no"
     assert found.components is None
 
 

@@ -223,6 +223,7 @@ class Backend:
         session = None
         if greeting is not None:
             session = "Stateful" if self.watch.stateful else "Stateless"
+        lists = self.watch.lists if self.watch.known and not self.watch.guarded else None
         return BackendStatus.model_validate(
             {
                 "name": self.name,
@@ -233,7 +234,8 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
-                "components": self._catalog.counts(self.name) if self.watch.health.usable else None,
+                "components": self._catalog.counts(self.name) if lists else None,
+                "notOffered": (lists.not_offered or None) if lists else None,
             }
         )
 
@@ -243,7 +245,7 @@ class Backend:
         return "; ".join(text for text in (finding.message, SKIPPED) if text)
 
     def _finding(self) -> Finding:
-        finding = self.watch.health.finding
+        finding = self.watch.finding
         refused = (
             self.settings.session_mode == "Reused"
             and self.watch.stateful

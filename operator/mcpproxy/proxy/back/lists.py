@@ -20,6 +20,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 log = logging.getLogger("mcpproxy.backend")
 
 MAX_PAGES: Final = 1000
+STALE: Final = 3600.0
+"""Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
 PATIENCE: Final = 0.3
@@ -88,6 +90,25 @@ class Lists:
         self._catalog = catalog
         self._asker = asker
         self._flights: dict[Kind, asyncio.Task[None]] = {}
+        self._settled: set[Kind] = set()
+        """Kinds of which is known what there is, if only that there is no such list."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the backend offers was listed."""
+        return len(self._settled) == len(KINDS)
+
+    def outdated(self) -> bool:
+        """Whether a list is too old to be shown of a backend that can't be asked."""
+        oldest = asyncio.get_running_loop().time() - self._ttl - STALE
+        found = (self._catalog.get(self._name, kind) for kind in KINDS)
+        return any(one is not None and one.fetched_at <= oldest for one in found)
+
+    @property
+    def not_offered(self) -> list[str]:
+        """The kinds that the backend is known not to have; a name for each."""
+        known = (kind for kind in KINDS if kind in self._settled)
+        return [kind.member for kind in known if self._catalog.get(self._name, kind) is None]
 
     def offers(self, kind: Kind) -> bool:
         """Whether the backend has this kind of component at all."""
@@ -140,7 +161,7 @@ class Lists:
         changed = set()
         for kind in KINDS:
             if kind.capability not in link.greeting.capabilities:
-                if self._catalog.put(self._name, kind, None):
+                if self._put(kind, None):
                     changed.add(kind)
                 continue
             found = self._catalog.get(self._name, kind)
@@ -153,13 +174,18 @@ class Lists:
         """Fetch a list. Returns whether clients see a difference."""
         pages = await pages_of(self._asker, link, kind)
         if pages is None:
-            return self._catalog.put(self._name, kind, None)
+            return self._put(kind, None)
         found = shown(kind, self._names, pages, self._selections[kind])
         self.on_pages(kind, pages)
+        return self._put(kind, found)
+
+    def _put(self, kind: Kind, found: Listing | None) -> bool:
+        self._settled.add(kind)
         return self._catalog.put(self._name, kind, found)
 
     def withdraw(self) -> set[Kind]:
         """Show nothing of the backend any more; the kinds whose lists changed."""
+        self._settled.clear()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
 
     def stop(self) -> None:

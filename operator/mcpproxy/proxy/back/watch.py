@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from mcpproxy.api import status
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Background, Greeting, Link
@@ -29,6 +30,12 @@ GUARDED: Final = Finding(
     "ClientCredentials",
     "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
     " them alone",
+)
+
+NOT_LISTED: Final = Finding(
+    "RateLimited",
+    status.NOT_LISTED,
+    "it answers HTTP 429, and what it offers was not listed before",
 )
 
 log = logging.getLogger("mcpproxy.backend")
@@ -86,6 +93,17 @@ class Watch:
         self._listener: asyncio.Task[None] | None = None
         self._background = Background()
         self._wake = asyncio.Event()
+
+    @property
+    def known(self) -> bool:
+        """Whether all is known that it offers: a rate limit may come before the first lists."""
+        return self.health.usable and (self.guarded or self.lists.complete)
+
+    @property
+    def finding(self) -> Finding:
+        """The state of the backend, as the status tells it."""
+        found = self.health.finding
+        return NOT_LISTED if found.state == "RateLimited" and not self.known else found
 
     # The loop
 
@@ -225,6 +243,9 @@ class Watch:
             if before.state != self.health.finding.state:
                 log.warning("backend %s is %s: %s", self._name, self.health.finding.state, error)
             self.on_change(set() if self.health.usable else self._withdraw())
+        elif self.health.finding.state == "RateLimited" and self.lists.outdated():
+            self._disconnect()
+            self.on_change(self._withdraw())
 
     def _withdraw(self) -> set[Kind]:
         """Nothing of a failed backend is shown; the kinds whose lists changed."""

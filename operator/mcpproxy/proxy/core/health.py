@@ -1,12 +1,13 @@
 """The state of one backend, with hysteresis both ways."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.api.status import BackendState
 
 Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
+_NOTHING: Final[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Finding:
 
 
 class Health:
-    """Counts good and bad checks in a row; changes its mind only after enough of them.
+    """Counts checks in a row that went alike; changes its mind only after enough of them.
 
     The first check of all decides alone: nothing is known before it.
     """
@@ -28,13 +29,17 @@ class Health:
         self._policy = policy
         self._good = 0
         self._bad = 0
+        self._other = _NOTHING
+        """How the last check failed, if otherwise than the finding says."""
+        self._others = 0
+        """How many in a row failed like that."""
         self.finding = Finding("Unknown", "NotTried", "the backend was not tried yet")
 
     @property
     def suspected(self) -> bool:
         """Whether the last check contradicts the state, so that the next one should come soon."""
         healthy = self.finding.state == "Healthy"
-        return (healthy and self._bad > 0) or (not healthy and self._good > 0)
+        return (healthy and self._bad > 0) or (not healthy and self._good + self._others > 0)
 
     @property
     def usable(self) -> bool:
@@ -47,17 +52,34 @@ class Health:
         Returns whether the state, its reason or its message changed.
         """
         self._good, self._bad = self._good + 1, 0
+        self._other, self._others = _NOTHING, 0
         if self.finding.state == "Unknown" or self._good >= self._policy.healthy_after:
             return self._become(finding or Finding("Healthy"))
         return False
 
     def bad(self, state: Failure, reason: str, message: str) -> bool:
-        """A check failed. Returns whether the state, its reason or its message changed."""
+        """A check failed. Returns whether the state, its reason or its message changed.
+
+        To fail in another way than before changes nothing until it happened often enough.
+        """
+        found = Finding(state, reason, message)
         self._good, self._bad = 0, self._bad + 1
-        if self.finding.state == "Healthy" and self._bad < self._policy.unhealthy_after:
-            return False
-        return self._become(Finding(state, reason, message))
+        other = self._unlike(found)
+        self._others = self._others + 1 if other == self._other else 1
+        self._other = other
+        in_a_row = self._bad if self.finding.state == "Healthy" else self._others
+        certain = self.finding.state == "Unknown" or other == _NOTHING
+        if certain or in_a_row >= self._policy.unhealthy_after:
+            return self._become(found)
+        return False
+
+    def _unlike(self, found: Finding) -> tuple[str, ...]:
+        """What is new about a failure: its state, or else its reason and message."""
+        if found.state != self.finding.state:
+            return (found.state,)
+        return _NOTHING if found == self.finding else (f"{found.reason}", f"{found.message}")
 
     def _become(self, finding: Finding) -> bool:
         changed, self.finding = finding != self.finding, finding
+        self._other, self._others = _NOTHING, 0
         return changed

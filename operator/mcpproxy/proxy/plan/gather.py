@@ -49,7 +49,7 @@ async def planned(configuration: Configuration, options: Options, sources: Sourc
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, heard[backend.name])
-        known = all(backend.watch.health.usable for backend in backends)
+        known = all(backend.watch.known for backend in backends)
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
         return document(
             proxy.metadata,
@@ -88,7 +88,7 @@ def _save(
     directory: Path, proxy: MCPProxy, backend: Backend, heard: dict[str, list[Message]]
 ) -> None:
     greeting, where = backend.watch.greeting, proxy.metadata
-    if greeting is not None and backend.watch.health.usable:
+    if greeting is not None and backend.watch.known:
         path = saved.path_of(directory, where.namespace, where.name, backend.name)
         saved.write(path, backend.status(), greeting.result, heard)
 

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mcpproxy.api.agreement import agreed, combined, united
+from mcpproxy.api.agreement import Voices, agreed, combined, united
 from mcpproxy.api.status import BackendStatus, PodReport
 
-DISAGREE: Final = "WorkersDisagree"
+VOICES: Final = Voices("workers", "WorkersDisagree", "WorkersDiffer")
 
 
 def merged(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
     """One report for all; `blank` says what there is before any worker has reported.
 
-    Workers that don't know a backend yet have no say in its state. Where some reach it and others
-    don't it is Degraded; counts and the catalog's hash are shown where all agree on them.
+    Workers that don't know a backend yet have no say in its state, which is what most of the others
+    see; counts and the catalog's hash are shown where all agree on them.
     """
     return blank.model_copy(
         update={
@@ -30,4 +30,4 @@ def _state(unknown: BackendStatus, reports: Sequence[PodReport]) -> BackendStatu
     known = [view for view in views if view.state != "Unknown"]
     if not known:
         return views[0] if views else unknown
-    return combined(unknown.name, known, disagree=DISAGREE, who="workers")
+    return combined(unknown.name, known, VOICES)

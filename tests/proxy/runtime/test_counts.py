@@ -1,0 +1,42 @@
+"""What is counted of backends that don't have every kind of component."""
+
+from typing import Any
+
+import mcp_types as t
+import pytest
+from mcp.server import Server
+
+from mcpproxy.api.status import ComponentCounts
+from tests.proxy.runtime.serving import LIVE, Gate, free_port, serving
+
+pytestmark = LIVE
+
+
+async def no_tools(c: Any, p: Any) -> t.ListToolsResult:
+    """An empty list."""
+    return t.ListToolsResult(tools=[])
+
+
+async def no_resources(c: Any, p: Any) -> t.ListResourcesResult:
+    """An empty list."""
+    return t.ListResourcesResult(resources=[])
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_an_empty_list_is_zero_and_a_kind_that_is_not_there_is_named(
+    proxy: Any, stack: Any, era: str
+) -> None:
+    bare: Server[Any] = Server("bare", on_list_tools=no_tools, on_list_resources=no_resources)
+    base = await stack.enter_async_context(serving(Gate(bare.streamable_http_app(), era)))
+    running = await proxy({"name": "p", "url": f"{base}/mcp"})
+    (found,) = (await running.report()).backends
+    assert found.state == "Healthy"
+    assert found.components == ComponentCounts(tools=0, resources=0)
+    # It has resources, but knows no request for templates.
+    assert found.not_offered == ["prompts", "resourceTemplates"]
+
+
+async def test_of_a_backend_that_has_failed_nothing_is_said_to_be_missing(proxy: Any) -> None:
+    running = await proxy({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
+    (found,) = (await running.report()).backends
+    assert (found.components, found.not_offered) == (None, None)

@@ -1,0 +1,131 @@
+"""Why a pod is not ready, and for how long it may be on its way."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mcpproxy.cluster.kinds import Object
+from mcpproxy.reconcile.troubles import (
+    MOUNTS_WITHIN,
+    STARTS_WITHIN,
+    is_starting,
+    look_again,
+    problem_of,
+)
+from mcpproxy.status.observed import Finding
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+READY = {"type": "Ready", "status": "True"}
+MOUNTING = {"type": "PodReadyToStartContainers", "status": "False"}
+
+
+def after(seconds: float) -> datetime:
+    """So long after the pod was created."""
+    return CREATED + timedelta(seconds=seconds)
+
+
+def a_pod(**status: Any) -> Object:
+    """A pod that is not ready."""
+    return {
+        "metadata": {"name": "tools-1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "volumes": [
+                {"name": "sealing", "secret": {"secretName": "tools-sealing"}},
+                {"name": "values", "projected": {"sources": []}},
+            ]
+        },
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def waiting(reason: str, message: str = "", restarts: int = 0) -> Object:
+    """Status of a container that waits."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"name": "mcpproxy", "image": "x:1", "state": state, "restartCount": restarts}
+
+
+def running(restarts: int, code: int = 1) -> Object:
+    """Status of a container that runs and has ended before."""
+    ended = {"terminated": {"exitCode": code}}
+    return {
+        "name": "mcpproxy",
+        "state": {"running": {}},
+        "lastState": ended,
+        "restartCount": restarts,
+    }
+
+
+NO_IMAGE = Finding("ImagePullBackOff", "the image x:1 can't be pulled")
+LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log says why")
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (waiting("ImagePullBackOff"), NO_IMAGE),
+        (waiting("ErrImagePull"), NO_IMAGE),
+        (waiting("CrashLoopBackOff", "back-off 10s", 1), LOOP),
+        (running(restarts=2), LOOP),
+        (
+            running(restarts=1),
+            Finding("ContainerCrashed", "container mcpproxy has crashed and is started again"),
+        ),
+        (running(restarts=1, code=0), None),
+        (
+            waiting("CreateContainerConfigError", "no such user"),
+            Finding("PodsNotReady", "CreateContainerConfigError: no such user"),
+        ),
+        (waiting("ContainerCreating"), None),
+        ({"name": "mcpproxy", "state": {"running": {}}}, None),
+    ],
+)
+def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
+    status: Object, problem: Finding | None
+) -> None:
+    pod = a_pod(containerStatuses=[status])
+    assert problem_of(pod, after(5)) == problem
+    assert is_starting(pod, after(5)) is (problem is None)
+
+
+def test_a_pod_that_fits_nowhere_says_so_and_a_ready_one_has_no_problem() -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
+    found = problem_of(a_pod(conditions=[unscheduled]), after(5))
+    assert found == Finding("Unschedulable", "can't be scheduled: 0/3 nodes")
+    ready = a_pod(conditions=[READY], containerStatuses=[waiting("CrashLoopBackOff")])
+    assert problem_of(ready, after(5)) is None
+    assert not is_starting(ready, after(5))
+
+
+def test_a_pod_that_waits_for_its_volumes_for_a_minute_names_the_secret_it_needs() -> None:
+    pod = a_pod(conditions=[MOUNTING], containerStatuses=[waiting("ContainerCreating")])
+    assert problem_of(pod, after(MOUNTS_WITHIN - 1)) is None
+    assert look_again(pod, after(MOUNTS_WITHIN - 1)) == 1
+    found = problem_of(pod, after(MOUNTS_WITHIN))
+    assert found is not None
+    assert found.reason == "VolumesNotMounted"
+    assert found.message.endswith("it can't start without Secret tools-sealing")
+    assert problem_of(pod, after(5000)) == found
+
+
+def test_a_pod_that_pulls_a_large_image_has_no_problem() -> None:
+    mounted = {**MOUNTING, "status": "True"}
+    pod = a_pod(conditions=[mounted], containerStatuses=[waiting("ContainerCreating")])
+    assert problem_of(pod, after(MOUNTS_WITHIN * 2)) is None
+    assert is_starting(pod, after(MOUNTS_WITHIN * 2))
+
+
+def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
+    pod = a_pod(phase="Running")
+    assert is_starting(pod, after(STARTS_WITHIN - 1))
+    assert look_again(pod, after(STARTS_WITHIN - 1)) == 1
+    assert not is_starting(pod, after(STARTS_WITHIN))
+    assert look_again(pod, after(STARTS_WITHIN)) is None
+
+
+def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> None:
+    pod = a_pod(containerStatuses=[waiting("CrashLoopBackOff")])
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert problem_of(pod, after(5)) is None
+    assert not is_starting(pod, after(5))
+    assert look_again(pod, after(5)) is None
