@@ -1,7 +1,6 @@
 """Programs in the cluster: MCP servers, clients that call all the time, and probes."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from e2e.world import PAUSE_SECONDS, Object, World, eventually
+from e2e.background import repeating
+from e2e.world import Object, World, eventually
 from scripts import machine
 from scripts.machine import CommandFailed
 
@@ -174,17 +174,10 @@ def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
 def watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
     """How many pods were Ready and how many there were, again and again."""
     seen: list[tuple[int, int]] = []
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(PAUSE_SECONDS):
-            found = pods_of(world, name)
-            seen.append((sum(map(is_ready, found)), len(found)))
+    def look() -> None:
+        found = pods_of(world, name)
+        seen.append((sum(map(is_ready, found)), len(found)))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with repeating(look):
         yield seen
-    finally:
-        over.set()
-        thread.join()

@@ -11,7 +11,10 @@ from scripts.cluster import Cluster
 from scripts.machine import CommandFailed
 
 PROXIES = "mcpproxies.mcpproxy.dev"
-CHILDREN = "deployments,services,configmaps,secrets,serviceaccounts"
+CHILDREN = (
+    "deployments,services,configmaps,secrets,serviceaccounts,"
+    "horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
+)
 SYSTEM = "mcpproxy-system"
 OPERATOR = "deployment/mcpproxy-operator"
 SERVICE_ACCOUNT = f"system:serviceaccount:{SYSTEM}:mcpproxy-operator"
