@@ -152,17 +152,28 @@ def calling(
     world: World, proxy: str, tool: str, clients: int = 2, pause: float = 0.05, name: str = "caller"
 ) -> Iterator[Caller]:
     """A Caller of a tool of an MCPProxy, by way of its Service, within."""
+    arguments = (url_of(world, proxy), tool, str(clients), str(pause))
+    with running(world, "caller", f"{name}-of-{proxy}", *arguments) as caller:
+        yield caller
+
+
+def url_of(world: World, proxy: str) -> str:
+    """The endpoint of an MCPProxy, for pods."""
+    return f"http://{proxy}.{world.namespace}.svc/mcp"
+
+
+@contextmanager
+def running(world: World, program: str, name: str, *arguments: str) -> Iterator[Caller]:
+    """A pod of this name that runs a program that calls, within."""
     install(world)
-    url = f"http://{proxy}.{world.namespace}.svc/mcp"
-    caller = Caller(world, f"{name}-of-{proxy}")
-    pod = spec("caller", url, tool, str(clients), str(pause))
-    world.apply(manifest("v1", "Pod", caller.name, {**pod, "restartPolicy": "Never"}))
+    caller, pod = Caller(world, name), spec(program, *arguments)
+    world.apply(manifest("v1", "Pod", name, {**pod, "restartPolicy": "Never"}))
     try:
-        world.kubectl("wait", "--for=condition=Ready", f"pod/{caller.name}", "--timeout=60s")
+        world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         caller.wait_calls(10)
         yield caller
     finally:
-        world.kubectl("delete", "pod", caller.name, "--wait=true")
+        world.kubectl("delete", "pod", name, "--wait=true")
 
 
 def manifest(version: str, kind: str, name: str, spec: Object) -> Object:

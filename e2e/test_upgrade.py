@@ -1,19 +1,20 @@
-"""The operator is replaced by a newer version while calls run."""
+"""The operator is replaced by a newer version while clients of all kinds call."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from e2e import pods
+from e2e import pods, releases, sessions
 from e2e.operators import Operators
 from e2e.pods import calling, pods_of, watched
+from e2e.releases import Release
 from e2e.world import World, eventually, steadily
-from scripts import images, machine
 
 FOLLOWING = "following"
 PINNED = "pinned"
-NEXT = "0.2.0"
-CRD = "crds/mcpproxies.mcpproxy.dev.yaml"
+VERSION = "mcpproxy.dev/operator-version"
+STEADY_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def upgraded(new_world: Callable[[str], World]) -> Iterator[World]:
     """Two proxies of two pods: one of the operator's runtime image, and one of its own image."""
     world = new_world("upgrade")
     pods.tellers(world, "teller")
-    following = pods.proxy(FOLLOWING, "teller", replicas=2)
+    sessions.counter(world)
+    following = sessions.proxy(FOLLOWING, "teller", replicas=2)
     del following["spec"]["image"]
     world.apply(following)
     world.apply(pods.proxy(PINNED, "teller", replicas=2))
@@ -32,52 +34,50 @@ def upgraded(new_world: Callable[[str], World]) -> Iterator[World]:
 
 
 @pytest.fixture
-def next_version(upgraded: World) -> Iterator[World]:
-    """The images under a newer tag, in the cluster; afterwards the operator is as it was."""
-    cluster = upgraded.cluster
-    newer = {target: f"mcpproxy/{target}:{NEXT}" for target in ("operator", "runtime")}
-    for target, name in newer.items():
-        machine.run(["docker", "tag", images.name(target), name], cluster.env)
-    cluster.load(newer.values())
-    yield upgraded
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "manifests/install.yaml")
-    Operators(cluster).wait()
+def newer(upgraded: World, tmp_path: Path) -> Iterator[Release]:
+    """A newer version, whose images are in the cluster; afterwards this one operates again."""
+    release = releases.newer(tmp_path / "newer", "0.2.0")
+    release.load(upgraded.cluster)
+    yield release
+    releases.current().install(upgraded.cluster)
     upgraded.wait_ready(FOLLOWING)
 
 
 def test_a_newer_operator_rolls_only_what_renders_anew_one_pod_at_a_time(
-    next_version: World,
+    upgraded: World, newer: Release
 ) -> None:
-    world, operators = next_version, Operators(next_version.cluster)
+    world, operators = upgraded, Operators(upgraded.cluster)
     before = {name: _uids(world, name) for name in (FOLLOWING, PINNED)}
     with (
-        calling(world, FOLLOWING, "teller_tell") as following,
+        sessions.calling(world, FOLLOWING, "teller") as clients,
         calling(world, PINNED, "teller_tell") as pinned,
     ):
-        world.cluster.kubectl("apply", "--server-side", "-f", CRD)
-        operators.change(image=f"mcpproxy/operator:{NEXT}")
-        steadily("no pod is replaced", lambda: before[PINNED] == _uids(world, PINNED), 5)
-        assert _uids(world, FOLLOWING) == before[FOLLOWING]
+        operators.change(image=newer.image("operator"))
+        eventually("it has been at work", lambda: _versions(world) == {newer.tag})
+        steadily(
+            "no pod is replaced",
+            lambda: before == {name: _uids(world, name) for name in (FOLLOWING, PINNED)},
+            STEADY_SECONDS,
+        )
+        assert clients.ended == 0
 
         with watched(world, FOLLOWING) as seen:
-            operators.change(args=_with_runtime(operators, f"mcpproxy/runtime:{NEXT}"))
-            eventually(
-                "the pods are of the newer image",
-                lambda: _images(world, FOLLOWING) == {f"mcpproxy/runtime:{NEXT}"},
-                180,
-            )
+            newer.install(world.cluster)
+            image = newer.image("runtime")
+            eventually("the pods are newer", lambda: _images(world, FOLLOWING) == {image}, 180)
             world.wait_ready(FOLLOWING)
         assert min(ready for ready, _ in seen) == 2
         assert max(total for _, total in seen) == 3
         assert _uids(world, FOLLOWING).isdisjoint(before[FOLLOWING])
         assert _uids(world, PINNED) == before[PINNED]
-        following.wait_calls(20)
-        print(f"{following.check()} calls of the one that rolled, {pinned.check()} of the other")
+        clients.wait_calls(20)
+        eventually("what the old pods held has ended", lambda: clients.ended)
+        print(f"of the one that rolled {clients.check()}; {pinned.check()} calls of the other")
 
 
-def _with_runtime(operators: Operators, image: str) -> list[str]:
-    args = operators.container()["args"]
-    return [f"--image={image}" if arg.startswith("--image=") else arg for arg in args]
+def _versions(world: World) -> set[str]:
+    found = [world.get("deployment", name) for name in (FOLLOWING, PINNED)]
+    return {one["metadata"]["annotations"][VERSION] for one in found}
 
 
 def _uids(world: World, name: str) -> set[str]:
