@@ -21,6 +21,7 @@ NAME = "mcpproxy-e2e"
 WORK = machine.ROOT / ".e2e"
 STORY_SECONDS = 400
 KEEP = bool(os.environ.get("KEEP"))
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,11 +29,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not os.environ.get("E2E_LONG"):
         left_out = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
         items[:] = [item for item in items if item not in left_out]
     for item in items:
         ours = item.path.is_relative_to(Path(__file__).parent)
         if ours and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(STORY_SECONDS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was not run, so that nobody takes it for passed."""
+    for name in terminalreporter.config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(f"LEFT OUT, runs with E2E_LONG=1: {name}")
 
 
 @pytest.fixture(scope="session")
