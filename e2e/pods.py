@@ -163,11 +163,15 @@ def url_of(world: World, proxy: str) -> str:
 
 
 @contextmanager
-def running(world: World, program: str, name: str, *arguments: str) -> Iterator[Caller]:
-    """A pod of this name that runs a program that calls, within."""
+def running(
+    world: World, program: str, name: str, *arguments: str, **labels: str
+) -> Iterator[Caller]:
+    """A pod of this name and these labels that runs a program that calls, within."""
     install(world)
-    caller, pod = Caller(world, name), spec(program, *arguments)
-    world.apply(manifest("v1", "Pod", name, {**pod, "restartPolicy": "Never"}))
+    caller = Caller(world, name)
+    pod = manifest("v1", "Pod", name, {**spec(program, *arguments), "restartPolicy": "Never"})
+    pod["metadata"]["labels"] = labels
+    world.apply(pod)
     try:
         world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         caller.wait_calls(10)

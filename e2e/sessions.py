@@ -1,7 +1,7 @@
 """Clients with sessions that call all the time, and a server that keeps something of each."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from e2e import pods
@@ -83,14 +83,25 @@ def _all_begun(counting: Caller) -> bool:
 
 
 @contextmanager
+def counting(
+    world: World, name: str, pause: float = 0.05, labels: Mapping[str, str] | None = None
+) -> Iterator[Caller]:
+    """Clients whose sessions the counter keeps, in a pod of these labels, within."""
+    arguments = (pods.url_of(world, name), f"{COUNTER}_increment", str(COUNTING_CLIENTS))
+    with pods.running(
+        world, "sessions", f"counting-of-{name}", *arguments, str(pause), "counting", **labels or {}
+    ) as caller:
+        yield caller
+
+
+@contextmanager
 def calling(world: World, name: str, teller: str, pause: float = 0.05) -> Iterator[Clients]:
     """Clients of an MCPProxy that has a teller and the counter, within."""
     url, tool = pods.url_of(world, name), f"{teller}_tell"
-    counting = (url, f"{COUNTER}_increment", str(COUNTING_CLIENTS), str(pause), "counting")
-    with ExitStack() as stack:
-        enter = stack.enter_context
-        yield Clients(
-            enter(pods.calling(world, name, tool, pause=pause)),
-            enter(pods.running(world, "sessions", f"legacy-of-{name}", url, tool, "2", str(pause))),
-            enter(pods.running(world, "sessions", f"counting-of-{name}", *counting)),
-        )
+    legacy = (f"legacy-of-{name}", url, tool, "2", str(pause))
+    with (
+        pods.calling(world, name, tool, pause=pause) as modern,
+        pods.running(world, "sessions", *legacy) as in_sessions,
+        counting(world, name, pause) as that_count,
+    ):
+        yield Clients(modern, in_sessions, that_count)
