@@ -66,6 +66,15 @@ def three_nodes() -> Iterator[Cluster]:
         found.delete()
 
 
+@pytest.fixture(scope="session")
+def spare() -> Iterator[Cluster]:
+    """A cluster of its own, from which everything may be taken away."""
+    found = _installed(f"{NAME}-spare", "e2e/kind.yaml")
+    yield found
+    if not KEEP:
+        found.delete()
+
+
 def _installed(name: str, config: str) -> Cluster:
     """A cluster with the images loaded and the operator installed."""
     WORK.mkdir(exist_ok=True)

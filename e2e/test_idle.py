@@ -50,7 +50,7 @@ def twenty(new_world: Callable[[str], World]) -> Iterator[World]:
     pods.tellers(world, "teller")
     more = {
         "disruptionBudget": {"maxUnavailable": 1},
-        "networkPolicy": {},
+        "networkPolicy": {"scrapers": [{"namespaceSelector": {}}]},
         "monitoring": {"podMonitor": {}},
     }
     with webhook.injecting(new_world("webhook"), world):
