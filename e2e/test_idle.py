@@ -61,7 +61,7 @@ def twenty(new_world: Callable[[str], World]) -> Iterator[World]:
         more |= {"autoscaling": {"minReplicas": 1, **scaling}, "resources": requests}
         world.apply(pods.proxy(ELASTIC, "teller", **more))
         for name in (*STILL, ELASTIC):
-            world.wait_ready(name, READY_SECONDS // 2)
+            world.wait_ready(name, READY_SECONDS)
         yield world
         world.remove()
 
