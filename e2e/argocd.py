@@ -85,9 +85,12 @@ class ArgoCD:
 
     def state(self, name: str) -> str:
         """Such as `Synced Healthy`."""
-        status = self.application(name)
-        parts = (status.get("sync", {}).get("status"), status.get("health", {}).get("status"))
-        return " ".join(part or "?" for part in parts)
+        return _state(self.application(name))
+
+    def states(self) -> set[str]:
+        """In which states any of the applications is."""
+        found = json.loads(self.kubectl("get", "applications", "-o", "json"))["items"]
+        return {_state(one.get("status", {})) for one in found}
 
     def wait(self, state: str, *names: str, seconds: float = 90) -> None:
         """Wait until applications are in a state."""
@@ -131,6 +134,11 @@ class ArgoCD:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump_all(list(objects), sort_keys=False)
         (folder / "all.yaml").write_text(text, encoding="utf-8")
+
+
+def _state(status: dict[str, Any]) -> str:
+    parts = (status.get("sync", {}).get("status"), status.get("health", {}).get("status"))
+    return " ".join(part or "?" for part in parts)
 
 
 def _application(name: str, wave: int | None, path: str = "") -> dict[str, Any]:

@@ -27,6 +27,8 @@ DEADLINE_SECONDS = 600
 """After so long without progress a rollout has failed, as Kubernetes has it."""
 COLLECTION_SECONDS = 90
 CASCADE_SECONDS = 400
+LOOKS = 20
+"""At the applications, until all is compared anew."""
 PROXY_APPS = ("proxies", CLIENT_SIDE)
 SYNCED = "Synced Healthy"
 
@@ -155,7 +157,8 @@ def test_nothing_drifts_while_autoscalers_move_the_pods_of_proxies_with_many_fie
 
     def look() -> None:
         argocd.refresh(*WAVES)
-        seen.update(argocd.state(name) for name in WAVES)
+        for _ in range(LOOKS):
+            seen.update(argocd.states())
 
     with repeating(look):
         ends = time.monotonic() + DRIFT_SECONDS
@@ -180,8 +183,8 @@ def _move(world: World, name: str) -> None:
 def test_a_backend_that_is_down_is_degraded_until_it_is_back(argocd: ArgoCD, world: World) -> None:
     world.kubectl("scale", "deployment/teller", "--replicas=0")
     argocd.wait("Synced Degraded", "proxies", CLIENT_SIDE)
-    messages = [one["health"] for one in _resources(argocd, CLIENT_SIDE)]
-    assert "teller" in str(messages)
+    conditions = {one["type"]: one for one in world.status("client-side")["conditions"]}
+    assert "teller" in conditions["Ready"]["message"]
     world.kubectl("scale", "deployment/teller", "--replicas=1")
     argocd.wait(SYNCED, "proxies", CLIENT_SIDE)
 
@@ -273,6 +276,7 @@ def test_without_the_operator_and_without_the_crd_nothing_hangs(
     _nothing_is_left(argocd)
 
 
+@pods.long
 def test_the_crds_application_first_while_all_others_heal(argocd: ArgoCD, world: World) -> None:
     _install_again(argocd)
     argocd.kubectl("delete", "application", ROOT_APP, "--timeout=60s")
@@ -297,11 +301,6 @@ def _nothing_is_left(argocd: ArgoCD) -> None:
     for kind, name in (("namespace", "mcpproxy-system"), ("deployments", "--all-namespaces")):
         found = argocd.cluster.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")
         assert "mcpproxy" not in found
-
-
-def _resources(argocd: ArgoCD, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = argocd.application(name)["resources"]
-    return found
 
 
 def _ready(world: World, name: str) -> int:
