@@ -167,7 +167,8 @@ def test_nothing_drifts_while_autoscalers_move_the_pods_of_proxies_with_many_fie
             _move(world, name)
             moves[name] += 1
     print(f"{time.monotonic() - ends + DRIFT_SECONDS:.0f} s, up and down: {moves}; seen {seen}")
-    assert seen == {SYNCED}
+    # A proxy is on its way while its autoscaler's pods come up, as a Deployment is to Argo CD.
+    assert seen <= {SYNCED, "Synced Progressing"}
     assert {name: len(argocd.application(name)["history"]) for name in WAVES} == history
     assert {name: world.get(PROXIES, name)["spec"] for name in names} == specs
 
@@ -182,10 +183,12 @@ def _move(world: World, name: str) -> None:
 
 def test_a_backend_that_is_down_is_degraded_until_it_is_back(argocd: ArgoCD, world: World) -> None:
     world.kubectl("scale", "deployment/teller", "--replicas=0")
-    argocd.wait("Synced Degraded", "proxies", CLIENT_SIDE)
-    conditions = {one["type"]: one for one in world.status("client-side")["conditions"]}
-    assert "teller" in conditions["Ready"]["message"]
-    world.kubectl("scale", "deployment/teller", "--replicas=1")
+    try:
+        argocd.wait("Synced Degraded", "proxies", CLIENT_SIDE)
+        conditions = {one["type"]: one for one in world.status("client-side")["conditions"]}
+        assert "teller" in conditions["Ready"]["message"]
+    finally:
+        world.kubectl("scale", "deployment/teller", "--replicas=1")
     argocd.wait(SYNCED, "proxies", CLIENT_SIDE)
 
 

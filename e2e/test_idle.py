@@ -55,7 +55,9 @@ def twenty(new_world: Callable[[str], World]) -> Iterator[World]:
     }
     with webhook.injecting(new_world("webhook"), world):
         for name in STILL:
-            world.apply(pods.proxy(name, "teller", replicas=1, **more))
+            # Twenty with the default requests are more than two cores have.
+            few = {"requests": {"cpu": "10m", "memory": "96Mi"}}
+            world.apply(pods.proxy(name, "teller", replicas=1, resources=few, **more))
         scaling = {"maxReplicas": 3, "targetCPUUtilizationPercentage": 40, "scaleDownAfter": "15s"}
         requests = {"requests": {"cpu": "50m", "memory": "96Mi"}}
         more |= {"autoscaling": {"minReplicas": 1, **scaling}, "resources": requests}
