@@ -1,6 +1,7 @@
 """A kind cluster with the images of this tree and manifests/install.yaml; the demo at work in it.
 
-KEEP=1 keeps the cluster, and takes the one that an earlier run has kept.
+KEEP=1 keeps the cluster, and takes the one that an earlier run has kept. E2E_CLUSTER gives it
+another name, so that two runs don't meet.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from e2e.world import OPERATOR, PROXIES, SYSTEM, World
 from scripts import images, machine
 from scripts.cluster import Cluster
 
-NAME = "mcpproxy-e2e"
+NAME = os.environ.get("E2E_CLUSTER", "mcpproxy-e2e")
 WORK = machine.ROOT / ".e2e"
 STORY_SECONDS = 400
 KEEP = bool(os.environ.get("KEEP"))

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,13 +70,13 @@ def twenty(new_world: Callable[[str], World]) -> Iterator[World]:
 
 
 def test_twenty_idle_proxies_see_no_write_beside_a_webhook_and_an_autoscaler_that_moves_pods(
-    twenty: World, audit: AuditLog
+    twenty: World, audit: AuditLog, tmp_path: Path
 ) -> None:
     _check_injected(twenty)
     eventually("one pod is enough", lambda: _ready(twenty, ELASTIC) == 1, MOVE_SECONDS)
     eventually("the operator is quiet", lambda: _quiet(audit), READY_SECONDS)
     versions, position, moves = _versions(twenty), audit.position(), list[int]()
-    with _statuses(twenty) as told, repeating(lambda: _look(twenty, moves)):
+    with _statuses(twenty, tmp_path / "statuses") as told, repeating(lambda: _look(twenty, moves)):
         ends = time.monotonic() + IDLE_SECONDS
         cycles = 0
         while time.monotonic() < ends or not cycles:
@@ -158,22 +159,23 @@ def _ready(world: World, name: str) -> int:
 
 
 @contextmanager
-def _statuses(world: World) -> Iterator[list[Object]]:
+def _statuses(world: World, file: Path) -> Iterator[list[Object]]:
     """All statuses of the elastic proxy, one after the other; complete after the block."""
     form = "jsonpath={.status}{'\\n'}"
     command = world.cluster.command(
         "-n", world.namespace, "get", PROXIES, ELASTIC, "-w", "-o", form
     )
     told: list[Object] = []
-    with subprocess.Popen(
-        command, env=world.cluster.env, stdout=subprocess.PIPE, text=True
-    ) as process:
+    # A file takes more than a pipe that nobody reads meanwhile.
+    with (
+        file.open("w") as output,
+        subprocess.Popen(command, env=world.cluster.env, stdout=output) as process,
+    ):
         try:
             yield told
         finally:
             process.terminate()
-        assert process.stdout is not None
-        told += map(json.loads, process.stdout.read().splitlines())
+    told += map(json.loads, file.read_text(encoding="utf-8").splitlines())
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
