@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress acto fields e2e conformance peers bench bench-quick soak check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick soak check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,11 +39,14 @@ stress: install ## The differential, concurrency and fuzz tests in full, the mut
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
 
-e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it, E2E_LONG=1: the long ones, too)
+e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
 	@$(BIN)/pytest e2e $(ARGS)
 
 fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
 	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)
+
+e2e-long: install ## The same with the long ones: ten idle minutes, five under Argo CD, versions one apart
+	@E2E_LONG=1 $(BIN)/pytest -s e2e $(ARGS)
 
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)
 	@$(BIN)/python -m scripts.conformance $(ARGS)

@@ -17,8 +17,10 @@ from scripts.cluster import Cluster
 SHARED = machine.ROOT.parent / "shared" / "argocd"
 NAMESPACE = "argocd"
 ROOT_APP = "mcpproxy"
-WAVES = {"crds": -2, "operator": -1, "proxies": 0}
+WAVES = {"crds": -2, "operator": -1, "proxies": 0, "clientside": 1}
 """The applications, and the waves in which their parent syncs them."""
+CLIENT_SIDE = "clientside"
+"""The application that Argo CD applies as it does by default, on its own side."""
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 HEALTH_OF_APPLICATIONS = """\
 hs = {status = "Progressing", message = ""}
@@ -39,6 +41,8 @@ class ArgoCD:
     folder: Path
     proxies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """MCPProxies in git, by name."""
+    client_side: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Those that are applied in Argo CD's default way."""
 
     def set_up(self) -> None:
         """Install our health check, and fill git."""
@@ -58,8 +62,9 @@ class ArgoCD:
 
     def push(self) -> str:
         """Push what git should hold; the commit."""
-        shutil.rmtree(self.folder / "proxies", ignore_errors=True)
-        self._write("proxies", self.proxies.values())
+        for name, proxies in (("proxies", self.proxies), (CLIENT_SIDE, self.client_side)):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            self._write(name, proxies.values())
         env = {**self.cluster.env, "KUBECONFIG": str(self.cluster.kubeconfig)}
         return machine.run([str(SHARED / "push"), str(self.folder)], env).strip().splitlines()[-1]
 
@@ -70,7 +75,7 @@ class ArgoCD:
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Standard output of kubectl in Argo CD's namespace."""
-        return self.cluster.kubectl("-n", NAMESPACE, *arguments, given=given)
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments, given=given, timeout=600)
 
     def application(self, name: str) -> dict[str, Any]:
         """The status of an application; empty while it has none."""
@@ -80,14 +85,22 @@ class ArgoCD:
 
     def state(self, name: str) -> str:
         """Such as `Synced Healthy`."""
-        status = self.application(name)
-        parts = (status.get("sync", {}).get("status"), status.get("health", {}).get("status"))
-        return " ".join(part or "?" for part in parts)
+        return _state(self.application(name))
+
+    def states(self) -> set[str]:
+        """In which states any of the applications is."""
+        found = json.loads(self.kubectl("get", "applications", "-o", "json"))["items"]
+        return {_state(one.get("status", {})) for one in found}
 
     def wait(self, state: str, *names: str, seconds: float = 90) -> None:
         """Wait until applications are in a state."""
         for name in names:
             eventually(f"{name} is {state}", partial(self._is, name, state), seconds)
+
+    def refresh(self, *names: str) -> None:
+        """Have applications compared anew with git and with all that is there."""
+        annotate = ("annotate", "--overwrite", "application", *names)
+        self.kubectl(*annotate, "argocd.argoproj.io/refresh=hard")
 
     def _is(self, name: str, state: str) -> bool:
         return self.state(name) == state
@@ -101,9 +114,15 @@ class ArgoCD:
 
         eventually(f"{name} is {health} at {commit}", reached, seconds)
 
-    def stop_healing(self, name: str) -> None:
-        """Let an application be as it is from now on."""
+    def stop_healing(self, *names: str) -> None:
+        """Let applications be as they are from now on."""
         patch = json.dumps({"spec": {"syncPolicy": {"automated": None}}})
+        for name in names:
+            self.kubectl("patch", "application", name, "--type=merge", "-p", patch)
+
+    def cascade(self, name: str) -> None:
+        """Let what an application brought go with it when it is deleted."""
+        patch = json.dumps({"metadata": {"finalizers": [FINALIZER]}})
         self.kubectl("patch", "application", name, "--type=merge", "-p", patch)
 
     def delete(self, *names: str) -> None:
@@ -115,6 +134,11 @@ class ArgoCD:
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump_all(list(objects), sort_keys=False)
         (folder / "all.yaml").write_text(text, encoding="utf-8")
+
+
+def _state(status: dict[str, Any]) -> str:
+    parts = (status.get("sync", {}).get("status"), status.get("health", {}).get("status"))
+    return " ".join(part or "?" for part in parts)
 
 
 def _application(name: str, wave: int | None, path: str = "") -> dict[str, Any]:
@@ -136,7 +160,8 @@ def _application(name: str, wave: int | None, path: str = "") -> dict[str, Any]:
             "destination": {"server": "https://kubernetes.default.svc", "namespace": "agents"},
             "syncPolicy": {
                 "automated": {"prune": True, "selfHeal": True, "allowEmpty": True},
-                "syncOptions": ["CreateNamespace=true", "ServerSideApply=true"],
+                "syncOptions": ["CreateNamespace=true"]
+                + ([] if name == CLIENT_SIDE else ["ServerSideApply=true"]),
             },
         },
     }

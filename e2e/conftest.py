@@ -1,6 +1,7 @@
 """A kind cluster with the images of this tree and manifests/install.yaml; the demo at work in it.
 
-KEEP=1 keeps the cluster, and takes the one that an earlier run has kept.
+KEEP=1 keeps the cluster, and takes the one that an earlier run has kept. E2E_CLUSTER gives it
+another name, so that two runs don't meet.
 """
 
 import itertools
@@ -17,10 +18,11 @@ from e2e.world import OPERATOR, PROXIES, SYSTEM, World
 from scripts import images, machine
 from scripts.cluster import Cluster
 
-NAME = "mcpproxy-e2e"
+NAME = os.environ.get("E2E_CLUSTER", "mcpproxy-e2e")
 WORK = machine.ROOT / ".e2e"
 STORY_SECONDS = 400
 KEEP = bool(os.environ.get("KEEP"))
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,11 +30,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not os.environ.get("E2E_LONG"):
         left_out = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
         items[:] = [item for item in items if item not in left_out]
     for item in items:
         ours = item.path.is_relative_to(Path(__file__).parent)
         if ours and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(STORY_SECONDS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was not run, so that nobody takes it for passed."""
+    for name in terminalreporter.config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(f"LEFT OUT, runs with E2E_LONG=1: {name}")
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +62,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def three_nodes() -> Iterator[Cluster]:
     """A cluster of its own, of three nodes."""
     found = _installed(f"{NAME}-three", "e2e/kind-three.yaml")
+    yield found
+    if not KEEP:
+        found.delete()
+
+
+@pytest.fixture(scope="session")
+def spare() -> Iterator[Cluster]:
+    """A cluster of its own, from which everything may be taken away."""
+    found = _installed(f"{NAME}-spare", "e2e/kind.yaml")
     yield found
     if not KEEP:
         found.delete()

@@ -1,7 +1,6 @@
 """Programs in the cluster: MCP servers, clients that call all the time, and probes."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from e2e.world import PAUSE_SECONDS, Object, World, eventually
+from e2e.background import repeating
+from e2e.world import Object, World, eventually
 from scripts import machine
 from scripts.machine import CommandFailed
 
@@ -158,17 +158,32 @@ def calling(
     mode: str = "2026-07-28",
 ) -> Iterator[Caller]:
     """A Caller of a tool of an MCPProxy, by way of its Service, within."""
+    arguments = (url_of(world, proxy), tool, str(clients), str(pause), mode)
+    with running(world, "caller", f"{name}-of-{proxy}", *arguments) as caller:
+        yield caller
+
+
+def url_of(world: World, proxy: str) -> str:
+    """The endpoint of an MCPProxy, for pods."""
+    return f"http://{proxy}.{world.namespace}.svc/mcp"
+
+
+@contextmanager
+def running(
+    world: World, program: str, name: str, *arguments: str, **labels: str
+) -> Iterator[Caller]:
+    """A pod of this name and these labels that runs a program that calls, within."""
     install(world)
-    url = f"http://{proxy}.{world.namespace}.svc/mcp"
-    caller = Caller(world, f"{name}-of-{proxy}")
-    pod = spec("caller", url, tool, str(clients), str(pause), mode)
-    world.apply(manifest("v1", "Pod", caller.name, {**pod, "restartPolicy": "Never"}))
+    caller = Caller(world, name)
+    pod = manifest("v1", "Pod", name, {**spec(program, *arguments), "restartPolicy": "Never"})
+    pod["metadata"]["labels"] = labels
+    world.apply(pod)
     try:
-        world.kubectl("wait", "--for=condition=Ready", f"pod/{caller.name}", "--timeout=60s")
+        world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         caller.wait_calls(10)
         yield caller
     finally:
-        world.kubectl("delete", "pod", caller.name, "--wait=true")
+        world.kubectl("delete", "pod", name, "--wait=true")
 
 
 def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
@@ -180,17 +195,10 @@ def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
 def watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
     """How many pods were Ready and how many there were, again and again."""
     seen: list[tuple[int, int]] = []
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(PAUSE_SECONDS):
-            found = pods_of(world, name)
-            seen.append((sum(map(is_ready, found)), len(found)))
+    def look() -> None:
+        found = pods_of(world, name)
+        seen.append((sum(map(is_ready, found)), len(found)))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with repeating(look):
         yield seen
-    finally:
-        over.set()
-        thread.join()

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import pods
-from e2e.pods import calling, pods_of, ready_pods, watched
+from e2e import pods, sessions
+from e2e.pods import pods_of, ready_pods, watched
 from e2e.world import World, eventually
 from scripts.cluster import Cluster
 from scripts.machine import CommandFailed
@@ -15,7 +15,7 @@ REPLICAS = 3
 AT_LEAST = 2
 DRAIN = (f"--pod-selector=app.kubernetes.io/instance={NAME}", "--delete-emptydir-data")
 
-pytestmark = [pods.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,9 @@ def spread(three_nodes: Cluster) -> Iterator[World]:
     three_nodes.kubectl("create", "namespace", "drain")
     world = World(three_nodes, "drain")
     pods.tellers(world, "teller")
+    sessions.counter(world)
     budget = {"minAvailable": AT_LEAST}
-    world.apply(pods.proxy(NAME, "teller", replicas=REPLICAS, disruptionBudget=budget))
+    world.apply(sessions.proxy(NAME, "teller", replicas=REPLICAS, disruptionBudget=budget))
     world.wait_ready(NAME)
     yield world
     world.remove()
@@ -37,7 +38,7 @@ def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
     eventually("all pods are Ready", lambda: ready_pods(spread, NAME) == REPLICAS)
     first = _nodes(spread).pop()
     with (
-        calling(spread, NAME, "teller_tell") as caller,
+        sessions.calling(spread, NAME, "teller") as clients,
         watched(spread, NAME) as seen,
     ):
         spread.kubectl("drain", first, *DRAIN, "--timeout=150s")
@@ -56,8 +57,10 @@ def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
         eventually("all pods are Ready again", lambda: ready_pods(spread, NAME) == REPLICAS, 120)
         assert _nodes(spread) == {first}
         spread.kubectl("uncordon", second)
-        caller.wait_calls(20)
-        print(f"{caller.check()} calls, never fewer than {min(ready for ready, _ in seen)} pods")
+        clients.wait_calls(20)
+        # Every pod that was there at the beginning is gone.
+        eventually("what the old pods held has ended", lambda: clients.ended)
+        print(f"{clients.check()}; never fewer than {min(ready for ready, _ in seen)} pods")
     assert min(ready for ready, _ in seen) == AT_LEAST
 
 

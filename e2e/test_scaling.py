@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e import pods
+from e2e import pods, sessions
 from e2e.pods import calling
 from e2e.world import World, eventually
 
 NAME = "elastic"
 UP_SECONDS = 150
 DOWN_SECONDS = 180
+GENTLE_SECONDS = 2.0
 
 # Figures come every 10 seconds and the autoscaler looks every 15.
-pytestmark = [pods.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def elastic(new_world: Callable[[str], World]) -> Iterator[World]:
     world = new_world("scaling")
     pods.add_on(world, "metrics-server")
     pods.tellers(world, "teller")
+    sessions.counter(world)
     scaling = {
         "minReplicas": 1,
         "maxReplicas": 3,
@@ -29,7 +31,7 @@ def elastic(new_world: Callable[[str], World]) -> Iterator[World]:
         "scaleDownAfter": "15s",
     }
     requests = {"requests": {"cpu": "50m", "memory": "96Mi"}}
-    world.apply(pods.proxy(NAME, "teller", autoscaling=scaling, resources=requests))
+    world.apply(sessions.proxy(NAME, "teller", autoscaling=scaling, resources=requests))
     world.wait_ready(NAME)
     yield world
     world.remove()
@@ -38,12 +40,13 @@ def elastic(new_world: Callable[[str], World]) -> Iterator[World]:
 def test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call(elastic: World) -> None:
     eventually("the autoscaler has figures", lambda: _measured(elastic), UP_SECONDS)
     eventually("one pod is enough", lambda: _ready(elastic) == 1, DOWN_SECONDS)
-    with calling(elastic, NAME, "teller_tell", clients=1, pause=0.5) as gentle:
+    with sessions.calling(elastic, NAME, "teller", pause=GENTLE_SECONDS) as gentle:
         with calling(elastic, NAME, "teller_tell", clients=6, pause=0.0, name="heavy") as heavy:
             eventually("three pods are Ready", lambda: _ready(elastic) == 3, UP_SECONDS)
             print(f"under load: {heavy.check()} calls")
         eventually("one pod is left", lambda: _ready(elastic) == 1, DOWN_SECONDS)
-        print(f"beside it: {gentle.check()} calls")
+        gentle.wait_calls(3)
+        print(f"beside it {gentle.check()}")
     elastic.wait_ready(NAME)
 
 

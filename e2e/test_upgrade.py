@@ -1,31 +1,20 @@
-"""The operator is replaced by a newer version, and its leader killed, while calls run."""
+"""The operator is replaced by a newer version while clients of all kinds call."""
 
-import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from e2e import pods
-from e2e.audit import AuditLog
+from e2e import pods, releases, sessions
+from e2e.operators import Operators
 from e2e.pods import calling, pods_of, watched
-from e2e.world import (
-    OPERATOR,
-    PROXIES,
-    SERVICE_ACCOUNT,
-    SYSTEM,
-    Object,
-    World,
-    eventually,
-    steadily,
-)
-from scripts import images, machine
+from e2e.releases import Release
+from e2e.world import World, eventually, steadily
 
 FOLLOWING = "following"
 PINNED = "pinned"
-NEXT = "0.2.0"
-FAILOVER_SECONDS = 20
-LEASE = "mcpproxy-operator"
-CRD = "crds/mcpproxies.mcpproxy.dev.yaml"
+VERSION = "mcpproxy.dev/operator-version"
+STEADY_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +22,8 @@ def upgraded(new_world: Callable[[str], World]) -> Iterator[World]:
     """Two proxies of two pods: one of the operator's runtime image, and one of its own image."""
     world = new_world("upgrade")
     pods.tellers(world, "teller")
-    following = pods.proxy(FOLLOWING, "teller", replicas=2)
+    sessions.counter(world)
+    following = sessions.proxy(FOLLOWING, "teller", replicas=2)
     del following["spec"]["image"]
     world.apply(following)
     world.apply(pods.proxy(PINNED, "teller", replicas=2))
@@ -44,110 +34,50 @@ def upgraded(new_world: Callable[[str], World]) -> Iterator[World]:
 
 
 @pytest.fixture
-def next_version(upgraded: World) -> Iterator[World]:
-    """The images under a newer tag, in the cluster; afterwards the operator is as it was."""
-    cluster = upgraded.cluster
-    newer = {target: f"mcpproxy/{target}:{NEXT}" for target in ("operator", "runtime")}
-    for target, name in newer.items():
-        machine.run(["docker", "tag", images.name(target), name], cluster.env)
-    cluster.load(newer.values())
-    yield upgraded
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "manifests/install.yaml")
-    _rolled_out(upgraded)
+def newer(upgraded: World, tmp_path: Path) -> Iterator[Release]:
+    """A newer version, whose images are in the cluster; afterwards this one operates again."""
+    release = releases.newer(tmp_path / "newer", "0.2.0")
+    release.load(upgraded.cluster)
+    yield release
+    releases.current().install(upgraded.cluster)
     upgraded.wait_ready(FOLLOWING)
 
 
 def test_a_newer_operator_rolls_only_what_renders_anew_one_pod_at_a_time(
-    next_version: World,
+    upgraded: World, newer: Release
 ) -> None:
-    world = next_version
+    world, operators = upgraded, Operators(upgraded.cluster)
     before = {name: _uids(world, name) for name in (FOLLOWING, PINNED)}
     with (
-        calling(world, FOLLOWING, "teller_tell") as following,
+        sessions.calling(world, FOLLOWING, "teller") as clients,
         calling(world, PINNED, "teller_tell") as pinned,
     ):
-        world.cluster.kubectl("apply", "--server-side", "-f", CRD)
-        _change_operator(world, {"image": f"mcpproxy/operator:{NEXT}"})
-        steadily("no pod is replaced", lambda: before[PINNED] == _uids(world, PINNED), 5)
-        assert _uids(world, FOLLOWING) == before[FOLLOWING]
+        operators.change(image=newer.image("operator"))
+        eventually("it has been at work", lambda: _versions(world) == {newer.tag})
+        steadily(
+            "no pod is replaced",
+            lambda: before == {name: _uids(world, name) for name in (FOLLOWING, PINNED)},
+            STEADY_SECONDS,
+        )
+        assert clients.ended == 0
 
         with watched(world, FOLLOWING) as seen:
-            _change_operator(world, {"args": _with_runtime(world, f"mcpproxy/runtime:{NEXT}")})
-            eventually(
-                "the pods are of the newer image",
-                lambda: _images(world, FOLLOWING) == {f"mcpproxy/runtime:{NEXT}"},
-                180,
-            )
+            newer.install(world.cluster)
+            image = newer.image("runtime")
+            eventually("the pods are newer", lambda: _images(world, FOLLOWING) == {image}, 180)
             world.wait_ready(FOLLOWING)
         assert min(ready for ready, _ in seen) == 2
         assert max(total for _, total in seen) == 3
         assert _uids(world, FOLLOWING).isdisjoint(before[FOLLOWING])
         assert _uids(world, PINNED) == before[PINNED]
-        following.wait_calls(20)
-        print(f"{following.check()} calls of the one that rolled, {pinned.check()} of the other")
+        clients.wait_calls(20)
+        eventually("what the old pods held has ended", lambda: clients.ended)
+        print(f"of the one that rolled {clients.check()}; {pinned.check()} calls of the other")
 
 
-def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_is_written_twice(
-    upgraded: World, audit: AuditLog
-) -> None:
-    world = upgraded
-    uid = world.get(PROXIES, PINNED)["metadata"]["uid"]
-    children = {one["metadata"]["uid"] for one in world.owned(uid) if one["kind"] != "ConfigMap"}
-    system = World(world.cluster, SYSTEM)
-    leader = system.get("lease", LEASE)["spec"]["holderIdentity"]
-    position = audit.position()
-    _kill(system, leader)
-    world.patch(PINNED, {"service": {"port": 8080}})
-    eventually("the port is changed", lambda: _port(world) == 8080, FAILOVER_SECONDS)
-    world.wait_ready(PINNED)
-    written = audit.writes(
-        position,
-        lambda write: write.user == SERVICE_ACCOUNT and write.resource == "services",
-    )
-    assert len(written) == 1
-    assert {
-        one["metadata"]["uid"] for one in world.owned(uid) if one["kind"] != "ConfigMap"
-    } == children
-    _rolled_out(world)
-
-
-def _kill(system: World, leader: str) -> None:
-    """SIGKILL the process of the pod that holds the Lease, from its node."""
-    node = ["docker", "exec", f"{system.cluster.name}-control-plane"]
-    names = [pod["metadata"]["name"] for pod in system.all("pods")]
-    pod = next(name for name in names if name in leader)
-    status = system.get("pod", pod)["status"]["containerStatuses"][0]
-    container = status["containerID"].rpartition("/")[2]
-    tasks = machine.run([*node, "ctr", "--namespace=k8s.io", "tasks", "ls"], system.cluster.env)
-    pid = next(line.split()[1] for line in tasks.splitlines() if line.startswith(container))
-    machine.run([*node, "kill", "-9", pid], system.cluster.env)
-
-
-def _port(world: World) -> int:
-    port: int = world.get("service", PINNED)["spec"]["ports"][0]["port"]
-    return port
-
-
-def _with_runtime(world: World, image: str) -> list[str]:
-    args = _operator(world)["args"]
-    return [f"--image={image}" if arg.startswith("--image=") else arg for arg in args]
-
-
-def _operator(world: World) -> Object:
-    found = World(world.cluster, SYSTEM).get("deployment", OPERATOR.partition("/")[2])
-    container: Object = found["spec"]["template"]["spec"]["containers"][0]
-    return container
-
-
-def _change_operator(world: World, fields: Object) -> None:
-    containers = {"containers": [{"name": "operator", **fields}]}
-    change = json.dumps({"spec": {"template": {"spec": containers}}})
-    world.cluster.kubectl("-n", SYSTEM, "patch", OPERATOR, "-p", change)
-    _rolled_out(world)
-
-
-def _rolled_out(world: World) -> None:
-    world.cluster.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
+def _versions(world: World) -> set[str]:
+    found = [world.get("deployment", name) for name in (FOLLOWING, PINNED)]
+    return {one["metadata"]["annotations"][VERSION] for one in found}
 
 
 def _uids(world: World, name: str) -> set[str]:

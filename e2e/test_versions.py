@@ -1,96 +1,116 @@
-"""An operator and a runtime whose contracts differ by one change work together, both ways."""
+"""An operator and a runtime that differ in all that they say to one another work together."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from e2e import pods
-from e2e.pods import calling
-from e2e.world import OPERATOR, SYSTEM, World
+from e2e import pods, releases, sessions
+from e2e.pods import pods_of, watched
+from e2e.releases import Release
+from e2e.world import World, eventually
 from scripts import images, machine
 
-CONTRACT = "operator/mcpproxy/api"
-EARLIER = "earlier"
+OPERATOR = "operator/mcpproxy"
+CONTRACT = (
+    (f"{OPERATOR}/api",),
+    tuple(f"{OPERATOR}/desired/{name}.py" for name in ("deployment", "volumes", "placement")),
+    (f"{OPERATOR}/proxy/command.py",),
+    (f"{OPERATOR}/api/status.py",),
+    tuple(f"{OPERATOR}/proxy/core/{name}.py" for name in ("seal", "sessions")),
+    tuple(f"{OPERATOR}/proxy/front/{name}.py" for name in ("handover", "live", "parking")),
+)
+"""Parts of what they say: the spec, the pod, arguments, reports, tokens, and what pods say."""
+NAME = "crossing"
 
 pytestmark = [pods.long, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
-def earlier(new_world: Callable[[str], World]) -> Iterator[World]:
-    """The images as they were before the last change of the contract are in the cluster."""
-    world = new_world("versions")
-    revision = _before_the_last_change()
-    for target in ("runtime", "operator"):
-        _build(world, revision, target)
-    world.cluster.load([_image(target) for target in ("runtime", "operator")])
-    pods.tellers(world, "teller")
-    yield world
-    world.remove()
+def world(new_world: Callable[[str], World]) -> Iterator[World]:
+    """A namespace with servers."""
+    found = new_world("versions")
+    pods.tellers(found, "teller")
+    sessions.counter(found)
+    yield found
+    found.remove()
 
 
-def test_an_earlier_runtime_serves_under_this_operator(earlier: World) -> None:
-    _serves(earlier, "old-runtime", _image("runtime"))
+@pytest.fixture(scope="module")
+def earlier(world: World, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The version before the last change of each part of the contract, its images at hand."""
+    directory = tmp_path_factory.mktemp("earlier")
+    found = releases.earlier(directory, _before_all_changes(), "earlier")
+    found.load(world.cluster)
+    return found
 
 
-def test_this_runtime_serves_under_an_earlier_operator(earlier: World) -> None:
-    try:
-        _operate(earlier, _image("operator"))
-        _serves(earlier, "new-runtime", images.name("runtime"))
-    finally:
-        _operate(earlier, images.name("operator"))
-    earlier.wait_ready("new-runtime")
+@pytest.fixture
+def operated(world: World, earlier: Release) -> Iterator[Release]:
+    """The earlier version is installed, its CRD and its roles too; afterwards this one is."""
+    earlier.install(world.cluster)
+    yield earlier
+    releases.current().install(world.cluster)
+
+
+def test_an_earlier_runtime_serves_under_this_operator(world: World, earlier: Release) -> None:
+    _serves(world, "old-runtime", earlier.image("runtime"))
+
+
+def test_this_runtime_serves_under_an_earlier_operator(world: World, operated: Release) -> None:
+    _serves(world, "new-runtime", images.name("runtime"))
+
+
+def test_sessions_cross_from_pods_of_the_earlier_version_to_those_of_this_one(
+    world: World, operated: Release
+) -> None:
+    proxy = sessions.proxy(NAME, "teller", replicas=3)
+    del proxy["spec"]["image"]
+    world.apply(proxy)
+    world.wait_ready(NAME)
+    assert _images(world) == {operated.image("runtime")}
+    with sessions.calling(world, NAME, "teller") as clients, watched(world, NAME) as seen:
+        releases.current().install(world.cluster)
+        image = images.name("runtime")
+        eventually("all pods are of this version", lambda: _images(world) == {image}, 240)
+        world.wait_ready(NAME)
+        clients.wait_calls(20)
+        eventually("what the old pods held has ended", lambda: clients.ended)
+        print(clients.check())
+    assert min(ready for ready, _ in seen) == 3
+    assert max(total for _, total in seen) == 4
 
 
 def _serves(world: World, name: str, image: str) -> None:
     """A proxy of this runtime is built, told of, called, and changed while calls go on."""
-    proxy = pods.proxy(name, "teller", replicas=2)
+    proxy = sessions.proxy(name, "teller", replicas=2)
     proxy["spec"]["image"] = image
     world.apply(proxy)
     world.wait_ready(name)
     status = world.status(name)
-    assert status["components"]["tools"] == 1
-    assert status["backends"][0]["state"] == "Healthy"
-    with calling(world, name, "teller_tell") as caller:
+    assert status["backendsHealthy"] == "2/2"
+    assert status["components"]["tools"] == 4
+    assert {one["session"] for one in status["backends"]} == {"Stateless", "Stateful"}
+    with sessions.calling(world, name, "teller") as clients:
         world.patch(name, {"cache": {"ttl": "30s"}})
         world.wait_ready(name)
-        caller.wait_calls(50)
-        print(f"{caller.check()} calls")
+        clients.wait_calls(50)
+        print(clients.check())
     assert world.status(name)["readyReplicas"] == 2
 
 
-def _operate(world: World, image: str) -> None:
-    world.cluster.kubectl("-n", SYSTEM, "set", "image", OPERATOR, f"operator={image}")
-    world.cluster.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=150s")
+def _before_all_changes() -> str:
+    """The revision before the last change of the part that has not changed for the longest."""
+    last = [_git("log", "-1", "--format=%H", "--", *paths) for paths in CONTRACT]
+    counts = {revision: int(_git("rev-list", "--count", f"{revision}..HEAD")) for revision in last}
+    return f"{max(counts, key=lambda revision: counts[revision])}~1"
 
 
-def _before_the_last_change() -> str:
-    last = machine.run(
-        ["git", "log", "-1", "--format=%H", "--", CONTRACT], dict(os.environ)
-    ).strip()
-    return f"{last}~1"
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
-def _image(target: str) -> str:
-    return f"mcpproxy/{target}:{EARLIER}"
-
-
-def _build(world: World, revision: str, target: str) -> None:
-    """Build an image from the files of a revision."""
-    env = world.cluster.env
-    base = env.get("BASE_IMAGE")
-    arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
-    command = ["docker", "build", "--network=host", *arguments, "--target", target]
-    archive = subprocess.run(
-        ["git", "archive", revision], cwd=machine.ROOT, check=True, capture_output=True
-    )
-    built = subprocess.run(
-        [*command, "--tag", _image(target), "-"],
-        input=archive.stdout,
-        env=env,
-        capture_output=True,
-        timeout=900,
-        check=False,
-    )
-    assert built.returncode == 0, built.stdout.decode() + built.stderr.decode()
+def _images(world: World) -> set[str]:
+    return {pod["spec"]["containers"][0]["image"] for pod in pods_of(world, NAME)}

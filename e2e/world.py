@@ -11,7 +11,10 @@ from scripts.cluster import Cluster
 from scripts.machine import CommandFailed
 
 PROXIES = "mcpproxies.mcpproxy.dev"
-CHILDREN = "deployments,services,configmaps,secrets,serviceaccounts"
+CHILDREN = (
+    "deployments,services,configmaps,secrets,serviceaccounts,"
+    "horizontalpodautoscalers,poddisruptionbudgets,networkpolicies"
+)
 SYSTEM = "mcpproxy-system"
 OPERATOR = "deployment/mcpproxy-operator"
 SERVICE_ACCOUNT = f"system:serviceaccount:{SYSTEM}:mcpproxy-operator"
@@ -87,7 +90,8 @@ class World:
     def wait_ready(self, proxy: str, seconds: int = 120) -> None:
         """Wait until an MCPProxy is Ready, and was so for its current spec."""
         name = f"{PROXIES}/{proxy}"
-        self.kubectl("wait", "--for=condition=Ready", name, f"--timeout={seconds}s")
+        wait = ("wait", "--for=condition=Ready", name, f"--timeout={seconds}s")
+        self.kubectl(*wait, timeout=seconds + 20)
         eventually(f"{proxy} is Ready in its current generation", lambda: self.is_current(proxy))
 
     def is_current(self, proxy: str) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from scripts import machine
 
@@ -9,13 +10,18 @@ TARGETS = ("runtime", "demo", "operator")
 TAG = "0.1.0"
 
 
-def name(target: str) -> str:
+def name(target: str, tag: str = TAG) -> str:
     """The image's name, as the manifests and samples spell it."""
-    return f"mcpproxy/{target}:{TAG}"
+    return f"mcpproxy/{target}:{tag}"
 
 
-def build(env: dict[str, str], targets: Iterable[str] = TARGETS) -> list[str]:
-    """Build the targets; the names of their images.
+def build(
+    env: dict[str, str],
+    targets: Iterable[str] = TARGETS,
+    tree: Path = machine.ROOT,
+    tag: str = TAG,
+) -> list[str]:
+    """Build the targets from the files in `tree`; the names of their images.
 
     Raises CommandFailed.
     """
@@ -24,8 +30,8 @@ def build(env: dict[str, str], targets: Iterable[str] = TARGETS) -> list[str]:
         arguments += ["--build-arg", f"BASE_IMAGE={env['BASE_IMAGE']}"]
     built = []
     for target in targets:
-        image = name(target)
-        command = ["docker", "build", *arguments, "--target", target, "--tag", image, "."]
+        image = name(target, tag)
+        command = ["docker", "build", *arguments, "--target", target, "--tag", image, str(tree)]
         machine.run(command, env, timeout=1200)
         built.append(image)
     return built

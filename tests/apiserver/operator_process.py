@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mcpproxy.api import names
 from mcpproxy.api.status import PodReport
+from mcpproxy.handlers.settings import STOP_SECONDS
 from mcpproxy.proxy.admin import KEEP_ALIVE
 
 IMAGE = "mcpproxy-runtime:1"
@@ -104,12 +105,12 @@ def starting(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProces
 
 @contextmanager
 def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
-    """Run the operator until the block ends; then it must stop by itself within its grace."""
+    """Run the operator until the block ends; then it must stop by itself in time."""
     with starting(kubeconfig, *args, log=log) as operator:
         operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
         yield operator
         operator.process.terminate()
-        assert operator.process.wait(20) == 0
+        assert operator.process.wait(STOP_SECONDS) == 0
 
 
 class StatusServer:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mcpproxy.cluster.election import Timing
+from mcpproxy.handlers.settings import STOP_SECONDS
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Stage
@@ -130,6 +132,35 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
             after = identities(stage)
             assert after.pop("MCPProxy/tools") != before.pop("MCPProxy/tools")
             assert after == before
+
+
+def test_a_leader_that_is_stopped_is_followed_by_one_that_waits_long_before_the_lease_ends(
+    stage: Stage, pod: StatusServer, tmp_path: Path
+) -> None:
+    with replica(stage, tmp_path / "1") as first:
+        before = settled(stage, pod, first.operator)
+        with replica(stage, tmp_path / "2") as second:
+            first.operator.process.terminate()
+            told = time.monotonic()
+            second.operator.until(lambda: second.operator.followed == 1, "the other leads")
+            assert time.monotonic() - told < Timing().duration - Timing().retry
+            assert first.operator.process.wait(STOP_SECONDS) == 0
+            stage.passes_settle(second.operator)
+            after = identities(stage)
+            assert after.pop("MCPProxy/tools") != before.pop("MCPProxy/tools")
+            assert after == before
+            assert second.wire.writes() == []
+
+
+def test_a_leader_that_gets_no_answer_any_more_ends_in_time_when_it_is_stopped(
+    stage: Stage, pod: StatusServer, tmp_path: Path
+) -> None:
+    with replica(stage, tmp_path / "1") as first:
+        settled(stage, pod, first.operator)
+        first.wire.holds = lambda request: True
+        stage.apply(cache={"ttl": "7s"})
+        first.operator.process.terminate()
+        assert first.operator.process.wait(STOP_SECONDS) == 0
 
 
 @pytest.mark.parametrize("lost", ["the Lease", "everything"])

@@ -10,6 +10,7 @@ import yaml
 
 from mcpproxy.api import names
 from mcpproxy.cluster import rbac
+from mcpproxy.handlers.settings import STOP_SECONDS
 from scripts import images, manifests
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,13 @@ def test_two_operators_elect_a_leader(file: str) -> None:
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     assert deployment["spec"]["replicas"] == 2
     assert "--leader-elect" in container["args"]
+
+
+@pytest.mark.parametrize("file", manifests.INSTALLS.values())
+def test_an_operator_has_ended_by_itself_before_its_pods_grace_is_over(file: str) -> None:
+    [deployment] = installed("Deployment", file)
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= STOP_SECONDS + 5
 
 
 def test_install_yaml_holds_the_crd_as_generated() -> None:

@@ -1,11 +1,14 @@
 """Kopf's settings and its way to the API server."""
 
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
 from mcpproxy.cluster.access import Access
 from mcpproxy.handlers.watches import selectors
+
+STOP_SECONDS: Final = 20.0
+"""After a signal to stop, the process is gone by then. The grace of its pod has to be longer."""
 
 
 def settings() -> kopf.OperatorSettings:
@@ -20,7 +23,7 @@ def settings() -> kopf.OperatorSettings:
     found.watching.connect_timeout = 10
     found.watching.server_timeout = 300
     found.watching.chunk_size = 500
-    found.process.ultimate_exiting_timeout = 30
+    found.process.ultimate_exiting_timeout = STOP_SECONDS
     for resource, selector in selectors().items():
         found.watching.label_selectors[resource] = selector
     return found

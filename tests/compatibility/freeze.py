@@ -1,0 +1,80 @@
+"""Writes the folder of a version that is about to be released:
+
+    python -m tests.compatibility.freeze 0.2.0
+
+What a report looks like has no source but the model: look at the one of the version before.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from mcpproxy import desired
+from mcpproxy.api import manifest, names
+from mcpproxy.proxy.core import sessions
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.core.sessions import Ticket
+from tests.builders import OPTIONS, OWNER
+from tests.good_manifests import EVERY_FIELD
+
+FOLDER = Path(__file__).parent
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+KEY = "0123456789abcdef0123456789abcdef"
+TIME = 1790000000
+OWNER_OF_ALL = "10.0.0.7:8080#abc"
+ANOTHER = "10.0.0.8:8080#def"
+
+
+def container(children: dict[str, Any]) -> dict[str, Any]:
+    """How a pod is run."""
+    [found] = children["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return {
+        "configMap": children["ConfigMap"]["metadata"]["name"],
+        **{key: found[key] for key in ("command", "args", "env", "ports")},
+        "probes": {probe: found[probe]["httpGet"] for probe in PROBES},
+        "mounts": sorted(mount["mountPath"] for mount in found["volumeMounts"]),
+    }
+
+
+def tokens() -> dict[str, Any]:
+    """What is sealed, of every purpose."""
+    sealer = Sealer([KEY.encode()], lambda size: bytes(range(size)))
+    info = b'{"name":"c","version":"1"}'
+    client = Client("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    contents: dict[str, dict[str, Any]] = {
+        "question": {"o": OWNER_OF_ALL, "n": 1},
+        "stream": {"o": OWNER_OF_ALL, "n": 2},
+        "parked": {"n": 3, "o": OWNER_OF_ALL, "p": "p", "d": "00", "t": TIME},
+        "handover": {"t": TIME, "d": digest, "o": OWNER_OF_ALL, "to": ANOTHER},
+    }
+    return {
+        "key": KEY,
+        "time": TIME,
+        "owner": OWNER_OF_ALL,
+        "to": ANOTHER,
+        "session": sessions.mint(sealer, Ticket(client, TIME, OWNER_OF_ALL)),
+        **{purpose: sealer.seal(purpose, content) for purpose, content in contents.items()},
+    }
+
+
+def main(version: str) -> None:
+    """Write the folder."""
+    folder = FOLDER / version
+    folder.mkdir()
+    built = desired.build(manifest.parse(EVERY_FIELD), OPTIONS, OWNER)
+    children = {child["kind"]: child for child in built}
+    text = children["ConfigMap"]["data"][names.CONFIG_FILE]
+    (folder / names.CONFIG_FILE).write_text(text, encoding="utf-8")
+    for name, content in (("container", container(children)), ("tokens", tokens())):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    latest = max(path for path in FOLDER.glob("*/report.json"))
+    shutil.copy(latest, folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,126 @@
+"""What versions say to one another, frozen: a folder for each version that may still run.
+
+A folder is written when its version is released, and never changed. An operator meets runtimes of
+other versions while pods roll, pods of one proxy meet each other, and clients bring the tokens of
+pods that have gone.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from mcpproxy import desired
+from mcpproxy.api import manifest, names
+from mcpproxy.cluster.pods import PodAddress
+from mcpproxy.desired import config_map
+from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.proxy import command
+from mcpproxy.proxy.core import sessions
+from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.core.sessions import Ticket
+from mcpproxy.proxy.front.handover import Peers
+from mcpproxy.proxy.front.live import LiveSessions
+from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.wire import jsonrpc
+from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.fleet.pods import FakePods
+
+FOLDER = Path(__file__).parent
+VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.name[0].isdigit())
+POD = PodAddress("team", "tools-1", "p1", "10.0.0.1")
+
+pytestmark = pytest.mark.parametrize("version", VERSIONS)
+
+
+def frozen(version: str, name: str) -> Any:
+    """One of the files of a version."""
+    text = (FOLDER / version / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else text
+
+
+def test_a_configuration_is_read_and_rendered_to_the_very_same_bytes(version: str) -> None:
+    text = frozen(version, "mcpproxy.yaml")
+    proxy = manifest.load(text)
+    built = config_map.build(proxy, OWNER)
+    assert built["data"][names.CONFIG_FILE] == text
+    assert built["metadata"]["name"] == frozen(version, "container.json")["configMap"]
+
+
+def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
+    container = frozen(version, "container.json")
+    name, *arguments = container["args"]
+    assert (container["command"], name) == (["mcpproxy"], "run")
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    command.add_arguments(parser)
+    found = parser.parse_args(arguments)
+    assert str(found.file) == f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"
+    assert (found.port, found.admin_port) == (names.PORT_HTTP, names.PORT_ADMIN)
+    assert str(found.sealing_keys) == names.SEALING_DIR
+    assert found.drain == 110
+
+
+def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
+    before = frozen(version, "container.json")
+    [deployment] = [
+        child
+        for child in desired.build(an_mcpproxy(), OPTIONS, OWNER)
+        if child["kind"] == "Deployment"
+    ]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    flags = {one for one in container["args"] if one.startswith("-")}
+    assert flags <= set(before["args"])
+    assert container["command"] == before["command"]
+    assert container["ports"] == before["ports"]
+    for probe, get in before["probes"].items():
+        assert container[probe]["httpGet"] == get
+    assert {one["mountPath"] for one in container["volumeMounts"]} <= set(before["mounts"])
+    assert [one["name"] for one in container["env"]] == [one["name"] for one in before["env"]]
+
+
+async def test_a_report_says_what_it_said(version: str) -> None:
+    said = frozen(version, "report.json")
+    pods, changes = FakePods(), asyncio.Queue[str]()
+    fleet: Fleet[str] = Fleet(pods, changes.put_nowait, time.monotonic)
+    fleet.follow("tools", [POD])
+    pods.say_bytes(POD.uid, json.dumps({**said, "later": True}).encode())
+    await asyncio.wait_for(changes.get(), 5)
+    report = fleet.view(POD.uid).report
+    await fleet.close()
+    assert report is not None
+    assert report.to_manifest() == said
+
+
+def test_tokens_are_opened_and_sealed_to_the_very_same_text(version: str) -> None:
+    tokens = frozen(version, "tokens.json")
+    sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
+    info = b'{"name":"c","version":"1"}'
+    client = Client("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
+    ticket = Ticket(client, tokens["time"], tokens["owner"])
+    assert sessions.read(sealer, tokens["session"], "p", tokens["time"]) == ticket
+    assert sessions.mint(sealer, ticket) == tokens["session"]
+
+
+def test_what_a_pod_of_another_version_holds_is_found(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = frozen(version, "tokens.json")
+    sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
+    live = LiveSessions(sealer, "here", 1800.0)
+    assert live.stream_owner(tokens["stream"]) == tokens["owner"]
+    assert live.questioner(Raw(jsonrpc.encode(tokens["question"]))) == tokens["owner"]
+    parking = Parking(sealer, "here", time.time)
+    params = {"requestState": Raw(jsonrpc.encode(tokens["parked"]))}
+    assert parking.owner(params) == tokens["owner"]
+
+    monkeypatch.setattr(time, "time", lambda: tokens["time"])
+    peers = Peers(sealer, tokens["to"].partition("#")[0], names.MCP_PATH)
+    peers.owner = tokens["to"]
+    assert peers.trusts(tokens["handover"].encode(), b"{}")
+    assert not peers.trusts(tokens["handover"].encode(), b"{} ")
