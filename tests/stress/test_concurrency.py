@@ -234,6 +234,30 @@ async def test_without_nginx_a_forwarder_of_our_own_takes_turns(
         await asyncio.gather(*(talker.talk("a", talker.who) for talker in talkers))
 
 
+@pytest.mark.parametrize("doomed", PROCESSES[:1], indirect=True)
+async def test_a_stream_that_an_instance_passes_on_ends_properly_when_it_is_stopped(
+    doomed: World,
+) -> None:
+    _, second = await _pair(doomed)
+    opened, ended = asyncio.Event(), asyncio.Event()
+
+    async def listen() -> None:
+        async for kind, data in second.client.stream():
+            if kind is None:
+                assert data == b"200"
+                opened.set()
+        ended.set()
+
+    listening = asyncio.create_task(listen())
+    await asyncio.wait_for(opened.wait(), 10)
+    stopped = doomed.instances[1]
+    assert isinstance(stopped, Instance)
+    stopped.process.terminate()
+    await asyncio.wait_for(ended.wait(), 10)
+    await listening
+    assert await asyncio.wait_for(stopped.process.wait(), 10) == 0
+
+
 async def test_when_an_instance_dies_sessions_go_on_but_for_what_it_held(doomed: World) -> None:
     _, second = await _pair(doomed)
     for name in ("a", "c"):

@@ -61,7 +61,7 @@ class HttpFront:
 
     def drain(self) -> None:
         """The process stops: streams of changes end properly, calls go on to their end."""
-        self._legacy.closing = True
+        self._legacy.end_streams()
         self.live.end_streams()
         self._modern.end_streams()
 

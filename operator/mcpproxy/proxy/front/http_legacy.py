@@ -50,6 +50,7 @@ class LegacyHttp:
         self.live = live
         self._peers = peers
         self._tickets: dict[tuple[bytes, str], Ticket] = {}
+        self._relayed: set[asyncio.Task[Any]] = set()
         self._acquaintance = Acquaintance(live, peers)
 
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
@@ -252,7 +253,7 @@ class LegacyHttp:
         owner = keeper or ticket.owner
         if not inbound.handed_over and not self._peers.mine(owner):
             with contextlib.suppress(Gone):
-                await self._peers.pass_on(owner, inbound, reply)
+                await self._relay(owner, inbound, reply)
                 return
         session = ticket.client.session
         if where is not None and keeper is not None:
@@ -263,6 +264,27 @@ class LegacyHttp:
             await _resume(log, where[1], reply)
         else:
             await self._stream(session, self.live.of(session, reply.loop.time()), reply)
+
+    async def _relay(self, owner: str, inbound: Inbound, reply: Reply) -> None:
+        """Pass the stream of another instance on, until one of the two stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._relayed.add(task)
+        try:
+            await self._peers.pass_on(owner, inbound, reply)
+        except asyncio.CancelledError:
+            if not self.closing:
+                raise
+            task.uncancel()
+            await reply.end()
+        finally:
+            self._relayed.discard(task)
+
+    def end_streams(self) -> None:
+        """The process stops: no new streams, and those of others that it passes on end properly."""
+        self.closing = True
+        for task in self._relayed:
+            task.cancel()
 
     async def _stream(self, session: str, live: Live, reply: Reply) -> None:
         if live.stream is not None:
