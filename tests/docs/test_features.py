@@ -90,7 +90,10 @@ def test_a_feature_that_is_there_names_a_test_or_a_target_that_ci_always_runs() 
 
 
 def test_markers_and_targets_are_found_where_they_stand() -> None:
-    assert "long" in collected()["test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call"]
+    assert (
+        "long"
+        in collected()["test_sessions_cross_from_pods_of_the_earlier_version_to_those_of_this_one"]
+    )
     assert "apiserver" in collected()["test_what_is_asked_of_the_proxies_is_there"]
     assert {"test", "e2e", "check", "bench-quick", "conformance"} <= targets()
     assert "demo" not in targets()

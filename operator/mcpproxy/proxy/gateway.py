@@ -5,15 +5,12 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcpproxy.proxy.audiences import Audiences
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
-from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import (
     KINDS,
-    Audience,
     Catalog,
     Kind,
 )
@@ -26,30 +23,19 @@ from mcpproxy.proxy.core.rewrite import (
     outward_notification,
 )
 from mcpproxy.proxy.metrics import Metrics
+from mcpproxy.proxy.offer import Offer
 from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import (
-    INVALID_PARAMS,
     METHOD_NOT_FOUND,
     Call,
     Message,
     RpcError,
 )
-from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
 if TYPE_CHECKING:
     # It is large, and most proxies have no need of it.
     from mcpproxy.proxy.tracing import Tracing
-
-FIRST_ROUND: Final = 25.0
-"""Seconds that the very first requests wait at most until some backend was reached."""
-READY_ROUND: Final = 10.0
-"""Seconds that a hung backend can keep the proxy from being ready."""
-GRACE: Final = 0.25
-"""Seconds that they then wait for the others."""
-
-NOBODY: Final = Client(LATEST_MODERN)
-"""Asks for lists where no client does."""
 
 Subscriber = Callable[[str], None]
 
@@ -61,37 +47,25 @@ class Prepared(NamedTuple):
     outgoing: Outgoing
 
 
-class Gateway:
+class Gateway(Offer):
     """All backends of one proxy, seen as one server."""
 
     def __init__(
         self, name: str, version: str, backends: Iterable[Backend], catalog: Catalog
     ) -> None:
-        self.name = name
-        self.version = version
-        self.backends = {backend.name: backend for backend in backends}
+        super().__init__(name, version, backends, catalog)
         self.metrics = Metrics()
         self.tracing: Tracing | None = None
-        self.catalog = catalog
         self._router = Router(self.backends, catalog)
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
-        self.passed = frozenset[bytes]().union(
-            *(backend.settings.passed for backend in self.backends.values())
-        )
-        """Headers of clients that some backend gets, in lower case."""
-        self._audiences = Audiences(self.backends, self.passed)
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._watchers: set[Callable[[], None]] = set()
-        self._first_round: asyncio.Task[None] | None = None
-        self._started_at = 0.0
         self.in_flight = 0
         """Calls that backends have not answered yet."""
         self.metrics.in_flight.set_function(lambda: self.in_flight)
-        self._listed = {(kind.method, found): 0 for kind in KINDS for found in ("hit", "miss")}
-        """Lists that clients have asked for, by method and whether backends were asked, too."""
         self.metrics.count(
             "mcpproxy_list_requests",
             "Lists that clients asked for: hit, from the cache alone; miss, a backend was asked",
@@ -117,118 +91,16 @@ class Gateway:
 
     def start(self) -> None:
         """Begin to watch the backends."""
-        self._started_at = asyncio.get_running_loop().time()
         for backend in self.backends.values():
             backend.start()
-        self._first_round = asyncio.create_task(self._settle())
+        self._begin_round()
 
     async def close(self) -> None:
         """End every session with every backend."""
-        if self._first_round is not None:
-            self._first_round.cancel()
+        self._end_round()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-
-    # What is offered
-
-    @property
-    def round_ended(self) -> bool:
-        """Whether every backend was tried, or has had its time; what readiness waits for."""
-        if all(backend.watch.settled.is_set() for backend in self.backends.values()):
-            return True
-        return asyncio.get_running_loop().time() - self._started_at > READY_ROUND
-
-    async def settled(self) -> None:
-        """Wait for the first round over the backends; a hung one is waited for only so long."""
-        assert self._first_round is not None
-        if not self._first_round.done():
-            await asyncio.shield(self._first_round)
-
-    async def _settle(self) -> None:
-        left = {
-            asyncio.create_task(backend.watch.settled.wait()) for backend in self.backends.values()
-        }
-        try:
-            async with asyncio.timeout(FIRST_ROUND):
-                while left and not any(b.watch.health.usable for b in self.backends.values()):
-                    _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-                if left:
-                    await asyncio.wait(left, timeout=GRACE)
-        except TimeoutError:
-            return
-        finally:
-            for waiting in left:
-                waiting.cancel()
-
-    def capabilities(self) -> dict[str, Any]:
-        """What the backends offer together; of one never reached, what it might."""
-        offers = []
-        for backend in self.backends.values():
-            greeting = backend.watch.greeting
-            offers.append(capabilities.UNKNOWN if greeting is None else greeting.capabilities)
-        return capabilities.merged(offers)
-
-    def instructions(self) -> str | None:
-        """The instructions of all backends."""
-        found = []
-        for backend in self.backends.values():
-            greeting = backend.watch.greeting
-            text = greeting.member("instructions") if greeting else None
-            if isinstance(text, str):
-                found.append((backend.settings.prefix, text))
-        return capabilities.instructions(found)
-
-    def server_info(self) -> dict[str, str]:
-        """How the proxy introduces itself."""
-        return {"name": self.name, "version": self.version}
-
-    # Lists
-
-    async def listing(
-        self, kind: Kind, params: Message | None, *, modern: bool, client: Client = NOBODY
-    ) -> bytes:
-        """The merged list, refreshed where backends answer soon enough. Raises RpcError.
-
-        It is what the backends list to a client with the capabilities of this one, or to one that
-        declares nothing.
-        """
-        await self.settled()
-        now = asyncio.get_running_loop().time()
-        found = self.listed(kind, params, modern=modern, client=client, now=now)
-        if found is not None:
-            return b"".join(found)
-        audience = self._audiences.of(client)
-        refreshing = [
-            asyncio.create_task(backend.watch.refresh(kind, client, seen))
-            for backend, seen in self._old(kind, audience, now)
-        ]
-        self._listed[kind.method, "miss"] += 1
-        await asyncio.wait(refreshing)
-        return self.catalog.result(kind, modern=modern, now=now, audience=audience)
-
-    def listed(
-        self, kind: Kind, params: Message | None, *, modern: bool, client: Client, now: float
-    ) -> tuple[bytes, bytes, bytes] | None:
-        """The parts of the merged list where no backend has to be asked. Raises RpcError."""
-        if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
-            raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
-        if self._first_round is None or not self._first_round.done():
-            return None
-        audience = self._audiences.of(client)
-        if any(self._old(kind, audience, now)):
-            return None
-        self._listed[kind.method, "hit"] += 1
-        return self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
-
-    def _old(
-        self, kind: Kind, audience: Audience, now: float
-    ) -> Iterator[tuple[Backend, bytes | None]]:
-        """The backends that have to be asked first, and what they see of such clients."""
-        for name, backend in self.backends.items():
-            seen = audience.seen.get(name)
-            if backend.watch.wants_refresh(kind, now, seen):
-                yield backend, seen
 
     # Calls
 
@@ -317,7 +189,7 @@ class Gateway:
     def prepared_call(self, call: Call, route: Route | None = None) -> Prepared:
         """The same for a call as nearly all of them are. Raises RpcError."""
         params = call.params or {}
-        route = route or self._router.route(call.method, params)
+        route = route or self.route(call.method, params)
         return Prepared(route.backend, outgoing_of(call.id, call.method, params, route))
 
     def _only_backend(self, method: str) -> Backend:

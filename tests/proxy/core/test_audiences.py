@@ -26,8 +26,14 @@ def _listing(kind: Kind, prefix: str, *keys: str, now: float = 0.0, **members: A
     return listing(kind, Names(prefix), [jsonrpc.members(json.dumps(content).encode())], now)
 
 
+def _listed(catalog: Catalog, kind: Kind, audience: Audience) -> bytes:
+    return b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+
+
 def _shown(catalog: Catalog, audience: Audience, kind: Kind = TOOLS) -> list[str]:
-    found = json.loads(catalog.result(kind, modern=False, now=0.0, audience=audience))
+    found = json.loads(
+        b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+    )
     return [item[kind.key] for item in found[kind.member]]
 
 
@@ -74,7 +80,9 @@ def test_a_list_that_equals_everyones_is_no_change_and_costs_nothing() -> None:
         assert own.items is everyones.items
         assert own.names is everyones.names
         audience = Audience({"a": seen})
-        assert catalog.result(TOOLS, modern=False, now=0.0, audience=audience) == plain
+        assert (
+            b"".join(catalog.result_parts(TOOLS, modern=False, now=0.0, audience=audience)) == plain
+        )
         assert catalog._body(TOOLS, audience) is catalog._body(TOOLS, EVERYONE)
 
 
@@ -171,7 +179,7 @@ def test_m3_the_hint_is_that_of_the_lists_that_are_shown() -> None:
     own: dict[str, Any] = {"ttlMs": 500, "cacheScope": "private"}
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "y", **own), SAMPLING)
     found = [
-        json.loads(catalog.result(TOOLS, modern=True, now=0.0, audience=audience))
+        json.loads(b"".join(catalog.result_parts(TOOLS, modern=True, now=0.0, audience=audience)))
         for audience in (EVERYONE, Audience({"a": SAMPLING}))
     ]
     assert [(one["ttlMs"], one["cacheScope"]) for one in found] == [

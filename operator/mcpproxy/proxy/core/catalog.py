@@ -324,11 +324,9 @@ class Catalog:
             self._claims[kind] = self._versions[kind], claims
         return claims
 
-    def result(
-        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
-    ) -> bytes:
-        """The list result for a client."""
-        return b"".join(self.result_parts(kind, modern=modern, now=now, audience=audience))
+    def result(self, kind: Kind, *, modern: bool, now: float) -> bytes:
+        """The list result for a client that declares nothing."""
+        return b"".join(self.result_parts(kind, modern=modern, now=now))
 
     def result_parts(
         self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
@@ -339,7 +337,7 @@ class Catalog:
             return b'{"%b":' % member, body, b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
-        return head % (ttl, b"public" if public else b"private", member), body, b"}"
+        return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 
     def _parts(self, kind: Kind, audience: Audience) -> Mapping[str, Listing]:
         everyones, tailored = self._listings[kind], self._tailored[kind]

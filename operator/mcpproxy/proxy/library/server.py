@@ -20,7 +20,6 @@ from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.exchange import Client, Discarding
-from mcpproxy.proxy.gateway import FIRST_ROUND
 from mcpproxy.proxy.library import copies
 from mcpproxy.proxy.library.components import Local, Mirrored
 from mcpproxy.proxy.library.parts import Part, default_health, default_settings
@@ -28,6 +27,7 @@ from mcpproxy.proxy.library.provider import ProxyProvider
 from mcpproxy.proxy.library.relay import GatewayOpener
 from mcpproxy.proxy.library.sources import source_of
 from mcpproxy.proxy.library.visible import VisibleCatalog, VisibleGateway
+from mcpproxy.proxy.offer import FIRST_ROUND
 from mcpproxy.proxy.runtime import VERSION, Options, Runtime, surroundings
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
