@@ -149,3 +149,32 @@ def test_what_can_not_be_sent_on_is_refused(body: bytes) -> None:
 def test_what_ends_too_early_is_not_complete(cut: int) -> None:
     body = b'{"id":1,"result":{"content":[{"type":"text","text":"abc"}]}}'
     assert not streamed(body[:-cut], [7], "tools/call", "p")[1].complete
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64, 10_000])
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ({"uri": "plain", "type": "resource_link"}, {"uri": "p/plain", "type": "resource_link"}),
+        ({"uri": "plain", "type": "x"}, {"uri": "plain", "type": "x"}),
+        ({"uri": "plain", "n": 1}, {"uri": "plain", "n": 1}),
+        (
+            {"resource": {"uri": "plain", "text": "t"}, "type": "resource"},
+            {"resource": {"uri": "p/plain", "text": "t"}, "type": "resource"},
+        ),
+        (
+            {"resource": {"uri": "plain"}, "uri": "plain", "type": "text"},
+            {"resource": {"uri": "plain"}, "uri": "plain", "type": "text"},
+        ),
+    ],
+)
+def test_a_type_that_comes_behind_a_uri_decides_about_it_all_the_same(
+    block: Any, shown: Any, cut: int
+) -> None:
+    blocks = [block, {"type": "text", "text": "between"}, block]
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": blocks}}).encode()
+    streamed = Streamed(Raw(b"7"), "tools/call", Names("p"))
+    parts = [body[at : at + cut] for at in range(0, len(body), cut)]
+    found = json.loads(b"".join(map(streamed.feed, parts)))
+    assert streamed.complete
+    assert found["result"]["content"] == [shown, blocks[1], shown]

@@ -67,6 +67,11 @@ class _Level:
     """The member whose value comes; None where its name does."""
     type: str = ""
     """The member `type`, once it was seen."""
+    outer: "tuple[_Level, str] | None" = None
+    """The object that has to be of a type for this to be of interest, where that comes later."""
+    waiting: list[tuple[int, bytes, bytes, str]] = field(default_factory=list)
+    """What waits for the type: where it is to go, as it is and as clients know it, and which type
+    that is for."""
 
     def next(self) -> _Place | None:
         """The place of the value that comes."""
@@ -98,7 +103,8 @@ class Streamed:
         self._data = b""
         self._sent = 0
         """So much of it has been dealt with."""
-        self._out: list[bytes] = []
+        self._out: list[bytes | None] = []
+        """None stands for what waits for the type of its object."""
 
     def feed(self, part: bytes) -> bytes:
         """What can be sent on when this has come. Raises Garbled."""
@@ -113,9 +119,24 @@ class Streamed:
             raise Garbled(f"a name or URI is longer than {MAX_HELD} bytes")
         self._out.append(self._data[self._sent : at])
         self._data, self._sent = self._data[at:], 0
-        found = b"".join(self._out)
-        self._out.clear()
-        return found
+        return self._known()
+
+    def _known(self) -> bytes:
+        """What can be sent on, up to what waits; but that is not held for too long."""
+        if None not in self._out:
+            found, self._out = self._out, []
+            return b"".join(part for part in found if part is not None)
+        if sum(len(part or b"") for part in self._out) > MAX_HELD:
+            for level in self._levels:
+                self._typed(level, None)
+            return self._known()
+        return b""
+
+    def _typed(self, level: _Level, type_: str | None) -> None:
+        """The type of an object is known, or is not waited for any longer (None)."""
+        for place, plain, outward, wanted in level.waiting:
+            self._out[place] = outward if type_ in (None, wanted) else plain
+        level.waiting.clear()
 
     def _step(self, at: int) -> int | None:
         """Where what begins here ends; None if that is still to come."""
@@ -170,14 +191,17 @@ class Streamed:
             if place is None:
                 raise Garbled("it is no JSON object")
         if place is not None and (place.members if is_object else place.items):
-            self._levels.append(_Level(place, is_object))
+            above = self._levels[-1] if self._levels else None
+            outer = (above, place.of) if above and place.of and not above.type else None
+            self._levels.append(_Level(place, is_object, outer=outer))
         else:
             self._skipped = 1
         return at + 1
 
     def _closed(self, at: int, *, is_object: bool) -> int:
-        if not self._levels or self._levels.pop().object != is_object:
+        if not self._levels or self._levels[-1].object != is_object:
             raise Garbled("a bracket is closed that was not open")
+        self._typed(self._levels.pop(), "")
         self._over()
         return at + 1
 
@@ -210,8 +234,9 @@ class Streamed:
             return None
         if level.key == "type":
             level.type = jsonrpc.string(found.group()) or ""
+            self._typed(level, level.type)
         if place is not None and place.holds:
-            self._replace(at, found.end(), place.holds)
+            self._replace(at, found.end(), place)
         self._over()
         return found.end()
 
@@ -223,14 +248,20 @@ class Streamed:
             return None
         place = self._levels[-1].next()
         if place is not None and place.holds == "id":
-            self._replace(at, end, "id")
+            self._replace(at, end, place)
         self._over()
         return end
 
-    def _replace(self, at: int, end: int, holds: str) -> None:
-        value = self._id
-        if holds == "uri":
-            own = jsonrpc.string(self._data[at:end]) or ""
-            value = jsonrpc.encode(self._names.outward_uri(own))
+    def _replace(self, at: int, end: int, place: _Place) -> None:
+        value: bytes | None = self._id
+        if place.holds == "uri":
+            plain = self._data[at:end]
+            value = outward = jsonrpc.encode(self._names.outward_uri(jsonrpc.string(plain) or ""))
+            level = self._levels[-1]
+            decides = (level, place.of) if place.of and not level.type else level.outer
+            if decides is not None:
+                value = None
+                waiting = (len(self._out) + 1, plain, outward, decides[1])
+                decides[0].waiting.append(waiting)
         self._out += (self._data[self._sent : at], value)
         self._sent = end
