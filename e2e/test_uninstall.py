@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import releases
+from e2e import pods, releases
 from e2e.operators import Operators
 from e2e.world import CHILDREN, PROXIES, SYSTEM, World, eventually, notes_proxy, steadily
 from scripts.cluster import Cluster
+
+pytestmark = pods.long
 
 INSTALL = "manifests/install.yaml"
 NAMES = ("first", "second")
