@@ -190,7 +190,7 @@ class Calls:
         if held is not None:
             outgoing.held = held
         assert outgoing.leave is not None
-        outgoing.deadline = (self._deadlines or self._timing()).start(outgoing.leave)
+        outgoing.deadline = self._timing().start(outgoing.leave)
         return True
 
     def whole(self, outgoing: Outgoing) -> bytes | None:

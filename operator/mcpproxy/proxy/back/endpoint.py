@@ -66,7 +66,7 @@ class Endpoint:
             return None
         lines = self._lines() if self._own else self._configured()
         head = self._head(client.origin.path, headers, lines)
-        return connection.begin(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), done)
+        return connection.begin(with_body(head, body), done)
 
     async def post(
         self,

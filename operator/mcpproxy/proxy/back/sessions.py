@@ -88,8 +88,7 @@ class Sessions:
 
     def sessionless(self, client: Client) -> Link | None:
         """What serves all requests of this client where the backend keeps no session for it."""
-        kind = self._kind(client) if self._passed or client.modern else client.kind
-        return self._sessionless.get(kind)
+        return self._sessionless.get(self._kind(client))
 
     def hold(self, client: Client) -> Hold | None:
         """The session for one request of this client, if it is open; `release` must follow, or
