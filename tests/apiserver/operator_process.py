@@ -1,6 +1,8 @@
 """The operator as a process, and pods that a test plays."""
 
+import errno
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -113,11 +115,22 @@ def operating(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProce
         assert operator.process.wait(STOP_SECONDS) == 0
 
 
-class StatusServer:
-    """The admin port of a pod: streams its newest report at /status?watch."""
+def _on_loopback(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """The port of all pods, at an address that no other test has."""
+    while True:
+        address = ".".join(["127", *(str(random.randint(1, 250)) for _ in range(3))])
+        try:
+            return ThreadingHTTPServer((address, names.PORT_ADMIN), handler)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+
+class StatusServer:
+    """The admin port of a pod, at an address of its own: streams its newest report at
+    /status?watch."""
+
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._line = b""
         self._stopped = False
@@ -130,7 +143,8 @@ class StatusServer:
             def log_message(self, *_: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer((address, names.PORT_ADMIN), Handler)
+        self._server = _on_loopback(Handler)
+        self.address = str(self._server.server_address[0])
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()

@@ -1,7 +1,6 @@
 """One namespace of a real API server, in which a test plays user and controllers."""
 
 import json
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -145,8 +144,7 @@ class Stage:
     @contextmanager
     def pod(self) -> Iterator[StatusServer]:
         """The admin port of a pod at an address of its own on loopback."""
-        address = ".".join(["127", *(str(random.randint(1, 250)) for _ in range(3))])
-        server = StatusServer(address)
+        server = StatusServer()
         try:
             yield server
         finally:

@@ -169,8 +169,8 @@ def a_crowd(
         crowd = Crowd(client, namespace, operator)
         for number, name in enumerate(PROXIES):
             crowd.create(name, number)
-        for number, name in enumerate(PROXIES):
-            pod = StatusServer(f"127.77.{number}.1")
+        for name in PROXIES:
+            pod = StatusServer()
             stack.callback(pod.stop)
             crowd.begin(name, pod)
         for name in PROXIES:

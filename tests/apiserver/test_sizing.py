@@ -40,14 +40,14 @@ def measured(apiserver: ApiServer, namespace: str, directory: Path) -> tuple[flo
         )
         without = operator.number("process_resident_memory_bytes")
         crowd = Crowd(client, namespace, operator)
-        for number in range(PROXIES):
-            crowd.create(f"proxy-{number:02}", number)
-        for number in range(PROXIES):
-            pod = StatusServer(f"127.77.{number}.1")
+        names = [f"proxy-{number:02}" for number in range(PROXIES)]
+        for number, name in enumerate(names):
+            crowd.create(name, number)
+        for name in names:
+            pod = StatusServer()
             stack.callback(pod.stop)
-            crowd.begin(f"proxy-{number:02}", pod)
-        for number in range(PROXIES):
-            name = f"proxy-{number:02}"
+            crowd.begin(name, pod)
+        for name in names:
             operator.until(partial(crowd.is_ready, name), f"{name} is Ready")
         return without / MEBI, operator.number("process_resident_memory_bytes") / MEBI
 
