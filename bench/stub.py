@@ -81,7 +81,8 @@ class Stub:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
-        self.sessions: set[bytes] = set()
+        self.sessions: dict[bytes, list[asyncio.Transport]] = {}
+        """The GET streams of each session."""
         self._numbers = itertools.count(1)
         listed = {"tools": [_tool(number) for number in range(behaviour.tools)]}
         self._lists = {
@@ -92,8 +93,13 @@ class Stub:
     def begin_session(self) -> bytes:
         """The id of a new session."""
         session = b"stub-%d" % next(self._numbers)
-        self.sessions.add(session)
+        self.sessions[session] = []
         return session
+
+    def end_session(self, session: bytes) -> None:
+        """Its streams end with it, as those of the usual servers do."""
+        for stream in self.sessions.pop(session, []):
+            stream.write(b"0\r\n\r\n")
 
     def speaks(self, request: Request) -> bool:
         """Whether the request belongs to an era of this backend."""
@@ -160,8 +166,10 @@ class Connection(asyncio.Protocol):
             self._send(b"405 Method Not Allowed")
         elif method == b"GET":
             self._transport.write(_STREAM_HEAD % b"" + b"5\r\n: hi\n\r\n")
+            if self._session in self._stub.sessions:
+                self._stub.sessions[self._session].append(self._transport)
         else:
-            self._stub.sessions.discard(self._session or b"")
+            self._stub.end_session(self._session or b"")
             self._send(b"200 OK")
 
     def _post(self) -> None:

@@ -18,8 +18,8 @@ from mcpproxy.proxy.core.exchange import Client
 Key = tuple[str | bytes | None, ...]
 MAX_LINKS: Final = 512
 """Sessions open at once with one backend; beyond it requests are refused."""
-MAX_WARM: Final = 14
-MAX_WARM_TOTAL: Final = 24
+MAX_WARM: Final = 24
+MAX_WARM_TOTAL: Final = 36
 """Warm sessions in all, however many kinds of clients there are."""
 WARM_FOR: Final = 60.0
 """Seconds that a warm session waits for its first request."""
@@ -43,7 +43,7 @@ class Warm:
     @property
     def low(self) -> bool:
         """Whether the next ones should be opened now."""
-        return len(self.links) + self.opening <= self.wanted // 4
+        return len(self.links) + self.opening <= self.wanted // 6
 
 
 class Shelf:
