@@ -28,6 +28,8 @@ class Row:
     """spec.session.mode; None leaves it out."""
     workers: int | None = None
     """Worker processes, on any core; None leaves the option out and pins to one core."""
+    share: float | None = None
+    """Of a core, for each process that serves; None sets no limit."""
     upto: int = 64
     """The highest number of connections that it is measured with."""
 
@@ -165,6 +167,16 @@ WORKERS: Final = Case(
     compare=("1 worker",),
     cpu=True,
 )
+SHARED: Final = Case(
+    "workers-shared",
+    "tools/call, worker processes with a share of a core each",
+    "As above, but each worker may use 30 % of a core, a CPU quota of the kernel. So the second one"
+    " takes nothing from the load and the backend, which have the rest of the machine.",
+    tuple(Row(row.label, "ours", workers=row.workers, share=0.3) for row in WORKERS.rows),
+    levels=(64,),
+    compare=("1 worker",),
+    cpu=True,
+)
 LIFE: Final = Case(
     "life",
     "Start and memory",
@@ -192,6 +204,7 @@ CASES: Final = (
     PROGRESS,
     LATENCY,
     WORKERS,
+    SHARED,
     LIFE,
 )
 

@@ -60,7 +60,7 @@ class Bench:
             return await (self._lives if case.life else self._calls)(case, rows, load)
         finally:
             await self._processes.stop_all()
-            self._targets.forget_stubs()
+            self._targets.forget()
 
     async def _started(self, case: Case, row: Row) -> Target | None:
         """The target at work; None, and an error, when it does not start."""

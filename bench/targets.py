@@ -13,6 +13,7 @@ from typing import Final
 from bench import client, messages, replies
 from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
+from bench.shares import Shares
 from bench.stub import Behaviour
 from scripts.ports import ports_in_a_row
 
@@ -59,6 +60,7 @@ class Targets:
         self._pythons = pythons
         self._directory = directory
         self._stubs: dict[Behaviour, asyncio.Task[int]] = {}
+        self._shares = Shares()
 
     async def start(self, row: Row) -> Target:
         """Start the target of a row and wait for its first answer. Raises CannotStart."""
@@ -79,16 +81,22 @@ class Targets:
         except TimeoutError:
             log = self._processes.log(name).read_text(encoding="utf-8", errors="replace")
             raise CannotStart(f"{row.label} does not answer:\n{log[-2000:]}") from None
-        return Target(row, url, process, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        if row.share is not None:
+            self._shares.limit(process.pid, row.share)
+        return Target(row, url, process, seconds)
 
     def lacks(self, row: Row) -> bool:
-        """Whether the row needs a peer that is not installed."""
+        """Whether the row needs a peer that is not installed, or a quota that can't be set."""
+        if row.share is not None and not self._shares.are_possible():
+            return True
         peer = "fastmcp" if row.target in _FASTMCP else row.target
         return peer in ("fastmcp", "mcp-proxy") and peer not in self._pythons
 
-    def forget_stubs(self) -> None:
-        """The backends have been stopped."""
+    def forget(self) -> None:
+        """All targets and backends have been stopped."""
         self._stubs.clear()
+        self._shares.forget()
 
     async def _stub(self, behaviour: Behaviour) -> int:
         """The port of a backend that listens. Rows that start together share it."""

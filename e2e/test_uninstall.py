@@ -1,5 +1,7 @@
 """Everything is taken away, in any order: nothing hangs, and nothing is left."""
 
+import itertools
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +10,7 @@ from e2e import pods, releases
 from e2e.operators import Operators
 from e2e.world import CHILDREN, PROXIES, SYSTEM, World, eventually, notes_proxy, steadily
 from scripts.cluster import Cluster
+from scripts.machine import CommandFailed
 
 pytestmark = pods.long
 
@@ -24,6 +27,7 @@ def agents(spare: Cluster) -> Iterator[World]:
     releases.current().install(spare)
     spare.kubectl("create", "namespace", "agents")
     world = World(spare, "agents")
+    _the_collector_knows_the_kind(world)
     _bring(world)
     yield world
     if world.cluster.kubectl("get", "namespace", "agents", "--ignore-not-found"):
@@ -80,6 +84,28 @@ def test_a_namespace_with_proxies_goes_to_its_end_and_no_child_comes_back(
     steadily("the operators run on", lambda: _restarts(operators) == before, seconds=5)
     agents.cluster.kubectl("create", "namespace", agents.namespace)
     _bring(agents)
+
+
+def _the_collector_knows_the_kind(world: World) -> None:
+    """Kubernetes' garbage collector looks for new kinds every 30 seconds. What it has never known
+    is not followed when it goes: the children of such a kind would stay for long."""
+    numbers = itertools.count()
+
+    def collected() -> bool:
+        # One that is in vain once is tried ever more seldom: each time it is another one.
+        name = f"orphan-{next(numbers)}"
+        owner = {"apiVersion": "mcpproxy.dev/v1alpha1", "kind": "MCPProxy", "name": "nobody"}
+        metadata = {"name": name, "ownerReferences": [{**owner, "uid": name}]}
+        manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        world.kubectl("create", "-f", "-", given=json.dumps(manifest))
+        try:
+            world.kubectl("wait", f"configmap/{name}", "--for=delete", "--timeout=2s")
+        except CommandFailed:
+            world.kubectl("delete", "configmap", name, "--ignore-not-found")
+            return False
+        return True
+
+    eventually("the garbage collector knows MCPProxies", collected, COLLECTION_SECONDS)
 
 
 def _bring(world: World) -> None:

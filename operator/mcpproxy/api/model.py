@@ -16,6 +16,8 @@ class ApiModel(BaseModel):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        # Validators of models that only stand in others are never needed.
+        defer_build=True,
     )
 
     def to_manifest(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import linecache
 import logging
 import sys
 import time
@@ -19,6 +20,8 @@ _M_MMAP_THRESHOLD: Final = -3
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
     _give_large_memory_back()
+    # Pydantic has read the docstrings of the models from their sources, which it leaves here.
+    linecache.clearcache()
     try:
         import uvloop
     except ImportError:

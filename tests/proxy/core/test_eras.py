@@ -4,13 +4,17 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from mcpproxy.proxy.core.eras import (
     legacy_error,
     legacy_result,
+    legacy_spelling,
     modern_error,
     modern_result,
+    modern_spelling,
     stamped,
     unstamped,
 )
@@ -118,6 +122,63 @@ def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
 )
 def test_a_legacy_result_is_complete_and_not_to_be_kept(method: str, added: Any) -> None:
     assert _plain(modern_result(method, _raw({"x": 1}))) == {"x": 1, **added}
+
+
+_TEXTS = st.sampled_from(
+    ["resultType", "complete", '"resultType":"complete"', ',"resultType":"complete"}', "_meta"]
+) | st.text(max_size=4)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | _TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+_ASCII, _COMPACT = st.booleans(), st.booleans()
+
+
+def _spelt(value: Any, ascii_only: bool, compact: bool) -> bytes:
+    separators = (",", ":") if compact else None
+    return json.dumps(value, ensure_ascii=ascii_only, separators=separators).encode()
+
+
+@given(_VALUES, _ASCII, _COMPACT)
+def test_a_result_that_is_not_read_says_the_same_to_a_modern_client(
+    value: Any, ascii_only: bool, compact: bool
+) -> None:
+    result = _spelt(value, ascii_only, compact)
+    found = modern_spelling("tools/call", result)
+    if found is not None:
+        assert json.loads(found) == _plain(modern_result("tools/call", Raw(result)))
+
+
+@given(st.dictionaries(_TEXTS, _VALUES, max_size=3), st.sampled_from((0, 1)), _ASCII, _COMPACT)
+def test_a_result_that_is_not_read_says_the_same_to_a_legacy_client(
+    members: dict[str, Any], where: int, ascii_only: bool, compact: bool
+) -> None:
+    others = {k: v for k, v in members.items() if k != "resultType"}
+    complete = {"resultType": "complete"}
+    value = {**complete, **others} if where == 0 else {**others, **complete}
+    for result in (_spelt(value, ascii_only, compact), _spelt(members, ascii_only, compact)):
+        found = legacy_spelling(result)
+        if found is not None:
+            assert json.loads(found) == _plain(legacy_result(Raw(result)))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_usual_result_is_not_read_for_either_era(last: bool) -> None:
+    own, added = b'"content":[],"isError":false', b'"resultType":"complete"'
+    modern = b"{%b,%b}" % ((own, added) if last else (added, own))
+    assert legacy_spelling(modern) == b"{%b}" % own
+    assert modern_spelling("tools/call", b"{%b}" % own) == b"{%b,%b}" % (own, added)
+
+
+def test_what_may_be_kept_or_has_more_of_its_era_is_read() -> None:
+    assert modern_spelling("resources/read", b'{"contents":[]}') is None
+    assert modern_spelling("tools/call", b"{}") is None
+    assert modern_spelling("tools/call", b'{"resultType":"complete"}') is None
+    for member in (b'"_meta":{}', b'"ttlMs":0', b'"cacheScope":"private"'):
+        assert legacy_spelling(b'{%b,"resultType":"complete"}' % member) is None
+    assert legacy_spelling(b'{"a":1,"resultType":"input_required"}') is None
+    assert legacy_spelling(b'{"resultType":"input_required","resultType":"complete"}') is None
 
 
 def test_a_missing_resource_has_another_code_in_each_era() -> None:

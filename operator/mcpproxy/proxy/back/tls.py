@@ -5,14 +5,15 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.v1alpha1 import Tls, ValueFrom
 from mcpproxy.proxy.back.values import Together, Values, described
 from mcpproxy.proxy.core.errors import TlsInvalid
+
+if TYPE_CHECKING:
+    # What reads certificates is large, and most proxies have no need of it.
+    from cryptography import x509
 
 SKIPPED: Final = "its certificate is not verified (tls.insecureSkipVerify)"
 
@@ -72,14 +73,18 @@ class TlsContext:
         return context
 
 
-def _certificates(pem: str, source: ValueFrom) -> list[x509.Certificate]:
+def _certificates(pem: str, source: ValueFrom) -> "list[x509.Certificate]":
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise TlsInvalid(f"{described(source)} has no certificates in PEM") from None
 
 
-def _fits(certificate: x509.Certificate, key: str, source: ValueFrom) -> None:
+def _fits(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         private = load_pem_private_key(key.encode(), None)
     except (ValueError, TypeError):

@@ -3,6 +3,7 @@
 Used only where the two sides of an exchange differ; otherwise bytes pass untouched.
 """
 
+import functools
 from typing import Any, Final
 
 from msgspec import Raw
@@ -16,6 +17,9 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Messag
 _CACHEABLE: Final = {*BY_METHOD, "resources/read", "server/discover"}
 _MODERN_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
 _RETRY_MEMBERS: Final = ("inputResponses", "requestState")
+_MAX_KEPT: Final = 1024
+"""Bytes of `_meta` that are kept: clients say the same of themselves with most requests."""
+_COMPLETE: Final = b'"resultType":"complete"'
 
 
 def meta(params: Message) -> Message:
@@ -28,14 +32,32 @@ def stamped(
     params: Message | None, client: Client, revision: str, log_level: str | None
 ) -> Message:
     """Params for a modern backend: `_meta` says who asks, which legacy says once a session."""
-    found: dict[str, Any] = dict(meta(params or {}))
-    found[rev.META_VERSION] = revision
-    found[rev.META_CAPABILITIES] = Raw(client.capabilities)
-    if client.info is not None:
-        found[rev.META_CLIENT_INFO] = Raw(client.info)
+    given = params or {}
+    if "_meta" not in given and len(client.capabilities) + len(client.info or b"") <= _MAX_KEPT:
+        said = _stamp_often(client.capabilities, client.info, revision, log_level)
+        return {**given, "_meta": said}
+    found = {**meta(given), **_stamp(client.capabilities, client.info, revision, log_level)}
+    return {**given, "_meta": jsonrpc.dump(found)}
+
+
+def _stamp(
+    capabilities: bytes, info: bytes | None, revision: str, log_level: str | None
+) -> Message:
+    found: Message = {}
+    found[rev.META_VERSION] = jsonrpc.dump(revision)
+    found[rev.META_CAPABILITIES] = Raw(capabilities)
+    if info is not None:
+        found[rev.META_CLIENT_INFO] = Raw(info)
     if log_level is not None:
-        found[rev.META_LOG_LEVEL] = log_level
-    return {**(params or {}), "_meta": jsonrpc.dump(found)}
+        found[rev.META_LOG_LEVEL] = jsonrpc.dump(log_level)
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _stamp_often(
+    capabilities: bytes, info: bytes | None, revision: str, log_level: str | None
+) -> Raw:
+    return jsonrpc.dump(_stamp(capabilities, info, revision, log_level))
 
 
 def unstamped(params: Message | None) -> Message | None:
@@ -44,11 +66,21 @@ def unstamped(params: Message | None) -> Message | None:
         return None
     found = {name: raw for name, raw in params.items() if name not in _RETRY_MEMBERS}
     if "_meta" in found:
-        kept = {k: v for k, v in meta(found).items() if not k.startswith(rev.META_PREFIX)}
-        del found["_meta"]
-        if kept:
-            found["_meta"] = jsonrpc.dump(kept)
+        said = bytes(found.pop("_meta"))
+        kept = (_own_meta_often if len(said) <= _MAX_KEPT else _own_meta)(said)
+        if kept is not None:
+            found["_meta"] = kept
     return found
+
+
+def _own_meta(said: bytes) -> Raw | None:
+    """What is left of `_meta` without what only the modern era knows."""
+    found = meta({"_meta": Raw(said)})
+    kept = {k: v for k, v in found.items() if not k.startswith(rev.META_PREFIX)}
+    return jsonrpc.dump(kept) if kept else None
+
+
+_own_meta_often = functools.lru_cache(maxsize=256)(_own_meta)
 
 
 def legacy_result(result: Raw) -> Raw:
@@ -73,6 +105,31 @@ def modern_result(method: str, result: Raw) -> Raw:
         found.setdefault("ttlMs", 0)
         found.setdefault("cacheScope", "private")
     return jsonrpc.dump(found)
+
+
+def modern_spelling(method: str, result: bytes) -> bytes | None:
+    """What `modern_result` makes of a JSON value, without reading it; None where it has to."""
+    if method in _CACHEABLE or not (result.startswith(b'{"') and result.endswith(b"}")):
+        return None
+    if b'"resultType"' in result or b"\\u" in result:
+        return None
+    return b"%b,%b}" % (result[:-1], _COMPLETE)
+
+
+def legacy_spelling(result: bytes) -> bytes | None:
+    """What `legacy_result` makes of a JSON value, without reading it; None where it has to.
+
+    What stands before the last bracket is a member of the outermost object, as is the first one.
+    """
+    if b"\\u" in result or result.count(b'"resultType"') != 1:
+        return None
+    if b'"_meta"' in result or b'"ttlMs"' in result or b'"cacheScope"' in result:
+        return None
+    if result.endswith(b",%b}" % _COMPLETE):
+        return b"%b}" % result[: -len(_COMPLETE) - 2]
+    if result.startswith(b"{%b," % _COMPLETE):
+        return b"{%b" % result[len(_COMPLETE) + 2 :]
+    return None
 
 
 def modern_error(error: Raw) -> Raw:
