@@ -13,6 +13,10 @@ from mcpproxy.proxy.wire.heads import Heads
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that may wait for their reader before the peer is held back."""
 MAX_HEAD: Final = 64 * 1024
+DRAIN: Final = 1.0
+"""Seconds in which the rest of an answer may come that is of no interest."""
+JSON: Final = b"application/json"
+EVENTS: Final = b"text/event-stream"
 
 
 class Response:
@@ -48,8 +52,11 @@ class Response:
     @property
     def whole(self) -> bytes | None:
         """The body if all of it is there; it can still be read. None otherwise."""
-        if not self.complete:
-            return None
+        return self.begun if self.complete else None
+
+    @property
+    def begun(self) -> bytes:
+        """What is there of the body; it can still be read."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     @property
@@ -99,6 +106,11 @@ class Response:
         if not self.complete:
             self._connection.abort()
 
+    def leave(self) -> None:
+        """The rest is of no interest; if it comes in time the connection is kept."""
+        if not self.complete:
+            self._connection.loop.call_later(DRAIN, self.close)
+
     def feed(self, chunk: bytes) -> None:
         """Called by the connection: a part of the body came."""
         self._chunks.append(chunk)
@@ -142,6 +154,9 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._held_back = False
         self._done: collections.abc.Callable[[], None] | None = None
+        self._in_events = False
+        """Whether the answer is a stream of events of which whoever began the request has seen
+        nothing."""
         self._error: Exception | None = None
 
     async def send(self, request: bytes) -> Response:
@@ -153,13 +168,15 @@ class Connection(asyncio.Protocol):
     def begin(self, request: bytes, done: collections.abc.Callable[[], None] | None) -> Response:
         """Send a request; its answer, of which nothing is there yet. Raises Unreachable.
 
-        `done` is called once: when the answer is there as a whole, or can't be, or is no JSON, or
-        is so large that it has to be read in parts.
+        `done` is called once: when the answer is there as a whole, or can't be, or is neither
+        JSON nor a stream of events; at the beginning of such a stream; or when the answer is so
+        large that it has to be read in parts.
         """
         if self.lost or self._transport is None:
             raise Unreachable("the connection is closed")
         response = self._response = Response(self)
         self._head_size = 0
+        self._in_events = False
         self._done = done
         self._transport.write(request)
         return response
@@ -216,6 +233,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(NotMcp("the answer is not HTTP/1.1"))
+        if self._in_events and self._response is not None and self._response.waiting:
+            self._in_events = False
+            self.hand_on()
         complete, self._complete = self._complete, None
         if begins and complete is not None:
             self._heads.keep(data, complete.headers, complete.headers)
@@ -298,10 +318,11 @@ class Connection(asyncio.Protocol):
         self._response.status = status
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
-        elif self._done is not None and not (
-            status == 200 and self._response.media_type == b"application/json"
-        ):
-            self.hand_on()
+        elif self._done is not None:
+            kind = self._response.media_type if status == 200 else None
+            self._in_events = kind == EVENTS
+            if kind not in (EVENTS, JSON):
+                self.hand_on()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""

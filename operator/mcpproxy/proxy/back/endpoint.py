@@ -19,7 +19,6 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 """Bytes of one message from a backend; more is refused."""
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
-DRAIN: Final = 1.0
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
 _JSON: Final = (b"content-type", b"application/json")
@@ -189,9 +188,8 @@ class EventReader:
         return None if begun is None else EventData(self._response, self._parser, begun)
 
     def leave(self) -> None:
-        """The rest is of no interest; what still comes within a second keeps the connection."""
-        if not self._response.complete:
-            asyncio.get_running_loop().call_later(DRAIN, self._response.close)
+        """The rest is of no interest."""
+        self._response.leave()
 
 
 class EventData:

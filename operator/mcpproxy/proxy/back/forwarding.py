@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.calls import MAX_ROUNDS, inputs
+from mcpproxy.proxy.back.between import MAX_ROUNDS, inputs
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import NotMcp

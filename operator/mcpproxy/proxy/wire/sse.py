@@ -17,6 +17,7 @@ _MORE: Final = (b"\r\ndata: ", b"\ndata: ", b"\rdata: ")
 """What is between two lines of data."""
 _NEXT_LINE: Final = re.compile(rb"(?:\r\n|\n|\r)data: ?")
 _LINE_END: Final = re.compile(rb"[\r\n]")
+_ALONE: Final = re.compile(rb"(?:event: ?message(?:\r\n|\n))?data: ?([^\r\n]*)(?:\r\n\r\n|\n\n)")
 
 
 class TooLarge(ValueError):
@@ -81,6 +82,13 @@ class Data:
             found.append(chunk[: end.start()])
             self._at_end, chunk = b"", chunk[end.start() :]
         return b"".join(found)
+
+
+def alone(stream: bytes) -> bytes | None:
+    """The data of the one event that `stream` is, where that has one line of data and no more;
+    None for whatever takes a parser."""
+    found = _ALONE.fullmatch(stream)
+    return None if found is None else found[1]
 
 
 class Parser:

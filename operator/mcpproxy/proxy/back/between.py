@@ -1,0 +1,135 @@
+"""A request and its answer between a client and a backend, which may be of different eras."""
+
+import itertools
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.core import eras
+from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+MAX_ROUNDS: Final = 16
+"""How often a modern backend may ask a legacy client before its call ends in an error."""
+
+
+def sent_over(link: Link, outgoing: Outgoing, caller: Caller) -> Coroutine[Any, Any, Message]:
+    """Send a request over a link, translated where the eras of client and backend differ."""
+    modern_client, modern_backend = caller.client.modern, link.greeting.modern
+    if modern_client == modern_backend:
+        if not modern_client and caller.log_level is not None and link.stateful:
+            return _levelled(link, outgoing, caller)
+        return link.request(outgoing, caller)
+    if modern_client:
+        return _to_legacy(link, outgoing, caller)
+    return _to_modern(link, outgoing, caller)
+
+
+async def _levelled(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    await _set_level(link, caller)
+    return await link.request(outgoing, caller)
+
+
+_levels: Final = itertools.count(1)
+
+
+async def _set_level(link: Link, caller: Caller) -> None:
+    if "logging" in link.greeting.capabilities:
+        params = {"level": jsonrpc.dump(caller.log_level)}
+        own = Raw(b'"mcpproxy-level-%d"' % next(_levels))
+        await link.request(Outgoing(own, "logging/setLevel", params), caller)
+
+
+def bridged(
+    outgoing: Outgoing, client: Client, greeting: Greeting, log_level: str | None = None
+) -> Outgoing:
+    """The request that stands for this one with a backend of the other era."""
+    if not greeting.modern:
+        return outgoing.having(eras.unstamped(outgoing.params))
+    return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
+
+
+def respelt(outgoing: Outgoing, result: bytes) -> bytes | None:
+    """A result for a client of the other era than its backend's; None where it has to be read."""
+    assert outgoing.link is not None
+    if outgoing.link.greeting.modern:
+        return eras.legacy_spelling(result)
+    return eras.modern_spelling(outgoing.method, result)
+
+
+def modern_answer(outgoing: Outgoing, answer: Message) -> Message:
+    """A legacy backend's answer for a modern client. Raises NotMcp."""
+    if "result" in answer:
+        _members(answer)
+        return {**answer, "result": eras.modern_result(outgoing.method, answer["result"])}
+    return {**answer, "error": eras.modern_error(answer["error"])}
+
+
+def legacy_answer(outgoing: Outgoing, answer: Message) -> Message:
+    """A modern backend's answer, which wants no input, for a legacy client."""
+    if "result" in answer:
+        return {**answer, "id": outgoing.id, "result": eras.legacy_result(answer["result"])}
+    error = eras.legacy_error(outgoing.method, answer["error"])
+    return {**answer, "id": outgoing.id, "error": error}
+
+
+def wants_input(answer: Message) -> bool:
+    """Whether the answer of a modern backend is a question. Raises NotMcp."""
+    if "result" not in answer:
+        return False
+    return jsonrpc.string(_members(answer).get("resultType")) == "input_required"
+
+
+async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    if caller.log_level is not None and link.stateful:
+        await _set_level(link, caller)
+    sent = outgoing.bridged or bridged(outgoing, caller.client, link.greeting)
+    return modern_answer(outgoing, await link.request(sent, caller))
+
+
+async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
+    """Where the backend wants input, the client is asked and the call made again (new id)."""
+    sent = outgoing.bridged or bridged(outgoing, caller.client, link.greeting, caller.log_level)
+    for round_ in range(MAX_ROUNDS):
+        answer = await link.request(sent, caller)
+        if not wants_input(answer):
+            return legacy_answer(outgoing, answer)
+        result = _members(answer)
+        params = {**(sent.params or {}), **await inputs(result, caller)}
+        if "requestState" not in result:
+            params.pop("requestState", None)
+        request_id = jsonrpc.dump(f"{jsonrpc.value(outgoing.id)}-retry-{round_ + 1}")
+        sent = outgoing.having(params, request_id)
+    raise NotMcp(f"it asked for input more than {MAX_ROUNDS} times")
+
+
+def _members(answer: Message) -> Message:
+    """The members of a result. Raises NotMcp when it is no object: the backend's fault."""
+    try:
+        return jsonrpc.members(answer["result"])
+    except RpcError:
+        raise NotMcp("its result is not a JSON object") from None
+
+
+async def inputs(result: Message, caller: Caller) -> Message:
+    """Ask the client for every input; the members to add to the params of the retry.
+
+    Raises RpcError where the client has no answer.
+    """
+    wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
+    answers: dict[str, Any] = {}
+    for key, raw in wanted.items():
+        request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
+        answer = await caller.ask(request)
+        error = jsonrpc.error_of(answer)
+        if error is not None:
+            raise error
+        answers[key] = answer["result"]
+    added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
+    if "requestState" in result:
+        added["requestState"] = result["requestState"]
+    return added

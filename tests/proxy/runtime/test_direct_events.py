@@ -1,0 +1,154 @@
+"""Calls whose answer is a stream of events: most servers stream, and most streams are one event."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mcpproxy.proxy.back import connection
+from mcpproxy.proxy.front.connection import Connection
+from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.shaped import KINDS, TEXT, called, plain, stage
+from tests.proxy.runtime.waiting import soon
+
+pytestmark = LIVE
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def chunk(content: bytes) -> bytes:
+    """A chunk of a body."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def named(body: bytes) -> bytes:
+    """One event, as the Python SDK writes it."""
+    return HEAD + chunk(b"event: message\r\ndata: %b\r\n\r\n" % body) + END
+
+
+def nameless(body: bytes) -> bytes:
+    """One event, as short as can be."""
+    return HEAD + chunk(b"data:%b\n\n" % body) + END
+
+
+def resumable(body: bytes) -> bytes:
+    """One event that can be asked for again."""
+    return HEAD + chunk(b"id: 7\ndata: %b\n\n" % body) + END
+
+
+def behind_another(body: bytes) -> bytes:
+    """The response behind one to a request that nobody has made."""
+    other = body.replace(b'"id": "mine"', b'"id": "other"').replace(b'"id": 1', b'"id": 2')
+    assert other != body
+    return HEAD + chunk(b"data: %b\n\n" % other) + chunk(b"data: %b\n\n" % body) + END
+
+
+def in_lines(body: bytes) -> bytes:
+    """One event with two lines of data."""
+    first, _, second = body.partition(b" ")
+    return HEAD + chunk(b"data: %b\ndata: %b\n\n" % (first, second)) + END
+
+
+async def _warm(backend: Any, client: Any, kind: str) -> None:
+    """A connection is open, and a session where each call takes one."""
+    await called(client, kind)
+    if kind == "Isolated":
+        await soon(backend.is_warm, "a session that waits")
+
+
+def _tasks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The calls that a task is wanted for, from now on."""
+    taken: list[Any] = []
+    monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+    return taken
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [named, nameless])
+async def test_a_response_as_the_only_event_takes_no_task(
+    proxy: Any,
+    http: Any,
+    kind: str,
+    shape: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stage(proxy, http, kind, shape) as (backend, client):
+        await _warm(backend, client, kind)
+        taken = _tasks(monkeypatch)
+        for _ in range(2):
+            answer = await called(client, kind)
+            assert answer["result"]["content"] == TEXT["content"]
+            if kind == "Isolated":
+                break
+        assert taken == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [resumable, behind_another, in_lines])
+async def test_any_other_stream_is_read_to_its_response(
+    proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
+) -> None:
+    async with stage(proxy, http, kind, shape) as (backend, client):
+        for count in (1, 2, 3):
+            answer = await called(client, kind)
+            assert answer["result"]["content"] == TEXT["content"]
+            assert answer["id"] == (1 if kind == "modern" else "mine")
+            assert len(backend.calls) == count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_one", [True, False])
+async def test_a_response_counts_when_it_is_there_and_not_when_its_stream_ends(
+    proxy: Any, http: Any, kind: str, in_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DRAIN", 0.05)
+    body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
+    spelt = body % (b"1" if kind == "modern" else b'"mine"')
+
+    async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
+        event = (b"event: message\n", b"data: %b\n\n" % spelt)
+        for part in (HEAD, *map(chunk, (b"".join(event),) if in_one else event)):
+            writer.write(part)
+            await writer.drain()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        # And no end: whoever does not go is waited for in vain.
+        await writer.wait_closed()
+
+    async with stage(proxy, http, kind, plain) as (backend, client):
+        await _warm(backend, client, kind)
+        backend.writes = writes
+        with monkeypatch.context() as patched:
+            if in_one:
+                taken = _tasks(patched)
+            assert (await called(client, kind))["result"]["content"] == []
+            assert not in_one or taken == []
+        backend.writes = None
+        assert (await called(client, kind))["result"]["content"] == TEXT["content"]
+        assert len(backend.calls) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ((HEAD, END), "Unreachable"),
+        ((HEAD,), "TimedOut"),
+        ((HEAD, chunk(b": wait\n\n")), "TimedOut"),
+        ((HEAD, chunk(b"data: {}\n\n"), END), "NotMCP"),
+    ],
+)
+async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_again(
+    proxy: Any, http: Any, kind: str, parts: tuple[bytes, ...], reason: str
+) -> None:
+    async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(parts)
+
+    async with stage(proxy, http, kind, plain) as (backend, client):
+        await _warm(backend, client, kind)
+        backend.writes = writes
+        answer = await called(client, kind)
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert len(backend.calls) == 2
