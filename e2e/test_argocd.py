@@ -61,7 +61,12 @@ def argocd(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Ar
             ("get", "pods,deployments", "-A", "-o", "wide"),
             ("get", PROXIES, "-A", "-o", "yaml"),
         ):
-            print(f"--- kubectl {' '.join(what)}\n{cluster.kubectl(*what)}")
+            try:
+                said = cluster.kubectl(*what)
+            except machine.CommandFailed as error:
+                # The last stories take the kind away.
+                said = str(error)
+            print(f"--- kubectl {' '.join(what)}\n{said}")
     if not os.environ.get("KEEP"):
         cluster.delete()
 
