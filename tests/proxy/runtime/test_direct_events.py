@@ -152,3 +152,37 @@ async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_
         answer = await called(client, kind)
         assert answer["error"]["data"] == {"backend": "p", "reason": reason}
         assert len(backend.calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["legacy", "modern"])
+async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_used_again(
+    proxy: Any, http: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
+    event = b"data: %b\n\n" % (body % (b"1" if kind == "modern" else b'"mine"'))
+    rest = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
+    left: list[connection.Response] = []
+    leave = connection.Response.leave
+
+    def leaves(self: connection.Response) -> None:
+        left.append(self)
+        leave(self)
+
+    monkeypatch.setattr(connection.Response, "leave", leaves)
+
+    async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(HEAD + chunk(event))
+        await rest.wait()
+        writer.write(chunk(b": more\n\n" * 100_000) + END)
+
+    async with stage(proxy, http, kind, plain) as (backend, client):
+        await _warm(backend, client, kind)
+        backend.writes = writes
+        assert (await called(client, kind))["result"]["content"] == []
+        rest.set()
+        await soon(lambda: left[0].complete, "the end of the stream")
+        assert not left[0].waiting
+        assert (await called(client, kind))["result"]["content"] == []
+        assert writers[0] is writers[1]

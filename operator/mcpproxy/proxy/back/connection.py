@@ -29,6 +29,8 @@ class Response:
     complete = False
     _size = 0
     _waiter: "asyncio.Future[None] | None" = None
+    _leaving: asyncio.TimerHandle | None = None
+    """Runs while the rest may still come, which is dropped."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -108,11 +110,23 @@ class Response:
 
     def leave(self) -> None:
         """The rest is of no interest; if it comes in time the connection is kept."""
+        self._chunks.clear()
+        self._size = 0
         if not self.complete:
-            self._connection.loop.call_later(DRAIN, self.close)
+            self._leaving = self._connection.loop.call_later(DRAIN, self.close)
+            self._connection.hold_back(False)
+
+    def end(self) -> None:
+        """Called by the connection: no more comes."""
+        self.complete = True
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self.wake()
 
     def feed(self, chunk: bytes) -> None:
         """Called by the connection: a part of the body came."""
+        if self._leaving is not None:
+            return
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > HIGH_WATER:
@@ -265,7 +279,7 @@ class Connection(asyncio.Protocol):
         self.lost = True
         response = self._response
         if response is not None and self._ends_with_connection(response):
-            response.complete = True
+            response.end()
         self._fail(Unreachable("the connection was closed before the answer came"))
         if response is not None:
             response.wake()
@@ -342,9 +356,8 @@ class Connection(asyncio.Protocol):
     def _completed(self, reusable: bool) -> None:
         response = self._response
         assert response is not None
-        response.complete = True
         self._response = None
-        response.wake()
+        response.end()
         if not reusable:
             self.abort()
         elif self.on_free is not None:
