@@ -1,6 +1,7 @@
 """Calls that take no task, and those that do after all: always one request is sent."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from mcpproxy.proxy.back import lists
 from mcpproxy.proxy.front.connection import Connection
-from tests.proxy.runtime.raw import last, rpc
+from tests.proxy.runtime.raw import MODERN, error, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import (
     ASKED,
@@ -216,3 +217,27 @@ async def test_once_a_connection_is_open_a_call_takes_no_task(
         monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
         await called(client, kind)
         assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ((b'"p_x"', b'"p_y"'), -32020),
+        ((b'"2026-07-28"', b'"2026-07-29"'), -32020),
+        ((b'clientCapabilities"', b'clientCapabilitees"'), -32602),
+    ],
+)
+async def test_s5_each_message_is_held_against_a_head_that_was_right_before(
+    proxy: Any, http: Any, wrong: tuple[bytes, bytes], code: int
+) -> None:
+    good = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "p_x"}
+    message = json.dumps(modern("tools/call", name="p_x", arguments={})).encode()
+    other = message.replace(*wrong)
+    # The same bytes for a head: not even its Content-Length differs.
+    assert len(other) == len(message)
+    assert other != message
+    async with stage(proxy, http, "modern", plain) as (backend, client):
+        for count in (1, 2, 3):
+            assert (await client.post(message, **good)).status_code == 200
+            assert error(await client.post(other, **good)) == (400, code)
+            assert len(backend.calls) == count

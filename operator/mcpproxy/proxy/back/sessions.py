@@ -167,8 +167,8 @@ class Sessions:
 
         In the modern era every request says itself who asks, so only the principal counts.
         """
-        if not self._passed and not (client.modern and self._modern):
-            return client.kind
+        if not self._passed:
+            return client.person if client.modern and self._modern else client.kind
         own = client.mark(self._passed)
         if client.modern and self._modern:
             return (client.principal, client.revision, own)

@@ -46,12 +46,15 @@ class Client:
     """Whether it speaks a revision without sessions and without server requests."""
     kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
     """What it has in common with all who are the same to a backend, but for its headers."""
+    person: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
+    """The same where each request says the rest itself."""
 
     def __post_init__(self) -> None:
         """Every call asks for these: they are found once."""
         object.__setattr__(self, "modern", is_modern(self.revision))
         kind = (self.principal, self.revision, None, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "person", kind[:3])
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Its headers of these names."""

@@ -13,7 +13,7 @@ from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
 from mcpproxy.proxy.front.reply import Reply
-from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound, Said
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire import headers as h
@@ -131,16 +131,29 @@ class ModernHttp:
 
     def _asked(self, params: Message, method: str, inbound: Inbound) -> Asked:
         """What a request says of itself. Raises RpcError."""
-        head = inbound.head
-        if len(head.headers) != len(head.lines):
-            envelope.duplicated(head.lines)
-        client, level = envelope.client_of(method, params, head.headers, head.principal)
-        if self.gateway.passed:
-            client = self.gateway.known(client, head.lines)
+        said = self._said(params, method, inbound.head)
         route = modern.route_of(self.gateway, method, params)
         if route is not None and route.properties:
             envelope.check_params(route.properties, params, inbound.lines)
-        return Asked(params, client, level, route, self._parking.owner(params))
+        owner = self._parking.owner(params) if "requestState" in params else None
+        return Asked(params, said.client, said.level, route, owner)
+
+    def _said(self, params: Message, method: str, head: Head) -> Said:
+        """Who asks; most messages with one head say the same. Raises RpcError."""
+        member = h.NAME_MEMBER.get(method)
+        meta, name = params.get("_meta"), params.get(member) if member else None
+        about = method, meta, name
+        if head.said is not None and head.said.about == about:
+            return head.said
+        if len(head.headers) != len(head.lines):
+            envelope.duplicated(head.lines)
+        client, level = envelope.client_of(method, params, head.headers, head.principal)
+        said = Said(about, self.gateway.known(client, head.lines), level)
+        if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= envelope.MAX_KEPT:
+            # Copies: else the whole message would be kept.
+            kept = method, meta.copy(), None if name is None else name.copy()
+            head.said = said._replace(about=kept)
+        return said
 
     async def _hand_over(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         if inbound.handed_over:

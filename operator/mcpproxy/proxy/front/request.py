@@ -3,8 +3,11 @@
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -33,10 +36,30 @@ class HttpRefusal(Exception):
         self.body = jsonrpc.failure(None, error)
 
 
+class Said(NamedTuple):
+    """What a message must agree with its head in, and who asks."""
+
+    about: tuple[str, Raw | None, Raw | None]
+    """Its method, `_meta`, and what names the component."""
+    client: Client
+    level: str | None
+    """The log level that it asks for."""
+
+
 class Head:
     """The line and the headers of a request; many requests of a client have the same."""
 
-    __slots__ = ("_fits", "_principal", "headers", "lines", "method", "path", "ticket", "way")
+    __slots__ = (
+        "_fits",
+        "_principal",
+        "headers",
+        "lines",
+        "method",
+        "path",
+        "said",
+        "ticket",
+        "way",
+    )
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the headers as they came, their names in lower case.
@@ -55,6 +78,8 @@ class Head:
         """Who may answer such requests without a task, once that is found out."""
         self.ticket: Ticket | None = None
         """The session that it names, once that is found out."""
+        self.said: Said | None = None
+        """What the latest of its messages said of its client, and what was found to be right."""
 
     @property
     def fits(self) -> bool:
