@@ -53,6 +53,33 @@ def chunked(body: bytes) -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in parts) + b"0\r\n\r\n"
 
 
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def chunk(content: bytes) -> bytes:
+    """A chunk of a body."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def resumable(body: bytes) -> bytes:
+    """One event that can be asked for again."""
+    return HEAD + chunk(b"id: 7\ndata: %b\n\n" % body) + END
+
+
+def behind_another(body: bytes) -> bytes:
+    """The response behind one to a request that nobody has made."""
+    other = body.replace(b'"id": "mine"', b'"id": "other"').replace(b'"id": 1', b'"id": 2')
+    assert other != body
+    return HEAD + chunk(b"data: %b\n\n" % other) + chunk(b"data: %b\n\n" % body) + END
+
+
+def in_lines(body: bytes) -> bytes:
+    """One event with two lines of data."""
+    first, _, second = body.partition(b" ")
+    return HEAD + chunk(b"data: %b\ndata: %b\n\n" % (first, second)) + END
+
+
 LOGGED: dict[str, Any] = {
     "jsonrpc": "2.0",
     "method": "notifications/message",

@@ -17,13 +17,16 @@ from tests.proxy.runtime.shaped import (
     KINDS,
     SESSIONS,
     TEXT,
+    behind_another,
     called,
     chunked,
     closing,
     events,
+    in_lines,
     lost,
     plain,
     refused,
+    resumable,
     stage,
 )
 from tests.proxy.runtime.waiting import soon
@@ -36,7 +39,9 @@ COMPLETE = {"resultType": "complete"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [plain, chunked, closing, events])
+@pytest.mark.parametrize(
+    "shape", [plain, chunked, closing, events, resumable, behind_another, in_lines]
+)
 async def test_whatever_shape_an_answer_has_the_call_is_sent_once(
     proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
 ) -> None:

@@ -9,18 +9,10 @@ import pytest
 from mcpproxy.proxy.back import connection
 from mcpproxy.proxy.front.connection import Connection
 from tests.proxy.runtime.serving import LIVE
-from tests.proxy.runtime.shaped import KINDS, TEXT, called, plain, stage
+from tests.proxy.runtime.shaped import END, HEAD, KINDS, TEXT, called, chunk, plain, stage
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
-
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-END = b"0\r\n\r\n"
-
-
-def chunk(content: bytes) -> bytes:
-    """A chunk of a body."""
-    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 def named(body: bytes) -> bytes:
@@ -31,24 +23,6 @@ def named(body: bytes) -> bytes:
 def nameless(body: bytes) -> bytes:
     """One event, as short as can be."""
     return HEAD + chunk(b"data:%b\n\n" % body) + END
-
-
-def resumable(body: bytes) -> bytes:
-    """One event that can be asked for again."""
-    return HEAD + chunk(b"id: 7\ndata: %b\n\n" % body) + END
-
-
-def behind_another(body: bytes) -> bytes:
-    """The response behind one to a request that nobody has made."""
-    other = body.replace(b'"id": "mine"', b'"id": "other"').replace(b'"id": 1', b'"id": 2')
-    assert other != body
-    return HEAD + chunk(b"data: %b\n\n" % other) + chunk(b"data: %b\n\n" % body) + END
-
-
-def in_lines(body: bytes) -> bytes:
-    """One event with two lines of data."""
-    first, _, second = body.partition(b" ")
-    return HEAD + chunk(b"data: %b\ndata: %b\n\n" % (first, second)) + END
 
 
 async def _warm(backend: Any, client: Any, kind: str) -> None:
@@ -83,19 +57,6 @@ async def test_a_response_as_the_only_event_takes_no_task(
             if kind == "Isolated":
                 break
         assert taken == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [resumable, behind_another, in_lines])
-async def test_any_other_stream_is_read_to_its_response(
-    proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
-) -> None:
-    async with stage(proxy, http, kind, shape) as (backend, client):
-        for count in (1, 2, 3):
-            answer = await called(client, kind)
-            assert answer["result"]["content"] == TEXT["content"]
-            assert answer["id"] == (1 if kind == "modern" else "mine")
-            assert len(backend.calls) == count
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ from mcpproxy.proxy.back.between import (
     sent_over,
     wants_input,
 )
-from mcpproxy.proxy.back.connection import EVENTS, JSON, Response
+from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
@@ -21,6 +21,7 @@ from mcpproxy.proxy.core.errors import SessionGone, TimedOut
 from mcpproxy.proxy.core.exchange import Caller, Client, Told
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
+from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message
 
@@ -227,7 +228,7 @@ class Calls:
         message = jsonrpc.parse(body)
         if "method" in message:
             return None
-        if response.media_type == EVENTS and message.get("id") != outgoing.id:
+        if response.media_type == h.EVENT_STREAM and message.get("id") != outgoing.id:
             return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:
@@ -282,6 +283,6 @@ def _message(response: Response) -> bytes | None:
     if response.status != 200:
         return None
     kind = response.media_type
-    if kind == JSON:
+    if kind == h.JSON:
         return response.whole
-    return sse.alone(response.begun) if kind == EVENTS else None
+    return sse.alone(response.begun) if kind == h.EVENT_STREAM else None

@@ -8,6 +8,7 @@ from typing import Final
 import httptools
 
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.heads import Heads
 
 HIGH_WATER: Final = 256 * 1024
@@ -15,8 +16,6 @@ HIGH_WATER: Final = 256 * 1024
 MAX_HEAD: Final = 64 * 1024
 DRAIN: Final = 1.0
 """Seconds in which the rest of an answer may come that is of no interest."""
-JSON: Final = b"application/json"
-EVENTS: Final = b"text/event-stream"
 
 
 class Response:
@@ -168,9 +167,6 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._held_back = False
         self._done: collections.abc.Callable[[], None] | None = None
-        self._in_events = False
-        """Whether the answer is a stream of events of which whoever began the request has seen
-        nothing."""
         self._error: Exception | None = None
 
     async def send(self, request: bytes) -> Response:
@@ -190,7 +186,6 @@ class Connection(asyncio.Protocol):
             raise Unreachable("the connection is closed")
         response = self._response = Response(self)
         self._head_size = 0
-        self._in_events = False
         self._done = done
         self._transport.write(request)
         return response
@@ -247,12 +242,16 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(NotMcp("the answer is not HTTP/1.1"))
-        if self._in_events and self._response is not None and self._response.waiting:
-            self._in_events = False
+        if self._done is not None and self._begins_events():
             self.hand_on()
         complete, self._complete = self._complete, None
         if begins and complete is not None:
             self._heads.keep(data, complete.headers, complete.headers)
+
+    def _begins_events(self) -> bool:
+        """Whether the first part of a stream of events is there."""
+        response = self._response
+        return response is not None and response.waiting and response.media_type == h.EVENT_STREAM
 
     def _whole(self, response: Response, headers: dict[bytes, bytes], body: bytes) -> None:
         """An answer with status 200 and a known head is there at once."""
@@ -332,11 +331,10 @@ class Connection(asyncio.Protocol):
         self._response.status = status
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
-        elif self._done is not None:
-            kind = self._response.media_type if status == 200 else None
-            self._in_events = kind == EVENTS
-            if kind not in (EVENTS, JSON):
-                self.hand_on()
+        elif self._done is not None and not (
+            status == 200 and self._response.media_type in (h.EVENT_STREAM, h.JSON)
+        ):
+            self.hand_on()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""

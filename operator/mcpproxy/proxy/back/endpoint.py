@@ -20,8 +20,8 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
-_ACCEPT_SSE: Final = (b"accept", b"text/event-stream")
-_JSON: Final = (b"content-type", b"application/json")
+_ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
+_JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
@@ -186,10 +186,6 @@ class EventReader:
             return None
         begun = self._parser.open_data(LARGE)
         return None if begun is None else EventData(self._response, self._parser, begun)
-
-    def leave(self) -> None:
-        """The rest is of no interest."""
-        self._response.leave()
 
 
 class EventData:

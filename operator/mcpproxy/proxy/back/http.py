@@ -79,7 +79,7 @@ class HttpLegacyLink:
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
             endpoint = self._endpoint.of(caller.client)
             response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
-            if response.media_type != b"text/event-stream":
+            if response.media_type != h.EVENT_STREAM:
                 found = await self._plain(response, outgoing)
             else:
                 found = await self._streamed(response, outgoing, caller)
@@ -140,11 +140,11 @@ class HttpLegacyLink:
                     if "method" in message:
                         await self._told(message, caller)
                     elif jsonrpc.same_id(message.get("id"), outgoing.id):
-                        reader.leave()
+                        response.leave()
                         return message
                 passed_on = await outgoing.passed_on(reader.large, self._no_caller)
                 if passed_on is not None:
-                    reader.leave()
+                    response.leave()
                     return passed_on
             last_id = reader.last_id
             if last_id is None:
@@ -193,7 +193,7 @@ class HttpLegacyLink:
     ) -> None:
         """See Link: the stream of an HTTP GET."""
         response = await self._endpoint.get(self._headers)
-        if response.status != 200 or response.media_type != b"text/event-stream":
+        if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
             if response.status == 404 and self.stateful:
                 raise SessionGone("its session does not exist any more")

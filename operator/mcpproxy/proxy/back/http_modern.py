@@ -55,7 +55,7 @@ class HttpModernLink:
             outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
         )
         try:
-            if response.media_type != b"text/event-stream":
+            if response.media_type != h.EVENT_STREAM:
                 passed_on = await outgoing.passed_on(response.rest)
                 if passed_on is not None:
                     return passed_on
@@ -101,10 +101,10 @@ class HttpModernLink:
                 if "method" in message:
                     await caller.notify(message)
                 elif jsonrpc.same_id(message.get("id"), outgoing.id):
-                    reader.leave()
+                    response.leave()
                     return message
             if (passed_on := await outgoing.passed_on(reader.large)) is not None:
-                reader.leave()
+                response.leave()
                 return passed_on
         raise Unreachable("its stream ended without a response")
 
@@ -122,7 +122,7 @@ class HttpModernLink:
         outgoing = listen_request(standing.client, self.greeting.revision, uris)
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
-            if response.media_type != b"text/event-stream":
+            if response.media_type != h.EVENT_STREAM:
                 ready()
                 return
             reader = EventReader(response)

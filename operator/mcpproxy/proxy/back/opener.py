@@ -283,8 +283,8 @@ class HttpOpener(Opener):
 
 async def _first_response(response: Response, request_id: Raw) -> Message | None:
     """The response to a request of our own, whatever else is streamed; None when there is none."""
-    if response.media_type != b"text/event-stream":
-        if response.status >= 400 and response.media_type != b"application/json":
+    if response.media_type != h.EVENT_STREAM:
+        if response.status >= 400 and response.media_type != h.JSON:
             await response.read(MAX_MESSAGE)
             return None
         message = await read_json(response)
@@ -293,7 +293,7 @@ async def _first_response(response: Response, request_id: Raw) -> Message | None
     while (messages := await reader.messages()) is not None:
         for message in messages:
             if "method" not in message and jsonrpc.same_id(message.get("id"), request_id):
-                reader.leave()
+                response.leave()
                 return message
     return None
 

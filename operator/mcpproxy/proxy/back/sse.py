@@ -5,6 +5,7 @@ import asyncio
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import sse
 
 
@@ -64,7 +65,7 @@ async def connect(endpoint: Endpoint, timeout: float) -> SseChannel:
     Raises BackendError, NotMcp when there is no such stream.
     """
     stream = await endpoint.get(())
-    if stream.status != 200 or stream.media_type != b"text/event-stream":
+    if stream.status != 200 or stream.media_type != h.EVENT_STREAM:
         stream.close()
         raise NotMcp(f"it answers HTTP {stream.status} and no event stream")
     channel = SseChannel(endpoint, stream)

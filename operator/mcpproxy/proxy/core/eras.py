@@ -17,7 +17,7 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Messag
 _CACHEABLE: Final = {*BY_METHOD, "resources/read", "server/discover"}
 _MODERN_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
 _RETRY_MEMBERS: Final = ("inputResponses", "requestState")
-_MAX_KEPT: Final = 1024
+MAX_KEPT: Final = 1024
 """Bytes of `_meta` that are kept: clients say the same of themselves with most requests."""
 _COMPLETE: Final = b'"resultType":"complete"'
 
@@ -33,7 +33,7 @@ def stamped(
 ) -> Message:
     """Params for a modern backend: `_meta` says who asks, which legacy says once a session."""
     given = params or {}
-    if "_meta" not in given and len(client.capabilities) + len(client.info or b"") <= _MAX_KEPT:
+    if "_meta" not in given and len(client.capabilities) + len(client.info or b"") <= MAX_KEPT:
         said = _stamp_often(client.capabilities, client.info, revision, log_level)
         return {**given, "_meta": said}
     found = {**meta(given), **_stamp(client.capabilities, client.info, revision, log_level)}
@@ -43,9 +43,10 @@ def stamped(
 def _stamp(
     capabilities: bytes, info: bytes | None, revision: str, log_level: str | None
 ) -> Message:
-    found: Message = {}
-    found[rev.META_VERSION] = jsonrpc.dump(revision)
-    found[rev.META_CAPABILITIES] = Raw(capabilities)
+    found = {
+        rev.META_VERSION: jsonrpc.dump(revision),
+        rev.META_CAPABILITIES: Raw(capabilities),
+    }
     if info is not None:
         found[rev.META_CLIENT_INFO] = Raw(info)
     if log_level is not None:
@@ -67,7 +68,7 @@ def unstamped(params: Message | None) -> Message | None:
     found = {name: raw for name, raw in params.items() if name not in _RETRY_MEMBERS}
     if "_meta" in found:
         said = bytes(found.pop("_meta"))
-        kept = (_own_meta_often if len(said) <= _MAX_KEPT else _own_meta)(said)
+        kept = (_own_meta_often if len(said) <= MAX_KEPT else _own_meta)(said)
         if kept is not None:
             found["_meta"] = kept
     return found

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.eras import meta
+from mcpproxy.proxy.core.eras import MAX_KEPT, meta
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.wire import headers as h
@@ -36,9 +36,6 @@ STATUS: Final[Mapping[int, int]] = {
 }
 """HTTP status of a response that is a JSON-RPC error of this code; 200 for others."""
 _ROUTING: Final = (h.PROTOCOL_VERSION, h.METHOD, h.NAME)
-
-MAX_KEPT: Final = 1024
-"""Bytes of what a client says of itself that are kept."""
 
 HeaderLines = Iterable[tuple[bytes, bytes]]
 

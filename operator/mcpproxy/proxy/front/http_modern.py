@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog import BY_METHOD, Kind
+from mcpproxy.proxy.core.eras import MAX_KEPT
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.direct import METHODS, Direct
@@ -135,8 +136,7 @@ class ModernHttp:
         route = modern.route_of(self.gateway, method, params)
         if route is not None and route.properties:
             envelope.check_params(route.properties, params, inbound.lines)
-        owner = self._parking.owner(params) if "requestState" in params else None
-        return Asked(params, said.client, said.level, route, owner)
+        return Asked(params, said.client, said.level, route, self._parking.owner(params))
 
     def _said(self, params: Message, method: str, head: Head) -> Said:
         """Who asks; most messages with one head say the same. Raises RpcError."""
@@ -149,7 +149,7 @@ class ModernHttp:
             envelope.duplicated(head.lines)
         client, level = envelope.client_of(method, params, head.headers, head.principal)
         said = Said(about, self.gateway.known(client, head.lines), level)
-        if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= envelope.MAX_KEPT:
+        if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies: else the whole message would be kept.
             kept = method, meta.copy(), None if name is None else name.copy()
             head.said = said._replace(about=kept)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of one request; more is answered with 413."""
-SSE: Final = b"text/event-stream"
-JSON: Final = b"application/json"
 
 HeaderLines = list[tuple[bytes, bytes]]
 
@@ -137,7 +135,7 @@ class Inbound:
 
     def accepts_stream(self) -> bool:
         """Whether the client takes event streams."""
-        return h.accepts(self.headers.get(b"accept"), SSE)
+        return h.accepts(self.headers.get(b"accept"), h.EVENT_STREAM)
 
     def message(self) -> Message:
         """The message of a POST; read once. Raises HttpRefusal."""
@@ -170,9 +168,9 @@ def _joined(lines: HeaderLines) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=64)
 def _is_json(content_type: bytes) -> bool:
-    return content_type.split(b";")[0].strip().lower() == JSON
+    return content_type.split(b";")[0].strip().lower() == h.JSON
 
 
 @lru_cache(maxsize=64)
 def _accepts_both(header: bytes | None) -> bool:
-    return h.accepts(header, JSON) and h.accepts(header, SSE)
+    return h.accepts(header, h.JSON) and h.accepts(header, h.EVENT_STREAM)

@@ -14,6 +14,10 @@ NAME: Final = b"mcp-name"
 PARAM_PREFIX: Final = b"mcp-param-"
 LAST_EVENT_ID: Final = b"last-event-id"
 
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream"
+"""Media types of messages, one by one and in streams."""
+
 NAME_MEMBER: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from mcpproxy.proxy.wire.headers import EVENT_STREAM
+
 HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
+    (b"content-type", EVENT_STREAM),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
