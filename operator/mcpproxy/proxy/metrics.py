@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
 from mcpproxy.api.status import BackendStatus
+from mcpproxy.limits.table import OF_THE_RUNTIME
 from mcpproxy.proxy.tally import Counts, Read, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -56,6 +57,12 @@ class Metrics:
             "Sessions open with a backend to serve requests, warm ones included",
             ["backend"],
             registry=self._registry,
+        )
+        self.count(
+            "mcpproxy_limit_reached",
+            "Times that a peer has exceeded a limit; docs/security.md lists the limits",
+            ["limit"],
+            lambda: (([limit.name], limit.reached) for limit in OF_THE_RUNTIME),
         )
 
     def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:

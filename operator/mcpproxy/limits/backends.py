@@ -1,0 +1,1 @@
+"""Limits on backends: connections to them, their messages, lists, requests and sessions."""

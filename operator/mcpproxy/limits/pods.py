@@ -1,0 +1,1 @@
+"""Limits on what the operator takes from pods and the API server."""

@@ -1,0 +1,19 @@
+"""All limits."""
+
+from types import ModuleType
+from typing import Final
+
+from mcpproxy.limits import backends, clients, instances, pods
+from mcpproxy.limits.limit import Limit
+
+
+def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
+    return tuple(value for value in vars(module).values() if isinstance(value, Limit))
+
+
+CLIENTS: Final = _defined_in(clients)
+BACKENDS: Final = _defined_in(backends)
+INSTANCES: Final = _defined_in(instances)
+PODS: Final = _defined_in(pods)
+OF_THE_RUNTIME: Final = (*CLIENTS, *BACKENDS, *INSTANCES)
+ALL: Final = (*OF_THE_RUNTIME, *PODS)
