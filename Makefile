@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick soak check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,7 +33,8 @@ demo-clean: install ## Remove what the demo has left
 test: install ## All tests that need no cluster
 	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-stress: install ## The differential, concurrency and fuzz tests in full, the mutations of make acto too
+stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto
+	@$(BIN)/python -m bench.hostile.soak
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
@@ -64,6 +65,9 @@ bench-quick: install ## The same in short, printed only; fails on wrong replies,
 
 soak: install ## Clients that come and go at full load for DURATION seconds (600): memory is flat, no error
 	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)
+
+hostile: install ## A proxy among hostile clients and backends for DURATION seconds (300), beside well-behaved ones
+	@$(BIN)/python -m bench.hostile.soak --seconds $(or $(DURATION),300) $(ARGS)
 
 check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff check .
