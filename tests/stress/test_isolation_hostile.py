@@ -21,7 +21,8 @@ from tests.differential.client import Client
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.waiting import soon
-from tests.stress.hostile import SECRET, Director, Script, backends
+from tests.stress.hostile import SECRET, Director, Script
+from tests.stress.hostile_peers import backends
 from tests.stress.size import size
 
 pytestmark = [*LIVE, pytest.mark.timeout(size(120, 900))]

@@ -101,10 +101,10 @@ class Outgoing:
     def relabel(self, label: bytes) -> None:
         """Give it another id, and another progress token if it has one, on its way out."""
         self.label = Raw(label)
-        token = None
         if self.params is not None and "_meta" in self.params:
             token = meta(self.params).get("progressToken")
-        self.token = token if token is not None and jsonrpc.is_id(token) else None
+            if token is not None and jsonrpc.is_id(token):
+                self.token = token
 
     @property
     def known_as(self) -> Raw:
