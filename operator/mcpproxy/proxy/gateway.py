@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcpproxy.proxy.back.attribution import unattributed
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import (
@@ -77,6 +78,13 @@ class Gateway(Offer):
             "Requests with a session of their own: warm, it was open; cold, they waited for it",
             ("backend", "session"),
             self._isolated,
+        )
+        self.metrics.count(
+            "mcpproxy_unattributed_messages",
+            "Messages of backends that reached no client: they named no request, and the session"
+            " served several clients",
+            ("kind",),
+            lambda: (((kind,), count) for kind, count in unattributed.items()),
         )
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)

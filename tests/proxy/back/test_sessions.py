@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mcpproxy.limits.backends import ABANDONED_FOR
 from mcpproxy.proxy.back import warm as module
 from mcpproxy.proxy.back.warm import MAX_WARM
 from mcpproxy.proxy.core.errors import (
@@ -231,6 +232,26 @@ async def test_s8_a_reused_session_is_one_for_each_principal_and_kind() -> None:
     again = Client(ANN.revision, ANN.capabilities, None, ANN.principal, "another session")
     assert await stage.used(ANN) is await stage.used(again)
     assert await stage.used(BO) is not await stage.used(ANN)
+
+
+async def test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while() -> None:
+    stage = Stage("Reused", declared=True)
+    first = await stage.used(ANN)
+    with pytest.raises(asyncio.CancelledError):
+        async with stage.sessions.use(ANN):
+            raise asyncio.CancelledError
+    stage.sessions.reap()
+    assert await stage.used(ANN) is first
+    (held,) = stage.sessions._held.values()
+    assert held.doubtful_at is not None
+    held.doubtful_at -= ABANDONED_FOR.value + 1
+    async with stage.sessions.use(ANN) as busy:
+        stage.sessions.reap()
+        assert busy is stage.opened[0] is first
+        assert await stage.used(ANN) is not first
+        assert not stage.opened[0].closed.is_set()
+    stage.sessions.reap()
+    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
 
 
 async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:

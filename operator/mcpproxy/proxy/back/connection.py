@@ -157,6 +157,8 @@ class Connection(asyncio.Protocol):
         """Whether no part of an answer is here."""
         self._complete: Response | None = None
         """The answer that ended last; not kept for longer than it takes to look at it."""
+        self._reusable: bool | None = None
+        """Whether the connection can be kept, once the answer is there as a whole."""
         self.lost = False
         self.idle_since = 0.0
         self.on_free: collections.abc.Callable[[Connection], None] | None = None
@@ -238,10 +240,17 @@ class Connection(asyncio.Protocol):
             self._whole(self._response, known[0], data[known[2] :])
             return
         self._complete = None
+        excess = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(NotMcp("the answer is not HTTP/1.1"))
+            excess = self._reusable is not None
+            if not excess:
+                self._fail(NotMcp("the answer is not HTTP/1.1"))
+        if self._reusable is not None:
+            # Only now: what came behind the answer must not be taken for that to the next request.
+            reusable, self._reusable = self._reusable, None
+            self._completed(reusable and not excess)
         if self._done is not None and self._begins_events():
             self.hand_on()
         complete, self._complete = self._complete, None
@@ -304,6 +313,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
+        if self._reusable is not None:
+            raise ValueError("an answer that nobody asked for")
         self._between = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -349,7 +360,7 @@ class Connection(asyncio.Protocol):
             return
         if reusable and response.status == 200:
             self._complete = response
-        self._completed(reusable)
+        self._reusable = reusable
 
     def _completed(self, reusable: bool) -> None:
         response = self._response

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
+from mcpproxy.limits.backends import ABANDONED_FOR
 from mcpproxy.proxy.back.link import Background, Hold, Link
 from mcpproxy.proxy.back.upstream import Upstream
 from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf, Warm
@@ -33,11 +34,17 @@ class Held:
     opening: "asyncio.Task[Link]"
     users: int = 0
     used_at: float = 0.0
+    doubtful_at: float | None = None
+    """When a client first gave up a request that the backend may still speak of."""
 
     @property
     def link(self) -> Link:
         """See Hold. Once it is open."""
         return self.opening.result()
+
+    def doubtful_for(self, now: float) -> float:
+        """For how many seconds what it says of no request may be about one that was given up."""
+        return 0.0 if self.doubtful_at is None else now - self.doubtful_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +292,10 @@ class Sessions:
             if self._held.get(held.key) is held:
                 self._forget(held.key, held)
             raise
+        except asyncio.CancelledError:
+            if held.doubtful_at is None:
+                held.doubtful_at = asyncio.get_running_loop().time()
+            raise
         finally:
             self.release(held)
 
@@ -328,6 +339,9 @@ class Sessions:
         for key, held in list(self._held.items()):
             if not held.users and held.opening.done() and now - held.used_at > self._idle:
                 self._forget(key, held)
+            elif self._mode == "Reused" and held.doubtful_for(now) > ABANDONED_FOR.value:
+                # What it says of no request reaches no client any more.
+                self._retired.append(self._held.pop(key))
         self._end_retired()
         self._warm.reap(now, self._idle)
 
