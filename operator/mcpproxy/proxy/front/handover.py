@@ -10,7 +10,8 @@ and never hands it on.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Iterable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from mcpproxy.limits import instances as limits
@@ -47,7 +48,13 @@ class Silent(Gone):
 class Peers:
     """The other instances, as far as tokens have named them."""
 
-    def __init__(self, sealer: Sealer, address: str, path: str) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        address: str,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`address` is where others reach this instance, `path` where their endpoint is."""
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """This process, and not another one at the same address."""
@@ -55,6 +62,7 @@ class Peers:
         self.passed: frozenset[bytes] = frozenset()
         """Names of headers that backends get, and so the owner of a session with one."""
         self._path = path
+        self._clock = clock
         self._peers: dict[str, _Peer] = {}
 
     def mine(self, owner: str) -> bool:
@@ -126,7 +134,7 @@ class Peers:
         peer = self._peers.pop(owner, None)
         if peer is None:
             self._make_room()
-            peer = _Peer(owner, self._path)
+            peer = _Peer(owner, self._path, self._clock)
         # The one that was used last is the last one.
         self._peers[owner] = peer
         peer.use(self.credentials.own)
@@ -150,13 +158,14 @@ class Peers:
 class _Peer:
     """Another instance: connections to it, and failures to connect."""
 
-    def __init__(self, owner: str, path: str) -> None:
+    def __init__(self, owner: str, path: str, clock: Callable[[], float]) -> None:
         self.requests = 0
         """Requests that it serves for us now."""
         self._owner = owner
         self._url = f"https://{owner.partition('#')[0]}{path}"
         self._credential: Credential | None = None
         self._client: HttpClient | None = None
+        self._clock = clock
         self._connecting = asyncio.Semaphore(limits.CONNECTING.value)
         self._wait = 0
         """Seconds that it was last not tried again; 0 unless the last connection failed."""
@@ -203,15 +212,14 @@ class _Peer:
         return connection.begin(request, None)
 
     async def _connect(self, client: HttpClient) -> Connection:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._retry_at:
+        if self._clock() < self._retry_at:
             raise Gone(f"{self._owner} was not reached a moment ago")
         try:
             connection = await client.connect()
         except BackendError as error:
             wait = self._wait * 2 or limits.RETRY_FIRST.value
             self._wait = min(wait, limits.RETRY_LAST.value)
-            self._retry_at = loop.time() + self._wait
+            self._retry_at = self._clock() + self._wait
             raise Gone(str(error)) from None
         self._wait = 0
         return connection

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from mcpproxy.limits.instances import HANDSHAKE, HANDSHAKES
+from mcpproxy.limits import instances as limits
 from mcpproxy.proxy.front.instance_tls import Credential, Credentials
 
 SHUTDOWN: Final = 2.0
@@ -36,8 +36,8 @@ class InstanceAcceptor:
         credential = self._credentials.named_in(hello)
         if credential is None:
             return False
-        if len(self._handshakes) >= HANDSHAKES.value:
-            HANDSHAKES.record()
+        if len(self._handshakes) >= limits.HANDSHAKES.value:
+            limits.HANDSHAKES.record()
             transport.abort()
             return True
         handshake = asyncio.get_running_loop().create_task(
@@ -51,10 +51,10 @@ class InstanceAcceptor:
         self, transport: asyncio.Transport, hello: bytes, credential: Credential
     ) -> None:
         try:
-            async with asyncio.timeout(HANDSHAKE.value):
+            async with asyncio.timeout(limits.HANDSHAKE.value):
                 await self._switch(transport, hello, credential)
         except TimeoutError:
-            HANDSHAKE.record()
+            limits.HANDSHAKE.record()
             transport.abort()
         except OSError:
             # Among these is ssl.SSLError: the other end does not have the key.
