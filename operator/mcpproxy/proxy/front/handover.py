@@ -124,6 +124,7 @@ class Peers:
             (name, value)
             for name, value in inbound.lines
             if name in _PASSED or name.startswith(_PASSED_PREFIX) or name in self.passed
+            if name != PRINCIPAL
         ]
         return [*needed, (PRINCIPAL, inbound.principal.encode())]
 
