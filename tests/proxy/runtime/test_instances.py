@@ -15,7 +15,7 @@ from mcpproxy.limits import instances as limits
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.front.http import HttpFront
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
-from mcpproxy.proxy.front.request import Head, Inbound
+from mcpproxy.proxy.front.request import Inbound
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -255,11 +255,12 @@ async def test_headers_that_a_backend_gets_are_sent_to_the_owner_of_its_session(
             assert "x-other" not in one.headers
 
 
-async def test_a_client_cannot_pass_for_an_instance() -> None:
+async def test_a_client_cannot_pass_for_an_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = _record_handed_over(monkeypatch)
     async with worlds() as world:
         (client,) = await world.session(world.second)
         await called(client, "c_increment")
-        principal = Inbound(Head("POST", "/mcp", [(b"authorization", TOKEN.encode())])).principal
+        principal = served[0].principal
         introduction = rpc("mcpproxy/introduce", {"owner": "127.0.0.1:1#x"})
         pretended = {"mcpproxy_principal": principal, "mcpproxy_handover": "x"}
         assert (await client.post(rpc("ping"), **pretended)).status_code == 404
