@@ -103,6 +103,17 @@ async def test_connections_beyond_the_limit_of_handshakes_are_closed(
     assert changed.reached == before + 1
 
 
+async def test_a_handshake_ends_when_the_server_stops(pair: Pair) -> None:
+    client = await pair.accepted.client()
+    await client.send(_hello(pair))
+    await client.reader.readexactly(1)
+    await pair.accepted.server.drain(0)
+    with contextlib.suppress(ConnectionError):
+        await client.rest()
+    with pytest.raises(Gone):
+        await pair.tell()
+
+
 async def test_an_address_that_accepts_and_says_nothing_counts_as_terminated(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

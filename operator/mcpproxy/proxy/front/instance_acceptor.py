@@ -5,6 +5,7 @@ connection carries HTTP as one of a client does, to a server of its own.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -50,15 +51,18 @@ class InstanceAcceptor:
     async def _handshake(
         self, transport: asyncio.Transport, hello: bytes, credential: Credential
     ) -> None:
+        is_complete = False
         try:
-            async with asyncio.timeout(limits.HANDSHAKE.value):
-                await self._switch(transport, hello, credential)
-        except TimeoutError:
-            limits.HANDSHAKE.record()
-            transport.abort()
-        except OSError:
-            # Among these is ssl.SSLError: the other end does not have the key.
-            transport.abort()
+            # An ssl.SSLError is an OSError: the other end does not have the key.
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(limits.HANDSHAKE.value) as deadline:
+                    await self._switch(transport, hello, credential)
+                    is_complete = True
+            if deadline.expired():
+                limits.HANDSHAKE.record()
+        finally:
+            if not is_complete:
+                transport.abort()
 
     async def _switch(
         self, transport: asyncio.Transport, hello: bytes, credential: Credential
