@@ -30,7 +30,7 @@ RESERVED_HEADERS: Final = frozenset(
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
-        "mcpproxy-handover",
+        "mcpproxy-principal",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",

@@ -27,7 +27,7 @@ from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.digests import differences
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
-from mcpproxy.proxy.front.http import HttpFront
+from mcpproxy.proxy.front.http import HttpFront, InstanceFront
 from mcpproxy.proxy.front.server import Server
 from mcpproxy.proxy.front.stdio import StdioFront, open_streams
 from mcpproxy.proxy.gateway import Gateway
@@ -146,7 +146,8 @@ class Runtime:
         self._port = sockets[-1].getsockname()[1]
         address = _address(options, self._port)
         front = HttpFront(self.gateway, self._sealer, guard, address, options.path)
-        server = Server(front)
+        server, for_instances = Server(front), Server(InstanceFront(front, self.gateway))
+        server.accept_instances(front.peers.credentials, for_instances)
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
@@ -163,13 +164,14 @@ class Runtime:
         self.gateway.start()
         front.start()
         await server.start(sockets)
+        await for_instances.start(())
         serving()
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         # Not ready any more; calls end by themselves, then the admin port closes, too.
         self._draining = True
         front.drain()
-        await server.drain(options.drain)
+        await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)

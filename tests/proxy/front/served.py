@@ -160,12 +160,13 @@ class Served:
         self.problems: list[Any] = []
         self.port = 0
 
-    async def start(self) -> None:
+    async def start(self, host: str = "127.0.0.1") -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.problems.append(context))
         self.server = Server(self.app)
-        listening = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, 0), family=family)
         listening.setblocking(False)
         self.port = listening.getsockname()[1]
         await self.server.start([listening])

@@ -330,5 +330,5 @@ async def test_a_workers_own_port_serves_no_more_hosts_than_the_shared_one(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     client = Raw(pair[2].url_of(1), http)
-    answer = await client.initialize(host="elsewhere.example", mcpproxy_handover="forged")
+    answer = await client.initialize(host="elsewhere.example", mcpproxy_principal="forged")
     assert answer.status_code == 421

@@ -57,15 +57,18 @@ class HttpClient:
         tls: Callable[[], ssl.SSLContext] | None = None,
         resolve: Mapping[str, str] | None = None,
         server_name: str | None = None,
+        kept_for: float = KEPT_FOR,
     ) -> None:
         """`connect_timeout` is in seconds; `tls` gives what the next https connection is made
-        with, `server_name` the name that the certificate must have in place of the host's."""
+        with, `server_name` the name that the certificate must have in place of the host's;
+        `kept_for` is how many seconds an idle connection is reused."""
         self.url = url
         self._resolve = resolve
         self.origin = Origin(url, resolve)
         self._connect_timeout = connect_timeout
         self._tls = tls if self.origin.secure else None
         self._server_name = server_name or self.origin.host
+        self._kept_for = kept_for
         self._idle: collections.deque[Connection] = collections.deque()
         self._all: set[Connection] = set()
         self._heads: Heads[dict[bytes, bytes]] = Heads()
@@ -129,7 +132,7 @@ class HttpClient:
         """A connection that is free."""
         if not self._idle:
             return None
-        oldest = self._idle[-1].loop.time() - KEPT_FOR
+        oldest = self._idle[-1].loop.time() - self._kept_for
         while self._idle:
             connection = self._idle.pop()
             if not connection.lost:

@@ -13,9 +13,13 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 NONCE: Final = 12
+DERIVED: Final = 32
+"""Bytes of a derived key."""
 MAX_TOKEN: Final = 16384
 MIN_KEY: Final = 16
 """Bytes of a key."""
@@ -32,12 +36,15 @@ class Sealer:
         """`keys` are at least MIN_KEY secret bytes each; `random(n)` gives n unpredictable ones."""
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
+        self.keys: tuple[bytes, ...] = ()
+        """The sealing keys in use; the first one seals. Replaced as a whole by `rekey`."""
         self.rekey(keys)
 
     def rekey(self, keys: Sequence[bytes]) -> None:
         """Use these keys from now on."""
         if not keys or any(len(key) < MIN_KEY for key in keys):
             raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
+        self.keys = tuple(keys)
         self._ciphers = []
         for key in keys:
             derived = hashlib.sha256(b"mcpproxy sealing " + key).digest()
@@ -67,6 +74,11 @@ class Sealer:
                     opened = cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
                     return msgspec.json.decode(opened)
         raise BadToken("not a token of this proxy")
+
+
+def derive(key: bytes, use: str) -> bytes:
+    """Derive the key for another use from a sealing key (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), DERIVED, None, b"mcpproxy " + use.encode()).derive(key)
 
 
 def _spelled(raw: bytes) -> str:

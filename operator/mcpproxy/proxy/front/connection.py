@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
 from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
 from mcpproxy.proxy.front.reply import HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
@@ -53,6 +54,8 @@ class Surroundings(Protocol):
     connections: "set[Connection]"
     held: int
     """Bytes of bodies that are held."""
+    acceptor: InstanceAcceptor | None
+    """Takes connections of other instances."""
 
     def gone(self, connection: "Connection") -> None:
         """A connection has ended, and what was asked on it."""
@@ -139,6 +142,19 @@ class Connection(Intake, asyncio.Protocol):
         if not self._server.has_room(size):
             return False
         self._held += size
+        return True
+
+    def switch_protocol(self, data: bytes) -> bool:
+        """See Intake. Another instance begins TLS where a client begins HTTP."""
+        acceptor, transport = self._server.acceptor, self._transport
+        if acceptor is None or transport is None or not self.idle:
+            return False
+        if not acceptor.accept(transport, data):
+            return False
+        # The transport gets another protocol, and goes on without this one.
+        self.lost = self._ended = True
+        self.end_intake()
+        self._server.gone(self)
         return True
 
     def invite(self) -> None:

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
-from mcpproxy.proxy.front import handover
 from mcpproxy.proxy.front.guard import Guard
-from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.handover import PRINCIPAL, Peers
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
@@ -39,11 +38,12 @@ class HttpFront:
         self._gateway = gateway
         self._guard = guard
         self._path = path.rstrip("/")
-        self._peers = Peers(sealer, address, self._path or "/")
-        self.live = LiveSessions(sealer, self._peers.owner, SESSION_IDLE)
-        parking = Parking(sealer, self._peers.owner, time.time)
-        self._legacy = LegacyHttp(gateway, sealer, self.live, self._peers)
-        self._modern = ModernHttp(gateway, parking, self._peers)
+        self.peers = Peers(sealer, address, self._path or "/")
+        self.peers.passed = gateway.passed
+        self.live = LiveSessions(sealer, self.peers.owner, SESSION_IDLE)
+        parking = Parking(sealer, self.peers.owner, time.time)
+        self._legacy = LegacyHttp(gateway, sealer, self.live, self.peers)
+        self._modern = ModernHttp(gateway, parking, self.peers)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
@@ -68,7 +68,7 @@ class HttpFront:
     def close(self) -> None:
         """Cancel what still waits for clients."""
         self._parking.close()
-        self._peers.close()
+        self.peers.close()
         if self._reaper is not None:
             self._reaper.cancel()
 
@@ -76,12 +76,6 @@ class HttpFront:
         """See App: what is not meant for us is not read."""
         if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
             return HttpRefusal(404, f"there is nothing at this path; the endpoint is {self._path}")
-        if handover.HEADER in inbound.headers:
-            # Its seal is one of its body.
-            return None
-        return self._guarded(inbound)
-
-    def _guarded(self, inbound: Inbound) -> HttpRefusal | None:
         if not self._guard.admits_host(inbound.headers.get(b"host")):
             return HttpRefusal(421, "the Host header names another server")
         if not self._guard.admits_origin(inbound.headers.get(b"origin")):
@@ -97,7 +91,7 @@ class HttpFront:
 
     def _found_way(self, head: Head) -> Callable[[Inbound, Reply], bool]:
         version = head.headers.get(h.PROTOCOL_VERSION)
-        if head.method != "POST" or handover.HEADER in head.headers or not head.fits:
+        if head.method != "POST" or not head.fits:
             head.way = _takes_a_task
         elif version is None or version in _LEGACY:
             head.way = self._legacy.at_once
@@ -107,19 +101,34 @@ class HttpFront:
 
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """See App."""
-        seal = inbound.headers.get(handover.HEADER)
-        if seal is not None:
-            try:
-                inbound.handed_over = self._peers.trusts(seal, inbound.body)
-            except Gone as error:
-                raise HttpRefusal(handover.SUCCEEDED, str(error)) from None
-            refusal = None if inbound.handed_over else self._guarded(inbound)
-            if refusal is not None:
-                raise refusal
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
             return self._legacy.serve(inbound, reply)
         return self._modern.serve(inbound, reply)
+
+
+class InstanceFront:
+    """Serves what other instances hand over, on connections where they have proven the key."""
+
+    def __init__(self, front: HttpFront, gateway: Gateway) -> None:
+        self._front = front
+        self._gateway = gateway
+
+    def screened(self, inbound: Inbound) -> HttpRefusal | None:
+        """See App: the instance that has the client has checked it."""
+        return None
+
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """See App."""
+        if self._gateway.tracing is not None:
+            self._gateway.tracing.receive(inbound.headers)
+        return False
+
+    def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
+        """See App."""
+        inbound.handed_over = True
+        inbound.head.vouch(inbound.headers.get(PRINCIPAL, b"").decode("latin-1"))
+        return self._front.serve(inbound, reply)
 
 
 def _takes_a_task(inbound: Inbound, reply: Reply) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import PROGRESS
@@ -34,8 +35,6 @@ from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Call, Message, RpcError
 
-MAX_TICKETS: Final = 4096
-"""Session ids that are kept opened: opening one costs more than the rest of a request's head."""
 _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 
 
@@ -50,6 +49,7 @@ class LegacyHttp:
         self.live = live
         self._peers = peers
         self._tickets: dict[tuple[bytes, str], Ticket] = {}
+        """Opened session ids: opening one costs more than the rest of a request's head."""
         self._relayed: set[asyncio.Task[Any]] = set()
         self._acquaintance = Acquaintance(live, peers)
 
@@ -86,7 +86,8 @@ class LegacyHttp:
             ticket = sessions.read(self._sealer, token.decode("latin-1"), principal, time.time())
         except BadToken:
             raise HttpRefusal(404, "this session does not exist; initialize anew") from None
-        if len(self._tickets) >= MAX_TICKETS:
+        if len(self._tickets) >= TICKETS.value:
+            TICKETS.record()
             self._tickets.clear()
         self._tickets[token, principal] = ticket
         return ticket
@@ -316,8 +317,8 @@ class LegacyHttp:
         self.gateway.end_client(session)
         if not inbound.handed_over and not self._peers.mine(ticket.owner):
             # Where it can't be reached, what it held has ended with it.
-            with contextlib.suppress(Gone):
-                await self._peers.tell(ticket.owner, "DELETE", inbound.lines, b"")
+            with contextlib.suppress(Gone, HttpRefusal):
+                await self._peers.tell(ticket.owner, "DELETE", inbound, b"")
         await reply.empty(204)
 
 

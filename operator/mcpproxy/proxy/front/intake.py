@@ -69,6 +69,10 @@ class Intake(ABC):
     def refuse_all(self, refusal: HttpRefusal) -> None:
         """Answer what can't be read, after what was asked before; then read no more."""
 
+    def switch_protocol(self, data: bytes) -> bool:
+        """Hand over a connection that does not begin with HTTP/1.1; False where none takes it."""
+        return False
+
     @abstractmethod
     def invite(self) -> None:
         """The client may wait with a body until it is invited (RFC 9110, section 10.1.1)."""
@@ -89,7 +93,8 @@ class Intake(ABC):
         except httptools.HttpParserUpgrade as offer:
             self._read_on(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            self._unreadable(error)
+            if not self.switch_protocol(data):
+                self._unreadable(error)
         complete, self._complete = self._complete, None
         if begins and complete is not None and not self._ignoring:
             self._heads.keep(data, complete.headers, complete.head)

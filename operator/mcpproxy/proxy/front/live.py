@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.instances import SHARED_WITH
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client, Told, cancellation, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
@@ -98,8 +99,8 @@ class Live:
     stream: Outbox | None = None
     acquainted: bool = False
     """Whether another instance, its owner, has told us what it knows."""
-    shared_with: set[str] = field(default_factory=set)
-    """Other instances that serve it, too."""
+    shared_with: dict[str, None] = field(default_factory=dict)
+    """Other instances that serve it, in the order in which they asked first."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → what ends the subscription to it."""
 
@@ -108,6 +109,13 @@ class Live:
         """Whether nothing would be lost if it were dropped."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions
         return not (held or self.log_level or self.shared_with or self.acquainted)
+
+    def share_with(self, owner: str) -> None:
+        """Another instance serves the session, and is sent what changes in it from now on."""
+        if owner not in self.shared_with and len(self.shared_with) >= SHARED_WITH.value:
+            SHARED_WITH.record()
+            del self.shared_with[next(iter(self.shared_with))]
+        self.shared_with[owner] = None
 
     def updated(self, message: Message) -> None:
         """A resource that the client subscribed to has changed."""

@@ -87,6 +87,10 @@ class Head:
             self._fits = json and _accepts_both(self.headers.get(b"accept"))
         return self._fits
 
+    def vouch(self, principal: str) -> None:
+        """Set the principal that another instance has found; its credentials stay there."""
+        self._principal = principal
+
     @property
     def principal(self) -> str:
         """A digest of the credentials that it has; empty without any."""

@@ -7,6 +7,8 @@ from typing import Final
 
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.connection import SWEEP_EVERY, App, Connection
+from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
+from mcpproxy.proxy.front.instance_tls import Credentials
 from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.front.request import Head
 from mcpproxy.proxy.wire.heads import Heads
@@ -29,6 +31,8 @@ class Server:
         self.pings = Deadlines(self.loop, PING_EVERY)
         self.draining = False
         self.connections: set[Connection] = set()
+        self.acceptor: InstanceAcceptor | None = None
+        """See `accept_instances`."""
         self.held = 0
         """Bytes of bodies that are held."""
         self._emptied: asyncio.Future[None] | None = None
@@ -49,6 +53,10 @@ class Server:
             connection.sweep()
         self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
+    def accept_instances(self, credentials: Credentials, server: "Server") -> None:
+        """Let other instances connect, too; their requests are served by another server."""
+        self.acceptor = InstanceAcceptor(credentials, lambda: Connection(server))
+
     def has_room(self, size: int) -> bool:
         """See Surroundings."""
         if self.held + size > MAX_HELD:
@@ -65,6 +73,8 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """Accept no more; answers in flight end by themselves, after `seconds` all are ended."""
         self.draining = True
+        if self.acceptor is not None:
+            self.acceptor.close()
         for server in self._servers:
             server.close()
         for connection in list(self.connections):
