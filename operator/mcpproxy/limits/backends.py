@@ -58,3 +58,175 @@ RESUMED_STREAMS: Final = Limit(
     beyond="the request ends with an error",
     test="test_a_stream_that_ends_early_again_and_again_is_given_up",
 )
+OWN_REQUEST_TIME: Final = Limit(
+    name="own-request-time",
+    value=15,
+    unit="seconds",
+    counts="the time from a cancellation, notification or answer of ours to its HTTP response",
+    share="request",
+    beyond="its connection is closed, and the message counts as lost",
+    test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
+)
+CONNECTIONS: Final = Limit(
+    name="connections",
+    value=1024,
+    unit="count",
+    counts="connections to a backend, busy ones and idle ones",
+    share="backend",
+    beyond="a request that would need another one ends with the error Overloaded",
+    test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
+)
+IDLE_CONNECTIONS: Final = Limit(
+    name="idle-connections",
+    value=128,
+    unit="count",
+    counts="connections that are kept for requests to come",
+    share="backend",
+    beyond="a connection is closed after its response",
+    test="test_no_more_idle_connections_are_kept_than_the_limit",
+)
+REDIRECTS: Final = Limit(
+    name="redirects",
+    value=3,
+    unit="count",
+    counts="redirects in a row that one request follows",
+    share="request",
+    beyond="the request ends with the error Unreachable",
+    test="test_a_circle_of_redirects_ends",
+)
+RESPONSE_HEAD: Final = Limit(
+    name="response-head",
+    value=64 * 1024,
+    unit="bytes",
+    counts="bytes of a response outside of its body as they come: informational responses, status"
+    " line, header lines, sizes of chunks, trailers",
+    share="connection",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_response_head_without_an_end_is_given_up_at_its_limit",
+)
+RESPONSE_LINES: Final = Limit(
+    name="response-lines",
+    value=200,
+    unit="count",
+    counts="header lines of a response, trailers among them",
+    share="connection",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_response_with_too_many_header_lines_is_given_up",
+)
+MESSAGE: Final = Limit(
+    name="message",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of one message: of its JSON body, or of all lines of its event with their ends",
+    share="message",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_lines_without_content_count_towards_the_size_of_an_event",
+)
+EVENT_ID: Final = Limit(
+    name="event-id",
+    value=8 * 1024,
+    unit="bytes",
+    counts="bytes of the id of an event, which resuming its stream sends back",
+    share="message",
+    beyond="the id is ignored: the stream can't be resumed after this event",
+    test="test_an_event_id_that_no_header_could_carry_is_ignored",
+)
+SERVER_REQUESTS: Final = Limit(
+    name="server-requests",
+    value=64,
+    unit="count",
+    counts="requests of a backend, such as sampling, that wait for a client's answer",
+    share="session",
+    beyond="the backend gets the JSON-RPC error -32000",
+    test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
+)
+SERVER_REQUEST_TIME: Final = Limit(
+    name="server-request-time",
+    value=600,
+    unit="seconds",
+    counts="the time that a backend's request outlives the call during which it came",
+    share="session",
+    beyond="the request ends without an answer",
+    test="test_a_question_outlives_its_call_only_for_a_while",
+)
+UNSENT_ANSWERS: Final = Limit(
+    name="unsent-answers",
+    value=64,
+    unit="count",
+    counts="answers to pings, and refusals, that wait to be sent to a backend one after the other",
+    share="session",
+    beyond="the newest is dropped: the backend gets no answer",
+    test="test_pings_are_answered_in_order_over_one_connection",
+)
+LIST_PAGES: Final = Limit(
+    name="list-pages",
+    value=1000,
+    unit="count",
+    counts="pages of one list",
+    share="backend",
+    beyond="the list ends there",
+    test="test_a_list_without_an_end_is_given_up_after_its_pages",
+)
+LIST_BYTES: Final = Limit(
+    name="list-bytes",
+    value=16 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of all pages of one list",
+    share="backend",
+    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    test="test_a_list_is_given_up_when_all_its_pages_are_too_large",
+)
+LIST_COMPONENTS: Final = Limit(
+    name="list-components",
+    value=10_000,
+    unit="count",
+    counts="components in all pages of one list",
+    share="backend",
+    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    test="test_a_list_is_given_up_when_it_has_too_many_components",
+)
+LIST_VARIANTS: Final = Limit(
+    name="list-variants",
+    value=64,
+    unit="count",
+    counts="kinds of clients for which a backend's lists are kept besides those for all",
+    share="backend",
+    beyond="the lists of the kind that was fetched longest ago are dropped",
+    test="test_beyond_the_limit_the_view_that_was_fetched_longest_ago_goes",
+)
+LIST_VARIANT_BYTES: Final = Limit(
+    name="list-variant-bytes",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of all these lists",
+    share="backend",
+    beyond="the lists of the kind that was fetched longest ago are dropped",
+    test="test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together",
+)
+SERVER_NAME: Final = Limit(
+    name="server-name",
+    value=256,
+    unit="count",
+    counts="characters of the name and of the version that a backend gives itself, in statuses",
+    share="backend",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status",
+)
+FINDING_TEXT: Final = Limit(
+    name="finding-text",
+    value=1024,
+    unit="count",
+    counts="characters of the message that says why a backend is in its state",
+    share="backend",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_what_a_backend_says_of_its_failure_is_cut_and_cleaned",
+)
+LOG_MESSAGE: Final = Limit(
+    name="log-message",
+    value=4096,
+    unit="count",
+    counts="characters of the message of one line of the log",
+    share="message",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_a_log_line_is_cut_and_cleaned",
+)

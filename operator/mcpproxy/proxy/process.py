@@ -10,6 +10,9 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import LOG_MESSAGE
+
 Result = TypeVar("Result")
 
 LARGE: Final = 1024 * 1024
@@ -57,7 +60,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             **self._worker,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": clean(record.getMessage(), LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

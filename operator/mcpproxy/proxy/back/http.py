@@ -15,7 +15,7 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
     OTHER_ID,
@@ -276,9 +276,8 @@ class HttpLegacyLink:
         await self._post(self._endpoint, body)
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> None:
-        response = await endpoint.post(body, self._headers)
-        await response.read(MAX_MESSAGE)
-        if response.status == 404 and self.stateful:
+        status = await endpoint.deliver(body, self._headers)
+        if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
 
     async def listen(

@@ -98,6 +98,31 @@ def string(raw: bytes | Raw | None) -> str | None:
         return None
 
 
+class _Object(msgspec.Struct):
+    """Any object, of which nothing is kept."""
+
+
+_COMMAS: Final = 64
+"""For each object, which are read without a closer look."""
+_objects = msgspec.json.Decoder(list[_Object])
+
+
+def length(raw: bytes | Raw | None, most: int) -> int:
+    """The number of objects in an array, or any higher number than `most` where it has more.
+
+    Takes little memory, however many there are, and whatever else is among them.
+    """
+    text = b"" if raw is None else bytes(raw)
+    # Objects within objects are among them, and commas between other things.
+    count = text.count(b"{")
+    if count <= most and text.count(b",") <= _COMMAS * most:
+        return count
+    try:
+        return len(_objects.decode(text))
+    except (msgspec.DecodeError, RecursionError):
+        return most + 1
+
+
 def value(raw: bytes | Raw | None) -> Any:
     """The whole value; for small parts that have to be understood. None when it is not JSON."""
     if raw is None:
