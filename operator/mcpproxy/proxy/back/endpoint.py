@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
@@ -18,6 +18,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
+_STEP: Final = 8 * 1024
+_STEP_LINES: Final = 1000
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
@@ -164,6 +166,15 @@ async def read_json(response: Response) -> Message | None:
         return None
 
 
+def _steps(chunk: bytes) -> Iterator[bytes]:
+    """A chunk in parts that take little time each."""
+    if len(chunk) <= _STEP or chunk.count(b"\n") + chunk.count(b"\r") <= _STEP_LINES:
+        yield chunk
+        return
+    for begin in range(0, len(chunk), _STEP):
+        yield chunk[begin : begin + _STEP]
+
+
 class EventReader:
     """The messages of an event stream, and where to go on when it ends early."""
 
@@ -178,7 +189,15 @@ class EventReader:
         chunk = await self._response.next_chunk()
         if not chunk:
             return None
-        found = []
+        found: list[Message] = []
+        for part in _steps(chunk):
+            if found or part is not chunk:
+                # However many lines come at once, other requests have their turn between them.
+                await asyncio.sleep(0)
+            self._parse(part, found)
+        return found
+
+    def _parse(self, chunk: bytes, found: list[Message]) -> None:
         try:
             for event in self._parser.feed(chunk):
                 if event.id:
@@ -191,7 +210,6 @@ class EventReader:
                 MESSAGE.record()
             self._response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
-        return found
 
     @staticmethod
     def _resumable(event_id: bytes) -> bytes | None:
