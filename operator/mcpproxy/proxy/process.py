@@ -5,6 +5,7 @@ import ctypes
 import json
 import linecache
 import logging
+import resource
 import sys
 import time
 from collections.abc import Coroutine
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from mcpproxy.api.text import clean
 from mcpproxy.limits.backends import LOG_MESSAGE
+from mcpproxy.limits.http import DESCRIPTORS
 
 Result = TypeVar("Result")
 
@@ -23,6 +25,7 @@ _M_MMAP_THRESHOLD: Final = -3
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
     _give_large_memory_back()
+    _raise_descriptors()
     # Pydantic has read the docstrings of the models from their sources, which it leaves here.
     linecache.clearcache()
     try:
@@ -42,6 +45,14 @@ def _give_large_memory_back() -> None:
     except (AttributeError, OSError, TypeError):
         # Another C library, which has ways of its own.
         return
+
+
+def _raise_descriptors() -> None:
+    """Let the process open as many descriptors as it may, up to a limit of our own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS.value if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS.value)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class JsonLines(logging.Formatter):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Raw
 
+from mcpproxy.limits.http import REQUEST_BODY
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.wire import headers as h
@@ -16,7 +17,7 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 if TYPE_CHECKING:
     from mcpproxy.proxy.front.reply import Reply
 
-MAX_BODY: Final = 16 * 1024 * 1024
+MAX_BODY: Final = REQUEST_BODY.value
 """Bytes of one request; more is answered with 413."""
 
 HeaderLines = list[tuple[bytes, bytes]]
