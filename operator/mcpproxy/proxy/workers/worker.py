@@ -122,7 +122,7 @@ def main(descriptor: int) -> int:
     try:
         process.run(_serve(setup, descriptor))
     except (ValueError, OSError) as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        process.complain(f"mcpproxy run: {error}")
         return CANNOT_SERVE
     return 0
 
