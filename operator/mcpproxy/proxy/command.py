@@ -136,7 +136,8 @@ def main(args: argparse.Namespace) -> int:
         if args.workers > 1:
             if transport == "stdio":
                 raise ManifestError("--workers serve HTTP: add --transport http")
-            asyncio.run(crew.serve(configuration, options, _worker_ports(args), args.log_level))
+            serving = crew.serve(configuration, options, _worker_ports(args), args.log_level)
+            asyncio.run(process.reaping(serving))
             return 0
         runtime = Runtime(configuration, options)
         if transport == "stdio":

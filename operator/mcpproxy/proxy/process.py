@@ -11,7 +11,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpproxy import standard_descriptors
@@ -25,11 +26,15 @@ _M_MMAP_THRESHOLD: Final = -3
 LAST_LINES: Final = 1.0
 """Seconds that the reader of standard error has to take what is left at the end."""
 _STDERR: Final = 2
+_INIT: Final = 1
+REAP_EVERY: Final = 10.0
+"""Seconds between two looks for ended processes."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
     standard_descriptors.reserve()
+    work = reaping(work)
     _give_large_memory_back()
     # Pydantic has read the docstrings of the models from their sources, which it leaves here.
     linecache.clearcache()
@@ -38,6 +43,50 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+async def reaping(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work; as the first process of a container, also that of an init process."""
+    if os.getpid() != _INIT:
+        return await work
+    reaper = asyncio.create_task(reap_orphans())
+    try:
+        return await work
+    finally:
+        reaper.cancel()
+
+
+async def reap_orphans(every: float = REAP_EVERY) -> None:
+    """Collect the exit status of processes whose parent ended before them, for ever.
+
+    These become children of the first process of a container; ended ones stay in the table of
+    processes until it asks for their status. The event loop does so at once for those it started:
+    one that is still there at the next look is not one of them.
+    """
+    before: set[int] = set()
+    while True:
+        ended = set(_ended_children())
+        for pid in ended & before:
+            _collect(pid)
+        before = ended - before
+        await asyncio.sleep(every)
+
+
+def _collect(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _ended_children() -> Iterator[int]:
+    own = str(os.getpid())
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            # The name of the program, which may contain anything, is in parentheses.
+            state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
+            if state == "Z" and parent == own:
+                yield int(entry)
 
 
 def _give_large_memory_back() -> None:
