@@ -167,10 +167,12 @@ class StdioFront:
 
     async def _finish(self) -> None:
         """Respond to what was requested: the client sends no more, but may still read."""
-        for outbox in self._listening:
-            outbox.end()
         without = 0.0
         while self._work.tasks and without < limits.STDIO_LAST_ANSWERS.value:
+            # Requests that came last begin only now: these are not all at the first turn.
+            await asyncio.sleep(0)
+            for outbox in self._listening:
+                outbox.end()
             for asked in self._live.asked.values():
                 if not asked.waiting.done():
                     asked.waiting.set_result({"error": NOT_OFFERED})
@@ -230,6 +232,9 @@ class StdioFront:
             self._noted(message, size)
         elif self._work.fits(size):
             self._work.spawn(self._answer(message), size)
+            if jsonrpc.string(message["method"]) == "initialize":
+                # What follows depends on who the client is.
+                await asyncio.sleep(0)
         else:
             await self._emit(jsonrpc.failure(message["id"], _full()))
 
