@@ -54,7 +54,7 @@ class Collected:
 
 
 def _line(method: str, request_id: int | None = 1, **params: Any) -> bytes:
-    message = {"jsonrpc": "2.0", "method": method, "params": params}
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
     if request_id is not None:
         message["id"] = request_id
     return json.dumps(message).encode() + b"\n"

@@ -112,6 +112,7 @@ class StdioFront:
         self._modern: bool | None = None
         self._client: Client | None = None
         self._initialized = False
+        self._greeted = False
         self._work = Work()
         self._listening: set[Outbox] = set()
         self._telling = asyncio.Lock()
@@ -182,7 +183,7 @@ class StdioFront:
             log.warning("%d requests are left without a response", len(self._work.tasks))
 
     def _changed(self, method: str) -> None:
-        if self._initialized and self._live.stream is not None:
+        if self._initialized and self._greeted and self._live.stream is not None:
             self._live.stream.announce(jsonrpc.notification(method))
 
     async def _pump(self) -> None:
@@ -255,6 +256,8 @@ class StdioFront:
         body = await self._response(message)
         with contextlib.suppress(OSError):
             await self._emit(body)
+            # A client that waits for nothing says that it is initialized before it can know.
+            self._greeted = True
 
     async def _answer_all(self, messages: list[Message | RpcError]) -> None:
         """Respond to a batch with a batch."""
