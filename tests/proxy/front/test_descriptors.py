@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.proxy.front.descriptors import READ, Input, NothingToServe, Output
+from mcpproxy.proxy.front.descriptors import AHEAD, READ, Input, NothingToServe, Output
 from tests.proxy.runtime.waiting import soon
 
 CONTENT = b"line\n" * 20_000
@@ -57,15 +57,29 @@ async def test_a_stream_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     source.close()
 
 
-async def test_only_what_is_asked_for_is_read(pipe: tuple[int, int]) -> None:
-    inward, outward = pipe
-    source = Input(os.dup(inward))
-    os.write(outward, b"x" * READ)
-    assert select.select([inward], [], [], 0)[0] == [inward]
-    assert await source.read() == b"x" * READ
-    os.write(outward, b"later")
-    assert os.read(inward, 5) == b"later"
-    source.close()
+async def test_what_is_read_ahead_is_bounded_and_the_rest_stays_in_the_pipe() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        source = Input(theirs.detach())
+        ours.setblocking(False)
+        sent = 0
+
+        def is_full() -> bool:
+            nonlocal sent
+            try:
+                sent += ours.send(b"x" * READ)
+            except BlockingIOError:
+                return len(source._chunks) == AHEAD
+            return False
+
+        await soon(is_full, "the thread to stop reading")
+        assert source._paused
+        received = 0
+        while received < sent:
+            received += len(await source.read())
+            assert len(source._chunks) <= AHEAD
+        assert received == sent
+        source.close()
 
 
 async def test_a_descriptor_is_closed_when_its_stream_is(pipe: tuple[int, int]) -> None:

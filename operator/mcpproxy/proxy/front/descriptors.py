@@ -11,14 +11,18 @@ import errno
 import fcntl
 import os
 import select
+import stat
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 READ: Final = 64 * 1024
-"""Bytes of one read. Nothing more is read before these are asked for: a pipe holds the rest."""
+"""Bytes of one read."""
+AHEAD: Final = 4
+"""Reads after which the thread waits until all that was read is taken: the pipe holds the rest."""
 WRITE: Final = select.PIPE_BUF
 """Bytes of one write, which a pipe that is ready takes without blocking: pipe(7)."""
 _LEFT: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO})
@@ -41,36 +45,49 @@ class Input:
         """Start the thread. Needs a running loop."""
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
-        self._asked, self._ask = os.pipe()
-        self._waiting: asyncio.Future[bytes] | None = None
+        self._resumed, self._resume = os.pipe()
+        self._chunks: deque[bytes | OSError] = deque()
+        self._paused = False
+        """True while the thread waits until the chunks are taken."""
+        self._waiting: asyncio.Future[None] | None = None
         threading.Thread(target=self._run, name="standard input", daemon=True).start()
 
     async def read(self) -> bytes:
         """Return the next bytes; empty at the end. One call at a time. Raises NothingToServe."""
-        self._waiting = self._loop.create_future()
-        os.write(self._ask, b"r")
-        return await self._waiting
+        while not self._chunks:
+            if self._paused:
+                self._paused = False
+                os.write(self._resume, b"r")
+            self._waiting = self._loop.create_future()
+            await self._waiting
+        chunk = self._chunks.popleft()
+        if isinstance(chunk, OSError):
+            raise NothingToServe(f"standard input cannot be read: {chunk.strerror}")
+        return chunk
 
     def close(self) -> None:
         """End the thread, which closes the descriptor."""
-        os.close(self._ask)
+        os.close(self._resume)
 
     def _run(self) -> None:
         poller = select.poll()
         # The pipe is registered for its end alone, which poll(2) reports unasked.
-        poller.register(self._asked, 0)
+        poller.register(self._resumed, 0)
         poller.register(self._descriptor, select.POLLIN)
-        while os.read(self._asked, 1):
-            chunk = self._chunk(poller)
-            if chunk is None:
+        number = 0
+        while (chunk := self._chunk(poller)) is not None:
+            number += 1
+            is_last = not isinstance(chunk, bytes) or not chunk
+            pauses = is_last or number % AHEAD == 0
+            _in_loop(self._loop, self._deliver, (chunk, pauses))
+            if pauses and not os.read(self._resumed, 1):
                 break
-            _in_loop(self._loop, self._deliver, chunk)
         os.close(self._descriptor)
-        os.close(self._asked)
+        os.close(self._resumed)
 
     def _chunk(self, poller: select.poll) -> bytes | OSError | None:
         """Return the next bytes, or None if the stream was closed here."""
-        while not any(ready == self._asked for ready, _ in poller.poll()):
+        while not any(ready == self._resumed for ready, _ in poller.poll()):
             try:
                 return os.read(self._descriptor, READ)
             except BlockingIOError:
@@ -80,15 +97,11 @@ class Input:
                 return b"" if has_left(error) else error
         return None
 
-    def _deliver(self, chunk: bytes | OSError) -> None:
-        waiting = self._waiting
-        if waiting is None or waiting.done():
-            return
-        if isinstance(chunk, OSError):
-            why = f"standard input cannot be read: {chunk.strerror}"
-            waiting.set_exception(NothingToServe(why))
-        else:
-            waiting.set_result(chunk)
+    def _deliver(self, read: tuple[bytes | OSError, bool]) -> None:
+        chunk, self._paused = read
+        self._chunks.append(chunk)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class Output:
@@ -99,6 +112,8 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
         self._woken, self._wake = os.pipe()
+        mode = os.fstat(descriptor).st_mode
+        self._at_once = hasattr(os, "RWF_NOWAIT") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
         self._turn = asyncio.Lock()
         self._written: asyncio.Future[None] | None = None
         self._data = b""
@@ -112,12 +127,27 @@ class Output:
         if self.failed.done():
             self._turn.release()
             raise self._failure()
+        data = self._write_at_once(data)
+        if not data:
+            self._turn.release()
+            return
         self._data = data
         written = self._written = self._loop.create_future()
         os.write(self._wake, b"w")
         await asyncio.shield(written)
         if self.failed.done():
             raise self._failure()
+
+    def _write_at_once(self, data: bytes) -> bytes:
+        """Write what fits now, and return the rest: most messages need no thread."""
+        if not self._at_once:
+            return data
+        try:
+            return data[os.pwritev(self._descriptor, [data], -1, os.RWF_NOWAIT) :]
+        except OSError as error:
+            # Linux before 6.5 can't for pipes. What else is wrong the thread finds as well.
+            self._at_once = error.errno == errno.EAGAIN
+            return data
 
     def _failure(self) -> OSError:
         error = self.failed.result()
