@@ -2,11 +2,14 @@
 
 import argparse
 import importlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Final, NoReturn
+
+from mcpproxy import standard_descriptors
 
 COMMANDS = {
     "run": ("mcpproxy.proxy.command", "run the proxy in front of MCP servers"),
@@ -17,6 +20,10 @@ COMMANDS = {
 EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
 WRONG_CALL = {"plan": 1}
 """Exit codes of commands that were called wrongly, where 2 says something else."""
+
+
+INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as shells have it."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,13 +38,32 @@ def _stop(number: int, frame: object) -> None:
     sys.exit(0)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    # An exception could end up anywhere in the modules that are being imported, as a traceback.
+    os._exit(INTERRUPTED)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly).
 
-    `plan` has exit codes of its own.
+    `plan` has exit codes of its own. SIGINT while it starts gives 130.
     """
     # As the first process of a container nothing else would end us while modules are imported.
     signal.signal(signal.SIGTERM, _stop)
+    on_interrupt = signal.signal(signal.SIGINT, _interrupt)
+    standard_descriptors.reserve()
+    try:
+        args, command = _parsed(argv)
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return command(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[..., int]]:
+    """Parse the command line; only the modules of the chosen command are imported."""
     given = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")
     parser.add_argument(
@@ -62,5 +88,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         modules[name].add_arguments(command)
     args = parser.parse_args(given)
-    result: int = modules[args.command].main(args)
-    return result
+    return args, modules[args.command].main

@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Final
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy import process
+from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.serving import DRAIN
 from mcpproxy.proxy.targets import Configuration, from_manifest, from_target
@@ -21,7 +24,10 @@ MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
 """How far the workers' own ports are from the shared one."""
 MAX_WORKERS: Final = 64
+INTERRUPTED: Final = 130
 LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger("mcpproxy.run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,18 +136,50 @@ def main(args: argparse.Namespace) -> int:
         if args.workers > 1:
             if transport == "stdio":
                 raise ManifestError("--workers serve HTTP: add --transport http")
-            asyncio.run(crew.serve(configuration, options, _worker_ports(args), args.log_level))
+            serving = crew.serve(configuration, options, _worker_ports(args), args.log_level)
+            asyncio.run(process.reaping(serving))
             return 0
         runtime = Runtime(configuration, options)
-        process.run(runtime.serve_stdio() if transport == "stdio" else runtime.serve_http())
-    except CannotServe as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        if transport == "stdio":
+            return process.run(_serve_stdio(runtime))
+        process.run(runtime.serve_http())
+    except (CannotServe, OutputFailed) as error:
+        process.complain(f"mcpproxy run: {error}")
         return 1
+    except NothingToServe as error:
+        process.complain(f"mcpproxy run: {error}. For HTTP: --transport http")
+        return 2
     except (ManifestError, ValueError, OSError) as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        process.complain(f"mcpproxy run: {error}")
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    return 0
+
+
+async def _serve_stdio(runtime: Runtime) -> int:
+    """Serve until the client ends it, SIGTERM or SIGINT; return the exit code."""
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if received:
+            # The programs of backends die with this process.
+            os._exit(INTERRUPTED)
+        received.append(number)
+        serving.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    if sys.stdin is not None and sys.stdin.isatty():
+        log.info("serving one client on the terminal; for HTTP: --transport http")
+    try:
+        await runtime.serve_stdio()
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return INTERRUPTED if received[0] == signal.SIGINT else 0
     return 0
 
 

@@ -26,10 +26,11 @@ from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.digests import differences
 from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front.descriptors import standard_streams
 from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
 from mcpproxy.proxy.front.http import HttpFront, InstanceFront
 from mcpproxy.proxy.front.server import Server
-from mcpproxy.proxy.front.stdio import StdioFront, open_streams
+from mcpproxy.proxy.front.stdio import StdioFront
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.metrics import Shown
 from mcpproxy.proxy.selfcheck import ANYWHERE, handshake
@@ -126,13 +127,16 @@ class Runtime:
         return self.gateway.metrics.render() + self._shown.render(self.report().backends)
 
     async def serve_stdio(self) -> None:
-        """Serve one client on our standard streams until it closes them."""
-        reader, writer = await open_streams()
-        self.gateway.start()
-        try:
-            await StdioFront(self.gateway, self._sealer, writer).run(reader)
-        finally:
-            await self.gateway.close()
+        """Serve one client on standard streams of any kind until it closes them.
+
+        Raises NothingToServe and OutputFailed.
+        """
+        with standard_streams() as (source, target):
+            self.gateway.start()
+            try:
+                await StdioFront(self.gateway, self._sealer, target).run(source)
+            finally:
+                await self.gateway.close()
 
     async def serve_http(self, serving: Callable[[], None] = lambda: None) -> None:
         """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight.

@@ -259,6 +259,8 @@ async def test_workers_end_with_their_parent(
 ) -> None:
     crew = doomed[2]
     workers = [crew.pid(worker) for worker in (0, 1)]
+    # One of them hangs: it can't see that the parent has ended.
+    os.kill(workers[0], signal.SIGSTOP)
     crew.process.kill()
     await soon(lambda: not any(_lives(pid) for pid in workers), "the workers to end")
 

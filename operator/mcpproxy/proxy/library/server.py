@@ -13,6 +13,7 @@ from mcp import MCPError
 from mcp.server import MCPServer
 from msgspec import Raw
 
+from mcpproxy import standard_descriptors
 from mcpproxy.api import names
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.backend import Surroundings
@@ -20,6 +21,7 @@ from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.front.descriptors import NothingToServe
 from mcpproxy.proxy.library import copies
 from mcpproxy.proxy.library.components import Local, Mirrored
 from mcpproxy.proxy.library.parts import Part, default_health, default_settings
@@ -314,7 +316,10 @@ class Server:
         )
         runtime = Runtime(None, options, self._built())
         if transport in (None, "stdio"):
-            await runtime.serve_stdio()
+            try:
+                await runtime.serve_stdio()
+            except NothingToServe as error:
+                raise NothingToServe(f'{error}. For HTTP: run(transport="http")') from None
             return
         serving = asyncio.create_task(runtime.serve_http())
         try:
@@ -343,6 +348,7 @@ def _own_hosts(host: str) -> tuple[str, ...]:
 
 
 def _run(work: Any) -> None:
+    standard_descriptors.reserve()
     try:
         import uvloop
     except ImportError:
