@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
-from mcpproxy.proxy.front.reply import HeadReply, Reply
+from mcpproxy.proxy.front.reply import Headers, HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
@@ -34,6 +34,9 @@ class App(Protocol):
 
     def screened(self, inbound: Inbound) -> HttpRefusal | None:
         """Called with the head of a request: why its body is not wanted, if so."""
+
+    def response_headers(self, inbound: Inbound) -> Headers:
+        """Headers that also a refusal of this request has."""
 
     def at_once(self, inbound: Inbound, reply: Reply) -> bool:
         """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
@@ -188,6 +191,7 @@ class Connection(Intake, asyncio.Protocol):
         reply = self._reply = kind(self, server.pings, server.loop)
         try:
             if refusal is not None:
+                reply.add_headers(server.app.response_headers(inbound))
                 reply.refuse(refusal)
             elif not server.app.at_once(inbound, reply):
                 self.run(server.app.serve(inbound, reply), reply)

@@ -12,12 +12,14 @@ from typing import Any, Final
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
 from mcpproxy.proxy.front import handover
+from mcpproxy.proxy.front.cors import Cors, HeaderFields
 from mcpproxy.proxy.front.guard import Guard
 from mcpproxy.proxy.front.handover import Gone, Peers
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.front.principals import Principals
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.gateway import Gateway
@@ -26,6 +28,9 @@ from mcpproxy.proxy.wire.revisions import LEGACY
 
 SESSION_IDLE: Final = 1800.0
 REAP_EVERY: Final = 30.0
+MAX_SHOWN: Final = 200
+"""Characters of a refused Origin that the response repeats."""
+Way = Callable[[Inbound, Reply], bool]
 _LEGACY: Final = frozenset(revision.encode() for revision in LEGACY)
 
 
@@ -33,11 +38,19 @@ class HttpFront:
     """Serves one gateway on one path."""
 
     def __init__(
-        self, gateway: Gateway, sealer: Sealer, guard: Guard, address: str, path: str
+        self,
+        gateway: Gateway,
+        sealer: Sealer,
+        guard: Guard,
+        address: str,
+        path: str,
+        principals: Principals | None = None,
     ) -> None:
         """`address` is where other instances reach this process, `path` where the endpoint is."""
         self._gateway = gateway
         self._guard = guard
+        self._cors = Cors(guard, gateway.passed)
+        self._principals = principals or Principals()
         self._path = path.rstrip("/")
         self._peers = Peers(sealer, address, self._path or "/")
         self.live = LiveSessions(sealer, self._peers.owner, SESSION_IDLE)
@@ -82,11 +95,22 @@ class HttpFront:
         return self._guarded(inbound)
 
     def _guarded(self, inbound: Inbound) -> HttpRefusal | None:
-        if not self._guard.admits_host(inbound.headers.get(b"host")):
+        host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
+        if not self._guard.admits_host(host):
             return HttpRefusal(421, "the Host header names another server")
-        if not self._guard.admits_origin(inbound.headers.get(b"origin")):
-            return HttpRefusal(403, "requests of this Origin are not allowed")
+        if not self._guard.admits_origin(origin, host):
+            return _foreign(origin or b"")
+        if self._cors.preflight(inbound.head) is None:
+            # Browsers send no credentials with a preflight.
+            try:
+                self._principals.identify(inbound.head)
+            except HttpRefusal as refusal:
+                return refusal
         return None
+
+    def response_headers(self, inbound: Inbound) -> HeaderFields:
+        """See App."""
+        return self._cors.headers_for(inbound.head)
 
     def at_once(self, inbound: Inbound, reply: Reply) -> bool:
         """See App."""
@@ -95,7 +119,7 @@ class HttpFront:
         way = inbound.head.way or self._found_way(inbound.head)
         return way(inbound, reply)
 
-    def _found_way(self, head: Head) -> Callable[[Inbound, Reply], bool]:
+    def _found_way(self, head: Head) -> Way:
         version = head.headers.get(h.PROTOCOL_VERSION)
         if head.method != "POST" or handover.HEADER in head.headers or not head.fits:
             head.way = _takes_a_task
@@ -103,6 +127,10 @@ class HttpFront:
             head.way = self._legacy.at_once
         else:
             head.way = self._modern.at_once
+        # Requests of programs have no Origin, and cost nothing here.
+        shared = self._cors.headers_for(head)
+        if shared:
+            head.way = _sharing(head.way, shared)
         return head.way
 
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
@@ -113,13 +141,36 @@ class HttpFront:
                 inbound.handed_over = self._peers.trusts(seal, inbound.body)
             except Gone as error:
                 raise HttpRefusal(handover.SUCCEEDED, str(error)) from None
-            refusal = None if inbound.handed_over else self._guarded(inbound)
-            if refusal is not None:
+            if inbound.handed_over:
+                self._principals.identify(inbound.head)
+            elif (refusal := self._guarded(inbound)) is not None:
                 raise refusal
+        preflight = self._cors.preflight(inbound.head)
+        if preflight is not None:
+            return reply.empty(204, *preflight)
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
             return self._legacy.serve(inbound, reply)
         return self._modern.serve(inbound, reply)
+
+
+def _foreign(origin: bytes) -> HttpRefusal:
+    shown = origin[:MAX_SHOWN].decode("latin-1")
+    return HttpRefusal(
+        403,
+        f"the Origin {shown!r} is not allowed; add its scheme, host and port to"
+        " spec.allowedOrigins or --allowed-origin",
+    )
+
+
+def _sharing(way: Way, shared: HeaderFields) -> Way:
+    """Answer in the same way, with headers that let the page read the response."""
+
+    def answer(inbound: Inbound, reply: Reply) -> bool:
+        reply.add_headers(shared)
+        return way(inbound, reply)
+
+    return answer
 
 
 def _takes_a_task(inbound: Inbound, reply: Reply) -> bool:

@@ -150,6 +150,10 @@ class Reply:
         """Add a header to the answer, before anything is sent."""
         self._headers += ((name, value),)
 
+    def add_headers(self, fields: Headers) -> None:
+        """Add headers to the answer, before anything is sent."""
+        self._headers += fields
+
     async def finish(self, message: bytes, status: int = 200) -> None:
         """Send the last message. The status counts only where nothing was sent before."""
         self.complete(message, status)
@@ -213,7 +217,9 @@ class Reply:
         if self._done:
             self._told()
             return
-        self._begin(status, headers)
+        own = {name for name, _ in self._headers}
+        headers = tuple(field for field in headers if field[0] not in own)
+        self._begin(status, (*headers, *self._headers))
 
     async def chunk(self, content: bytes) -> None:
         """The next part of an answer that is passed on."""
