@@ -91,3 +91,8 @@ async def test_what_is_appended_later_is_read_until_the_end() -> None:
 
 async def _read(reading: AsyncIterator[tuple[bytes, bytes]]) -> list[bytes]:
     return [message async for _, message in reading]
+
+
+@pytest.mark.parametrize("number", ["", "+1", "²", "1e3", "9" * 5000, "٣"])
+def test_an_event_id_with_another_number_is_none_of_ours(number: str) -> None:
+    assert position(f"stream-{number}".encode()) is None

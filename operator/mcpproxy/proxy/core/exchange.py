@@ -40,6 +40,8 @@ class Client:
     """Digest of the credentials it came with; empty without."""
     session: str = ""
     """Its session with us; empty in the modern era."""
+    network: str = field(default="", compare=False)
+    """The network that its session was opened from: who shares what is bounded. See Shares."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Of its request: those that some backend is to get, their names in lower case."""
     modern: bool = field(init=False, compare=False, repr=False)

@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 
 from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
+from mcpproxy.proxy.front.networks import network_of
 from mcpproxy.proxy.front.reply import Headers, HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
@@ -94,6 +95,12 @@ class Connection(Intake, asyncio.Protocol):
     def idle(self) -> bool:
         """Whether no request is there, nor a part of one."""
         return self._reply is None and self._inbound is None and not (self._waiting or self._url)
+
+    @property
+    def network(self) -> str:
+        """See Wire."""
+        transport = self._transport
+        return network_of(None if transport is None else transport.get_extra_info("peername"))
 
     @property
     def waiting(self) -> int:

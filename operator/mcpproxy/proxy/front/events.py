@@ -13,6 +13,7 @@ MAX_KEPT_TOTAL: Final = 64 * 1024 * 1024
 """Bytes that all streams of a process keep; beyond it the oldest stream keeps nothing."""
 KEPT_FOR: Final = 60.0
 """Seconds that a stream's events are kept after its end."""
+MAX_DIGITS: Final = 18
 
 
 class Lost(Exception):
@@ -130,4 +131,6 @@ class EventLogs:
 def position(event_id: bytes) -> tuple[str, int] | None:
     """Stream and number that an event id names; None when it is none of ours."""
     name, dash, number = event_id.decode("latin-1").rpartition("-")
-    return (name, int(number)) if name and dash and number.isdigit() else None
+    # Some characters of Latin-1 are digits to Python that int() refuses, as it does long numbers.
+    is_number = number.isascii() and number.isdecimal() and len(number) <= MAX_DIGITS
+    return (name, int(number)) if name and dash and is_number else None

@@ -200,12 +200,14 @@ class LegacyHttp:
         try:
             params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
             client = legacy.client_of(params, inbound.principal, secrets.token_urlsafe(16))
+            client = replace(client, network=reply.network)
+            ticket = Ticket(client, int(time.time()), self._peers.owner)
+            session_id = sessions.mint(self._sealer, ticket)
             result = await legacy.initialized(self.gateway, client)
         except RpcError as error:
             await reply.finish(jsonrpc.failure(message["id"], error))
             return
-        ticket = Ticket(client, int(time.time()), self._peers.owner)
-        reply.add_header(h.SESSION_ID, sessions.mint(self._sealer, ticket).encode())
+        reply.add_header(h.SESSION_ID, session_id.encode())
         await reply.finish(jsonrpc.response(message["id"], result))
 
     # Where things live

@@ -41,6 +41,10 @@ class Wire(Protocol):
     old: bool
     """Whether the client speaks HTTP/1.0: then there are no chunks."""
 
+    @property
+    def network(self) -> str:
+        """The network of the client. See `network_of`."""
+
     def write(self, *parts: bytes) -> None:
         """Write; dropped when the client has gone."""
 
@@ -90,6 +94,11 @@ class Reply:
     def untouched(self) -> bool:
         """Whether nothing was sent yet."""
         return not (self._started or self._done)
+
+    @property
+    def network(self) -> str:
+        """The network of the client. See `network_of`."""
+        return self._wire.network
 
     def keep_alive(self) -> None:
         """From now on, a silence that lasts too long turns the answer into a stream with pings."""
