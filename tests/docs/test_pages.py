@@ -65,7 +65,7 @@ def test_limits_that_are_documented_are_those_of_the_code() -> None:
         ),
         f"| one message of a backend | {endpoint.MAX_MESSAGE // mebi} MiB |",
         f"goes on while it comes, and has no limit | {passing.LARGE // 1024} KiB |",
-        f"| sessions with one backend | {warm.MAX_LINKS}, of which at most {warm.MAX_WARM_TOTAL}",
+        f"| sessions with one backend | {UPSTREAM_SESSIONS.value}, of which at most {WARM_SESSIONS.value}",
         f"| parked calls of modern clients | {parking.MAX_PARKED:,} |",
         f"| events kept for a client that comes back | {events.MAX_KEPT // mebi} MiB |",
         f"| ended sessions that are remembered | {live.MAX_ENDED:,} |",

@@ -58,6 +58,11 @@ class Client:
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "person", kind[:3])
 
+    @property
+    def holder(self) -> tuple[str, str]:
+        """Whose share its entries in bounded collections are. See Shares."""
+        return self.network, self.principal
+
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Its headers of these names."""
         return tuple(line for line in self.headers if line[0] in names)
