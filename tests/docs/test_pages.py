@@ -53,8 +53,9 @@ def test_each_statement_on_security_has_tests_and_each_such_test_a_statement() -
 
 
 def test_limits_that_are_documented_are_those_of_the_code() -> None:
-    from mcpproxy.proxy.back import endpoint, passing, warm
-    from mcpproxy.proxy.front import connection, events, live, parking, request, server
+    from mcpproxy.limits import backends, clients
+    from mcpproxy.proxy.back import endpoint, passing
+    from mcpproxy.proxy.front import connection, request, server
 
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     mebi = 1024 * 1024
@@ -65,10 +66,16 @@ def test_limits_that_are_documented_are_those_of_the_code() -> None:
         ),
         f"| one message of a backend | {endpoint.MAX_MESSAGE // mebi} MiB |",
         f"goes on while it comes, and has no limit | {passing.LARGE // 1024} KiB |",
-        f"| sessions with one backend | {UPSTREAM_SESSIONS.value}, of which at most {WARM_SESSIONS.value}",
-        f"| parked calls of modern clients | {parking.MAX_PARKED:,} |",
-        f"| events kept for a client that comes back | {events.MAX_KEPT // mebi} MiB |",
-        f"| ended sessions that are remembered | {live.MAX_ENDED:,} |",
+        (
+            f"| sessions with one backend | {backends.UPSTREAM_SESSIONS.value},"
+            f" of which at most {backends.WARM_SESSIONS.value}"
+        ),
+        f"| parked calls of modern clients | {clients.PARKED_CALLS.value:,} |",
+        (
+            "| events kept for a client that comes back |"
+            f" {clients.STREAM_EVENTS.value // mebi} MiB |"
+        ),
+        f"| ended sessions that are remembered | {clients.ENDED_SESSIONS.value:,} |",
         (
             "| a request that does not arrive in full |"
             f" {connection.REQUEST_SWEEPS * connection.SWEEP_EVERY:g} s |"

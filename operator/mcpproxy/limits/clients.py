@@ -91,7 +91,7 @@ SESSION_IDLE: Final = Limit(
     "time that a session keeps its subscriptions and log level without a request or stream",
     "session",
     "subscriptions end, and the log level is forgotten",
-    "test_a_session_that_nobody_uses_loses_its_state",
+    "test_s11_a_session_that_nobody_uses_loses_its_state",
 )
 ENDED_SESSIONS: Final = Limit(
     "ended-sessions",
@@ -118,7 +118,7 @@ OUTBOX_MESSAGES: Final = Limit(
     "messages that wait for a client to read its stream",
     "session",
     "the stream ends",
-    "test_a_client_that_does_not_read_its_stream_loses_it",
+    "test_s11_a_stream_that_nobody_reads_ends",
 )
 OUTBOX_BYTES: Final = Limit(
     "stream-bytes",
@@ -127,7 +127,7 @@ OUTBOX_BYTES: Final = Limit(
     "messages that wait for a client to read its stream, if more than one waits",
     "session",
     "the stream ends",
-    "test_a_client_that_does_not_read_its_stream_loses_it",
+    "test_s11_a_stream_that_nobody_reads_ends",
 )
 STANDING_ANSWER: Final = Limit(
     "standing-answer",
@@ -145,7 +145,7 @@ STREAM_EVENTS: Final = Limit(
     "events of one stream that are kept for a client that comes back",
     "request",
     "the oldest events are dropped; Last-Event-ID before them gets HTTP 400",
-    "test_a_stream_keeps_the_latest_of_its_events",
+    "test_who_reads_a_kept_stream_too_slowly_is_told_so",
 )
 ALL_EVENTS: Final = Limit(
     "events-of-all-streams",
@@ -172,7 +172,7 @@ EVENTS_KEPT_FOR: Final = Limit(
     "time that the events of a stream are kept after its end",
     "request",
     "Last-Event-ID gets HTTP 400",
-    "test_events_of_a_stream_that_ended_are_forgotten",
+    "test_s11_all_streams_together_keep_a_bounded_amount",
 )
 PARKED_CALLS: Final = Limit(
     "parked-calls",

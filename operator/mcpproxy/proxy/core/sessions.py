@@ -62,10 +62,11 @@ def _sealed(sealer: Sealer, ticket: Ticket, info: bytes | None) -> str | None:
         "i": None if info is None else info.decode(),
         "p": client.principal,
         "n": client.session,
-        "a": client.network,
         "t": ticket.created,
         "o": ticket.owner,
     }
+    if client.network:
+        content["a"] = client.network
     try:
         token = sealer.seal(PURPOSE, content)
     except TooLarge:

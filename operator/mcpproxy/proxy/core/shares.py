@@ -114,6 +114,10 @@ class Shares(Generic[K]):
                 return
             node = child
 
+    def holder(self, key: K) -> Holder:
+        """The holder of an entry."""
+        return self._holders[key]
+
     def held(self, holder: Holder) -> int:
         """The number of entries of a holder."""
         node = self._root

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from mcpproxy.limits.clients import SESSION_IDLE
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
 from mcpproxy.proxy.front import handover
@@ -22,11 +23,11 @@ from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.principals import Principals
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
+from mcpproxy.proxy.front.standing import StandingStreams
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.revisions import LEGACY
 
-SESSION_IDLE: Final = 1800.0
 REAP_EVERY: Final = 30.0
 MAX_SHOWN: Final = 200
 """Characters of a refused Origin that the response repeats."""
@@ -53,10 +54,11 @@ class HttpFront:
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
         self._peers = Peers(sealer, address, self._path or "/")
-        self.live = LiveSessions(sealer, self._peers.owner, SESSION_IDLE)
+        self.live = LiveSessions(sealer, self._peers.owner, SESSION_IDLE.value)
         parking = Parking(sealer, self._peers.owner, time.time)
-        self._legacy = LegacyHttp(gateway, sealer, self.live, self._peers)
-        self._modern = ModernHttp(gateway, parking, self._peers)
+        self._streams = StandingStreams()
+        self._legacy = LegacyHttp(gateway, sealer, self.live, self._peers, self._streams)
+        self._modern = ModernHttp(gateway, parking, self._peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
@@ -75,8 +77,7 @@ class HttpFront:
     def drain(self) -> None:
         """The process stops: streams of changes end properly, calls go on to their end."""
         self._legacy.end_streams()
-        self.live.end_streams()
-        self._modern.end_streams()
+        self._streams.end()
 
     def close(self) -> None:
         """Cancel what still waits for clients."""

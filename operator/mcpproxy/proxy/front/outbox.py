@@ -2,12 +2,9 @@
 
 import asyncio
 from collections import deque
-from typing import Final
 
-MAX_WAITING: Final = 1000
-"""Messages that may wait for a client to read its stream; beyond it the stream is ended."""
-MAX_BYTES: Final = 4 * 1024 * 1024
-"""Their size in all; one message may be larger where no other waits."""
+from mcpproxy.limits.clients import OUTBOX_BYTES, OUTBOX_MESSAGES
+from mcpproxy.limits.limit import Limit
 
 
 class Outbox:
@@ -28,15 +25,20 @@ class Outbox:
         """Add a message."""
         if self.ended:
             return
-        if len(self._waiting) >= MAX_WAITING or (
-            self._waiting and self._size + len(message) > MAX_BYTES
-        ):
-            # The client does not read: it has to come back and look at everything anew.
-            self.end()
+        if len(self._waiting) >= OUTBOX_MESSAGES.value:
+            self._give_up(OUTBOX_MESSAGES)
+            return
+        if self._waiting and self._size + len(message) > OUTBOX_BYTES.value:
+            self._give_up(OUTBOX_BYTES)
             return
         self._waiting.append(message)
         self._size += len(message)
         self._arrived.set()
+
+    def _give_up(self, limit: Limit) -> None:
+        """End the stream of a client that does not read: it has to come back and list again."""
+        limit.record()
+        self.end()
 
     def end(self) -> None:
         """No more messages come; what waits is still given out."""

@@ -133,11 +133,11 @@ class Reply:
         """Send an event that another stream has kept."""
         return self._event(sse.encode(message, event_id))
 
-    async def resumable(self, log: EventLog, retry: int | None) -> None:
+    async def resumable(self, open_log: Callable[[], EventLog], retry: int | None) -> None:
         """Keep what is sent from now on; tell the client, so that it can go on after a break."""
         if self._log is None:
-            self._log = log
-            await self._event(sse.prime(log.append(b""), retry))
+            self._log = open_log()
+            await self._event(sse.prime(self._log.append(b""), retry))
 
     async def pause(self) -> None:
         """Close the stream; what is still to come is kept for the client's return."""
@@ -281,6 +281,8 @@ class Reply:
         self._stop()
         self._behind = None
         self._done = True
+        if self._log is not None:
+            self._log.end(self.loop.time())
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """A task is to complete the answer."""
