@@ -1,12 +1,13 @@
 """Principals: whose a session is, by the credentials of a client or by the word of a gateway."""
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import pytest
 
 from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern, rpc
-from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.serving import LIVE, proxied
 
 pytestmark = LIVE
 USER = "X-Auth-Request-User"
@@ -150,3 +151,17 @@ async def test_a_proxy_that_needs_a_user_becomes_ready(
     running = await proxy({"name": "p", "url": url}, **FROM_GATEWAY)
     answer = await http.get(f"{running.admin}/readyz")
     assert answer.status_code == ALLOWED, answer.text
+
+
+async def test_the_header_of_a_gateway_and_pages_may_be_options_of_the_command(
+    peer: Any, stack: AsyncExitStack, http: httpx2.AsyncClient
+) -> None:
+    _, url = await peer("p")
+    page = "http://localhost:6274"
+    options = {"principal_from": USER, "allowed_origins": (page,)}
+    running = await stack.enter_async_context(proxied({"name": "p", "url": url}, options=options))
+    refused = await Raw(running.url, http).initialize()
+    assert refused.status_code == 401
+    served = await Raw(running.url, http).initialize(origin=page, **{USER: "ann"})
+    assert served.status_code == ALLOWED
+    assert served.headers["access-control-allow-origin"] == page
