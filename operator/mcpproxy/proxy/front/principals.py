@@ -23,9 +23,10 @@ class Principals:
     def identify(self, head: Head) -> None:
         """Set the principal of a request. Raises HttpRefusal where it can't be known."""
         name = self._header or AUTHORIZATION
-        if sum(field == name for field, _ in head.lines) > 1:
-            raise HttpRefusal(400, f"the header {name.decode()} is repeated; send it once")
         value = head.headers.get(name, b"").strip(b" \t")
+        # Headers that are repeated are joined with commas.
+        if b"," in value and sum(field == name for field, _ in head.lines) > 1:
+            raise HttpRefusal(400, f"the header {name.decode()} is repeated; send it once")
         if self._header is None:
             head.principal = _digest(normalized_credentials(value))
             return
