@@ -129,6 +129,15 @@ OUTBOX_BYTES: Final = Limit(
     "the stream ends",
     "test_s11_a_stream_that_nobody_reads_ends",
 )
+ALL_OUTBOX_BYTES: Final = Limit(
+    "stream-bytes-in-all",
+    64 * 1024 * 1024,
+    "bytes",
+    "messages that wait for clients to read their streams",
+    "process",
+    "the fullest streams of whichever client has most waiting end, until a quarter is free",
+    "test_messages_that_wait_for_all_clients_are_bounded",
+)
 STANDING_ANSWER: Final = Limit(
     "standing-answer",
     600,

@@ -8,8 +8,10 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.limits.clients import (
+    ALL_OUTBOX_BYTES,
     ENDED_SESSIONS,
     LIVE_SESSIONS,
+    OUTBOX_BYTES,
     PARKED_CALLS,
     STREAMS,
     SUBSCRIPTIONS,
@@ -192,18 +194,30 @@ async def test_beyond_the_limit_the_oldest_stream_of_whoever_has_most_ends() -> 
     streams = StandingStreams()
     streams._shares.limit = 100
     before = STREAMS.reached
-    victim = Outbox()
-    streams.add(victim, ("net", "victim"))
-    hostile = [Outbox() for _ in range(110)]
-    for stream in hostile:
-        streams.add(stream, ("net", "hostile"))
+    victim = streams.open(("net", "victim"))
+    hostile = [streams.open(("net", "hostile")) for _ in range(110)]
     assert not victim.ended
     assert [stream.ended for stream in hostile[:20]] == [True] * 11 + [False] * 9
     assert STREAMS.reached == before + 11
-    for stream in (victim, *hostile):
-        streams.discard(stream)
-    streams.end()
+
+
+async def test_messages_that_wait_for_all_clients_are_bounded() -> None:
+    streams = StandingStreams()
+    before = ALL_OUTBOX_BYTES.reached
+    victim = streams.open(("net", "victim"))
+    victim.put(b"for the victim")
+    hostile = [streams.open(("net", "hostile")) for _ in range(100)]
+    message = b"x" * (OUTBOX_BYTES.value // 2)
+    for stream in (*hostile, *hostile):
+        stream.put(message)
+        assert streams._size <= ALL_OUTBOX_BYTES.value
+        assert streams._size == sum(one.size for one in (victim, *hostile))
     assert not victim.ended
+    assert await victim.get(1) == b"for the victim"
+    assert ALL_OUTBOX_BYTES.reached > before
+    for stream in (victim, *hostile):
+        streams.close(stream)
+    assert streams._size == 0
 
 
 QUESTION: Message = {

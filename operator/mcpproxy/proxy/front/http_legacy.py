@@ -302,8 +302,7 @@ class LegacyHttp:
         if live.stream is not None:
             # The client came back before we knew that it had gone.
             live.stream.end()
-        stream = live.stream = Outbox()
-        self._streams.add(stream, (reply.network, client.principal))
+        stream = live.stream = self._streams.open((reply.network, client.principal))
         unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method))
         )
@@ -314,7 +313,7 @@ class LegacyHttp:
         finally:
             self.gateway.metrics.streams.dec()
             unsubscribe()
-            self._streams.discard(stream)
+            self._streams.close(stream)
             if live.stream is stream:
                 live.stream = None
             self.live.release(client)

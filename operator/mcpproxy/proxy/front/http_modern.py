@@ -186,12 +186,12 @@ class ModernHttp:
         self, message: Message, params: Message, client: Client, reply: Reply
     ) -> bytes:
         holder = (reply.network, client.principal)
-        listening = modern.Listening(self.gateway, message, params, holder)
-        self._streams.add(listening.outbox, holder)
+        outbox = self._streams.open(holder)
         try:
+            listening = modern.Listening(self.gateway, message, params, outbox, holder)
             return await listening.run(reply.event, reply.ping)
         finally:
-            self._streams.discard(listening.outbox)
+            self._streams.close(outbox)
 
 
 class _ModernCall(Direct):

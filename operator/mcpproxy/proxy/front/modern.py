@@ -131,14 +131,19 @@ class Listening:
     """One `subscriptions/listen`: acknowledged first, every frame tagged with its request's id."""
 
     def __init__(
-        self, gateway: Gateway, request: Message, params: Message, holder: Holder = ("", "")
+        self,
+        gateway: Gateway,
+        request: Message,
+        params: Message,
+        outbox: Outbox | None = None,
+        holder: Holder = ("", ""),
     ) -> None:
         """Its subscriptions count for `holder`. Raises RpcError."""
         wanted = jsonrpc.value(params.get("notifications"))
         if not isinstance(wanted, dict):
             raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
         self._id = request["id"]
-        self.outbox = Outbox()
+        self.outbox = Outbox() if outbox is None else outbox
         self._honoured: dict[str, Any] = {
             name: True for name in _WANTED if wanted.get(name) is True
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from mcpproxy.limits.clients import OUTBOX_BYTES, OUTBOX_MESSAGES
 from mcpproxy.limits.limit import Limit
@@ -10,7 +11,9 @@ from mcpproxy.limits.limit import Limit
 class Outbox:
     """Messages that wait for a stream to take them."""
 
-    def __init__(self) -> None:
+    def __init__(self, grown: Callable[[int], None] = lambda by: None) -> None:
+        """`grown` is called with the bytes that wait more, or less."""
+        self._grown = grown
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
@@ -32,7 +35,7 @@ class Outbox:
             self._give_up(OUTBOX_BYTES)
             return
         self._waiting.append(message)
-        self._size += len(message)
+        self._count(len(message))
         self._arrived.set()
 
     def _give_up(self, limit: Limit) -> None:
@@ -54,5 +57,20 @@ class Outbox:
             async with asyncio.timeout(patience):
                 await self._arrived.wait()
         message = self._waiting.popleft()
-        self._size -= len(message)
+        self._count(-len(message))
         return message
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def _count(self, by: int) -> None:
+        self._size += by
+        self._grown(by)
+
+    def drop(self) -> None:
+        """End the stream without what waits."""
+        self._waiting.clear()
+        self._count(-self._size)
+        self.end()
