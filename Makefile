@@ -11,6 +11,7 @@ ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick soak check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +56,9 @@ conformance: install ## The official suite, directly and through the proxy (need
 peers: install ## The proxy between servers and clients of other makers (needs npm)
 	@$(BIN)/python -c "from scripts import npm; npm.install()"
 	@$(BIN)/pytest tests/peers -m peers $(ARGS)
+
+browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
+	@$(BIN)/pytest tests/browser -m browser $(ARGS)
 
 bench: install ## Measure next to nginx and other proxies; writes docs/performance.md (12 minutes)
 	@$(BIN)/python -m bench.run $(ARGS)

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
 from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed
 from mcpproxy.proxy.runtime import Options, Runtime
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="files current and previous; default: random",
     )
-    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    _add_access(add)
     add(
         "--drain",
         type=int,
@@ -58,6 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+
+
+def _add_access(add: Callable[..., object]) -> None:
+    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    add(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin call from browsers, such as http://localhost:6274",
+    )
+    add(
+        "--principal-from",
+        type=_header,
+        metavar="HEADER",
+        help="this header, set by an authenticating gateway in front, names the user; requests"
+        " without it are refused (default: users are told apart by Authorization)",
+    )
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +136,14 @@ def _path(text: str) -> str:
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} must begin with /")
     return text
+
+
+def _header(text: str) -> str:
+    try:
+        return PrincipalFrom(header=text).header
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None
 
 
 def _resolution(text: str) -> tuple[str, str]:
@@ -221,6 +250,8 @@ def _options(args: argparse.Namespace) -> Options:
         sealing_keys=args.sealing_keys,
         resolve=dict(args.resolve),
         allowed_hosts=tuple(args.allowed_host),
+        allowed_origins=tuple(args.allowed_origin),
+        principal_from=args.principal_from,
         drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from mcpproxy.limits.backends import ABANDONED_FOR
-from mcpproxy.proxy.back import warm as module
 from mcpproxy.proxy.back.warm import MAX_WARM
 from mcpproxy.proxy.core.errors import (
     Overloaded,
@@ -274,9 +273,9 @@ async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
     await soon(lambda: stage.open_now == 0, "warm sessions to end")
 
 
-async def test_s11_the_number_of_sessions_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINKS", 2)
+async def test_s11_the_number_of_sessions_is_capped() -> None:
     stage = Stage()
+    stage.sessions.upstream.shares.limit = 2
     async with stage.sessions.use(ANN), stage.sessions.use(ANN):
         with pytest.raises(Overloaded):
             await stage.used(ANN)

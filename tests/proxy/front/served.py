@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcpproxy.proxy.front.connection import Connection
-from mcpproxy.proxy.front.reply import Reply
+from mcpproxy.proxy.front.reply import Headers, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.front.server import Server
 from tests.proxy.runtime.waiting import soon
@@ -40,6 +40,10 @@ class App:
         """By path: raises while the head is looked at."""
         self.at_once_handlers: dict[str, Callable[[Inbound, Reply], None]] = {}
         self.handlers: dict[str, Handler] = {}
+
+    def response_headers(self, inbound: Inbound) -> Headers:
+        """See App."""
+        return ()
 
     def screened(self, inbound: Inbound) -> HttpRefusal | None:
         """See App."""

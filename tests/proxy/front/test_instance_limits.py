@@ -21,6 +21,7 @@ from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.live import Live, LiveSessions
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.standing import StandingStreams
 from tests.proxy.byhand import served as served_by_hand
 from tests.proxy.front.instances import Pair, an_inbound, client_hello, limit, sealer
 from tests.proxy.front.served import Gate, Served
@@ -297,7 +298,9 @@ async def test_opened_session_ids_are_cached_in_a_bounded_number(
     changed = limit(monkeypatch, "TICKETS", 2)
     monkeypatch.setattr(http_legacy, "TICKETS", changed)
     before, keys, no_gateway = changed.reached, sealer(), cast("Any", None)
-    front = LegacyHttp(no_gateway, keys, LiveSessions(keys, "here", 1.0), pair.other)
+    front = LegacyHttp(
+        no_gateway, keys, LiveSessions(keys, "here", 1.0), pair.other, StandingStreams()
+    )
     for number in range(5):
         client = Client("2025-11-25", session=f"session-{number}")
         token = sessions.mint(keys, Ticket(client, int(time.time()), "here")).encode()

@@ -17,16 +17,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mcpproxy.limits.clients import SEALED_TOKEN
+
 NONCE: Final = 12
 DERIVED: Final = 32
 """Bytes of a derived key."""
-MAX_TOKEN: Final = 16384
 MIN_KEY: Final = 16
 """Bytes of a key."""
 
 
 class BadToken(ValueError):
     """Not a token of ours, of another purpose, changed, or sealed with a key we don't have."""
+
+
+class TooLarge(ValueError):
+    """The content does not fit into a token."""
 
 
 class Sealer:
@@ -51,15 +56,22 @@ class Sealer:
             self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))
 
     def seal(self, purpose: str, content: Any) -> str:
-        """A token of visible ASCII that carries `content` (plain JSON types)."""
+        """A token of visible ASCII that carries `content` (plain JSON types).
+
+        Raises TooLarge for a token that `open` would refuse.
+        """
         nonce = self._random(NONCE)
         mark, cipher = self._ciphers[0]
         sealed = cipher.encrypt(nonce, msgspec.json.encode(content), purpose.encode())
-        return _spelled(bytes([mark]) + nonce + sealed)
+        token = _spelled(bytes([mark]) + nonce + sealed)
+        if len(token) > SEALED_TOKEN.value:
+            raise TooLarge(f"a token of {len(token)} characters")
+        return token
 
     def open(self, purpose: str, token: str) -> Any:
         """What was sealed for this purpose. Raises BadToken."""
-        if len(token) > MAX_TOKEN:
+        if len(token) > SEALED_TOKEN.value:
+            SEALED_TOKEN.record()
             raise BadToken("too long")
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

@@ -49,7 +49,7 @@ class Acquaintance:
             live.acquainted = True
             return True
         if status == 404:
-            await self._live.end(ticket.client.session, asyncio.get_running_loop().time())
+            await self._live.end(ticket.client, asyncio.get_running_loop().time())
             return False
         found = jsonrpc.value(answer)
         result: Any = found.get("result") if isinstance(found, dict) else None

@@ -20,7 +20,8 @@ from mcpproxy.proxy.core.deadlines import Deadlines
 from mcpproxy.proxy.front.body_room import BodyRoom
 from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
-from mcpproxy.proxy.front.reply import HeadReply, Reply
+from mcpproxy.proxy.front.networks import network_of
+from mcpproxy.proxy.front.reply import Headers, HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
@@ -41,6 +42,9 @@ class App(Protocol):
 
     def screened(self, inbound: Inbound) -> HttpRefusal | None:
         """Called with the head of a request: why its body is not wanted, if so."""
+
+    def response_headers(self, inbound: Inbound) -> Headers:
+        """Headers that also a refusal of this request has."""
 
     def at_once(self, inbound: Inbound, reply: Reply) -> bool:
         """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
@@ -113,6 +117,12 @@ class Connection(Intake, asyncio.Protocol):
     def waited(self) -> int:
         """Sweeps since something has happened here."""
         return self._sweeps
+
+    @property
+    def network(self) -> str:
+        """See Wire."""
+        transport = self._transport
+        return network_of(None if transport is None else transport.get_extra_info("peername"))
 
     @property
     def waiting(self) -> int:
@@ -241,6 +251,7 @@ class Connection(Intake, asyncio.Protocol):
         reply = self._reply = kind(self, server.pings, server.loop)
         try:
             if refusal is not None:
+                reply.add_headers(server.app.response_headers(inbound))
                 reply.refuse(refusal)
             elif not server.app.at_once(inbound, reply):
                 self.run(server.app.serve(inbound, reply), reply)
@@ -366,20 +377,22 @@ class Connection(Intake, asyncio.Protocol):
         if not self.lost:
             self._end_stalled()
 
-    def _end_stalled(self) -> None:
-        if self._transport is None:
-            return
-        unsent = self._transport.get_write_buffer_size()
-        answering = self._reply is not None
-        # A byte now and then is not enough: what is held of an answer must be taken in time.
+    def _note_taken(self, unsent: int) -> None:
+        """A byte now and then is not enough: what is held of an answer must be taken in time."""
         taken = self._unsent - unsent
-        if taken >= _TAKEN or (taken > 0 and not unsent) or (answering and not self.paused):
+        if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
             self._sweeps = 0
             self._unsent = unsent
         elif taken < 0:
             self._unsent = unsent
+
+    def _end_stalled(self) -> None:
+        if self._transport is None:
+            return
+        unsent = self._transport.get_write_buffer_size()
+        self._note_taken(unsent)
         self._sweeps += 1
-        if answering or unsent:
+        if self.answering or unsent:
             if self._sweeps > STALLED_SWEEPS:
                 STALLED_TIME.record()
                 self.abort()

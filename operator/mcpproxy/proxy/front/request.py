@@ -1,6 +1,5 @@
 """One HTTP request to the endpoint: its headers, its message, and who sent it."""
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -50,11 +49,11 @@ class Head:
 
     __slots__ = (
         "_fits",
-        "_principal",
         "headers",
         "lines",
         "method",
         "path",
+        "principal",
         "said",
         "ticket",
         "way",
@@ -71,7 +70,8 @@ class Head:
         self.headers = dict(lines)
         if len(self.headers) != len(lines):
             self.headers = _joined(lines)
-        self._principal: str | None = None
+        self.principal = ""
+        """A digest that stands for the sender's identity; empty without one. See Principals."""
         self._fits: bool | None = None
         self.way: Callable[[Inbound, Reply], bool] | None = None
         """Who may answer such requests without a task, once that is found out."""
@@ -87,18 +87,6 @@ class Head:
             json = _is_json(self.headers.get(b"content-type", b""))
             self._fits = json and _accepts_both(self.headers.get(b"accept"))
         return self._fits
-
-    def vouch(self, principal: str) -> None:
-        """Set the principal that another instance has found; its credentials stay there."""
-        self._principal = principal
-
-    @property
-    def principal(self) -> str:
-        """A digest of the credentials that it has; empty without any."""
-        if self._principal is None:
-            found = self.headers.get(b"authorization")
-            self._principal = "" if found is None else hashlib.sha256(found).hexdigest()[:32]
-        return self._principal
 
 
 class Inbound:
@@ -135,7 +123,7 @@ class Inbound:
 
     @property
     def principal(self) -> str:
-        """A digest of the credentials that it came with; empty without any."""
+        """A digest that stands for the sender's identity; empty without one."""
         return self.head.principal
 
     def accepts_stream(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from msgspec import Raw
@@ -350,7 +350,7 @@ class _Pipe:
         """See Stream."""
         await self._emit(message)
 
-    async def resumable(self, log: EventLog, retry: int | None) -> None:
+    async def resumable(self, open_log: Callable[[], EventLog], retry: int | None) -> None:
         """See Stream."""
 
     async def pause(self) -> None:

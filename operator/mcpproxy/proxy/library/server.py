@@ -302,17 +302,24 @@ class Server:
         path: str = names.MCP_PATH,
         admin_port: int | None = None,
         allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
     ) -> None:
         """Serve one client on standard streams (the default), or HTTP.
 
         `allowed_hosts` are further names by which clients may call; on an address that other
-        machines reach, the machine's own names and addresses are allowed.
+        machines reach, the machine's own names and addresses are allowed. Pages of
+        `allowed_origins` may call from browsers.
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
             raise ValueError(f"transport {transport!r} is not stdio or http")
         hosts = tuple(allowed_hosts) or _own_hosts(host)
         options = Options(
-            host=host, port=port, path=path, admin_port=admin_port, allowed_hosts=hosts
+            host=host,
+            port=port,
+            path=path,
+            admin_port=admin_port,
+            allowed_hosts=hosts,
+            allowed_origins=tuple(allowed_origins),
         )
         runtime = Runtime(None, options, self._built())
         if transport in (None, "stdio"):
@@ -335,7 +342,7 @@ def _own_hosts(host: str) -> tuple[str, ...]:
     if host in ("127.0.0.1", "localhost", "::1"):
         return ()
     if host not in ("0.0.0.0", "::", ""):
-        return (host,)
+        return (f"[{host}]" if ":" in host else host,)
     own = {socket.gethostname(), socket.getfqdn()}
     try:
         found = socket.getaddrinfo(socket.gethostname(), None)
