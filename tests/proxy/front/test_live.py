@@ -41,7 +41,7 @@ async def test_an_ended_session_is_remembered_as_long_as_its_id_could_be_valid()
     sessions = _sessions()
     await sessions.end(_client("one"), 0.0)
     await sessions.end(_client("two"), 50.0)
-    await sessions.reap(100.0, 60.0)
+    sessions.reap(100.0, 60.0)
     assert not sessions.has_ended("one")
     assert sessions.has_ended("two")
 
@@ -109,6 +109,29 @@ async def test_a_session_with_a_stream_or_request_is_not_ended_for_another() -> 
     assert not sessions.has_ended("request")
 
 
+async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive() -> None:
+    sessions = _sessions()
+    hanging = asyncio.Event()
+    cancelled = []
+
+    async def end() -> None:
+        try:
+            await hanging.wait()
+        except asyncio.CancelledError as error:
+            cancelled.append(error)
+            raise
+
+    for name in ("one", "two"):
+        sessions.of(name, 0.0).subscriptions["x://y"] = end
+        sessions.release(_client(name))
+    sessions.reap(1801.0, 60.0)
+    await settled()
+    assert len(sessions) == 0
+    sessions.close()
+    await settled()
+    assert len(cancelled) == 2
+
+
 async def test_sessions_that_keep_nothing_are_not_held() -> None:
     sessions = _sessions()
     for number in range(100):
@@ -119,9 +142,9 @@ async def test_sessions_that_keep_nothing_are_not_held() -> None:
 async def test_s11_a_session_that_nobody_uses_loses_its_state() -> None:
     sessions = _sessions()
     _use(sessions, _client("one"), 0.0, "debug")
-    await sessions.reap(1799.0, 60.0)
+    sessions.reap(1799.0, 60.0)
     assert sessions.find("one") is not None
-    await sessions.reap(1801.0, 60.0)
+    sessions.reap(1801.0, 60.0)
     assert len(sessions) == len(sessions._kept) == 0
 
 

@@ -72,7 +72,7 @@ class HttpFront:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            await self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
+            self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
 
     def drain(self) -> None:
         """The process stops: streams of changes end properly, calls go on to their end."""
@@ -83,6 +83,7 @@ class HttpFront:
         """Cancel what still waits for clients."""
         self._parking.close()
         self.peers.close()
+        self.live.close()
         if self._reaper is not None:
             self._reaper.cancel()
 

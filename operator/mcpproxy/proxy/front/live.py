@@ -258,10 +258,20 @@ class LiveSessions:
         self._remember(session, self._kept.holder(session), now)
         self._kept.discard(session)
         live = self._live.pop(session, None)
-        if live is not None and live.subscriptions:
+        if live is not None:
+            self._unsubscribe(live)
+
+    def _unsubscribe(self, live: Live) -> None:
+        """End subscriptions in the background: a backend may take its time for each."""
+        if live.subscriptions:
             leaving = asyncio.ensure_future(live.unsubscribe())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
+
+    def close(self) -> None:
+        """Wait for no backend any longer."""
+        for leaving in self._leaving:
+            leaving.cancel()
 
     async def end(self, client: Client, now: float) -> None:
         """The client ended its session."""
@@ -325,7 +335,7 @@ class LiveSessions:
         content = {"o": self._owner, "n": next(self._questions)}
         return jsonrpc.encode(self._sealer.seal("question", content))
 
-    async def reap(self, now: float, lifetime: float) -> None:
+    def reap(self, now: float, lifetime: float) -> None:
         """Drop what nobody used for too long."""
         self.logs.forget(now)
         for session, live in list(self._live.items()):
@@ -335,7 +345,7 @@ class LiveSessions:
             elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
                 del self._live[session]
                 self._kept.discard(session)
-                await live.unsubscribe()
+                self._unsubscribe(live)
         while self._ended and now - next(iter(self._ended.values())) > lifetime:
             self._forget_ended(next(iter(self._ended)))
 
