@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from msgspec import Raw
@@ -19,6 +19,7 @@ from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, LiveSessions, StandingCaller
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.front.workload import Workload
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
@@ -53,51 +54,6 @@ class Target(Protocol):
         """Write all of it. Raises OSError."""
 
 
-class Work:
-    """The tasks of messages that are being processed, within a share of number and bytes."""
-
-    def __init__(self) -> None:
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._bytes = 0
-        self._moved = asyncio.Event()
-
-    def fits(self, size: int) -> bool:
-        """True if a message of this size can be processed now."""
-        if not self.tasks:
-            return True
-        room = limits.STDIO_MESSAGE_BYTES.value - self._bytes
-        return len(self.tasks) < limits.STDIO_MESSAGES.value and size <= room
-
-    def spawn(self, work: Coroutine[Any, Any, None], size: int) -> None:
-        """Process a message of this size in a task of its own."""
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        self._bytes += size
-
-        def over(task: "asyncio.Task[None]") -> None:
-            self.tasks.discard(task)
-            self._bytes -= size
-            self._moved.set()
-
-        task.add_done_callback(over)
-
-    async def moved(self, seconds: float) -> bool:
-        """Wait until a task has ended, but only so long; True if one has."""
-        self._moved.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._moved.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def close(self) -> None:
-        """Cancel all tasks."""
-        for task in list(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-
 class StdioFront:
     """Reads messages line by line and responds to each in a task of its own."""
 
@@ -113,7 +69,7 @@ class StdioFront:
         self._client: Client | None = None
         self._initialized = False
         self._greeted = False
-        self._work = Work()
+        self._work = Workload()
         self._listening: set[Outbox] = set()
         self._telling = asyncio.Lock()
 
@@ -213,7 +169,8 @@ class StdioFront:
         await self._room(len(line))
         try:
             if line.startswith(b"[") and self._client and self._client.revision == BATCHES:
-                self._work.spawn(self._answer_all(_batch(line)), len(line))
+                batch = _batch(line)
+                self._work.spawn(self._answer_all(batch), len(line), len(batch))
             else:
                 await self._take(jsonrpc.parse(line), len(line))
         except RpcError as error:
