@@ -35,6 +35,9 @@ NOT_OWNED: Final = "NotOwned"
 WAITING_FOR_DELETION: Final = "WaitingForDeletion"
 REFUSED: Final = "RefusedByApiServer"
 FORBIDDEN: Final = "Forbidden"
+API_SERVER_UNAVAILABLE: Final = "ApiServerUnavailable"
+OPERATOR_FAILED: Final = "OperatorFailed"
+TERMINATING: Final = "Terminating"
 
 ALL_HEALTHY: Final = "AllHealthy"
 BACKENDS_UNHEALTHY: Final = "BackendsUnhealthy"
@@ -60,5 +63,17 @@ CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL})
 """What keeps pods from serving and does not end by itself."""
-PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, SUSPENDED, WAITING_FOR_DELETION})
+HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
+"""Reasons for which children can't be changed, while those that exist go on serving."""
+PASSING: Final = frozenset(
+    {
+        API_SERVER_UNAVAILABLE,
+        CREATING,
+        ROLLING_OUT,
+        SCALED_TO_ZERO,
+        SUSPENDED,
+        TERMINATING,
+        WAITING_FOR_DELETION,
+    }
+)
 """Reasons of a False condition that are no fault."""
