@@ -76,8 +76,8 @@ NO_PERMISSION = (
 QUOTA = 'secrets "a" is forbidden: exceeded quota: few, requested: secrets=1, used: 9, limited: 9'
 UNDECLARED = (
     "failed to create typed patch object (team/tools; mcpproxy.dev/v1alpha1, Kind=MCPProxy):"
-    ' errors:\n  .status.backendsCounted: field not declared in schema\n  .status.backends[name="a"]'
-    ".session: field not declared in schema"
+    " errors:\n  .status.backendsCounted: field not declared in schema\n"
+    '  .status.backends[name="a"].session: field not declared in schema'
 )
 ENDING = {
     "message": 'secrets "a" is forbidden: unable to create new content in namespace team because'
