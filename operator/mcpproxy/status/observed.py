@@ -25,6 +25,8 @@ class DeploymentView:
     updated: int
     ready: int
     available: int
+    paused: bool = False
+    """Its controller rolls nothing out, as somebody has asked for."""
     failure: Finding | None = None
     """Why its controller can't go on."""
     was_available: bool = False

@@ -95,7 +95,9 @@ def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | 
         f" {deployment.available} available"
     )
     if not deployment.rolled_out:
-        return Verdict("True", reasons.ROLLING_OUT, message)
+        resume = f"kubectl rollout resume deployment/{observed.name}"
+        note = f"; the Deployment is paused: {resume}" if deployment.paused else ""
+        return Verdict("True", reasons.ROLLING_OUT, message + note)
     starting = any(pod.starting for pod in observed.pods)
     if _sets_replicas(observed) and (starting or deployment.replicas != deployment.desired):
         return Verdict("True", reasons.SCALING, message)

@@ -27,6 +27,9 @@ CRASH_LOOP: Final = "CrashLoopBackOff"
 IMAGE_PULL: Final = "ImagePullBackOff"
 UNSCHEDULABLE: Final = "Unschedulable"
 NOT_MOUNTED: Final = "VolumesNotMounted"
+OOM_KILLED: Final = "OOMKilled"
+EVICTED: Final = "Evicted"
+NODE_NOT_READY: Final = "NodeNotReady"
 SCALED_TO_ZERO: Final = "ScaledToZero"
 DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 REPLICA_FAILURE: Final = "ReplicaFailure"
@@ -61,7 +64,7 @@ CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
-HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL})
+HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
 HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
 """Reasons for which children can't be changed, while those that exist go on serving."""
