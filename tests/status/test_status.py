@@ -236,12 +236,13 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_nobody_is_to_wait_for_ready() -> None:
+def test_zero_replicas_are_said_to_be_asked_for_and_nobody_waits_in_vain_for_ready() -> None:
     ready = status_of(READY)
     status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
-    assert find_condition(status, "Ready") is None
+    assert verdict(status, "Ready") == ("True", "ScaledToZero")
     assert status.url == ready.url
+    assert status_of(observed(deployment=a_deployment(0))).url is None
     assert verdict(status, "BackendsHealthy")[0] == "Unknown"
     assert find_condition(status, "Stalled") is None
     assert find_condition(status, "Reconciling") is None

@@ -32,11 +32,8 @@ def test_a_proxy_that_becomes_ready_is_told_without_a_word_on_healthy_backends()
 
 def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
     failed = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
-    assert told(READY, failed) == [
-        ("Warning", "BackendsUnhealthy"),
-        ("Warning", "BackendUnhealthy"),
-    ]
-    assert told(failed, READY) == [("Normal", "Serving"), ("Normal", "BackendHealthy")]
+    assert told(READY, failed) == [("Warning", "BackendUnhealthy")]
+    assert told(failed, READY) == [("Normal", "BackendHealthy")]
 
 
 def test_a_message_that_changes_is_not_told() -> None:

@@ -12,7 +12,7 @@ from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, Undeclared
-from mcpproxy.cluster.events import event
+from mcpproxy.cluster.events import Events
 from mcpproxy.cluster.fields import owned, same
 from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
@@ -45,7 +45,7 @@ class Reporter:
         self._cluster = cluster
         self._fleet = fleet
         self._now = now
-        self._instance = instance
+        self._events = Events(instance)
         self._patience = Patience(now)
         self._undeclared = UndeclaredFields()
 
@@ -153,10 +153,9 @@ class Reporter:
         self, parent: Object, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> None:
         for change in transitions(before, after):
-            now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            text = (change.type, change.reason, change.message, now)
+            text = (change.type, change.reason, change.message)
             try:
-                await self._cluster.create(event(parent, *text, instance=self._instance))
+                await self._cluster.apply(self._events.event(parent, *text, self._now()))
             except ClusterError as error:
                 log.warning("an Event was lost: %s: %s", change.reason, error)
 

@@ -54,10 +54,10 @@ def _backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> 
     return Verdict("True", reasons.ALL_HEALTHY, healthy)
 
 
-def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict | None:
-    """Whether agents are served as the spec says; absent where it asks for no pods.
+def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
+    """Whether agents are served as the spec says.
 
-    Nobody is served then, and nothing is missing: generic tools wait for ever for a False one.
+    True as well where it asks for no pods: nothing is missing, and whoever waits for it goes on.
     """
     if observed.terminating:
         return Verdict("False", reasons.TERMINATING, TERMINATING)
@@ -69,7 +69,7 @@ def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict | No
         return Verdict("False" if status == "True" else status, blocked.reason, blocked.message)
     pods = available(observed)
     if pods.reason == reasons.SCALED_TO_ZERO:
-        return None
+        return Verdict("True", pods.reason, pods.message)
     if pods.status != "True":
         return pods
     required = _required(observed.spec)
@@ -136,6 +136,7 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     )
     said = [f"{works} of {len(backends)} backends are served"]
     troubled = [found for found in backends if found.state in _IN_TROUBLE]
+    troubled += _failed(backends)
     if troubled:
         said.append(_name(troubled))
     said += doubts.notes(observed)
