@@ -4,11 +4,13 @@ import secrets
 from typing import Any, Final, Literal
 
 from mcpproxy.api import names
+from mcpproxy.api.text import ELLIPSIS, clean
 from mcpproxy.cluster.kinds import EVENT, Object
 
 EventType = Literal["Normal", "Warning"]
 
 _MAX_NOTE: Final = 1024
+"""Bytes, though the API server's error calls them characters."""
 
 
 def event(
@@ -35,8 +37,16 @@ def event(
         "type": type_,
         "reason": reason,
         "action": "Reconcile",
-        "note": note[:_MAX_NOTE],
+        "note": _note(note),
         "eventTime": now,
         "reportingController": f"{names.GROUP}/{names.FIELD_MANAGER}",
         "reportingInstance": instance[:128],
     }
+
+
+def _note(text: str) -> str:
+    found = clean(text, _MAX_NOTE)
+    if len(found.encode()) <= _MAX_NOTE:
+        return found
+    room = _MAX_NOTE - len(ELLIPSIS.encode())
+    return found.encode()[:room].decode(errors="ignore") + ELLIPSIS

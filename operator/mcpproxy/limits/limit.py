@@ -12,6 +12,7 @@ Share = Literal[
     "principal",
     "backend",
     "pod",
+    "proxy",
     "process",
 ]
 

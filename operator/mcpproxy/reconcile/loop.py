@@ -20,6 +20,7 @@ from mcpproxy.cluster.kinds import Object, ProxyKey, kind_of
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
+from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
 from mcpproxy.reconcile.views import (
@@ -59,6 +60,7 @@ class Reconciler:
         self._options = options
         self._now = now
         self._reporter = Reporter(cluster, fleet, now, instance)
+        self._ownership = PodOwnership(cluster)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
 
@@ -71,9 +73,12 @@ class Reconciler:
         if world is None:
             self._fleet.forget(key)
             self._reporter.forget(key)
+            self._ownership.forget(key)
             self._sealed.pop(key, None)
             self._accepted.pop(key, None)
             return None
+        pods = await self._ownership.owned(key, world.deployment, world.pods)
+        world = replace(world, pods=pods)
         self._fleet.follow(key, filter(None, map(address_of, world.pods)))
         if world.proxy is None:
             return await self._reporter.report(world, None)

@@ -30,6 +30,7 @@ from mcpproxy.reconcile.views import (
 from mcpproxy.status.build import build_status
 from mcpproxy.status.doubts import doubts, told
 from mcpproxy.status.observed import Finding, Observed, PodView
+from mcpproxy.status.size import fit_into, room_beside
 from mcpproxy.status.transitions import transitions
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Reporter:
         waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
         again = min((wait for wait in waits if wait is not None), default=None)
         after = build_status(replace(observed, young=young), before, self._seconds())
-        manifest = _status_manifest(parent, after)
+        manifest = _status_manifest(parent, fit_into(after, room_beside(parent)))
         if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
             return again
         await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
