@@ -65,7 +65,7 @@ def identities(stage: Stage) -> dict[str, str]:
         f"{found['kind']}/{found['metadata']['name']}": "{uid} {resourceVersion}".format(
             **found["metadata"]
         )
-        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events.events.k8s.io")
+        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
     }
 
 

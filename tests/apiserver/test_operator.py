@@ -156,8 +156,8 @@ def test_a_backend_that_fails_loses_its_counts_and_is_told_once(
     assert status["backendsHealthy"] == "0/1"
     pod.say(stage.report(weather="Healthy"))
     stage.wait("mcpproxy/tools", "condition=Ready")
-    events = stage.list("events.events.k8s.io")
-    assert {found["regarding"]["name"] for found in events} == {"tools"}
+    events = stage.list("events")
+    assert {found["involvedObject"]["name"] for found in events} == {"tools"}
     told = [found["reason"] for found in events]
     assert sorted(told) == sorted(set(told) | {"Serving"}) or told.count("Serving") == 2
     assert told.count("BackendUnhealthy") == told.count("BackendHealthy") == 1

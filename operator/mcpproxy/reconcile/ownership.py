@@ -1,11 +1,16 @@
 """Telling the pods of our own Deployments from others with the same labels."""
 
-from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.kinds import DEPLOYMENT, REPLICA_SET, Object, ProxyKey
+from mcpproxy.reconcile.observe import World
 from mcpproxy.reconcile.plan import controller_of
+
+_NONE: Final[tuple[str, frozenset[str]]] = ("", frozenset())
 
 
 class PodOwnership:
@@ -22,23 +27,33 @@ class PodOwnership:
         # The uids of ReplicaSets by the uid of their Deployment: of the newest list alone.
         self._known: dict[ProxyKey, tuple[str, frozenset[str]]] = {}
 
-    async def owned(
-        self, key: ProxyKey, deployment: Object | None, pods: Iterable[Object]
-    ) -> tuple[Object, ...]:
-        """The pods of `deployment` among those with the labels of the MCPProxy.
+    async def narrow(self, key: ProxyKey, world: World) -> World:
+        """The world with those of its pods alone that belong to its Deployment.
 
-        ReplicaSets are listed only when a pod belongs to one that was not seen before.
+        ReplicaSets are listed only when a pod belongs to one that was not seen before. While they
+        or the Deployment can't be read, the pods of those that were seen before are kept.
         """
-        if deployment is None:
-            return ()
-        uid = deployment["metadata"]["uid"]
-        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in pods]
+        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in world.pods]
         claimed = {owner for _, owner in owners if owner is not None}
-        known_uid, known = self._known.get(key, ("", frozenset[str]()))
+        unread = dict(world.unread)
+        try:
+            known = await self._replica_sets(key, world, claimed)
+        except ClusterError as error:
+            unread[REPLICA_SET.name] = error
+            known = self._known.get(key, _NONE)[1]
+        pods = tuple(pod for pod, owner in owners if owner in known)
+        return replace(world, pods=pods, unread=unread)
+
+    async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> frozenset[str]:
+        """The uids of the Deployment's ReplicaSets, as far as pods claim them."""
+        known_uid, known = self._known.get(key, _NONE)
+        if DEPLOYMENT.name in world.unread:
+            return known
+        uid = world.deployment["metadata"]["uid"] if world.deployment is not None else ""
         if known_uid != uid or not claimed <= known:
-            known = await self._list(key, uid) if claimed else frozenset()
+            known = await self._list(key, uid) if claimed and uid else _NONE[1]
             self._known[key] = (uid, known)
-        return tuple(pod for pod, owner in owners if owner in known)
+        return known
 
     def forget(self, key: ProxyKey) -> None:
         """The MCPProxy is gone."""
