@@ -11,6 +11,7 @@ from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
 from tests.apiserver.operator_process import OperatorProcess, StatusServer
 from tests.apiserver.server import ApiServer
 from tests.builders import a_manifest
+from tests.reconcile.stage import controlled_by
 
 Object = dict[str, Any]
 
@@ -83,9 +84,11 @@ class Stage:
         self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
         deployment = self.get("deployment/tools")
         template = deployment["spec"]["template"]
+        owner = self._replica_set(deployment)
         for number, address in enumerate(addresses):
             name = f"{pod}-{number}" if number else pod
-            metadata = {"name": name, "labels": template["metadata"]["labels"]}
+            labels = template["metadata"]["labels"]
+            metadata = {"name": name, "labels": labels, "ownerReferences": [owner]}
             manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
             text = json.dumps({**manifest, "spec": template["spec"]})
             self.kubectl("create", "-f", "-", input=text)
@@ -105,6 +108,24 @@ class Stage:
             ],
             **dict.fromkeys(counts, len(addresses)),
         )
+
+    def _replica_set(self, deployment: Object) -> Object:
+        """Create the ReplicaSet of a Deployment; the owner reference of its pods."""
+        template = deployment["spec"]["template"]
+        name = f"{deployment['metadata']['name']}-1"
+        if self.find(f"replicaset/{name}") is None:
+            manifest = {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "metadata": {
+                    "name": name,
+                    "labels": template["metadata"]["labels"],
+                    "ownerReferences": [controlled_by(deployment)],
+                },
+                "spec": {"selector": deployment["spec"]["selector"], "template": template},
+            }
+            self.kubectl("create", "-f", "-", input=json.dumps(manifest))
+        return controlled_by(self.get(f"replicaset/{name}"))
 
     def passes_settle(self, operator: OperatorProcess) -> None:
         """Make the operator look at `tools` again, and wait until it has nothing left to do."""

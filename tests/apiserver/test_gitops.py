@@ -60,7 +60,7 @@ class Route:
 
     def collect(self) -> None:
         """Delete all children."""
-        for kind in (*CHILDREN.split(","), "secrets"):
+        for kind in (*CHILDREN.split(","), "replicasets", "secrets"):
             names = [
                 found["metadata"]["name"]
                 for found in self.stage.list(kind)

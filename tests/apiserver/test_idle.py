@@ -13,7 +13,15 @@ import pytest
 from mcpproxy.api import names
 from mcpproxy.api.manifest import config_hash
 from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
-from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, NETWORK_POLICY, POD, Kind
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MCP_PROXY,
+    NETWORK_POLICY,
+    POD,
+    REPLICA_SET,
+    Kind,
+)
 from mcpproxy.reconcile.views import config_map_of
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
@@ -21,6 +29,7 @@ from tests.apiserver.stage import Object
 from tests.apiserver.wire import Wire, wired
 from tests.builders import a_manifest
 from tests.on_demand import ASKING
+from tests.reconcile.stage import controlled_by
 from tests.stress.size import size
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
@@ -78,7 +87,9 @@ class Crowd:
                 ],
             )
         )
-        metadata = {"name": f"{name}-1", "labels": template["metadata"]["labels"]}
+        labels = template["metadata"]["labels"]
+        owner = self._replica_set(name)
+        metadata = {"name": f"{name}-1", "labels": labels, "ownerReferences": [owner]}
         made = {"metadata": metadata, "spec": template["spec"]}
         answer = self._client.post(POD.path(self._namespace), json=made)
         assert answer.status_code == 201, answer.text
@@ -90,6 +101,20 @@ class Crowd:
         }
         self._patch(POD, f"{name}-1", "status", {"status": status})
         self.roll_out(name)
+
+    def _replica_set(self, name: str) -> Object:
+        """Create the ReplicaSet of a Deployment; the owner reference of its pods."""
+        deployment = self.find(DEPLOYMENT, name) or {}
+        spec = {key: deployment["spec"][key] for key in ("selector", "template")}
+        metadata = {
+            "name": f"{name}-1",
+            "labels": spec["template"]["metadata"]["labels"],
+            "ownerReferences": [controlled_by({**deployment, "kind": DEPLOYMENT.name})],
+        }
+        path = REPLICA_SET.path(self._namespace)
+        answer = self._client.post(path, json={"metadata": metadata, "spec": spec})
+        assert answer.status_code == 201, answer.text
+        return controlled_by(answer.json())
 
     def roll_out(self, name: str) -> None:
         """Let the Deployment say that all is as its spec asks for."""

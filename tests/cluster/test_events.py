@@ -38,4 +38,4 @@ def test_events_of_one_moment_have_names_of_their_own() -> None:
 
 def test_a_note_is_cut_by_its_bytes_and_never_within_a_character() -> None:
     made = Events("pod-1").event(PROXY, "Normal", "A", "ä" * 1000, BEGIN)
-    assert made["message"] == "ä" * 512
+    assert made["message"] == "ä" * 510 + "…"

@@ -9,7 +9,15 @@ from mcpproxy.api import names
 from mcpproxy.api.manifest import config_hash
 from mcpproxy.api.status import MCPProxyStatus
 from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, POD, Object, ProxyKey
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MCP_PROXY,
+    POD,
+    REPLICA_SET,
+    Object,
+    ProxyKey,
+)
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.loop import Reconciler
 from mcpproxy.status.build import find_condition
@@ -71,14 +79,29 @@ class Stage:
             **dict.fromkeys(counts, len(pods)),
         }
         self.cluster.put(deployment)
+        if (REPLICA_SET.name, KEY.namespace, "tools-1") not in self.cluster.objects:
+            self.cluster.put(self._replica_set())
         for number, pod in enumerate(pods, 1):
             self.cluster.put(self._ready_pod(pod, f"10.0.0.{number}"))
+
+    def _replica_set(self) -> Object:
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {
+                "name": "tools-1",
+                "namespace": KEY.namespace,
+                "labels": names.child_labels(KEY.name),
+                "ownerReferences": [controlled_by(self.deployment())],
+            },
+        }
 
     def _ready_pod(self, name: str, address: str) -> Object:
         metadata = {
             "name": name,
             "namespace": KEY.namespace,
             "labels": names.child_labels(KEY.name),
+            "ownerReferences": [controlled_by(self.child("ReplicaSet", "tools-1"))],
         }
         return {
             "apiVersion": "v1",
@@ -102,6 +125,7 @@ class Stage:
             "name": pod,
             "namespace": KEY.namespace,
             "labels": found["metadata"]["labels"],
+            "ownerReferences": found["metadata"]["ownerReferences"],
             "creationTimestamp": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}",
         }
         found["status"] = {"phase": "Pending"}
@@ -160,6 +184,13 @@ class Stage:
     async def close(self) -> None:
         """End all streams."""
         await self.fleet.close()
+
+
+def controlled_by(owner: Object) -> Object:
+    """The owner reference of an object that `owner` is the controller of."""
+    metadata = owner["metadata"]
+    typed = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    return {**typed, "name": metadata["name"], "uid": metadata["uid"], "controller": True}
 
 
 async def _forever(_: float) -> None:

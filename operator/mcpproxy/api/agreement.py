@@ -16,6 +16,8 @@ from mcpproxy.api.status import (
     Drifted,
     ServerInfo,
 )
+from mcpproxy.api.text import clean
+from mcpproxy.limits.pods import REPORT_MESSAGE
 
 T = TypeVar("T")
 NAMED: Final = 10
@@ -73,7 +75,9 @@ def combined(
         facts = {field: getattr(held, field) for field in facts}
     elif differing:
         reason = voices.differ if state == "Healthy" else reason
-        message = "; ".join(filter(None, [message, f"{voices.who} {DIFFER} {differing}"]))
+        # The status is searched for DIFFER later on, so that it must not be cut off.
+        before = clean(message or "", REPORT_MESSAGE.value // 2)
+        message = "; ".join(filter(None, [before, f"{voices.who} {DIFFER} {differing}"]))
     found = BackendStatus(name=name, state=state, reason=reason, message=message)
     if not is_served(found):
         facts["components"] = facts["not_offered"] = None

@@ -1,13 +1,27 @@
 """MCPProxy v1alpha1: the status, and the report of one pod that it is made from.
 
 A count that is not known is absent; 0 means empty. No field changes while nothing changes.
+
+Backends and pods choose these texts, lists and counts: whatever is too long or too large is cut,
+and never refused, as one report that is refused would leave an old one in force.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mcpproxy.api.model import ApiModel
+from mcpproxy.api.text import clean
+from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.pods import (
+    CONDITION_MESSAGE,
+    REPORT_BACKENDS,
+    REPORT_COUNT,
+    REPORT_MESSAGE,
+    REPORT_NAME,
+    REPORT_NAMES,
+    REPORT_WORD,
+)
 
 BackendState = Literal["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown"]
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -17,6 +31,46 @@ NOT_SEEN: Final = -1
 NOT_LISTED: Final = "NotListed"
 """Reason of a backend that is RateLimited before all that it offers was listed."""
 
+
+def _text(limit: Limit) -> BeforeValidator:
+    """Cut a text and replace its control characters."""
+
+    def cut(given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if len(given) > limit.value:
+            limit.record()
+        return clean(given, limit.value)
+
+    return BeforeValidator(cut)
+
+
+def _list(limit: Limit) -> BeforeValidator:
+    """Keep the first entries of a list."""
+
+    def cut(given: Any) -> Any:
+        if not isinstance(given, list) or len(given) <= limit.value:
+            return given
+        limit.record()
+        return given[: limit.value]
+
+    return BeforeValidator(cut)
+
+
+def _within(given: Any) -> Any:
+    """The count, or the nearest one that is permitted."""
+    if not isinstance(given, int) or 0 <= given <= REPORT_COUNT.value:
+        return given
+    REPORT_COUNT.record()
+    return min(max(given, 0), REPORT_COUNT.value)
+
+
+_Word = Annotated[str, _text(REPORT_WORD)]
+_Name = Annotated[str, _text(REPORT_NAME)]
+_Message = Annotated[str, _text(REPORT_MESSAGE)]
+_Names = Annotated[list[_Name], _list(REPORT_NAMES)]
+_Count = Annotated[int, BeforeValidator(_within)]
+
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
@@ -24,38 +78,38 @@ _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["typ
 class ComponentCounts(ApiModel):
     """How many components there are; absent means not known, or not offered: see notOffered."""
 
-    tools: int | None = None
+    tools: _Count | None = None
     """Tools."""
-    prompts: int | None = None
+    prompts: _Count | None = None
     """Prompts."""
-    resources: int | None = None
+    resources: _Count | None = None
     """Resources."""
-    resource_templates: int | None = None
+    resource_templates: _Count | None = None
     """Resource templates."""
 
 
 class ServerInfo(ApiModel):
     """How a backend introduces itself."""
 
-    name: str
+    name: _Name
     """Name of the server."""
-    version: str | None = None
+    version: _Name | None = None
     """Version of the server."""
 
 
 class BackendStatus(ApiModel):
     """What is known of one backend."""
 
-    name: str
+    name: _Name
     """Name of the backend."""
     state: BackendState
     """What most pods see: Healthy, Degraded (up to half of the pods don't reach it), Unhealthy,
     Unauthorized, RateLimited (what was listed is served on) or Unknown (not tried yet)."""
-    reason: str | None = None
+    reason: _Word | None = None
     """Why it is not Healthy, in one CamelCase word."""
-    message: str | None = None
+    message: _Message | None = None
     """Why it is not Healthy, in a sentence."""
-    protocol_version: str | None = None
+    protocol_version: _Word | None = None
     """Revision of MCP that is spoken to it."""
     transport: Literal["streamable-http", "sse", "stdio"] | None = None
     """How it is reached."""
@@ -66,16 +120,16 @@ class BackendStatus(ApiModel):
     components: ComponentCounts | None = None
     """How many components it offers; absent while that is not known, for which reason and message
     say why."""
-    not_offered: list[str] | None = None
+    not_offered: Annotated[list[_Word], _list(REPORT_NAMES)] | None = None
     """Kinds of components that it does not offer at all, which is why they have no count."""
 
 
 class Drifted(ApiModel):
     """Components that differ in one way from what was approved."""
 
-    count: int
+    count: _Count
     """How many there are."""
-    names: list[str]
+    names: _Names
     """The first of them, as `kind: name`."""
 
 
@@ -93,17 +147,17 @@ class CatalogDrift(ApiModel):
 class PodReport(ApiModel):
     """What the runtime of one pod says at `/status`."""
 
-    config_hash: str
+    config_hash: _Word
     """Which configuration it runs: the SHA-256 of the manifest's bytes, hexadecimal."""
-    version: str
+    version: _Name
     """Version of the runtime."""
-    backends: list[BackendStatus]
+    backends: Annotated[list[BackendStatus], _list(REPORT_BACKENDS)]
     """Its view of every backend, in the order of their names."""
-    catalog_hash: str | None = None
+    catalog_hash: _Word | None = None
     """SHA-256 over all that is offered; absent while a part is not known."""
     drift: CatalogDrift | None = None
     """What differs from the components that were approved; absent where none were."""
-    clashes: Annotated[list[str], Field(default_factory=list)]
+    clashes: Annotated[_Names, Field(default_factory=list)]
     """Names that two backends claim; the first backend by name serves them."""
 
 
@@ -120,7 +174,7 @@ class Condition(ApiModel):
     """When the status last changed."""
     reason: Annotated[str, Field(max_length=1024, min_length=1)]
     """Why, in one CamelCase word."""
-    message: Annotated[str, Field(max_length=32768)]
+    message: Annotated[str, Field(max_length=32768), _text(CONDITION_MESSAGE)]
     """Why, in a sentence."""
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between us and the API server.
+"""What can go wrong between us and the API server, or a pod.
 
 ClusterError
 ├── Conflict      another writer was faster, or a precondition failed: look again
@@ -6,13 +6,19 @@ ClusterError
 ├── Forbidden     the operator lacks a permission
 ├── Invalid       validation, a quota, a policy or a webhook refuses the object
 │   └── Undeclared  fields are not in the schema of the installed CRD
+├── LimitExceeded a pod sends more than it may
 ├── NotFound      the object, its namespace or its kind is gone
 └── Unavailable   no answer in time, or one that says to try again later
 """
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
+
+from mcpproxy.api.text import clean
+
+_TEXT: Final = 2048
+"""Characters of a response that an error repeats."""
 
 
 class ClusterError(Exception):
@@ -46,6 +52,10 @@ class Undeclared(Invalid):
         self.fields = fields
 
 
+class LimitExceeded(ClusterError):
+    """A pod sends more than it may."""
+
+
 class NotFound(ClusterError):
     """The object, its namespace or its kind does not exist."""
 
@@ -77,15 +87,12 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
     `writing` says whether the request changes something: only then does admission answer it.
     """
     text = body.decode(errors="replace").strip()
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
+    found = _object(text)
     causes: list[dict[str, Any]] = []
-    if isinstance(found, dict) and found.get("message"):
-        text = str(found["message"])
-        causes = (found.get("details") or {}).get("causes") or []
-    text = text[:2048] or f"HTTP {status}"
+    if isinstance(found.get("message"), str) and found["message"]:
+        text = found["message"]
+        causes = _causes(found)
+    text = clean(text, _TEXT) or f"HTTP {status}"
     # Applying to an object that has another uid is said to be invalid.
     if any(cause.get("field") == "metadata.uid" for cause in causes):
         return Conflict(text)
@@ -94,6 +101,23 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
     return (_refusal(status, text) if writing else None) or _BY_STATUS.get(status, Unavailable)(
         text
     )
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object that a text is; an empty one for any other, as a pod may send anything."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _causes(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """The causes that a metav1.Status gives."""
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    listed = causes if isinstance(causes, list) else []
+    return [cause for cause in listed if isinstance(cause, dict)]
 
 
 def _refusal(status: int, text: str) -> ClusterError | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from mcpproxy.api import names
+from mcpproxy.api.text import ELLIPSIS, clean
 from mcpproxy.cluster.kinds import EVENT, Object
 
 EventType = Literal["Normal", "Warning"]
@@ -85,4 +86,8 @@ def _time(when: datetime) -> str:
 
 
 def _cut(note: str) -> str:
-    return note.encode()[:_MAX_NOTE].decode(errors="ignore")
+    found = clean(note, _MAX_NOTE)
+    if len(found.encode()) <= _MAX_NOTE:
+        return found
+    room = _MAX_NOTE - len(ELLIPSIS.encode())
+    return found.encode()[:room].decode(errors="ignore") + ELLIPSIS

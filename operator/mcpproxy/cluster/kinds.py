@@ -41,6 +41,7 @@ class Kind:
 
 MCP_PROXY: Final = Kind(names.GROUP, names.VERSION, names.KIND, names.PLURAL)
 DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
+REPLICA_SET: Final = Kind("apps", "v1", "ReplicaSet", "replicasets")
 SERVICE: Final = Kind("", "v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
@@ -59,7 +60,8 @@ ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET, POD_MONITOR)
 """Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
 
 _BY_NAME: Final = {
-    kind.name: kind for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, SECRET, POD, EVENT, LEASE)
+    kind.name: kind
+    for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, REPLICA_SET, SECRET, POD, EVENT, LEASE)
 }
 
 PLURALS: Final = frozenset(kind.plural for kind in _BY_NAME.values())

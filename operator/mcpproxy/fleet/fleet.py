@@ -1,7 +1,6 @@
 """What the pods report of themselves: one stream per running pod, the newest report kept."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import aclosing
@@ -11,8 +10,11 @@ from typing import Final, Generic, TypeVar
 from pydantic import ValidationError
 
 from mcpproxy.api.status import PodReport
-from mcpproxy.cluster.errors import ClusterError, Unavailable
+from mcpproxy.cluster.errors import ClusterError, LimitExceeded, Unavailable
 from mcpproxy.cluster.pods import PodAddress, PodReader
+from mcpproxy.fleet.pace import Clock, LineCount, Pace
+from mcpproxy.fleet.retries import Retries
+from mcpproxy.limits.pods import FIRST_REPORT, FOLLOWED_PODS, POD_SILENCE
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +26,12 @@ Sleep = Callable[[float], Awaitable[object]]
 class Limits:
     """How long the fleet waits; seconds."""
 
-    first_line: float = 10.0
+    first_line: float = FIRST_REPORT.value
     """Until a new stream has brought its first report."""
-    silence: float = 30.0
+    silence: float = POD_SILENCE.value
     """Until a stream without a line is given up; pods send one every 10."""
     grace: float = 15.0
     """How long a report stays good while its stream is being opened again."""
-    first_retry: float = 0.25
-    last_retry: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,17 @@ class View:
 
 
 NOT_ASKED: Final = View(settled=False, report=None)
+NOT_REACHED: Final = View(settled=True, report=None)
 
 
 @dataclass(slots=True)
 class _Stream(Generic[K]):
     key: K
     address: PodAddress
+    pace: Pace
+    """Shared by all pods under the key."""
+    lines: LineCount
+    retries: Retries
     view: View = NOT_ASKED
     heard_at: float = 0.0
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -62,17 +67,24 @@ class Fleet(Generic[K]):
         self,
         reader: PodReader,
         on_change: Callable[[K], None],
-        clock: Callable[[], float],
+        clock: Clock,
         sleep: Sleep = asyncio.sleep,
         limits: Limits | None = None,
+        jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`on_change` is given the key that a pod is followed under."""
+        """`on_change` is given the key that a pod is followed under.
+
+        `jitter` gives the factor of one pause between attempts.
+        """
         self._reader = reader
         self._on_change = on_change
         self._clock = clock
         self._sleep = sleep
         self._limits = limits or Limits()
+        self._jitter = jitter
         self._streams: dict[str, _Stream[K]] = {}
+        self._paces: dict[K, Pace] = {}
+        self._left_out: dict[K, frozenset[str]] = {}
 
     def __len__(self) -> int:
         """Number of pods that are followed."""
@@ -85,14 +97,30 @@ class Fleet(Generic[K]):
 
     def follow(self, key: K, pods: Iterable[PodAddress]) -> None:
         """Follow exactly these pods under `key`; others followed under it so far are dropped."""
-        wanted = {pod.uid: pod for pod in pods}
+        wanted = self._share(key, {pod.uid: pod for pod in pods})
         for uid, stream in list(self._streams.items()):
             if stream.key == key and wanted.get(uid) != stream.address:
                 self._drop(uid)
+        if not wanted:
+            self._paces.pop(key, None)
+            return
+        pace = self._paces.setdefault(key, Pace(self._clock))
         for uid, pod in wanted.items():
             if uid not in self._streams:
-                stream = self._streams[uid] = _Stream(key, pod)
+                stream = self._streams[uid] = _Stream(
+                    key, pod, pace, LineCount(self._clock), Retries(self._clock)
+                )
                 stream.task = asyncio.create_task(self._run(stream), name=f"pod {pod.name}")
+
+    def _share(self, key: K, pods: dict[str, PodAddress]) -> dict[str, PodAddress]:
+        """The pods that are followed of these; which others there are is noted."""
+        self._left_out.pop(key, None)
+        if len(pods) <= FOLLOWED_PODS.value:
+            return pods
+        FOLLOWED_PODS.record()
+        uids = sorted(pods, key=lambda uid: uid not in self._streams)
+        self._left_out[key] = frozenset(uids[FOLLOWED_PODS.value :])
+        return {uid: pods[uid] for uid in uids[: FOLLOWED_PODS.value]}
 
     def forget(self, key: K) -> None:
         """Follow no pod under `key` any more."""
@@ -101,7 +129,10 @@ class Fleet(Generic[K]):
     def view(self, uid: str) -> View:
         """What is known of the pod with this uid."""
         stream = self._streams.get(uid)
-        return stream.view if stream else NOT_ASKED
+        if stream is not None:
+            return stream.view
+        left_out = any(uid in uids for uids in self._left_out.values())
+        return NOT_REACHED if left_out else NOT_ASKED
 
     async def close(self) -> None:
         """End all streams."""
@@ -116,21 +147,33 @@ class Fleet(Generic[K]):
             stream.task.cancel()
 
     async def _run(self, stream: _Stream[K]) -> None:
-        delay = self._limits.first_retry
         while True:
-            heard_before = stream.heard_at
-            try:
-                await self._listen(stream)
-                reason = "the pod ended the stream"
-            except ClusterError as error:
-                reason = str(error)
-            if stream.heard_at != heard_before:
-                delay = self._limits.first_retry
-            log.debug("no report from pod %s: %s", stream.address.name, reason)
+            delay = self._jitter() * await self._attempt(stream)
             if stream.view.report is None or self._is_stale(stream):
-                self._set(stream, View(settled=True, report=None))
+                self._set(stream, NOT_REACHED)
             await self._sleep(delay)
-            delay = min(delay * 2, self._limits.last_retry)
+
+    async def _attempt(self, stream: _Stream[K]) -> float:
+        """Listen until the stream ends; seconds until the next attempt."""
+        pod, heard_before = stream.address, stream.heard_at
+        try:
+            await self._listen(stream)
+            reason = "the pod ended the stream"
+        except LimitExceeded as error:
+            self._set(stream, NOT_REACHED)
+            delay = stream.retries.after_excess()
+            where = (pod.namespace, pod.name)
+            log.warning("pod %s/%s %s: next attempt in %.0f s", *where, error, delay)
+            return delay
+        except ClusterError as error:
+            reason = str(error)
+        except Exception:
+            # Nothing that a pod sends may end its task, whose last report would stay for good.
+            log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
+            self._set(stream, NOT_REACHED)
+            return stream.retries.after_excess()
+        log.debug("no report from pod %s: %s", pod.name, reason)
+        return stream.retries.after_end(heard=stream.heard_at != heard_before)
 
     def _is_stale(self, stream: _Stream[K]) -> bool:
         return self._clock() - stream.heard_at >= self._limits.grace
@@ -147,9 +190,13 @@ class Fleet(Generic[K]):
                 except TimeoutError as error:
                     raise Unavailable(f"silent for {limit:g} s") from error
                 limit = self._limits.silence
+                stream.lines.add()
                 if line:
                     self._set(stream, View(settled=True, report=_parse(line)))
                 stream.heard_at = self._clock()
+                wait = stream.pace.take(line)
+                # A line that was sent ahead comes without suspending: others have their turn first.
+                await (self._sleep(wait) if wait else asyncio.sleep(0))
 
     def _set(self, stream: _Stream[K], view: View) -> None:
         if view == stream.view:
@@ -160,8 +207,8 @@ class Fleet(Generic[K]):
 
 def _parse(line: bytes) -> PodReport:
     try:
-        found = json.loads(line)
         # A newer runtime may report fields that this operator doesn't know.
-        return PodReport.model_validate(found, extra="ignore")
-    except (ValueError, ValidationError) as error:
-        raise Unavailable(f"not a report: {error}") from error
+        return PodReport.model_validate_json(line, extra="ignore")
+    except ValidationError as error:
+        # The text of the error would repeat what was sent, as often as there are errors.
+        raise Unavailable(f"not a report: {error.error_count()} errors") from error

@@ -4,7 +4,7 @@ What controllers made with controller-runtime tell, too, bears the names and lab
 there, so that dashboards made for those work.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -16,7 +16,10 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from mcpproxy.limits.table import PODS
 from mcpproxy.reconcile.worker import Result
 
 CONTROLLER: Final = "mcpproxy"
@@ -89,6 +92,7 @@ class Metrics:
             buckets=_WAIT,
             registry=self._registry,
         ).labels(*names)
+        self._registry.register(_LimitsReached())
         self._writes = self._counter(
             "mcpproxy_operator_writes",
             "Requests to the API server that change something",
@@ -146,3 +150,18 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)
+
+
+class _LimitsReached(Collector):
+    """Counts that the limits keep themselves."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One counter with a label for each limit."""
+        found = CounterMetricFamily(
+            "mcpproxy_operator_limit_reached",
+            "Times that a pod has exceeded a limit; docs/security.md lists the limits",
+            labels=["limit"],
+        )
+        for limit in PODS:
+            found.add_metric([limit.name], limit.reached)
+        yield found

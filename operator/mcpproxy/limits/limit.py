@@ -13,6 +13,7 @@ Share = Literal[
     "backend",
     "instance",
     "pod",
+    "proxy",
     "process",
 ]
 

@@ -1,1 +1,191 @@
 """Limits on what the operator takes from pods and the API server."""
+
+from typing import Final
+
+from mcpproxy.limits.limit import Limit
+
+_CLOSED: Final = "the stream is closed, the report is dropped, retries are up to 300 s apart"
+
+FOLLOWED_PODS: Final = Limit(
+    name="followed-pods",
+    value=1_000,
+    unit="count",
+    counts="pods of one MCPProxy whose reports are read; as many as spec.replicas permits",
+    share="proxy",
+    beyond="further pods count as not reached",
+    test="test_pods_beyond_the_share_of_a_proxy_are_not_followed",
+)
+POD_CONNECT: Final = Limit(
+    name="pod-connect",
+    value=5,
+    unit="seconds",
+    counts="time to open a connection to a pod",
+    share="connection",
+    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    test="test_a_pod_that_is_not_there_is_unavailable",
+)
+FIRST_REPORT: Final = Limit(
+    name="first-report",
+    value=10,
+    unit="seconds",
+    counts="time from the begin of a connection to the first line of the response's body",
+    share="connection",
+    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    test="test_a_silent_stream_is_given_up",
+)
+POD_SILENCE: Final = Limit(
+    name="pod-silence",
+    value=30,
+    unit="seconds",
+    counts="time to the next complete line of a stream; pods send one every 10 s",
+    share="connection",
+    beyond="the stream is closed; the last report is used for another 15 s",
+    test="test_a_stream_without_a_complete_line_is_given_up",
+)
+POD_HEADERS: Final = Limit(
+    name="pod-headers",
+    value=64,
+    unit="count",
+    counts="header fields of a pod's response",
+    share="message",
+    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    test="test_a_head_without_end_is_refused",
+)
+POD_HEADER: Final = Limit(
+    name="pod-header",
+    value=4_096,
+    unit="bytes",
+    counts="the status line, and the name and value of one header field, of a pod's response",
+    share="message",
+    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    test="test_a_head_without_end_is_refused",
+)
+POD_SEGMENT: Final = Limit(
+    name="pod-segment",
+    value=16_384,
+    unit="bytes",
+    counts="receive buffer of the socket, and so the input of one step of the event loop",
+    share="connection",
+    beyond="TCP flow control holds the pod back",
+    test="test_a_flood_is_taken_in_small_steps",
+)
+REPORT_LINE: Final = Limit(
+    name="report-line",
+    value=524_288,
+    unit="bytes",
+    counts="one line of a stream, without its line feed",
+    share="message",
+    beyond=_CLOSED,
+    test="test_a_line_without_end_is_refused",
+)
+REPORT_PIECES: Final = Limit(
+    name="report-pieces",
+    value=1_024,
+    unit="count",
+    counts="HTTP chunks, or reads from the socket, that one line arrives in",
+    share="message",
+    beyond=_CLOSED,
+    test="test_a_line_in_countless_chunks_is_refused",
+)
+POD_LINES: Final = Limit(
+    name="pod-lines",
+    value=500,
+    unit="count",
+    counts="lines of one pod within 10 s, blank ones too",
+    share="pod",
+    beyond=_CLOSED,
+    test="test_a_pod_that_sends_lines_without_end_is_closed_and_left_alone_for_longer_each_time",
+)
+PROXY_LINES: Final = Limit(
+    name="proxy-lines",
+    value=100,
+    unit="1/s",
+    counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
+    share="proxy",
+    beyond="its pods are read no faster",
+    test="test_the_pods_of_one_proxy_share_one_rate",
+)
+PROXY_BYTES: Final = Limit(
+    name="proxy-bytes",
+    value=1_048_576,
+    unit="bytes/s",
+    counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
+    share="proxy",
+    beyond="its pods are read no faster",
+    test="test_the_pods_of_one_proxy_share_one_rate",
+)
+
+_CUT: Final = "the text is cut and ends with an ellipsis"
+
+REPORT_BACKENDS: Final = Limit(
+    name="report-backends",
+    value=64,
+    unit="count",
+    counts="backends in one report; as many as spec.backends permits",
+    share="message",
+    beyond="further backends are left out",
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_NAMES: Final = Limit(
+    name="report-names",
+    value=100,
+    unit="count",
+    counts="names of components in one list of a report: clashes, and each sort of drift",
+    share="message",
+    beyond="further names are left out",
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_WORD: Final = Limit(
+    name="report-word",
+    value=64,
+    unit="count",
+    counts="characters of a reason, hash or revision in a report",
+    share="message",
+    beyond=_CUT,
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_NAME: Final = Limit(
+    name="report-name",
+    value=256,
+    unit="count",
+    counts="characters of a name or version of a server or component in a report",
+    share="message",
+    beyond=_CUT,
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_MESSAGE: Final = Limit(
+    name="report-message",
+    value=1_024,
+    unit="count",
+    counts="characters of the message about one backend",
+    share="message",
+    beyond=_CUT,
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_COUNT: Final = Limit(
+    name="report-count",
+    value=2**31 - 1,
+    unit="count",
+    counts="components of one kind of one backend",
+    share="message",
+    beyond="the largest permitted number is reported",
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+CONDITION_MESSAGE: Final = Limit(
+    name="condition-message",
+    value=8_192,
+    unit="count",
+    counts="characters of the message of one condition",
+    share="message",
+    beyond=_CUT,
+    test="test_the_message_of_a_condition_is_cut",
+)
+STATUS_SIZE: Final = Limit(
+    name="status-size",
+    value=262_144,
+    unit="bytes",
+    counts="JSON of the whole status, as the API server stores it",
+    share="proxy",
+    beyond="messages of backends are cut shorter, then servers and messages are left out",
+    test="test_a_status_fits_whatever_pods_say",
+)

@@ -23,10 +23,11 @@ from mcpproxy.cluster.errors import (
     Unavailable,
 )
 from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import POD, Kind, Object, ProxyKey, kind_of
+from mcpproxy.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind, Object, ProxyKey, kind_of
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
+from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
 from mcpproxy.reconcile.views import (
@@ -88,6 +89,7 @@ class Reconciler:
         self._options = options
         self._now = now
         self._reporter = Reporter(cluster, fleet, now, instance)
+        self._ownership = PodOwnership(cluster)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
         self._ending: set[ProxyKey] = set()
@@ -105,12 +107,14 @@ class Reconciler:
             self._accepted.pop(key, None)
             self._sealed.pop(key, None)
             self._reporter.forget(key)
+            self._ownership.forget(key)
             await self._ended(key, world)
             return None
         if key in self._ending:
             return None
+        world = await self._ownership.narrow(key, world)
         # Of pods that could not be read nothing new is known: those that are followed stay.
-        if POD.name not in world.unread:
+        if world.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
             self._fleet.follow(key, filter(None, map(address_of, world.pods)))
         try:
             outcome = await self._bring_about(key, world)

@@ -47,6 +47,7 @@ class World:
     children: tuple[Object, ...]
     """Live objects of our kinds that have a child's name, whoever they belong to."""
     pods: tuple[Object, ...]
+    """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
     services: Mapping[ServiceName, Behind]
     """What is behind the Services of backends, as far as it may be read."""
     lacking: frozenset[str] = frozenset()

@@ -126,11 +126,12 @@ def identity(thing: Object) -> tuple[str, str]:
 
 def is_owned(thing: Object, owner: Object) -> bool:
     """Whether `owner` is the controller of a live object."""
-    controller = _controller(thing)
+    controller = controller_of(thing)
     return controller is not None and controller.get("uid") == owner["metadata"]["uid"]
 
 
-def _controller(thing: Object) -> Object | None:
+def controller_of(thing: Object) -> Object | None:
+    """The owner reference of a live object's controller; None for an object without one."""
     references: Sequence[Object] = thing["metadata"].get("ownerReferences") or []
     return next((found for found in references if found.get("controller")), None)
 
@@ -138,7 +139,7 @@ def _controller(thing: Object) -> Object | None:
 def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
     foreign, leaving = [], []
     for thing in found:
-        controller = _controller(thing)
+        controller = controller_of(thing)
         if is_owned(thing, owner):
             if "deletionTimestamp" in thing["metadata"]:
                 leaving.append(thing)

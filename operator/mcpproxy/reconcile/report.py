@@ -31,6 +31,7 @@ from mcpproxy.reconcile.views import (
 from mcpproxy.status.build import build_status
 from mcpproxy.status.doubts import doubts, told
 from mcpproxy.status.observed import Finding, Observed, PodView
+from mcpproxy.status.size import fit_into, room_beside
 from mcpproxy.status.transitions import transitions
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Reporter:
         waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
         again = min((wait for wait in waits if wait is not None), default=None)
         seen = replace(observed, young=young)
-        after = build_status(self._reduced(seen), before, self._seconds())
+        after = self._status(seen, before, parent)
         ours = owned(parent, names.FIELD_MANAGER, "status").get("status")
         if same(self._status_manifest(parent, after)["status"], ours):
             return again
@@ -92,13 +93,16 @@ class Reporter:
         except Undeclared as error:
             self._undeclared.learn(error.fields, self._now())
             log.warning("the CRD is older than this operator; left out: %s", self._undeclared)
-            after = build_status(self._reduced(seen), before, self._seconds())
+            after = self._status(seen, before, parent)
             await self._write(parent, after)
         await self._tell(parent, before, after)
         return again
 
-    def _reduced(self, observed: Observed) -> Observed:
-        return replace(observed, undeclared=self._undeclared.fields(self._now()))
+    def _status(
+        self, observed: Observed, before: MCPProxyStatus | None, parent: Object
+    ) -> MCPProxyStatus:
+        seen = replace(observed, undeclared=self._undeclared.fields(self._now()))
+        return fit_into(build_status(seen, before, self._seconds()), room_beside(parent))
 
     async def _write(self, parent: Object, status: MCPProxyStatus) -> None:
         manifest = self._status_manifest(parent, status)

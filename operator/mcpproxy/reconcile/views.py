@@ -46,7 +46,8 @@ def autoscaler_view(live: Object) -> Finding | None:
     found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
     for type_ in ("AbleToScale", "ScalingActive"):
         if found.get(type_, {}).get("status") == "False":
-            return Finding(found[type_]["reason"], found[type_].get("message", ""))
+            reason = found[type_].get("reason") or reasons.SCALING_UNKNOWN
+            return Finding(reason, found[type_].get("message", ""))
     if "ScalingActive" not in found:
         return Finding("", "the autoscaler has not looked at the pods yet")
     return None
@@ -102,5 +103,8 @@ def address_of(pod: Object) -> PodAddress | None:
     if status.get("phase") != "Running" or not status.get("podIP"):
         return None
     if "deletionTimestamp" in metadata:
+        return None
+    # Our template never asks for it, and such a pod's address is that of its node.
+    if (pod.get("spec") or {}).get("hostNetwork"):
         return None
     return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])

@@ -81,7 +81,7 @@ def set_condition(
         observed_generation=generation,
         last_transition_time=earlier.last_transition_time if earlier and unchanged else now,
         reason=verdict.reason,
-        message=verdict.message[:32768],
+        message=verdict.message,
     )
 
 

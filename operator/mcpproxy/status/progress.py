@@ -6,7 +6,7 @@ from mcpproxy.status.observed import Finding, Observed
 from mcpproxy.status.verdict import Verdict
 
 _NAMED = 5
-_SHOW_PODS = frozenset({"Deployment", "Pod"})
+_SHOW_PODS = frozenset({"Deployment", "ReplicaSet", "Pod"})
 """Kinds of objects that say which pods there are."""
 
 
