@@ -10,7 +10,8 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick soak check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick soak check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,7 +34,8 @@ demo-clean: install ## Remove what the demo has left
 test: install ## All tests that need no cluster
 	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-stress: install ## The differential, concurrency and fuzz tests in full, the mutations of make acto too
+stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto
+	@$(BIN)/python -m bench.hostile.soak
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
@@ -55,6 +57,9 @@ peers: install ## The proxy between servers and clients of other makers (needs n
 	@$(BIN)/python -c "from scripts import npm; npm.install()"
 	@$(BIN)/pytest tests/peers -m peers $(ARGS)
 
+browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
+	@$(BIN)/pytest tests/browser -m browser $(ARGS)
+
 bench: install ## Measure next to nginx and other proxies; writes docs/performance.md (12 minutes)
 	@$(BIN)/python -m bench.run $(ARGS)
 	@$(BIN)/python -m scripts.sizing
@@ -62,8 +67,14 @@ bench: install ## Measure next to nginx and other proxies; writes docs/performan
 bench-quick: install ## The same in short, printed only; fails on wrong replies, not on figures
 	@$(BIN)/python -m bench.run --quick $(ARGS)
 
+bench-compare: install ## This build and another, BEFORE=path/to/mcpproxy, in one run: no median below 0.97
+	@$(BIN)/python -m bench.compare --before $(BEFORE) $(ARGS)
+
 soak: install ## Clients that come and go at full load for DURATION seconds (600): memory is flat, no error
 	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)
+
+hostile: install ## A proxy among hostile clients and backends for DURATION seconds (300), beside well-behaved ones
+	@$(BIN)/python -m bench.hostile.soak --seconds $(or $(DURATION),300) $(ARGS)
 
 check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff check .
@@ -72,6 +83,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
 	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 
@@ -85,8 +97,9 @@ crds: install ## Generate the CustomResourceDefinition
 manifests: crds ## Generate the roles and manifests/install.yaml
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
 
-reference: install ## Generate docs/reference.md, and the sizing in docs/operations.md
+reference: install ## Generate docs/reference.md, the limits in docs/security.md and the sizing in docs/operations.md
 	@$(BIN)/python -m scripts.reference
+	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.sizing
 
 golden: install ## Write the expected manifests of the tests anew

@@ -32,6 +32,8 @@ class Row:
     """Of a core, for each process that serves; None sets no limit."""
     upto: int = 64
     """The highest number of connections that it is measured with."""
+    program: str = ""
+    """Path of another mcpproxy executable; empty: the one of this environment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Bench:
     """Runs cases, one after the other; the targets of a case take turns."""
 
     def __init__(
-        self, processes: Processes, targets: Targets, effort: Effort, kept: BinaryIO
+        self, processes: Processes, targets: Targets, effort: Effort, kept: IO[bytes]
     ) -> None:
         """Each result is written to `kept`, too, as a line of JSON."""
         self._kept = kept

@@ -144,12 +144,19 @@ class Targets:
         path = self._directory / f"mcpproxy-{port}.yaml"
         # JSON is YAML.
         path.write_text(json.dumps(manifest(row, url)), encoding="utf-8")
-        return run_command(path, port, row.workers)
+        return run_command(path, port, row.workers, row.program)
 
 
-def run_command(manifest: Path, port: int, workers: int | None) -> list[str]:
+def run_command(manifest: Path, port: int, workers: int | None, program: str = "") -> list[str]:
     """The command of our own proxy; `workers` of None leaves the option out."""
-    command = [str(_SCRIPTS / "mcpproxy"), "run", "-f", str(manifest), "--log-level", "warning"]
+    command = [
+        program or str(_SCRIPTS / "mcpproxy"),
+        "run",
+        "-f",
+        str(manifest),
+        "--log-level",
+        "warning",
+    ]
     option = []
     if workers is not None:
         option = ["--workers", str(workers), "--worker-ports", str(ports_in_a_row(workers))]

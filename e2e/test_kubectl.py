@@ -26,13 +26,10 @@ def shown(new_world: Callable[[str], World]) -> Iterator[World]:
 
 def test_get_shows_a_row_that_answers_the_usual_questions(shown: World) -> None:
     head, row = shown.kubectl("get", PROXIES, NAME).splitlines()
-    assert head.split() == (
-        ["NAME", "READY", "BACKENDS", "TOOLS", "PROMPTS", "RESOURCES", "SESSION", "AGE"]
-    )
-    assert row.split()[:4] == [NAME, "True", "1/1", "1"]
-    assert "Isolated" in row
+    assert head.split() == (["NAME", "READY", "STATUS", "BACKENDS", "TOOLS", "PODS", "AGE"])
+    assert row.split()[:6] == [NAME, "True", "Serving", "1/1", "1", "1/1"]
     wide, told = shown.kubectl("get", PROXIES, NAME, "-o", "wide").splitlines()
-    assert wide.split()[8:] == ["URL", "REASON", "MESSAGE"]
+    assert wide.split()[7:] == ["URL", "PROMPTS", "RESOURCES", "SESSION", "REASON", "MESSAGE"]
     assert f"http://{NAME}.{shown.namespace}.svc" in told
     assert shown.kubectl("get", "mcpp,mcp", "-o", "name").split()[0].endswith(NAME)
 
@@ -61,7 +58,7 @@ def test_describe_of_a_failing_proxy_says_what_fails_and_what_is_not_counted(
 
     eventually("the failure is told", is_told)
     row = shown.kubectl("get", PROXIES, "failing", "--no-headers").split()
-    assert row[:4] == ["failing", "False", "1/2", "1"]
+    assert row[:6] == ["failing", "False", "NotReady", "1/2", "1", "1/1"]
     told = shown.kubectl("describe", PROXIES, "failing")
     for line in (
         r"Backends Healthy: +1/2",

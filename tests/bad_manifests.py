@@ -234,6 +234,11 @@ RUNNING = [
     spec("a star inside a host", "allowedHosts[0]", allowedHosts=["tools.*.com"]),
     spec("an origin without scheme", "allowedOrigins[0]", allowedOrigins=["app.example.com"]),
     spec("an origin with a path", "allowedOrigins[0]", allowedOrigins=["http://a.com/app"]),
+    spec("an origin of no page", "allowedOrigins[0]", allowedOrigins=["null"]),
+    spec("an origin with a user", "allowedOrigins[0]", allowedOrigins=["http://a.com@b.com"]),
+    spec("a user of MCP", "principalFrom.header", principalFrom={"header": "Mcp-User"}),
+    spec("a user in credentials", "principalFrom.header", principalFrom={"header": "Cookie"}),
+    spec("a user in no header", "principalFrom.header", principalFrom={"header": "a b"}),
 ]
 
 CPU_ONLY = {"requests": {"cpu": 1}}

@@ -157,6 +157,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     health={"interval": "1s", "timeout": "500ms", "unhealthyAfter": 3, "healthyAfter": 2},
     allowedHosts=["tools.example.com", "*.example.org"],
     allowedOrigins=["https://app.example.com"],
+    principalFrom={"header": "X-Auth-Request-User"},
 )
 
 AUTOSCALED: dict[str, Any] = a_manifest(
@@ -200,9 +201,15 @@ GOOD = {
             for i in range(64)
         ]
     ),
+    "a gateway that names the user": a_manifest(principalFrom={"header": "X-Auth-Request-User"}),
     "any host and origin": a_manifest(
         allowedHosts=["*", "tools:8080", "[fd00::1]:80", "my_tools"],
-        allowedOrigins=["*", "null", "vscode-webview://a1", "http://localhost:3000"],
+        allowedOrigins=[
+            "*",
+            "https://*.example.com",
+            "vscode-webview://a1",
+            "http://localhost:3000",
+        ],
     ),
     "no replicas": a_manifest(replicas=0),
     "a catalog without a word": a_manifest(catalog={}),

@@ -86,10 +86,10 @@ def test_every_list_text_and_map_of_the_spec_is_bounded_for_the_cost_of_cel() ->
 def test_columns_are_those_of_the_design() -> None:
     columns = version()["additionalPrinterColumns"]
     assert [one["name"] for one in columns if "priority" not in one] == [
-        *("Ready", "Backends", "Tools", "Prompts", "Resources", "Session", "Age")
+        *("Ready", "Status", "Backends", "Tools", "Pods", "Age")
     ]
     assert [one["name"] for one in columns if one.get("priority") == 1] == [
-        *("URL", "Reason", "Message")
+        *("URL", "Prompts", "Resources", "Session", "Reason", "Message")
     ]
 
 

@@ -72,7 +72,7 @@ class Stage:
         """resourceVersion of every object, the MCPProxy included."""
         return {
             f"{found['kind']}/{found['metadata']['name']}": found["metadata"]["resourceVersion"]
-            for found in self.list(f"{CHILDREN},mcpproxies,secrets,events.events.k8s.io")
+            for found in self.list(f"{CHILDREN},mcpproxies,secrets,events")
         }
 
     def roll_out(self, pod: str, *addresses: str) -> None:

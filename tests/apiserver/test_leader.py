@@ -65,7 +65,7 @@ def identities(stage: Stage) -> dict[str, str]:
         f"{found['kind']}/{found['metadata']['name']}": "{uid} {resourceVersion}".format(
             **found["metadata"]
         )
-        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events.events.k8s.io")
+        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
     }
 
 
@@ -90,7 +90,7 @@ def test_a_follower_is_ready_and_does_nothing(
         settled(stage, pod, first.operator)
         with replica(stage, tmp_path / "2") as second:
             stage.apply(cache={"ttl": "7s"})
-            stage.wait_for_report("RollingOut")
+            stage.wait_for("Reconciling", "RollingOut")
             assert not second.operator.leads
             assert second.operator.passes == 0
             assert second.operator.followed == 0

@@ -134,14 +134,12 @@ def test_the_rights_that_are_written_down_are_enough(
         alone.apply(cache={"ttl": "7s"})
         for kind in ON_DEMAND:
             alone.wait(f"{kind.plural}/tools", "delete")
-        alone.wait_for_report("RollingOut")
+        alone.wait_for("Reconciling", "RollingOut")
         pod.say(alone.report(weather="Healthy"))
         alone.roll_out("tools-2", pod.address)
         alone.wait(f"configmap/{old}", "delete")
         alone.wait("mcpproxy/tools", "condition=Ready")
-        operator.until(
-            lambda: bool(alone.list("events.events.k8s.io")), "events are written as well"
-        )
+        operator.until(lambda: bool(alone.list("events")), "events are written as well")
         assert operator.errors == 0
     assert "forbidden" not in log.read_text().lower()
 

@@ -1,6 +1,19 @@
 """Comparing what we want with what is ours."""
 
-from mcpproxy.cluster.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, error_of
+import json
+
+import pytest
+
+from mcpproxy.cluster.errors import (
+    Conflict,
+    Ending,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+    Undeclared,
+    error_of,
+)
 from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.cluster.kinds import Object
 
@@ -54,3 +67,53 @@ def test_answers_become_errors_with_the_servers_own_words() -> None:
     for status, kind in kinds.items():
         assert isinstance(error_of(status, b"plain words"), kind)
     assert str(error_of(500, b"")) == "HTTP 500"
+
+
+NO_PERMISSION = (
+    'deployments.apps "tools" is forbidden: User "system:serviceaccount:mcpproxy-system:operator"'
+    ' cannot patch resource "deployments" in API group "apps" in the namespace "team"'
+)
+QUOTA = 'secrets "a" is forbidden: exceeded quota: few, requested: secrets=1, used: 9, limited: 9'
+UNDECLARED = (
+    "failed to create typed patch object (team/tools; mcpproxy.dev/v1alpha1, Kind=MCPProxy):"
+    " errors:\n  .status.backendsCounted: field not declared in schema\n"
+    '  .status.backends[name="a"].session: field not declared in schema'
+)
+ENDING = {
+    "message": 'secrets "a" is forbidden: unable to create new content in namespace team because'
+    " it is being terminated",
+    "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (403, NO_PERMISSION, Forbidden),
+        (403, QUOTA, Invalid),
+        (403, 'admission webhook "a.example" denied the request: no', Invalid),
+        (500, 'failed calling webhook "a.example": connection refused', Invalid),
+        (500, "etcdserver: request timed out", Unavailable),
+        (504, "request did not complete within the allotted timeout", Unavailable),
+    ],
+)
+def test_a_refused_write_is_told_apart_by_what_refuses_it(
+    status: int, message: str, kind: type[Exception]
+) -> None:
+    error = error_of(status, json.dumps({"message": message}).encode(), writing=True)
+    assert type(error) is kind
+    assert str(error) == message
+
+
+def test_fields_that_an_older_crd_lacks_are_named() -> None:
+    error = error_of(500, json.dumps({"message": UNDECLARED}).encode(), writing=True)
+    assert isinstance(error, Undeclared)
+    assert error.fields == {"status.backendsCounted", "status.backends.session"}
+
+
+def test_a_namespace_that_is_being_deleted_is_a_cause_of_its_own() -> None:
+    assert isinstance(error_of(403, json.dumps(ENDING).encode(), writing=True), Ending)
+
+
+def test_a_refused_read_is_a_lack_of_permission() -> None:
+    assert isinstance(error_of(403, b"no"), Forbidden)

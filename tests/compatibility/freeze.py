@@ -5,7 +5,6 @@
 What a report looks like has no source but the model: look at the one of the version before.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -18,6 +17,7 @@ from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import Ticket
+from mcpproxy.proxy.front.instance_tls import Credential
 from tests.builders import OPTIONS, OWNER
 from tests.good_manifests import EVERY_FIELD
 
@@ -45,18 +45,16 @@ def tokens() -> dict[str, Any]:
     sealer = Sealer([KEY.encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
     client = Client("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
-    digest = hashlib.sha256(b"{}").hexdigest()
     contents: dict[str, dict[str, Any]] = {
         "question": {"o": OWNER_OF_ALL, "n": 1},
         "stream": {"o": OWNER_OF_ALL, "n": 2},
         "parked": {"n": 3, "o": OWNER_OF_ALL, "p": "p", "d": "00", "t": TIME},
-        "handover": {"t": TIME, "d": digest, "o": OWNER_OF_ALL, "to": ANOTHER},
     }
     return {
         "key": KEY,
         "time": TIME,
         "owner": OWNER_OF_ALL,
-        "to": ANOTHER,
+        "instance": Credential(KEY.encode(), ANOTHER).name_of(OWNER_OF_ALL),
         "session": sessions.mint(sealer, Ticket(client, TIME, OWNER_OF_ALL)),
         **{purpose: sealer.seal(purpose, content) for purpose, content in contents.items()},
     }

@@ -52,35 +52,6 @@ def test_each_statement_on_security_has_tests_and_each_such_test_a_statement() -
     assert stated == tested
 
 
-def test_limits_that_are_documented_are_those_of_the_code() -> None:
-    from mcpproxy.proxy.back import endpoint, passing, warm
-    from mcpproxy.proxy.front import connection, events, live, parking, request, server
-
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    mebi = 1024 * 1024
-    for line in (
-        (
-            f"| one request | {request.MAX_BODY // mebi} MiB;"
-            f" all that are held at once {server.MAX_HELD // mebi} MiB"
-        ),
-        f"| one message of a backend | {endpoint.MAX_MESSAGE // mebi} MiB |",
-        f"goes on while it comes, and has no limit | {passing.LARGE // 1024} KiB |",
-        f"| sessions with one backend | {warm.MAX_LINKS}, of which at most {warm.MAX_WARM_TOTAL}",
-        f"| parked calls of modern clients | {parking.MAX_PARKED:,} |",
-        f"| events kept for a client that comes back | {events.MAX_KEPT // mebi} MiB |",
-        f"| ended sessions that are remembered | {live.MAX_ENDED:,} |",
-        (
-            "| a request that does not arrive in full |"
-            f" {connection.REQUEST_SWEEPS * connection.SWEEP_EVERY:g} s |"
-        ),
-        (
-            "| a client that takes nothing of an answer |"
-            f" {connection.STALLED_SWEEPS * connection.SWEEP_EVERY:g} s |"
-        ),
-    ):
-        assert line in text
-
-
 def test_what_the_architecture_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_.]*)+)`", text))

@@ -139,6 +139,10 @@ PROOFS: Final[dict[str, str]] = {
     ".allowedOrigins": (
         f"{_RUNTIME}/test_hosts.py::test_only_pages_of_origins_of_the_spec_are_served"
     ),
+    ".principalFrom.header": (
+        f"{_RUNTIME}/test_principals.py"
+        "::test_a_client_whose_token_is_refreshed_keeps_its_session_and_state"
+    ),
     ".monitoring.tracing.endpoint": (
         f"{_TRACING}::test_a_call_is_one_trace_through_client_proxy_and_backend"
     ),

@@ -30,7 +30,11 @@ class Stage:
         self.pods: FakePods = earlier.pods if earlier else FakePods()
         self.changes: asyncio.Queue[ProxyKey] = asyncio.Queue()
         self.fleet = Fleet(self.pods, self.changes.put_nowait, self.clock.time, _forever)
-        self._reconciler = Reconciler(self.cluster, self.fleet, OPTIONS, now=self._now)
+        self.knows = True
+        """Whether the watches know children of every kind."""
+        self._reconciler = Reconciler(
+            self.cluster, self.fleet, OPTIONS, now=self._now, known=lambda kind, key: self.knows
+        )
 
     def _now(self) -> datetime:
         return self.clock.now()

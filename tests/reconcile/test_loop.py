@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mcpproxy.cluster.errors import Forbidden, Invalid, Unavailable
+from mcpproxy.cluster.errors import (
+    Forbidden,
+    Invalid,
+    Unavailable,
+)
 from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -175,7 +179,8 @@ async def test_another_ttl_rolls_once_and_the_old_config_map_goes_after_the_roll
     await stage.reconcile()
     assert stage.cluster.writes[:2] == ["apply ConfigMap", "apply Deployment"]
     (new,) = set(stage.config_maps()) - {old}
-    assert stage.verdict("Ready") == ("False", "RollingOut")
+    assert stage.verdict("Ready") == ("True", "Serving")
+    assert stage.verdict("Reconciling") == ("True", "RollingOut")
     await stage.reconcile()
     assert set(stage.config_maps()) == {old, new}
     stage.roll_out("tools-2")
@@ -221,7 +226,7 @@ async def test_a_report_on_another_configuration_says_nothing_of_this_one(stage:
     assert stage.status.components is None
 
 
-async def test_a_proxy_that_is_being_deleted_is_left_to_the_garbage_collector(
+async def test_a_proxy_that_is_being_deleted_says_so_and_its_children_are_left_alone(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -229,6 +234,10 @@ async def test_a_proxy_that_is_being_deleted_is_left_to_the_garbage_collector(
     parent["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     stage.cluster.put(parent)
     stage.cluster.remove(SERVICE, *KEY)
+    assert await stage.reconcile() is None
+    assert stage.cluster.writes == ["status MCPProxy", "apply Event"]
+    assert stage.verdict("Ready") == ("False", "Terminating")
+    stage.cluster.writes.clear()
     assert await stage.reconcile() is None
     assert stage.cluster.writes == []
 
@@ -244,7 +253,7 @@ async def test_a_stored_spec_that_is_invalid_leaves_the_pods_alone(stage: Stage)
     assert stage.verdict("Available") == ("True", "PodsReady")
     assert stage.status.backends_healthy == "1/1"
     assert stage.deployment() == before
-    assert stage.cluster.writes == ["status MCPProxy", "create Event"]
+    assert stage.cluster.writes == ["status MCPProxy", "apply Event"]
     stage.user_applies()
     await stage.reconcile()
     assert stage.verdict("Ready") == ("True", "Serving")
@@ -287,7 +296,7 @@ async def test_an_object_of_somebody_else_stays_untouched_and_is_named(
     assert f"{kind.name} {name}" in stage.message("Stalled")
 
 
-async def test_a_refusal_of_the_api_server_is_shown_and_not_repeated(stage: Stage) -> None:
+async def test_a_refusal_of_the_api_server_is_shown_and_tried_again(stage: Stage) -> None:
     stage.user_applies()
 
     def refuse(request: str) -> None:
@@ -295,10 +304,14 @@ async def test_a_refusal_of_the_api_server_is_shown_and_not_repeated(stage: Stag
             raise Invalid("spec.ports[0].port: Invalid value")
 
     stage.cluster.before_write = refuse
-    assert await stage.reconcile() is None
+    with pytest.raises(Invalid):
+        await stage.reconcile()
     assert stage.verdict("Stalled") == ("True", "RefusedByApiServer")
     assert "spec.ports[0].port" in stage.message("Stalled")
     assert DEPLOYMENT.name not in {kind for kind, _, _ in stage.cluster.objects}
+    stage.cluster.before_write = lambda request: None
+    await stage.reconcile()
+    assert stage.verdict("Stalled") is None
 
 
 async def test_a_missing_permission_is_shown_and_tried_again(stage: Stage) -> None:
@@ -306,7 +319,7 @@ async def test_a_missing_permission_is_shown_and_tried_again(stage: Stage) -> No
 
     def refuse(request: str) -> None:
         if request == "apply Deployment":
-            raise Forbidden("exceeded quota")
+            raise Forbidden("cannot patch")
 
     stage.cluster.before_write = refuse
     with pytest.raises(Forbidden):
@@ -329,8 +342,9 @@ async def test_a_proxy_that_is_gone_is_forgotten(stage: Stage) -> None:
 async def test_zero_replicas_are_shown_as_asked_for(stage: Stage) -> None:
     stage.user_applies(replicas=0)
     await stage.reconcile()
-    assert stage.verdict("Ready") is None
+    assert stage.verdict("Ready") == ("True", "ScaledToZero")
     assert stage.verdict("Available") == ("False", "ScaledToZero")
+    assert stage.status.summary == "Scaled to 0"
 
 
 async def test_a_backend_that_fails_makes_one_event_and_loses_its_counts(stage: Stage) -> None:
@@ -342,12 +356,12 @@ async def test_a_backend_that_fails_makes_one_event_and_loses_its_counts(stage: 
         await stage.reconcile()
     assert stage.status.backends_healthy == "0/1"
     assert stage.status.components is None
-    assert stage.cluster.writes == ["status MCPProxy", "create Event", "create Event"]
+    assert stage.cluster.writes == ["status MCPProxy", "apply Event"]
 
 
 async def test_an_event_that_is_lost_does_not_stop_the_pass(stage: Stage) -> None:
     def refuse(request: str) -> None:
-        if request == "create Event":
+        if request == "apply Event":
             raise Unavailable("no")
 
     stage.cluster.before_write = refuse

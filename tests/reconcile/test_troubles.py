@@ -58,6 +58,16 @@ def running(restarts: int, code: int = 1) -> Object:
 
 NO_IMAGE = Finding("ImagePullBackOff", "the image x:1 can't be pulled")
 LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log says why")
+CODE = Finding(
+    "CrashLoopBackOff", "container mcpproxy keeps crashing (exit code 1); its log says why"
+)
+NOT_FOUND = 'exec: "mcpproxy": executable file not found in $PATH'
+
+
+def ended(reason: str, code: int, message: str = "") -> Object:
+    """Status of a container that is started again and again."""
+    last = {"terminated": {"reason": reason, "exitCode": code, "message": message}}
+    return {**waiting("CrashLoopBackOff", "back-off 10s", 3), "lastState": last}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +76,19 @@ LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log s
         (waiting("ImagePullBackOff"), NO_IMAGE),
         (waiting("ErrImagePull"), NO_IMAGE),
         (waiting("CrashLoopBackOff", "back-off 10s", 1), LOOP),
-        (running(restarts=2), LOOP),
+        (running(restarts=2), CODE),
+        (
+            ended("OOMKilled", 137),
+            Finding(
+                "OOMKilled",
+                "container mcpproxy was killed for lack of memory (OOMKilled): raise"
+                " resources.limits.memory",
+            ),
+        ),
+        (
+            ended("StartError", 128, f"{NOT_FOUND}: {'ab' * 32}"),
+            Finding("CrashLoopBackOff", f"container mcpproxy can't be started: {NOT_FOUND}: …"),
+        ),
         (
             running(restarts=1),
             Finding("ContainerCrashed", "container mcpproxy has crashed and is started again"),
@@ -74,7 +96,7 @@ LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log s
         (running(restarts=1, code=0), None),
         (
             waiting("CreateContainerConfigError", "no such user"),
-            Finding("PodsNotReady", "CreateContainerConfigError: no such user"),
+            Finding("PodsNotReady", "container mcpproxy: CreateContainerConfigError: no such user"),
         ),
         (waiting("ContainerCreating"), None),
         ({"name": "mcpproxy", "state": {"running": {}}}, None),
@@ -129,3 +151,47 @@ def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> N
     assert problem_of(pod, after(5)) is None
     assert not is_starting(pod, after(5))
     assert look_again(pod, after(5)) is None
+
+
+def test_an_init_container_that_another_manager_has_added_is_named() -> None:
+    init = {**ended("Error", 3), "name": "injected"}
+    pod = a_pod(initContainerStatuses=[init], containerStatuses=[waiting("PodInitializing")])
+    found = problem_of(pod, after(5))
+    message = "init container injected keeps crashing (exit code 3); its log says why"
+    assert found == Finding("CrashLoopBackOff", message)
+
+
+def test_an_evicted_pod_is_told_of_for_a_while_and_then_ignored() -> None:
+    evicted = {"type": "DisruptionTarget", "status": "True"}
+    evicted["lastTransitionTime"] = "2026-01-01T01:00:00Z"
+    status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}
+    pod = a_pod(**status, conditions=[MOUNTING, evicted])
+    found = problem_of(pod, after(3600))
+    assert found == Finding("Evicted", "a pod was evicted: The node was low on resource")
+    assert look_again(pod, after(3600 + STARTS_WITHIN - 1)) == 1
+    assert problem_of(pod, after(3600 + STARTS_WITHIN)) is None
+    assert not is_starting(pod, after(3600))
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_neither_in_trouble_nor_on_its_way(phase: str) -> None:
+    pod = a_pod(phase=phase, conditions=[MOUNTING], containerStatuses=[ended("Error", 1)])
+    assert problem_of(pod, after(5000)) is None
+    assert not is_starting(pod, after(5))
+
+
+def test_a_node_that_does_not_report_is_named() -> None:
+    unready = {"type": "Ready", "status": "False"}
+    container = {"name": "mcpproxy", "ready": True, "state": {"running": {}}}
+    pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])
+    pod["spec"]["nodeName"] = "worker-2"
+    found = problem_of(pod, after(5))
+    assert found == Finding("NodeNotReady", "node worker-2 does not report: it may be down")
+
+
+def test_a_pod_without_its_volumes_names_config_maps_too() -> None:
+    pod = a_pod(conditions=[MOUNTING])
+    pod["spec"]["volumes"].append({"name": "config", "configMap": {"name": "tools-0123456789"}})
+    found = problem_of(pod, after(MOUNTS_WITHIN))
+    assert found is not None
+    assert "ConfigMap tools-0123456789, Secret tools-sealing" in found.message

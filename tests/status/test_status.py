@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from mcpproxy.api.status import ComponentCounts
 from mcpproxy.status import reasons
 from mcpproxy.status.build import build_status, find_condition
@@ -169,16 +171,52 @@ def test_without_a_report_everything_about_backends_is_unknown_and_has_no_number
     assert (status.components, status.backends_healthy, status.catalog_hash) == (None, None, None)
 
 
-def test_reports_of_pods_that_are_not_ready_or_run_another_configuration_do_not_count() -> None:
-    seen = observed(
-        a_pod("tools-1", a_view(), ready=False),
-        a_pod("tools-2", a_view(), current=False),
-    )
-    status = status_of(seen)
+def test_reports_of_pods_that_are_not_ready_do_not_count() -> None:
+    status = status_of(observed(a_pod("tools-1", a_view(), ready=False)))
     assert status.backends is not None
     assert status.backends[0].state == "Unknown"
-    assert verdict(status, "Ready") == ("False", "RollingOut")
-    assert "1 pod serves the previous configuration" in condition(status, "Ready").message
+    assert verdict(status, "Ready") == ("False", "PodsNotReady")
+
+
+def test_while_pods_of_the_previous_configuration_serve_ready_says_so() -> None:
+    waits = a_pod("tools-1", ready=False, problem=Finding("ImagePullBackOff", "no such image"))
+    status = status_of(observed(waits, a_pod("tools-2", a_view(), current=False)))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert verdict(status, "Available") == ("True", "RollingOut")
+    message = condition(status, "Ready").message
+    assert "1 pod serves the previous configuration" in message
+    assert "no such image" in message
+    assert status.components is not None
+
+
+def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
+    bad = a_view(state="Unhealthy", message="refused")
+    status = status_of(observed(a_pod("tools-2", bad, current=False)))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+
+
+@pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
+def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
+    blocked = Finding(reason, "the API server refuses a child: no")
+    status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert "refuses a child" in condition(status, "Ready").message
+    bad = a_view(state="Unhealthy", message="refused")
+    status = status_of(observed(a_pod("tools-1", bad, current=False), blocked=blocked))
+    assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
+
+
+def test_pods_that_could_not_be_read_are_not_said_to_be_missing() -> None:
+    blocked = Finding("Forbidden", "the operator lacks a permission to read Pod")
+    status = status_of(observed(blocked=blocked, unread=frozenset({"Pod"})))
+    assert verdict(status, "Available") == ("Unknown", "Forbidden")
+    assert verdict(status, "Ready") == ("Unknown", "Forbidden")
+
+
+def test_an_mcpproxy_that_is_being_deleted_says_so_and_is_not_ready() -> None:
+    status = status_of(observed(a_pod("tools-1", a_view()), terminating=True))
+    assert verdict(status, "Ready") == ("False", "Terminating")
+    assert verdict(status, "Reconciling") == ("True", "Terminating")
 
 
 def test_the_address_appears_when_ready_was_reached_and_stays() -> None:
@@ -198,12 +236,13 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_nobody_is_to_wait_for_ready() -> None:
+def test_zero_replicas_are_said_to_be_asked_for_and_nobody_waits_in_vain_for_ready() -> None:
     ready = status_of(READY)
     status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
-    assert find_condition(status, "Ready") is None
+    assert verdict(status, "Ready") == ("True", "ScaledToZero")
     assert status.url == ready.url
+    assert status_of(observed(deployment=a_deployment(0))).url is None
     assert verdict(status, "BackendsHealthy")[0] == "Unknown"
     assert find_condition(status, "Stalled") is None
     assert find_condition(status, "Reconciling") is None

@@ -16,7 +16,7 @@ BYTES = (b"", b"\x00", b"\xff\xfe", b"{", b"]", b'"', b"\\ud800", b"1e999", b"["
 METHODS = ("POST", "GET", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH", "post", "TRACE")
 HEADERS = (
     "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-x", "accept",
-    "content-type", "authorization", "origin", "host", "last-event-id", "mcpproxy-handover",
+    "content-type", "authorization", "origin", "host", "last-event-id", "mcpproxy-principal",
     "content-length", "transfer-encoding", "expect", "connection", "cookie",
 )  # fmt: skip
 VALUES = (

@@ -38,7 +38,7 @@ def definition() -> dict[str, Any]:
                 "plural": names.PLURAL,
                 "singular": names.SINGULAR,
                 "shortNames": list(names.SHORT_NAMES),
-                "categories": ["mcp"],
+                "categories": ["all", "mcp"],
             },
             "versions": [_version()],
         },
@@ -84,15 +84,27 @@ def _columns() -> list[dict[str, Any]]:
     ready = '.status.conditions[?(@.type=="Ready")]'
     return [
         _column("Ready", f"{ready}.status", "Whether clients are served"),
+        _column("Status", ".status.summary", "How it does, in a word"),
         _column("Backends", ".status.backendsHealthy", "Healthy backends of all"),
         _column("Tools", ".status.components.tools", "Number of tools", type_="integer"),
-        _column("Prompts", ".status.components.prompts", "Number of prompts", type_="integer"),
-        _column(
-            "Resources", ".status.components.resources", "Number of resources", type_="integer"
-        ),
-        _column("Session", ".status.sessionMode", "Session mode in force"),
+        _column("Pods", ".status.pods", "Ready pods of those that are asked for"),
         _column("Age", ".metadata.creationTimestamp", "Time since its creation", type_="date"),
         _column("URL", ".status.url", "Where agents connect", priority=1),
+        _column(
+            "Prompts",
+            ".status.components.prompts",
+            "Number of prompts",
+            type_="integer",
+            priority=1,
+        ),
+        _column(
+            "Resources",
+            ".status.components.resources",
+            "Number of resources",
+            type_="integer",
+            priority=1,
+        ),
+        _column("Session", ".status.sessionMode", "Session mode in force", priority=1),
         _column("Reason", f"{ready}.reason", "Why Ready is what it is", priority=1),
         _column("Message", f"{ready}.message", "The same in a sentence", priority=1),
     ]

@@ -105,6 +105,7 @@ RUNTIME_FIELDS = (
     "health",
     "allowedHosts",
     "allowedOrigins",
+    "principalFrom",
 )
 
 

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from mcpproxy.api import names
+from mcpproxy.api.authority import parse_authority, parse_origin
 
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=names.DNS_LABEL)]
 """What a Service may be called: it begins with a letter."""
@@ -27,13 +28,25 @@ HeaderValue = Annotated[str, Field(max_length=16384, pattern=r"^[^\x00\r\n]*$")]
 VariableName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 ]
+_AUTHORITY = r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+
+
+def _host(text: str) -> str:
+    if text != "*" and parse_authority(text) is None:
+        raise ValueError("must be a host with or without a port up to 65535")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and parse_origin(text.removesuffix("/")) is None:
+        raise ValueError("must be a scheme and a host with or without a port up to 65535")
+    return text
+
+
 AllowedHost = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^(\*|(\*\.)?[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?)$",
-    ),
+    Field(min_length=1, max_length=253, pattern=rf"^(\*|{_AUTHORITY})$"),
+    AfterValidator(_host),
 ]
 """A host with or without a port, `*.` and a domain, or `*`."""
 AllowedOrigin = Annotated[
@@ -41,10 +54,11 @@ AllowedOrigin = Annotated[
     Field(
         min_length=1,
         max_length=253,
-        pattern=r"^(\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f/]+/?)$",
+        pattern=rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_AUTHORITY}/?)$",
     ),
+    AfterValidator(_origin),
 ]
-"""A scheme and a host with or without a port, or `*`."""
+"""A scheme and a host with or without a port, a scheme, `*.` and a domain, or `*`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 _PERCENT: Final = r"^(100|[1-9]?[0-9])%$"

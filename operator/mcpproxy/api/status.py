@@ -133,6 +133,11 @@ class MCPProxyStatus(ApiModel):
     """Accepted, Available, BackendsHealthy, and Ready but with 0 replicas; Reconciling and Stalled
     only while abnormal; Suspended only while suspended, Autoscaled and Monitored only with
     autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
+    summary: str | None = None
+    """How the proxy does, in a word or two: Serving, Degraded, Updating, Pending, Stalled,
+    NotReady, Unknown, Scaled to 0, Suspended or Terminating."""
+    pods: str | None = None
+    """Ready pods of those that are asked for, such as 2/3."""
     url: str | None = None
     """Where agents connect; absent until the proxy was Ready once."""
     replicas: int | None = None

@@ -45,7 +45,7 @@ from mcpproxy.api.scalars import (
 )
 from mcpproxy.api.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.tls import Tls
-from mcpproxy.api.values import EnvVar, Header, KeyRef, ValueFrom
+from mcpproxy.api.values import EnvVar, Header, KeyRef, PrincipalFrom, ValueFrom
 
 __all__ = [
     "NAME_MESSAGE",
@@ -68,6 +68,7 @@ __all__ = [
     "ObjectMeta",
     "PodMonitor",
     "PodTemplate",
+    "PrincipalFrom",
     "Protocol",
     "Resources",
     "ServiceRef",
@@ -262,10 +263,16 @@ class MCPProxySpec(ApiModel):
     """How the state of backends is found out. Default: those of its fields."""
     allowed_hosts: Annotated[list[AllowedHost], Field(max_length=64)] | None = None
     """Values of the Host header that are served besides the Service's own names and localhost;
-    `*.example.com` stands for all names below example.com, `*` for any. Default: none."""
+    `*.example.com` stands for all names below example.com, `*` for any. An entry with a port admits
+    that port alone. Default: none."""
     allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
-    """Values of the Origin header that are served besides those of allowed hosts,
-    such as https://app.example.com; `*` stands for any. Default: none."""
+    """Origins of pages that may call from browsers, such as https://app.example.com: scheme, host
+    and port must be the same. `https://*.example.com` stands for all names below example.com, `*`
+    for any but null. Default: none but pages of the host and port that the request is sent to."""
+    principal_from: PrincipalFrom | None = None
+    """The header in which an authenticating gateway in front names the user. Sessions, parked calls
+    and private lists belong to that user, also when the token changes. Default: none; clients are
+    told apart by a digest of Authorization, which is not verified."""
 
     @field_validator("network_policy")
     @classmethod

@@ -30,7 +30,7 @@ RESERVED_HEADERS: Final = frozenset(
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
-        "mcpproxy-handover",
+        "mcpproxy-principal",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",
@@ -151,6 +151,37 @@ ForwardedHeaders = Annotated[
     AfterValidator(_named_once),
 ]
 """Names of client headers that a backend gets."""
+
+
+_NO_IDENTITY = (
+    "this header can't name the user: it belongs to HTTP or MCP itself, or holds credentials"
+)
+_NOT_NAMING = sorted(RESERVED_HEADERS | {"authorization", "cookie"})
+
+
+def _naming(name: str) -> str:
+    if name.lower() in _NOT_NAMING or name.lower().startswith("mcp-"):
+        raise ValueError(_NO_IDENTITY)
+    return name
+
+
+class PrincipalFrom(ApiModel):
+    """A statement of an authenticating gateway in front of the proxy about the user."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            validation(
+                f"!(self.header.lowerAscii() in {_NOT_NAMING})"
+                " && !self.header.lowerAscii().startsWith('mcp-')",
+                _NO_IDENTITY,
+                ".header",
+            )
+        )
+    )
+    header: Annotated[HeaderName, AfterValidator(_naming)]
+    """Name of the header that holds the user, such as X-Auth-Request-User. The gateway must remove
+    what clients send under this name, and clients must not reach the pods without the gateway.
+    Requests without the header are refused with 401."""
 
 
 class EnvVar(ApiModel):

@@ -221,5 +221,5 @@ class KubeCluster:
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:
-            raise error_of(answer.status, content)
+            raise error_of(answer.status, content, writing=method != "GET")
         return json.loads(content)

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class Timing:
     """Seconds."""
 
-    duration: float = 10.0
+    duration: float = 15.0
     """Without a renewal for so long, the Lease is anybody's."""
-    renewal: float = 6.0
+    renewal: float = 10.0
     """A leader that could not renew for so long stops; what it has sent can still arrive."""
     retry: float = 2.0
     """Between two attempts to win or to renew."""

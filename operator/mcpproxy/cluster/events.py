@@ -1,42 +1,88 @@
-"""Kubernetes Events about an MCPProxy."""
+"""Kubernetes Events about MCPProxies, by the rules of client-go's recorder.
 
-import secrets
-from typing import Any, Final, Literal
+An Event that comes again within ten minutes counts up in the same object, so that a backend that
+comes and goes leaves two objects and not one for each change. They are of core/v1, since the newer
+API forbids the counts and times by which kubectl sorts.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 from mcpproxy.api import names
 from mcpproxy.cluster.kinds import EVENT, Object
 
 EventType = Literal["Normal", "Warning"]
 
+SAME_SERIES: Final = 600.0
+"""Seconds after the last Event of a series in which another one counts up."""
+_MAX_SERIES: Final = 4096
 _MAX_NOTE: Final = 1024
+"""Bytes: what the API server admits."""
 
 
-def event(
-    regarding: Object, type_: EventType, reason: str, note: str, now: str, instance: str
-) -> Object:
-    """An Event about `regarding`; `now` is RFC 3339 with microseconds."""
-    metadata = regarding["metadata"]
-    reference: dict[str, Any] = {
-        "apiVersion": regarding["apiVersion"],
-        "kind": regarding["kind"],
-        "name": metadata["name"],
-        "namespace": metadata["namespace"],
-        "uid": metadata["uid"],
-    }
-    suffix = secrets.token_hex(8)
-    return {
-        "apiVersion": EVENT.api_version,
-        "kind": EVENT.name,
-        "metadata": {
-            "name": f"{metadata['name']}.{suffix}",
-            "namespace": metadata["namespace"],
-        },
-        "regarding": reference,
-        "type": type_,
-        "reason": reason,
-        "action": "Reconcile",
-        "note": note[:_MAX_NOTE],
-        "eventTime": now,
-        "reportingController": f"{names.GROUP}/{names.FIELD_MANAGER}",
-        "reportingInstance": instance[:128],
-    }
+@dataclass(slots=True)
+class _Series:
+    name: str
+    first: datetime
+    last: datetime
+    count: int = 0
+
+
+class Events:
+    """Makes Events; remembers which were made lately."""
+
+    def __init__(self, instance: str) -> None:
+        """`instance` names this process."""
+        self._instance = instance[:128]
+        self._series: OrderedDict[tuple[str, EventType, str], _Series] = OrderedDict()
+
+    def event(
+        self, regarding: Object, type_: EventType, reason: str, note: str, now: datetime
+    ) -> Object:
+        """The Event to apply about `regarding`: a new one, or one with a higher count."""
+        metadata = regarding["metadata"]
+        series = self._of((metadata["uid"], type_, reason), metadata["name"], now)
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.name,
+            "metadata": {"name": series.name, "namespace": metadata["namespace"]},
+            "involvedObject": {
+                "apiVersion": regarding["apiVersion"],
+                "kind": regarding["kind"],
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+            "type": type_,
+            "reason": reason,
+            "message": _cut(note),
+            "firstTimestamp": _time(series.first),
+            "lastTimestamp": _time(series.last),
+            "count": series.count,
+            "source": {"component": names.FIELD_MANAGER},
+            "reportingComponent": f"{names.GROUP}/{names.FIELD_MANAGER}",
+            "reportingInstance": self._instance,
+        }
+
+    def _of(self, key: tuple[str, EventType, str], proxy: str, now: datetime) -> _Series:
+        series = self._series.pop(key, None)
+        if series is None or (now - series.last).total_seconds() >= SAME_SERIES:
+            # Names sort by time.
+            series = _Series(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
+            while any(other.name == series.name for other in self._series.values()):
+                series.name += "a"
+        self._series[key] = series
+        while len(self._series) > _MAX_SERIES:
+            self._series.popitem(last=False)
+        series.last, series.count = now, series.count + 1
+        return series
+
+
+def _time(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _cut(note: str) -> str:
+    return note.encode()[:_MAX_NOTE].decode(errors="ignore")

@@ -26,6 +26,8 @@ class FakeCluster:
         self.writes: list[str] = []
         self.reads = 0
         self.lacking: set[str] = set()
+        self.unreadable: dict[str, ClusterError] = {}
+        """Names of kinds → the error that reads of them raise."""
         self.webhooks: list[Callable[[Object], None]] = []
         self.before_write: Callable[[str], None] = lambda request: None
         self.after_write: Callable[[str], None] = lambda request: None
@@ -37,6 +39,8 @@ class FakeCluster:
         self.reads += 1
         if kind is SECRET:
             raise ClusterError("secrets are never read")
+        if kind.name in self.unreadable:
+            raise self.unreadable[kind.name]
         return self._read((kind.name, namespace, name))
 
     async def list(
@@ -44,6 +48,8 @@ class FakeCluster:
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
         self.reads += 1
+        if kind.name in self.unreadable:
+            raise self.unreadable[kind.name]
         if kind.name in self.lacking or kind.plural not in PLURALS:
             raise NotFound(f"the server has no {kind.plural}")
         found = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]

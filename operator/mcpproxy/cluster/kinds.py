@@ -50,7 +50,7 @@ AUTOSCALER: Final = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizo
 DISRUPTION_BUDGET: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 SECRET: Final = Kind("", "v1", "Secret", "secrets")
 POD: Final = Kind("", "v1", "Pod", "pods")
-EVENT: Final = Kind("events.k8s.io", "v1", "Event", "events")
+EVENT: Final = Kind("", "v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)

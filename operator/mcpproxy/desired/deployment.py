@@ -15,8 +15,8 @@ _DEFAULT_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
 _POD_IP: Final = {"apiVersion": "v1", "fieldPath": "status.podIP"}
 _ARGS: Final = (
     *("run", "-f", f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"),
-    *("--transport", "http", "--host", "0.0.0.0", "--port", str(names.PORT_HTTP)),
-    *("--admin-host", "0.0.0.0", "--admin-port", str(names.PORT_ADMIN)),
+    *("--transport", "http", "--host", "::", "--port", str(names.PORT_HTTP)),
+    *("--admin-host", "::", "--admin-port", str(names.PORT_ADMIN)),
     *("--values", names.VALUES_DIR, "--sealing-keys", names.SEALING_DIR),
 )
 

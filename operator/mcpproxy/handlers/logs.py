@@ -6,6 +6,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import LOG_MESSAGE
+
 
 class JsonLines(logging.Formatter):
     """One JSON object per record."""
@@ -16,7 +19,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": clean(record.getMessage(), LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

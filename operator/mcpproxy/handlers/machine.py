@@ -39,11 +39,22 @@ class Term:
     """What a leader does while it is one. The next term begins with nothing of it."""
 
     def __init__(
-        self, cluster: Cluster, reader: PodReader, options: Options, metrics: Metrics
+        self,
+        cluster: Cluster,
+        reader: PodReader,
+        options: Options,
+        metrics: Metrics,
+        watches: Watches,
     ) -> None:
         self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
         self.fleet = Fleet(reader, self.queue.add, time.monotonic)
-        self._reconciler = Reconciler(cluster, self.fleet, options, instance=socket.gethostname())
+        self._reconciler = Reconciler(
+            cluster,
+            self.fleet,
+            options,
+            instance=socket.gethostname(),
+            known=lambda kind, key: watches[kind].knows(key),
+        )
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -124,7 +135,7 @@ class Machine:
         return self.wrong()
 
     async def _lead(self) -> None:
-        term = self._term = Term(*self._parts)
+        term = self._term = Term(*self._parts, self.watches)
         try:
             for watched in self.watches.values():
                 for key in watched.owners():

@@ -1,5 +1,6 @@
 """What the watches know, and whether they keep up with what the API lists."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,8 @@ class Watched:
         self._clock = clock
         self._allowed = lag
         self._known: dict[Name, Seen] = {}
+        self._owned: Counter[ProxyKey] = Counter()
+        """Numbers of known objects by the MCPProxy that they belong to."""
         self._behind: dict[Name, tuple[Seen | None, float]] = {}
         self._heard_at = clock()
 
@@ -40,10 +43,19 @@ class Watched:
         name = name_of(found)
         # It has moved on; the next comparison tells whether far enough.
         self._behind.pop(name, None)
-        if deleted:
-            self._known.pop(name, None)
-        else:
+        before = self._known.pop(name, None)
+        if before is not None and before.owner is not None:
+            self._owned[before.owner] -= 1
+            if not self._owned[before.owner]:
+                del self._owned[before.owner]
+        if not deleted:
             self._known[name] = Seen(version_of(found), owner)
+            if owner is not None:
+                self._owned[owner] += 1
+
+    def knows(self, owner: ProxyKey) -> bool:
+        """Whether an object of this MCPProxy is known."""
+        return owner in self._owned
 
     def lacks(self, listed: Mapping[Name, Seen]) -> bool:
         """Whether something that is listed was never seen."""
@@ -80,7 +92,7 @@ class Watched:
 
     def owners(self) -> set[ProxyKey]:
         """The MCPProxies of all objects that the watch knows."""
-        return {seen.owner for seen in self._known.values() if seen.owner}
+        return set(self._owned)
 
 
 Watches = dict[Kind, Watched]

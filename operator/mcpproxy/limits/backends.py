@@ -4,6 +4,310 @@ from typing import Final
 
 from mcpproxy.limits.limit import Limit
 
+ABANDONED_REQUESTS: Final = Limit(
+    name="abandoned-requests",
+    value=1024,
+    unit="count",
+    counts="requests that clients gave up and the backend has not answered",
+    share="session",
+    beyond="messages that name no request reach no client of the session any more",
+    test="test_beyond_the_abandoned_requests_that_are_known_nothing_is_attributed",
+)
+ABANDONED_FOR: Final = Limit(
+    name="abandoned-for",
+    value=600,
+    unit="seconds",
+    counts="the age of a shared session since a client gave up a request in it",
+    share="session",
+    beyond="new requests get a new session; the old one ends with its last request",
+    test="test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while",
+)
+UNREAD_MESSAGES: Final = Limit(
+    name="unread-messages",
+    value=10_000,
+    unit="count",
+    counts="messages of a backend that wait for the client of one request, others being served",
+    share="request",
+    beyond="the request ends with StalledClient and is cancelled; progress is dropped",
+    test="test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits",
+)
+UNREAD_BYTES: Final = Limit(
+    name="unread-bytes",
+    value=8 * 1024 * 1024,
+    unit="bytes",
+    counts="the same messages; a single one may be larger",
+    share="request",
+    beyond="the request ends with StalledClient and is cancelled; progress is dropped",
+    test="test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits",
+)
+ELICITATIONS: Final = Limit(
+    name="elicitations",
+    value=256,
+    unit="count",
+    counts="elicitations by URL during requests that have not ended",
+    share="session",
+    beyond="the end of the oldest one reaches a client only where the session has no other",
+    test="test_beyond_the_elicitations_that_are_remembered_the_end_of_the_oldest_reaches_nobody",
+)
+RESUMED_STREAMS: Final = Limit(
+    name="resumed-streams",
+    value=100,
+    unit="count",
+    counts="times that the stream of an answer ends early and is gone on with",
+    share="request",
+    beyond="the request ends with an error",
+    test="test_a_stream_that_ends_early_again_and_again_is_given_up",
+)
+OWN_REQUEST_TIME: Final = Limit(
+    name="own-request-time",
+    value=15,
+    unit="seconds",
+    counts="the time from a cancellation, notification or answer of ours to its HTTP response",
+    share="request",
+    beyond="its connection is closed, and the message counts as lost",
+    test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
+)
+CONNECTIONS: Final = Limit(
+    name="connections",
+    value=1024,
+    unit="count",
+    counts="connections to a backend, busy ones and idle ones",
+    share="backend",
+    beyond="a request that would need another one ends with the error Overloaded",
+    test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
+)
+IDLE_CONNECTIONS: Final = Limit(
+    name="idle-connections",
+    value=128,
+    unit="count",
+    counts="connections that are kept for requests to come",
+    share="backend",
+    beyond="a connection is closed after its response",
+    test="test_no_more_idle_connections_are_kept_than_the_limit",
+)
+REDIRECTS: Final = Limit(
+    name="redirects",
+    value=3,
+    unit="count",
+    counts="redirects in a row that one request follows",
+    share="request",
+    beyond="the request ends with the error Unreachable",
+    test="test_a_circle_of_redirects_ends",
+)
+RESPONSE_HEAD: Final = Limit(
+    name="response-head",
+    value=64 * 1024,
+    unit="bytes",
+    counts="bytes of a response outside of its body as they come: informational responses, status"
+    " line, header lines, sizes of chunks, trailers",
+    share="connection",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_response_head_without_an_end_is_given_up_at_its_limit",
+)
+RESPONSE_LINES: Final = Limit(
+    name="response-lines",
+    value=200,
+    unit="count",
+    counts="header lines of a response, trailers among them",
+    share="connection",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_response_with_too_many_header_lines_is_given_up",
+)
+MESSAGE: Final = Limit(
+    name="message",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of one message: of its JSON body, or of all lines of its event with their ends",
+    share="message",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_lines_without_content_count_towards_the_size_of_an_event",
+)
+EVENT_ID: Final = Limit(
+    name="event-id",
+    value=8 * 1024,
+    unit="bytes",
+    counts="bytes of the id of an event, which resuming its stream sends back",
+    share="message",
+    beyond="the id is ignored: the stream can't be resumed after this event",
+    test="test_an_event_id_that_no_header_could_carry_is_ignored",
+)
+SERVER_REQUESTS: Final = Limit(
+    name="server-requests",
+    value=64,
+    unit="count",
+    counts="requests of a backend, such as sampling, that wait for a client's answer",
+    share="session",
+    beyond="the backend gets the JSON-RPC error -32000",
+    test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
+)
+SERVER_REQUEST_TIME: Final = Limit(
+    name="server-request-time",
+    value=600,
+    unit="seconds",
+    counts="the time that a backend's request outlives the call during which it came",
+    share="session",
+    beyond="the request ends without an answer",
+    test="test_a_question_outlives_its_call_only_for_a_while",
+)
+UNSENT_ANSWERS: Final = Limit(
+    name="unsent-answers",
+    value=64,
+    unit="count",
+    counts="answers to pings, and refusals, that wait to be sent to a backend one after the other",
+    share="session",
+    beyond="the newest is dropped: the backend gets no answer",
+    test="test_pings_are_answered_in_order_over_one_connection",
+)
+LIST_PAGES: Final = Limit(
+    name="list-pages",
+    value=1000,
+    unit="count",
+    counts="pages of one list",
+    share="backend",
+    beyond="the list ends there",
+    test="test_a_list_without_an_end_is_given_up_after_its_pages",
+)
+LIST_BYTES: Final = Limit(
+    name="list-bytes",
+    value=16 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of all pages of one list",
+    share="backend",
+    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    test="test_a_list_is_given_up_when_all_its_pages_are_too_large",
+)
+LIST_COMPONENTS: Final = Limit(
+    name="list-components",
+    value=10_000,
+    unit="count",
+    counts="components in all pages of one list",
+    share="backend",
+    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    test="test_a_list_is_given_up_when_it_has_too_many_components",
+)
+LIST_VARIANTS: Final = Limit(
+    name="list-variants",
+    value=64,
+    unit="count",
+    counts="kinds of clients for which a backend's lists are kept besides those for all",
+    share="backend",
+    beyond="the lists of the kind that was fetched longest ago are dropped",
+    test="test_beyond_the_limit_the_view_that_was_fetched_longest_ago_goes",
+)
+LIST_VARIANT_BYTES: Final = Limit(
+    name="list-variant-bytes",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of all these lists",
+    share="backend",
+    beyond="the lists of the kind that was fetched longest ago are dropped",
+    test="test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together",
+)
+SERVER_NAME: Final = Limit(
+    name="server-name",
+    value=256,
+    unit="count",
+    counts="characters of the name and of the version that a backend gives itself, in statuses",
+    share="backend",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status",
+)
+FINDING_TEXT: Final = Limit(
+    name="finding-text",
+    value=1024,
+    unit="count",
+    counts="characters of the message that says why a backend is in its state",
+    share="backend",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_what_a_backend_says_of_its_failure_is_cut_and_cleaned",
+)
+LOG_MESSAGE: Final = Limit(
+    name="log-message",
+    value=4096,
+    unit="count",
+    counts="characters of the message of one line of the log",
+    share="message",
+    beyond="the rest is cut; control characters are replaced",
+    test="test_a_log_line_is_cut_and_cleaned",
+)
+PROGRAM_LINE: Final = Limit(
+    name="program-line",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of one line on the standard output of a stdio server, without its end",
+    share="message",
+    beyond="the line is discarded; the request that it responds to ends with error -32000",
+    test="test_a_response_beyond_the_limit_ends_its_request_and_the_next_one_is_answered",
+)
+PROGRAM_INPUT: Final = Limit(
+    name="program-input",
+    value=30,
+    unit="seconds",
+    counts="time that a message waits until a stdio server reads its standard input",
+    share="message",
+    beyond="the message is not sent; its request ends with error -32000",
+    test="test_a_program_that_does_not_read_holds_a_message_only_so_long",
+)
+PROGRAM_END: Final = Limit(
+    name="program-end",
+    value=2,
+    unit="seconds",
+    counts="time that a stdio server has to end after the end of its input, and after SIGTERM",
+    share="session",
+    beyond="SIGTERM, and then SIGKILL, to its process group",
+    test="test_a_process_that_does_not_end_is_killed_with_all_its_children",
+)
+PROGRAM_ERROR_LINE: Final = Limit(
+    name="program-error-line",
+    value=2000,
+    unit="bytes",
+    counts="bytes of one line on the standard error of a stdio server",
+    share="message",
+    beyond="the rest of the line is discarded",
+    test="test_a_flood_of_stderr_holds_nothing_up_and_is_not_kept",
+)
+PROGRAM_ERROR_LINES: Final = Limit(
+    name="program-error-lines",
+    value=100,
+    unit="1/s",
+    counts="lines of the standard error of a stdio server that are logged",
+    share="session",
+    beyond="further lines of that second are read and not logged",
+    test="test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged",
+)
+
+# Sessions that clients need with one backend
+
+UPSTREAM_SESSIONS: Final = Limit(
+    "upstream-sessions",
+    512,
+    "count",
+    "sessions that are open with one backend; the last eighth is for clients with few, and as many"
+    " again may be about to end",
+    "backend",
+    "the least recently used idle session of whichever client has most ends; without an idle"
+    " one, JSON-RPC error -32000 (Overloaded)",
+    "test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends",
+)
+WARM_SESSIONS: Final = Limit(
+    "warm-sessions",
+    36,
+    "count",
+    "sessions of one backend that wait unused for requests",
+    "backend",
+    "no further session is opened in advance",
+    "test_warm_sessions_are_few_however_many_requests_come",
+)
+CLIENT_KINDS: Final = Limit(
+    "client-kinds",
+    1024,
+    "count",
+    "kinds of clients (principal, revision, capabilities, information) for which a backend is"
+    " known to keep no session, or sessions are kept warm",
+    "backend",
+    "the oldest kind of whichever client has most is forgotten, and found out again",
+    "test_clients_of_many_kinds_do_not_make_those_of_others_forgotten",
+)
 TEMPLATE_LENGTH: Final = Limit(
     name="template-length",
     value=8192,

@@ -4,6 +4,267 @@ from typing import Final
 
 from mcpproxy.limits.limit import Limit
 
+STDIO_LINE: Final = Limit(
+    name="stdio-line",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of one line on standard input, without its end",
+    share="message",
+    beyond="JSON-RPC error -32600 with a null id; the rest of the line is discarded",
+    test="test_a_line_beyond_the_limit_is_refused_and_the_next_one_served",
+)
+STDIO_MESSAGES: Final = Limit(
+    name="stdio-messages",
+    value=1000,
+    unit="count",
+    counts="messages of the client on standard input that are being processed",
+    share="process",
+    beyond="no more is read until one is done; while the client owes answers: error -32000",
+    test="test_requests_beyond_the_limit_wait_in_the_pipe",
+)
+STDIO_MESSAGE_BYTES: Final = Limit(
+    name="stdio-message-bytes",
+    value=256 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of the lines on standard input that are being processed",
+    share="process",
+    beyond="as for stdio-messages; one message may be larger while no other is processed",
+    test="test_requests_beyond_the_limit_wait_in_the_pipe",
+)
+STDIO_BATCH: Final = Limit(
+    name="stdio-batch",
+    value=100,
+    unit="count",
+    counts="messages of one JSON-RPC batch on standard input (revision 2025-03-26)",
+    share="message",
+    beyond="JSON-RPC error -32600 with a null id",
+    test="test_a_batch_beyond_the_limit_is_refused",
+)
+STDIO_STREAMS: Final = Limit(
+    name="stdio-streams",
+    value=64,
+    unit="count",
+    counts="open subscriptions/listen requests on standard input",
+    share="process",
+    beyond="JSON-RPC error -32000",
+    test="test_streams_beyond_the_limit_are_refused",
+)
+STDIO_LAST_ANSWERS: Final = Limit(
+    name="stdio-last-answers",
+    value=60,
+    unit="seconds",
+    counts="time without any response once standard input has ended",
+    share="process",
+    beyond="the requests that are left are cancelled and the proxy ends",
+    test="test_a_request_that_is_never_answered_does_not_keep_the_proxy",
+)
+LOG_RECORDS: Final = Limit(
+    name="log-records",
+    value=1000,
+    unit="count",
+    counts="log lines that wait for the reader of standard error",
+    share="process",
+    beyond="further lines are dropped, and their number is logged",
+    test="test_a_standard_error_that_is_not_read_holds_nothing_up",
+)
+
+# What clients say of themselves
+
+SEALED_TOKEN: Final = Limit(
+    "sealed-token",
+    16384,
+    "bytes",
+    "characters of a token that a client brings back: session ids, requestState, ids of events"
+    " and questions",
+    "message",
+    "the token is one that the proxy never made: HTTP 404, or JSON-RPC error -32602",
+    "test_a_token_over_the_limit_is_neither_made_nor_opened",
+)
+SESSION_ID: Final = Limit(
+    "session-id",
+    4096,
+    "bytes",
+    "characters of a session id, which carries clientInfo and capabilities",
+    "session",
+    "clientInfo is reduced to name, title and version; if capabilities alone are too large,"
+    " initialize ends with JSON-RPC error -32602",
+    "test_capabilities_that_no_session_id_can_carry_are_refused",
+)
+CLIENT_INFO: Final = Limit(
+    "client-info",
+    2048,
+    "bytes",
+    "bytes of clientInfo that are kept and sent to legacy backends",
+    "session",
+    "icons go first, then everything but name, title and version, which are cut",
+    "test_client_information_of_any_size_is_reduced_to_its_names",
+)
+CLIENT_CAPABILITIES: Final = Limit(
+    "client-capabilities",
+    8192,
+    "bytes",
+    "bytes of the capabilities that a client declares",
+    "request",
+    "JSON-RPC error -32602",
+    "test_capabilities_of_a_modern_client_are_bounded",
+)
+
+# What clients leave open
+
+RESOURCE_URI: Final = Limit(
+    "subscription-uri",
+    8192,
+    "bytes",
+    "bytes of the URI of a resource that a client subscribes to",
+    "request",
+    "JSON-RPC error -32602; subscriptions/listen does not acknowledge the resource",
+    "test_subscriptions_are_bounded_in_number_and_size",
+)
+SUBSCRIPTIONS: Final = Limit(
+    "subscriptions",
+    256,
+    "count",
+    "resources that one session, or one subscriptions/listen, is subscribed to",
+    "session",
+    "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
+    "test_subscriptions_are_bounded_in_number_and_size",
+)
+ALL_SUBSCRIPTIONS: Final = Limit(
+    "subscriptions-in-all",
+    8192,
+    "count",
+    "resources that all clients are subscribed to; the last eighth is for clients with few",
+    "process",
+    "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
+    "test_a_client_with_many_subscriptions_leaves_room_for_others",
+)
+LIVE_SESSIONS: Final = Limit(
+    "sessions-with-state",
+    10_000,
+    "count",
+    "sessions with a log level, subscriptions, or requests at several instances, while no request"
+    " or stream of theirs is open",
+    "process",
+    "the least recently used session of whichever client has most ends: HTTP 404",
+    "test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends",
+)
+SESSION_IDLE: Final = Limit(
+    "session-idle",
+    1800,
+    "seconds",
+    "time that a session keeps its subscriptions and log level without a request or stream",
+    "session",
+    "subscriptions end, and the log level is forgotten",
+    "test_s11_a_session_that_nobody_uses_loses_its_state",
+)
+ENDED_SESSIONS: Final = Limit(
+    "ended-sessions",
+    8192,
+    "count",
+    "ended sessions whose ids are refused before they expire",
+    "process",
+    "the oldest of whichever client has ended most is forgotten",
+    "test_a_client_that_ends_many_sessions_does_not_revive_those_of_others",
+)
+STREAMS: Final = Limit(
+    "streams",
+    10_000,
+    "count",
+    "open streams that belong to no call: HTTP GET, and subscriptions/listen",
+    "process",
+    "the oldest stream of whichever client has most ends",
+    "test_beyond_the_limit_the_oldest_stream_of_whoever_has_most_ends",
+)
+OUTBOX_MESSAGES: Final = Limit(
+    "stream-messages",
+    1000,
+    "count",
+    "messages that wait for a client to read its stream",
+    "session",
+    "the stream ends",
+    "test_s11_a_stream_that_nobody_reads_ends",
+)
+OUTBOX_BYTES: Final = Limit(
+    "stream-bytes",
+    4 * 1024 * 1024,
+    "bytes",
+    "messages that wait for a client to read its stream, if more than one waits",
+    "session",
+    "the stream ends",
+    "test_s11_a_stream_that_nobody_reads_ends",
+)
+ALL_OUTBOX_BYTES: Final = Limit(
+    "stream-bytes-in-all",
+    64 * 1024 * 1024,
+    "bytes",
+    "messages that wait for clients to read their streams",
+    "process",
+    "the fullest streams of whichever client has most waiting end, until a quarter is free",
+    "test_messages_that_wait_for_all_clients_are_bounded",
+)
+STANDING_ANSWER: Final = Limit(
+    "standing-answer",
+    600,
+    "seconds",
+    "time that a client has to answer a request of a backend outside of any call",
+    "request",
+    "the backend gets an error; an answer that comes later is dropped",
+    "test_a_question_outside_of_any_request_ends_without_an_answer",
+)
+STREAM_EVENTS: Final = Limit(
+    "events-of-a-stream",
+    4 * 1024 * 1024,
+    "bytes",
+    "events of one stream that are kept for a client that comes back",
+    "request",
+    "the oldest events are dropped; Last-Event-ID before them gets HTTP 400",
+    "test_who_reads_a_kept_stream_too_slowly_is_told_so",
+)
+ALL_EVENTS: Final = Limit(
+    "events-of-all-streams",
+    64 * 1024 * 1024,
+    "bytes",
+    "events of all streams that are kept for clients that come back",
+    "process",
+    "the oldest stream of whichever client keeps most bytes is emptied",
+    "test_a_client_with_much_kept_does_not_empty_the_streams_of_others",
+)
+EVENT_STREAMS: Final = Limit(
+    "event-streams",
+    8192,
+    "count",
+    "ended streams whose events are kept for clients that come back",
+    "process",
+    "the oldest of whichever client has most is forgotten",
+    "test_a_client_with_many_streams_does_not_lose_those_of_others",
+)
+EVENTS_KEPT_FOR: Final = Limit(
+    "events-kept-for",
+    60,
+    "seconds",
+    "time that the events of a stream are kept after its end",
+    "request",
+    "Last-Event-ID gets HTTP 400",
+    "test_s11_all_streams_together_keep_a_bounded_amount",
+)
+PARKED_CALLS: Final = Limit(
+    "parked-calls",
+    1000,
+    "count",
+    "calls of modern clients that wait for the client to come back with answers",
+    "process",
+    "the oldest call of whichever client has most is cancelled: its requestState gets -32602",
+    "test_beyond_the_limit_the_oldest_parked_call_of_whoever_has_most_is_cancelled",
+)
+PARKED_FOR: Final = Limit(
+    "parked-for",
+    300,
+    "seconds",
+    "time that a parked call waits for its client",
+    "request",
+    "the call is cancelled: its requestState gets -32602",
+    "test_a_parked_call_expires",
+)
 NAME_LENGTH: Final = Limit(
     name="name-length",
     value=65536,

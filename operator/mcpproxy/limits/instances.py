@@ -1,1 +1,135 @@
-"""Limits on what instances of one proxy, and workers of one instance, send to one another."""
+"""Limits on what instances of one proxy, and workers of one instance, send to one another.
+
+An instance here is a process that serves clients: a pod, or one of its workers.
+"""
+
+from typing import Final
+
+from mcpproxy.limits.limit import Limit
+
+HELLO: Final = Limit(
+    name="instance-hello",
+    value=4096,
+    unit="bytes",
+    counts="the first bytes of a connection, in which an instance begins TLS",
+    share="connection",
+    beyond="400, as for other bytes that are not HTTP/1.1, and the connection is closed",
+    test="test_a_tls_hello_that_is_too_long_is_refused_as_a_malformed_request",
+)
+HANDSHAKE: Final = Limit(
+    name="instance-handshake",
+    value=5,
+    unit="seconds",
+    counts="the TLS handshake of a connection, in which both ends prove the sealing key",
+    share="connection",
+    beyond="the connection is closed",
+    test="test_a_handshake_that_stalls_ends_at_its_deadline",
+)
+HANDSHAKES: Final = Limit(
+    name="instance-handshakes",
+    value=256,
+    unit="count",
+    counts="accepted connections whose TLS handshake is not complete",
+    share="process",
+    beyond="the new connection is closed",
+    test="test_connections_beyond_the_limit_of_handshakes_are_closed",
+)
+CONNECT: Final = Limit(
+    name="instance-connect",
+    value=5,
+    unit="seconds",
+    counts="opening a connection to another instance, until that has proven the sealing key",
+    share="connection",
+    beyond="the instance counts as terminated, until it is tried again",
+    test="test_an_address_that_accepts_and_says_nothing_counts_as_terminated",
+)
+CONNECTING: Final = Limit(
+    name="instance-connecting",
+    value=16,
+    unit="count",
+    counts="connections to another instance that are being opened",
+    share="instance",
+    beyond="the request waits until one of them is open, or has failed",
+    test="test_an_unreachable_instance_is_not_connected_to_by_every_waiting_request",
+)
+RETRY_FIRST: Final = Limit(
+    name="instance-retry-first",
+    value=5,
+    unit="seconds",
+    counts="time after the first failed connection in which an instance is not tried again",
+    share="instance",
+    beyond="requests are treated as if it had terminated",
+    test="test_an_unreachable_instance_is_tried_again_after_growing_intervals",
+)
+RETRY_LAST: Final = Limit(
+    name="instance-retry-last",
+    value=60,
+    unit="seconds",
+    counts="the same time after many failed connections in a row; it doubles up to this",
+    share="instance",
+    beyond="requests are treated as if it had terminated",
+    test="test_an_unreachable_instance_is_tried_again_after_growing_intervals",
+)
+FORWARDED: Final = Limit(
+    name="instance-requests",
+    value=1024,
+    unit="count",
+    counts="requests and streams that another instance serves for this one at a time",
+    share="instance",
+    beyond="503",
+    test="test_requests_beyond_the_share_of_an_instance_get_503",
+)
+KNOWN: Final = Limit(
+    name="instances",
+    value=256,
+    unit="count",
+    counts="other instances for which connections and failures are remembered",
+    share="process",
+    beyond="the one that was used longest ago is forgotten; 503 if all of them serve requests",
+    test="test_the_instance_used_longest_ago_is_forgotten",
+)
+SILENCE: Final = Limit(
+    name="instance-silence",
+    value=120,
+    unit="seconds",
+    counts="time in which no byte of a response comes; instances send a comment every 15 s",
+    share="request",
+    beyond="504, or the response breaks off; the session goes on",
+    test="test_an_instance_that_falls_silent_ends_the_request_and_not_the_session",
+)
+ANSWER: Final = Limit(
+    name="instance-answer",
+    value=10,
+    unit="seconds",
+    counts="a whole exchange about a session between instances, for which no client waits",
+    share="request",
+    beyond="the exchange is given up; the session goes on",
+    test="test_an_instance_that_never_answers_an_introduction_holds_no_request_up",
+)
+ANSWER_SIZE: Final = Limit(
+    name="instance-answer-size",
+    value=65536,
+    unit="bytes",
+    counts="the response body of such an exchange",
+    share="request",
+    beyond="the exchange is given up; the session goes on",
+    test="test_an_answer_about_a_session_that_is_too_large_is_given_up",
+)
+SHARED_WITH: Final = Limit(
+    name="instances-of-a-session",
+    value=64,
+    unit="count",
+    counts="instances that serve a session and are sent what changes in it",
+    share="session",
+    beyond="the one that asked first is sent nothing more",
+    test="test_a_session_is_shared_with_a_bounded_number_of_instances",
+)
+TICKETS: Final = Limit(
+    name="opened-session-ids",
+    value=4096,
+    unit="count",
+    counts="session ids whose opened form is cached",
+    share="process",
+    beyond="the cache is emptied; ids are opened again",
+    test="test_opened_session_ids_are_cached_in_a_bounded_number",
+)

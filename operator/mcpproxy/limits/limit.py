@@ -11,6 +11,7 @@ Share = Literal[
     "session",
     "principal",
     "backend",
+    "instance",
     "pod",
     "process",
 ]

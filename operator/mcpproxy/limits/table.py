@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from mcpproxy.limits import backends, clients, instances, pods
+from mcpproxy.limits import backends, clients, http, instances, pods
 from mcpproxy.limits.limit import Limit
 
 
@@ -11,7 +11,7 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
     return tuple(value for value in vars(module).values() if isinstance(value, Limit))
 
 
-CLIENTS: Final = _defined_in(clients)
+CLIENTS: Final = (*_defined_in(http), *_defined_in(clients))
 BACKENDS: Final = _defined_in(backends)
 INSTANCES: Final = _defined_in(instances)
 PODS: Final = _defined_in(pods)

@@ -2,15 +2,21 @@
 
 import argparse
 import asyncio
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
+from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.serving import DRAIN
 from mcpproxy.proxy.targets import Configuration, from_manifest, from_target
@@ -21,7 +27,10 @@ MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
 """How far the workers' own ports are from the shared one."""
 MAX_WORKERS: Final = 64
+INTERRUPTED: Final = 130
 LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger("mcpproxy.run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="files current and previous; default: random",
     )
-    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    _add_access(add)
     add(
         "--drain",
         type=int,
@@ -52,6 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+
+
+def _add_access(add: Callable[..., object]) -> None:
+    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    add(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin call from browsers, such as http://localhost:6274",
+    )
+    add(
+        "--principal-from",
+        type=_header,
+        metavar="HEADER",
+        help="this header, set by an authenticating gateway in front, names the user; requests"
+        " without it are refused (default: users are told apart by Authorization)",
+    )
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +138,14 @@ def _path(text: str) -> str:
     return text
 
 
+def _header(text: str) -> str:
+    try:
+        return PrincipalFrom(header=text).header
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None
+
+
 def _resolution(text: str) -> tuple[str, str]:
     """An argument NAME=HOST:PORT, in two."""
     name, equals, address = text.partition("=")
@@ -130,18 +165,50 @@ def main(args: argparse.Namespace) -> int:
         if args.workers > 1:
             if transport == "stdio":
                 raise ManifestError("--workers serve HTTP: add --transport http")
-            asyncio.run(crew.serve(configuration, options, _worker_ports(args), args.log_level))
+            serving = crew.serve(configuration, options, _worker_ports(args), args.log_level)
+            asyncio.run(process.reaping(serving))
             return 0
         runtime = Runtime(configuration, options)
-        process.run(runtime.serve_stdio() if transport == "stdio" else runtime.serve_http())
-    except CannotServe as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        if transport == "stdio":
+            return process.run(_serve_stdio(runtime))
+        process.run(runtime.serve_http())
+    except (CannotServe, OutputFailed) as error:
+        process.complain(f"mcpproxy run: {error}")
         return 1
+    except NothingToServe as error:
+        process.complain(f"mcpproxy run: {error}. For HTTP: --transport http")
+        return 2
     except (ManifestError, ValueError, OSError) as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        process.complain(f"mcpproxy run: {error}")
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    return 0
+
+
+async def _serve_stdio(runtime: Runtime) -> int:
+    """Serve until the client ends it, SIGTERM or SIGINT; return the exit code."""
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if received:
+            # The programs of backends die with this process.
+            os._exit(INTERRUPTED)
+        received.append(number)
+        serving.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    if sys.stdin is not None and sys.stdin.isatty():
+        log.info("serving one client on the terminal; for HTTP: --transport http")
+    try:
+        await runtime.serve_stdio()
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return INTERRUPTED if received[0] == signal.SIGINT else 0
     return 0
 
 
@@ -183,6 +250,8 @@ def _options(args: argparse.Namespace) -> Options:
         sealing_keys=args.sealing_keys,
         resolve=dict(args.resolve),
         allowed_hosts=tuple(args.allowed_host),
+        allowed_origins=tuple(args.allowed_origin),
+        principal_from=args.principal_from,
         drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )

@@ -2,11 +2,14 @@
 
 import asyncio
 import functools
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
+from mcpproxy.proxy.back.attribution import unattributed
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import (
@@ -22,12 +25,15 @@ from mcpproxy.proxy.core.rewrite import (
     named,
     outward_notification,
 )
+from mcpproxy.proxy.core.shares import Holder, Shares
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.offer import Offer
 from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import (
+    INVALID_PARAMS,
     METHOD_NOT_FOUND,
+    UNAVAILABLE,
     Call,
     Message,
     RpcError,
@@ -62,6 +68,8 @@ class Gateway(Offer):
         """Whether clients have sessions of their own with any backend."""
         self._subscribers: set[Subscriber] = set()
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
+        self._subscriptions: Shares[int] = Shares(ALL_SUBSCRIPTIONS.value)
+        self._numbers = itertools.count(1)
         self._watchers: set[Callable[[], None]] = set()
         self.in_flight = 0
         """Calls that backends have not answered yet."""
@@ -77,6 +85,13 @@ class Gateway(Offer):
             "Requests with a session of their own: warm, it was open; cold, they waited for it",
             ("backend", "session"),
             self._isolated,
+        )
+        self.metrics.count(
+            "mcpproxy_unattributed_messages",
+            "Messages of backends that reached no client: they named no request, and the session"
+            " served several clients",
+            ("kind",),
+            lambda: (((kind,), count) for kind, count in unattributed.items()),
         )
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
@@ -238,12 +253,40 @@ class Gateway(Offer):
         return lambda: self._subscribers.discard(subscriber)
 
     async def subscribe_resource(
-        self, uri: str, listener: Callable[[Message], None]
+        self, uri: str, listener: Callable[[Message], None], holder: Holder = ("", "")
     ) -> Callable[[], Awaitable[None]]:
         """Call `listener` with a notification when a resource changes; returns the end.
 
-        Raises RpcError, also for what a backend did wrong.
+        The subscription counts for `holder`. Raises RpcError, also for what a backend did wrong.
         """
+        number = self._admitted(uri, holder)
+        try:
+            return await self._subscribed(uri, listener, number)
+        except BaseException:
+            self._subscriptions.discard(number)
+            raise
+
+    def _admitted(self, uri: str, holder: Holder) -> int:
+        """The number of a subscription that may be made. Raises RpcError."""
+        size = len(uri.encode("utf-8", "surrogatepass"))
+        if size > RESOURCE_URI.value:
+            RESOURCE_URI.record()
+            raise RpcError(
+                INVALID_PARAMS,
+                f"params.uri has {size} bytes; at most {RESOURCE_URI.value} are accepted",
+            )
+        if not self._subscriptions.admits(holder):
+            ALL_SUBSCRIPTIONS.record()
+            raise RpcError(
+                UNAVAILABLE, "clients have too many subscriptions already; end some, or try later"
+            )
+        number = next(self._numbers)
+        self._subscriptions.add(number, holder)
+        return number
+
+    async def _subscribed(
+        self, uri: str, listener: Callable[[Message], None], number: int
+    ) -> Callable[[], Awaitable[None]]:
         params = {"uri": jsonrpc.dump(uri)}
         route = self.route("resources/subscribe", params)
         backend = route.backend
@@ -256,9 +299,12 @@ class Gateway(Offer):
         self._listeners.setdefault(key, []).append(listener)
 
         async def end() -> None:
+            self._subscriptions.discard(number)
             listeners = self._listeners.get(key, [])
             if listener in listeners:
                 listeners.remove(listener)
+                if not listeners:
+                    del self._listeners[key]
                 await backend.watch.unsubscribe(own)
 
         return end

@@ -1,25 +1,46 @@
 """What every process of the runtime begins with: its log on standard error, its event loop."""
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import linecache
 import logging
+import os
+import queue
+import resource
 import sys
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from mcpproxy import standard_descriptors
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import LOG_MESSAGE
+from mcpproxy.limits.clients import LOG_RECORDS
+from mcpproxy.limits.http import DESCRIPTORS
 
 Result = TypeVar("Result")
 
 LARGE: Final = 1024 * 1024
 _M_MMAP_THRESHOLD: Final = -3
 """See mallopt(3)."""
+LAST_LINES: Final = 1.0
+"""Seconds that the reader of standard error has to take what is left at the end."""
+_STDERR: Final = 2
+_INIT: Final = 1
+REAP_EVERY: Final = 10.0
+"""Seconds between two looks for ended processes."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
+    standard_descriptors.reserve()
+    work = reaping(work)
     _give_large_memory_back()
+    _raise_descriptors()
     # Pydantic has read the docstrings of the models from their sources, which it leaves here.
     linecache.clearcache()
     try:
@@ -27,6 +48,50 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
+
+
+async def reaping(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work; as the first process of a container, also that of an init process."""
+    if os.getpid() != _INIT:
+        return await work
+    reaper = asyncio.create_task(reap_orphans())
+    try:
+        return await work
+    finally:
+        reaper.cancel()
+
+
+async def reap_orphans(every: float = REAP_EVERY) -> None:
+    """Collect the exit status of processes whose parent ended before them, for ever.
+
+    These become children of the first process of a container; ended ones stay in the table of
+    processes until it asks for their status. The event loop does so at once for those it started:
+    one that is still there at the next look is not one of them.
+    """
+    before: set[int] = set()
+    while True:
+        ended = set(_ended_children())
+        for pid in ended & before:
+            _collect(pid)
+        before = ended - before
+        await asyncio.sleep(every)
+
+
+def _collect(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _ended_children() -> Iterator[int]:
+    own = str(os.getpid())
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            # The name of the program, which may contain anything, is in parentheses.
+            state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
+            if state == "Z" and parent == own:
+                yield int(entry)
 
 
 def _give_large_memory_back() -> None:
@@ -39,6 +104,14 @@ def _give_large_memory_back() -> None:
     except (AttributeError, OSError, TypeError):
         # Another C library, which has ways of its own.
         return
+
+
+def _raise_descriptors() -> None:
+    """Let the process open as many descriptors as it may, up to a limit of our own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS.value if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS.value)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class JsonLines(logging.Formatter):
@@ -57,16 +130,81 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             **self._worker,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": clean(record.getMessage(), LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 
+class StderrHandler(logging.Handler):
+    """Writes to standard error in a thread, so that one that is not read blocks nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str | None] = queue.Queue(LOG_RECORDS.value)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless too many wait."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            LOG_RECORDS.record()
+            self._dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits, as far as it is read soon."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+            self._thread.join(LAST_LINES)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            _write(line)
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                record = logging.makeLogRecord({"name": __name__, "levelname": "WARNING"})
+                record.msg = f"{dropped} log lines were dropped: standard error was not read"
+                _write(self.format(record))
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error, after all that was logged; give up if it is not read."""
+    if _has_own_stderr():
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, StderrHandler):
+                handler.close()
+        writing = threading.Thread(target=_write, args=(text,), daemon=True)
+        writing.start()
+        writing.join(LAST_LINES)
+    else:
+        print(text, file=sys.stderr)  # noqa: T201
+
+
+def _write(line: str) -> None:
+    # Not through sys.stderr: a thread that is blocked in it makes the interpreter abort at its end.
+    rest = line.encode("utf-8", "backslashreplace") + b"\n"
+    with contextlib.suppress(OSError):
+        while rest:
+            rest = rest[os.write(_STDERR, rest) :]
+
+
+def _has_own_stderr() -> bool:
+    try:
+        return sys.stderr.fileno() == _STDERR
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 def log_to_stderr(level: str, worker: int | None = None) -> None:
     """Everything of this level and above."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -26,10 +26,12 @@ from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.digests import differences
 from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front.descriptors import standard_streams
 from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
-from mcpproxy.proxy.front.http import HttpFront
+from mcpproxy.proxy.front.http import HttpFront, InstanceFront
+from mcpproxy.proxy.front.principals import Principals
 from mcpproxy.proxy.front.server import Server
-from mcpproxy.proxy.front.stdio import StdioFront, open_streams
+from mcpproxy.proxy.front.stdio import StdioFront
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.metrics import Shown
 from mcpproxy.proxy.selfcheck import ANYWHERE, handshake
@@ -61,6 +63,9 @@ class Options:
     sealing_keys: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    principal_from: str | None = None
+    """The header that names the user; the manifest's comes first."""
     drain: int = DRAIN
     """Seconds that calls in flight have to end after SIGTERM."""
     reachable: str | None = None
@@ -126,13 +131,16 @@ class Runtime:
         return self.gateway.metrics.render() + self._shown.render(self.report().backends)
 
     async def serve_stdio(self) -> None:
-        """Serve one client on our standard streams until it closes them."""
-        reader, writer = await open_streams()
-        self.gateway.start()
-        try:
-            await StdioFront(self.gateway, self._sealer, writer).run(reader)
-        finally:
-            await self.gateway.close()
+        """Serve one client on standard streams of any kind until it closes them.
+
+        Raises NothingToServe and OutputFailed.
+        """
+        with standard_streams() as (source, target):
+            self.gateway.start()
+            try:
+                await StdioFront(self.gateway, self._sealer, target).run(source)
+            finally:
+                await self.gateway.close()
 
     async def serve_http(self, serving: Callable[[], None] = lambda: None) -> None:
         """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight.
@@ -145,8 +153,10 @@ class Runtime:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
         address = _address(options, self._port)
-        front = HttpFront(self.gateway, self._sealer, guard, address, options.path)
-        server = Server(front)
+        principals = Principals(self._principal_header)
+        front = HttpFront(self.gateway, self._sealer, guard, address, options.path, principals)
+        server, for_instances = Server(front), Server(InstanceFront(front, self.gateway))
+        server.accept_instances(front.peers.credentials, for_instances)
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
@@ -163,13 +173,14 @@ class Runtime:
         self.gateway.start()
         front.start()
         await server.start(sockets)
+        await for_instances.start(())
         serving()
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         # Not ready any more; calls end by themselves, then the admin port closes, too.
         self._draining = True
         front.drain()
-        await server.drain(options.drain)
+        await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,6 +188,13 @@ class Runtime:
             looking.cancel()
         front.close()
         await self.gateway.close()
+
+    @property
+    def _principal_header(self) -> str | None:
+        spec = self._configuration.proxy.spec if self._configuration else None
+        if spec is not None and spec.principal_from is not None:
+            return spec.principal_from.header
+        return self._options.principal_from
 
     def stop(self) -> None:
         """What SIGTERM and SIGINT do: `serve_http` drains and returns."""
@@ -189,7 +207,8 @@ class Runtime:
         if not self.gateway.round_ended:
             return "the first round over the backends has not ended"
         if not self._verified:
-            why_not = await handshake(self._options.host, self._port, self._options.path)
+            header = self._principal_header
+            why_not = await handshake(self._options.host, self._port, self._options.path, header)
             if why_not is not None:
                 return why_not
             self._verified = True
@@ -245,12 +264,12 @@ def _catalog(spec: CatalogSpec | None) -> Catalog:
 def guard_of(configuration: Configuration | None, options: Options) -> Guard:
     """Which Host and Origin headers are served. Raises ValueError where nobody could call."""
     hosts = options.allowed_hosts
-    origins: tuple[str, ...] = ()
+    origins = options.allowed_origins
     if configuration is not None:
         proxy = configuration.proxy
         named = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
         hosts = (*named, *(proxy.spec.allowed_hosts or ()), *hosts)
-        origins = tuple(proxy.spec.allowed_origins or ())
+        origins = (*(proxy.spec.allowed_origins or ()), *origins)
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(
             f"--host {options.host} serves other machines: say with --allowed-host (or"

@@ -18,17 +18,24 @@ from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
 ANYWHERE: Final = ("0.0.0.0", "::", "")
 """Hosts to serve on that are no address to connect to."""
+_NAME: Final = b"mcpproxy-readiness"
 
 
-async def handshake(host: str, port: int, path: str) -> str | None:
-    """Discover and list tools at this address; None, or why that failed."""
+async def handshake(
+    host: str, port: int, path: str, principal_header: str | None = None
+) -> str | None:
+    """Discover and list tools at this address; None, or why that failed.
+
+    `principal_header` is the header without which the front refuses requests.
+    """
     address = f"127.0.0.1:{port}" if host in ANYWHERE else f"{host}:{port}"
     spec = Backend.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
     given = settings(MCPProxySpec(backends=[spec]), spec)
     background = Background()
     client = HttpClient(spec.url or "", given.deadlines.connect, None, {"localhost": address})
-    opener = HttpOpener(Endpoint(client, tuple), given, background)
-    asker = Client(LATEST_MODERN, info=b'{"name":"mcpproxy-readiness","version":"1"}')
+    named = () if principal_header is None else ((principal_header.lower().encode(), _NAME),)
+    opener = HttpOpener(Endpoint(client, lambda: named), given, background)
+    asker = Client(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
     try:
         link = await opener.open(asker)
         params = stamped(None, asker, link.greeting.revision, None)

@@ -1,5 +1,6 @@
 """Opening ports, and serving the admin port on one."""
 
+import errno
 import socket
 from contextlib import contextmanager
 from typing import Any, Final
@@ -8,6 +9,8 @@ import uvicorn
 
 DRAIN: Final = 30
 """Seconds that calls in flight have to end after SIGTERM."""
+EVERYWHERE: Final = "::"
+"""Host that stands for all addresses of both families."""
 _BACKLOG: Final = 2048
 
 
@@ -48,12 +51,27 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket that has the port and does not listen yet. Raises OSError."""
+    """A socket that has the port and does not listen yet. Raises OSError.
+
+    `::` stands for every address of either family; where the kernel has no IPv6, of IPv4.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return _bound(family, host, port, shared=shared)
+    except OSError as error:
+        if host != EVERYWHERE or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _bound(socket.AF_INET, "0.0.0.0", port, shared=shared)
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:
     # asyncio turns Nagle's algorithm off only where the protocol is named: else small answers
     # wait 40 ms for an acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if host == EVERYWHERE:
+        # Its default is a setting of the machine (net.ipv6.bindv6only).
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if shared:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:

@@ -7,16 +7,23 @@ time and any number of times. When nothing is to be done it writes nothing.
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError, Forbidden, Invalid
+from mcpproxy.cluster.errors import (
+    ClusterError,
+    Conflict,
+    Ending,
+    Forbidden,
+    NotFound,
+    Unavailable,
+)
 from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import Object, ProxyKey, kind_of
+from mcpproxy.cluster.kinds import POD, Kind, Object, ProxyKey, kind_of
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
@@ -42,6 +49,22 @@ LOOK_AGAIN: Final = 60.0
 """Seconds between looks at what no watch tells about."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one pass came to."""
+
+    world: World
+    """The world as it is afterwards."""
+    blocked: Finding | None = None
+    """Why the children could not be brought about."""
+    withheld: tuple[str, ...] = ()
+    """The children that would change were the proxy not suspended."""
+    requeue_after: float | None = None
+    """Seconds until another pass is wanted though nothing changes."""
+    error: Exception | None = None
+    """What ended the pass early: it is tried again."""
+
+
 class Reconciler:
     """Brings the cluster to what each MCPProxy asks for, and says how far it is."""
 
@@ -52,8 +75,14 @@ class Reconciler:
         options: Options,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         instance: str = names.FIELD_MANAGER,
+        known: Callable[[Kind, ProxyKey], bool] = lambda kind, key: True,
     ) -> None:
-        """`instance` names this process in Events."""
+        """`instance` names this process in Events.
+
+        `known` says whether the watches know a child of this kind: kinds that neither they know
+        nor the spec asks for are not read.
+        """
+        self._known = known
         self._cluster = cluster
         self._fleet = fleet
         self._options = options
@@ -61,40 +90,79 @@ class Reconciler:
         self._reporter = Reporter(cluster, fleet, now, instance)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
+        self._ending: set[ProxyKey] = set()
+        """MCPProxies of namespaces that are being deleted, as long as they exist."""
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """One pass over one MCPProxy; seconds until it wants another one, None if it doesn't.
 
-        Raises ClusterError when it could not finish; calling again can help.
+        Whatever fails, the status is written first. Raises ClusterError when it could not finish;
+        calling again can help.
         """
-        world = await observe(self._cluster, key)
-        if world is None:
+        world = await observe(self._cluster, key, lambda kind: self._known(kind, key))
+        if world is None or world.terminating:
             self._fleet.forget(key)
-            self._reporter.forget(key)
-            self._sealed.pop(key, None)
             self._accepted.pop(key, None)
+            self._sealed.pop(key, None)
+            self._reporter.forget(key)
+            await self._ended(key, world)
             return None
-        self._fleet.follow(key, filter(None, map(address_of, world.pods)))
+        if key in self._ending:
+            return None
+        # Of pods that could not be read nothing new is known: those that are followed stay.
+        if POD.name not in world.unread:
+            self._fleet.follow(key, filter(None, map(address_of, world.pods)))
+        try:
+            outcome = await self._bring_about(key, world)
+            again = await self._reporter.report(outcome.world, outcome.blocked, outcome.withheld)
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.blocked is None and not world.suspended:
+                await self._prune(outcome.world)
+        except Ending:
+            # Nothing can be created any more, and all that is there goes.
+            self._ending.add(key)
+            return None
+        return _first(outcome.requeue_after, again)
+
+    async def _ended(self, key: ProxyKey, world: World | None) -> None:
+        """Say that an MCPProxy is being deleted, for as long as it is there."""
+        if world is None:
+            self._ending.discard(key)
+            return
+        try:
+            await self._reporter.report(world, None)
+        except (Conflict, Ending, NotFound):
+            # It is gone, or about to be.
+            return
+
+    async def _bring_about(self, key: ProxyKey, world: World) -> "Outcome":
+        """Plan and apply, as far as the API server lets it."""
+        if world.unread:
+            error = next(iter(world.unread.values()))
+            return Outcome(world, _unread(world), error=error)
         if world.proxy is None:
-            return await self._reporter.report(world, None)
+            return Outcome(world)
+        try:
+            planned = self._plan(key, world)
+            if world.suspended:
+                again = planned.requeue_after
+                return Outcome(world, planned.blocked, planned.changes, again)
+            world = await self._apply(key, world, planned)
+        except (Conflict, Ending):
+            raise
+        except ClusterError as error:
+            return Outcome(world, _refused(error), error=error)
+        except Exception as error:
+            return Outcome(world, _broken(error), error=error)
+        return Outcome(world, planned.blocked, (), planned.requeue_after or _look_again(world))
+
+    def _plan(self, key: ProxyKey, world: World) -> Plan:
+        assert world.proxy is not None
         owner = Owner(key.name, world.parent["metadata"]["uid"])
         children = build(world.proxy, self._options, owner, world.services)
         desired = [child for child in children if child["kind"] not in world.lacking]
-        planned = plan(desired, world.children, world.parent, partial(self._in_sync, key))
-        if world.proxy.spec.suspend:
-            again = await self._reporter.report(world, planned.blocked, planned.changes)
-            return _first(planned.requeue_after, again)
-        try:
-            world = await self._apply(key, world, planned)
-        except (Invalid, Forbidden) as error:
-            await self._reporter.report(world, _refused(error))
-            if isinstance(error, Invalid):
-                return None
-            raise
-        again = await self._reporter.report(world, planned.blocked)
-        if planned.blocked is None:
-            await self._prune(world)
-        return _first(planned.requeue_after or _look_again(world), again)
+        return plan(desired, world.children, world.parent, partial(self._in_sync, key))
 
     async def _apply(self, key: ProxyKey, world: World, planned: Plan) -> World:
         """Bring the children about; the world as it is afterwards."""
@@ -178,8 +246,26 @@ def _look_again(world: World) -> float | None:
 
 
 def _refused(error: ClusterError) -> Finding:
-    reason = reasons.FORBIDDEN if isinstance(error, Forbidden) else reasons.REFUSED
-    return Finding(reason, f"the API server refuses a child: {error}")
+    if isinstance(error, Forbidden):
+        return Finding(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
+    if isinstance(error, Unavailable):
+        return Finding(reasons.API_SERVER_UNAVAILABLE, f"a child could not be written: {error}")
+    return Finding(reasons.REFUSED, f"the API server refuses a child: {error}")
+
+
+def _unread(world: World) -> Finding:
+    """What the operator could not read, and so leaves as it is."""
+    kinds = ", ".join(sorted(world.unread))
+    error = next(iter(world.unread.values()))
+    denied = isinstance(error, Forbidden)
+    reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
+    why = "the operator lacks a permission" if denied else "the API server gives no answer"
+    return Finding(reason, f"{why} to read {kinds}; nothing is changed meanwhile: {error}")
+
+
+def _broken(error: Exception) -> Finding:
+    kind = type(error).__name__
+    return Finding(reasons.OPERATOR_FAILED, f"the operator has failed ({kind}); see its log")
 
 
 def _mounted(deployment: Object, pods: Sequence[Object], secret: str, now: datetime) -> bool:

@@ -1,20 +1,22 @@
 """Reading one MCPProxy and everything that belongs to it."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError, load, parse
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import Forbidden, NotFound
+from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound
 from mcpproxy.cluster.kinds import (
+    AUTOSCALER,
     CONFIG_MAP,
     DEPLOYMENT,
+    DISRUPTION_BUDGET,
     MCP_PROXY,
-    ON_DEMAND,
+    NETWORK_POLICY,
     POD,
     POD_MONITOR,
     SERVICE,
@@ -28,6 +30,9 @@ from mcpproxy.reconcile.plan import is_owned
 from mcpproxy.reconcile.views import behind, config_map_of
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
+Found = TypeVar("Found")
+Known = Callable[[Kind], bool]
+"""Whether the watches know a child of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,13 @@ class World:
     """What is behind the Services of backends, as far as it may be read."""
     lacking: frozenset[str] = frozenset()
     """Names of kinds that the spec asks for and the cluster doesn't have."""
+    unread: Mapping[str, ClusterError] = field(default_factory=dict)
+    """Names of kinds that could not be read → why. Nothing follows from their absence."""
+
+    @property
+    def terminating(self) -> bool:
+        """Whether the MCPProxy is being deleted."""
+        return "deletionTimestamp" in self.parent["metadata"]
 
     @property
     def suspended(self) -> bool:
@@ -63,24 +75,67 @@ class World:
         return next((found for found in ours if found["kind"] == kind.name), None)
 
 
-async def observe(cluster: Cluster, key: ProxyKey) -> World | None:
-    """Read the world around one MCPProxy; None when it is gone, or about to be."""
+class _Reads:
+    """Reads of one pass; one that fails is noted and leaves the others alone."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, ClusterError] = {}
+
+    async def of(self, kind: Kind, reading: Awaitable[Found], default: Found) -> Found:
+        """The result of `reading`; `default` when it fails."""
+        try:
+            return await reading
+        except ClusterError as error:
+            self.failed.setdefault(kind.name, error)
+            return default
+
+
+async def observe(cluster: Cluster, key: ProxyKey, known: Known) -> World | None:
+    """Read the world around one MCPProxy; None when it does not exist.
+
+    `known` names the kinds of which a child exists as far as the watches know: such a child is
+    read even if the spec does not ask for it. Raises ClusterError when the MCPProxy itself can't
+    be read; other reads that fail are in `World.unread`.
+    """
     parent = await cluster.get(MCP_PROXY, *key)
-    if parent is None or "deletionTimestamp" in parent["metadata"]:
+    if parent is None:
         return None
     proxy, rejected = validate(parent)
-    named = [cluster.get(kind, *key) for kind in (*_NAMED, *ON_DEMAND)]
+    reads = _Reads()
+    kinds = (*_NAMED, *_on_demand(proxy, known))
+    empty: list[Object] = []
     singles, maps, pods = await asyncio.gather(
-        asyncio.gather(*named),
-        cluster.list(CONFIG_MAP, key.namespace, names.child_labels(key.name)),
-        cluster.list(POD, key.namespace, names.selector_labels(key.name)),
+        asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
+        reads.of(
+            CONFIG_MAP,
+            cluster.list(CONFIG_MAP, key.namespace, names.child_labels(key.name)),
+            empty,
+        ),
+        reads.of(POD, cluster.list(POD, key.namespace, names.selector_labels(key.name)), empty),
     )
-    services = await _services(cluster, proxy) if proxy is not None else {}
-    lacking = await _lacking(cluster, proxy) if proxy is not None else frozenset[str]()
+    services: Mapping[ServiceName, Behind] = {}
+    lacking: frozenset[str] = frozenset()
     children = [found for found in singles if found is not None] + maps
     if proxy is not None:
-        children += await _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
-    return World(parent, proxy, rejected, tuple(children), tuple(pods), services, lacking)
+        services = await reads.of(SERVICE, _services(cluster, proxy), services)
+        lacking = await reads.of(POD_MONITOR, _lacking(cluster, proxy), lacking)
+        name = config_map.name(proxy)
+        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
+        children += await reads.of(CONFIG_MAP, unlabelled, empty)
+    pair = tuple(children), tuple(pods)
+    return World(parent, proxy, rejected, *pair, services, lacking, reads.failed)
+
+
+def _on_demand(proxy: MCPProxy | None, known: Known) -> list[Kind]:
+    """Kinds that the spec asks for, and those that an earlier spec asked for."""
+    spec = proxy.spec if proxy is not None else None
+    asked: dict[Kind, object] = {
+        NETWORK_POLICY: spec and spec.network_policy,
+        AUTOSCALER: spec and spec.autoscaling,
+        DISRUPTION_BUDGET: spec and spec.disruption_budget,
+        POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
+    }
+    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind)]
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Behind]:

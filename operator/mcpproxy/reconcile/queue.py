@@ -8,8 +8,8 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY: Final = 0.5
 """Seconds until the first retry; every further failure doubles them."""
-LAST_RETRY: Final = 300.0
-"""Seconds between retries at the most."""
+LAST_RETRY: Final = 8.0
+"""Longest pause between retries, in seconds: ten seconds after a cause is gone all is well."""
 
 
 class Handle(Protocol):

@@ -11,8 +11,8 @@ from mcpproxy.api import names
 from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError
-from mcpproxy.cluster.events import event
+from mcpproxy.cluster.errors import ClusterError, Undeclared
+from mcpproxy.cluster.events import Events
 from mcpproxy.cluster.fields import owned, same
 from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
@@ -20,6 +20,7 @@ from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
 from mcpproxy.reconcile.patience import Patience
 from mcpproxy.reconcile.troubles import is_starting, look_again, problem_of
+from mcpproxy.reconcile.undeclared import UndeclaredFields
 from mcpproxy.reconcile.views import (
     address_of,
     autoscaler_view,
@@ -44,8 +45,9 @@ class Reporter:
         self._cluster = cluster
         self._fleet = fleet
         self._now = now
-        self._instance = instance
+        self._events = Events(instance)
         self._patience = Patience(now)
+        self._undeclared = UndeclaredFields()
 
     def forget(self, key: ProxyKey) -> None:
         """The MCPProxy is gone."""
@@ -73,20 +75,43 @@ class Reporter:
             view.ready and view.current and self._is_asked(pod)
             for view, pod in zip(pods, world.pods, strict=True)
         )
-        if waiting and before is not None:
+        if waiting and before is not None and not world.terminating:
             return None
         observed = replace(self._observed(world, blocked, pods), withheld=withheld)
         key = ProxyKey(observed.namespace, observed.name)
         young, until_told = self._patience.young(key, doubts(observed), told(before))
         waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
         again = min((wait for wait in waits if wait is not None), default=None)
-        after = build_status(replace(observed, young=young), before, self._seconds())
-        manifest = _status_manifest(parent, after)
-        if same(manifest["status"], owned(parent, names.FIELD_MANAGER, "status").get("status")):
+        seen = replace(observed, young=young)
+        after = build_status(self._reduced(seen), before, self._seconds())
+        ours = owned(parent, names.FIELD_MANAGER, "status").get("status")
+        if same(self._status_manifest(parent, after)["status"], ours):
             return again
-        await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
+        try:
+            await self._write(parent, after)
+        except Undeclared as error:
+            self._undeclared.learn(error.fields, self._now())
+            log.warning("the CRD is older than this operator; left out: %s", self._undeclared)
+            after = build_status(self._reduced(seen), before, self._seconds())
+            await self._write(parent, after)
         await self._tell(parent, before, after)
         return again
+
+    def _reduced(self, observed: Observed) -> Observed:
+        return replace(observed, undeclared=self._undeclared.fields(self._now()))
+
+    async def _write(self, parent: Object, status: MCPProxyStatus) -> None:
+        manifest = self._status_manifest(parent, status)
+        await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
+
+    def _status_manifest(self, parent: Object, status: MCPProxyStatus) -> Object:
+        metadata = parent["metadata"]
+        return {
+            "apiVersion": parent["apiVersion"],
+            "kind": parent["kind"],
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "status": self._undeclared.left_out(status.to_manifest(), self._now()),
+        }
 
     def _observed(
         self, world: World, blocked: Finding | None, pods: tuple[PodView, ...]
@@ -100,6 +125,8 @@ class Reporter:
             suspended=world.suspended,
             lacking=world.lacking,
             rejected=world.rejected,
+            terminating=world.terminating,
+            unread=frozenset(world.unread),
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,
             autoscaler=autoscaler_view(world.child(AUTOSCALER) or {}),
@@ -108,16 +135,15 @@ class Reporter:
 
     def _pod(self, pod: Object, world: World) -> PodView:
         metadata = pod["metadata"]
-        wanted = _configuration(world)
+        mounted = config_map_of(pod["spec"], world.parent["metadata"]["name"])
         report = self._fleet.view(metadata["uid"]).report
         return PodView(
             name=metadata["name"],
             ready=is_ready(pod),
-            current=wanted is not None
-            and config_map_of(pod["spec"], world.parent["metadata"]["name"]) == wanted,
+            current=mounted is not None and mounted == _configuration(world),
             problem=problem_of(pod, self._now()),
             starting=is_starting(pod, self._now()),
-            report=report if report and wanted and _runs(report, wanted) else None,
+            report=report if report and mounted and _runs(report, mounted) else None,
         )
 
     def _is_asked(self, pod: Object) -> bool:
@@ -127,10 +153,9 @@ class Reporter:
         self, parent: Object, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> None:
         for change in transitions(before, after):
-            now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            text = (change.type, change.reason, change.message, now)
+            text = (change.type, change.reason, change.message)
             try:
-                await self._cluster.create(event(parent, *text, instance=self._instance))
+                await self._cluster.apply(self._events.event(parent, *text, self._now()))
             except ClusterError as error:
                 log.warning("an Event was lost: %s: %s", change.reason, error)
 
@@ -170,13 +195,3 @@ def _status_of(parent: Object) -> MCPProxyStatus | None:
     except (KeyError, ValidationError):
         return None
     return None if found.observed_generation == NOT_SEEN else found
-
-
-def _status_manifest(parent: Object, status: MCPProxyStatus) -> Object:
-    metadata = parent["metadata"]
-    return {
-        "apiVersion": parent["apiVersion"],
-        "kind": parent["kind"],
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-        "status": status.to_manifest(),
-    }

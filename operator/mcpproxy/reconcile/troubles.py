@@ -1,6 +1,8 @@
 """Pure: why a pod is not ready, in words that don't change from one attempt to the next."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -16,78 +18,223 @@ STARTS_WITHIN: Final = 600.0
 
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
+_NO_START = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
+"""Reasons of containers whose command has never run, so that they have no log."""
 _STARTS = frozenset({"ContainerCreating", "PodInitializing"})
+_FINISHED = frozenset({"Failed", "Succeeded"})
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod, as its status describes it."""
+
+    name: str
+    image: str
+    is_init: bool
+    waiting: Object
+    ended: Object
+    """How it ended last; empty when it never has."""
+    restarts: int
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it has ended with an error."""
+        return bool(self.ended) and self.ended.get("exitCode", 0) != 0
+
+    @property
+    def loops(self) -> bool:
+        """Whether it crashes again and again."""
+        return self.waiting.get("reason") in _CRASH or (self.crashed and self.restarts > 1)
+
+    @property
+    def title(self) -> str:
+        """Its name with its role."""
+        return f"{'init ' if self.is_init else ''}container {self.name}"
 
 
 def problem_of(pod: Object, now: datetime) -> Finding | None:
-    """Why a pod is not ready, where its status says so."""
+    """Why a pod is not ready, where its status says so: the first check with a finding decides."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return None
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            why = condition.get("message", "no reason given")
-            return Finding(reasons.UNSCHEDULABLE, f"can't be scheduled: {why}")
-    for container in status.get("containerStatuses") or []:
-        found = _container_problem(container)
+    if (pod.get("status") or {}).get("phase") in _FINISHED:
+        return _eviction(pod, now)
+    for check in _POD_CHECKS:
+        found = check(pod)
         if found is not None:
             return found
-    if _waits_for_volumes(status) and _age(pod, now) >= MOUNTS_WITHIN:
-        secrets = ", ".join(sorted(_secrets(pod)))
-        message = f"waits for its volumes or its network; it can't start without Secret {secrets}"
-        return Finding(reasons.NOT_MOUNTED, message)
-    return None
+    for container in containers_of(pod):
+        for test in _CONTAINER_CHECKS:
+            found = test(container)
+            if found is not None:
+                return found
+    return _missing_volumes(pod, now)
 
 
 def is_starting(pod: Object, now: datetime) -> bool:
     """Whether a pod is on its way to be ready."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return False
+    if (pod.get("status") or {}).get("phase") in _FINISHED:
+        return False
     return problem_of(pod, now) is None and _age(pod, now) < STARTS_WITHIN
 
 
 def look_again(pod: Object, now: datetime) -> float | None:
-    """Seconds after which a starting pod is judged otherwise though its status has not changed."""
+    """Seconds after which a pod is judged otherwise though its status has not changed."""
+    if _eviction(pod, now) is not None:
+        return STARTS_WITHIN - _seconds_since(_disruption(pod), now)
     if not is_starting(pod, now):
         return None
     limits = (MOUNTS_WITHIN, STARTS_WITHIN)
     return min(limit - _age(pod, now) for limit in limits if limit > _age(pod, now))
 
 
+def containers_of(pod: Object) -> Iterator[Container]:
+    """All containers of a pod, those of other managers too: init containers first."""
+    status = pod.get("status") or {}
+    for member in ("initContainerStatuses", "containerStatuses"):
+        for found in status.get(member) or []:
+            state = found.get("state") or {}
+            last = found.get("lastState") or {}
+            yield Container(
+                name=found["name"],
+                image=found.get("image", ""),
+                is_init=member == "initContainerStatuses",
+                waiting=state.get("waiting") or {},
+                ended=state.get("terminated") or last.get("terminated") or {},
+                restarts=found.get("restartCount", 0),
+            )
+
+
+# Checks of pods, in their order
+
+
+def _unschedulable(pod: Object) -> Finding | None:
+    condition = _condition(pod, "PodScheduled")
+    if condition.get("status") != "False":
+        return None
+    why = condition.get("message", "no reason given")
+    return Finding(reasons.UNSCHEDULABLE, f"can't be scheduled: {why}")
+
+
+def _node_silent(pod: Object) -> Finding | None:
+    """Containers that are ready in a pod that is not: the node controller has marked it so."""
+    spec, statuses = pod["spec"], (pod.get("status") or {}).get("containerStatuses") or []
+    marked = _condition(pod, "Ready").get("status") == "False"
+    ready = bool(statuses) and all(found.get("ready") for found in statuses)
+    if not (marked and ready) or spec.get("readinessGates"):
+        return None
+    node = spec.get("nodeName", "")
+    return Finding(reasons.NODE_NOT_READY, f"node {node} does not report: it may be down")
+
+
+def _missing_volumes(pod: Object, now: datetime) -> Finding | None:
+    if _condition(pod, "PodReadyToStartContainers").get("status") != "False":
+        return None
+    # Images are pulled later, when the volumes are there and the network is.
+    if _age(pod, now) < MOUNTS_WITHIN:
+        return None
+    needed = ", ".join(sorted(_sources(pod)))
+    message = f"waits for its volumes or its network; it can't start without {needed}"
+    return Finding(reasons.NOT_MOUNTED, message)
+
+
+def _eviction(pod: Object, now: datetime) -> Finding | None:
+    """Told for a while only: the pod object stays until Kubernetes removes it."""
+    status = pod.get("status") or {}
+    if status.get("phase") != "Failed" or status.get("reason") != "Evicted":
+        return None
+    since = _disruption(pod)
+    if since is None or _seconds_since(since, now) >= STARTS_WITHIN:
+        return None
+    return Finding(reasons.EVICTED, f"a pod was evicted: {status.get('message', '')}".strip())
+
+
+# Checks of containers, in their order
+
+
+def _image(container: Container) -> Finding | None:
+    if container.waiting.get("reason") not in _PULL:
+        return None
+    return Finding(reasons.IMAGE_PULL, f"the image {container.image} can't be pulled")
+
+
+def _no_memory(container: Container) -> Finding | None:
+    if container.ended.get("reason") != reasons.OOM_KILLED:
+        return None
+    limit = "raise resources.limits.memory" if not container.is_init else "raise its memory limit"
+    message = f"{container.title} was killed for lack of memory (OOMKilled): {limit}"
+    return Finding(reasons.OOM_KILLED, message)
+
+
+def _no_start(container: Container) -> Finding | None:
+    if container.ended.get("reason") not in _NO_START:
+        return None
+    why = _ID.sub("…", container.ended.get("message", "")).strip()
+    return Finding(reasons.CRASH_LOOP, f"{container.title} can't be started: {why}")
+
+
+def _loop(container: Container) -> Finding | None:
+    if not container.loops:
+        return None
+    code = container.ended.get("exitCode")
+    how = f" (exit code {code})" if code else ""
+    return Finding(reasons.CRASH_LOOP, f"{container.title} keeps crashing{how}; its log says why")
+
+
+def _waiting(container: Container) -> Finding | None:
+    reason = container.waiting.get("reason", "")
+    if not reason or reason in _STARTS:
+        return None
+    message = _ID.sub("…", container.waiting.get("message", ""))
+    return Finding(reasons.PODS_NOT_READY, f"{container.title}: {reason}: {message}".rstrip(": "))
+
+
+def _crash(container: Container) -> Finding | None:
+    if not container.crashed:
+        return None
+    message = f"{container.title} has crashed and is started again"
+    return Finding(reasons.CRASHED, message)
+
+
+_POD_CHECKS: Final[tuple[Callable[[Object], Finding | None], ...]] = (
+    _unschedulable,
+    _node_silent,
+)
+_CONTAINER_CHECKS: Final[tuple[Callable[[Container], Finding | None], ...]] = (
+    _image,
+    _no_memory,
+    _no_start,
+    _loop,
+    _waiting,
+    _crash,
+)
+
+
+def _condition(pod: Object, type_: str) -> Object:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((found for found in conditions if found["type"] == type_), {})
+
+
+def _disruption(pod: Object) -> str | None:
+    found: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
+    return found or (pod.get("status") or {}).get("startTime")
+
+
 def _age(pod: Object, now: datetime) -> float:
-    created = pod["metadata"].get("creationTimestamp")
-    return (now - datetime.fromisoformat(created)).total_seconds() if created else 0.0
+    return _seconds_since(pod["metadata"].get("creationTimestamp"), now)
 
 
-def _waits_for_volumes(status: Object) -> bool:
-    """Images are pulled later, when the volumes are there and the network is."""
-    conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
-    return conditions.get("PodReadyToStartContainers") == "False"
+def _seconds_since(time: str | None, now: datetime) -> float:
+    return (now - datetime.fromisoformat(time)).total_seconds() if time else 0.0
 
 
-def _secrets(pod: Object) -> Iterator[str]:
+def _sources(pod: Object) -> Iterator[str]:
+    """The Secrets and ConfigMaps that the pod's volumes need."""
     for volume in pod["spec"].get("volumes") or []:
-        secret = volume.get("secret") or {}
+        secret, config_map = volume.get("secret") or {}, volume.get("configMap") or {}
         if secret and not secret.get("optional"):
-            yield str(secret["secretName"])
-
-
-def _container_problem(container: Object) -> Finding | None:
-    waiting = (container.get("state") or {}).get("waiting") or {}
-    reason, name = waiting.get("reason", ""), container["name"]
-    if reason in _PULL:
-        return Finding(
-            reasons.IMAGE_PULL, f"the image {container.get('image', '')} can't be pulled"
-        )
-    ended = (container.get("lastState") or {}).get("terminated") or {}
-    crashed = bool(ended) and ended.get("exitCode", 0) != 0
-    if reason in _CRASH or (crashed and container.get("restartCount", 0) > 1):
-        message = f"container {name} keeps crashing; its log says why"
-        return Finding(reasons.CRASH_LOOP, message)
-    if reason and reason not in _STARTS:
-        return Finding(
-            reasons.PODS_NOT_READY, f"{reason}: {waiting.get('message', '')}".rstrip(": ")
-        )
-    if crashed:
-        return Finding(reasons.CRASHED, f"container {name} has crashed and is started again")
-    return None
+            yield f"Secret {secret['secretName']}"
+        if config_map and not config_map.get("optional"):
+            yield f"ConfigMap {config_map['name']}"

@@ -20,6 +20,7 @@ def deployment_view(live: Object) -> DeploymentView:
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
+        paused=spec.get("paused", False),
         failure=_failure(status.get("conditions") or []),
         was_available=any(
             condition.get("reason") == "NewReplicaSetAvailable"

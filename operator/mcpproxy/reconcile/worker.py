@@ -5,13 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-from mcpproxy.cluster.errors import ClusterError, Conflict
+from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid
 from mcpproxy.cluster.kinds import ProxyKey
 from mcpproxy.reconcile.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-Result = Literal["ok", "conflict", "error"]
+Result = Literal["ok", "conflict", "refused", "error"]
 
 
 class Recorder(Protocol):
@@ -28,11 +28,12 @@ async def work(
     clock: Callable[[], float],
 ) -> None:
     """Reconcile one key after the other until cancelled."""
+    logged: dict[ProxyKey, str] = {}
     while True:
         key = await queue.get()
         began = clock()
         try:
-            result = await _one(queue, reconcile, key)
+            result = await _one(queue, reconcile, key, logged)
         finally:
             queue.done(key)
         recorder.passed(result, clock() - began)
@@ -42,7 +43,9 @@ async def _one(
     queue: WorkQueue[ProxyKey],
     reconcile: Callable[[ProxyKey], Awaitable[float | None]],
     key: ProxyKey,
+    logged: dict[ProxyKey, str],
 ) -> Result:
+    """`logged` holds what was logged of MCPProxies whose passes fail, each message once."""
     try:
         again = await reconcile(key)
     except asyncio.CancelledError:
@@ -53,13 +56,18 @@ async def _one(
         return "conflict"
     except ClusterError as error:
         delay = queue.retry(key)
-        log.warning("%s/%s: next attempt in %.1f s: %s", *key, delay, error)
-        return "error"
+        level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
+        log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
+        logged[key] = str(error)
+        # What the API server refuses is for the author of the spec to mend, or of the policy.
+        return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)
         log.exception("%s/%s: next attempt in %.1f s", *key, delay)
         return "error"
     queue.forget(key)
+    if logged.pop(key, None) is not None:
+        log.info("%s/%s: the pass has succeeded again", *key)
     if again is not None:
         queue.add_after(key, again)
     return "ok"

@@ -7,6 +7,7 @@ from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.status import checks, doubts, drift, extras, progress, reasons
 from mcpproxy.status.merge import catalog_hash, counted, merge, totals
 from mcpproxy.status.observed import Observed
+from mcpproxy.status.summary import summary
 from mcpproxy.status.verdict import Verdict
 
 
@@ -36,6 +37,8 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
             for type_, verdict in verdicts.items()
             if verdict is not None
         ],
+        summary=summary(verdicts, backends),
+        pods=f"{deployment.ready}/{deployment.desired}" if deployment else None,
         url=_url(observed, before, ready),
         replicas=deployment.replicas if deployment else None,
         ready_replicas=deployment.ready if deployment else None,
@@ -89,7 +92,7 @@ def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | Non
 
 
 def _url(observed: Observed, before: MCPProxyStatus | None, ready: Verdict | None) -> str | None:
-    serves = ready is not None and ready.status == "True"
+    serves = ready is not None and (ready.status, ready.reason) == ("True", reasons.SERVING)
     reached = serves or (before is not None and before.url is not None)
     if not reached:
         return None

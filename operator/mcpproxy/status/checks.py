@@ -8,7 +8,7 @@ from mcpproxy.api.status import BackendState, BackendStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.status import doubts, reasons
 from mcpproxy.status.observed import Observed
-from mcpproxy.status.progress import available, with_problems
+from mcpproxy.status.progress import TERMINATING, available, with_problems
 from mcpproxy.status.verdict import Verdict
 
 _NAMED = 5
@@ -17,7 +17,8 @@ _NAMED = 5
 def accepted(observed: Observed) -> Verdict:
     """Whether the spec can be built."""
     if observed.rejected is None:
-        return Verdict("True", reasons.VALID, f"the spec is valid{_unverified(observed.spec)}")
+        notes = f"{_unverified(observed.spec)}{_older_crd(observed)}"
+        return Verdict("True", reasons.VALID, f"the spec is valid{notes}")
     kept = "; the pods go on with the last valid spec" if observed.deployment else ""
     return Verdict("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
 
@@ -53,21 +54,28 @@ def _backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> 
     return Verdict("True", reasons.ALL_HEALTHY, healthy)
 
 
-def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict | None:
-    """Whether agents are served as the spec says; absent where it asks for no pods.
+def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
+    """Whether agents are served as the spec says.
 
-    Nobody is served then, and nothing is missing: generic tools wait for ever for a False one.
+    True as well where it asks for no pods: nothing is missing, and whoever waits for it goes on.
     """
+    if observed.terminating:
+        return Verdict("False", reasons.TERMINATING, TERMINATING)
     if observed.rejected is not None:
         return Verdict("False", reasons.INVALID_SPEC, observed.rejected)
-    if observed.blocked is not None:
-        return Verdict("False", observed.blocked.reason, observed.blocked.message)
+    blocked = observed.blocked
+    if blocked is not None and not (observed.serving and blocked.reason in reasons.HARMLESS):
+        status = available(observed).status
+        return Verdict("False" if status == "True" else status, blocked.reason, blocked.message)
     pods = available(observed)
     if pods.reason == reasons.SCALED_TO_ZERO:
-        return None
+        return Verdict("True", pods.reason, pods.message)
     if pods.status != "True":
         return pods
     required = _required(observed.spec)
+    if observed.outdated:
+        # Of a backend that only the new configuration has nothing can be known yet.
+        required &= {view.name for report in observed.reports for view in report.backends}
     bad = [found for found in _failed(backends) if found.name in required]
     if bad:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
@@ -89,6 +97,12 @@ def _unverified(spec: MCPProxySpec | None) -> str:
     ]
     whose = ", ".join(found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
     return f"; tls.insecureSkipVerify: any certificate is taken of {whose}" if found else ""
+
+
+def _older_crd(observed: Observed) -> str:
+    fields = ", ".join(sorted(observed.undeclared))
+    note = "; the installed CRD is older than the operator and lacks {}: apply the newer CRD"
+    return note.format(fields) if fields else ""
 
 
 _IN_TROUBLE: Final[Mapping[BackendState, str]] = {
@@ -122,11 +136,15 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     )
     said = [f"{works} of {len(backends)} backends are served"]
     troubled = [found for found in backends if found.state in _IN_TROUBLE]
+    troubled += _failed(backends)
     if troubled:
         said.append(_name(troubled))
     said += doubts.notes(observed)
-    if observed.deployment is not None and len(observed.serving) < observed.deployment.desired:
-        said.append(with_problems(observed, len(observed.serving)))
+    deployment = observed.deployment
+    if deployment is not None and (observed.outdated or len(observed.serving) < deployment.desired):
+        said.append(with_problems(observed))
+    if observed.blocked is not None:
+        said.append(observed.blocked.message)
     if clashes:
         named = ", ".join(clashes[:_NAMED])
         more = f" and {len(clashes) - _NAMED} more" if len(clashes) > _NAMED else ""

@@ -25,6 +25,8 @@ class DeploymentView:
     updated: int
     ready: int
     available: int
+    paused: bool = False
+    """Its controller rolls nothing out, as somebody has asked for."""
     failure: Finding | None = None
     """Why its controller can't go on."""
     was_available: bool = False
@@ -72,6 +74,12 @@ class Observed:
     """What is wrong with the spec."""
     blocked: Finding | None = None
     """Why the children can't be brought about."""
+    terminating: bool = False
+    """The MCPProxy is being deleted."""
+    unread: frozenset[str] = frozenset()
+    """Kinds of objects that could not be read."""
+    undeclared: frozenset[str] = frozenset()
+    """Fields of the status that the installed CRD lacks."""
     suspended: bool = False
     """Everything is to be left as it is."""
     withheld: tuple[str, ...] = ()
@@ -87,9 +95,18 @@ class Observed:
 
     @property
     def serving(self) -> tuple[PodView, ...]:
-        """The ready pods that run the current configuration, by name."""
-        found = (pod for pod in self.pods if pod.ready and pod.current)
-        return tuple(sorted(found, key=lambda pod: pod.name))
+        """Pods that serve agents, by name.
+
+        Those are the ready pods of the current configuration or, while there are none, the ready
+        pods of earlier ones.
+        """
+        ready = sorted((pod for pod in self.pods if pod.ready), key=lambda pod: pod.name)
+        return tuple(pod for pod in ready if pod.current) or tuple(ready)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether agents are served by pods of an earlier configuration alone."""
+        return bool(self.serving) and not any(pod.current for pod in self.serving)
 
     @property
     def reports(self) -> tuple[PodReport, ...]:

@@ -6,15 +6,20 @@ from mcpproxy.status.observed import Finding, Observed
 from mcpproxy.status.verdict import Verdict
 
 _NAMED = 5
+_SHOW_PODS = frozenset({"Deployment", "Pod"})
+"""Kinds of objects that say which pods there are."""
+
+
+TERMINATING = "the MCPProxy is being deleted, and its pods with it"
 
 
 def available(observed: Observed) -> Verdict:
     """Whether ready pods run the current configuration."""
-    deployment = observed.deployment
-    if observed.blocked is not None and (
-        deployment is None or observed.blocked.reason == reasons.NOT_OWNED
-    ):
-        return Verdict("False", observed.blocked.reason, observed.blocked.message)
+    deployment, blocked = observed.deployment, observed.blocked
+    if blocked is not None and observed.unread & _SHOW_PODS:
+        return Verdict("Unknown", blocked.reason, blocked.message)
+    if blocked is not None and (deployment is None or blocked.reason == reasons.NOT_OWNED):
+        return Verdict("False", blocked.reason, blocked.message)
     if deployment is None:
         if observed.rejected is not None:
             return Verdict("False", reasons.INVALID_SPEC, "nothing runs: the spec is not valid")
@@ -23,9 +28,10 @@ def available(observed: Observed) -> Verdict:
         return Verdict("False", reasons.CREATING, "the Deployment is being created")
     if deployment.desired == 0:
         return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
-    serving = len(observed.serving)
-    if serving:
-        return Verdict("True", reasons.PODS_READY, with_problems(observed, serving))
+    if observed.outdated:
+        return Verdict("True", reasons.ROLLING_OUT, with_problems(observed))
+    if observed.serving:
+        return Verdict("True", reasons.PODS_READY, with_problems(observed))
     return _not_available(observed)
 
 
@@ -35,15 +41,9 @@ def _not_available(observed: Observed) -> Verdict:
     if deployment.failure is not None:
         failure = _explained(observed, deployment.failure)
         return Verdict("False", failure.reason, failure.message)
-    older = sum(1 for pod in observed.pods if pod.ready and not pod.current)
-    if older:
-        said = "; ".join(found.message for found in _problems(observed)[:_NAMED])
-        pods = "1 pod serves" if older == 1 else f"{older} pods serve"
-        message = f"{pods} the previous configuration meanwhile"
-        return Verdict("False", reasons.ROLLING_OUT, f"{message}: {said}" if said else message)
     found = _problems(observed)
     reason = found[0].reason if found else reasons.PODS_NOT_READY
-    return Verdict("False", reason, with_problems(observed, 0))
+    return Verdict("False", reason, with_problems(observed))
 
 
 def _explained(observed: Observed, failure: Finding) -> Finding:
@@ -58,12 +58,18 @@ def _problems(observed: Observed) -> list[Finding]:
     return sorted(found, key=lambda one: (one.reason not in reasons.HOPELESS, one.message))
 
 
-def with_problems(observed: Observed, serving: int) -> str:
-    """How many pods are ready, and what keeps the others from it."""
-    assert observed.deployment is not None
-    message = f"{serving} of {observed.deployment.desired} pods ready"
-    said = "; ".join(problem.message for problem in _problems(observed)[:_NAMED])
-    return f"{message}: {said}" if said else message
+def with_problems(observed: Observed) -> str:
+    """How many pods serve which configuration, and what keeps the others from it."""
+    deployment, serving = observed.deployment, len(observed.serving)
+    assert deployment is not None
+    message = f"{serving} of {deployment.desired} pods ready"
+    problems = [problem.message for problem in _problems(observed)[:_NAMED]]
+    if observed.outdated:
+        pods = "1 pod serves" if serving == 1 else f"{serving} pods serve"
+        message = f"{pods} the previous configuration until pods of the new one are ready"
+        if deployment.failure is not None:
+            problems.insert(0, deployment.failure.message)
+    return ": ".join(filter(None, (message, "; ".join(problems))))
 
 
 def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | None:
@@ -72,6 +78,8 @@ def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | 
     Pods that are lost, or that an autoscaler adds, are no change on its way.
     """
     deployment = observed.deployment
+    if observed.terminating:
+        return Verdict("True", reasons.TERMINATING, TERMINATING)
     if observed.rejected is not None or stalled(observed) is not None:
         return None
     if observed.blocked is not None:
@@ -87,7 +95,9 @@ def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | 
         f" {deployment.available} available"
     )
     if not deployment.rolled_out:
-        return Verdict("True", reasons.ROLLING_OUT, message)
+        resume = f"kubectl rollout resume deployment/{observed.name}"
+        note = f"; the Deployment is paused: {resume}" if deployment.paused else ""
+        return Verdict("True", reasons.ROLLING_OUT, message + note)
     starting = any(pod.starting for pod in observed.pods)
     if _sets_replicas(observed) and (starting or deployment.replicas != deployment.desired):
         return Verdict("True", reasons.SCALING, message)
@@ -110,6 +120,8 @@ def _sets_replicas(observed: Observed) -> bool:
 def stalled(observed: Observed) -> Verdict | None:
     """Present while nothing will get better without a change by a human."""
     found: Finding | None = None
+    if observed.terminating:
+        return None
     if observed.rejected is not None:
         found = Finding(reasons.INVALID_SPEC, observed.rejected)
     elif observed.blocked is not None and observed.blocked.reason not in reasons.PASSING:
@@ -126,7 +138,7 @@ def _all_lost(observed: Observed) -> Finding | None:
     rolled_out = observed.deployment is not None and observed.deployment.rolled_out
     if observed.serving or not rolled_out or not problems:
         return None
-    return Finding(problems[0].reason, with_problems(observed, 0))
+    return Finding(problems[0].reason, with_problems(observed))
 
 
 def waiting_changes(observed: Observed) -> str:

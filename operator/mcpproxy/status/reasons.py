@@ -27,6 +27,9 @@ CRASH_LOOP: Final = "CrashLoopBackOff"
 IMAGE_PULL: Final = "ImagePullBackOff"
 UNSCHEDULABLE: Final = "Unschedulable"
 NOT_MOUNTED: Final = "VolumesNotMounted"
+OOM_KILLED: Final = "OOMKilled"
+EVICTED: Final = "Evicted"
+NODE_NOT_READY: Final = "NodeNotReady"
 SCALED_TO_ZERO: Final = "ScaledToZero"
 DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 REPLICA_FAILURE: Final = "ReplicaFailure"
@@ -35,6 +38,9 @@ NOT_OWNED: Final = "NotOwned"
 WAITING_FOR_DELETION: Final = "WaitingForDeletion"
 REFUSED: Final = "RefusedByApiServer"
 FORBIDDEN: Final = "Forbidden"
+API_SERVER_UNAVAILABLE: Final = "ApiServerUnavailable"
+OPERATOR_FAILED: Final = "OperatorFailed"
+TERMINATING: Final = "Terminating"
 
 ALL_HEALTHY: Final = "AllHealthy"
 BACKENDS_UNHEALTHY: Final = "BackendsUnhealthy"
@@ -58,7 +64,19 @@ CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
-HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL})
+HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
-PASSING: Final = frozenset({CREATING, ROLLING_OUT, SCALED_TO_ZERO, SUSPENDED, WAITING_FOR_DELETION})
+HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
+"""Reasons for which children can't be changed, while those that exist go on serving."""
+PASSING: Final = frozenset(
+    {
+        API_SERVER_UNAVAILABLE,
+        CREATING,
+        ROLLING_OUT,
+        SCALED_TO_ZERO,
+        SUSPENDED,
+        TERMINATING,
+        WAITING_FOR_DELETION,
+    }
+)
 """Reasons of a False condition that are no fault."""

@@ -16,6 +16,13 @@ _WATCHED = (
     reasons.SUSPENDED,
     reasons.CATALOG_DRIFT,
 )
+_OF_BACKENDS = (
+    reasons.BACKENDS_UNHEALTHY,
+    reasons.BACKENDS_RATE_LIMITED,
+    reasons.BACKENDS_DEGRADED,
+    reasons.SERVING,
+)
+"""Reasons that only repeat what Events about single backends say."""
 _GOOD_IF_FALSE = (reasons.STALLED, reasons.CATALOG_DRIFT)
 
 
@@ -30,11 +37,13 @@ class Transition:
 
 def transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> list[Transition]:
     """One entry for each reason that is new; nothing when only numbers or wording changed."""
+    backends = list(_backends(before, after))
     found: dict[str, Transition] = {}
     for change in _conditions(before, after):
-        # Ready and Stalled repeat what Accepted and Available say; once is enough.
-        found.setdefault(change.reason, change)
-    return [*found.values(), *_backends(before, after)]
+        # Ready repeats what its cause says, a condition of the pods or backends; once is enough.
+        if not (backends and change.reason in _OF_BACKENDS):
+            found.setdefault(change.reason, change)
+    return [*found.values(), *backends]
 
 
 def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mcpproxy.proxy.back import client as module
-from mcpproxy.proxy.back.client import HttpClient, Origin
+from mcpproxy.proxy.back.client import HttpClient, Origin, with_body
 from mcpproxy.proxy.back.connection import HIGH_WATER, Connection, Response
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
 from tests.proxy.byhand import served
@@ -98,12 +97,10 @@ async def test_concurrent_requests_have_a_connection_each() -> None:
     assert peer.connections == 5
 
 
-async def test_a_connection_that_idled_too_long_is_not_used_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "KEPT_FOR", 0.0)
+async def test_a_connection_that_idled_too_long_is_not_used_again() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
+        client._kept_for = 0.0
         await _get(client)
         await _get(client)
     assert peer.connections == 2
@@ -176,6 +173,30 @@ async def test_a_head_beyond_the_limit_is_an_error() -> None:
     async with client_of(Peer(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")) as client:
         with pytest.raises(NotMcp):
             await _get(client)
+
+
+@pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200", b"\x00garbage"])
+async def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request(
+    more: bytes,
+) -> None:
+    answer = OK.replace(b"content-length", b"content-type: application/json\r\ncontent-length")
+    peer = Peer(answer + more, OK.replace(b"ok", b"my"))
+    free: list[Connection | None] = []
+    there = asyncio.Event()
+    async with client_of(peer) as client:
+
+        def done() -> None:
+            # Where the next request would be sent at once.
+            free.append(client.take())
+            there.set()
+
+        connection = await client.connect()
+        response = connection.begin(with_body(client.head(b"POST", "/", ()), b""), done)
+        await asyncio.wait_for(there.wait(), 5)
+        assert free == [None]
+        assert await response.read(10) == b"ok"
+        assert await _get(client) == b"my"
+        assert peer.connections == 2
 
 
 @pytest.mark.parametrize("size", [3, 100, 300_000])

@@ -9,42 +9,16 @@ import pytest
 import pytest_asyncio
 from msgspec import Raw
 
+from mcpproxy.limits.backends import UNREAD_BYTES, UNREAD_MESSAGES
 from mcpproxy.proxy.back.duplex import DuplexLink
-from mcpproxy.proxy.back.inbox import MAX_BYTES, MAX_MESSAGES
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.core.errors import Stalled, Unreachable
 from mcpproxy.proxy.core.exchange import Client, Discarding, Told
 from mcpproxy.proxy.wire.jsonrpc import Message
+from tests.proxy.back.pipe import Pipe
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
-
-
-class Pipe:
-    """A channel whose other end is the test."""
-
-    answers_late = False
-
-    def __init__(self) -> None:
-        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._coming: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    async def send(self, body: bytes) -> None:
-        self.sent.put_nowait(json.loads(body))
-
-    async def receive(self) -> bytes | None:
-        return await self._coming.get()
-
-    async def close(self) -> None:
-        self._coming.put_nowait(None)
-
-    def says(self, **message: Any) -> None:
-        self.writes(json.dumps({"jsonrpc": "2.0", **message}))
-
-    def waiting(self) -> int:
-        return self._coming.qsize()
-
-    def writes(self, text: str) -> None:
-        self._coming.put_nowait(text.encode())
+MAX_MESSAGES, MAX_BYTES = UNREAD_MESSAGES.value, UNREAD_BYTES.value
 
 
 class Listener(Discarding):
@@ -68,7 +42,8 @@ class Slow(Discarding):
 
     async def notify(self, message: Message) -> None:
         await self.may.wait()
-        self.told.append(json.loads(bytes(message["params"]))["data"])
+        params = json.loads(bytes(message["params"]))
+        self.told.append(params.get("data") or params["message"])
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         self.told.append(json.loads(bytes(request["method"])))
@@ -96,6 +71,11 @@ def _call(link: DuplexLink, caller: Discarding, **params: Any) -> "asyncio.Task[
 
 def _log(data: str) -> dict[str, Any]:
     return {"method": "notifications/message", "params": {"level": "info", "data": data}}
+
+
+def _progress(token: Any, text: str) -> dict[str, Any]:
+    params = {"progressToken": token, "progress": 1, "message": text}
+    return {"method": "notifications/progress", "params": params}
 
 
 async def test_the_acknowledgement_of_our_own_listening_reaches_no_caller() -> None:
@@ -161,15 +141,17 @@ async def test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits(
     quick.may.set()
     other = _call(link, quick)
     own = (await pipe.sent.get())["id"]
-    stuck = _call(link, slow)
+    stuck = _call(link, slow, _meta={"progressToken": "slow"})
     sent = await pipe.sent.get()
+    reached = UNREAD_MESSAGES.reached + UNREAD_BYTES.reached
     for _ in range(count + 2):
-        pipe.says(**_log("x" * size))
+        pipe.says(**_progress(sent["id"], "x" * size))
     pipe.says(id=own, result={})
     await asyncio.wait_for(other, 5)
     told = await asyncio.wait_for(pipe.sent.get(), 5)
     assert told["method"] == "notifications/cancelled"
     assert told["params"]["requestId"] == sent["id"]
+    assert UNREAD_MESSAGES.reached + UNREAD_BYTES.reached == reached + 1
     pipe.says(**_log("nobody's"))
     third = _call(link, quick)
     pipe.says(id=(await pipe.sent.get())["id"], result={})

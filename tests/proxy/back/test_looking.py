@@ -1,9 +1,11 @@
 """Sessions for requests of our own, which wait for calls afterwards."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from mcpproxy.limits.backends import WARM_SESSIONS
 from mcpproxy.proxy.back import warm as module
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.errors import (
@@ -84,7 +86,7 @@ async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
 async def test_s11_sessions_that_were_looked_into_are_bounded_in_all_and_reaped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WARM_TOTAL", 3)
+    monkeypatch.setattr(module, "WARM_SESSIONS", replace(WARM_SESSIONS, value=3))
     stage = Stage(idle=0.0)
     for number in range(6):
         client = Client("2025-11-25", b'{"experimental":{"n":%d}}' % number)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.proxy.back import warm as module
+from mcpproxy.limits.backends import ABANDONED_FOR
 from mcpproxy.proxy.back.warm import MAX_WARM
 from mcpproxy.proxy.core.errors import (
     Overloaded,
@@ -233,6 +233,26 @@ async def test_s8_a_reused_session_is_one_for_each_principal_and_kind() -> None:
     assert await stage.used(BO) is not await stage.used(ANN)
 
 
+async def test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while() -> None:
+    stage = Stage("Reused", declared=True)
+    first = await stage.used(ANN)
+    with pytest.raises(asyncio.CancelledError):
+        async with stage.sessions.use(ANN):
+            raise asyncio.CancelledError
+    stage.sessions.reap()
+    assert await stage.used(ANN) is first
+    (held,) = stage.sessions._held.values()
+    assert held.doubtful_at is not None
+    held.doubtful_at -= ABANDONED_FOR.value + 1
+    async with stage.sessions.use(ANN) as busy:
+        stage.sessions.reap()
+        assert busy is stage.opened[0] is first
+        assert await stage.used(ANN) is not first
+        assert not stage.opened[0].closed.is_set()
+    stage.sessions.reap()
+    await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
+
+
 async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:
     stage = Stage("PerClient", idle=0.0)
     idle = await stage.used(BO)
@@ -253,9 +273,9 @@ async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
     await soon(lambda: stage.open_now == 0, "warm sessions to end")
 
 
-async def test_s11_the_number_of_sessions_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINKS", 2)
+async def test_s11_the_number_of_sessions_is_capped() -> None:
     stage = Stage()
+    stage.sessions.upstream.shares.limit = 2
     async with stage.sessions.use(ANN), stage.sessions.use(ANN):
         with pytest.raises(Overloaded):
             await stage.used(ANN)

@@ -1,17 +1,26 @@
 """Child processes: what they say, how they end, what they see."""
 
+import asyncio
+import os
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
+from mcpproxy.limits import backends as limits
+from mcpproxy.limits.backends import PROGRAM_ERROR_LINE, PROGRAM_INPUT, PROGRAM_LINE
 from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.duplex import DuplexLink
 from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel, spawn
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
 from tests.proxy.runtime.waiting import soon
 
 PYTHON = (sys.executable, "-ISu", "-c")
@@ -64,22 +73,175 @@ async def test_a_request_to_a_process_that_ends_is_an_error_with_its_last_words(
     await background.close()
 
 
-async def test_a_line_beyond_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdio, "MAX_LINE", 1000)
-    channel = await _started("print('{' + 'x' * 5000 + '}'); input()")
-    with pytest.raises(ProcessFailed, match="1000 bytes"):
-        await channel.receive()
+LONG = """
+import json, sys
+
+def response(got, shape):
+    text = json.dumps({"text": "x" * 5000})
+    if shape == "id first":
+        return '{"jsonrpc": "2.0", "id": %s, "result": %s}' % (json.dumps(got["id"]), text)
+    return '{"result": %s, "jsonrpc": "2.0", "id": %s}' % (text, json.dumps(got["id"]))
+
+for line in sys.stdin:
+    got = json.loads(line)
+    shape = got["params"]["shape"]
+    if shape == "short":
+        print(json.dumps({"jsonrpc": "2.0", "id": got["id"], "result": {}}))
+    elif shape == "not JSON":
+        print("x" * 5000)
+        print(json.dumps({"jsonrpc": "2.0", "id": got["id"], "result": {}}))
+    elif shape == "request":
+        head = '{"jsonrpc": "2.0", "id": "own", "method": "ping", "params": {"a": "'
+        print(head + "x" * 5000 + '"}}')
+        refused = json.loads(sys.stdin.readline())
+        print(json.dumps({"jsonrpc": "2.0", "id": got["id"], "result": refused}))
+    else:
+        print(response(got, shape))
+"""
+
+
+@pytest.fixture
+async def linked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DuplexLink]:
+    """A session with a program that writes lines beyond a small limit."""
+    monkeypatch.setattr(stdio, "MAX_LINE", 3000)
+    background = Background()
+    link = DuplexLink(await _started(LONG), background)
+    yield link
+    await link.close()
+    await background.close()
+
+
+async def _asked(link: DuplexLink, shape: str) -> Message:
+    params = {"shape": jsonrpc.dump(shape)}
+    return await link.request(Outgoing(Raw(b"1"), "x", params), Discarding(Client("2025-11-25")))
+
+
+@pytest.mark.parametrize("shape", ["id first", "id last"])
+async def test_a_response_beyond_the_limit_ends_its_request_and_the_next_one_is_answered(
+    linked: DuplexLink, shape: str
+) -> None:
+    before = PROGRAM_LINE.reached
+    refused = jsonrpc.error_of(await _asked(linked, shape))
+    assert refused is not None
+    assert refused.code == -32000
+    assert "backend b: it wrote a line of over 3000 bytes" in refused.message
+    assert PROGRAM_LINE.reached == before + 1
+    assert jsonrpc.error_of(await _asked(linked, "short")) is None
+    assert linked.alive
+
+
+async def test_a_line_beyond_the_limit_that_is_not_a_message_ends_no_request(
+    linked: DuplexLink,
+) -> None:
+    assert jsonrpc.error_of(await _asked(linked, "not JSON")) is None
+
+
+async def test_a_request_beyond_the_limit_is_refused(linked: DuplexLink) -> None:
+    refused = jsonrpc.members((await _asked(linked, "request"))["result"])
+    assert jsonrpc.string(refused["id"]) == "own"
+    assert jsonrpc.value(refused["error"])["code"] == -32600
+
+
+async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "PROGRAM_INPUT", replace(limits.PROGRAM_INPUT, value=1))
+    before = PROGRAM_INPUT.reached
+    channel = await _started("import signal; signal.pause()")
+    body = b'{"a":"%b"}' % (b"x" * 100_000)
+    sending = [asyncio.create_task(channel.send(body)) for _ in range(20)]
+    ended = await asyncio.gather(*sending, return_exceptions=True)
+    refused = [error for error in ended if isinstance(error, Unreachable)]
+    assert "its process has read no input for 1 s" in str(refused[0])
+    assert PROGRAM_INPUT.reached == before + len(refused)
+    # One is in the pipe and one behind it, however many there are.
+    assert channel._stdin.transport.get_write_buffer_size() <= 2 * len(body)
+    await channel.close()
+
+
+async def test_a_flood_of_lines_that_are_no_message_gives_others_a_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    channel = await _started("print('x\\n' * 30000 + '{}'); input()")
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert await channel.receive() == b"{}"
+    beside.cancel()
+    assert turns > 30000 / stdio.TURN / 2
+    assert sum("no message" in record.message for record in caplog.records) < 20
     await channel.close()
 
 
 async def test_a_flood_of_stderr_holds_nothing_up_and_is_not_kept() -> None:
     code = (
-        "import sys\nfor _ in range(3000): print('e' * 1000, file=sys.stderr)\nprint('{}')\ninput()"
+        "import sys\nfor _ in range(3000): print('e' * 1000, file=sys.stderr)\n"
+        "print('y' * 10**7, file=sys.stderr)\nprint('{}')\ninput()"
     )
+    before = PROGRAM_ERROR_LINE.reached
     channel = await _started(code)
     assert await channel.receive() == b"{}"
-    assert len(channel._said) <= stdio.STDERR_KEPT
+    await soon(lambda: PROGRAM_ERROR_LINE.reached > before, "the long line to be read")
+    assert len(channel._last_words) <= stdio.SHOWN
     await channel.close()
+
+
+async def test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = replace(limits.PROGRAM_ERROR_LINES, value=5)
+    monkeypatch.setattr(limits, "PROGRAM_ERROR_LINES", few)
+    monkeypatch.setattr(stdio._Rate, "allows", _within_one_second)
+    caplog.set_level("DEBUG")
+    code = "import sys\nfor n in range(50): print('said', n, file=sys.stderr)\nsys.exit()"
+    channel = await _started(code)
+    with pytest.raises(ProcessFailed, match="said 49"):
+        await channel.receive()
+    assert sum("said" in record.message for record in caplog.records) == 5
+    await channel.close()
+
+
+def _within_one_second(rate: Any) -> bool:
+    rate._counted += 1
+    return bool(rate._counted <= rate._number)
+
+
+async def test_control_characters_of_stderr_reach_neither_the_log_nor_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    code = "import sys; sys.stderr.buffer.write(b'a\\x1b[31m\\xff\\x00red\\r\\n'); sys.exit(1)"
+    channel = await _started(code)
+    with pytest.raises(ProcessFailed) as caught:
+        await channel.receive()
+    assert str(caught.value).endswith(": a\ufffd[31m\ufffd\ufffdred")
+    assert "\x1b" not in caplog.text
+    await channel.close()
+
+
+async def test_a_process_that_left_its_group_keeps_no_descriptor_open() -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "sleep = [sys.executable, '-ISc', 'import time; time.sleep(600)']\n"
+        "child = subprocess.Popen(sleep, start_new_session=True)\n"
+        "print('{\"child\": %d}' % child.pid)\ninput()"
+    )
+    before = len(os.listdir("/proc/self/fd"))
+    channel = await _started(code)
+    line = await channel.receive()
+    assert line is not None
+    await channel.close()
+    child = int(line.decode().split(": ")[1].rstrip("}"))
+    # The guardian has a pipe once it runs.
+    await soon(lambda: len(os.listdir("/proc/self/fd")) <= before + 1, "descriptors to be closed")
+    os.kill(child, 9)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.limits.backends import LIST_VARIANTS
 from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import tailored as module
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
-from mcpproxy.proxy.back.tailored import MAX_VIEWS, Tailored
+from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import KINDS, PROMPTS, TOOLS, Catalog, Kind
 from mcpproxy.proxy.core.errors import SessionGone, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
@@ -269,13 +270,13 @@ async def test_a_session_that_ended_while_it_waited_is_replaced_once() -> None:
 
 async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
     stage = Stage()
-    sets = [b'{"experimental":{"n":%d}}' % number for number in range(MAX_VIEWS + 1)]
+    sets = [b'{"experimental":{"n":%d}}' % number for number in range(LIST_VARIANTS.value + 1)]
     for seen in sets[:-1]:
         await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]), sets[-1])
     assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
-    assert len(stage.catalog.known("b", TOOLS)) == MAX_VIEWS
+    assert len(stage.catalog.known("b", TOOLS)) == LIST_VARIANTS.value
 
 
 async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:

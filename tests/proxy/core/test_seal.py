@@ -3,15 +3,19 @@
 import os
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mcpproxy.limits.clients import CLIENT_INFO, SEALED_TOKEN, SESSION_ID
 from mcpproxy.proxy.core import sessions
+from mcpproxy.proxy.core.client_info import SMALLEST, bounded_info
 from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.seal import MAX_TOKEN, BadToken, Sealer
+from mcpproxy.proxy.core.seal import BadToken, Sealer, TooLarge
 from mcpproxy.proxy.core.sessions import CLOCK_SKEW, LIFETIME, Ticket, declared, mint, read
+from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 OLD, NEW, OTHER = (bytes([n]) * 32 for n in (1, 2, 3))
 SEALER = Sealer([NEW], os.urandom)
@@ -63,9 +67,23 @@ def test_a_token_of_another_key_is_refused() -> None:
         SEALER.open("p", Sealer([OTHER], os.urandom).seal("p", 1))
 
 
-def test_a_token_that_is_too_long_is_refused() -> None:
+def test_a_token_over_the_limit_is_neither_made_nor_opened() -> None:
+    with pytest.raises(TooLarge):
+        SEALER.seal("p", "x" * SEALED_TOKEN.value)
+    before = SEALED_TOKEN.reached
     with pytest.raises(BadToken):
-        SEALER.open("p", SEALER.seal("p", "x" * MAX_TOKEN))
+        SEALER.open("p", "A" * (SEALED_TOKEN.value + 1))
+    assert SEALED_TOKEN.reached == before + 1
+
+
+@given(st.integers(0, 2 * SEALED_TOKEN.value))
+def test_whatever_token_is_made_is_opened(size: int) -> None:
+    try:
+        token = SEALER.seal("p", "x" * size)
+    except TooLarge:
+        assert size > SEALED_TOKEN.value // 2
+    else:
+        assert SEALER.open("p", token) == "x" * size
 
 
 def test_after_a_rotation_both_keys_open_and_the_new_one_seals() -> None:
@@ -139,3 +157,64 @@ def test_equal_capabilities_are_equal_bytes(raw: Any, expected: bytes) -> None:
 
 def test_the_order_of_capabilities_makes_no_difference() -> None:
     assert sessions.declared(Raw(b'{"a":{},"b":{}}')) == sessions.declared(Raw(b'{"b":{},"a":{}}'))
+
+
+JSON_OBJECTS = st.dictionaries(
+    st.sampled_from(["name", "title", "version", "icons", "description", "websiteUrl", "x", "\\"]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=3000)
+    | st.just("\x00" * 20_000)
+    | st.lists(st.just({"src": "data:image/png;base64," + "A" * 1000}), max_size=30),
+    max_size=6,
+)
+
+
+@given(JSON_OBJECTS, st.integers(0, 6000), st.text(alphabet="01x.:#", max_size=100))
+def test_whatever_session_id_is_handed_out_is_short_and_accepted(
+    info: dict[str, Any], size: int, owner: str
+) -> None:
+    capabilities = msgspec.json.encode({"experimental": {"a": "b" * size}})
+    about = msgspec.json.encode(info)
+    client = Client("2025-11-25", capabilities, about, "d" * 32, "s" * 22, network="127.0.0.1")
+    try:
+        token = mint(SEALER, Ticket(client, NOW, owner))
+    except RpcError:
+        assert size > 2000
+        return
+    assert len(token) <= SESSION_ID.value
+    found = read(SEALER, token, "d" * 32, NOW)
+    assert found.client.capabilities == capabilities
+    assert found.client.network == "127.0.0.1"
+    if len(about) <= CLIENT_INFO.value and len(about) + size < 2000:
+        assert found.client.info == about
+
+
+@given(JSON_OBJECTS | st.integers() | st.text() | st.lists(st.text(max_size=3000)))
+def test_client_information_of_any_size_is_reduced_to_its_names(info: Any) -> None:
+    about = msgspec.json.encode(info)
+    for limit in (SMALLEST, CLIENT_INFO.value):
+        reduced = bounded_info(about, limit)
+        if len(about) <= limit:
+            assert reduced == about
+            continue
+        names = {"name", "title", "version"} & set(info) if isinstance(info, dict) else set()
+        named = {name for name in names if isinstance(info[name], str)}
+        assert (reduced is not None) or not named
+        if reduced is not None:
+            assert len(reduced) <= limit
+            shown = msgspec.json.decode(reduced)
+            assert "icons" not in shown
+            assert all(info[name].startswith(shown[name]) for name in named)
+
+
+def test_capabilities_that_no_session_id_can_carry_are_refused() -> None:
+    before = SESSION_ID.reached
+    client = Client("2025-11-25", b'{"experimental":"%b"}' % (b"x" * SESSION_ID.value))
+    with pytest.raises(RpcError, match=r"params\.capabilities"):
+        mint(SEALER, Ticket(client, NOW, ""))
+    assert SESSION_ID.reached == before + 1
+
+
+def test_s7_a_longer_token_is_no_session_id() -> None:
+    content = {"v": "2025-11-25", "c": "x" * 4000, "i": None, "p": "", "n": "", "t": NOW, "o": ""}
+    with pytest.raises(BadToken):
+        read(SEALER, SEALER.seal("session", content), "", NOW)

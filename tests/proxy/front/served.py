@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcpproxy.proxy.front.connection import Connection
-from mcpproxy.proxy.front.reply import Reply
+from mcpproxy.proxy.front.reply import Headers, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.front.server import Server
 from tests.proxy.runtime.waiting import soon
@@ -40,6 +40,10 @@ class App:
         """By path: raises while the head is looked at."""
         self.at_once_handlers: dict[str, Callable[[Inbound, Reply], None]] = {}
         self.handlers: dict[str, Handler] = {}
+
+    def response_headers(self, inbound: Inbound) -> Headers:
+        """See App."""
+        return ()
 
     def screened(self, inbound: Inbound) -> HttpRefusal | None:
         """See App."""
@@ -160,12 +164,13 @@ class Served:
         self.problems: list[Any] = []
         self.port = 0
 
-    async def start(self) -> None:
+    async def start(self, host: str = "127.0.0.1") -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.problems.append(context))
         self.server = Server(self.app)
-        listening = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, 0), family=family)
         listening.setblocking(False)
         self.port = listening.getsockname()[1]
         await self.server.start([listening])

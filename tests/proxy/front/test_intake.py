@@ -111,11 +111,10 @@ async def test_an_offer_may_have_chunks_come_in_pieces_and_be_followed_by_more(
         assert bodies == ["hello", "two", "three"]
 
 
-async def test_too_many_offers_at_once_are_refused(served: Served) -> None:
+async def test_many_offers_at_once_are_served_one_after_the_other(served: Served) -> None:
     client = await served.client()
-    await client.send(request("/", b"", *OFFER) * 2000)
-    statuses = [(await client.answer()).status for _ in range(9)]
-    assert statuses == [200] * 8 + [400]
+    await client.send(request("/", b"", *OFFER) * 200)
+    assert {(await client.answer()).status for _ in range(200)} == {200}
 
 
 async def test_tunnels_are_refused(served: Served) -> None:

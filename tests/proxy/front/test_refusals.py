@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from mcpproxy.proxy.front import server as server_module
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import MAX_BODY, Inbound
 from tests.proxy.front.served import Client, Gate, Served, chunked, request
@@ -39,9 +38,7 @@ async def _refused(client: Client, status: int) -> None:
         "Content-Length: 0x5",
         "Content-Length: 5a",
         "Content-Length: 99999999999999999999999",
-        "Transfer-Encoding: gzip",
         "Transfer-Encoding: chunked, gzip",
-        "Transfer-Encoding: xchunked",
         "Transfer-Encoding : chunked",
         "Transfer-Encoding:\x0bchunked",
         "X: a\r\n folded",
@@ -107,7 +104,6 @@ async def test_chunks_that_can_not_be_read_are_refused(served: Served, body: byt
 @pytest.mark.parametrize(
     "head",
     [
-        "/" + "x" * 70_000,
         "/ HTTP/1.1\r\nX: " + "x" * 70_000,
         "/ HTTP/1.1\r\n" + "x" * 70_000 + ": x",
         "/ HTTP/1.1" + "\r\nX: 1234567890" * 7000,
@@ -190,22 +186,6 @@ async def test_bodies_sent_ahead_count_one_by_one(served: Served) -> None:
     # What came before the others were answered counts.
     await client.send(b"\r\n" + b"%x\r\n" % MAX_BODY + b"x" * MAX_BODY)
     await _refused(client, 413)
-
-
-async def test_too_many_large_bodies_at_once_are_refused_until_there_is_room(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_module, "MAX_HELD", 1000)
-    first, second, third = [await served.client() for _ in range(3)]
-    await first.send(request("/", b"x" * 900)[:-1])
-    await soon(lambda: served.server.held == 899, "the first body")
-    await second.send(request("/", b"x" * 200))
-    await _refused(second, 503)
-    assert served.server.held == 899
-    first.reset()
-    await soon(lambda: served.server.held == 0, "the room to be free")
-    assert (await third.ask("/", b"x" * 900)).status == 200
-    assert served.server.held == 0
 
 
 async def test_bodies_of_connections_that_die_are_released(served: Served) -> None:

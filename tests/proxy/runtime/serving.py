@@ -192,8 +192,9 @@ async def proxied(
     *backends: dict[str, Any], options: dict[str, Any] | None = None, **spec: Any
 ) -> AsyncIterator[Proxy]:
     """A proxy in front of these backends, from its first round on."""
-    port, admin = free_port(), free_port()
-    given = Options(port=port, admin_port=admin, **(options or {}))
+    chosen = {"port": free_port(), "admin_port": free_port(), **(options or {})}
+    port, admin = chosen["port"], chosen["admin_port"]
+    given = Options(**chosen)
     runtime = Runtime(configuration(*backends, **spec), given)
     task = asyncio.create_task(runtime.serve_http())
     proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)

@@ -69,8 +69,7 @@ def resumable(body: bytes) -> bytes:
 
 def behind_another(body: bytes) -> bytes:
     """The response behind one to a request that nobody has made."""
-    other = body.replace(b'"id": "mine"', b'"id": "other"').replace(b'"id": 1', b'"id": 2')
-    assert other != body
+    other = json.dumps({**json.loads(body), "id": "other"}).encode()
     return HEAD + chunk(b"data: %b\n\n" % other) + chunk(b"data: %b\n\n" % body) + END
 
 

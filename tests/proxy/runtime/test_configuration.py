@@ -38,6 +38,12 @@ WRONG = {
         "--allowed-host",
     ),
 }
+_SERVED = ["http://127.0.0.1:1/mcp", "--transport", "http"]
+WRONG |= {
+    "a malformed host": ([*_SERVED, "--allowed-host", "http://a"], "allowed host 'http://a'"),
+    "a malformed origin": ([*_SERVED, "--allowed-origin", "a.com"], "allowed origin 'a.com'"),
+    "no page's origin": ([*_SERVED, "--allowed-origin", "null"], "allowed origin 'null'"),
+}
 FILES = {
     "broken.json": "{",
     "empty.json": "{}",
@@ -74,3 +80,12 @@ def test_the_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         args = ["run", "http://127.0.0.1:1/mcp", "--transport", "http", "--port", port]
         assert main(args) == 2
     assert "in use" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize("header", ["Authorization", "mcp-session-id", "Host", "a b", ""])
+def test_a_user_can_not_be_named_by_any_header(
+    header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", *_SERVED, "--principal-from", header])
+    assert "--principal-from" in capsys.readouterr().err

@@ -83,7 +83,7 @@ async def test_a_call_that_fails_is_not_sent_again(
                 await backend.left.wait()
             if kind != "modern":
                 await soon(lambda: backend.told, "the word that the call is cancelled")
-                assert backend.told[-1]["params"] == {"requestId": "mine"}
+                assert backend.told[-1]["params"] == {"requestId": backend.calls[-1]["id"]}
 
 
 @pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
@@ -100,7 +100,7 @@ async def test_a_legacy_client_that_cancels_ends_the_call_and_the_backend_hears_
         assert (await client.post(told)).status_code == 202
         assert (await running)["error"]["message"] == "the request was cancelled"
         await soon(lambda: backend.told, "the word that the call is cancelled")
-        assert backend.told[-1]["params"] == params
+        assert backend.told[-1]["params"] == {**params, "requestId": backend.calls[-1]["id"]}
         async with asyncio.timeout(5):
             await backend.left.wait()
 

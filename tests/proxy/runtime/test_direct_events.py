@@ -1,11 +1,13 @@
 """Calls whose answer is a stream of events: most servers stream, and most streams are one event."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from mcpproxy.limits.backends import RESUMED_STREAMS
 from mcpproxy.proxy.back import connection
 from mcpproxy.proxy.front.connection import Connection
 from tests.proxy.runtime.serving import LIVE
@@ -66,9 +68,9 @@ async def test_a_response_counts_when_it_is_there_and_not_when_its_stream_ends(
 ) -> None:
     monkeypatch.setattr(connection, "DRAIN", 0.05)
     body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
-    spelt = body % (b"1" if kind == "modern" else b'"mine"')
 
-    async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
+    async def writes(request_id: Any, writer: asyncio.StreamWriter) -> None:
+        spelt = body % json.dumps(request_id).encode()
         event = (b"event: message\n", b"data: %b\n\n" % spelt)
         for part in (HEAD, *map(chunk, (b"".join(event),) if in_one else event)):
             writer.write(part)
@@ -147,3 +149,19 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
         assert not left[0].waiting
         assert (await called(client, kind))["result"]["content"] == []
         assert writers[0] is writers[1]
+
+
+async def test_a_stream_that_ends_early_again_and_again_is_given_up(proxy: Any, http: Any) -> None:
+    async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END)
+
+    async with stage(proxy, http, "legacy", plain, timeout="60s") as (backend, client):
+        # A client of this revision is not sent away meanwhile.
+        await client.initialize("2025-06-18")
+        backend.writes = writes
+        backend.resumed = HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END
+        reached = RESUMED_STREAMS.reached
+        answer = await called(client, "legacy")
+        assert answer["error"]["data"] == {"backend": "p", "reason": "Unreachable"}
+        assert RESUMED_STREAMS.reached == reached + 1
+        assert len(backend.calls) == 1

@@ -55,8 +55,10 @@ async def test_any_host_is_served_where_the_spec_says_so(
     ("origins", "served", "refused"),
     [
         (["https://app.example.com"], "https://app.example.com", "https://other.example.com"),
-        (["null"], "null", "https://app.example.com"),
-        (["*"], "https://anything.example", None),
+        (["https://app.example.com"], "https://app.example.com", "http://app.example.com"),
+        (["https://app.example.com"], "https://app.example.com:443", "https://app.example.com:444"),
+        (["https://*.example.com"], "https://app.example.com", "https://example.com"),
+        (["*"], "https://anything.example", "null"),
     ],
 )
 async def test_only_pages_of_origins_of_the_spec_are_served(
@@ -65,12 +67,24 @@ async def test_only_pages_of_origins_of_the_spec_are_served(
     http: httpx2.AsyncClient,
     origins: list[str],
     served: str,
-    refused: str | None,
+    refused: str,
 ) -> None:
     _, url = await peer("p")
     running = await proxy({"name": "p", "url": url}, allowedOrigins=origins)
     assert await _status(running.url, http) == 200
-    assert await _status(running.url, http, origin="http://localhost:3000") == 200
+    assert await _status(running.url, http, origin=running.base) == 200
     assert await _status(running.url, http, origin=served) == 200
-    if refused is not None:
-        assert await _status(running.url, http, origin=refused) == 403
+    assert await _status(running.url, http, origin=refused) == 403
+
+
+async def test_a_refused_page_reads_which_origin_was_found_and_how_to_admit_it(
+    peer: Any, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    answer = await Raw(running.url, http).initialize(origin="http://localhost:6274")
+    assert answer.status_code == 403
+    message = answer.json()["error"]["message"]
+    assert "http://localhost:6274" in message
+    assert "spec.allowedOrigins" in message
+    assert "--allowed-origin" in message

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.runtime import Options, Runtime
 from tests.proxy.byhand import served
-from tests.proxy.runtime.raw import MODERN, Raw, last, rpc
+from tests.proxy.runtime.raw import MODERN, Raw, last
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving
 
 pytestmark = LIVE
@@ -120,11 +120,10 @@ async def test_s19_no_word_of_a_client_makes_the_proxy_call_an_address(
     seal = {"o": f"{address}#x", "n": 1, "p": "", "d": "", "t": 0}
     session = {"v": "2025-11-25", "c": "{}", "i": None, "p": "", "n": "n", "t": 2**31, **seal}
     await client.initialize()
-    for purpose in ("question", "stream", "parked", "handover"):
+    for purpose in ("question", "stream", "parked"):
         token = forged.seal(purpose, seal)
         await client.post({"jsonrpc": "2.0", "id": token, "result": {}})
         await client.call("tools/call", "p_x", name="p_x", requestState=token)
-        await client.post(rpc("ping"), mcpproxy_handover=token)
         await client.http.get(
             client.url,
             headers={

@@ -11,6 +11,7 @@ import mcp_types as t
 import pytest
 from mcp import Client
 
+from mcpproxy.limits.backends import LIST_VARIANTS
 from mcpproxy.proxy import audiences
 from mcpproxy.proxy.back import lists, tailored
 from mcpproxy.proxy.core.catalog import EVERYONE, TOOLS
@@ -270,10 +271,10 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
     _, url = await _choosy(peer, "modern")
     running = await proxy({"name": "p", "url": url})
     gateway = running.runtime.gateway
-    for number in range(tailored.MAX_VIEWS + 10):
+    for number in range(LIST_VARIANTS.value + 10):
         declared = b'{"experimental":{"n%d":{}},"sampling":{}}' % number
         assert "p_sample" in await _listed(running, Asking("2025-11-25", declared))
-    assert len(gateway.catalog.known("p", TOOLS)) == tailored.MAX_VIEWS + 1
+    assert len(gateway.catalog.known("p", TOOLS)) == LIST_VARIANTS.value + 1
     assert len(gateway._audiences._kept) == audiences.MAX_AUDIENCES
     huge = b'{"experimental":{"x":"%b"},"sampling":{}}' % (b"x" * 10_000)
     assert gateway._audiences.of(Asking("2025-11-25", huge)) is EVERYONE

@@ -259,6 +259,8 @@ async def test_workers_end_with_their_parent(
 ) -> None:
     crew = doomed[2]
     workers = [crew.pid(worker) for worker in (0, 1)]
+    # One of them hangs: it can't see that the parent has ended.
+    os.kill(workers[0], signal.SIGSTOP)
     crew.process.kill()
     await soon(lambda: not any(_lives(pid) for pid in workers), "the workers to end")
 
@@ -330,5 +332,5 @@ async def test_a_workers_own_port_serves_no_more_hosts_than_the_shared_one(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     client = Raw(pair[2].url_of(1), http)
-    answer = await client.initialize(host="elsewhere.example", mcpproxy_handover="forged")
+    answer = await client.initialize(host="elsewhere.example", mcpproxy_principal="forged")
     assert answer.status_code == 421

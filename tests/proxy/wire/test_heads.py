@@ -42,8 +42,11 @@ class Taken(Intake):
         self.seen: list[object] = []
         self.room = True
 
-    def has_room(self, size: int) -> bool:
+    def has_room(self, before: int, after: int) -> bool:
         return self.room
+
+    def room_ahead(self) -> int:
+        return 1000
 
     def received(
         self, inbound: Inbound, refusal: HttpRefusal | None, last: bool, old: bool

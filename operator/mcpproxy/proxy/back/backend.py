@@ -10,8 +10,10 @@ from pathlib import Path
 
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy, settings
 from mcpproxy.api.status import BackendStatus, ServerInfo
+from mcpproxy.api.text import clean
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy, Stdio
+from mcpproxy.limits.backends import SERVER_NAME
 from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.calls import Calls, Mapping
@@ -282,8 +284,11 @@ async def _notify(link: Link, message: Message, client: Client) -> None:
 def _server_info(found: object) -> ServerInfo | None:
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         return None
-    version = found.get("version")
-    return ServerInfo(name=found["name"], version=version if isinstance(version, str) else None)
+    version, most = found.get("version"), SERVER_NAME.value
+    return ServerInfo(
+        name=clean(found["name"], most),
+        version=clean(version, most) if isinstance(version, str) else None,
+    )
 
 
 def opener_of(

@@ -204,14 +204,16 @@ class Calls:
         body = _message(response)
         if body is None:
             return None
-        found = jsonrpc.success(body)
-        if found is None or found.id != outgoing.id:
+        found, label = jsonrpc.success(body), outgoing.label
+        if found is None or found.id != (outgoing.id if label is None else label):
             return None
         if outgoing.bridged is not None:
             result = respelt(outgoing, bytes(found.result))
             if result is None:
                 return None
             body = jsonrpc.response(found.id, result)
+        elif label is not None:
+            body = jsonrpc.response(outgoing.id, found.result)
         if self._names.prefix and (b'"uri"' in body or b"\\u" in body):
             return None
         return body if self._ends(outgoing, response) else None
@@ -228,7 +230,7 @@ class Calls:
         message = jsonrpc.parse(body)
         if "method" in message:
             return None
-        if response.media_type == h.EVENT_STREAM and message.get("id") != outgoing.id:
+        if not jsonrpc.answers(message, outgoing.known_as):
             return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:

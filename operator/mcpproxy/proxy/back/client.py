@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.back.connection import Connection, Response
-from mcpproxy.proxy.core.errors import TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import Overloaded, TimedOut, Unreachable
 from mcpproxy.proxy.wire.heads import Heads
 
 KEPT_FOR: Final = 4.0
 """Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
 servers close theirs, so that no request is lost to a connection that is just being closed."""
-MAX_IDLE: Final = 128
-MAX_REDIRECTS: Final = 3
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -57,18 +56,23 @@ class HttpClient:
         tls: Callable[[], ssl.SSLContext] | None = None,
         resolve: Mapping[str, str] | None = None,
         server_name: str | None = None,
+        kept_for: float = KEPT_FOR,
     ) -> None:
         """`connect_timeout` is in seconds; `tls` gives what the next https connection is made
-        with, `server_name` the name that the certificate must have in place of the host's."""
+        with, `server_name` the name that the certificate must have in place of the host's;
+        `kept_for` is how many seconds an idle connection is reused."""
         self.url = url
         self._resolve = resolve
         self.origin = Origin(url, resolve)
         self._connect_timeout = connect_timeout
         self._tls = tls if self.origin.secure else None
         self._server_name = server_name or self.origin.host
+        self._kept_for = kept_for
         self._idle: collections.deque[Connection] = collections.deque()
         self._all: set[Connection] = set()
         self._heads: Heads[dict[bytes, bytes]] = Heads()
+        self._opening = 0
+        """Connections that are being opened."""
         self._closed = False
         self._renewals = 0
 
@@ -88,13 +92,14 @@ class HttpClient:
         self, response: Response, method: bytes, target: str, headers: Headers, body: bytes
     ) -> Response:
         """The answer to a request, behind the redirects that it may have been answered with."""
-        for _ in range(MAX_REDIRECTS):
+        for _ in range(REDIRECTS.value):
             if response.status not in (307, 308):
                 return response
             location = response.headers.get(b"location", b"").decode("latin-1")
             response.close()
             target = self.path_of(f"{self._base}{target}", location)
             response = await self.send(self.head(method, target, headers), body)
+        REDIRECTS.record()
         raise Unreachable("it redirects in a circle")
 
     async def send(self, head: bytes, body: bytes) -> Response:
@@ -129,7 +134,7 @@ class HttpClient:
         """A connection that is free."""
         if not self._idle:
             return None
-        oldest = self._idle[-1].loop.time() - KEPT_FOR
+        oldest = self._idle[-1].loop.time() - self._kept_for
         while self._idle:
             connection = self._idle.pop()
             if not connection.lost:
@@ -139,7 +144,17 @@ class HttpClient:
         return None
 
     async def connect(self) -> Connection:
-        """A new connection. Raises Unreachable, TimedOut, and what `tls` raises."""
+        """A new connection. Raises Overloaded, Unreachable, TimedOut, and what `tls` raises."""
+        if len(self._all) + self._opening >= CONNECTIONS.value:
+            CONNECTIONS.record()
+            raise Overloaded(f"{CONNECTIONS.value} connections are open with it already")
+        self._opening += 1
+        try:
+            return await self._connected()
+        finally:
+            self._opening -= 1
+
+    async def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()
         tls = self._tls() if self._tls else None
         renewals = self._renewals
@@ -185,7 +200,7 @@ class HttpClient:
     def _freed(self, connection: Connection) -> None:
         if connection.lost:
             self._all.discard(connection)
-        elif self._closed or len(self._idle) >= MAX_IDLE:
+        elif self._closed or len(self._idle) >= IDLE_CONNECTIONS.value:
             connection.abort()
         else:
             connection.idle_since = connection.loop.time()

@@ -7,13 +7,15 @@ from typing import Final
 
 import httptools
 
+from mcpproxy.limits.backends import RESPONSE_HEAD, RESPONSE_LINES
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.heads import Heads
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that may wait for their reader before the peer is held back."""
-MAX_HEAD: Final = 64 * 1024
+_MAX_HEAD: Final = RESPONSE_HEAD.value
+_MAX_LINES: Final = RESPONSE_LINES.value
 DRAIN: Final = 1.0
 """Seconds in which the rest of an answer may come that is of no interest."""
 
@@ -157,6 +159,8 @@ class Connection(asyncio.Protocol):
         """Whether no part of an answer is here."""
         self._complete: Response | None = None
         """The answer that ended last; not kept for longer than it takes to look at it."""
+        self._reusable: bool | None = None
+        """Whether the connection can be kept, once the answer is there as a whole."""
         self.lost = False
         self.idle_since = 0.0
         self.on_free: collections.abc.Callable[[Connection], None] | None = None
@@ -165,6 +169,10 @@ class Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._head: asyncio.Future[None] | None = None
         self._head_size = 0
+        """Bytes of the response outside of its body, as far as a callback told of them."""
+        self._lines = 0
+        self._unfinished = 0
+        """Bytes that came since the parser was last through with something."""
         self._held_back = False
         self._done: collections.abc.Callable[[], None] | None = None
         self._error: Exception | None = None
@@ -185,7 +193,7 @@ class Connection(asyncio.Protocol):
         if self.lost or self._transport is None:
             raise Unreachable("the connection is closed")
         response = self._response = Response(self)
-        self._head_size = 0
+        self._head_size = self._lines = self._unfinished = 0
         self._done = done
         self._transport.write(request)
         return response
@@ -238,10 +246,20 @@ class Connection(asyncio.Protocol):
             self._whole(self._response, known[0], data[known[2] :])
             return
         self._complete = None
+        excess = False
+        self._unfinished += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail(NotMcp("the answer is not HTTP/1.1"))
+            if self._unfinished > _MAX_HEAD:
+                self._head_too_large()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            excess = self._reusable is not None
+            if not excess:
+                self._fail(NotMcp("the answer is not HTTP/1.1"))
+        if self._reusable is not None:
+            # Only now: what came behind the answer must not be taken for that to the next request.
+            reusable, self._reusable = self._reusable, None
+            self._completed(reusable and not excess)
         if self._done is not None and self._begins_events():
             self.hand_on()
         complete, self._complete = self._complete, None
@@ -302,16 +320,27 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def _head_too_large(self) -> None:
+        RESPONSE_HEAD.record()
+        self._fail(NotMcp(f"the answer's head is larger than {_MAX_HEAD} bytes"))
+
     def on_message_begin(self) -> None:
         """Called by the parser."""
+        if self._reusable is not None:
+            raise ValueError("an answer that nobody asked for")
         self._between = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
         assert self._response is not None
         self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            self._fail(NotMcp("the answer's head is too large"))
+        self._lines += 1
+        if self._head_size > _MAX_HEAD:
+            self._head_too_large()
+            return
+        if self._lines > _MAX_LINES:
+            RESPONSE_LINES.record()
+            self._fail(NotMcp(f"the answer has more than {_MAX_LINES} header lines"))
             return
         key = name.lower()
         headers = self._response.headers
@@ -321,6 +350,9 @@ class Connection(asyncio.Protocol):
         """Called by the parser."""
         assert self._response is not None
         status = self._parser.get_status_code()
+        if status >= 200:
+            # Those of informational responses are counted together with what follows them.
+            self._unfinished = 0
         if status < 200:
             self._response.headers.clear()
             return
@@ -339,6 +371,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
         assert self._response is not None
+        self._unfinished = 0
         self._response.feed(body)
 
     def on_message_complete(self) -> None:
@@ -349,7 +382,7 @@ class Connection(asyncio.Protocol):
             return
         if reusable and response.status == 200:
             self._complete = response
-        self._completed(reusable)
+        self._reusable = reusable
 
     def _completed(self, reusable: bool) -> None:
         response = self._response

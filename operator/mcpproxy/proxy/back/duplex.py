@@ -8,6 +8,14 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.back.attribution import (
+    COMPLETED,
+    NOBODY,
+    Users,
+    own_id,
+    progress_token,
+    with_token,
+)
 from mcpproxy.proxy.back.inbox import Pending
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
@@ -19,7 +27,6 @@ from mcpproxy.proxy.back.link import (
     listen_request,
 )
 from mcpproxy.proxy.back.questions import Questions
-from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import BackendError, Stalled, Unreachable
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
@@ -69,6 +76,7 @@ class DuplexLink:
         self._ids = itertools.count(1)
         self._pending: dict[bytes, Pending] = {}
         self._questions = Questions(background, channel.send, one_session=True)
+        self._users = Users(ordered=True)
         self._standing: Caller | None = None
         self._announced: OnMessage | None = None
         self._listening: Raw | None = None
@@ -86,13 +94,14 @@ class DuplexLink:
         """See Link."""
         if self._ended.done():
             raise Unreachable("its stream has ended")
-        own = str(next(self._ids)).encode()
-        token = meta(outgoing.params or {}).get("progressToken")
-        pending = self._pending[own] = Pending(caller, token)
+        own = b"%d" % next(self._ids)
+        outgoing.relabel(own)
+        pending = self._pending[own] = Pending(caller, outgoing.token)
+        self._users.enter(own, caller.client)
         self._moved.set()
         answered = False
         try:
-            await self._sent(_relabelled(outgoing, own, token).body(), pending)
+            await self._sent(outgoing.body(), pending)
             answer = await pending.response(
                 lambda message: self._deliver(message, caller), self._moved.set
             )
@@ -104,6 +113,7 @@ class DuplexLink:
         finally:
             pending.over = True
             del self._pending[own]
+            self._users.leave(own, answered=answered)
             self._moved.set()
             self._questions.over(caller, answered=answered)
 
@@ -198,43 +208,54 @@ class DuplexLink:
 
     async def _dispatch(self, message: Message, size: int) -> None:
         if "method" not in message:
-            pending = self._pending.get(jsonrpc.id_key(message["id"]))
-            if pending is not None:
-                pending.finish(message)
+            self._answered(message)
             return
         method = jsonrpc.string(message["method"])
-        if method == PROGRESS and (token := _token(message)) is not None:
-            pending = self._pending.get(jsonrpc.id_key(token))
+        if method == PROGRESS and (token := progress_token(message)) is not None:
+            pending = self._pending.get(own_id(token))
             if pending is not None and pending.token is not None:
-                changed = jsonrpc.with_member(message["params"], progressToken=pending.token)
-                await self._put(pending, {**message, "params": changed}, size)
+                await self._put(pending, with_token(message, pending.token), size)
         elif is_announcement(message):
             if self._announced is not None:
                 await self._announced(message)
-        elif method != ACKNOWLEDGED and not await self._withdrawn(message, method):
-            await self._unrelated(message, size)
+        elif method == CANCELLED:
+            await self._withdrawn(message)
+        elif method != ACKNOWLEDGED:
+            await self._unrelated(message, method, size)
 
-    async def _unrelated(self, message: Message, size: int) -> None:
-        """What names no request is for the caller whose request came last."""
-        last = next((found for found in reversed(self._pending.values()) if not found.over), None)
-        ping = "id" in message and jsonrpc.string(message["method"]) == "ping"
+    def _answered(self, message: Message) -> None:
+        """A response; a second one, or one to a request that was given up, reaches nobody."""
+        own = own_id(message["id"])
+        self._users.settle(own)
+        pending = self._pending.get(own)
+        if pending is not None:
+            pending.finish(message)
+
+    async def _unrelated(self, message: Message, method: str | None, size: int) -> None:
+        """What names no request is for the single client that has some, by way of the latest."""
+        last = next((found for found in reversed(self._pending.values()) if found.open), None)
+        asks, ping = "id" in message, method == "ping"
+        if method == COMPLETED and (asked := self._questions.elicited(message)) is not None:
+            last = next((p for p in self._pending.values() if p.caller is asked), None)
+        elif last is not None and not ping and not self._users.single:
+            await (self._questions.put(message, NOBODY) if asks else NOBODY.notify(message))
+            return
         if last is not None and not ping:
             await self._put(last, message, size)
-        elif "id" in message:
+        elif asks:
             standing = self._standing or Discarding(Client(self.greeting.revision))
             await self._questions.put(message, standing)
         elif self._standing is not None:
             await self._standing.notify(message)
 
-    async def _withdrawn(self, message: Message, method: str | None) -> bool:
-        if method != CANCELLED:
-            return False
+    async def _withdrawn(self, message: Message) -> None:
+        """The backend gives up a question; one that waits for no answer is over already."""
         own = jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("requestId")
-        if own is not None:
-            key = jsonrpc.id_key(own)
-            if any(pending.drop_question(key) for pending in self._pending.values()):
-                return True
-        return await self._questions.withdrawn(message, None)
+        if own is None:
+            return
+        key = jsonrpc.id_key(own)
+        if not any(pending.drop_question(key) for pending in self._pending.values()):
+            await self._questions.withdrawn(message, None)
 
     async def _put(self, pending: Pending, message: Message, size: int) -> None:
         """Leave a message to its caller, who is held up alone where it is slow.
@@ -255,15 +276,3 @@ class DuplexLink:
         if len(pending) % BREATH == 0 or size > LARGE:
             # Much of it can be there at once: who takes it out needs a turn, too.
             await asyncio.sleep(0)
-
-
-def _relabelled(outgoing: Outgoing, own: bytes, token: Raw | None) -> Outgoing:
-    params = outgoing.params
-    if token is not None and params is not None:
-        changed = jsonrpc.with_member(params["_meta"], progressToken=Raw(own))
-        params = {**params, "_meta": changed}
-    return Outgoing(Raw(own), outgoing.method, params, outgoing.extra)
-
-
-def _token(message: Message) -> Raw | None:
-    return jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("progressToken")

@@ -3,20 +3,23 @@
 import asyncio
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.passing import LARGE
-from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
+from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
-MAX_MESSAGE: Final = 64 * 1024 * 1024
+MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
+_STEP: Final = 8 * 1024
+_STEP_LINES: Final = 1000
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
@@ -114,6 +117,20 @@ class Endpoint:
         _check(response)
         return response
 
+    async def deliver(self, body: bytes, headers: Lines, path: str | None = None) -> int:
+        """POST a message that wants no response in JSON-RPC; the HTTP status.
+
+        Raises BackendError: TimedOut where the HTTP response does not begin in time.
+        """
+        try:
+            async with asyncio.timeout(OWN_REQUEST_TIME.value):
+                response = await self.post(body, headers, path)
+        except TimeoutError:
+            OWN_REQUEST_TIME.record()
+            raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
+        response.leave()
+        return response.status
+
     async def delete(self, headers: Headers) -> None:
         """End a session."""
         lines = (*headers, *self._lines())
@@ -149,6 +166,15 @@ async def read_json(response: Response) -> Message | None:
         return None
 
 
+def _steps(chunk: bytes) -> Iterator[bytes]:
+    """A chunk in parts that take little time each."""
+    if len(chunk) <= _STEP or chunk.count(b"\n") + chunk.count(b"\r") <= _STEP_LINES:
+        yield chunk
+        return
+    for begin in range(0, len(chunk), _STEP):
+        yield chunk[begin : begin + _STEP]
+
+
 class EventReader:
     """The messages of an event stream, and where to go on when it ends early."""
 
@@ -163,17 +189,34 @@ class EventReader:
         chunk = await self._response.next_chunk()
         if not chunk:
             return None
-        found = []
+        found: list[Message] = []
+        for part in _steps(chunk):
+            if found or part is not chunk:
+                # However many lines come at once, other requests have their turn between them.
+                await asyncio.sleep(0)
+            self._parse(part, found)
+        return found
+
+    def _parse(self, chunk: bytes, found: list[Message]) -> None:
         try:
             for event in self._parser.feed(chunk):
-                self.last_id = event.id or self.last_id
+                if event.id:
+                    self.last_id = self._resumable(event.id)
                 self.retry_ms = event.retry if event.retry is not None else self.retry_ms
                 if event.data:
                     found.append(jsonrpc.parse(event.data))
         except (sse.TooLarge, RpcError) as error:
+            if isinstance(error, sse.TooLarge):
+                MESSAGE.record()
             self._response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
-        return found
+
+    @staticmethod
+    def _resumable(event_id: bytes) -> bytes | None:
+        if len(event_id) <= EVENT_ID.value:
+            return event_id
+        EVENT_ID.record()
+        return None
 
     async def pause(self) -> None:
         """Wait as long as the backend wants before going on with its stream."""

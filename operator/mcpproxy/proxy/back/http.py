@@ -5,9 +5,20 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from mcpproxy.limits.backends import RESUMED_STREAMS
+from mcpproxy.proxy.back.attribution import (
+    COMPLETED,
+    NOBODY,
+    Users,
+    own_id,
+    progress_token,
+    with_token,
+)
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
+    OTHER_ID,
     Background,
     Greeting,
     OnMessage,
@@ -21,12 +32,19 @@ from mcpproxy.proxy.core.errors import (
     SessionGone,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import Caller, Client, cancellation, cause_of
+from mcpproxy.proxy.core.exchange import (
+    CANCELLED,
+    PROGRESS,
+    Caller,
+    Client,
+    cancellation,
+    cause_of,
+)
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
-MAX_RESUMES: Final = 100
+MAX_RESUMES: Final = RESUMED_STREAMS.value
 
 
 class HttpLegacyLink:
@@ -38,17 +56,22 @@ class HttpLegacyLink:
         greeting: Greeting,
         session_id: bytes | None,
         background: Background,
+        *,
+        shared: bool = False,
     ) -> None:
+        """In a session that is `shared` by several clients, ids and progress tokens are our own.
+
+        Where there is no session, each POST stands for itself, whatever its id is.
+        """
         self.greeting = greeting
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
         self._questions = Questions(background, self._send, one_session=self.stateful)
-        self._callers: dict[int, Caller | Outgoing] = {}
-        """By the order of their requests; what comes on no request's stream is for the latest.
-
-        A request that no task waits for stands for itself.
-        """
+        self._users = Users(ordered=False) if shared and self.stateful else None
+        self._callers: dict[int, Outgoing] = {}
+        """Requests in flight, in their order; what comes on no request's stream is for the latest,
+        unless it names another one or may be for another client."""
         self._numbers = itertools.count(1)
         self._unheard: Response | None = None
         """What comes on no request's stream."""
@@ -70,8 +93,10 @@ class HttpLegacyLink:
         response: Response | None = outgoing.sent
         answered = False
         begun = outgoing.number
-        number = outgoing.number = begun or next(self._numbers)
-        self._callers[number] = caller
+        if not begun:
+            self._label(outgoing)
+            self._enter(outgoing, caller.client)
+        outgoing.caller = caller
         try:
             if begun:
                 # What came before its answer, while no task waited, is told first.
@@ -84,25 +109,51 @@ class HttpLegacyLink:
             else:
                 found = await self._streamed(response, outgoing, caller)
             answered = True
+            await self._drained(outgoing)
+            found["id"] = outgoing.id
             return found
         except asyncio.CancelledError as error:
             if response is not None:
                 response.close()
-            self._background.spawn(self._cancel(cancellation(outgoing.id, cause_of(error))))
+            told = cancellation(outgoing.known_as, cause_of(error))
+            self._background.spawn(self._cancel(told))
             raise
         finally:
-            self._callers.pop(number, None)
+            self._leave(outgoing, answered=answered)
             self._questions.over(caller, answered=answered)
+
+    def _label(self, outgoing: Outgoing) -> None:
+        outgoing.number = next(self._numbers)
+        if self._users is not None:
+            outgoing.relabel(b"%d" % outgoing.number)
+
+    def _enter(self, outgoing: Outgoing, client: Client) -> None:
+        self._callers[outgoing.number] = outgoing
+        if self._users is not None:
+            self._users.enter(outgoing.number, client)
+
+    def _leave(self, outgoing: Outgoing, *, answered: bool) -> None:
+        self._callers.pop(outgoing.number, None)
+        outgoing.caller = None
+        if self._users is not None:
+            self._users.leave(outgoing.number, answered=answered)
+        if outgoing.inbox is not None:
+            outgoing.inbox.close()
+            outgoing.inbox = None
 
     def begin(
         self, outgoing: Outgoing, client: Client, done: Callable[[], None]
     ) -> Response | None:
         """See Link."""
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        if not self.stateful:
+            return endpoint.begin(outgoing.body(), self._headers, done)
+        self._label(outgoing)
         sent = endpoint.begin(outgoing.body(), self._headers, done)
-        if self.stateful and sent is not None:
-            outgoing.number = next(self._numbers)
-            self._callers[outgoing.number] = outgoing
+        if sent is None:
+            outgoing.number = 0
+        else:
+            self._enter(outgoing, client)
         return sent
 
     def completes(self, outgoing: Outgoing) -> bool:
@@ -113,6 +164,8 @@ class HttpLegacyLink:
         if self._telling or (unheard is not None and unheard.waiting):
             return False
         del self._callers[outgoing.number]
+        if self._users is not None:
+            self._users.leave(outgoing.number, answered=True)
         return True
 
     async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
@@ -125,10 +178,12 @@ class HttpLegacyLink:
             raise SessionGone("its session does not exist any more")
         if message is None or "method" in message:
             raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
+        if not jsonrpc.answers(message, outgoing.known_as):
+            raise NotMcp(OTHER_ID)
         return message
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
-        announced = False
+        announced = foreign = False
         last_id: bytes | None = None
         for _ in range(MAX_RESUMES):
             reader = EventReader(response, last_id)
@@ -139,9 +194,11 @@ class HttpLegacyLink:
                 for message in messages:
                     if "method" in message:
                         await self._told(message, caller)
-                    elif jsonrpc.same_id(message.get("id"), outgoing.id):
+                    elif jsonrpc.answers(message, outgoing.known_as):
                         response.leave()
                         return message
+                    else:
+                        foreign = True
                 passed_on = await outgoing.passed_on(reader.large, self._no_caller)
                 if passed_on is not None:
                     response.leave()
@@ -152,13 +209,53 @@ class HttpLegacyLink:
             await caller.paused()
             await reader.pause()
             response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
+        else:
+            RESUMED_STREAMS.record()
+        if foreign:
+            raise NotMcp(OTHER_ID)
         raise Unreachable("its stream ended without a response")
 
     async def _told(self, message: Message, caller: Caller) -> None:
+        """What comes on the stream of a request is about that one, unless it names another."""
         if "id" in message:
             await self._questions.put(message, caller)
-        elif not (self._questions.open and await self._questions.withdrawn(message, caller)):
+        elif self._questions.open and await self._questions.withdrawn(message, caller):
+            return
+        elif self._users is None or not await self._named(message):
             await caller.notify(message)
+
+    async def _named(self, message: Message) -> bool:
+        """Pass on what names a request by an id of our own; whether it names one, or is to."""
+        method = jsonrpc.string(message["method"])
+        if method == CANCELLED:
+            # Of a question that is over.
+            return True
+        token = progress_token(message) if method == PROGRESS else None
+        if token is None:
+            return method == PROGRESS
+        number = own_id(token)
+        outgoing = self._callers.get(int(number)) if number.isdigit() else None
+        if outgoing is not None and outgoing.token is not None:
+            await self._deliver(with_token(message, outgoing.token), outgoing)
+        return True
+
+    async def _deliver(self, message: Message, outgoing: Outgoing) -> None:
+        """To the client of a request; one that is slow holds nobody else up."""
+        caller = await self._taken_over(outgoing)
+        if caller is None:
+            return
+        if len(self._callers) == 1:
+            await caller.notify(message)
+            return
+        if outgoing.inbox is None:
+            outgoing.inbox = Inbox(caller, self._background.spawn)
+        outgoing.inbox.put(message)
+
+    @staticmethod
+    async def _drained(outgoing: Outgoing) -> None:
+        """What came for the client elsewhere goes before the response."""
+        if outgoing.inbox is not None:
+            await outgoing.inbox.drained()
 
     def _no_caller(self, outgoing: Outgoing) -> None:
         """What comes on no request's stream is too late for who has got a part of the answer."""
@@ -179,9 +276,8 @@ class HttpLegacyLink:
         await self._post(self._endpoint, body)
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> None:
-        response = await endpoint.post(body, self._headers)
-        await response.read(MAX_MESSAGE)
-        if response.status == 404 and self.stateful:
+        status = await endpoint.deliver(body, self._headers)
+        if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
 
     async def listen(
@@ -212,28 +308,40 @@ class HttpLegacyLink:
             self._unheard, self._telling = None, False
             response.close()
 
+    @staticmethod
+    async def _taken_over(outgoing: Outgoing) -> Caller | None:
+        """The client's side of a request, which a task takes over if none has it."""
+        if outgoing.caller is None and outgoing.leave is not None:
+            outgoing.leave()
+        if outgoing.caller is None:
+            # The task that takes over is there after its first step.
+            await asyncio.sleep(0)
+        return outgoing.caller
+
     async def _latest(self, standing: Caller) -> Caller:
         """Who is told what comes on no request's stream."""
         if not self._callers:
             return standing
-        number, found = next(reversed(self._callers.items()))
-        if isinstance(found, Outgoing):
-            if found.leave is not None:
-                found.leave()
-            # The task that takes over is a caller after its first step.
-            await asyncio.sleep(0)
-            found = self._callers.get(number, found)
-        return standing if isinstance(found, Outgoing) else found
+        if self._users is not None and not self._users.single:
+            return NOBODY
+        return await self._taken_over(next(reversed(self._callers.values()))) or standing
 
     async def _unrelated(self, message: Message, standing: Caller, announced: OnMessage) -> None:
         if is_announcement(message):
             await announced(message)
             return
-        caller = await self._latest(standing)
-        if "method" in message and "id" in message:
-            await self._questions.put(message, caller)
-        elif "method" in message and not await self._questions.withdrawn(message, caller):
-            await caller.notify(message)
+        if "method" not in message:
+            return
+        asks = "id" in message
+        if not asks and await self._questions.withdrawn(message, None):
+            return
+        if not asks and self._users is not None and await self._named(message):
+            return
+        if jsonrpc.string(message["method"]) == COMPLETED:
+            caller = self._questions.elicited(message) or await self._latest(standing)
+        else:
+            caller = await self._latest(standing)
+        await (self._questions.put(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
         """See Link: DELETE, where there is a session."""

@@ -8,6 +8,7 @@ from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, Lines, read_json
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
+    OTHER_ID,
     Greeting,
     OnMessage,
     Outgoing,
@@ -62,6 +63,8 @@ class HttpModernLink:
                 message = await read_json(response)
                 if message is None or "method" in message:
                     raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
+                if not jsonrpc.answers(message, outgoing.id):
+                    raise NotMcp(OTHER_ID)
                 return message
             return await self._streamed(response, outgoing, caller)
         except BaseException:
@@ -95,17 +98,21 @@ class HttpModernLink:
         return self._last[1]
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
-        reader = EventReader(response)
+        reader, foreign = EventReader(response), False
         while (messages := await reader.messages()) is not None:
             for message in messages:
                 if "method" in message:
                     await caller.notify(message)
-                elif jsonrpc.same_id(message.get("id"), outgoing.id):
+                elif jsonrpc.answers(message, outgoing.id):
                     response.leave()
                     return message
+                else:
+                    foreign = True
             if (passed_on := await outgoing.passed_on(reader.large)) is not None:
                 response.leave()
                 return passed_on
+        if foreign:
+            raise NotMcp(OTHER_ID)
         raise Unreachable("its stream ended without a response")
 
     async def notify(self, message: Message, client: Client | None = None) -> None:

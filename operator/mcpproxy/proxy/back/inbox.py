@@ -5,20 +5,20 @@ Who made the request takes the messages out, so that a slow client holds up nobo
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.backends import UNREAD_BYTES, UNREAD_MESSAGES
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
-MAX_MESSAGES: Final = 10_000
-"""Messages that may wait for one caller."""
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""Their size in all; one message may be larger where no other waits."""
+MAX_MESSAGES: Final = UNREAD_MESSAGES.value
+MAX_BYTES: Final = UNREAD_BYTES.value
+Work = Coroutine[Any, Any, None]
 
 
 class Pending:
@@ -47,6 +47,11 @@ class Pending:
         self._failure: BackendError | None = None
         self._changed: asyncio.Future[None] | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether its response has not come, and somebody waits for it."""
+        return self._response is None and self._failure is None and not self.over
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -54,6 +59,10 @@ class Pending:
     def full(self) -> bool:
         """Whether no more may wait."""
         return len(self._waiting) >= MAX_MESSAGES or self._size >= MAX_BYTES
+
+    def refuse(self) -> None:
+        """Count that something came though it was full."""
+        (UNREAD_BYTES if self._size >= MAX_BYTES else UNREAD_MESSAGES).record()
 
     def put(self, message: Message, size: int) -> None:
         """Add a message of so many bytes."""
@@ -75,6 +84,7 @@ class Pending:
 
     def give_up(self, error: BackendError) -> None:
         """The caller is too slow: what waits is dropped."""
+        self.refuse()
         self._response, self._failure, self.over = None, error, True
         self._waiting.clear()
         self._size = 0
@@ -116,3 +126,31 @@ class Pending:
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
+
+
+class Inbox:
+    """What comes for a request on the streams of others; its client holds none of these up."""
+
+    def __init__(self, caller: Caller, spawn: Callable[[Work], "asyncio.Task[None]"]) -> None:
+        """`spawn` starts the task that passes messages on."""
+        self._pending = Pending(caller, None)
+        self._task = spawn(self._passed_on(caller))
+
+    async def _passed_on(self, caller: Caller) -> None:
+        await self._pending.response(caller.notify, lambda: None)
+
+    def put(self, message: Message) -> None:
+        """Add a message; dropped where too much waits."""
+        if self._pending.full:
+            self._pending.refuse()
+        else:
+            self._pending.put(message, sum(len(bytes(raw)) for raw in message.values()))
+
+    async def drained(self) -> None:
+        """Wait until the client has taken all; no more will come."""
+        self._pending.finish({})
+        await self._task
+
+    def close(self) -> None:
+        """Drop what waits."""
+        self._task.cancel()

@@ -9,16 +9,18 @@ from typing import Any, Final, Protocol
 from msgspec import Raw
 
 from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.passing import Onward, Sink, Source
 from mcpproxy.proxy.core.catalog import BY_CHANGED
 from mcpproxy.proxy.core.deadlines import Deadline
-from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.eras import meta, stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
 OnMessage = Callable[[Message], Awaitable[None]]
+OTHER_ID: Final = "it answers with a response to another request"
 
 
 class Outgoing:
@@ -45,6 +47,14 @@ class Outgoing:
     """The session that is kept open for it."""
     number: int = 0
     """Its place among the requests of that session."""
+    label: Raw | None = None
+    """Its id and progress token in a session that serves several clients; None: its own."""
+    token: Raw | None = None
+    """The client's progress token, where `label` stands for it."""
+    caller: Caller | None = None
+    """The client's side, while a task waits for the answer."""
+    inbox: "Inbox | None" = None
+    """What came for it on the streams of others."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
     leave: Callable[[], None] | None = None
@@ -82,18 +92,38 @@ class Outgoing:
         source = None if self.onward is None else rest()
         if self.onward is None or source is None:
             return None
-        found = await self.onward.take(source, self.id, lambda: begins and begins(self))
+        ids = self.known_as, self.id
+        found = await self.onward.take(source, ids, lambda: begins and begins(self))
         if found is None:
             self.onward = None
         return found
 
+    def relabel(self, label: bytes) -> None:
+        """Give it another id, and another progress token if it has one, on its way out."""
+        self.label = Raw(label)
+        if self.params is not None and "_meta" in self.params:
+            token = meta(self.params).get("progressToken")
+            if token is not None and jsonrpc.is_id(token):
+                self.token = token
+
+    @property
+    def known_as(self) -> Raw:
+        """The id by which the backend knows it."""
+        return self.id if self.label is None else self.label
+
     def body(self) -> bytes:
         """The message's bytes."""
-        if self.params is not None and self.extra is None:
-            return jsonrpc.encode(jsonrpc.Call("2.0", self.id, self.method, self.params))
-        content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": self.id, "method": self.method}
-        if self.params is not None:
-            content["params"] = self.params
+        params, own = self.params, self.id
+        if self.label is not None:
+            own = self.label
+            if params is not None and self.token is not None:
+                changed = jsonrpc.with_member(params["_meta"], progressToken=own)
+                params = {**params, "_meta": changed}
+        if params is not None and self.extra is None:
+            return jsonrpc.encode(jsonrpc.Call("2.0", own, self.method, params))
+        content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": own, "method": self.method}
+        if params is not None:
+            content["params"] = params
         if self.extra:
             content |= self.extra
         return jsonrpc.encode(content)

@@ -8,11 +8,12 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.limits.backends import LIST_BYTES, LIST_COMPONENTS, LIST_PAGES
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.patience import Flights, Patience
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing, listing
-from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.errors import BackendError, NotMcp
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -20,7 +21,6 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
-MAX_PAGES: Final = 1000
 STALE: Final = 3600.0
 """Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
 YOUNG: Final = 1.0
@@ -40,12 +40,20 @@ async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None
     pages: list[Message] = []
     cursor: Raw | None = None
     seen: set[bytes] = set()
-    while len(pages) < MAX_PAGES:
+    size = 0
+    while True:
+        if len(pages) >= LIST_PAGES.value:
+            LIST_PAGES.record()
+            break
         params = {} if cursor is None else {"cursor": cursor}
         answer = await asker.ask(link, kind.method, params, optional=True)
         if answer is None:
             return None
         pages.append(answer)
+        size += sum(map(len, answer.values()))
+        if size > LIST_BYTES.value:
+            LIST_BYTES.record()
+            raise NotMcp(f"its {kind.method} has more than {LIST_BYTES.value} bytes in all")
         cursor = answer.get("nextCursor")
         if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
             break
@@ -65,7 +73,14 @@ async def fetched(
 
 
 def shown(kind: Kind, names: Names, pages: list[Message], selection: Selection) -> Listing:
-    """What clients see of pages that were fetched just now. Raises RpcError."""
+    """What clients see of pages that were fetched just now. Raises NotMcp, RpcError."""
+    left = LIST_COMPONENTS.value
+    for page in pages:
+        left -= jsonrpc.length(page.get(kind.member), left)
+        if left < 0:
+            LIST_COMPONENTS.record()
+            most = LIST_COMPONENTS.value
+            raise NotMcp(f"its {kind.method} has more than {most} components in all")
     return listing(kind, names, pages, asyncio.get_running_loop().time(), selection)
 
 

@@ -264,7 +264,9 @@ class HttpOpener(Opener):
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
         greeting = legacy_greeting(message, self._pinned)
         self.transport = "streamable-http"
-        link = HttpLegacyLink(endpoint, greeting, session_id, self._background)
+        link = HttpLegacyLink(
+            endpoint, greeting, session_id, self._background, shared=self._sharing
+        )
         if link.stateful:
             await link.notify(jsonrpc.told(INITIALIZED))
         return link
@@ -288,11 +290,13 @@ async def _first_response(response: Response, request_id: Raw) -> Message | None
             await response.read(MAX_MESSAGE)
             return None
         message = await read_json(response)
-        return None if message is None or "method" in message else message
+        if message is None or "method" in message or not jsonrpc.answers(message, request_id):
+            return None
+        return message
     reader = EventReader(response)
     while (messages := await reader.messages()) is not None:
         for message in messages:
-            if "method" not in message and jsonrpc.same_id(message.get("id"), request_id):
+            if "method" not in message and jsonrpc.answers(message, request_id):
                 response.leave()
                 return message
     return None

@@ -71,14 +71,16 @@ class Onward:
     patience: Patience
 
     async def take(
-        self, response: Source, request_id: Raw, begins: Callable[[], object]
+        self, response: Source, ids: tuple[Raw, Raw], begins: Callable[[], object]
     ) -> Message | None:
         """Send a large answer on; what stands for it, since nobody has to send it again.
 
-        `begins` is called before the client gets the first part.
+        `ids` are those of the request at the backend and at the client. `begins` is called before
+        the client gets the first part.
 
-        None where it is not large, or no result: then it is still to be read. An answer that nobody
-        takes is given up. Raises Unreachable or NotMcp when it breaks off; the client sees that,
+        None where it is not large, or no result: then it is still to be read. So it is where the
+        session serves other clients, too, and the id has not come yet. An answer that nobody takes
+        is given up. Raises Unreachable or NotMcp when it breaks off; the client sees that,
         too.
         """
         parts: list[bytes] = []
@@ -86,14 +88,17 @@ class Onward:
         while size <= LARGE and (chunk := await response.next_chunk()):
             parts.append(chunk)
             size += len(chunk)
-        streamed = Streamed(request_id, self.method, self.names)
+        known_as, request_id = ids
+        streamed = Streamed(request_id, self.method, self.names, known_as)
+        goes = size > LARGE
         try:
-            sent = [streamed.feed(part) for part in parts] if size > LARGE else []
+            sent = [streamed.feed(part) for part in parts] if goes else []
         except Garbled:
-            sent = []
+            sent, goes = [], False
+        goes = goes and (streamed.identified or known_as is request_id)
         if size > LARGE and self.sink.is_gone:
             response.close()
-        elif streamed.kind == "result" and self.sink.takes_parts:
+        elif goes and streamed.kind == "result" and self.sink.takes_parts:
             parts.clear()
             begins()
             try:
@@ -114,11 +119,11 @@ class Onward:
                 there = await self._sent(streamed.feed(chunk))
         except Garbled as error:
             response.close()
-            raise NotMcp(f"its answer is not JSON: {error}") from None
+            raise NotMcp(f"its answer is no JSON-RPC response: {error}") from None
         if not there:
             response.close()
-        elif not streamed.complete:
-            raise NotMcp("its answer is not JSON: it ends too early")
+        elif not (streamed.complete and streamed.identified):
+            raise NotMcp("its answer is no JSON-RPC response: it ends too early or has no id")
         await self.sink.last_part()
 
     async def _sent(self, part: bytes) -> bool:

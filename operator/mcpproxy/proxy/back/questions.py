@@ -1,17 +1,31 @@
 """Requests of a backend that wait for a client's answer, until they are answered or withdrawn."""
 
 import asyncio
+import collections
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from mcpproxy.limits.backends import (
+    ELICITATIONS,
+    SERVER_REQUEST_TIME,
+    SERVER_REQUESTS,
+    UNSENT_ANSWERS,
+)
 from mcpproxy.proxy.back.link import Background, answered
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CANCELLED, Caller
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
-LEFT_OPEN: Final = 600.0
-"""Seconds that a question may outlive the call during which it was asked."""
+_TAKEN: Final = RpcError(
+    jsonrpc.INVALID_REQUEST, "a request of this id still waits for its response in this session"
+)
+
+
+_TOO_MANY: Final = RpcError(
+    jsonrpc.UNAVAILABLE,
+    f"{SERVER_REQUESTS.value} requests of this session wait for responses already",
+)
 
 
 class Questions:
@@ -25,11 +39,30 @@ class Questions:
         self._send = send
         self._one_session = one_session
         self._open: dict[tuple[int, bytes], asyncio.Task[None]] = {}
+        self._unsent: collections.deque[bytes] = collections.deque()
+        """What the backend gets from us, one after the other."""
+        self._sending = False
+        self._elicited: dict[bytes, Caller] = {}
+        """The elicitationId of a question that leads to a URL → who was asked."""
 
     async def put(self, request: Message, caller: Caller) -> None:
         """Begin to ask; returns when the question is on its way to the client."""
-        key = (id(caller), jsonrpc.id_key(request["id"]))
+        if jsonrpc.string(request["method"]) == "ping":
+            self._say_in_turn(jsonrpc.response(request["id"], b"{}"))
+            return
+        own = jsonrpc.id_key(request["id"])
+        key = (id(caller), own)
+        if key in self._open or (self._one_session and self._find(own) is not None):
+            # Nothing would tell its answer from the other one's.
+            self._say_in_turn(jsonrpc.failure(request["id"], _TAKEN))
+            return
+        if len(self._open) >= SERVER_REQUESTS.value:
+            SERVER_REQUESTS.record()
+            self._say_in_turn(jsonrpc.failure(request["id"], _TOO_MANY))
+            return
         self._open[key] = self._background.spawn(self._ask(key, request, caller))
+        if jsonrpc.string(request["method"]) == "elicitation/create":
+            self._remember(request, caller)
         # What the backend says next must not overtake it.
         await asyncio.sleep(0)
 
@@ -42,11 +75,47 @@ class Questions:
         finally:
             self._open.pop(key, None)
 
-    async def _told(self, message: Message) -> None:
+    def _remember(self, request: Message, caller: Caller) -> None:
+        given = jsonrpc.members(request.get("params", jsonrpc.EMPTY)).get("elicitationId")
+        if given is not None:
+            self._elicited[jsonrpc.id_key(given)] = caller
+            if len(self._elicited) > ELICITATIONS.value:
+                ELICITATIONS.record()
+                del self._elicited[next(iter(self._elicited))]
+
+    def elicited(self, message: Message) -> Caller | None:
+        """Who was asked what a `notifications/elicitation/complete` is about, during the call."""
+        given = jsonrpc.members(message.get("params", jsonrpc.EMPTY)).get("elicitationId")
+        return None if given is None else self._elicited.get(jsonrpc.id_key(given))
+
+    def _say_in_turn(self, body: bytes) -> None:
+        """Send a response of our own after those before it: one connection serves all of them."""
+        if len(self._unsent) >= UNSENT_ANSWERS.value:
+            UNSENT_ANSWERS.record()
+            return
+        self._unsent.append(body)
+        if not self._sending:
+            self._sending = True
+            self._background.spawn(self._say_all())
+
+    async def _say_all(self) -> None:
         try:
-            await self._send(jsonrpc.encode(message))
+            while self._unsent:
+                await self._say(self._unsent.popleft())
+        finally:
+            self._sending = False
+
+    async def _told(self, message: Message) -> None:
+        await self._say(jsonrpc.encode(message))
+
+    async def _say(self, body: bytes) -> None:
+        try:
+            await self._send(body)
         except BackendError:
             return
+
+    def _find(self, own: bytes) -> "asyncio.Task[None] | None":
+        return next((task for (_, other), task in self._open.items() if other == own), None)
 
     async def withdrawn(self, message: Message, caller: Caller | None) -> bool:
         """Whether a notification withdraws a question: it ends, and the client hears of it."""
@@ -58,7 +127,7 @@ class Questions:
         own = jsonrpc.id_key(given)
         found = self._open.get((id(caller), own))
         if found is None and self._one_session:
-            found = next((task for (_, other), task in self._open.items() if other == own), None)
+            found = self._find(own)
         if found is None:
             return False
         found.cancel(message)
@@ -73,12 +142,15 @@ class Questions:
 
     def over(self, caller: Caller, *, answered: bool) -> None:
         """The call during which they were asked is over; a backend may still wait for answers."""
+        if self._elicited:
+            kept = {key: asked for key, asked in self._elicited.items() if asked is not caller}
+            self._elicited = kept
         if not self._open:
             return
         loop = asyncio.get_running_loop()
         for (owner, _), task in list(self._open.items()):
             if owner == id(caller):
                 if answered:
-                    loop.call_later(LEFT_OPEN, task.cancel)
+                    loop.call_later(SERVER_REQUEST_TIME.value, task.cancel)
                 else:
                     task.cancel()

@@ -6,14 +6,15 @@ in any mode.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
 
 from mcpproxy.api.v1alpha1 import SessionMode
+from mcpproxy.limits.backends import ABANDONED_FOR, CLIENT_KINDS, UPSTREAM_SESSIONS
+from mcpproxy.proxy.back.held import Alone, Held, is_failed, is_useless
 from mcpproxy.proxy.back.link import Background, Hold, Link
 from mcpproxy.proxy.back.upstream import Upstream
-from mcpproxy.proxy.back.warm import MAX_LINKS, Key, Shelf, Warm
+from mcpproxy.proxy.back.warm import Key, Shelf
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
     Overloaded,
@@ -21,33 +22,7 @@ from mcpproxy.proxy.core.errors import (
     SessionRefused,
 )
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
-
-MAX_KINDS: Final = 1024
-
-
-@dataclass(slots=True)
-class Held:
-    """A session that many requests share."""
-
-    key: Key
-    opening: "asyncio.Task[Link]"
-    users: int = 0
-    used_at: float = 0.0
-
-    @property
-    def link(self) -> Link:
-        """See Hold. Once it is open."""
-        return self.opening.result()
-
-
-@dataclass(frozen=True, slots=True)
-class Alone:
-    """A session that serves one request."""
-
-    key: Key
-    warm: Warm
-    client: Client
-    link: Link
+from mcpproxy.proxy.core.shares import Shares
 
 
 class Sessions:
@@ -79,6 +54,8 @@ class Sessions:
         self._retired: list[Held] = []
         """What new requests do not get any more."""
         self._sessionless: dict[Key, Link] = {}
+        self._kinds: Shares[Key] = Shares(CLIENT_KINDS.value)
+        """Whose the keys of `_sessionless` are."""
         self._running: dict[str, list[Link]] = {}
         """Session of a client → the sessions that serve one request of it each."""
         self.found = {"warm": 0, "cold": 0}
@@ -97,7 +74,7 @@ class Sessions:
         if not self.lasts(client):
             return self._hold_alone(key, client)
         held = self._held.get(self._shared_key(key, client))
-        if held is None or not held.opening.done() or _useless(held):
+        if held is None or not held.opening.done() or is_useless(held):
             return None
         held.users += 1
         return held
@@ -214,18 +191,56 @@ class Sessions:
         return link
 
     async def _opened(self, client: Client) -> Link:
-        if not self._warm.has_room():
-            raise Overloaded(f"{MAX_LINKS} sessions are open with it already")
+        if not self._make_room(client):
+            UPSTREAM_SESSIONS.record()
+            raise Overloaded(f"{len(self.upstream.shares)} sessions with it are in use already")
         link = await self.upstream.open(client)
         self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:
-            if len(self._sessionless) >= MAX_KINDS:
-                self._sessionless.clear()
-            self._sessionless[self._kind(client)] = link
+            self._keeps_none(client, link)
         elif self._mode == "Reused" and not self._declared_stateless:
             self.upstream.end(link)
             raise SessionRefused(REUSE_REFUSED)
         return link
+
+    def _make_room(self, client: Client) -> bool:
+        """End idle sessions until this client may have another one; whether that is so."""
+        while not self.upstream.admits(client):
+            if self.upstream.ends_many or not (self._warm.make_room() or self._end_idle()):
+                return False
+        return True
+
+    def _end_idle(self) -> bool:
+        """End the idlest session of whoever holds most; whether there was one."""
+        idle = [
+            held
+            for held in self._held.values()
+            if held.opening.done() and not (held.users or is_failed(held))
+        ]
+        keys: dict[int, Key] = {}
+        for held in sorted(idle, key=lambda held: held.used_at):
+            number = self.upstream.number_of(held.link)
+            if number is not None:
+                keys[number] = held.key
+                self.upstream.shares.touch(number)
+        chosen = self.upstream.shares.choose(keys.__contains__)
+        if chosen is None:
+            return False
+        UPSTREAM_SESSIONS.record()
+        self._forget(keys[chosen], self._held[keys[chosen]])
+        return True
+
+    def _keeps_none(self, client: Client, link: Link) -> None:
+        """The backend keeps no session for clients of this kind."""
+        key = self._kind(client)
+        if self._kinds.is_full and key not in self._kinds:
+            CLIENT_KINDS.record()
+            oldest = self._kinds.choose()
+            if oldest is not None:
+                self._kinds.discard(oldest)
+                del self._sessionless[oldest]
+        self._kinds.add(key, client.holder)
+        self._sessionless[key] = link
 
     @contextlib.asynccontextmanager
     async def _isolated(self, key: Key, client: Client) -> AsyncIterator[Link]:
@@ -267,14 +282,20 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: Client) -> AsyncIterator[Link]:
         held = self._held.get(key)
-        if held is not None and _useless(held):
+        if held is not None and is_useless(held):
             self._forget(key, held)
             held = None
         if held is None:
             held = self._held[key] = Held(key, asyncio.create_task(self._open(client)))
+            held.opening.add_done_callback(functools.partial(self._drop_failed, held))
         held.users += 1
         async with self._using(held) as link:
             yield link
+
+    def _drop_failed(self, held: Held, opening: "asyncio.Task[Link]") -> None:
+        """Keep nothing of a session that could not be opened: clients can ask for many."""
+        if is_failed(held) and self._held.get(held.key) is held:
+            del self._held[held.key]
 
     @contextlib.asynccontextmanager
     async def _using(self, held: Held) -> AsyncIterator[Link]:
@@ -285,12 +306,16 @@ class Sessions:
             if self._held.get(held.key) is held:
                 self._forget(held.key, held)
             raise
+        except asyncio.CancelledError:
+            if held.doubtful_at is None:
+                held.doubtful_at = asyncio.get_running_loop().time()
+            raise
         finally:
             self.release(held)
 
     def _forget(self, key: Key, held: Held) -> None:
         self._held.pop(key, None)
-        if not _failed(held):
+        if not is_failed(held):
             self.upstream.end(held.opening.result())
 
     def end_client(self, session: str) -> None:
@@ -314,7 +339,7 @@ class Sessions:
         if self._mode == "Isolated":
             return None
         held = self._held.get(self._shared_key(kind, client))
-        if held is None or not held.opening.done() or _useless(held):
+        if held is None or not held.opening.done() or is_useless(held):
             return None
         return held.opening.result()
 
@@ -328,6 +353,9 @@ class Sessions:
         for key, held in list(self._held.items()):
             if not held.users and held.opening.done() and now - held.used_at > self._idle:
                 self._forget(key, held)
+            elif self._mode == "Reused" and held.doubtful_for(now) > ABANDONED_FOR.value:
+                # What it says of no request reaches no client any more.
+                self._retired.append(self._held.pop(key))
         self._end_retired()
         self._warm.reap(now, self._idle)
 
@@ -347,13 +375,14 @@ class Sessions:
         for held in self._retired:
             if held.users or not held.opening.done():
                 left.append(held)
-            elif not _failed(held):
+            elif not is_failed(held):
                 self.upstream.end(held.link)
         self._retired = left
 
     def reset(self) -> None:
         """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
         self._sessionless.clear()
+        self._kinds = Shares(CLIENT_KINDS.value)
         self._modern = False
         self._warm.clear()
 
@@ -363,17 +392,8 @@ class Sessions:
         for held in (*self._held.values(), *self._retired):
             if not held.opening.done():
                 held.opening.cancel()
-            elif not _failed(held):
+            elif not is_failed(held):
                 links.append(held.opening.result())
         self._held.clear()
         self._retired.clear()
         await asyncio.gather(*(link.close() for link in links))
-
-
-def _failed(held: Held) -> bool:
-    return held.opening.cancelled() or held.opening.exception() is not None
-
-
-def _useless(held: Held) -> bool:
-    """Whether its session could not be opened, or has ended."""
-    return held.opening.done() and (_failed(held) or not held.opening.result().alive)

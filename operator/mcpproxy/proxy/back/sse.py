@@ -49,10 +49,9 @@ class SseChannel:
 
     async def send(self, body: bytes) -> None:
         """See Channel."""
-        response = await self._endpoint.post(body, (), path=self._path)
-        await response.read(MAX_MESSAGE)
-        if response.status >= 400:
-            raise Unreachable(f"it answers HTTP {response.status} to a message")
+        status = await self._endpoint.deliver(body, (), self._path)
+        if status >= 400:
+            raise Unreachable(f"it answers HTTP {status} to a message")
 
     async def close(self) -> None:
         """See Channel."""

@@ -4,49 +4,35 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mcpproxy.proxy.core.errors import ProcessFailed, Unreachable
+from mcpproxy.api.text import clean
+from mcpproxy.limits import backends as limits
+from mcpproxy.proxy.back.lifetime import before_exec, guardian
+from mcpproxy.proxy.core.errors import NotMcp, ProcessFailed, Unreachable
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, RpcError
+from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
 
 log = logging.getLogger("mcpproxy.stdio")
 
-MAX_LINE: Final = 64 * 1024 * 1024
+MAX_LINE: Final = limits.PROGRAM_LINE.value
 READ: Final = 128 * 1024
 """Bytes that are read at a time; twice as many may wait outside of the pipe."""
-GRACE: Final = 2.0
+GRACE: Final[float] = limits.PROGRAM_END.value
 """Seconds that a process has to end by itself, and again after SIGTERM."""
-STDERR_KEPT: Final = 2000
-
-
-class Lines:
-    """The lines of a stream. What nobody asks for yet stays with who writes it."""
-
-    def __init__(self, stream: asyncio.StreamReader) -> None:
-        self._stream = stream
-        self._buffer = bytearray()
-
-    async def next(self) -> bytes:
-        """The next line with its end; empty at the end. Raises ProcessFailed: it is too long."""
-        scanned = 0
-        while (end := self._buffer.find(b"\n", scanned)) < 0:
-            scanned = len(self._buffer)
-            _check(scanned)
-            chunk = await self._stream.read(READ)
-            if not chunk:
-                end = scanned
-                break
-            self._buffer += chunk
-        _check(end)
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        return line
-
-
-def _check(size: int) -> None:
-    if size > MAX_LINE:
-        raise ProcessFailed(f"it wrote a line of over {MAX_LINE} bytes")
+TURN: Final = 64
+"""Lines after which other tasks get a turn."""
+SHOWN: Final = 200
+"""Characters of its last words that an error shows."""
+_ID: Final = rb'"id"\s*:\s*(\d{1,18}|"[^"\\]{0,256}")\s*'
+_ID_FIRST: Final = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + rb"[,}]")
+_ID_LAST: Final = re.compile(rb"[,{]\s*" + _ID + rb"\}\s*\Z")
+_METHOD: Final = re.compile(rb'\{\s*(?:"(?:jsonrpc|id)"\s*:\s*[^\s,{}\[\]]+\s*,\s*){0,2}"method"')
 
 
 class StdioChannel:
@@ -54,55 +40,124 @@ class StdioChannel:
 
     answers_late = False
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: Process, transport: asyncio.SubprocessTransport) -> None:
         self._name = name
         self._process = process
+        self._transport = transport
         assert process.stdout is not None
-        self._lines = Lines(process.stdout)
-        self._said = ""
+        assert process.stdin is not None
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._sending = asyncio.Lock()
+        self._lines = LineSplitter(MAX_LINE)
+        self._taken = 0
+        self._passed_over = 0
+        self._last_words = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
     async def send(self, body: bytes) -> None:
         """See Channel. A line end inside a message, which JSON has only between tokens, goes."""
-        assert self._process.stdin is not None
         line = body.replace(b"\r", b"").replace(b"\n", b"") + b"\n"
+        within = limits.PROGRAM_INPUT.value
         try:
-            self._process.stdin.write(line)
-            await self._process.stdin.drain()
-        except (ConnectionError, RuntimeError):
+            async with asyncio.timeout(within), self._sending:
+                # Before it, not behind it: what is not read yet is at most one message.
+                await self._stdin.drain()
+                self._stdin.write(line)
+        except TimeoutError:
+            limits.PROGRAM_INPUT.record()
+            raise Unreachable(f"its process has read no input for {within} s") from None
+        except (OSError, RuntimeError):
             raise Unreachable("its process has ended") from None
 
     async def receive(self) -> bytes | None:
         """See Channel. Lines that are no JSON object are passed over: servers print things."""
-        while line := await self._lines.next():
+        while (line := await self._next()) is not None:
+            self._taken += 1
+            if self._taken % TURN == 0:
+                await asyncio.sleep(0)
+            if isinstance(line, TooLong):
+                limits.PROGRAM_LINE.record()
+                if (found := await self._refused(line)) is not None:
+                    return found
+                continue
             line = line.strip()
             if line.startswith(b"{"):
                 return line
             if line:
-                log.info("backend %s wrote a line that is no message", self._name)
+                self._pass_over()
         # What it said on its way out explains why.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
         raise ProcessFailed(self._why())
 
+    async def _next(self) -> bytes | TooLong | None:
+        """Return the next line; None at the end."""
+        while (line := self._lines.next()) is None:
+            chunk = await self._stdout.read(READ)
+            if not chunk:
+                return self._lines.rest() or None
+            self._lines.feed(chunk)
+        return line
+
+    async def _refused(self, line: TooLong) -> bytes | None:
+        """Return the response that stands for one that is too long; None if it is for nobody.
+
+        A request whose response can't be recognized ends at its deadline.
+        """
+        why = f"it wrote a line of over {MAX_LINE} bytes"
+        log.warning("backend %s: %s", self._name, why)
+        found = _ID_FIRST.match(line.head) or _ID_LAST.search(line.tail)
+        if found is None:
+            return None
+        if _METHOD.match(line.head):
+            refusal = RpcError(INVALID_REQUEST, f"the line has over {MAX_LINE} bytes")
+            with contextlib.suppress(Unreachable):
+                await self.send(jsonrpc.failure(found[1], refusal))
+            return None
+        return jsonrpc.failure(found[1], NotMcp(why).rpc(self._name))
+
+    def _pass_over(self) -> None:
+        """Log the first line that is not a message, and then fewer and fewer of them."""
+        self._passed_over += 1
+        if self._passed_over.bit_count() == 1:
+            number = self._passed_over
+            log.info("backend %s wrote a line that is no message (%d so far)", self._name, number)
+
     def _why(self) -> str:
         code = self._process.returncode
         ended = "its process has ended" + ("" if code is None else f" with status {code}")
-        last = self._said.strip().rpartition("\n")[2].strip()
-        return f"{ended}: {last[:200]}" if last else ended
+        return f"{ended}: {self._last_words}" if self._last_words else ended
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
+        lines = LineSplitter(limits.PROGRAM_ERROR_LINE.value)
+        logged = _Rate(limits.PROGRAM_ERROR_LINES.value)
         while chunk := await self._process.stderr.read(4096):
-            text = chunk.decode("utf-8", "replace")
-            self._said = (self._said + text)[-STDERR_KEPT:]
-            log.debug("backend %s: %s", self._name, text.rstrip())
+            lines.feed(chunk)
+            while (line := lines.next()) is not None:
+                self._said(line, logged)
+            await asyncio.sleep(0)
+        self._said(lines.rest(), logged)
+
+    def _said(self, line: bytes | TooLong, logged: "_Rate") -> None:
+        if isinstance(line, TooLong):
+            limits.PROGRAM_ERROR_LINE.record()
+            line = line.head
+        text = clean(line.decode("utf-8", "replace"), limits.PROGRAM_ERROR_LINE.value).strip()
+        if not text:
+            return
+        self._last_words = clean(text, SHOWN)
+        if not log.isEnabledFor(logging.DEBUG):
+            return
+        if logged.allows():
+            log.debug("backend %s: %s", self._name, text)
+        else:
+            limits.PROGRAM_ERROR_LINES.record()
 
     async def close(self) -> None:
         """See Channel: end of input, then SIGTERM, then SIGKILL to the whole process group."""
         process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
+        self._stdin.close()
         try:
             for ending in (signal.SIGTERM, signal.SIGKILL):
                 try:
@@ -115,9 +170,30 @@ class StdioChannel:
             # Children of its own may have stayed behind; and a close that is cancelled leaves none.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            guardian.forget(process.pid)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), GRACE)
             self._stderr.cancel()
+            # A process that left the group may hold the other ends of the pipes for good.
+            self._transport.close()
+
+
+class _Rate:
+    """So many a second."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._loop = asyncio.get_running_loop()
+        self._second = 0
+        self._counted = 0
+
+    def allows(self) -> bool:
+        """Count one; True if it is within the rate."""
+        second = int(self._loop.time())
+        if second != self._second:
+            self._second, self._counted = second, 0
+        self._counted += 1
+        return self._counted <= self._number
 
 
 async def spawn(
@@ -125,18 +201,21 @@ async def spawn(
 ) -> StdioChannel:
     """Start a server in a process group of its own. Raises ProcessFailed."""
     log.info("backend %s: starting %s", name, command[0])
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=READ, loop=loop),
             *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
             env=dict(env),
             cwd=cwd,
-            limit=READ,
             start_new_session=True,
+            preexec_fn=before_exec(),
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ProcessFailed(f"{command[0]} could not be started: {why}") from None
-    return StdioChannel(name, process)
+    guardian.watch(transport.get_pid())
+    return StdioChannel(name, Process(transport, protocol, loop), transport)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_WAIT
+from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.lists import YOUNG, fetched, selections
@@ -27,8 +27,6 @@ from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
-MAX_VIEWS: Final = 64
-"""Kinds of clients whose lists are kept for one backend; the least recently fetched go."""
 SILENCE: Final = 10.0
 """Seconds after a failure in which the backend is not asked again."""
 MAX_ROUNDS: Final = 3
@@ -49,6 +47,8 @@ class View:
     """Kinds that the backend says have changed since they were fetched."""
     missed: set[Kind] = field(default_factory=set)
     """Kinds that came too late for a client, which was shown something else."""
+    sizes: dict[Kind, int] = field(default_factory=dict)
+    """Bytes of each list."""
     silent_until: dict[Kind, float] = field(default_factory=dict)
     """When a kind that failed may be asked for again, in monotonic seconds."""
 
@@ -121,10 +121,23 @@ class Tailored:
             flights = {kind: Flights(cached) for kind in KINDS}
             view = self._views[seen] = View(Patience(self._ttl), flights)
         self._views.move_to_end(seen)
-        for old in list(self._views)[: max(len(self._views) - MAX_VIEWS, 0)]:
+        for old in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
             if not self._views[old].awaited:
+                LIST_VARIANTS.record()
                 self._drop(old)
         return view
+
+    def _make_room(self, latest: bytes) -> None:
+        """Drop views until the lists of all fit, but for the one that was fetched just now."""
+        size = sum(sum(view.sizes.values()) for view in self._views.values())
+        for old in list(self._views):
+            if size <= LIST_VARIANT_BYTES.value:
+                return
+            view = self._views[old]
+            if old != latest and not view.awaited:
+                LIST_VARIANT_BYTES.record()
+                size -= sum(view.sizes.values())
+                self._drop(old)
 
     def _patience(self, view: View, kind: Kind, seen: bytes) -> float:
         found = self._catalog.get(self._name, kind, seen)
@@ -152,6 +165,8 @@ class Tailored:
             return
         shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
+        view.sizes[kind] = sum(map(len, found.items))
+        self._make_room(seen)
         if self._catalog.put(self._name, kind, found, seen) and shown:
             self.on_change(kind)
 

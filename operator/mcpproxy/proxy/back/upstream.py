@@ -1,12 +1,15 @@
 """Sessions with one backend from their opening to their end, whichever requests they serve."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from mcpproxy.limits.backends import UPSTREAM_SESSIONS
 from mcpproxy.proxy.back.link import Background, Link, OnMessage
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.shares import Shares
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 LAST_WORDS: Final = 0.2
@@ -18,27 +21,54 @@ class Upstream:
     """Opens sessions, listens to them, ends them, and counts those that are open."""
 
     def __init__(self, opener: Callable[[Client], Awaitable[Link]], background: Background) -> None:
-        self.count = 0
-        """How many are open."""
+        self.shares: Shares[int] = Shares(UPSTREAM_SESSIONS.value)
+        """Whose the sessions are that are open or being opened, by number."""
+        self._numbers = itertools.count(1)
+        self._numbered: dict[int, int] = {}
+        self._ending = 0
         self.announced: OnMessage = _ignored
         """Gets what the backend tells all clients on one of these sessions."""
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
 
+    @property
+    def count(self) -> int:
+        """Number of sessions that are open, being opened or about to end."""
+        return len(self.shares) + self._ending
+
+    def admits(self, client: Client) -> bool:
+        """Whether a session may be opened for a client without one to end before."""
+        return not self.ends_many and self.shares.admits(client.holder)
+
+    @property
+    def ends_many(self) -> bool:
+        """Whether so many sessions are about to end that none may be opened in their place.
+
+        A backend that never answers the end of a session must not make us hold more and more.
+        """
+        return self._ending >= self.shares.limit
+
+    def number_of(self, link: Link) -> int | None:
+        """The number of an open session in `shares`."""
+        return self._numbered.get(id(link))
+
     async def open(self, client: Client) -> Link:
         """A new session, or what stands for one where the backend keeps none.
 
         Raises BackendError.
         """
-        self.count += 1
+        number = next(self._numbers)
+        self.shares.add(number, client.holder)
         try:
             link = await self._awaited(client)
         except BaseException:
-            self.count -= 1
+            self.shares.discard(number)
             raise
-        if not link.stateful:
-            self.count -= 1
+        if link.stateful:
+            self._numbered[id(link)] = number
+        else:
+            self.shares.discard(number)
         return link
 
     async def _awaited(self, client: Client) -> Link:
@@ -84,17 +114,22 @@ class Upstream:
 
     def end(self, link: Link) -> None:
         """End a session in the background."""
-        self._background.spawn(self._end(link))
+        number = self._numbered.pop(id(link), None)
+        if number is not None:
+            self.shares.discard(number)
+            self._ending += 1
+            self._background.spawn(self._end(link))
 
     async def _end(self, link: Link) -> None:
-        if link.stateful:
+        try:
             listening = self._listening.pop(id(link), None)
             await link.close()
-            self.count -= 1
-            if listening is not None:
-                # What was said before the end may still be on its way.
-                await asyncio.wait([listening], timeout=LAST_WORDS)
-                listening.cancel()
+        finally:
+            self._ending -= 1
+        if listening is not None:
+            # What was said before the end may still be on its way.
+            await asyncio.wait([listening], timeout=LAST_WORDS)
+            listening.cancel()
 
 
 async def _end_unused(opening: "asyncio.Future[Link]") -> None:

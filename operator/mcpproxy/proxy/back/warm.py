@@ -10,17 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mcpproxy.limits.backends import CLIENT_KINDS, WARM_SESSIONS
 from mcpproxy.proxy.back.link import Background, Link
 from mcpproxy.proxy.back.upstream import Upstream
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Client
 
 Key = tuple[str | bytes | None, ...]
-MAX_LINKS: Final = 512
-"""Sessions open at once with one backend; beyond it requests are refused."""
 MAX_WARM: Final = 24
-MAX_WARM_TOTAL: Final = 36
-"""Warm sessions in all, however many kinds of clients there are."""
 WARM_FOR: Final = 60.0
 """Seconds that a warm session waits for its first request."""
 PUT_OFF: Final = 0.02
@@ -78,7 +75,7 @@ class Shelf:
 
     def begin(self, key: Key) -> tuple[Warm, Link | None]:
         """A request begins: what waits for its kind of client, and a session if there is one."""
-        warm = self._kinds.setdefault(key, Warm())
+        warm = self._of(key)
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
         link = self._take(warm)
@@ -136,9 +133,9 @@ class Shelf:
         if not self._each:
             self._upstream.end(link)
             return
-        if sum(len(other.links) for other in self._kinds.values()) >= MAX_WARM_TOTAL:
-            self._make_room()
-        warm = self._kinds.setdefault(key, Warm())
+        if sum(len(other.links) for other in self._kinds.values()) >= WARM_SESSIONS.value:
+            self.make_room()
+        warm = self._of(key)
         warm.used_at = asyncio.get_running_loop().time()
         self._shelve(key, warm, link)
 
@@ -148,11 +145,26 @@ class Shelf:
         else:
             self._upstream.end(link)
 
-    def has_room(self) -> bool:
-        """Whether another session may be opened; a warm one is given up for it."""
-        return self._upstream.count < MAX_LINKS or self._make_room()
+    def _of(self, key: Key) -> Warm:
+        warm = self._kinds.get(key)
+        if warm is None:
+            if len(self._kinds) >= CLIENT_KINDS.value:
+                self._forget_a_kind()
+            warm = self._kinds[key] = Warm()
+        return warm
 
-    def _make_room(self) -> bool:
+    def _forget_a_kind(self) -> None:
+        """Forget the oldest kind of clients for which nothing waits or is in use.
+
+        The others are as few as there are sessions and requests.
+        """
+        CLIENT_KINDS.record()
+        for key, warm in self._kinds.items():
+            if not (warm.links or warm.opening or warm.in_use):
+                del self._kinds[key]
+                return
+
+    def make_room(self) -> bool:
         """Give up a warm session of whichever kind waits longest; whether there was one."""
         waiting = [warm for warm in self._kinds.values() if warm.links]
         if not waiting:
@@ -163,8 +175,8 @@ class Shelf:
     def _refill(self, key: Key, warm: Warm, client: Client) -> None:
         warm.filled_at = asyncio.get_running_loop().time()
         total = sum(len(other.links) + other.opening for other in self._kinds.values())
-        missing = min(warm.wanted - len(warm.links) - warm.opening, MAX_WARM_TOTAL - total)
-        for _ in range(min(missing, MAX_LINKS - self._upstream.count)):
+        missing = min(warm.wanted - len(warm.links) - warm.opening, WARM_SESSIONS.value - total)
+        for _ in range(min(missing, self._upstream.shares.limit - self._upstream.count)):
             warm.opening += 1
             self._background.spawn(self._warm_up(key, warm, client))
 

@@ -40,6 +40,8 @@ class Client:
     """Digest of the credentials it came with; empty without."""
     session: str = ""
     """Its session with us; empty in the modern era."""
+    network: str = field(default="", compare=False)
+    """The network that its session was opened from: who shares what is bounded. See Shares."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Of its request: those that some backend is to get, their names in lower case."""
     modern: bool = field(init=False, compare=False, repr=False)
@@ -55,6 +57,11 @@ class Client:
         kind = (self.principal, self.revision, None, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "person", kind[:3])
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        """Whose share its entries in bounded collections are. See Shares."""
+        return self.network, self.principal
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Its headers of these names."""

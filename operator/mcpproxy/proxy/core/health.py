@@ -5,6 +5,8 @@ from typing import Final, Literal
 
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.api.status import BackendState
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import FINDING_TEXT
 
 Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
 _NOTHING: Final[tuple[str, ...]] = ()
@@ -62,7 +64,7 @@ class Health:
 
         To fail in another way than before changes nothing until it happened often enough.
         """
-        found = Finding(state, reason, message)
+        found = Finding(state, reason, clean(message, FINDING_TEXT.value))
         self._good, self._bad = 0, self._bad + 1
         other = self._unlike(found)
         self._others = self._others + 1 if other == self._other else 1

@@ -13,16 +13,25 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mcpproxy.limits.clients import SEALED_TOKEN
 
 NONCE: Final = 12
-MAX_TOKEN: Final = 16384
+DERIVED: Final = 32
+"""Bytes of a derived key."""
 MIN_KEY: Final = 16
 """Bytes of a key."""
 
 
 class BadToken(ValueError):
     """Not a token of ours, of another purpose, changed, or sealed with a key we don't have."""
+
+
+class TooLarge(ValueError):
+    """The content does not fit into a token."""
 
 
 class Sealer:
@@ -32,27 +41,37 @@ class Sealer:
         """`keys` are at least MIN_KEY secret bytes each; `random(n)` gives n unpredictable ones."""
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
+        self.keys: tuple[bytes, ...] = ()
+        """The sealing keys in use; the first one seals. Replaced as a whole by `rekey`."""
         self.rekey(keys)
 
     def rekey(self, keys: Sequence[bytes]) -> None:
         """Use these keys from now on."""
         if not keys or any(len(key) < MIN_KEY for key in keys):
             raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
+        self.keys = tuple(keys)
         self._ciphers = []
         for key in keys:
             derived = hashlib.sha256(b"mcpproxy sealing " + key).digest()
             self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))
 
     def seal(self, purpose: str, content: Any) -> str:
-        """A token of visible ASCII that carries `content` (plain JSON types)."""
+        """A token of visible ASCII that carries `content` (plain JSON types).
+
+        Raises TooLarge for a token that `open` would refuse.
+        """
         nonce = self._random(NONCE)
         mark, cipher = self._ciphers[0]
         sealed = cipher.encrypt(nonce, msgspec.json.encode(content), purpose.encode())
-        return _spelled(bytes([mark]) + nonce + sealed)
+        token = _spelled(bytes([mark]) + nonce + sealed)
+        if len(token) > SEALED_TOKEN.value:
+            raise TooLarge(f"a token of {len(token)} characters")
+        return token
 
     def open(self, purpose: str, token: str) -> Any:
         """What was sealed for this purpose. Raises BadToken."""
-        if len(token) > MAX_TOKEN:
+        if len(token) > SEALED_TOKEN.value:
+            SEALED_TOKEN.record()
             raise BadToken("too long")
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
@@ -67,6 +86,11 @@ class Sealer:
                     opened = cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
                     return msgspec.json.decode(opened)
         raise BadToken("not a token of this proxy")
+
+
+def derive(key: bytes, use: str) -> bytes:
+    """Derive the key for another use from a sealing key (HKDF, RFC 5869)."""
+    return HKDF(hashes.SHA256(), DERIVED, None, b"mcpproxy " + use.encode()).derive(key)
 
 
 def _spelled(raw: bytes) -> str:

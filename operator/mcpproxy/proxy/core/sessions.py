@@ -9,10 +9,12 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.clients import CLIENT_INFO, SESSION_ID
+from mcpproxy.proxy.core.client_info import SMALLEST, bounded_info
 from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.core.seal import BadToken, Sealer, TooLarge
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import RpcError
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, RpcError
 
 PURPOSE: Final = "session"
 LIFETIME: Final = 24 * 3600.0
@@ -33,18 +35,43 @@ class Ticket:
 
 
 def mint(sealer: Sealer, ticket: Ticket) -> str:
-    """The session id of a ticket."""
+    """Return the session id of a ticket, short enough for the header limits of clients.
+
+    Parsers of clients and gateways end at 8 to 16 KiB for all headers, so client information is
+    reduced to what fits. Raises RpcError if the capabilities alone are too large.
+    """
+    info = ticket.client.info
+    for limit in (CLIENT_INFO.value, SMALLEST):
+        reduced = None if info is None else bounded_info(info, limit)
+        token = _sealed(sealer, ticket, reduced)
+        if token is not None:
+            return token
+    SESSION_ID.record()
+    raise RpcError(
+        INVALID_PARAMS,
+        f"initialize: params.capabilities has {len(ticket.client.capabilities)} bytes, more than"
+        f" a session id of {SESSION_ID.value} characters can carry; declare fewer capabilities",
+    )
+
+
+def _sealed(sealer: Sealer, ticket: Ticket, info: bytes | None) -> str | None:
     client = ticket.client
     content = {
         "v": client.revision,
         "c": client.capabilities.decode(),
-        "i": None if client.info is None else client.info.decode(),
+        "i": None if info is None else info.decode(),
         "p": client.principal,
         "n": client.session,
         "t": ticket.created,
         "o": ticket.owner,
     }
-    return sealer.seal(PURPOSE, content)
+    if client.network:
+        content["a"] = client.network
+    try:
+        token = sealer.seal(PURPOSE, content)
+    except TooLarge:
+        return None
+    return token if len(token) <= SESSION_ID.value else None
 
 
 def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
@@ -52,6 +79,8 @@ def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
 
     Raises BadToken when it is not ours, too old, or was given to another principal.
     """
+    if len(token) > SESSION_ID.value:
+        raise BadToken("longer than any session id")
     content = sealer.open(PURPOSE, token)
     if content["p"] != principal:
         raise BadToken("another principal's session")
@@ -62,6 +91,7 @@ def read(sealer: Sealer, token: str, principal: str, now: float) -> Ticket:
         info=None if info is None else info.encode(),
         principal=principal,
         session=content["n"],
+        network=content.get("a", ""),
     )
     ticket = Ticket(client, content["t"], content["o"])
     if not valid(ticket, now):

@@ -84,7 +84,10 @@ class _Level:
 class Streamed:
     """One response on its way. Its id becomes that of the client's request."""
 
-    def __init__(self, request_id: Raw, method: str, names: Names) -> None:
+    def __init__(
+        self, request_id: Raw, method: str, names: Names, known_as: Raw | None = None
+    ) -> None:
+        """`known_as` is the id of the request at the backend; None: that is not checked."""
         members = {"id": _ID}
         if names.prefix and method in _RESULTS:
             members["result"] = _RESULTS[method]
@@ -92,8 +95,11 @@ class Streamed:
         """`result`, `error` or `method`, whichever member comes first; empty until then."""
         self.complete = False
         """Whether the response is there as a whole."""
+        self.identified = False
+        """Whether its id was seen."""
         self._root = _Place(members=members)
         self._id = bytes(request_id)
+        self._known_as = known_as
         self._names = names
         self._levels: list[_Level] = []
         self._skipped = 0
@@ -253,9 +259,14 @@ class Streamed:
         return end
 
     def _replace(self, at: int, end: int, place: _Place) -> None:
+        plain = self._data[at:end]
         value: bytes | None = self._id
-        if place.holds == "uri":
-            plain = self._data[at:end]
+        if place.holds == "id":
+            own = self._known_as
+            if not (own is None or jsonrpc.answers({"id": Raw(plain)}, own)):
+                raise Garbled("its id is not that of the request")
+            self.identified = True
+        elif place.holds == "uri":
             value = outward = jsonrpc.encode(self._names.outward_uri(jsonrpc.string(plain) or ""))
             level = self._levels[-1]
             decides = (level, place.of) if place.of and not level.type else level.outer

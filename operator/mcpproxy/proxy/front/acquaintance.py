@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from mcpproxy.proxy.core.exchange import INITIALIZED, PROGRESS
 from mcpproxy.proxy.core.sessions import Ticket
-from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.handover import Gone, Peers, Silent
 from mcpproxy.proxy.front.live import Live, LiveSessions
-from mcpproxy.proxy.front.request import Inbound
+from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
@@ -40,13 +40,16 @@ class Acquaintance:
         params = {"owner": self._peers.owner}
         body = jsonrpc.request("introduce", INTRODUCE, params)
         try:
-            status, answer = await self._peers.tell(ticket.owner, "POST", inbound.lines, body)
+            status, answer = await self._peers.tell(ticket.owner, "POST", inbound, body)
+        except Silent:
+            # It is asked again with the next request.
+            return True
         except Gone:
             # Whatever it knew has gone with it.
             live.acquainted = True
             return True
         if status == 404:
-            await self._live.end(ticket.client.session, asyncio.get_running_loop().time())
+            await self._live.end(ticket.client, asyncio.get_running_loop().time())
             return False
         found = jsonrpc.value(answer)
         result: Any = found.get("result") if isinstance(found, dict) else None
@@ -65,7 +68,7 @@ class Acquaintance:
         """The answer to it; from now on it is told what changes."""
         owner = jsonrpc.string(jsonrpc.members(message["params"]).get("owner"))
         if owner is not None:
-            live.shared_with.add(owner)
+            live.share_with(owner)
         return jsonrpc.response(message["id"], jsonrpc.encode({"level": live.log_level}))
 
     async def spread(
@@ -74,8 +77,12 @@ class Acquaintance:
         """Pass on to the others what concerns requests that they serve."""
         if live is None or not spreads(method) or not self._peers.mine(ticket.owner):
             return
-        for owner in list(live.shared_with):
-            try:
-                await self._peers.tell(owner, inbound.method, inbound.lines, inbound.body)
-            except Gone:
-                live.shared_with.discard(owner)
+        await asyncio.gather(*(self._tell(owner, inbound, live) for owner in live.shared_with))
+
+    async def _tell(self, owner: str, inbound: Inbound, live: Live) -> None:
+        try:
+            await self._peers.tell(owner, inbound.method, inbound, inbound.body)
+        except (Silent, HttpRefusal):
+            return
+        except Gone:
+            live.shared_with.pop(owner, None)

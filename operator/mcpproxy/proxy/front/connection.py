@@ -9,37 +9,33 @@ import collections
 from collections.abc import Awaitable
 from typing import Final, Protocol, cast
 
+from mcpproxy.limits.http import (
+    IDLE_TIME,
+    REQUEST_TIME,
+    STALLED_TIME,
+    TAKEN_BYTES,
+    WAITING_REQUESTS,
+)
 from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.front.app import App
+from mcpproxy.proxy.front.body_room import BodyRoom
+from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
+from mcpproxy.proxy.front.networks import network_of
 from mcpproxy.proxy.front.reply import HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
-MAX_WAITING: Final = 8
-"""Requests that a client may send ahead before it is held back."""
-SWEEP_EVERY: Final = 5.0
-IDLE_SWEEPS: Final = 15
-"""Sweeps, of 5 s, that a client's idle connection is kept."""
-REQUEST_SWEEPS: Final = 12
-"""Sweeps that a request may take to arrive in full."""
-STALLED_SWEEPS: Final = 24
-"""Sweeps that a client may take nothing of an answer."""
+MAX_WAITING: Final = WAITING_REQUESTS.value
+SWEEP_EVERY: Final = 5
+"""Seconds between two sweeps."""
+IDLE_SWEEPS: Final = IDLE_TIME.value // SWEEP_EVERY
+REQUEST_SWEEPS: Final = REQUEST_TIME.value // SWEEP_EVERY
+STALLED_SWEEPS: Final = STALLED_TIME.value // SWEEP_EVERY
+_TAKEN: Final = TAKEN_BYTES.value
 JOINED: Final = 16 * 1024
 """Bytes up to which parts are copied together rather than written one by one."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class App(Protocol):
-    """What is served."""
-
-    def screened(self, inbound: Inbound) -> HttpRefusal | None:
-        """Called with the head of a request: why its body is not wanted, if so."""
-
-    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
-        """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
-
-    def serve(self, inbound: Inbound, reply: Reply) -> Awaitable[None]:
-        """Answer a request. May raise HttpRefusal before anything was sent."""
 
 
 class Surroundings(Protocol):
@@ -51,14 +47,16 @@ class Surroundings(Protocol):
     loop: asyncio.AbstractEventLoop
     draining: bool
     connections: "set[Connection]"
-    held: int
-    """Bytes of bodies that are held."""
+    room: BodyRoom
+    """Memory for bodies."""
+    acceptor: InstanceAcceptor | None
+    """Takes connections of other instances."""
 
     def gone(self, connection: "Connection") -> None:
         """A connection has ended, and what was asked on it."""
 
-    def has_room(self, size: int) -> bool:
-        """Whether so many more bytes of a body may be held."""
+    def admits(self, connection: "Connection") -> bool:
+        """Count a new connection; False where there is no descriptor left for it."""
 
 
 class Connection(Intake, asyncio.Protocol):
@@ -77,11 +75,13 @@ class Connection(Intake, asyncio.Protocol):
         self._advancing = False
         self._ended = False
         """Whether no further request is served."""
-        self._held = 0
-        """Bytes of all bodies here that are counted."""
         self._taken = 0
         """Bytes of the body of the request that is served."""
         self._unsent = 0
+        """Bytes that wait for the client to take them, when it last took enough."""
+        self._held_back = False
+        """Whether nothing is read, as enough requests wait."""
+        self.address = ""
         self.lost = False
         self.paused = False
         self.closing = False
@@ -90,7 +90,24 @@ class Connection(Intake, asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether no request is there, nor a part of one."""
-        return self._reply is None and self._inbound is None and not (self._waiting or self._url)
+        nothing = not (self._waiting or self._url or self._rest)
+        return self._reply is None and self._inbound is None and nothing
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being served."""
+        return self._reply is not None
+
+    @property
+    def waited(self) -> int:
+        """Sweeps since something has happened here."""
+        return self._sweeps
+
+    @property
+    def network(self) -> str:
+        """See Wire."""
+        transport = self._transport
+        return network_of(None if transport is None else transport.get_extra_info("peername"))
 
     @property
     def waiting(self) -> int:
@@ -102,15 +119,18 @@ class Connection(Intake, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)
-        self._server.connections.add(self)
-        if self._server.draining:
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
+        if not self._server.admits(self):
+            self.abort()
+        elif self._server.draining:
             self._shut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self.lost = True
+        self._release_all()
         self.end_intake()
-        self._release(self._held)
         self._waiting.clear()
         self.resume_writing()
         if self._reply is not None:
@@ -134,11 +154,25 @@ class Connection(Intake, asyncio.Protocol):
 
     # Intake
 
-    def has_room(self, size: int) -> bool:
+    def has_room(self, before: int, after: int) -> bool:
         """See Intake."""
-        if not self._server.has_room(size):
+        return self._server.room.grow(self.address, before, after)
+
+    def room_ahead(self) -> int:
+        """See Intake."""
+        return MAX_WAITING - len(self._waiting)
+
+    def switch_protocol(self, data: bytes) -> bool:
+        """See Intake. Another instance begins TLS where a client begins HTTP."""
+        acceptor, transport = self._server.acceptor, self._transport
+        if acceptor is None or transport is None or not self.idle:
             return False
-        self._held += size
+        if not acceptor.accept(transport, data):
+            return False
+        # The transport gets another protocol, and goes on without this one.
+        self.lost = self._ended = True
+        self.end_intake()
+        self._server.gone(self)
         return True
 
     def invite(self) -> None:
@@ -155,6 +189,9 @@ class Connection(Intake, asyncio.Protocol):
             return
         self._waiting.append((inbound, refusal, last, old))
         if len(self._waiting) >= MAX_WAITING and self._transport is not None:
+            if not self._held_back:
+                WAITING_REQUESTS.record()
+            self._held_back = True
             self._transport.pause_reading()
 
     def refuse_all(self, refusal: HttpRefusal) -> None:
@@ -173,11 +210,22 @@ class Connection(Intake, asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self._waiting and self._reply is None and not (self.paused or self._ended):
-            if len(self._waiting) == MAX_WAITING and self._transport is not None:
-                self._transport.resume_reading()
-            self._begin(*self._waiting.popleft())
+        while self._reply is None and not (self.paused or self._ended):
+            if self._waiting:
+                self._begin(*self._waiting.popleft())
+            elif self._can_read_rest:
+                self.read_rest()
+            else:
+                break
         self._advancing = False
+        self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        if not self._held_back or self._rest or len(self._waiting) >= MAX_WAITING:
+            return
+        self._held_back = False
+        if self._transport is not None and not self.lost:
+            self._transport.resume_reading()
 
     def _begin(self, inbound: Inbound, refusal: HttpRefusal | None, last: bool, old: bool) -> None:
         self.closing = last or self._server.draining
@@ -188,6 +236,7 @@ class Connection(Intake, asyncio.Protocol):
         reply = self._reply = kind(self, server.pings, server.loop)
         try:
             if refusal is not None:
+                reply.add_headers(server.app.response_headers(inbound))
                 reply.refuse(refusal)
             elif not server.app.at_once(inbound, reply):
                 self.run(server.app.serve(inbound, reply), reply)
@@ -235,18 +284,25 @@ class Connection(Intake, asyncio.Protocol):
         self._sweeps = 0
         if self._taken:
             self._release(self._taken)
+            self._taken = 0
         if self.closing:
             self._shut()
-        elif self._waiting:
+        elif self._waiting or self._rest:
             self._next()
         elif self._inbound is not None:
             self.invite()
 
     def _release(self, size: int) -> None:
-        # Of a connection that is lost everything has been released.
-        size = min(size, self._held)
-        self._held -= size
-        self._server.held -= size
+        self._server.room.release(self.address, size)
+
+    def _release_all(self) -> None:
+        """Of a connection that is lost no body is counted any more."""
+        sizes = [self._taken, *(len(inbound.body) for inbound, *_ in self._waiting)]
+        if self._refusal is None:
+            sizes.append(self._size)
+        self._taken = 0
+        for size in sizes:
+            self._release(size)
 
     def write(self, *parts: bytes) -> None:
         """See Wire."""
@@ -306,17 +362,24 @@ class Connection(Intake, asyncio.Protocol):
         if not self.lost:
             self._end_stalled()
 
+    def _note_taken(self, unsent: int) -> None:
+        """A byte now and then is not enough: what is held of an answer must be taken in time."""
+        taken = self._unsent - unsent
+        if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
+            self._sweeps = 0
+            self._unsent = unsent
+        elif taken < 0:
+            self._unsent = unsent
+
     def _end_stalled(self) -> None:
         if self._transport is None:
             return
         unsent = self._transport.get_write_buffer_size()
-        answering = self._reply is not None
-        if unsent < self._unsent or (answering and not self.paused):
-            self._sweeps = 0
-        self._unsent = unsent
+        self._note_taken(unsent)
         self._sweeps += 1
-        if answering or unsent:
+        if self.answering or unsent:
             if self._sweeps > STALLED_SWEEPS:
+                STALLED_TIME.record()
                 self.abort()
         elif self._ignoring:
             if self._sweeps > 1:
@@ -325,4 +388,5 @@ class Connection(Intake, asyncio.Protocol):
             if self._sweeps > IDLE_SWEEPS:
                 self._shut()
         elif self._sweeps > REQUEST_SWEEPS:
+            REQUEST_TIME.record()
             self.refuse_all(HttpRefusal(408, "the request did not arrive in time"))

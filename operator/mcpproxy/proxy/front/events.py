@@ -4,15 +4,16 @@ A stream's events are kept under ids of our own; `Last-Event-ID` names where to 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-MAX_KEPT: Final = 4 * 1024 * 1024
-"""Bytes of events that one stream keeps; beyond it the oldest can't be had again."""
-MAX_KEPT_TOTAL: Final = 64 * 1024 * 1024
-"""Bytes that all streams of a process keep; beyond it the oldest stream keeps nothing."""
-KEPT_FOR: Final = 60.0
-"""Seconds that a stream's events are kept after its end."""
+from mcpproxy.limits.clients import ALL_EVENTS, EVENT_STREAMS, EVENTS_KEPT_FOR, STREAM_EVENTS
+from mcpproxy.proxy.core.shares import Holder, Shares
+
+MAX_DIGITS: Final = 18
+EVENT_OVERHEAD: Final = 64
+"""Bytes that an event takes besides its message."""
 
 
 class Lost(Exception):
@@ -22,11 +23,12 @@ class Lost(Exception):
 class EventLog:
     """The events of one stream."""
 
-    def __init__(self, name: str, session: str, logs: "EventLogs") -> None:
+    def __init__(self, name: str, session: str, holder: Holder, logs: "EventLogs") -> None:
         self.session = session
-        self._name = name
+        self.name = name
+        self.holder = holder
         self._logs = logs
-        self._events: list[bytes] = []
+        self._events: deque[bytes] = deque()
         self._next = 0
         self._news = asyncio.Event()
         self.size = 0
@@ -37,9 +39,10 @@ class EventLog:
         number = self._next
         self._next += 1
         self._events.append(message)
-        self._grow(len(message))
-        while self.size > MAX_KEPT and len(self._events) > 1:
-            self._grow(-len(self._events.pop(0)))
+        self._grow(len(message) + EVENT_OVERHEAD)
+        while self.size > STREAM_EVENTS.value and len(self._events) > 1:
+            STREAM_EVENTS.record()
+            self._grow(-len(self._events.popleft()) - EVENT_OVERHEAD)
         self._news.set()
         self._logs.limit(self)
         return self._id(number)
@@ -47,20 +50,22 @@ class EventLog:
     def empty(self) -> None:
         """Keep nothing of what was."""
         self._grow(-self.size)
-        self._events = []
+        self._events = deque()
         self._news.set()
 
     def _grow(self, by: int) -> None:
         self.size += by
-        self._logs.size += by
+        self._logs.grow(self, by)
 
     def end(self, now: float) -> None:
         """The last event was appended."""
-        self.ended_at = now
+        if self.ended_at is None:
+            self.ended_at = now
+            self._logs.has_ended(self)
         self._news.set()
 
     def _id(self, number: int) -> bytes:
-        return f"{self._name}-{number}".encode()
+        return f"{self.name}-{number}".encode()
 
     def has(self, number: int) -> bool:
         """Whether everything after this event is still there, or still to come."""
@@ -83,17 +88,29 @@ class EventLog:
             await self._news.wait()
 
 
+class _Kept:
+    """The streams of one holder, the oldest first."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, EventLog] = {}
+        self.size = 0
+
+
 class EventLogs:
-    """Those of one process."""
+    """The event logs of one process: each client has its share of the memory for them."""
 
     def __init__(self) -> None:
         self._logs: dict[str, EventLog] = {}
+        self._holders: dict[Holder, _Kept] = {}
+        self._ended: Shares[str] = Shares(EVENT_STREAMS.value)
+        """Whose the streams are that have ended."""
         self.size = 0
         """Bytes that all keep."""
 
-    def open(self, name: str, session: str) -> EventLog:
+    def open(self, name: str, session: str, holder: Holder = ("", "")) -> EventLog:
         """Keep the events of a stream from now on."""
-        log = self._logs[name] = EventLog(name, session, self)
+        log = self._logs[name] = EventLog(name, session, holder, self)
+        self._holders.setdefault(holder, _Kept()).logs[name] = log
         return log
 
     def find(self, name: str, session: str) -> EventLog | None:
@@ -101,33 +118,69 @@ class EventLogs:
         log = self._logs.get(name)
         return log if log is not None and log.session == session else None
 
-    def limit(self, growing: EventLog) -> None:
-        """Let the oldest streams go while all together keep too much."""
-        for name, log in list(self._logs.items()) if self.size > MAX_KEPT_TOTAL else ():
-            if log is not growing:
-                self._drop(name, log)
-            if self.size <= MAX_KEPT_TOTAL:
-                return
+    def grow(self, log: EventLog, by: int) -> None:
+        """Count bytes that a stream keeps more, or less."""
+        self.size += by
+        if log.name in self._logs:
+            self._holders[log.holder].size += by
 
-    def _drop(self, name: str, log: EventLog) -> None:
+    def limit(self, growing: EventLog) -> None:
+        """Empty the oldest streams of whoever keeps most while all together keep too much."""
+        while self.size > ALL_EVENTS.value:
+            ALL_EVENTS.record()
+            oldest = self._droppable(growing)
+            if oldest is None:
+                return
+            self._drop(oldest)
+
+    def _droppable(self, growing: EventLog) -> EventLog | None:
+        """The oldest stream of whoever keeps most, besides the one that grows."""
+        own = self._holders.get(growing.holder)
+
+        def weight(kept: _Kept) -> tuple[int, bool]:
+            return kept.size - (growing.size if kept is own else 0), kept is own
+
+        heaviest = max(self._holders.values(), key=weight)
+        others = (log for log in heaviest.logs.values() if log.size and log is not growing)
+        return next(others, None)
+
+    def has_ended(self, log: EventLog) -> None:
+        """Note the end of a stream; beyond the limit, another one is forgotten."""
+        if log.name not in self._logs:
+            return
+        if self._ended.is_full:
+            EVENT_STREAMS.record()
+            oldest = self._ended.choose()
+            if oldest is not None:
+                self._drop(self._logs[oldest])
+        self._ended.add(log.name, log.holder)
+
+    def _drop(self, log: EventLog) -> None:
         log.empty()
-        if log.ended_at is not None:
-            del self._logs[name]
+        if log.ended_at is not None and self._logs.pop(log.name, None) is not None:
+            self._ended.discard(log.name)
+            kept = self._holders[log.holder]
+            del kept.logs[log.name]
+            if not kept.logs:
+                del self._holders[log.holder]
 
     def forget(self, now: float) -> None:
         """Drop the events of streams that ended a while ago."""
-        for name, log in list(self._logs.items()):
-            if log.ended_at is not None and now - log.ended_at > KEPT_FOR:
-                self._drop(name, log)
+        for name in list(self._ended):
+            log = self._logs[name]
+            if log.ended_at is not None and now - log.ended_at > EVENTS_KEPT_FOR.value:
+                self._drop(log)
 
     def drop(self, session: str) -> None:
         """Drop the events of a session that has ended."""
-        for name, log in list(self._logs.items()):
+        for log in list(self._logs.values()):
             if log.session == session:
-                self._drop(name, log)
+                self._drop(log)
 
 
 def position(event_id: bytes) -> tuple[str, int] | None:
     """Stream and number that an event id names; None when it is none of ours."""
     name, dash, number = event_id.decode("latin-1").rpartition("-")
-    return (name, int(number)) if name and dash and number.isdigit() else None
+    # Some characters of Latin-1 are digits to Python that int() refuses, as it does long numbers.
+    is_number = number.isascii() and number.isdecimal() and len(number) <= MAX_DIGITS
+    return (name, int(number)) if name and dash and is_number else None

@@ -1,148 +1,266 @@
-"""Handing a request over to the instance that holds what it is about.
+"""Requests that another instance serves, because what they are about lives there.
 
-What lives in one process (a stream, a session with a backend, a question that waits) is found by
-the owner's address in a sealed token. The request goes there as it came, with a seal of our own
-that proves where it comes from; whoever gets one serves it and never hands it on.
+The owner name in a sealed token says which process that is: a stream, a session with a backend or
+a server request that waits for its response lives there. A request goes there over TLS, in which
+both ends prove that they hold the sealing key and the other end that it is this very process,
+before anything of the client is sent (`front/instance_tls.py`). An instance serves what it receives
+and never hands it on.
 """
 
 import asyncio
-import hashlib
+import contextlib
 import secrets
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
-from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.connection import Response
+from mcpproxy.limits import instances as limits
+from mcpproxy.proxy.back.client import HttpClient, with_body
+from mcpproxy.proxy.back.connection import Connection, Response
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.front.instance_tls import Credential, Credentials
 from mcpproxy.proxy.front.reply import Reply
-from mcpproxy.proxy.front.request import Inbound
+from mcpproxy.proxy.front.request import HttpRefusal, Inbound
 
-HEADER: Final = b"mcpproxy-handover"
-SUCCEEDED: Final = 410
-"""HTTP status for what was meant for a process that had our address before us."""
-PURPOSE: Final = "handover"
-FRESH: Final = 60
-"""Seconds that a seal counts; the clocks of two instances may differ by so much."""
-CONNECT: Final = 2.0
-DEAD_FOR: Final = 5.0
-"""Seconds that an instance which could not be reached is not tried again."""
-MAX_PEERS: Final = 256
-_HOP: Final = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", HEADER})
+PRINCIPAL: Final = b"mcpproxy-principal"
+"""Between instances alone: the principal of the client, whose credentials stay where they came."""
+KEPT_FOR: Final = 60.0
+"""Seconds that an idle connection is reused; shorter than instances keep idle ones of clients."""
+_PASSED: Final = frozenset(
+    {b"accept", b"content-type", b"last-event-id", b"traceparent", b"tracestate"}
+)
+_PASSED_PREFIX: Final = b"mcp-"
 _BACK: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
 
 HeaderLines = Iterable[tuple[bytes, bytes]]
+Found = TypeVar("Found")
 
 
 class Gone(Exception):
-    """The other instance can't be reached."""
+    """The other instance has terminated, or can't prove that it has not."""
+
+
+class Silent(Gone):
+    """The other instance is the right one, but does not answer in time."""
 
 
 class Peers:
     """The other instances, as far as tokens have named them."""
 
-    def __init__(self, sealer: Sealer, address: str, path: str) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        address: str,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`address` is where others reach this instance, `path` where their endpoint is."""
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """This process, and not another one at the same address."""
-        self._sealer = sealer
+        self.credentials = Credentials(sealer, self.owner)
+        self.passed: frozenset[bytes] = frozenset()
+        """Names of headers that backends get, and so the owner of a session with one."""
         self._path = path
-        self._clients: dict[str, HttpClient] = {}
-        self._dead: dict[str, float] = {}
+        self._clock = clock
+        self._peers: dict[str, _Peer] = {}
 
     def mine(self, owner: str) -> bool:
         """Whether this process is the owner."""
         return owner == self.owner
 
-    def trusts(self, header: bytes, body: bytes) -> bool:
-        """Whether a request was handed over by another instance.
-
-        Its seal must be fresh and of this body. Raises Gone when it was handed over to a process
-        that is no more, whose address we have now.
-        """
-        try:
-            content = self._sealer.open(PURPOSE, header.decode("latin-1"))
-        except BadToken:
-            return False
-        fresh = abs(time.time() - content["t"]) <= FRESH
-        if not (fresh and content["d"] == _digest(body) and content["o"] != self.owner):
-            return False
-        if content["to"] != self.owner:
-            raise Gone(f"{content['to']} has ended")
-        return True
-
-    def reachable(self, owner: str) -> bool:
-        """Whether it makes sense to try; another process at our own address is gone for good."""
-        if owner.partition("#")[0] == self.owner.partition("#")[0]:
-            return False
-        return self._dead.get(owner, 0.0) < asyncio.get_running_loop().time()
-
     async def pass_on(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         """Let the owner answer: its answer goes to our client as it comes.
 
-        Raises Gone when nothing was sent to the client yet.
+        Raises Gone when nothing was sent to the client yet, and HttpRefusal.
         """
-        response = await self._request(owner, inbound.method, inbound.lines, inbound.body)
-        headers = tuple(pair for pair in response.headers.items() if pair[0] not in _BACK)
-        reply.on_gone = response.close
-        try:
-            await reply.start(response.status, headers)
-            while chunk := await response.next_chunk():
-                await reply.chunk(chunk)
-            await reply.end()
-        except BackendError:
-            # It broke off: the client is to see that.
-            reply.abandon()
-        finally:
-            response.close()
+        peer = self._peer(owner)
+        with peer.serving():
+            try:
+                response = await peer.begin(inbound.method, self._needed(inbound), inbound.body)
+                reply.on_gone = response.close
+                if reply.is_gone:
+                    response.close()
+                    return
+                await _within_silence(response.head())
+            except TimeoutError:
+                limits.SILENCE.record()
+                raise HttpRefusal(504, "the instance that serves this does not answer") from None
+            except BackendError as error:
+                if reply.is_gone:
+                    return
+                await peer.check_alive(error)
+                raise HttpRefusal(502, "the instance that serves this broke off") from None
+            await _pass_back(response, reply)
 
     async def tell(
-        self, owner: str, method: str, lines: HeaderLines, body: bytes
+        self, owner: str, method: str, inbound: Inbound, body: bytes
     ) -> tuple[int, bytes]:
         """Hand over what the client is not waiting for; the answer's status and body.
 
         Raises Gone.
         """
-        response = await self._request(owner, method, lines, body)
-        try:
-            return response.status, await response.read(65536)
-        except BackendError as error:
-            raise Gone(str(error)) from None
+        peer = self._peer(owner)
+        response: Response | None = None
+        with peer.serving():
+            try:
+                async with asyncio.timeout(limits.ANSWER.value):
+                    response = await peer.begin(method, self._needed(inbound), body)
+                    await response.head()
+                    return response.status, await response.read(limits.ANSWER_SIZE.value)
+            except TimeoutError:
+                limits.ANSWER.record()
+                raise Silent(f"{owner} does not answer") from None
+            except BackendError as error:
+                await peer.check_alive(error)
+                raise Silent(str(error)) from None
+            finally:
+                if response is not None:
+                    response.close()
 
-    async def _request(self, owner: str, method: str, lines: HeaderLines, body: bytes) -> Response:
-        if not self.reachable(owner):
-            raise Gone(f"{owner} was not reached a moment ago")
-        content = {"t": int(time.time()), "d": _digest(body), "o": self.owner, "to": owner}
-        seal = self._sealer.seal(PURPOSE, content).encode()
-        headers = [(name, value) for name, value in lines if name not in _HOP]
-        try:
-            client = self._client(owner)
-            response = await client.request(method.encode(), [*headers, (HEADER, seal)], body)
-        except BackendError as error:
-            self._dead[owner] = asyncio.get_running_loop().time() + DEAD_FOR
-            raise Gone(str(error)) from None
-        if response.status == SUCCEEDED:
-            response.close()
-            self._dead[owner] = asyncio.get_running_loop().time() + DEAD_FOR
+    def _needed(self, inbound: Inbound) -> list[tuple[bytes, bytes]]:
+        """The headers without which the owner can't serve a request."""
+        needed = [
+            (name, value)
+            for name, value in inbound.lines
+            if name in _PASSED or name.startswith(_PASSED_PREFIX) or name in self.passed
+            if name != PRINCIPAL
+        ]
+        return [*needed, (PRINCIPAL, inbound.principal.encode())]
+
+    def _peer(self, owner: str) -> "_Peer":
+        """Raises Gone for a process that had our own address before us, and HttpRefusal."""
+        if owner.partition("#")[0] == self.owner.partition("#")[0]:
             raise Gone(f"another process has the address of {owner}")
-        return response
+        peer = self._peers.pop(owner, None)
+        if peer is None:
+            self._make_room()
+            peer = _Peer(owner, self._path, self._clock)
+        # The one that was used last is the last one.
+        self._peers[owner] = peer
+        peer.use(self.credentials.own)
+        return peer
 
-    def _client(self, owner: str) -> HttpClient:
-        client = self._clients.get(owner)
-        if client is None:
-            if len(self._clients) >= MAX_PEERS:
-                self._clients.pop(next(iter(self._clients))).close()
-                self._dead.clear()
-            address = owner.partition("#")[0]
-            client = self._clients[owner] = HttpClient(f"http://{address}{self._path}", CONNECT)
-        return client
+    def _make_room(self) -> None:
+        if len(self._peers) < limits.KNOWN.value:
+            return
+        limits.KNOWN.record()
+        idle = next((owner for owner, peer in self._peers.items() if not peer.requests), None)
+        if idle is None:
+            raise HttpRefusal(503, "too many other instances serve requests for this one")
+        self._peers.pop(idle).close()
 
     def close(self) -> None:
         """Close connections to other instances."""
-        for client in self._clients.values():
-            client.close()
+        for peer in self._peers.values():
+            peer.close()
 
 
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+class _Peer:
+    """Another instance: connections to it, and failures to connect."""
+
+    def __init__(self, owner: str, path: str, clock: Callable[[], float]) -> None:
+        self.requests = 0
+        """Requests that it serves for us now."""
+        self._owner = owner
+        self._url = f"https://{owner.partition('#')[0]}{path}"
+        self._credential: Credential | None = None
+        self._client: HttpClient | None = None
+        self._clock = clock
+        self._connecting = asyncio.Semaphore(limits.CONNECTING.value)
+        self._wait = 0
+        """Seconds that it was last not tried again; 0 unless the last connection failed."""
+        self._retry_at = 0.0
+
+    def use(self, credential: Credential) -> None:
+        """Open connections with this credential from now on."""
+        if credential is self._credential:
+            return
+        if self._client is not None:
+            self._client.renew()
+        self._credential = credential
+        self._wait, self._retry_at = 0, 0.0
+        self._client = HttpClient(
+            self._url,
+            limits.CONNECT.value,
+            lambda: credential.client_context,
+            server_name=credential.name_of(self._owner),
+            kept_for=KEPT_FOR,
+        )
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Count a request. Raises HttpRefusal."""
+        if self.requests >= limits.FORWARDED.value:
+            limits.FORWARDED.record()
+            raise HttpRefusal(503, "another instance serves too many requests for this one")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    async def begin(self, method: str, headers: HeaderLines, body: bytes) -> Response:
+        """Send a request, once the instance has proven itself. Raises Gone, BackendError."""
+        client = self._client
+        assert client is not None
+        head = client.head(method.encode(), client.origin.path, headers)
+        request = with_body(head, body) if method == "POST" else head + b"\r\n"
+        connection = client.take()
+        if connection is None:
+            async with self._connecting:
+                connection = client.take() or await self._connect(client)
+        return connection.begin(request, None)
+
+    async def _connect(self, client: HttpClient) -> Connection:
+        if self._clock() < self._retry_at:
+            raise Gone(f"{self._owner} was not reached a moment ago")
+        try:
+            connection = await client.connect()
+        except BackendError as error:
+            wait = self._wait * 2 or limits.RETRY_FIRST.value
+            self._wait = min(wait, limits.RETRY_LAST.value)
+            self._retry_at = self._clock() + self._wait
+            raise Gone(str(error)) from None
+        self._wait = 0
+        return connection
+
+    async def check_alive(self, error: BackendError) -> None:
+        """A request has failed. Raises Gone unless the instance proves itself once more."""
+        client = self._client
+        assert client is not None
+        try:
+            async with self._connecting:
+                connection = await self._connect(client)
+        except Gone:
+            raise Gone(str(error)) from None
+        if connection.on_free is not None:
+            connection.on_free(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+async def _pass_back(response: Response, reply: Reply) -> None:
+    headers = tuple(pair for pair in response.headers.items() if pair[0] not in _BACK)
+    try:
+        await reply.start(response.status, headers)
+        while chunk := await _within_silence(response.next_chunk()):
+            await reply.chunk(chunk)
+        await reply.end()
+    except TimeoutError:
+        limits.SILENCE.record()
+        reply.abandon()
+    except BackendError:
+        # It broke off: the client is to see that.
+        reply.abandon()
+    finally:
+        response.close()
+
+
+async def _within_silence(wait: Awaitable[Found]) -> Found:
+    """Wait for the next part of a response. Raises TimeoutError."""
+    async with asyncio.timeout(limits.SILENCE.value):
+        return await wait

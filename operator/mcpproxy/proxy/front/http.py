@@ -9,23 +9,28 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from mcpproxy.limits.clients import SESSION_IDLE
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.sessions import LIFETIME
-from mcpproxy.proxy.front import handover
+from mcpproxy.proxy.front.cors import Cors, HeaderFields
 from mcpproxy.proxy.front.guard import Guard
-from mcpproxy.proxy.front.handover import Gone, Peers
+from mcpproxy.proxy.front.handover import PRINCIPAL, Peers
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.front.principals import Principals
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
+from mcpproxy.proxy.front.standing import StandingStreams
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.revisions import LEGACY
 
-SESSION_IDLE: Final = 1800.0
 REAP_EVERY: Final = 30.0
+MAX_SHOWN: Final = 200
+"""Characters of a refused Origin that the response repeats."""
+Way = Callable[[Inbound, Reply], bool]
 _LEGACY: Final = frozenset(revision.encode() for revision in LEGACY)
 
 
@@ -33,17 +38,27 @@ class HttpFront:
     """Serves one gateway on one path."""
 
     def __init__(
-        self, gateway: Gateway, sealer: Sealer, guard: Guard, address: str, path: str
+        self,
+        gateway: Gateway,
+        sealer: Sealer,
+        guard: Guard,
+        address: str,
+        path: str,
+        principals: Principals | None = None,
     ) -> None:
         """`address` is where other instances reach this process, `path` where the endpoint is."""
         self._gateway = gateway
         self._guard = guard
+        self._cors = Cors(guard, gateway.passed)
+        self._principals = principals or Principals()
         self._path = path.rstrip("/")
-        self._peers = Peers(sealer, address, self._path or "/")
-        self.live = LiveSessions(sealer, self._peers.owner, SESSION_IDLE)
-        parking = Parking(sealer, self._peers.owner, time.time)
-        self._legacy = LegacyHttp(gateway, sealer, self.live, self._peers)
-        self._modern = ModernHttp(gateway, parking, self._peers)
+        self.peers = Peers(sealer, address, self._path or "/")
+        self.peers.passed = gateway.passed
+        self.live = LiveSessions(sealer, self.peers.owner, SESSION_IDLE.value)
+        parking = Parking(sealer, self.peers.owner, time.time)
+        self._streams = StandingStreams()
+        self._legacy = LegacyHttp(gateway, sealer, self.live, self.peers, self._streams)
+        self._modern = ModernHttp(gateway, parking, self.peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
@@ -57,18 +72,18 @@ class HttpFront:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            await self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
+            self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
 
     def drain(self) -> None:
         """The process stops: streams of changes end properly, calls go on to their end."""
         self._legacy.end_streams()
-        self.live.end_streams()
-        self._modern.end_streams()
+        self._streams.end()
 
     def close(self) -> None:
         """Cancel what still waits for clients."""
         self._parking.close()
-        self._peers.close()
+        self.peers.close()
+        self.live.close()
         if self._reaper is not None:
             self._reaper.cancel()
 
@@ -76,17 +91,22 @@ class HttpFront:
         """See App: what is not meant for us is not read."""
         if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
             return HttpRefusal(404, f"there is nothing at this path; the endpoint is {self._path}")
-        if handover.HEADER in inbound.headers:
-            # Its seal is one of its body.
-            return None
-        return self._guarded(inbound)
-
-    def _guarded(self, inbound: Inbound) -> HttpRefusal | None:
-        if not self._guard.admits_host(inbound.headers.get(b"host")):
+        host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
+        if not self._guard.admits_host(host):
             return HttpRefusal(421, "the Host header names another server")
-        if not self._guard.admits_origin(inbound.headers.get(b"origin")):
-            return HttpRefusal(403, "requests of this Origin are not allowed")
+        if not self._guard.admits_origin(origin, host):
+            return _foreign(origin or b"")
+        if self._cors.preflight(inbound.head) is None:
+            # Browsers send no credentials with a preflight.
+            try:
+                self._principals.identify(inbound.head)
+            except HttpRefusal as refusal:
+                return refusal
         return None
+
+    def response_headers(self, inbound: Inbound) -> HeaderFields:
+        """See App."""
+        return self._cors.headers_for(inbound.head)
 
     def at_once(self, inbound: Inbound, reply: Reply) -> bool:
         """See App."""
@@ -95,31 +115,80 @@ class HttpFront:
         way = inbound.head.way or self._found_way(inbound.head)
         return way(inbound, reply)
 
-    def _found_way(self, head: Head) -> Callable[[Inbound, Reply], bool]:
+    def _found_way(self, head: Head) -> Way:
         version = head.headers.get(h.PROTOCOL_VERSION)
-        if head.method != "POST" or handover.HEADER in head.headers or not head.fits:
+        if head.method != "POST" or not head.fits:
             head.way = _takes_a_task
         elif version is None or version in _LEGACY:
             head.way = self._legacy.at_once
         else:
             head.way = self._modern.at_once
+        # Requests of programs have no Origin, and cost nothing here.
+        shared = self._cors.headers_for(head)
+        if shared:
+            head.way = _sharing(head.way, shared)
         return head.way
 
     def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
         """See App."""
-        seal = inbound.headers.get(handover.HEADER)
-        if seal is not None:
-            try:
-                inbound.handed_over = self._peers.trusts(seal, inbound.body)
-            except Gone as error:
-                raise HttpRefusal(handover.SUCCEEDED, str(error)) from None
-            refusal = None if inbound.handed_over else self._guarded(inbound)
-            if refusal is not None:
-                raise refusal
+        preflight = self._cors.preflight(inbound.head)
+        if preflight is not None:
+            return reply.empty(204, *preflight)
+        return self.serve_era(inbound, reply)
+
+    def serve_era(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
+        """Answer a request of either era."""
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
             return self._legacy.serve(inbound, reply)
         return self._modern.serve(inbound, reply)
+
+
+class InstanceFront:
+    """Serves what other instances hand over, on connections where they have proven the key."""
+
+    def __init__(self, front: HttpFront, gateway: Gateway) -> None:
+        self._front = front
+        self._gateway = gateway
+
+    def screened(self, inbound: Inbound) -> HttpRefusal | None:
+        """See App: the instance that has the client has checked it."""
+        return None
+
+    def response_headers(self, inbound: Inbound) -> HeaderFields:
+        """See App: the instance that has the client adds what a page of another origin needs."""
+        return ()
+
+    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
+        """See App."""
+        if self._gateway.tracing is not None:
+            self._gateway.tracing.receive(inbound.headers)
+        return False
+
+    def serve(self, inbound: Inbound, reply: Reply) -> Coroutine[Any, Any, None]:
+        """See App."""
+        inbound.handed_over = True
+        inbound.head.principal = inbound.headers.get(PRINCIPAL, b"").decode("latin-1")
+        return self._front.serve_era(inbound, reply)
+
+
+def _foreign(origin: bytes) -> HttpRefusal:
+    shown = origin[:MAX_SHOWN].decode("latin-1")
+    return HttpRefusal(
+        403,
+        f"the Origin {shown!r} is not allowed; add its scheme, host and port to"
+        " spec.allowedOrigins or --allowed-origin",
+    )
+
+
+def _sharing(way: Way, shared: HeaderFields) -> Way:
+    """Answer in the same way, with headers that let the page read the response."""
+
+    def answer(inbound: Inbound, reply: Reply) -> bool:
+        reply.add_headers(shared)
+        return way(inbound, reply)
+
+    return answer
 
 
 def _takes_a_task(inbound: Inbound, reply: Reply) -> bool:

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.catalog import BY_METHOD
-from mcpproxy.proxy.core.exchange import PROGRESS
+from mcpproxy.proxy.core.exchange import PROGRESS, Client
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy
@@ -29,27 +30,35 @@ from mcpproxy.proxy.front.live import Live, LiveSessions, progress_token
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.reply import PING_EVERY, Reply
 from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.standing import StandingStreams
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Call, Message, RpcError
 
-MAX_TICKETS: Final = 4096
-"""Session ids that are kept opened: opening one costs more than the rest of a request's head."""
 _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 
 
 class LegacyHttp:
     """Serves clients that have sessions."""
 
-    def __init__(self, gateway: Gateway, sealer: Sealer, live: LiveSessions, peers: Peers) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        sealer: Sealer,
+        live: LiveSessions,
+        peers: Peers,
+        streams: StandingStreams,
+    ) -> None:
         self.closing = False
         """No new streams: the process stops."""
         self.gateway = gateway
         self._sealer = sealer
         self.live = live
         self._peers = peers
+        self._streams = streams
         self._tickets: dict[tuple[bytes, str], Ticket] = {}
+        """Opened session ids: opening one costs more than the rest of a request's head."""
         self._relayed: set[asyncio.Task[Any]] = set()
         self._acquaintance = Acquaintance(live, peers)
 
@@ -86,7 +95,8 @@ class LegacyHttp:
             ticket = sessions.read(self._sealer, token.decode("latin-1"), principal, time.time())
         except BadToken:
             raise HttpRefusal(404, "this session does not exist; initialize anew") from None
-        if len(self._tickets) >= MAX_TICKETS:
+        if len(self._tickets) >= TICKETS.value:
+            TICKETS.record()
             self._tickets.clear()
         self._tickets[token, principal] = ticket
         return ticket
@@ -146,7 +156,7 @@ class LegacyHttp:
         try:
             await self._answer(inbound, ticket, live, inbound.message(), reply, prepared)
         finally:
-            self.live.release(ticket.client.session)
+            self.live.release(ticket.client)
 
     async def _post(self, inbound: Inbound, reply: Reply) -> None:
         message = inbound.message()
@@ -171,7 +181,7 @@ class LegacyHttp:
             else:
                 await self._answer(inbound, ticket, live, message, reply)
         finally:
-            self.live.release(session)
+            self.live.release(ticket.client)
 
     async def _answer(
         self,
@@ -200,12 +210,14 @@ class LegacyHttp:
         try:
             params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
             client = legacy.client_of(params, inbound.principal, secrets.token_urlsafe(16))
+            client = replace(client, network=reply.network)
+            ticket = Ticket(client, int(time.time()), self._peers.owner)
+            session_id = sessions.mint(self._sealer, ticket)
             result = await legacy.initialized(self.gateway, client)
         except RpcError as error:
             await reply.finish(jsonrpc.failure(message["id"], error))
             return
-        ticket = Ticket(client, int(time.time()), self._peers.owner)
-        reply.add_header(h.SESSION_ID, sessions.mint(self._sealer, ticket).encode())
+        reply.add_header(h.SESSION_ID, session_id.encode())
         await reply.finish(jsonrpc.response(message["id"], result))
 
     # Where things live
@@ -223,7 +235,7 @@ class LegacyHttp:
             await self._peers.pass_on(owner, inbound, reply)
         except Gone:
             if self.gateway.keeps_state(method, message):
-                self.live.forget(ticket.client.session, reply.loop.time())
+                self.live.forget(ticket.client, reply.loop.time())
                 raise HttpRefusal(
                     404, "the instance that held this session has gone; initialize anew"
                 ) from None
@@ -263,7 +275,8 @@ class LegacyHttp:
                 raise HttpRefusal(400, "the stream of this Last-Event-ID is kept no longer")
             await _resume(log, where[1], reply)
         else:
-            await self._stream(session, self.live.of(session, reply.loop.time()), reply)
+            live = self.live.of(session, reply.loop.time())
+            await self._stream(ticket.client, live, reply)
 
     async def _relay(self, owner: str, inbound: Inbound, reply: Reply) -> None:
         """Pass the stream of another instance on, until one of the two stops."""
@@ -286,11 +299,11 @@ class LegacyHttp:
         for task in self._relayed:
             task.cancel()
 
-    async def _stream(self, session: str, live: Live, reply: Reply) -> None:
+    async def _stream(self, client: Client, live: Live, reply: Reply) -> None:
         if live.stream is not None:
             # The client came back before we knew that it had gone.
             live.stream.end()
-        stream = live.stream = Outbox()
+        stream = live.stream = self._streams.open((reply.network, client.principal))
         unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method))
         )
@@ -301,9 +314,10 @@ class LegacyHttp:
         finally:
             self.gateway.metrics.streams.dec()
             unsubscribe()
+            self._streams.close(stream)
             if live.stream is stream:
                 live.stream = None
-            self.live.release(session)
+            self.live.release(client)
 
     # DELETE
 
@@ -312,12 +326,12 @@ class LegacyHttp:
         session = ticket.client.session
         live = self.live.find(session)
         await self._acquaintance.spread(inbound, ticket, "DELETE", live)
-        await self.live.end(session, reply.loop.time())
+        await self.live.end(ticket.client, reply.loop.time())
         self.gateway.end_client(session)
         if not inbound.handed_over and not self._peers.mine(ticket.owner):
             # Where it can't be reached, what it held has ended with it.
-            with contextlib.suppress(Gone):
-                await self._peers.tell(ticket.owner, "DELETE", inbound.lines, b"")
+            with contextlib.suppress(Gone, HttpRefusal):
+                await self._peers.tell(ticket.owner, "DELETE", inbound, b"")
         await reply.empty(204)
 
 
@@ -346,7 +360,7 @@ class _LegacyCall(Direct):
     def finish(self, body: bytes, answer: Message | None) -> None:
         """See Direct."""
         self._live.in_flight.pop(self.key, None)
-        self._front.live.release(self._ticket.client.session)
+        self._front.live.release(self._ticket.client)
         self._reply.complete(body)
 
     def go_on(self) -> None:

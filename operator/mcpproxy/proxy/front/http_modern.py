@@ -11,10 +11,10 @@ from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.handover import Gone, Peers
-from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking, expired
 from mcpproxy.proxy.front.reply import Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound, Said
+from mcpproxy.proxy.front.standing import StandingStreams
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire import headers as h
@@ -41,16 +41,13 @@ class Asked(NamedTuple):
 class ModernHttp:
     """Serves clients that have no session."""
 
-    def __init__(self, gateway: Gateway, parking: Parking, peers: Peers) -> None:
+    def __init__(
+        self, gateway: Gateway, parking: Parking, peers: Peers, streams: StandingStreams
+    ) -> None:
         self.gateway = gateway
         self._parking = parking
         self._peers = peers
-        self._listening: set[Outbox] = set()
-
-    def end_streams(self) -> None:
-        """End every subscriptions/listen properly."""
-        for outbox in self._listening:
-            outbox.end()
+        self._streams = streams
 
     async def serve(self, inbound: Inbound, reply: Reply) -> None:
         """Answer one request. Raises HttpRefusal."""
@@ -168,11 +165,11 @@ class ModernHttp:
         self, message: Message, asked: Asked, reply: Reply, prepared: Prepared | None = None
     ) -> None:
         cancelling = _Cancelling(reply)
-        caller = modern.ModernCaller(asked.client, asked.level, reply.event)
+        caller = modern.ModernCaller(asked.client, asked.level, reply.event, reply.network)
         params = asked.params
         try:
             if jsonrpc.string(message["method"]) == modern.LISTEN:
-                await reply.finish(await self._listen(message, params, reply))
+                await reply.finish(await self._listen(message, params, asked.client, reply))
                 return
             reply.keep_alive()
             answer = await modern.answer(
@@ -185,13 +182,16 @@ class ModernHttp:
             return
         await _finish(reply, answer)
 
-    async def _listen(self, message: Message, params: Message, reply: Reply) -> bytes:
-        listening = modern.Listening(self.gateway, message, params)
-        self._listening.add(listening.outbox)
+    async def _listen(
+        self, message: Message, params: Message, client: Client, reply: Reply
+    ) -> bytes:
+        holder = (reply.network, client.principal)
+        outbox = self._streams.open(holder)
         try:
+            listening = modern.Listening(self.gateway, message, params, outbox, holder)
             return await listening.run(reply.event, reply.ping)
         finally:
-            self._listening.discard(listening.outbox)
+            self._streams.close(outbox)
 
 
 class _ModernCall(Direct):

@@ -12,17 +12,29 @@ from urllib.parse import unquote
 
 import httptools
 
+from mcpproxy.limits.http import (
+    REQUEST_BODY,
+    REQUEST_HEAD,
+    REQUEST_LINES,
+    REQUEST_TARGET,
+    UNFINISHED_HEAD,
+)
 from mcpproxy.proxy.front.request import MAX_BODY, Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
 log = logging.getLogger("mcpproxy.http")
 
-MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's line and headers; more is answered with 431."""
-MAX_UNREAD: Final = 4 * MAX_HEAD
-"""Bytes of a head that may come before its first header ends, beside what came with them."""
+MAX_HEAD: Final = REQUEST_HEAD.value
+MAX_UNREAD: Final = UNFINISHED_HEAD.value
+_MAX_LINES: Final = REQUEST_LINES.value
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_CODING: Final = b"chunked"
+_LINE_ENDS: Final = 4
+"""Bytes of a header line besides its name and value: a colon, a blank, and the end of the line."""
 MAX_OFFERS: Final = 8
 """Offers of other protocols that one packet may hold."""
+_STEP: Final = 1024
+"""Bytes of chunks that are parsed at once where requests may be sent ahead."""
 _SPENT: Final = httptools.HttpRequestParser(None)
 """The parser of a connection that has ended: its own refers to it and would keep it alive."""
 
@@ -46,7 +58,15 @@ class Intake(ABC):
         self._url = b""
         self._lines: list[tuple[bytes, bytes]] = []
         self._head_size = 0
+        self._line_count = 0
         self._unread = 0
+        """Bytes that came since the parser was through with a line, a chunk or a request."""
+        self._advanced = False
+        """Whether it was through with one lately."""
+        self._rest = b""
+        """What is not parsed yet, as enough requests wait already."""
+        self._parsing = False
+        """Whether the parser is at work: what it calls must not have it read on."""
         self._inbound: Inbound | None = None
         self._refusal: HttpRefusal | None = None
         self._body: bytes | bytearray = b""
@@ -56,8 +76,12 @@ class Intake(ABC):
         """Sweeps since something has happened here."""
 
     @abstractmethod
-    def has_room(self, size: int) -> bool:
-        """Whether so many more bytes of a body may be held; then they are counted."""
+    def has_room(self, before: int, after: int) -> bool:
+        """Whether a body of `before` bytes may grow to `after`; then that is counted."""
+
+    @abstractmethod
+    def room_ahead(self) -> int:
+        """How many more requests may wait; where it is 0, `read_rest` follows later."""
 
     @abstractmethod
     def received(
@@ -69,6 +93,10 @@ class Intake(ABC):
     def refuse_all(self, refusal: HttpRefusal) -> None:
         """Answer what can't be read, after what was asked before; then read no more."""
 
+    def switch_protocol(self, data: bytes) -> bool:
+        """Hand over a connection that does not begin with HTTP/1.1; False where none takes it."""
+        return False
+
     @abstractmethod
     def invite(self) -> None:
         """The client may wait with a body until it is invited (RFC 9110, section 10.1.1)."""
@@ -79,25 +107,67 @@ class Intake(ABC):
             return
         begins = self._between
         known = self._heads.look_up(data) if begins else None
-        if known is not None and self.has_room(known[1] - known[2]):
+        if known is not None and not self._rest and self.has_room(0, known[1] - known[2]):
             self._sweeps = 0
             self.received(Inbound(known[0], data[known[2] :]), None, False, False)
             return
         self._complete = None
+        if self._rest or data.count(_END_OF_HEAD) >= self.room_ahead():
+            # There may be more requests in it than may wait.
+            self._rest += data
+            self.read_rest()
+            return
+        self._feed(data)
+        complete, self._complete = self._complete, None
+        if begins and complete is not None and not self._ignoring:
+            self._heads.keep(data, complete.headers, complete.head)
+
+    def read_rest(self) -> None:
+        """Parse what came too early, request by request, as far as requests may wait."""
+        while self._can_read_rest and self.room_ahead() > 0:
+            part = self._step(self._rest)
+            self._rest = self._rest[len(part) :]
+            self._feed(part)
+        if self._ignoring:
+            self._rest = b""
+
+    @property
+    def _can_read_rest(self) -> bool:
+        return bool(self._rest) and not (self._parsing or self._ignoring)
+
+    def _step(self, data: bytes) -> bytes:
+        """A first part of the data in which no second request ends."""
+        if self._left:
+            return data[: self._left]
+        if self._inbound is not None:
+            # Of chunks nothing tells the end: a few short requests may end in such a part.
+            return data[:_STEP]
+        end = data.find(_END_OF_HEAD)
+        return data if end < 0 else data[: end + len(_END_OF_HEAD)]
+
+    @property
+    def _left(self) -> int:
+        """Bytes that are missing of a body whose length is known; 0 where it is not."""
+        if self._inbound is None:
+            return 0
+        length = self._inbound.headers.get(b"content-length")
+        return 0 if length is None else int(length) - self._size
+
+    def _feed(self, data: bytes) -> None:
+        self._advanced, self._parsing = False, True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._read_on(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            self._unreadable(error)
-        complete, self._complete = self._complete, None
-        if begins and complete is not None and not self._ignoring:
-            self._heads.keep(data, complete.headers, complete.head)
-        if self._url and self._inbound is None:
-            # The parser holds back, and does not count, what it has of a header.
-            self._unread += len(data)
-            if self._unread > MAX_UNREAD and not self._ignoring:
-                self.refuse_all(HttpRefusal(431, "the headers are too large"))
+            if not self.switch_protocol(data):
+                self._unreadable(error)
+        self._parsing = False
+        # The parser holds back, and does not count, what it has of a line.
+        self._unread = 0 if self._advanced else self._unread + len(data)
+        if self._unread > MAX_UNREAD and not self._ignoring:
+            UNFINISHED_HEAD.record()
+            self.refuse_all(HttpRefusal(431, f"a line is longer than {MAX_UNREAD} bytes"))
 
     def _read_on(self, rest: bytes) -> None:
         """Read a request with the offer of another protocol (HTTP/2, say) as if without it.
@@ -148,28 +218,42 @@ class Intake(ABC):
     def on_message_begin(self) -> None:
         """Called by the parser."""
         self._between = False
-        self._url, self._lines, self._head_size, self._unread = b"", [], 0, 0
+        self._url, self._lines, self._head_size, self._line_count = b"", [], 0, 0
+        self._advanced = True
         self._sweeps = 0
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
         self._url += url
+        if len(self._url) > REQUEST_TARGET.value and not self._ignoring:
+            REQUEST_TARGET.record()
+            most = REQUEST_TARGET.value
+            self.refuse_all(HttpRefusal(414, f"the request target is longer than {most} bytes"))
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
         self._lines.append((name.lower(), value))
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
+        self._advanced = True
+        self._line_count += 1
+        self._head_size += len(name) + len(value) + _LINE_ENDS
+        if self._head_size > MAX_HEAD or self._line_count > _MAX_LINES:
             self._count(0)
 
     def _count(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > MAX_HEAD and not self._ignoring:
-            self.refuse_all(HttpRefusal(431, "the headers are too large"))
+        if self._ignoring:
+            return
+        if self._head_size > MAX_HEAD:
+            REQUEST_HEAD.record()
+            self.refuse_all(HttpRefusal(431, f"the headers have more than {MAX_HEAD} bytes"))
+        elif self._line_count > _MAX_LINES:
+            REQUEST_LINES.record()
+            self.refuse_all(HttpRefusal(431, f"there are more than {_MAX_LINES} header lines"))
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        self._advanced = True
         if self._ignoring:
             return
         method = self._parser.get_method().decode("ascii")
@@ -190,6 +274,10 @@ class Intake(ABC):
         # Trailers are not headers of the request.
         self._lines = []
         self._inbound = inbound
+        unknown = _unknown_coding(headers)
+        if unknown is not None:
+            self.refuse_all(unknown)
+            return
         length = headers.get(b"content-length")
         if length is not None and int(length) > MAX_BODY:
             self._too_large()
@@ -202,6 +290,7 @@ class Intake(ABC):
                 self.refuse_all(self._refusal)
 
     def _too_large(self) -> None:
+        REQUEST_BODY.record()
         self.refuse_all(HttpRefusal(413, f"a request is at most {MAX_BODY} bytes"))
 
     def expects_invitation(self) -> bool:
@@ -212,6 +301,7 @@ class Intake(ABC):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
+        self._advanced = True
         if self._ignoring:
             return
         size = len(body)
@@ -219,8 +309,9 @@ class Intake(ABC):
             self._too_large()
         elif self._refusal is not None:
             self._size += size
-        elif not self.has_room(size):
-            self.refuse_all(HttpRefusal(503, "too many large requests are on their way"))
+        elif not self.has_room(self._size, self._size + size):
+            why = "too many requests of this size are on their way"
+            self.refuse_all(HttpRefusal(503, why, (b"retry-after", b"1")))
         else:
             self._size += size
             if not self._body:
@@ -233,6 +324,7 @@ class Intake(ABC):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        self._advanced = True
         inbound, last, old = self._inbound, not self._parser.should_keep_alive(), False
         # After the last one the parser takes nothing more.
         self._between = not last
@@ -250,6 +342,18 @@ class Intake(ABC):
         if refusal is None and not (last or old):
             self._complete = inbound
         self.received(inbound, refusal, last or old, old)
+
+
+def _unknown_coding(headers: dict[bytes, bytes]) -> HttpRefusal | None:
+    """Why a body can't be read as it is (RFC 9112, section 6.1; RFC 9110, section 15.5.16)."""
+    transfer = headers.get(b"transfer-encoding")
+    if transfer is not None and transfer.strip().lower() != _CODING:
+        return HttpRefusal(501, "of transfer codings only chunked is known here")
+    content = headers.get(b"content-encoding")
+    if content is not None and content.strip().lower() not in (b"", b"identity"):
+        accepted = (b"accept-encoding", b"identity")
+        return HttpRefusal(415, "bodies with a Content-Encoding are not read here", accepted)
+    return None
 
 
 def note_failure(error: BaseException) -> None:

@@ -1,10 +1,12 @@
 """The legacy era: what a client with a session asks, and how its questions are answered."""
 
 import asyncio
+import functools
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
+from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.eras import legacy_refusal
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, Client, Told
@@ -13,7 +15,13 @@ from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
 from mcpproxy.proxy.gateway import Gateway, Prepared
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    UNAVAILABLE,
+    Message,
+    RpcError,
+)
 from mcpproxy.proxy.wire.revisions import negotiated
 
 RESUMABLE: Final = "2025-11-25"
@@ -75,8 +83,11 @@ class Stream(Protocol):
     def event(self, message: bytes) -> Awaitable[None]:
         """Send a message before the response."""
 
-    async def resumable(self, log: EventLog, retry: int | None) -> None:
-        """Keep what is sent from now on, so that the client can go on after a break."""
+    async def resumable(self, open_log: Callable[[], EventLog], retry: int | None) -> None:
+        """Keep what is sent from now on, so that the client can go on after a break.
+
+        `open_log` gives the log in which it is kept; it is called if there is none yet.
+        """
 
     async def pause(self) -> None:
         """Close the stream; the client comes back for the rest."""
@@ -104,8 +115,8 @@ class LegacyCaller:
     async def streamed(self, retry: int | None) -> None:
         """See Caller. Clients of older revisions do not know events without data."""
         if self.client.revision >= RESUMABLE:
-            log = self._sessions.open_log(self.client.session)
-            await self._stream.resumable(log, retry)
+            open_log = functools.partial(self._sessions.open_log, self.client)
+            await self._stream.resumable(open_log, retry)
 
     async def paused(self) -> None:
         """See Caller."""
@@ -163,23 +174,51 @@ async def _result(
     if method == "initialize":
         raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
     if method in SUBSCRIBING:
-        await _subscribing(gateway, live, method, params or {})
+        await _subscribing(gateway, live, method, params or {}, caller.client)
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 
-async def _subscribing(gateway: Gateway, live: Live, method: str, params: Message) -> None:
+async def _subscribing(
+    gateway: Gateway, live: Live, method: str, params: Message, client: Client
+) -> None:
     uri = jsonrpc.string(params.get("uri"))
     if uri is None:
         raise RpcError(INVALID_PARAMS, f"{method}: params.uri must be a string")
     if method == SUBSCRIBE:
-        if uri not in live.subscriptions:
-            live.subscriptions[uri] = await gateway.subscribe_resource(uri, live.updated)
+        await _subscribe(gateway, live, uri, client)
         return
     end = live.subscriptions.pop(uri, None)
     if end is not None:
+        await end()
+
+
+async def _subscribe(gateway: Gateway, live: Live, uri: str, client: Client) -> None:
+    if uri in live.subscriptions:
+        return
+    if len(live.subscriptions) >= SUBSCRIPTIONS.value:
+        SUBSCRIPTIONS.record()
+        raise RpcError(
+            UNAVAILABLE, f"the session has {SUBSCRIPTIONS.value} subscriptions; end some of them"
+        )
+
+    async def pending() -> None:
+        """Stand for a subscription that the backend has not confirmed."""
+
+    # Taken before anything is waited for: requests of one session come at once.
+    live.subscriptions[uri] = pending
+    try:
+        end = await gateway.subscribe_resource(uri, live.updated, client.holder)
+    except BaseException:
+        if live.subscriptions.get(uri) is pending:
+            del live.subscriptions[uri]
+        raise
+    if live.subscriptions.get(uri) is pending:
+        live.subscriptions[uri] = end
+    else:
+        # The client has unsubscribed, or its session has ended.
         await end()
 
 

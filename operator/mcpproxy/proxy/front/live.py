@@ -11,21 +11,19 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.clients import ENDED_SESSIONS, LIVE_SESSIONS, STANDING_ANSWER
+from mcpproxy.limits.instances import SHARED_WITH
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client, Told, cancellation, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.core.shares import Holder, Shares
 from mcpproxy.proxy.front.direct import Direct
 from mcpproxy.proxy.front.events import EventLog, EventLogs
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
-MAX_ENDED: Final = 8192
-"""Ended sessions that are remembered; who holds the id of an older one may go on with it."""
 MAX_SPARE: Final = 64
-STANDING_ANSWER: Final = 600.0
-"""Seconds that a question outside of any request waits for its answer."""
-
 
 Put = Callable[[bytes], Awaitable[None]]
 """Sends a message to a client's stream."""
@@ -66,7 +64,7 @@ class StandingCaller:
             stream.put(message)
 
         try:
-            async with asyncio.timeout(STANDING_ANSWER):
+            async with asyncio.timeout(STANDING_ANSWER.value):
                 return await live.ask(self._sessions.question_id(), request, told, put)
         except TimeoutError:
             return {"error": NOT_OFFERED}
@@ -98,8 +96,8 @@ class Live:
     stream: Outbox | None = None
     acquainted: bool = False
     """Whether another instance, its owner, has told us what it knows."""
-    shared_with: set[str] = field(default_factory=set)
-    """Other instances that serve it, too."""
+    shared_with: dict[str, None] = field(default_factory=dict)
+    """Other instances that serve it, in the order in which they asked first."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → what ends the subscription to it."""
 
@@ -108,6 +106,13 @@ class Live:
         """Whether nothing would be lost if it were dropped."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions
         return not (held or self.log_level or self.shared_with or self.acquainted)
+
+    def share_with(self, owner: str) -> None:
+        """Another instance serves the session, and is sent what changes in it from now on."""
+        if owner not in self.shared_with and len(self.shared_with) >= SHARED_WITH.value:
+            SHARED_WITH.record()
+            del self.shared_with[next(iter(self.shared_with))]
+        self.shared_with[owner] = None
 
     def updated(self, message: Message) -> None:
         """A resource that the client subscribed to has changed."""
@@ -197,7 +202,12 @@ class LiveSessions:
         """Streams that clients may go on with."""
         self._live: dict[str, Live] = {}
         self._spare: list[Live] = []
+        self._kept: Shares[str] = Shares(LIVE_SESSIONS.value)
+        """Whose the sessions are that keep something without a request."""
         self._ended: dict[str, float] = {}
+        self._enders: Shares[str] = Shares(ENDED_SESSIONS.value)
+        """Who has ended them."""
+        self._leaving: set[asyncio.Future[None]] = set()
         self._questions = itertools.count(1)
 
     def of(self, session: str, now: float) -> Live:
@@ -212,19 +222,63 @@ class LiveSessions:
         """The live part of a session, if it has one."""
         return self._live.get(session)
 
-    def release(self, session: str) -> None:
-        """A request of the session ended: drop what holds nothing."""
+    def release(self, client: Client) -> None:
+        """Note that a request of a session has ended: drop a session that keeps nothing."""
+        session = client.session
         live = self._live.get(session)
-        if live is not None and not live.in_flight and live.idle:
-            del self._live[session]
-            if len(self._spare) < MAX_SPARE:
-                # It holds nothing: as good as a new one.
-                self._spare.append(live)
+        if live is None or live.in_flight:
+            return
+        if not live.idle:
+            self._keep(client, live)
+            return
+        del self._live[session]
+        self._kept.discard(session)
+        if len(self._spare) < MAX_SPARE:
+            # It holds nothing: as good as a new one.
+            self._spare.append(live)
 
-    async def end(self, session: str, now: float) -> None:
+    def _keep(self, client: Client, live: Live) -> None:
+        """Keep a session between its requests; beyond the limit another one ends."""
+        if client.session in self._kept:
+            self._kept.touch(client.session)
+            return
+        if self._kept.is_full:
+            LIVE_SESSIONS.record()
+            ending = self._kept.choose(self._may_end)
+            if ending is not None:
+                self._end_kept(ending, live.used_at)
+        self._kept.add(client.session, client.holder)
+
+    def _may_end(self, session: str) -> bool:
+        live = self._live.get(session)
+        return live is None or not (live.in_flight or live.stream)
+
+    def _end_kept(self, session: str, now: float) -> None:
+        """End a session for another one; its client learns that with its next request."""
+        self._remember(session, self._kept.holder(session), now)
+        self._kept.discard(session)
+        live = self._live.pop(session, None)
+        if live is not None:
+            self._unsubscribe(live)
+
+    def _unsubscribe(self, live: Live) -> None:
+        """End subscriptions in the background: a backend may take its time for each."""
+        if live.subscriptions:
+            leaving = asyncio.ensure_future(live.unsubscribe())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    def close(self) -> None:
+        """Wait for no backend any longer."""
+        for leaving in self._leaving:
+            leaving.cancel()
+
+    async def end(self, client: Client, now: float) -> None:
         """The client ended its session."""
-        self.forget(session, now)
+        session = client.session
+        self.forget(client, now)
         self.logs.drop(session)
+        self._kept.discard(session)
         live = self._live.pop(session, None)
         if live is not None:
             if live.stream is not None:
@@ -237,10 +291,10 @@ class LiveSessions:
         """Whether the client ended this session."""
         return session in self._ended
 
-    def open_log(self, session: str) -> EventLog:
+    def open_log(self, client: Client) -> EventLog:
         """Keep the events of a stream; its name, sealed, tells who keeps them."""
         name = self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
-        return self.logs.open(name, session)
+        return self.logs.open(name, client.session, client.holder)
 
     def stream_owner(self, name: str) -> str | None:
         """Who keeps the stream of this name; None when it is none of ours."""
@@ -257,35 +311,43 @@ class LiveSessions:
             return None
         return owner
 
-    def forget(self, session: str, now: float) -> None:
-        """What made up the session is lost: the client has to begin anew."""
+    def forget(self, client: Client, now: float) -> None:
+        """Refuse a session from now on: what it consisted of is lost."""
+        self._remember(client.session, client.holder, now)
+
+    def _remember(self, session: str, holder: Holder, now: float) -> None:
+        """Remember that a session has ended."""
         self._ended.pop(session, None)
         self._ended[session] = now
-        if len(self._ended) > MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
+        if self._enders.is_full and session not in self._enders:
+            ENDED_SESSIONS.record()
+            oldest = self._enders.choose()
+            if oldest is not None:
+                self._forget_ended(oldest)
+        self._enders.add(session, holder)
+
+    def _forget_ended(self, session: str) -> None:
+        del self._ended[session]
+        self._enders.discard(session)
 
     def question_id(self) -> bytes:
         """An id for a request to a client: sealed, it names the process that waits."""
         content = {"o": self._owner, "n": next(self._questions)}
         return jsonrpc.encode(self._sealer.seal("question", content))
 
-    async def reap(self, now: float, lifetime: float) -> None:
+    def reap(self, now: float, lifetime: float) -> None:
         """Drop what nobody used for too long."""
         self.logs.forget(now)
         for session, live in list(self._live.items()):
             if live.idle:
                 del self._live[session]
+                self._kept.discard(session)
             elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
                 del self._live[session]
-                await live.unsubscribe()
+                self._kept.discard(session)
+                self._unsubscribe(live)
         while self._ended and now - next(iter(self._ended.values())) > lifetime:
-            del self._ended[next(iter(self._ended))]
-
-    def end_streams(self) -> None:
-        """The process stops: end every stream properly."""
-        for live in self._live.values():
-            if live.stream is not None:
-                live.stream.end()
+            self._forget_ended(next(iter(self._ended)))
 
     def __len__(self) -> int:
         return len(self._live)

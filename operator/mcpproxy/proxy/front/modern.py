@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import Client, Told
+from mcpproxy.proxy.core.shares import Holder
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
@@ -38,9 +40,12 @@ _WANTED: Final = {
 class ModernCaller:
     """The client's side of one exchange with a modern backend, which never asks."""
 
-    def __init__(self, client: Client, log_level: str | None, emit: Emit) -> None:
+    def __init__(
+        self, client: Client, log_level: str | None, emit: Emit, network: str = ""
+    ) -> None:
         self.client = client
         self.log_level = log_level
+        self.network = network
         self._emit = emit
 
     async def notify(self, message: Message) -> None:
@@ -111,6 +116,7 @@ async def answer(
             caller.client,
             caller.log_level,
             caller.notify,
+            caller.network,
         )
     return await gateway.call(request, method, params, caller, prepared)
 
@@ -124,13 +130,20 @@ def route_of(gateway: Gateway, method: str, params: Message) -> Route | None:
 class Listening:
     """One `subscriptions/listen`: acknowledged first, every frame tagged with its request's id."""
 
-    def __init__(self, gateway: Gateway, request: Message, params: Message) -> None:
-        """Raises RpcError."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: Message,
+        params: Message,
+        outbox: Outbox | None = None,
+        holder: Holder = ("", ""),
+    ) -> None:
+        """Its subscriptions count for `holder`. Raises RpcError."""
         wanted = jsonrpc.value(params.get("notifications"))
         if not isinstance(wanted, dict):
             raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
         self._id = request["id"]
-        self.outbox = Outbox()
+        self.outbox = Outbox() if outbox is None else outbox
         self._honoured: dict[str, Any] = {
             name: True for name in _WANTED if wanted.get(name) is True
         }
@@ -138,7 +151,11 @@ class Listening:
         self._gateway = gateway
         self._unsubscribe = gateway.subscribe(self._changed)
         uris = wanted.get("resourceSubscriptions")
-        self._uris = [u for u in uris if isinstance(u, str)] if isinstance(uris, list) else []
+        named = [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
+        self._uris = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]
+        if len(self._uris) < len(named):
+            SUBSCRIPTIONS.record()
+        self._holder = holder
         self._ends: list[Callable[[], Awaitable[None]]] = []
         self._gauge = gateway.metrics.streams
 
@@ -157,9 +174,10 @@ class Listening:
         honoured = []
         for uri in self._uris:
             try:
-                self._ends.append(await self._gateway.subscribe_resource(uri, self._updated))
+                end = await self._gateway.subscribe_resource(uri, self._updated, self._holder)
             except RpcError:
                 continue
+            self._ends.append(end)
             honoured.append(uri)
         if honoured:
             self._honoured["resourceSubscriptions"] = honoured

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Callable
 
-MAX_WAITING: Final = 1000
-"""Messages that may wait for a client to read its stream; beyond it the stream is ended."""
-MAX_BYTES: Final = 4 * 1024 * 1024
-"""Their size in all; one message may be larger where no other waits."""
+from mcpproxy.limits.clients import OUTBOX_BYTES, OUTBOX_MESSAGES
+from mcpproxy.limits.limit import Limit
 
 
 class Outbox:
     """Messages that wait for a stream to take them."""
 
-    def __init__(self) -> None:
+    def __init__(self, grown: Callable[[int], None] = lambda by: None) -> None:
+        """`grown` is called with the bytes that wait more, or less."""
+        self._grown = grown
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
@@ -28,15 +28,20 @@ class Outbox:
         """Add a message."""
         if self.ended:
             return
-        if len(self._waiting) >= MAX_WAITING or (
-            self._waiting and self._size + len(message) > MAX_BYTES
-        ):
-            # The client does not read: it has to come back and look at everything anew.
-            self.end()
+        if len(self._waiting) >= OUTBOX_MESSAGES.value:
+            self._give_up(OUTBOX_MESSAGES)
+            return
+        if self._waiting and self._size + len(message) > OUTBOX_BYTES.value:
+            self._give_up(OUTBOX_BYTES)
             return
         self._waiting.append(message)
-        self._size += len(message)
+        self._count(len(message))
         self._arrived.set()
+
+    def _give_up(self, limit: Limit) -> None:
+        """End the stream of a client that does not read: it has to come back and list again."""
+        limit.record()
+        self.end()
 
     def end(self) -> None:
         """No more messages come; what waits is still given out."""
@@ -52,5 +57,20 @@ class Outbox:
             async with asyncio.timeout(patience):
                 await self._arrived.wait()
         message = self._waiting.popleft()
-        self._size -= len(message)
+        self._count(-len(message))
         return message
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def _count(self, by: int) -> None:
+        self._size += by
+        self._grown(by)
+
+    def drop(self) -> None:
+        """End the stream without what waits."""
+        self._waiting.clear()
+        self._count(-self._size)
+        self.end()

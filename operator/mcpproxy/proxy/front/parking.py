@@ -12,17 +12,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mcpproxy.limits.clients import PARKED_CALLS, PARKED_FOR
 from mcpproxy.proxy.core.exchange import Caller, Client, Told, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy.core.shares import Shares
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 PURPOSE: Final = "parked"
-WAIT: Final = 300.0
-"""Seconds that a parked exchange waits for its client."""
 MORE_QUESTIONS: Final = 0.02
 """Seconds without another question after which those that are there go to the client."""
-MAX_PARKED: Final = 1000
 Notify = Callable[[Message], Awaitable[None]]
 _RETRY: Final = ("inputResponses", "requestState", "_meta")
 
@@ -109,6 +108,8 @@ class Parking:
         self._owner = owner
         self._clock = clock
         self._parked: dict[int, Parkable] = {}
+        self._shares: Shares[int] = Shares(PARKED_CALLS.value)
+        """Whose they are."""
         self._numbers = itertools.count(1)
 
     async def run(
@@ -119,10 +120,12 @@ class Parking:
         client: Client,
         log_level: str | None,
         notify: Notify,
+        network: str = "",
     ) -> Message:
         """The response to a call, or the `input_required` that asks for what it needs.
 
-        When cancelled, so is the call. Raises RpcError.
+        A parked call counts for the client of this network. When cancelled, so is the call.
+        Raises RpcError.
         """
         state = jsonrpc.string(params.get("requestState"))
         if state is not None:
@@ -139,18 +142,20 @@ class Parking:
             raise
         if answer is not None:
             return {**answer, "id": request["id"]}
-        return self._park(exchange, request, params)
+        return self._park(exchange, request, params, network)
 
-    def _park(self, exchange: Parkable, request: Message, params: Message) -> Message:
-        assert exchange.task is not None
-        if len(self._parked) >= MAX_PARKED:
-            exchange.task.cancel()
-            raise RpcError(UNAVAILABLE, f"{MAX_PARKED} calls wait for their clients already")
+    def _park(self, exchange: Parkable, request: Message, params: Message, network: str) -> Message:
+        if self._shares.is_full:
+            PARKED_CALLS.record()
+            oldest = self._shares.choose()
+            if oldest is not None:
+                self._expire(oldest)
         number = next(self._numbers)
         exchange.listener = None
         self._parked[number] = exchange
+        self._shares.add(number, (network, exchange.client.principal))
         loop = asyncio.get_running_loop()
-        exchange.expiry = loop.call_later(WAIT, self._expire, number)
+        exchange.expiry = loop.call_later(PARKED_FOR.value, self._expire, number)
         state = {
             "n": number,
             "o": self._owner,
@@ -173,9 +178,17 @@ class Parking:
         }
 
     def _expire(self, number: int) -> None:
-        exchange = self._parked.pop(number, None)
+        exchange = self._taken(number)
         if exchange is not None and exchange.task is not None:
             exchange.task.cancel()
+
+    def _taken(self, number: int) -> Parkable | None:
+        """Take an exchange that is parked, if it still is."""
+        exchange = self._parked.pop(number, None)
+        self._shares.discard(number)
+        if exchange is not None and exchange.expiry is not None:
+            exchange.expiry.cancel()
+        return exchange
 
     def _resumed(self, state: str, request: Message, params: Message, client: Client) -> Parkable:
         try:
@@ -183,11 +196,11 @@ class Parking:
         except BadToken:
             raise expired() from None
         mine = content["p"] == client.principal and content["d"] == _digest(request, params)
-        exchange = self._parked.pop(content["n"], None) if mine else None
-        if exchange is None or content["o"] != self._owner:
+        # A number of another process may be the number of another call here.
+        mine = mine and content["o"] == self._owner
+        exchange = self._taken(content["n"]) if mine else None
+        if exchange is None:
             raise expired()
-        if exchange.expiry is not None:
-            exchange.expiry.cancel()
         answers = jsonrpc.members(params.get("inputResponses", jsonrpc.EMPTY))
         for key, answer in answers.items():
             question = exchange.questions.get(key)

@@ -41,6 +41,10 @@ class Wire(Protocol):
     old: bool
     """Whether the client speaks HTTP/1.0: then there are no chunks."""
 
+    @property
+    def network(self) -> str:
+        """The network of the client. See `network_of`."""
+
     def write(self, *parts: bytes) -> None:
         """Write; dropped when the client has gone."""
 
@@ -91,6 +95,11 @@ class Reply:
         """Whether nothing was sent yet."""
         return not (self._started or self._done)
 
+    @property
+    def network(self) -> str:
+        """The network of the client. See `network_of`."""
+        return self._wire.network
+
     def keep_alive(self) -> None:
         """From now on, a silence that lasts too long turns the answer into a stream with pings."""
         if self._alarm is None:
@@ -124,11 +133,11 @@ class Reply:
         """Send an event that another stream has kept."""
         return self._event(sse.encode(message, event_id))
 
-    async def resumable(self, log: EventLog, retry: int | None) -> None:
+    async def resumable(self, open_log: Callable[[], EventLog], retry: int | None) -> None:
         """Keep what is sent from now on; tell the client, so that it can go on after a break."""
         if self._log is None:
-            self._log = log
-            await self._event(sse.prime(log.append(b""), retry))
+            self._log = open_log()
+            await self._event(sse.prime(self._log.append(b""), retry))
 
     async def pause(self) -> None:
         """Close the stream; what is still to come is kept for the client's return."""
@@ -149,6 +158,10 @@ class Reply:
     def add_header(self, name: bytes, value: bytes) -> None:
         """Add a header to the answer, before anything is sent."""
         self._headers += ((name, value),)
+
+    def add_headers(self, fields: Headers) -> None:
+        """Add headers to the answer, before anything is sent."""
+        self._headers += fields
 
     async def finish(self, message: bytes, status: int = 200) -> None:
         """Send the last message. The status counts only where nothing was sent before."""
@@ -213,7 +226,9 @@ class Reply:
         if self._done:
             self._told()
             return
-        self._begin(status, headers)
+        own = {name for name, _ in self._headers}
+        headers = tuple(field for field in headers if field[0] not in own)
+        self._begin(status, (*headers, *self._headers))
 
     async def chunk(self, content: bytes) -> None:
         """The next part of an answer that is passed on."""
@@ -266,6 +281,8 @@ class Reply:
         self._stop()
         self._behind = None
         self._done = True
+        if self._log is not None:
+            self._log.end(self.loop.time())
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """A task is to complete the answer."""

@@ -1,12 +1,12 @@
 """One HTTP request to the endpoint: its headers, its message, and who sent it."""
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Raw
 
+from mcpproxy.limits.http import REQUEST_BODY
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.wire import headers as h
@@ -16,7 +16,7 @@ from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 if TYPE_CHECKING:
     from mcpproxy.proxy.front.reply import Reply
 
-MAX_BODY: Final = 16 * 1024 * 1024
+MAX_BODY: Final = REQUEST_BODY.value
 """Bytes of one request; more is answered with 413."""
 
 HeaderLines = list[tuple[bytes, bytes]]
@@ -49,11 +49,11 @@ class Head:
 
     __slots__ = (
         "_fits",
-        "_principal",
         "headers",
         "lines",
         "method",
         "path",
+        "principal",
         "said",
         "ticket",
         "way",
@@ -70,7 +70,8 @@ class Head:
         self.headers = dict(lines)
         if len(self.headers) != len(lines):
             self.headers = _joined(lines)
-        self._principal: str | None = None
+        self.principal = ""
+        """A digest that stands for the sender's identity; empty without one. See Principals."""
         self._fits: bool | None = None
         self.way: Callable[[Inbound, Reply], bool] | None = None
         """Who may answer such requests without a task, once that is found out."""
@@ -86,14 +87,6 @@ class Head:
             json = _is_json(self.headers.get(b"content-type", b""))
             self._fits = json and _accepts_both(self.headers.get(b"accept"))
         return self._fits
-
-    @property
-    def principal(self) -> str:
-        """A digest of the credentials that it has; empty without any."""
-        if self._principal is None:
-            found = self.headers.get(b"authorization")
-            self._principal = "" if found is None else hashlib.sha256(found).hexdigest()[:32]
-        return self._principal
 
 
 class Inbound:
@@ -130,7 +123,7 @@ class Inbound:
 
     @property
     def principal(self) -> str:
-        """A digest of the credentials that it came with; empty without any."""
+        """A digest that stands for the sender's identity; empty without one."""
         return self.head.principal
 
     def accepts_stream(self) -> bool:

@@ -1,19 +1,28 @@
 """The HTTP server of the endpoint: listens, looks after its connections, and stops gracefully."""
 
 import asyncio
+import logging
+import resource
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from mcpproxy.limits.http import DESCRIPTORS
 from mcpproxy.proxy.core.deadlines import Deadlines
-from mcpproxy.proxy.front.connection import SWEEP_EVERY, App, Connection
+from mcpproxy.proxy.front.app import App
+from mcpproxy.proxy.front.body_room import BodyRoom
+from mcpproxy.proxy.front.connection import SWEEP_EVERY, Connection
+from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
+from mcpproxy.proxy.front.instance_tls import Credentials
 from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.front.request import Head
 from mcpproxy.proxy.wire.heads import Heads
 
-MAX_HELD: Final = 256 * 1024 * 1024
-"""Bytes of the bodies of all requests at once; beyond it large ones are answered with 503."""
 BACKLOG: Final = 2048
+_RESERVE: Final = 64
+"""Descriptors that are not for clients, at least."""
+log = logging.getLogger("mcpproxy.http")
 ENDING: Final = 1.0
 """Seconds that those who are cancelled have to clean up."""
 
@@ -29,8 +38,12 @@ class Server:
         self.pings = Deadlines(self.loop, PING_EVERY)
         self.draining = False
         self.connections: set[Connection] = set()
-        self.held = 0
-        """Bytes of bodies that are held."""
+        self.acceptor: InstanceAcceptor | None = None
+        """See `accept_instances`."""
+        self.room = BodyRoom()
+        self._most = connections_of_clients()
+        self._full = False
+        """Whether no further client can connect."""
         self._emptied: asyncio.Future[None] | None = None
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -49,12 +62,39 @@ class Server:
             connection.sweep()
         self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
-    def has_room(self, size: int) -> bool:
+    def accept_instances(self, credentials: Credentials, server: "Server") -> None:
+        """Let other instances connect, too; their requests are served by another server."""
+        self.acceptor = InstanceAcceptor(credentials, lambda: Connection(server))
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies that are held."""
+        return self.room.held
+
+    def admits(self, connection: Connection) -> bool:
         """See Surroundings."""
-        if self.held + size > MAX_HELD:
+        full = len(self.connections) >= self._most
+        if full:
+            DESCRIPTORS.record()
+            self._close_waiting()
+        if full != self._full:
+            self._full = full
+            if full:
+                log.warning("%d clients are connected: idle connections are closed", self._most)
+        if len(self.connections) >= self._most:
             return False
-        self.held += size
+        self.connections.add(connection)
         return True
+
+    def _close_waiting(self) -> None:
+        """Close the connections that have waited longest, of whichever address has most of them."""
+        waiting = [one for one in self.connections if not one.answering and not one.lost]
+        counts = Counter(one.address for one in waiting)
+        waiting.sort(key=lambda one: (counts[one.address], one.waited), reverse=True)
+        # Several at once: looking for them takes a while.
+        for one in waiting[: max(1, self._most // 100)]:
+            self.connections.discard(one)
+            one.abort()
 
     def gone(self, connection: Connection) -> None:
         """See Surroundings."""
@@ -65,6 +105,8 @@ class Server:
     async def drain(self, seconds: float) -> None:
         """Accept no more; answers in flight end by themselves, after `seconds` all are ended."""
         self.draining = True
+        if self.acceptor is not None:
+            self.acceptor.close()
         for server in self._servers:
             server.close()
         for connection in list(self.connections):
@@ -80,3 +122,12 @@ class Server:
         if self.connections:
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
+
+
+def connections_of_clients() -> int:
+    """Connections that clients may have: a part of the descriptors that the process may open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most in (resource.RLIM_INFINITY, -1):
+        most = DESCRIPTORS.value
+    reserve = max(_RESERVE, most // 4)
+    return max(most - reserve, most // 2)

@@ -2,129 +2,249 @@
 
 import asyncio
 import contextlib
-import sys
+import logging
 import time
-from collections.abc import Coroutine
-from typing import Any, BinaryIO, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
-from mcpproxy.proxy.core.exchange import CANCELLED, Client
+from msgspec import Raw
+
+from mcpproxy.limits import clients as limits
+from mcpproxy.proxy.core.catalog import KINDS
+from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
+from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed, has_left
 from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, LiveSessions, StandingCaller
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.front.workload import Workload
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
+from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
 
-MAX_LINE: Final = 64 * 1024 * 1024
 SESSION: Final = "stdio"
-LAST_ANSWERS: Final = 10.0
-"""Seconds that requests have to be answered once the client has closed its end."""
+BATCHES: Final = "2025-03-26"
+"""The revision that has JSON-RPC batches."""
 FOREVER: Final = 10.0**9
+TURN: Final = 64
+"""Lines after which other tasks get a turn."""
+RECHECK: Final = 1.0
+"""Seconds after which a wait looks at what no event announces."""
+
+log = logging.getLogger("mcpproxy.stdio")
+
+
+class Source(Protocol):
+    """Bytes of the client."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; empty at the end. Raises OSError."""
+
+
+class Target(Protocol):
+    """Bytes to the client."""
+
+    failed: "asyncio.Future[OSError]"
+    """Completed when no more can be written."""
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it. Raises OSError."""
 
 
 class StdioFront:
-    """Reads messages line by line, answers each in a task of its own."""
+    """Reads messages line by line and responds to each in a task of its own."""
 
-    def __init__(self, gateway: Gateway, sealer: Sealer, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, gateway: Gateway, sealer: Sealer, target: Target) -> None:
         self._gateway = gateway
-        self._writer = writer
+        self._target = target
         self._sessions = LiveSessions(sealer, SESSION, float("inf"))
         self._parking = Parking(sealer, SESSION, time.time)
         self._live = self._sessions.of(SESSION, 0.0)
-        self._outbox = self._live.stream = Outbox()
+        self._live.stream = Outbox()
         gateway.set_standing(lambda client: StandingCaller(client, self._sessions))
         self._modern: bool | None = None
         self._client: Client | None = None
         self._initialized = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._greeted = False
+        self._work = Workload()
         self._listening: set[Outbox] = set()
         self._telling = asyncio.Lock()
 
-    async def run(self, reader: asyncio.StreamReader) -> None:
-        """Serve until the client closes its end."""
+    async def run(self, source: Source) -> None:
+        """Serve until the client closes its end. Raises NothingToServe and OutputFailed."""
         unsubscribe = self._gateway.subscribe(self._changed)
         pump = asyncio.create_task(self._pump())
+        serving = asyncio.create_task(self._serve(source))
+        failed = self._target.failed
         try:
-            while line := await reader.readline():
-                if line.strip():
-                    await self._received(line)
-            await self._finish()
+            either: set[asyncio.Future[Any]] = {serving, failed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            if failed.done() and not has_left(failed.result()):
+                why = f"standard output cannot be written: {failed.result().strerror}"
+                raise OutputFailed(why)
         finally:
             unsubscribe()
-            pump.cancel()
-            await self._live.unsubscribe()
-            for task in list(self._tasks):
+            for task in (pump, serving):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(pump, serving, return_exceptions=True)
+            await self._live.unsubscribe()
+            await self._work.close()
+
+    async def _serve(self, source: Source) -> None:
+        try:
+            await self._read(source)
+            await self._finish()
+        except OSError as error:
+            if isinstance(error, NothingToServe):
+                raise
+            # What was to be written; `run` sees why.
+
+    async def _read(self, source: Source) -> None:
+        lines = LineSplitter(limits.STDIO_LINE.value)
+        empty = True
+        while chunk := await source.read():
+            lines.feed(chunk)
+            number = 0
+            while (line := lines.next()) is not None:
+                empty = False
+                await self._received(line)
+                number += 1
+                if number % TURN == 0:
+                    await asyncio.sleep(0)
+        last = lines.rest()
+        if last:
+            await self._received(last)
+        elif empty:
+            raise NothingToServe("standard input is empty; nothing to serve")
 
     async def _finish(self) -> None:
-        """The client sends no more, but may still read: answer what it has asked."""
-        for outbox in self._listening:
-            outbox.end()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_ANSWERS)
+        """Respond to what was requested: the client sends no more, but may still read."""
+        without = 0.0
+        while self._work.tasks and without < limits.STDIO_LAST_ANSWERS.value:
+            # Requests that came last begin only now: these are not all at the first turn.
+            await asyncio.sleep(0)
+            for outbox in self._listening:
+                outbox.end()
+            for asked in self._live.asked.values():
+                if not asked.waiting.done():
+                    asked.waiting.set_result({"error": NOT_OFFERED})
+            without = 0.0 if await self._work.moved(RECHECK) else without + RECHECK
+        if self._work.tasks:
+            limits.STDIO_LAST_ANSWERS.record()
+            log.warning("%d requests are left without a response", len(self._work.tasks))
 
     def _changed(self, method: str) -> None:
-        if self._initialized:
-            self._outbox.announce(jsonrpc.notification(method))
+        if self._initialized and self._greeted and self._live.stream is not None:
+            self._live.stream.announce(jsonrpc.notification(method))
 
     async def _pump(self) -> None:
         """Send what belongs to no request."""
-        while (message := await self._outbox.get(FOREVER)) is not None:
-            await self._emit(message)
+        with contextlib.suppress(OSError):
+            while True:
+                assert self._live.stream is not None
+                while (message := await self._live.stream.get(FOREVER)) is not None:
+                    await self._emit(message)
+                # It had overflowed. The client has no way to open it again: have it list all.
+                self._live.stream = Outbox()
+                for kind in KINDS:
+                    self._changed(kind.changed)
 
     async def _emit(self, message: bytes) -> None:
-        self._writer.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
-        await self._writer.drain()
+        await self._target.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
 
-    async def _received(self, line: bytes) -> None:
+    async def _received(self, line: bytes | TooLong) -> None:
+        if isinstance(line, TooLong):
+            limits.STDIO_LINE.record()
+            why = f"the line has over {limits.STDIO_LINE.value} bytes"
+            await self._emit(jsonrpc.failure(None, RpcError(INVALID_REQUEST, why)))
+            return
+        line = line.strip()
+        if not line:
+            return
+        await self._room(len(line))
         try:
-            message = jsonrpc.parse(line.strip())
+            if line.startswith(b"[") and self._client and self._client.revision == BATCHES:
+                batch = _batch(line)
+                self._work.spawn(self._answer_all(batch), len(line), len(batch))
+            else:
+                await self._take(jsonrpc.parse(line), len(line))
         except RpcError as error:
             await self._emit(jsonrpc.failure(None, error))
-            return
+
+    async def _room(self, size: int) -> None:
+        """Read no further before there is room, unless the client's answers might make it."""
+        if not self._work.fits(size):
+            limits.STDIO_MESSAGES.record()
+        while not (self._work.fits(size) or self._live.asked):
+            await self._work.moved(RECHECK)
+
+    async def _take(self, message: Message, size: int) -> None:
         if self._modern is None and "method" in message:
             self._modern = modern.era_of(message)
-        if "method" not in message or "id" not in message:
-            self._noted(message)
-            return
-        self._spawn(self._answer(message))
+        if not _is_request(message):
+            self._noted(message, size)
+        elif self._work.fits(size):
+            self._work.spawn(self._answer(message), size)
+            if jsonrpc.string(message["method"]) == "initialize":
+                # What follows depends on who the client is.
+                await asyncio.sleep(0)
+        else:
+            await self._emit(jsonrpc.failure(message["id"], _full()))
 
-    def _noted(self, message: Message) -> None:
-        if jsonrpc.string(message.get("method")) == "notifications/initialized":
-            # Not a word of changes before.
+    def _noted(self, message: Message, size: int) -> None:
+        if jsonrpc.string(message.get("method")) == INITIALIZED:
+            # Changes before are in the lists that the client asks for next.
             self._initialized = self._client is not None
-        self._spawn(self._pass_on(message))
+        elif self._work.fits(size) or not _waits(message):
+            self._work.spawn(self._pass_on(message), size)
 
     async def _pass_on(self, message: Message) -> None:
         """In the order in which they came; answers and cancellations wait for nothing."""
-        waits = jsonrpc.string(message.get("method")) not in (None, CANCELLED)
-        async with self._telling if waits else contextlib.nullcontext():
+        async with self._telling if _waits(message) else contextlib.nullcontext():
             with contextlib.suppress(RpcError):
                 await legacy.noted(self._gateway, self._live, self._client, message)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _answer(self, message: Message) -> None:
+        body = await self._response(message)
+        with contextlib.suppress(OSError):
+            await self._emit(body)
+            # A client that waits for nothing says that it is initialized before it can know.
+            self._greeted = True
+
+    async def _answer_all(self, messages: list[Message | RpcError]) -> None:
+        """Respond to a batch with a batch."""
+        requests = [m for m in messages if isinstance(m, RpcError) or _is_request(m)]
+        for message in messages:
+            if not isinstance(message, RpcError) and not _is_request(message):
+                self._noted(message, 0)
+        if requests:
+            bodies = await asyncio.gather(*(self._response(m) for m in requests))
+            with contextlib.suppress(OSError):
+                await self._emit(b"[%b]" % b",".join(bodies))
+
+    async def _response(self, message: Message | RpcError) -> bytes:
+        if isinstance(message, RpcError):
+            return jsonrpc.failure(None, message)
         try:
             serve = self._answer_modern if self._modern else self._answer_legacy
-            body = await serve(message)
-        except RpcError as error:
-            body = jsonrpc.failure(message["id"], error)
-        with contextlib.suppress(ConnectionError):
-            await self._emit(body)
+            return await serve(message)
+        except RpcError as refused:
+            return jsonrpc.failure(message["id"], refused)
+        except Exception:
+            log.exception("a request failed")
+            error = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
+            return jsonrpc.failure(message["id"], error)
 
     async def _answer_legacy(self, message: Message) -> bytes:
         if jsonrpc.string(message["method"]) == "initialize":
             params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
             client = legacy.client_of(params, "", SESSION)
-            # What comes right behind is served, too.
+            # Requests that follow at once are served as well.
             self._client = client
             result = await legacy.initialized(self._gateway, client)
             return jsonrpc.response(message["id"], result)
@@ -132,12 +252,18 @@ class StdioFront:
             return jsonrpc.response(message["id"], b"{}")
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
+        # Those of a file are all there before the backends are.
+        await self._gateway.settled()
         caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
         return await legacy.answer(
             self._gateway, self._live, message, caller, asyncio.current_task()
         )
 
     async def _listen(self, message: Message, params: Message) -> bytes:
+        if len(self._listening) >= limits.STDIO_STREAMS.value:
+            limits.STDIO_STREAMS.record()
+            why = f"{limits.STDIO_STREAMS.value} streams are open; cancel one"
+            raise RpcError(jsonrpc.UNAVAILABLE, why)
         listening = modern.Listening(self._gateway, message, params)
         self._listening.add(listening.outbox)
         try:
@@ -156,6 +282,7 @@ class StdioFront:
             method = jsonrpc.string(message["method"]) or ""
             if method == modern.LISTEN:
                 return await self._listen(message, params)
+            await self._gateway.settled()
             route = modern.route_of(self._gateway, method, params)
             answer = await modern.answer(
                 self._gateway, self._parking, message, params, caller, route
@@ -180,7 +307,7 @@ class _Pipe:
         """See Stream."""
         await self._emit(message)
 
-    async def resumable(self, log: EventLog, retry: int | None) -> None:
+    async def resumable(self, open_log: Callable[[], EventLog], retry: int | None) -> None:
         """See Stream."""
 
     async def pause(self) -> None:
@@ -191,16 +318,40 @@ async def _silence() -> None:
     """Pipes need no pings."""
 
 
-async def open_streams(
-    stdin: BinaryIO | None = None, stdout: BinaryIO | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Our standard streams (or others) for asyncio."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=MAX_LINE)
-    await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), stdin or sys.stdin.buffer
-    )
-    transport, protocol = await loop.connect_write_pipe(
-        asyncio.streams.FlowControlMixin, stdout or sys.stdout.buffer
-    )
-    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+def _is_request(message: Message) -> bool:
+    return "method" in message and "id" in message
+
+
+def _waits(message: Message) -> bool:
+    """True for a notification that takes its turn behind those before it."""
+    return jsonrpc.string(message.get("method")) not in (None, CANCELLED)
+
+
+def _full() -> RpcError:
+    why = f"{limits.STDIO_MESSAGES.value} messages are being processed; answer what is asked first"
+    return RpcError(jsonrpc.UNAVAILABLE, why)
+
+
+def _batch(line: bytes) -> list[Message | RpcError]:
+    """The messages of a batch, errors for what is not one. Raises RpcError."""
+    try:
+        items: list[Raw] = jsonrpc.items(line)
+    except RpcError:
+        raise RpcError(jsonrpc.PARSE_ERROR, "the line is not JSON") from None
+    if not items:
+        raise RpcError(INVALID_REQUEST, "the batch is empty")
+    if len(items) > limits.STDIO_BATCH.value:
+        limits.STDIO_BATCH.record()
+        why = f"the batch has {len(items)} messages; up to {limits.STDIO_BATCH.value} are accepted"
+        raise RpcError(INVALID_REQUEST, why)
+    return [_member(bytes(item)) for item in items]
+
+
+def _member(item: bytes) -> Message | RpcError:
+    try:
+        message = jsonrpc.parse(item)
+    except RpcError as error:
+        return error
+    if jsonrpc.string(message.get("method")) == "initialize":
+        return RpcError(INVALID_REQUEST, "initialize must not be part of a batch")
+    return message

@@ -13,6 +13,7 @@ from mcp import MCPError
 from mcp.server import MCPServer
 from msgspec import Raw
 
+from mcpproxy import standard_descriptors
 from mcpproxy.api import names
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.backend import Surroundings
@@ -20,6 +21,7 @@ from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.front.descriptors import NothingToServe
 from mcpproxy.proxy.library import copies
 from mcpproxy.proxy.library.components import Local, Mirrored
 from mcpproxy.proxy.library.parts import Part, default_health, default_settings
@@ -309,21 +311,31 @@ class Server:
         path: str = names.MCP_PATH,
         admin_port: int | None = None,
         allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
     ) -> None:
         """Serve one client on standard streams (the default), or HTTP.
 
         `allowed_hosts` are further names by which clients may call; on an address that other
-        machines reach, the machine's own names and addresses are allowed.
+        machines reach, the machine's own names and addresses are allowed. Pages of
+        `allowed_origins` may call from browsers.
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
             raise ValueError(f"transport {transport!r} is not stdio or http")
         hosts = tuple(allowed_hosts) or _own_hosts(host)
         options = Options(
-            host=host, port=port, path=path, admin_port=admin_port, allowed_hosts=hosts
+            host=host,
+            port=port,
+            path=path,
+            admin_port=admin_port,
+            allowed_hosts=hosts,
+            allowed_origins=tuple(allowed_origins),
         )
         runtime = Runtime(None, options, self._built())
         if transport in (None, "stdio"):
-            await runtime.serve_stdio()
+            try:
+                await runtime.serve_stdio()
+            except NothingToServe as error:
+                raise NothingToServe(f'{error}. For HTTP: run(transport="http")') from None
             return
         serving = asyncio.create_task(runtime.serve_http())
         try:
@@ -339,7 +351,7 @@ def _own_hosts(host: str) -> tuple[str, ...]:
     if host in ("127.0.0.1", "localhost", "::1"):
         return ()
     if host not in ("0.0.0.0", "::", ""):
-        return (host,)
+        return (f"[{host}]" if ":" in host else host,)
     own = {socket.gethostname(), socket.getfqdn()}
     try:
         found = socket.getaddrinfo(socket.gethostname(), None)
@@ -352,6 +364,7 @@ def _own_hosts(host: str) -> tuple[str, ...]:
 
 
 def _run(work: Any) -> None:
+    standard_descriptors.reserve()
     try:
         import uvloop
     except ImportError:

@@ -9,6 +9,7 @@ from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.proxy.back.lifetime import before_exec
 
 _KIND: Final = "mcpproxy/"
 PORT: Final = "http"
@@ -32,7 +33,7 @@ async def forwarded(proxy: str, namespace: str | None, deadline: float) -> Async
     command = ("kubectl", *where, "port-forward", f"service/{proxy}", f":{PORT}")
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
         )
     except OSError as error:
         raise ManifestError(

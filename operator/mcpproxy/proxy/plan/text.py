@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import yaml
 
+from mcpproxy.limits.backends import FINDING_TEXT
 from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.core.names import MAX_NAME
 from mcpproxy.proxy.plan.document import BYTES_PER_TOKEN, Plan, differ
@@ -21,7 +22,9 @@ _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 def safe(text: Any) -> str:
     """A text on one line, without what a terminal would take for a command."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    cut = str(text)
+    cut = cut if len(cut) <= FINDING_TEXT.value else f"{cut[: FINDING_TEXT.value]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def rendered(plan: Plan) -> str:

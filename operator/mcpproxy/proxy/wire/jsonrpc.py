@@ -30,6 +30,7 @@ NULL: Final = Raw(b"null")
 EMPTY: Final = Raw(b"{}")
 MAX_ID_DIGITS: Final = 400
 """Digits of a number that is still looked at as an id."""
+_UNREAD: Final = (b"null", b'"server-error"')
 _NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
 
@@ -95,6 +96,31 @@ def string(raw: bytes | Raw | None) -> str | None:
         return _string.decode(raw)
     except msgspec.DecodeError:
         return None
+
+
+class _Object(msgspec.Struct):
+    """Any object, of which nothing is kept."""
+
+
+_COMMAS: Final = 64
+"""For each object, which are read without a closer look."""
+_objects = msgspec.json.Decoder(list[_Object])
+
+
+def length(raw: bytes | Raw | None, most: int) -> int:
+    """The number of objects in an array, or any higher number than `most` where it has more.
+
+    Takes little memory, however many there are, and whatever else is among them.
+    """
+    text = b"" if raw is None else bytes(raw)
+    # Objects within objects are among them, and commas between other things.
+    count = text.count(b"{")
+    if count <= most and text.count(b",") <= _COMMAS * most:
+        return count
+    try:
+        return len(_objects.decode(text))
+    except (msgspec.DecodeError, RecursionError):
+        return most + 1
 
 
 def value(raw: bytes | Raw | None) -> Any:
@@ -219,9 +245,19 @@ def _integer(text: bytes) -> bytes | None:
     return b"%d" % int(number)
 
 
-def same_id(left: Raw | None, right: Raw) -> bool:
-    """Whether two ids are equal, however they are spelled."""
-    return left is not None and (left == right or id_key(left) == id_key(right))
+def answers(message: Message, request_id: Raw) -> bool:
+    """Whether a response is the one to the request with this id.
+
+    As the SDKs do, it takes "7" for 7. A peer that could not read the id of a request answers with
+    an error and the id null, or "server-error" (Python SDK 1.x).
+    """
+    given = message.get("id")
+    if given is None or given == request_id:
+        return given is not None
+    own, wanted = id_key(given), id_key(request_id)
+    if own == wanted or own == b'"%b"' % wanted or wanted == b'"%b"' % own:
+        return True
+    return own in _UNREAD and "error" in message
 
 
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:

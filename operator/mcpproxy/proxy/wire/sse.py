@@ -122,6 +122,10 @@ class Parser:
                 self._begun, line = True, line.removeprefix(_BOM)
             if line:
                 self._field(line)
+                # Lines without content cost as much as others: what is counted is what came.
+                self._size += len(line) + 1
+                if self._size > self._limit:
+                    raise TooLarge(f"an event is larger than {self._limit} bytes")
             elif (event := self._complete()) is not None:
                 yield event
         self._keep(data[end:])
@@ -162,7 +166,6 @@ class Parser:
         content = content.removeprefix(b" ")
         if name == b"data":
             self._data.append(content)
-            self._size += len(content)
         elif name == b"event":
             self._event = content
         elif name == b"id" and b"\0" not in content:
@@ -172,7 +175,7 @@ class Parser:
 
     def _complete(self) -> Event | None:
         if not self._data and self._id is None and self._retry is None:
-            self._event = b"message"
+            self._event, self._size = b"message", 0
             return None
         data = b"\n".join(self._data) if self._data else None
         event = Event(data, self._event, self._id, self._retry)

@@ -8,6 +8,7 @@ keys belong neither on a command line nor into an environment. It ends when the 
 
 import asyncio
 import functools
+import os
 import pickle
 import socket
 import sys
@@ -17,6 +18,7 @@ from typing import Final
 import msgspec
 
 from mcpproxy.proxy import process
+from mcpproxy.proxy.back.lifetime import die_with_parent
 from mcpproxy.proxy.runtime import Options, Runtime
 from mcpproxy.proxy.targets import Configuration
 from mcpproxy.proxy.workers import channel
@@ -117,12 +119,13 @@ async def _serve(setup: Setup, descriptor: int) -> None:
 
 def main(descriptor: int) -> int:
     """Serve until stopped; 0, or 2 when that can't be."""
+    die_with_parent(os.getppid())
     setup: Setup = pickle.load(sys.stdin.buffer)
     process.log_to_stderr(setup.level, setup.number)
     try:
         process.run(_serve(setup, descriptor))
     except (ValueError, OSError) as error:
-        print(f"mcpproxy run: {error}", file=sys.stderr)  # noqa: T201
+        process.complain(f"mcpproxy run: {error}")
         return CANNOT_SERVE
     return 0
 

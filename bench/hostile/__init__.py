@@ -1,0 +1,1 @@
+"""A proxy between hostile clients, hostile backends and well-behaved ones: `make hostile`."""

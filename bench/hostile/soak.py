@@ -1,0 +1,260 @@
+"""The soak among hostile peers: `make hostile`, or
+
+    python -m bench.hostile.soak [--seconds 300] [--quiet 30] [--seed N]
+
+A well-behaved client of each era calls a well-behaved backend while hostile clients and hostile
+backends do to the same proxy whatever they can. Its 99th percentile stays within three times of
+that before the attacks, no reply is wrong or missing, memory stays within its bound, and
+descriptors return to where they were; otherwise the exit code is 1.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from bench import client, replies, targets
+from bench.memory import resident
+from bench.messages import Era
+from bench.processes import Processes, free_port
+from bench.replies import Reply
+from bench.stub import Behaviour
+from mcpproxy.limits.table import OF_THE_RUNTIME
+
+SLOWER: Final = 3.0
+"""How much the 99th percentile of a well-behaved client may grow."""
+SPARE: Final = 8
+"""Descriptors that may be open at the end beyond those at the start."""
+_PAUSE: Final = 0.01
+_SETTLE: Final = 180.0
+"""Seconds in which everything that the attacks have opened ends."""
+_ERAS: Final[tuple[Era, ...]] = ("legacy", "modern")
+_GOOD: Final = ("good", "own")
+_PATH: Final = "/mcp"
+
+
+@dataclass
+class WellBehaved:
+    """A client of one era that calls at an even pace."""
+
+    url: str
+    era: Era
+    seconds: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    _number: int = 0
+
+    async def call_until(self, end: float) -> None:
+        """Call one tool after the other; each reply must be the one to its request."""
+        connection = await client.connect(self.url)
+        requests = client.requests(self.url, self.era)
+        if self.era == "legacy":
+            await client.begin(connection, requests)
+        while time.monotonic() < end:
+            self._number += 1
+            tool = f"{_GOOD[self._number % len(_GOOD)]}_echo"
+            begun = time.perf_counter()
+            try:
+                request = requests.operation("echo", self._number, tool)
+                reply = await connection.exchange(request)
+            except TimeoutError:
+                reply = Reply(0, b"no reply")
+            self.seconds.append(time.perf_counter() - begun)
+            if not replies.is_right("echo", self._number, reply, 0):
+                self.wrong.append(f"{self.era} {tool}: {reply.status} {reply.body[:300]!r}")
+                await client.close(connection)
+                connection = await client.connect(self.url)
+            await asyncio.sleep(_PAUSE)
+        await client.close(connection)
+
+    def percentile(self, share: float) -> float:
+        """The duration that this share of the calls does not exceed, in ms; forgets all."""
+        ordered = sorted(self.seconds)
+        self.seconds.clear()
+        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, processes: Processes, directory: Path, seed: int) -> None:
+        self._processes = processes
+        self._directory = directory
+        self._seed = seed
+        self._port = free_port()
+        self._admin = free_port()
+        self._pid = 0
+        self.url = f"http://127.0.0.1:{self._port}{_PATH}"
+        self.faults: list[str] = []
+
+    async def start(self) -> None:
+        """Start backends and proxy, and wait until both well-behaved backends answer."""
+        backends: list[dict[str, object]] = []
+        for name, sessions, mode in (
+            ("good", False, "Isolated"),
+            ("own", True, "PerClient"),
+            ("shared", True, "Reused"),
+        ):
+            port = await self._started(name, Behaviour("both", sessions=sessions))
+            session = {"mode": mode, **({"stateless": True} if mode == "Reused" else {})}
+            backends.append(self._backend(name, port, session=session))
+        for name, flags in (("evil", []), ("cruel", ["--sessions"])):
+            port = free_port()
+            module = [sys.executable, "-m", "bench.hostile.backend", "--port", str(port)]
+            command = [*module, "--seed", str(self._seed), *flags]
+            await self._processes.start(name, command, self._processes.others)
+            timeouts = {"request": "5s", "connect": "2s", "initialize": "5s", "idle": "20s"}
+            more = {"optional": True, "timeouts": timeouts}
+            kept = {"mode": "PerClient" if flags else "Isolated"}
+            backends.append(self._backend(name, port, session=kept, **more))
+        path = self._directory / "mcpproxy.yaml"
+        # JSON is YAML.
+        path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
+        command = [str(Path(sys.executable).with_name("mcpproxy")), "run", "-f", str(path)]
+        command += ["--host", "127.0.0.1", "--port", str(self._port), "--log-level", "warning"]
+        command += ["--admin-port", str(self._admin)]
+        process = await self._processes.start("mcpproxy", command, self._processes.tested)
+        self._pid = process.pid
+        await self._ready()
+
+    @staticmethod
+    def _backend(name: str, port: int, **more: object) -> dict[str, object]:
+        return {"name": name, "url": f"http://127.0.0.1:{port}{_PATH}", **more}
+
+    async def _started(self, name: str, behaviour: Behaviour) -> int:
+        port = free_port()
+        command = targets.stub_command(behaviour, port)
+        await self._processes.start(f"stub-{name}", command, self._processes.others)
+        return port
+
+    async def _ready(self) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(targets.START), httpx2.AsyncClient() as http:
+            # Another process sets no event.
+            while True:
+                try:
+                    answer = await http.get(f"http://127.0.0.1:{self._admin}/readyz")
+                    if answer.status_code == 200:
+                        return
+                except httpx2.TransportError:
+                    pass
+                await asyncio.sleep(0.1)
+
+    def descriptors(self) -> int:
+        """Number of descriptors that the proxy has open."""
+        return len(os.listdir(f"/proc/{self._pid}/fd"))
+
+    async def measure(self, clients: list[WellBehaved], seconds: float) -> dict[str, float]:
+        """99th percentiles by era after so many seconds, in ms."""
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(one.call_until(end) for one in clients))
+        return {one.era: one.percentile(0.99) for one in clients}
+
+    async def attack(self, clients: list[WellBehaved], seconds: float) -> dict[str, float]:
+        """99th percentiles during the attacks, by era, in ms."""
+        command = [sys.executable, "-m", "bench.hostile.clients", "--port", str(self._port)]
+        command += ["--seconds", str(seconds), "--seed", str(self._seed)]
+        process = await self._processes.start(
+            "clients", command, self._processes.others, piped=True
+        )
+        found, _ = await asyncio.gather(
+            self.measure(clients, seconds), self._watch_memory(time.monotonic() + seconds)
+        )
+        assert process.stdout is not None
+        made = json.loads(await process.stdout.read() or b"{}")
+        print(f"attacks: {made}", flush=True)
+        if not made or min(made.values()) == 0:
+            self.faults.append("the hostile clients did not attack")
+        return found
+
+    async def _watch_memory(self, end: float) -> None:
+        largest, bound = 0, self._base + memory_bound()
+        while time.monotonic() < end:
+            try:
+                largest = max(largest, resident(self._pid))
+            except OSError:
+                self.faults.append("the proxy has ended")
+                return
+            await asyncio.sleep(0.25)
+        print(f"memory: {largest / 2**20:.0f} MiB at most; bound {bound / 2**20:.0f} MiB")
+        if largest > bound:
+            self.faults.append(f"memory: {largest} bytes, beyond {bound}")
+
+    async def run(self, quiet: float, seconds: float) -> None:
+        """Measure, attack, and look at what is left; faults are collected."""
+        clients = [WellBehaved(self.url, era) for era in _ERAS]
+        await self.measure(clients, min(5.0, quiet))
+        self._base, files = resident(self._pid), self.descriptors()
+        before = await self.measure(clients, quiet)
+        during = await self.attack(clients, seconds)
+        for one in clients:
+            ratio = during[one.era] / before[one.era]
+            print(
+                f"{one.era}: p99 {before[one.era]:.1f} ms undisturbed, {during[one.era]:.1f} ms "
+                f"under attack: {ratio:.2f} of {SLOWER}; {one._number} calls, "
+                f"{len(one.wrong)} wrong or lost"
+            )
+            self.faults += one.wrong[:5]
+            if ratio > SLOWER:
+                self.faults.append(f"{one.era}: p99 is {ratio:.1f} times that before")
+        await self._settled(files + SPARE)
+        log = self._processes.log("mcpproxy").read_text(encoding="utf-8", errors="replace")
+        if "Traceback" in re.sub(r"\\r\\nTraceback", "", log) or '"exception"' in log:
+            self.faults.append("the log has a traceback: " + log[-3000:])
+
+    async def _settled(self, files: int) -> None:
+        end = time.monotonic() + _SETTLE
+        # Another process sets no event.
+        while self.descriptors() > files and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+        left = self.descriptors()
+        print(f"descriptors: {left} at the end, {files} permitted", flush=True)
+        if left > files:
+            self.faults.append(f"{left} descriptors are open; {files} are permitted")
+
+
+def memory_bound() -> int:
+    """Bytes that peers can make one process hold, as the table of limits says."""
+    return sum(
+        limit.value
+        for limit in OF_THE_RUNTIME
+        if limit.unit == "bytes" and limit.share == "process"
+    )
+
+
+async def soak(quiet: float, seconds: float, seed: int) -> int:
+    """Run it; 0, or 1 where a fault was found."""
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="hostile-") as directory:
+        async with Processes(Path(directory)) as processes:
+            if processes.pinned:
+                os.sched_setaffinity(0, {processes.others})
+            run = Soak(processes, Path(directory), seed)
+            await run.start()
+            await run.run(quiet, seconds)
+    for fault in run.faults:
+        print(fault)
+    return 1 if run.faults else 0
+
+
+def main() -> int:
+    """Soak as the arguments say."""
+    parser = argparse.ArgumentParser(description="a proxy among hostile peers, on loopback")
+    parser.add_argument("--seconds", type=float, default=300.0, help="of attacks (%(default)s)")
+    parser.add_argument("--quiet", type=float, default=30.0, help="before them (%(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    args = parser.parse_args()
+    return asyncio.run(soak(args.quiet, args.seconds, args.seed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

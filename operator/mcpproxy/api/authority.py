@@ -1,0 +1,67 @@
+"""Authorities of Host headers (RFC 3986, section 3.2) and origins of pages (RFC 6454, section 6.2).
+
+Both are read by their grammars. Text that does not match is refused and never repaired: a name
+that two parsers read differently would let a page pass as another one.
+"""
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final, NamedTuple
+
+MAX_PORT: Final = 65535
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# unreserved, pct-encoded and sub-delims; an IPv4 address is a registered name, too.
+_NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+"
+_LITERAL: Final = r"\[[0-9A-Fa-f:.]+\]"
+_AUTHORITY: Final = re.compile(rf"({_NAME}|{_LITERAL})(?::([0-9]*))?")
+_ORIGIN: Final = re.compile(
+    rf"([A-Za-z][A-Za-z0-9+.\-]*)://({_NAME}|{_LITERAL})(?::([0-9]{{1,5}}))?"
+)
+
+
+class Authority(NamedTuple):
+    """A host in lower case, and the port if one is named."""
+
+    host: str
+    port: int | None
+
+
+class Origin(NamedTuple):
+    """The scheme, host and port of a page; the default port of the scheme is filled in."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def parse_authority(text: str) -> Authority | None:
+    """Parse `host [":" port]`; None if the text has user information or is malformed."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None:
+        return None
+    host = _normalized(match[1])
+    port = int(match[2]) if match[2] and len(match[2]) < 10 else None
+    too_high = bool(match[2]) and (port is None or port > MAX_PORT)
+    return None if host is None or too_high else Authority(host, port)
+
+
+def parse_origin(text: str) -> Origin | None:
+    """Parse one serialized origin; None for `null`, lists, paths and malformed text."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None:
+        return None
+    scheme, host = match[1].lower(), _normalized(match[2])
+    port = int(match[3]) if match[3] else DEFAULT_PORTS.get(scheme)
+    if host is None or (port is not None and port > MAX_PORT):
+        return None
+    return Origin(scheme, host, port)
+
+
+def _normalized(host: str) -> str | None:
+    """The one form of a host that others are compared with."""
+    if not host.startswith("["):
+        return host.lower().removesuffix(".") or None
+    try:
+        return f"[{IPv6Address(host[1:-1]).compressed}]"
+    except AddressValueError:
+        return None

@@ -1,0 +1,55 @@
+"""Parsing the command line. Only the modules of the chosen command are imported."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+COMMANDS = {
+    "run": ("mcpproxy.proxy.command", "run the proxy in front of MCP servers"),
+    "plan": ("mcpproxy.proxy.plan.command", "show what a manifest would serve"),
+    "operator": ("mcpproxy.handlers.command", "run the operator"),
+    "crd": ("mcpproxy.api.crd", "print the CustomResourceDefinition"),
+}
+EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
+WRONG_CALL = {"plan": 1}
+"""Exit codes of commands that were called wrongly, where 2 says something else."""
+
+
+class _Parser(argparse.ArgumentParser):
+    wrong_call = 2
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.wrong_call, f"{self.prog}: error: {message}\n")
+
+
+def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[..., int]]:
+    """Return the arguments and the function that runs the command; exits if they are wrong."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")
+    parser.add_argument(
+        "--version", action="version", version=f"mcpproxy {version('mcpproxy-operator')}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    parser.wrong_call = WRONG_CALL.get(chosen or "", parser.wrong_call)
+    modules = {}
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.wrong_call = parser.wrong_call
+        if name != chosen:
+            continue
+        try:
+            modules[name] = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if name not in EXTRAS or (error.name or "").startswith("mcpproxy"):
+                raise
+            parser.error(
+                f"{error.name} is not installed: pip install 'mcpproxy-operator[{EXTRAS[name]}]'"
+            )
+        modules[name].add_arguments(command)
+    args = parser.parse_args(given)
+    return args, modules[args.command].main

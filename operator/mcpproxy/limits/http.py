@@ -1,0 +1,155 @@
+"""Limits on clients of the proxy as far as HTTP goes: connections, heads and bodies of requests."""
+
+from typing import Final
+
+from mcpproxy.limits.limit import Limit
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * 1024
+
+DESCRIPTORS: Final = Limit(
+    name="descriptors",
+    value=65_536,
+    unit="count",
+    counts="descriptors that the process may open, if the system lets it; a quarter, and at least"
+    " 64, is not for clients but for backends, the admin port and files",
+    share="process",
+    beyond="the connections of clients that have waited longest without a request are closed;"
+    " where every client is being served, a new connection is closed at once",
+    test="test_clients_leave_descriptors_for_backends_and_the_admin_port",
+)
+REQUEST_HEAD: Final = Limit(
+    name="request-head",
+    value=64 * _KIB,
+    unit="bytes",
+    counts="bytes of a request line, of header lines with their ends, and of trailers",
+    share="request",
+    beyond="HTTP 431, and the connection is closed",
+    test="test_the_size_of_a_head_counts_every_byte_of_its_lines",
+)
+REQUEST_LINES: Final = Limit(
+    name="request-lines",
+    value=200,
+    unit="count",
+    counts="header lines of a request, and its trailers",
+    share="request",
+    beyond="HTTP 431, and the connection is closed",
+    test="test_a_request_with_too_many_header_lines_is_refused",
+)
+REQUEST_TARGET: Final = Limit(
+    name="request-target",
+    value=8 * _KIB,
+    unit="bytes",
+    counts="bytes of the target in a request line",
+    share="request",
+    beyond="HTTP 414, and the connection is closed",
+    test="test_a_request_target_that_is_too_long_is_refused",
+)
+UNFINISHED_HEAD: Final = Limit(
+    name="unfinished-head",
+    value=256 * _KIB,
+    unit="bytes",
+    counts="bytes since the last line, chunk or request was complete",
+    share="connection",
+    beyond="HTTP 431, and the connection is closed",
+    test="test_a_line_that_never_ends_is_refused_wherever_it_stands",
+)
+REQUEST_BODY: Final = Limit(
+    name="request-body",
+    value=16 * _MIB,
+    unit="bytes",
+    counts="bytes of the body of a request",
+    share="request",
+    beyond="HTTP 413, and the connection is closed",
+    test="test_a_body_that_is_too_large_is_refused",
+)
+SMALL_BODY: Final = Limit(
+    name="small-body",
+    value=64 * _KIB,
+    unit="bytes",
+    counts="bytes up to which a body takes nothing of what large bodies share",
+    share="request",
+    beyond="the whole body counts among the large ones",
+    test="test_large_bodies_that_are_held_back_leave_room_for_small_ones",
+)
+SMALL_BODIES: Final = Limit(
+    name="small-bodies",
+    value=64 * _MIB,
+    unit="bytes",
+    counts="bytes of all small bodies that are held",
+    share="process",
+    beyond="HTTP 503 with Retry-After, and the connection is closed",
+    test="test_small_bodies_have_a_bound_of_their_own",
+)
+LARGE_BODIES: Final = Limit(
+    name="large-bodies",
+    value=256 * _MIB,
+    unit="bytes",
+    counts="bytes of all large bodies that are held",
+    share="process",
+    beyond="HTTP 503 with Retry-After, and the connection is closed",
+    test="test_large_bodies_that_are_held_back_leave_room_for_small_ones",
+)
+LARGE_BODIES_SHARE: Final = Limit(
+    name="large-bodies-share",
+    value=128 * _MIB,
+    unit="bytes",
+    counts="bytes of large bodies that come from one address",
+    share="principal",
+    beyond="HTTP 503 with Retry-After, and the connection is closed",
+    test="test_large_bodies_of_one_address_leave_room_for_those_of_others",
+)
+REQUEST_TIME: Final = Limit(
+    name="request-time",
+    value=60,
+    unit="seconds",
+    counts="the time from the first byte of a request to its last",
+    share="request",
+    beyond="HTTP 408, and the connection is closed",
+    test="test_a_request_that_does_not_arrive_in_full_is_refused",
+)
+IDLE_TIME: Final = Limit(
+    name="idle-time",
+    value=75,
+    unit="seconds",
+    counts="the time without a request on a connection",
+    share="connection",
+    beyond="the connection is closed",
+    test="test_an_idle_connection_is_closed",
+)
+STALLED_TIME: Final = Limit(
+    name="stalled-time",
+    value=120,
+    unit="seconds",
+    counts="the time in which a client takes less of an answer than `taken-bytes`",
+    share="connection",
+    beyond="the connection is closed",
+    test="test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped",
+)
+TAKEN_BYTES: Final = Limit(
+    name="taken-bytes",
+    value=4 * _KIB,
+    unit="bytes",
+    counts="bytes of an answer that a client takes at least within `stalled-time`",
+    share="connection",
+    beyond="the connection is closed",
+    test="test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped",
+)
+WAITING_REQUESTS: Final = Limit(
+    name="waiting-requests",
+    value=8,
+    unit="count",
+    counts="requests that are sent before the answer to an earlier one was taken",
+    share="connection",
+    beyond="what follows is neither parsed nor read until one of them is answered",
+    test="test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are_served",
+)
+ENVELOPE_MEMBERS: Final = Limit(
+    name="envelope-members",
+    value=1024,
+    unit="count",
+    counts="members of a JSON-RPC message, and of its params or result",
+    share="message",
+    beyond="JSON-RPC error -32600 or -32602; from a backend: the error NotMCP",
+    test="test_a_message_of_too_many_members_is_refused_before_it_takes_room",
+)

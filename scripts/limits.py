@@ -1,0 +1,71 @@
+"""The limits of mcpproxy.limits, as the table of docs/security.md.
+
+python -m scripts.limits [--check]
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from mcpproxy.limits import table
+from mcpproxy.limits.limit import Limit
+from scripts.machine import ROOT
+
+PAGE: Final = ROOT / "docs" / "security.md"
+BEGIN: Final = "<!-- from mcpproxy.limits, by make reference -->\n"
+END: Final = "<!-- end of the limits -->\n"
+_PEERS: Final = (
+    ("Clients", table.CLIENTS),
+    ("Backends", table.BACKENDS),
+    ("Other instances and workers of the proxy", table.INSTANCES),
+    ("Pods, as the operator follows them", table.PODS),
+)
+_BYTES: Final = ((2**20, "MiB"), (2**10, "KiB"))
+
+
+def amount(limit: Limit) -> str:
+    """The value of a limit with its unit, such as `16 MiB`."""
+    if limit.unit == "count":
+        return f"{limit.value:,}"
+    if limit.unit == "seconds":
+        return f"{limit.value} s"
+    if limit.unit.startswith("bytes"):
+        per = limit.unit.removeprefix("bytes")
+        for size, name in _BYTES:
+            if limit.value >= size and limit.value % size == 0:
+                return f"{limit.value // size} {name}{per}"
+    return f"{limit.value:,} {limit.unit}"
+
+
+def section(peer: str, limits: Iterable[Limit]) -> str:
+    """The table of the limits on one kind of peer."""
+    rows = "".join(
+        f"| `{limit.name}` | {amount(limit)} | {limit.counts} | {limit.share} | {limit.beyond} |\n"
+        for limit in limits
+    )
+    head = "| Limit | Value | Counts | For each | Beyond it |\n|---|---|---|---|---|\n"
+    return f"\n### {peer}\n\n{head}{rows}"
+
+
+def render(page: str) -> str:
+    """The page with the tables of the limits as they are in the code."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    tables = "".join(section(peer, limits) for peer, limits in _PEERS)
+    return f"{before}{BEGIN}{tables}\n{END}{after}"
+
+
+def main() -> int:
+    """Write the tables, or compare them."""
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = render(page)
+    if "--check" not in sys.argv:
+        PAGE.write_text(wanted, encoding="utf-8")
+    elif page != wanted:
+        print("the limits in docs/security.md are not those of mcpproxy.limits")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Events count up, sort by time, and fit what the API server admits."""
+
+from datetime import UTC, datetime, timedelta
+
+from mcpproxy.cluster.events import SAME_SERIES, Events
+from mcpproxy.cluster.kinds import Object
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+METADATA = {"name": "tools", "namespace": "team", "uid": "u1"}
+PROXY: Object = {"apiVersion": "mcpproxy.dev/v1alpha1", "kind": "MCPProxy", "metadata": METADATA}
+
+
+def test_an_event_that_comes_again_counts_up_in_the_same_object() -> None:
+    events = Events("pod-1")
+    first = events.event(PROXY, "Warning", "BackendUnhealthy", "refused", BEGIN)
+    later = BEGIN + timedelta(seconds=30)
+    second = events.event(PROXY, "Warning", "BackendUnhealthy", "timed out", later)
+    assert (first["count"], second["count"]) == (1, 2)
+    assert first["metadata"]["name"] == second["metadata"]["name"]
+    assert second["message"] == "timed out"
+    assert second["firstTimestamp"] == "2026-01-01T00:00:00Z"
+    assert second["lastTimestamp"] == "2026-01-01T00:00:30Z"
+
+
+def test_after_a_while_a_new_series_begins() -> None:
+    events = Events("pod-1")
+    first = events.event(PROXY, "Normal", "Serving", "", BEGIN)
+    second = events.event(PROXY, "Normal", "Serving", "", BEGIN + timedelta(seconds=SAME_SERIES))
+    assert second["count"] == 1
+    assert first["metadata"]["name"] < second["metadata"]["name"]
+
+
+def test_events_of_one_moment_have_names_of_their_own() -> None:
+    events = Events("pod-1")
+    made = [events.event(PROXY, "Normal", reason, "", BEGIN) for reason in ("A", "B", "C")]
+    assert len({one["metadata"]["name"] for one in made}) == 3
+
+
+def test_a_note_is_cut_by_its_bytes_and_never_within_a_character() -> None:
+    made = Events("pod-1").event(PROXY, "Normal", "A", "ä" * 1000, BEGIN)
+    assert made["message"] == "ä" * 512

@@ -1,0 +1,81 @@
+"""Every limit is complete, documented and driven to its end by a test."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mcpproxy.limits import backends, clients, http, instances, pods
+from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.table import ALL
+from scripts.limits import PAGE, amount, render
+from tests.limits.growth import places
+from tests.limits.register import BOUNDED, UNBOUNDED
+
+ROOT = Path(__file__).parents[2]
+TESTS = "\n".join(
+    path.read_text(encoding="utf-8")
+    for folder in ("tests", "e2e", "bench")
+    for path in (ROOT / folder).rglob("*.py")
+)
+SOURCE = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in (ROOT / "operator" / "mcpproxy").rglob("*.py")
+    if path.parent.name != "limits"
+)
+LIMIT = Limit("a-b", 3, "count", "things", "session", "refused", "test_a")
+
+
+def test_names_are_unique_and_fit_a_label() -> None:
+    names = [limit.name for limit in ALL]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) for name in names)
+
+
+@pytest.mark.parametrize("limit", ALL, ids=lambda limit: limit.name)
+def test_a_test_drives_a_peer_beyond_each_limit(limit: Limit) -> None:
+    assert re.search(rf"^\s*(async )?def {limit.test}\(", TESTS, re.MULTILINE), limit.test
+
+
+@pytest.mark.parametrize("limit", ALL, ids=lambda limit: limit.name)
+def test_each_limit_is_enforced_where_it_is_imported(limit: Limit) -> None:
+    (constant,) = (
+        name
+        for module in (backends, clients, http, instances, pods)
+        for name, value in vars(module).items()
+        if value is limit
+    )
+    assert re.search(rf"\b{constant}\.value\b", SOURCE), f"{constant} bounds nothing"
+    assert re.search(rf"\b{constant}\.record\(", SOURCE), f"{constant} is never counted"
+
+
+def test_exceeding_a_limit_is_counted() -> None:
+    before = LIMIT.reached
+    LIMIT.record()
+    assert LIMIT.reached == before + 1
+
+
+def test_amounts_have_their_units() -> None:
+    sizes = [Limit("a", 16 * 2**20, "bytes", "", "session", "", "")]
+    sizes.append(Limit("a", 1500, "bytes", "", "session", "", ""))
+    sizes.append(Limit("a", 2048, "bytes/s", "", "session", "", ""))
+    assert [amount(size) for size in sizes] == ["16 MiB", "1,500 bytes", "2 KiB/s"]
+    assert amount(LIMIT) == "3"
+
+
+def test_the_documentation_has_the_limits_of_the_code() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == render(page), "run: make reference"
+
+
+def test_every_place_that_a_peer_can_make_grow_has_a_limit_or_a_reason() -> None:
+    known = BOUNDED.keys() | UNBOUNDED.keys()
+    assert sorted(set(places()) - known) == [], "name its limit in tests/limits/register.py"
+    assert sorted(known - set(places())) == [], "these places are not in the source any more"
+    assert not BOUNDED.keys() & UNBOUNDED.keys()
+
+
+def test_every_place_names_limits_of_the_table() -> None:
+    names = {limit.name for limit in ALL}
+    wrong = [place for place, found in BOUNDED.items() if not names.issuperset(found.split())]
+    assert wrong == []

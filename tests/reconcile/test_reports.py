@@ -1,0 +1,131 @@
+"""Every pass ends in a report, whatever fails."""
+
+import pytest
+
+from mcpproxy.cluster.errors import (
+    ClusterError,
+    Ending,
+    Forbidden,
+    Invalid,
+    Unavailable,
+    Undeclared,
+)
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ON_DEMAND,
+    POD,
+    SERVICE,
+    Kind,
+    Object,
+)
+from tests.reconcile.stage import KEY, Stage
+
+
+@pytest.mark.parametrize("error", [Unavailable("cut"), Invalid("webhook"), Forbidden("no")])
+@pytest.mark.parametrize("request_", ["apply ConfigMap", "apply Deployment"])
+async def test_health_of_pods_is_reported_while_writes_fail(
+    stage: Stage, error: ClusterError, request_: str
+) -> None:
+    await stage.is_running()
+
+    def refuse(request: str) -> None:
+        if request == request_:
+            raise error
+
+    stage.cluster.before_write = refuse
+    stage.user_applies(cache={"ttl": "7s"})
+    with pytest.raises(type(error)):
+        await stage.reconcile()
+    assert stage.status.observed_generation == 2
+    assert stage.verdict("Ready") == ("True", "Serving")
+    await stage.pod_says("tools-1", weather="Unhealthy")
+    with pytest.raises(type(error)):
+        await stage.reconcile()
+    assert stage.verdict("Ready") == ("False", "BackendsUnhealthy")
+    stage.cluster.before_write = lambda request: None
+    await stage.reconcile()
+    assert stage.verdict("Stalled") is None
+
+
+async def test_a_status_that_an_older_crd_refuses_is_written_without_the_fields_it_lacks(
+    stage: Stage,
+) -> None:
+    apply_status = stage.cluster.apply_status
+
+    async def refuse(manifest: Object, uid: str) -> Object:
+        status = manifest["status"]
+        if "backendsCounted" in status or "session" in (status.get("backends") or [{}])[0]:
+            fields = frozenset({"status.backendsCounted", "status.backends.session"})
+            raise Undeclared("field not declared in schema", fields)
+        return await apply_status(manifest, uid)
+
+    stage.cluster.apply_status = refuse  # type: ignore[method-assign]
+    await stage.is_running()
+    assert "apply the newer CRD" in stage.message("Accepted")
+    assert stage.status.components is not None
+    assert stage.status.backends_counted is None
+    assert await stage.reconcile() is None
+    assert stage.cluster.writes == []
+    stage.cluster.apply_status = apply_status  # type: ignore[method-assign]
+    stage.clock.advance(300)
+    await stage.reconcile()
+    assert stage.message("Accepted") == "the spec is valid"
+    assert stage.status.backends_counted is not None
+
+
+async def test_a_failure_of_the_operator_itself_is_reported(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.is_running()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("mcpproxy.reconcile.loop.build", fail)
+    with pytest.raises(ZeroDivisionError):
+        await stage.reconcile()
+    assert stage.verdict("Stalled") == ("True", "OperatorFailed")
+    assert stage.verdict("Ready") == ("True", "Serving")
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE, CONFIG_MAP, POD], ids=lambda kind: kind.name)
+async def test_a_read_that_is_refused_is_reported_and_changes_nothing(
+    stage: Stage, kind: Kind
+) -> None:
+    await stage.is_running()
+    stage.cluster.unreadable[kind.name] = Forbidden(f"cannot read {kind.plural}")
+    stage.user_applies(cache={"ttl": "7s"})
+    with pytest.raises(Forbidden):
+        await stage.reconcile()
+    assert stage.verdict("Stalled") == ("True", "Forbidden")
+    assert kind.plural in stage.message("Stalled")
+    assert set(stage.cluster.writes) <= {"status MCPProxy", "apply Event"}
+    stage.cluster.unreadable.clear()
+    await stage.reconcile()
+    assert stage.verdict("Stalled") is None
+
+
+async def test_a_kind_that_is_not_asked_for_is_not_read(stage: Stage) -> None:
+    stage.knows = False
+    for kind in ON_DEMAND:
+        stage.cluster.unreadable[kind.name] = Forbidden(f"cannot read {kind.plural}")
+    await stage.is_running()
+    assert stage.verdict("Stalled") is None
+
+
+async def test_a_namespace_that_is_being_deleted_gets_one_refused_write_for_each_proxy(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    refused: list[str] = []
+
+    def refuse(request: str) -> None:
+        refused.append(request)
+        raise Ending("it is being terminated")
+
+    stage.cluster.before_write = refuse
+    stage.cluster.remove(SERVICE, *KEY)
+    for _ in range(5):
+        assert await stage.reconcile() is None
+    assert refused == ["apply Service"]
