@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from mcpproxy.proxy.back import client as module
 from mcpproxy.proxy.back.client import HttpClient, Origin, with_body
 from mcpproxy.proxy.back.connection import HIGH_WATER, Connection, Response
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
@@ -98,12 +97,10 @@ async def test_concurrent_requests_have_a_connection_each() -> None:
     assert peer.connections == 5
 
 
-async def test_a_connection_that_idled_too_long_is_not_used_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "KEPT_FOR", 0.0)
+async def test_a_connection_that_idled_too_long_is_not_used_again() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
+        client._kept_for = 0.0
         await _get(client)
         await _get(client)
     assert peer.connections == 2
