@@ -165,7 +165,7 @@ async def read_json(response: Response) -> Message | None:
         MESSAGE.record()
         raise
     try:
-        return jsonrpc.parse(body)
+        return jsonrpc.bounded(body)
     except RpcError:
         return None
 
@@ -208,7 +208,7 @@ class EventReader:
                     self.last_id = self._resumable(event.id)
                 self.retry_ms = event.retry if event.retry is not None else self.retry_ms
                 if event.data:
-                    found.append(jsonrpc.parse(event.data))
+                    found.append(jsonrpc.bounded(event.data))
         except (sse.TooLarge, RpcError) as error:
             if isinstance(error, sse.TooLarge):
                 MESSAGE.record()

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-from msgspec import Raw
-
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client

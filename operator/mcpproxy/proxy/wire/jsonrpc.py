@@ -196,6 +196,16 @@ def parse(body: bytes) -> Message:
     return message
 
 
+def bounded(body: bytes) -> Message:
+    """See `parse`; neither params nor a result has too many members."""
+    message = parse(body)
+    if len(body) > _FEW:
+        for name in ("params", "result"):
+            if name in message:
+                _refuse_many(message[name], INVALID_PARAMS)
+    return message
+
+
 def call(body: bytes) -> Call | None:
     """A request, read two levels deep at once; None for whatever takes a closer look."""
     try:
