@@ -209,6 +209,9 @@ class HttpLegacyLink:
             await caller.paused()
             await reader.pause()
             response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
+            if response.status != 200 or response.media_type != h.EVENT_STREAM:
+                response.close()
+                break
         else:
             RESUMED_STREAMS.record()
         if foreign:

@@ -245,7 +245,7 @@ def _shaped(message: Message) -> bool:
     request_id = message.get("id")
     if request_id is not None and not (bytes(request_id).isdigit() or is_id(request_id)):
         # A response to a message that could not be read has a null id.
-        return request_id == NULL and "error" in message
+        return request_id == NULL and "error" in message and "result" not in message
     method = message.get("method")
     if method is not None:
         params = message.get("params")
