@@ -99,7 +99,12 @@ _FIELDS: Final = (
     b"data: ",
     b"\xef\xbb\xbf",
 )
-_RESULTS: Final = ({}, {"content": []}, {"resultType": "input_required"}, {"_meta": {"a": [1]}})
+_RESULTS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"content": []},
+    {"resultType": "input_required"},
+    {"_meta": {"a": [1]}},
+)
 _ODD: Final = (
     b"",
     b"null",

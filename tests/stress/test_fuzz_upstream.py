@@ -129,7 +129,8 @@ class Session:
             self._outcomes[type(error).__name__] += 1
         else:
             self._check(outgoing, answer)
-        await _until(lambda: not client.playing)
+        # Answers of ours to its requests are sent meanwhile, and what it says to them comes.
+        await _until(lambda: not (client.playing or self.background._tasks))
 
     async def _sent(self, outgoing: Outgoing) -> Message:
         if self._random.random() < 0.5:

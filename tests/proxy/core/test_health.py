@@ -39,7 +39,7 @@ def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
     reached = FINDING_TEXT.reached
     health = _health()
     health.bad("Unhealthy", "Unreachable", "a\x1b[2J\n" + "b" * FINDING_TEXT.value)
-    message = health.finding.message
+    message = health.finding.message or ""
     assert len(message) == FINDING_TEXT.value
     assert message.isprintable()
     assert FINDING_TEXT.reached == reached + 1
