@@ -95,6 +95,10 @@ def members(raw: bytes | Raw) -> Message:
     """The members of a JSON object. Raises RpcError when it is none, or has too many."""
     if len(raw) > _FEW:
         _refuse_many(raw, INVALID_PARAMS)
+    return _any_members(raw)
+
+
+def _any_members(raw: bytes | Raw) -> Message:
     try:
         return _object(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -160,7 +164,7 @@ def uniform(raw: bytes | Raw) -> bytes:
 
 def _uniform(text: bytes) -> bytes:
     if text[:1] == b"{":
-        found = sorted(_object(text).items())
+        found = sorted(_any_members(text).items())
         return b"{%b}" % b",".join(encode(k) + b":" + _uniform(bytes(v)) for k, v in found)
     if text[:1] == b"[":
         return b"[%b]" % b",".join(_uniform(bytes(one)) for one in items(text))
