@@ -36,6 +36,7 @@ SERVED: Final = (
     | rights(CHILDREN, "create", "patch")
     | rights((CONFIG_MAP, *ON_DEMAND), "delete")
     | rights((SECRET, EVENT), "create")
+    | rights((EVENT,), "patch")
     | {(names.GROUP, f"{names.PLURAL}/status", "patch")}
     | {(names.GROUP, f"{names.PLURAL}/finalizers", "update")}
 )

@@ -22,6 +22,8 @@ STATUS = {
             "observedGeneration": 1,
         }
     ],
+    "summary": "Serving",
+    "pods": "2/2",
     "url": "http://tools.team.svc/mcp",
     "replicas": 2,
     "selector": "app.kubernetes.io/instance=tools",
@@ -61,17 +63,17 @@ def test_the_table_shows_the_columns_of_the_design(
     apiserver: ApiServer, tools: str, word: str
 ) -> None:
     header, row = run(apiserver, "get", word, "-n", tools).splitlines()
-    assert header.split() == [
-        *("NAME", "READY", "BACKENDS", "TOOLS", "PROMPTS", "RESOURCES", "SESSION", "AGE")
-    ]
-    assert row.split()[1:7] == ["True", "3/3", "27", "0", "11", "Isolated"]
+    assert header.split() == [*("NAME", "READY", "STATUS", "BACKENDS", "TOOLS", "PODS", "AGE")]
+    assert row.split()[1:6] == ["True", "Serving", "3/3", "27", "2/2"]
 
 
 def test_the_wide_table_says_where_and_why(apiserver: ApiServer, tools: str) -> None:
     header, row = run(apiserver, "get", "mcpp", "-n", tools, "-o", "wide").splitlines()
-    assert header.split()[-3:] == ["URL", "REASON", "MESSAGE"]
+    wide = ["URL", "PROMPTS", "RESOURCES", "SESSION", "REASON", "MESSAGE"]
+    assert header.split()[-6:] == wide
     assert row.endswith("3 of 3 backends are healthy")
-    assert row.split()[8:10] == ["http://tools.team.svc/mcp", "Serving"]
+    shown = ["http://tools.team.svc/mcp", "0", "11", "Isolated", "Serving"]
+    assert row.split()[7:12] == shown
 
 
 def test_the_status_is_not_written_with_the_spec(apiserver: ApiServer, namespace: str) -> None:

@@ -90,7 +90,7 @@ def test_a_follower_is_ready_and_does_nothing(
         settled(stage, pod, first.operator)
         with replica(stage, tmp_path / "2") as second:
             stage.apply(cache={"ttl": "7s"})
-            stage.wait_for_report("RollingOut")
+            stage.wait_for("Reconciling", "RollingOut")
             assert not second.operator.leads
             assert second.operator.passes == 0
             assert second.operator.followed == 0

@@ -58,7 +58,7 @@ def test_an_mcpproxy_gets_its_children_and_stays_unmarked(stage: Stage, pod: Sta
     assert parent["status"]["url"] == f"http://tools.{stage.namespace}.svc/mcp"
     assert parent["status"]["components"] == {"tools": 2, "prompts": 0}
     row = stage.kubectl("get", "mcpproxies", "--no-headers").split()
-    assert row[:5] == ["tools", "True", "1/1", "2", "0"]
+    assert row[:6] == ["tools", "True", "Serving", "1/1", "2", "1/1"]
 
 
 @pytest.mark.parametrize("kind", ["deployment", "service", "serviceaccount", "configmap"])
@@ -131,7 +131,7 @@ def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_after_that(
     stage.become_ready(pod)
     old = stage.config_map()
     stage.apply(cache={"ttl": "7s"})
-    stage.wait_for_report("RollingOut")
+    stage.wait_for("Reconciling", "RollingOut")
     new = stage.config_map()
     assert new != old
     stage.passes_settle(operator)
@@ -219,4 +219,5 @@ def test_zero_replicas_are_said_to_be_asked_for(stage: Stage) -> None:
     stage.apply(replicas=0)
     stage.wait_for("Available", "ScaledToZero")
     found = stage.get("mcpproxy/tools")
-    assert "Ready" not in {one["type"] for one in found["status"]["conditions"]}
+    ready = next(one for one in found["status"]["conditions"] if one["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "ScaledToZero")

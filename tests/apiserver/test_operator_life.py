@@ -134,7 +134,7 @@ def test_the_rights_that_are_written_down_are_enough(
         alone.apply(cache={"ttl": "7s"})
         for kind in ON_DEMAND:
             alone.wait(f"{kind.plural}/tools", "delete")
-        alone.wait_for_report("RollingOut")
+        alone.wait_for("Reconciling", "RollingOut")
         pod.say(alone.report(weather="Healthy"))
         alone.roll_out("tools-2", pod.address)
         alone.wait(f"configmap/{old}", "delete")

@@ -23,7 +23,12 @@ from mcpproxy.limits.table import PODS
 from mcpproxy.reconcile.worker import Result
 
 CONTROLLER: Final = "mcpproxy"
-_RESULTS: Final[Mapping[Result, str]] = {"ok": "success", "conflict": "requeue", "error": "error"}
+_RESULTS: Final[Mapping[Result, str]] = {
+    "ok": "success",
+    "conflict": "requeue",
+    "refused": "requeue",
+    "error": "error",
+}
 _PASS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 30)
 _WAIT: Final = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 

@@ -62,13 +62,26 @@ class Router:
         return found
 
     def _routed(self, method: str, params: Message) -> Route:
-        name, kind = target(method, params)
+        name, kind = self.named(method, params)
         owner = self._catalog.owner(kind, name)
         if owner is None:
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.withholds(owner, kind, name):
             raise unknown(kind, name)
         return self.way(owner, name, kind)
+
+    def named(self, method: str, params: Message) -> tuple[str, Kind]:
+        """The name or URI that a request is for, spelled as in lists, and its kind.
+
+        Case makes no difference in the prefix of a URI, so it must make none to what is withheld.
+        Raises RpcError.
+        """
+        name, kind = target(method, params)
+        owner = owner_of(name, self._names, uri=True) if kind.by_uri else None
+        if owner is None:
+            return name, kind
+        names = self._backends[owner].names
+        return names.outward_uri(names.inward_uri(name) or ""), kind
 
     def way(self, owner: str, name: str, kind: Kind) -> Route:
         """The way to a component of this backend. Raises RpcError when clients may not use it."""

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-from mcpproxy.cluster.errors import ClusterError, Conflict
+from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid
 from mcpproxy.cluster.kinds import ProxyKey
 from mcpproxy.reconcile.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-Result = Literal["ok", "conflict", "error"]
+Result = Literal["ok", "conflict", "refused", "error"]
 
 
 class Recorder(Protocol):
@@ -59,7 +59,8 @@ async def _one(
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
         log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
-        return "error"
+        # What the API server refuses is for the author of the spec to mend, or of the policy.
+        return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)
         log.exception("%s/%s: next attempt in %.1f s", *key, delay)

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_VARIANTS
+from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import tailored as module
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.back.tailored import Tailored
@@ -26,6 +27,11 @@ from tests.proxy.runtime.waiting import soon
 SAMPLING = b'{"sampling":{}}'
 ANN = Client("2025-11-25", SAMPLING, None, "ann", "")
 OFFERED: Message = {"capabilities": Raw(b'{"tools":{},"prompts":{}}')}
+
+
+def _impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for place in (module, patience):
+        monkeypatch.setattr(place, "PATIENCE", seconds)
 
 
 class Stage:
@@ -125,12 +131,12 @@ async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
 async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    _impatient(monkeypatch, 0.0)
     stage = Stage()
     stage.gate.clear()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert stage.shown() is None
-    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    _impatient(monkeypatch, 5.0)
     again = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
     stage.gate.set()
     await again
@@ -141,10 +147,9 @@ async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_show
 async def test_the_first_list_has_the_time_that_opening_a_session_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    _impatient(monkeypatch, 0.0)
     stage = Stage()
     stage.tailored.opening = 30.0
-    monkeypatch.setattr(module, "MAX_PATIENCE", 10.0)
     stage.gate.clear()
     waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
     await soon(lambda: stage.looked, "a session")
@@ -158,7 +163,7 @@ async def test_a_list_that_is_known_is_waited_for_only_so_long(
 ) -> None:
     stage = Stage(cache_ttl=3600.0)
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    _impatient(monkeypatch, 0.0)
     stage.tailored.opening = 30.0
     stage.gate.clear()
     async with asyncio.timeout(2):
@@ -241,7 +246,7 @@ async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
 
 
 async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    _impatient(monkeypatch, 5.0)
     stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
     stage.gate.clear()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

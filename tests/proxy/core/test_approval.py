@@ -7,6 +7,7 @@ import pytest
 
 from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import catalog_hash
+from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
 from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import (
     KINDS,
@@ -157,3 +158,22 @@ def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -
     assert not catalog.withholds("p", RESOURCES, "n://p/1")
     assert catalog.withholds("p", RESOURCES, "n://p/new"), "it is listed, and not approved"
     assert catalog.withholds("p", RESOURCES, "e://p/1")
+
+
+def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() -> None:
+    approved = _offering(resourceTemplates=_listing(TEMPLATES, "n://{x}"))
+    catalog = ApprovedCatalog(approved.digests())
+    catalog.put("p", RESOURCES, _listing(RESOURCES))
+    catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
+    assert catalog.withholds("p", RESOURCES, "e://p/{x}")
+    assert catalog.withholds("p", RESOURCES, "e://p/{")
+    assert not catalog.withholds("p", RESOURCES, "n://p/{x}")
+    assert not catalog.withholds("p", RESOURCES, "other://p/{x}")
+
+
+def test_a_uri_is_withheld_where_it_can_not_be_compared_with_a_withheld_template() -> None:
+    catalog = ApprovedCatalog({})
+    catalog.put("p", RESOURCES, _listing(RESOURCES))
+    catalog.put("p", TEMPLATES, _listing(TEMPLATES, "e://{x}" + "{y}" * TEMPLATE_EXPRESSIONS.value))
+    assert catalog.withholds("p", RESOURCES, "e://p/1")
+    assert not catalog.withholds("p", RESOURCES, "other://p/1")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mcpproxy.limits.clients import NAME_LENGTH
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import (
     inward,
@@ -96,6 +97,35 @@ def test_a_request_that_names_no_component_is_refused(method: str, params: dict[
     with pytest.raises(RpcError) as caught:
         target(method, _params(params))
     assert caught.value.code == jsonrpc.INVALID_PARAMS
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        ("tools/call", "params.name"),
+        ("prompts/get", "params.name"),
+        ("resources/read", "params.uri"),
+        ("resources/subscribe", "params.uri"),
+        ("completion/complete", "params.ref.uri"),
+    ],
+)
+def test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_field(
+    method: str, field: str
+) -> None:
+    def asked(size: int) -> jsonrpc.Message:
+        member = field.rpartition(".")[2]
+        named = {member: "d" * size}
+        return _params({"ref": {"type": "ref/resource", **named}} if "ref" in field else named)
+
+    most, reached = NAME_LENGTH.value, NAME_LENGTH.reached
+    assert len(target(method, asked(most))[0]) == most
+    with pytest.raises(RpcError) as caught:
+        target(method, asked(most + 1))
+    assert caught.value.code == jsonrpc.INVALID_PARAMS
+    assert caught.value.message == (
+        f"{field} has {most + 1} characters; at most {most} are accepted"
+    )
+    assert NAME_LENGTH.reached == reached + 1
 
 
 def test_a_name_of_another_backend_is_refused() -> None:

@@ -11,7 +11,8 @@ from mcpproxy.api.components import Components, NamedComponents
 from mcpproxy.proxy.core.catalog import RESOURCES, TOOLS, listing
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import inward
-from mcpproxy.proxy.core.selection import EVERYTHING, Selection, expanded_from
+from mcpproxy.proxy.core.selection import EVERYTHING, Selection
+from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 
@@ -114,4 +115,4 @@ def test_resources_are_selected_by_their_own_uris() -> None:
     ],
 )
 def test_a_uri_is_recognised_as_one_of_a_template(template: str, uri: str, fits: bool) -> None:
-    assert expanded_from(template, uri) is fits
+    assert Uri(uri).is_from([template]) is fits

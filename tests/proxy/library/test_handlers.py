@@ -94,6 +94,15 @@ async def test_a_shared_session_asks_only_clients_that_can_answer(
         await client.call_tool("sample", {"prompt": "x"})
 
 
+async def test_a_reused_session_is_given_a_log_level_once(peer: Any, connect: Any) -> None:
+    server, url = await peer(era="legacy")
+    shared = ProxyClient(url)
+    client = await connect(Proxy(client_factory=lambda: shared), ERAS[1], log_level="debug")
+    for _ in range(3):
+        await client.call_tool("echo", {})
+    assert server.gate.count("logging/setLevel") == 1
+
+
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_factories_may_choose_other_headers_each_time(peer: Any, era: str) -> None:
     found, url = await peer(era=era)

@@ -9,7 +9,7 @@ from mcp import Client, MCPError
 from mcp.server import MCPServer
 from mcp.server import Server as SdkServer
 
-from mcpproxy import ProxyClient, Server, create_proxy, mount
+from mcpproxy import Proxy, ProxyClient, Server, create_proxy, mount
 from tests.differential.backend import Backend, Call
 from tests.proxy.library.conftest import ERAS, names, served, text
 from tests.proxy.runtime.serving import serving
@@ -90,6 +90,76 @@ async def test_without_a_prefix_the_sdk_servers_own_component_wins(peer: Any, mo
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_of_several_proxies_in_an_sdk_server_the_first_wins_in_lists_and_calls(
+    mode: str,
+) -> None:
+    host = _host()
+    for name in ("second", "first"):
+        mount(host, _offering(name))
+    async with Client(host, mode=mode) as client:
+        tools = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+        assert tools["add"] == "second's"
+        assert text(await client.call_tool("add", {})) == "second"
+        assert text(await client.call_tool("first_only", {})) == "first"
+
+
+def _offering(name: str) -> Server:
+    server = Server(name)
+    server.tool(lambda: name, name="add", description=f"{name}'s")
+    server.tool(lambda: name, name=f"{name}_only")
+    server.resource("note://{number}", name="note")(lambda number: name)
+    return server
+
+
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize("mounted", ["MyProxy", "0", "_", "~", "_local", "_copies"])
+async def test_a_servers_own_components_win_whatever_the_name_of_what_is_mounted(
+    connect: Any, mode: str, mounted: str
+) -> None:
+    server = _offering("own")
+    server.mount(create_proxy(_offering("theirs"), name=mounted))
+    client = await connect(server, mode)
+    tools = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+    assert tools["add"] == "own's"
+    assert text(await client.call_tool("add", {})) == "own"
+    assert text(await client.call_tool("theirs_only", {})) == "theirs"
+    assert (await client.read_resource("note://7")).contents[0].text == "own"
+
+
+@pytest.mark.parametrize("names_of", [("a", "b"), ("b", "a"), ("Z", "a"), ("same", "same")])
+async def test_of_mounted_servers_the_first_wins_whatever_their_names(
+    connect: Any, names_of: tuple[str, str]
+) -> None:
+    server = Server("S")
+    for mounted, offering in zip(names_of, ("first", "second"), strict=True):
+        server.mount(create_proxy(_offering(offering), name=mounted))
+    client = await connect(server)
+    tools = [tool.name for tool in (await client.list_tools()).tools]
+    assert tools == ["add", "first_only", "second_only"]
+    assert text(await client.call_tool("add", {})) == "first"
+    assert (await client.read_resource("note://7")).contents[0].text == "first"
+
+
+async def test_a_copy_wins_over_what_is_mounted(connect: Any) -> None:
+    origin, server = _offering("origin"), Server("S")
+    server.mount(create_proxy(_offering("theirs"), name="A"))
+    server.add((await origin.get_tool("add")).copy())
+    client = await connect(server)
+    assert text(await client.call_tool("add", {})) == "origin"
+
+
+async def test_a_mounted_server_without_a_cache_is_listed_as_it_is_now(connect: Any) -> None:
+    inner = MCPServer("inner", log_level="WARNING")
+    inner.add_tool(lambda: "x", name="one")
+    outer = Server("outer")
+    outer.mount(Proxy(client_factory=lambda: ProxyClient(inner), cache_ttl=0))
+    client = await connect(outer)
+    for name in ("two", "three"):
+        inner.add_tool(lambda: "x", name=name)
+        assert name in await names(client)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_low_level_server_without_handlers_takes_a_mount(peer: Any, mode: str) -> None:
     _, url = await peer()
     host: SdkServer[Any] = SdkServer("low")
@@ -138,6 +208,20 @@ async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
     assert (await client.read_resource("note://7")).contents
 
 
+async def test_what_is_hidden_is_hidden_in_every_spelling_of_its_prefix(
+    peer: Any, connect: Any
+) -> None:
+    _, url = await peer()
+    server = Server("S")
+    server.mount(create_proxy(url), prefix="ext")
+    server.disable(keys={"template:note://ext/{id}", "resource:file://ext//etc/motd"})
+    client = await connect(server)
+    await client.list_resource_templates()
+    for uri in ("note://ext/7", "note://EXT/7", "file://ext//etc/motd", "file://Ext//etc/motd"):
+        with pytest.raises(MCPError, match="unknown resource"):
+            await client.read_resource(uri)
+
+
 async def test_copies_of_all_kinds_may_have_other_names(peer: Any, connect: Any) -> None:
     _, url = await peer()
     proxy, mine = create_proxy(url), Server("mine")
@@ -156,6 +240,39 @@ async def test_copies_of_all_kinds_may_have_other_names(peer: Any, connect: Any)
     assert (await client.read_resource("motd://today")).contents[0].text == "file:///etc/motd"
     assert (await client.read_resource("note://3")).contents[0].text == "note://3"
     assert text(await tool.run({"b": 2})) == '{"b": 2}'
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_resource_answers_with_the_uri_of_its_copy(
+    peer: Any, connect: Any, mode: str
+) -> None:
+    _, url = await peer()
+    proxy, mine = create_proxy(url), Server("mine")
+    async with proxy:
+        read, missing = (await proxy.get_resource("file:///etc/motd")).copy(), None
+        missing = (await proxy.get_resource("file:///etc/motd")).copy()
+    read.uri, missing.uri = "motd://today", "motd://never"
+    missing.__dict__["own"] = "missing://x"
+    for copy in (read, missing):
+        mine.add(copy)
+    client = await connect(mine, mode)
+    (content,) = (await client.read_resource("motd://today")).contents
+    assert str(content.uri) == "motd://today"
+    assert content.text == "file:///etc/motd"
+    with pytest.raises(MCPError) as caught:
+        await client.read_resource("motd://never")
+    assert caught.value.error.data == {"uri": "motd://never"}
+
+
+async def test_a_copied_template_may_be_one_that_the_sdk_can_not_read(connect: Any) -> None:
+    origin, mine = Server("origin"), Server("mine")
+    origin.resource("note://{number}", name="note")(lambda number: "a note")
+    async with origin:
+        copy = (await origin.get_resource_template("note://{number}")).copy()
+    copy.uri_template = "note://{number}{?a}{b}"
+    mine.add(copy)
+    client = await connect(mine)
+    assert (await client.read_resource("note://7")).contents[0].text == "a note"
 
 
 async def test_a_server_is_not_mounted_into_itself() -> None:

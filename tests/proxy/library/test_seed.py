@@ -1,6 +1,9 @@
 """The documented ways to use the library, one test each, against real servers."""
 
+import copy
+import json
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -179,6 +182,58 @@ async def test_a_mirrored_tool_is_read_only_and_its_copy_is_not(peer: Any, conne
     assert (await client.list_tools()).tools[0].description == "says it again"
     assert text(await client.call_tool("echo", {"a": 1})) == '{"a": 1}'
     assert mirrored.description is None
+
+
+async def test_a_mirrored_tool_can_not_be_changed_however_deep() -> None:
+    server = MCPServer("S", log_level="WARNING")
+    server.add_tool(_plus, name="plus")
+    mirrored = await create_proxy(server).get_tool("plus")
+    before = json.dumps(mirrored.definition)
+    changes: list[Callable[[], Any]] = [
+        lambda: mirrored.definition.update(name="hacked"),
+        lambda: mirrored.definition.__setitem__("name", "hacked"),
+        lambda: mirrored.definition.__ior__({"name": "hacked"}),
+        lambda: mirrored.parameters.setdefault("x", 1),
+        lambda: mirrored.parameters["properties"].clear(),
+        lambda: mirrored.parameters["required"].append("x"),
+        lambda: mirrored.parameters["required"].__iadd__(["x"]),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="copy"):
+            change()
+    assert json.dumps(mirrored.definition) == before
+    for copied in (mirrored.copy().definition, copy.deepcopy(mirrored.definition)):
+        copied["inputSchema"]["required"].append("x")
+        assert copied != mirrored.definition
+
+
+def _plus(a: int, b: int) -> int:
+    return a + b
+
+
+async def test_a_missing_component_is_called_by_its_kind(peer: Any) -> None:
+    _, url = await peer()
+    proxy = create_proxy(url, name="mine")
+    for get, kind in (
+        (proxy.get_tool, "tool"),
+        (proxy.get_prompt, "prompt"),
+        (proxy.get_resource, "resource"),
+        (proxy.get_resource_template, "resource template"),
+    ):
+        with pytest.raises(LookupError, match=f"^server mine has no {kind} x://nope$"):
+            await get("x://nope")
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_proxy_has_instructions_of_its_own_beside_those_of_its_servers(
+    peer: Any, connect: Any, mode: str
+) -> None:
+    _, url = await peer("weather")
+    client = await connect(create_proxy(url, instructions="Ask politely."), mode)
+    await names(client)
+    assert "Ask politely." in (client.instructions or "")
+    assert "About weather." in (client.instructions or "")
+    assert Proxy(instructions="Ask politely.").local.instructions == "Ask politely."
 
 
 @pytest.mark.parametrize("arguments", [{}, {"cache_ttl": 60}, {"cache_ttl": 0}])

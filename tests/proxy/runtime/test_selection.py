@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from mcp import Client, MCPError
 
+from mcpproxy.limits.clients import NAME_LENGTH
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import SELECTED, Shelf
 
@@ -148,3 +149,23 @@ async def test_a_hidden_resource_cannot_be_subscribed_to(
     asked = [one.body.decode() for one in shelf.gate.seen if one.rpc == "subscriptions/listen"]
     own = uri.replace("://s/", "://")
     assert not any(f'"{own}"' in body for body in asked)
+
+
+@modes
+async def test_a_uri_that_is_too_long_is_refused_with_the_name_of_its_field(
+    world: tuple[Shelf, Proxy], mode: str
+) -> None:
+    shelf, proxy = world
+    before = len(shelf.gate.seen)
+    async with Client(proxy.url, mode=mode) as client:
+        # Modern clients repeat the URI in a header, of which there may be 64 KiB in all.
+        most = NAME_LENGTH.value if mode == "legacy" else NAME_LENGTH.value // 2
+        await client.read_resource("note://s/" + "x" * (most - len("note://s/")))
+        if mode == "legacy":
+            with pytest.raises(
+                MCPError, match=r"^params\.uri has 65537 .* at most 65536"
+            ) as caught:
+                await client.read_resource("note://s/" + "x" * (most + 1 - len("note://s/")))
+            assert caught.value.error.code == -32602
+    reads = [request for request in shelf.gate.seen[before:] if request.rpc == "resources/read"]
+    assert len(reads) == 1

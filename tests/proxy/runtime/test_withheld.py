@@ -114,7 +114,11 @@ async def test_of_every_kind_only_what_is_approved_can_be_used(mode: str) -> Non
             for name in ("s_ask_admin", "s_other"):
                 with pytest.raises(MCPError, match="unknown prompt"):
                     await c.get_prompt(name)
-            for uri in ("file://s//pub/secret", "log://s/today"):
+            for uri in (
+                *("file://s//pub/secret", "log://s/today"),
+                # Case makes no difference in a prefix, nor is every text a URI.
+                *("file://S//pub/secret", "log://S/today", "log://s/{today"),
+            ):
                 with pytest.raises(MCPError):
                     await c.read_resource(uri)
             asked = [one.rpc for one in shelf.gate.seen]

@@ -33,7 +33,8 @@ from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefus
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.core.selection import NOTHING, Selection, expanded_from
+from mcpproxy.proxy.core.selection import NOTHING, Selection
+from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
@@ -128,13 +129,9 @@ class Backend:
         if chosen.everything and templates.everything:
             return chosen
         # Not every URI is listed: it may come from a template, which has a selection of its own.
-        if any(name in listed.names for listed in self._catalog.known(self.name, RESOURCES)):
+        if name in self._catalog.names(self.name, RESOURCES):
             return chosen
-        if any(
-            name == template or expanded_from(template, name)
-            for shown in self._catalog.known(self.name, TEMPLATES)
-            for template in shown.names
-        ):
+        if Uri(name).is_from(self._catalog.names(self.name, TEMPLATES)):
             return Selection(exclude=chosen.exclude, hidden=chosen.hidden)
         return chosen if templates.everything else NOTHING
 

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from msgspec import Raw
 
@@ -37,11 +39,40 @@ async def _levelled(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
 _levels: Final = itertools.count(1)
 
 
+@dataclass(slots=True)
+class _Level:
+    """The log level of one upstream session."""
+
+    current: str | None = None
+    """None while unknown: before the first request, and while requests for it overlap."""
+    requests: int = 0
+
+
+_known_levels: Final[WeakKeyDictionary[Link, _Level]] = WeakKeyDictionary()
+
+
+def _session(link: Link) -> Link:
+    """The link itself, where others that come and go stand before it."""
+    while (behind := getattr(link, "behind", None)) is not None:
+        link = behind
+    return link
+
+
 async def _set_level(link: Link, caller: Caller) -> None:
-    if "logging" in link.greeting.capabilities:
-        params = {"level": jsonrpc.dump(caller.log_level)}
-        own = Raw(b'"mcpproxy-level-%d"' % next(_levels))
-        await link.request(Outgoing(own, "logging/setLevel", params), caller)
+    """Make the log level of a session that of the caller, if it is another one."""
+    if "logging" not in link.greeting.capabilities:
+        return
+    level = _known_levels.setdefault(_session(link), _Level())
+    if level.current == caller.log_level:
+        return
+    level.current = None
+    level.requests += 1
+    number = level.requests
+    params = {"level": jsonrpc.dump(caller.log_level)}
+    own = Raw(b'"mcpproxy-level-%d"' % next(_levels))
+    answer = await link.request(Outgoing(own, "logging/setLevel", params), caller)
+    overlapped = number != level.requests
+    level.current = None if overlapped or "result" not in answer else caller.log_level
 
 
 def bridged(

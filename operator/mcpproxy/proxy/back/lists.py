@@ -11,6 +11,7 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_BYTES, LIST_COMPONENTS, LIST_PAGES
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
+from mcpproxy.proxy.back.patience import Flights, Patience
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing, listing
 from mcpproxy.proxy.core.errors import BackendError, NotMcp
 from mcpproxy.proxy.core.names import Names
@@ -24,8 +25,6 @@ STALE: Final = 3600.0
 """Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
-PATIENCE: Final = 0.3
-"""Seconds that a list waits for a backend that is slow to answer; then it shows what is known."""
 
 
 def selections(settings: BackendSettings) -> dict[Kind, Selection]:
@@ -104,7 +103,8 @@ class Lists:
         self._selections = selections(settings)
         self._catalog = catalog
         self._asker = asker
-        self._flights: dict[Kind, asyncio.Task[None]] = {}
+        self._patience = Patience(settings.cache_ttl)
+        self._flights = {kind: Flights(settings.cache_ttl > 0) for kind in KINDS}
         self._settled: set[Kind] = set()
         """Kinds of which is known what there is, if only that there is no such list."""
 
@@ -139,18 +139,21 @@ class Lists:
 
         Never raises: the snapshot stays then.
         """
-        flight = self._flights.get(kind)
-        if flight is None or flight.done():
-            flight = self._flights[kind] = asyncio.create_task(self._fly(kind, announced=False))
-        await asyncio.wait([flight], timeout=PATIENCE)
+        flights = self._flights[kind]
+        try:
+            async with asyncio.timeout(self._patience.seconds(kind)):
+                while True:
+                    flight = flights.join(lambda: self._fly(kind, announced=False))
+                    await asyncio.wait([flight])
+                    # One that was given up for a change of the list has another in its place.
+                    if not flight.cancelled():
+                        return
+        except TimeoutError:
+            self._patience.missed(kind)
 
     def announced(self, kind: Kind) -> None:
-        """The backend says that a list changed."""
-        flight = self._flights.pop(kind, None)
-        if flight is not None:
-            # What it fetches may be the state before the change.
-            flight.cancel()
-        self._flights[kind] = asyncio.create_task(self._fly(kind, announced=True))
+        """The backend says that a list changed: what is fetched may be the state before that."""
+        self._flights[kind].restart(lambda: self._fly(kind, announced=True))
 
     async def _fly(self, kind: Kind, *, announced: bool) -> None:
         link = self.link
@@ -187,7 +190,9 @@ class Lists:
 
     async def _fetch(self, link: Link, kind: Kind) -> bool:
         """Fetch a list. Returns whether clients see a difference."""
+        started = asyncio.get_running_loop().time()
         pages = await pages_of(self._asker, link, kind)
+        self._patience.came(kind, asyncio.get_running_loop().time() - started)
         if pages is None:
             return self._put(kind, None)
         found = shown(kind, self._names, pages, self._selections[kind])
@@ -206,6 +211,5 @@ class Lists:
     def stop(self) -> None:
         """The link is gone: so is what was fetched over it."""
         self.link = None
-        for flight in self._flights.values():
-            flight.cancel()
-        self._flights.clear()
+        for flights in self._flights.values():
+            flights.cancel()

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
+from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
-from mcpproxy.proxy.back.lists import PATIENCE, YOUNG, fetched, selections
+from mcpproxy.proxy.back.lists import YOUNG, fetched, selections
+from mcpproxy.proxy.back.patience import PATIENCE, Flights, Patience
 from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing
 from mcpproxy.proxy.core.errors import BackendError, SessionGone, Unauthorized
 from mcpproxy.proxy.core.exchange import Caller, Client
@@ -26,8 +27,6 @@ from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
-MAX_PATIENCE: Final = 5.0
-"""Seconds that the first list of such clients waits at most."""
 SILENCE: Final = 10.0
 """Seconds after a failure in which the backend is not asked again."""
 MAX_ROUNDS: Final = 3
@@ -40,9 +39,10 @@ Look = Callable[[Client], AbstractAsyncContextManager[Link]]
 class View:
     """The lists of one backend for clients in which it sees the same."""
 
+    patience: Patience
+    flights: dict[Kind, Flights]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One list at a time, so that one session is enough for all of them."""
-    flights: dict[Kind, "asyncio.Task[None]"] = field(default_factory=dict)
     changed: set[Kind] = field(default_factory=set)
     """Kinds that the backend says have changed since they were fetched."""
     missed: set[Kind] = field(default_factory=set)
@@ -55,7 +55,7 @@ class View:
     @property
     def awaited(self) -> bool:
         """Whether a list is being fetched, which clients may wait for."""
-        return any(not flight.done() for flight in self.flights.values())
+        return any(flights.pending for flights in self.flights.values())
 
 
 class Tailored:
@@ -108,16 +108,18 @@ class Tailored:
         """
         caller = self._as_seen(client)
         view = self._view(seen)
-        flight = view.flights.get(kind)
-        if flight is None or flight.done():
-            flight = asyncio.create_task(self._fly(view, kind, caller, seen))
-            view.flights[kind] = flight
-        done, _ = await asyncio.wait([flight], timeout=self._patience(kind, seen))
+        flight = view.flights[kind].join(lambda: self._fly(view, kind, caller, seen))
+        done, _ = await asyncio.wait([flight], timeout=self._patience(view, kind, seen))
         if not done:
+            view.patience.missed(kind)
             view.missed.add(kind)
 
     def _view(self, seen: bytes) -> View:
-        view = self._views.setdefault(seen, View())
+        view = self._views.get(seen)
+        if view is None:
+            cached = self._ttl > 0
+            flights = {kind: Flights(cached) for kind in KINDS}
+            view = self._views[seen] = View(Patience(self._ttl), flights)
         self._views.move_to_end(seen)
         for old in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
             if not self._views[old].awaited:
@@ -137,18 +139,20 @@ class Tailored:
                 size -= sum(view.sizes.values())
                 self._drop(old)
 
-    def _patience(self, kind: Kind, seen: bytes) -> float:
+    def _patience(self, view: View, kind: Kind, seen: bytes) -> float:
         found = self._catalog.get(self._name, kind, seen)
         now = asyncio.get_running_loop().time()
-        if found is not None and now - found.fetched_at < self._ttl:
-            return PATIENCE
-        return min(PATIENCE + 2 * self.opening, MAX_PATIENCE)
+        if self._ttl == 0 or (found is not None and now - found.fetched_at < self._ttl):
+            return view.patience.seconds(kind)
+        return min(PATIENCE + 2 * self.opening, LIST_WAIT.value)
 
     async def _fly(self, view: View, kind: Kind, caller: Caller, seen: bytes) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout), view.turn:
+                started = loop.time()
                 found = await self._fetched(view, kind, caller)
+                view.patience.came(kind, loop.time() - started)
         except (BackendError, RpcError, TimeoutError) as error:
             log.info("backend %s: %s failed: %s", self._name, kind.method, error)
             # An error in the answer concerns this list alone.
@@ -195,6 +199,6 @@ class Tailored:
         return {kind for seen in list(self._views) for kind in self._drop(seen)}
 
     def _drop(self, seen: bytes) -> set[Kind]:
-        for flight in self._views.pop(seen).flights.values():
-            flight.cancel()
+        for flights in self._views.pop(seen).flights.values():
+            flights.cancel()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None, seen)}

@@ -12,7 +12,7 @@ from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import CatalogDigests
 from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind, Listing
 from mcpproxy.proxy.core.digests import component_digest
-from mcpproxy.proxy.core.selection import expanded_from
+from mcpproxy.proxy.core.uri_templates import Uri
 
 log = logging.getLogger("mcpproxy.catalog")
 
@@ -76,20 +76,13 @@ class ApprovedCatalog(Catalog):
         """Whether a URI is no resource that was listed, and may be used."""
         if self._offered.owner(RESOURCES, uri) is not None:
             return False
-        if self._templated(self, backend, uri):
+        compared = Uri(uri)
+        if compared.is_from(self.names(backend, TEMPLATES)):
             return True
         if any(self._offered.get(backend, kind) is None for kind in (RESOURCES, TEMPLATES)):
             # It is not known what it lists.
             return False
-        return not self._templated(self._offered, backend, uri)
-
-    @staticmethod
-    def _templated(catalog: Catalog, backend: str, uri: str) -> bool:
-        return any(
-            uri == template or expanded_from(template, uri)
-            for listed in Catalog.known(catalog, backend, TEMPLATES)
-            for template in listed.names
-        )
+        return not compared.may_be_from(self._offered.names(backend, TEMPLATES))
 
     def digests(self) -> dict[str, dict[str, str]]:
         """Of all that is offered, before anything is withheld."""

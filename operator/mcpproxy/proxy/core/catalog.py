@@ -5,62 +5,28 @@ changes, never per request. Where a backend lists other components to clients th
 have headers for it, it has a snapshot for each kind of client; what is equal is kept once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Raw
 
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.digests import digests_of
+from mcpproxy.proxy.core.kinds import BY_CHANGED as BY_CHANGED
+from mcpproxy.proxy.core.kinds import BY_METHOD as BY_METHOD
+from mcpproxy.proxy.core.kinds import KINDS as KINDS
+from mcpproxy.proxy.core.kinds import PROMPTS as PROMPTS
+from mcpproxy.proxy.core.kinds import RESOURCES as RESOURCES
+from mcpproxy.proxy.core.kinds import TEMPLATES as TEMPLATES
+from mcpproxy.proxy.core.kinds import TOOLS as TOOLS
+from mcpproxy.proxy.core.kinds import Kind as Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.headers import Path, header_properties
 from mcpproxy.proxy.wire.jsonrpc import Message
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Kind:
-    """One kind of component and the words that MCP has for it."""
-
-    member: str
-    """Member of a list result that holds the items."""
-    key: str
-    """Member of an item that identifies it."""
-    method: str
-    capability: str
-    changed: str
-    """Notification that the list changed."""
-
-    @property
-    def by_uri(self) -> bool:
-        """Whether items are identified by URIs (or URI templates)."""
-        return self.key != "name"
-
-
-TOOLS: Final = Kind("tools", "name", "tools/list", "tools", "notifications/tools/list_changed")
-PROMPTS: Final = Kind(
-    "prompts", "name", "prompts/list", "prompts", "notifications/prompts/list_changed"
-)
-RESOURCES: Final = Kind(
-    "resources", "uri", "resources/list", "resources", "notifications/resources/list_changed"
-)
-TEMPLATES: Final = Kind(
-    "resourceTemplates",
-    "uriTemplate",
-    "resources/templates/list",
-    "resources",
-    "notifications/resources/list_changed",
-)
-KINDS: Final = (TOOLS, PROMPTS, RESOURCES, TEMPLATES)
-BY_METHOD: Final[Mapping[str, Kind]] = {kind.method: kind for kind in KINDS}
-BY_CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {
-    TOOLS.changed: (TOOLS,),
-    PROMPTS.changed: (PROMPTS,),
-    RESOURCES.changed: (RESOURCES, TEMPLATES),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +120,21 @@ def _too_long(kind: Kind, name: str, backend: str) -> str:
     return f"{kind.member}: {name} of backend {backend} is longer than {MAX_NAME}"
 
 
-def merge(kind: Kind, listings: Mapping[str, Listing]) -> Merged:
-    """The list that clients see: backends in the order of their names, each in its own order.
+Precedence = Callable[[str], Any]
+"""Sort key of a backend, by its name: of two with a component of one name the lower serves it."""
 
-    Where two backends claim one name, the first serves it and the clash is noted.
+
+def merge(
+    kind: Kind, listings: Mapping[str, Listing], precedence: Precedence | None = None
+) -> Merged:
+    """The list that clients see: backends in the order of precedence, each in its own order.
+
+    Where two backends claim one name, the first serves it and the clash is noted. Without a
+    precedence the order is that of the backends' names.
     """
     merged = Merged()
     shown: list[bytes] = []
-    for backend in sorted(listings):
+    for backend in sorted(listings, key=precedence):
         for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
             if merged.owners.get(name) == backend:
                 merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
@@ -188,10 +161,18 @@ class Claims:
     clashes: list[str] = field(default_factory=list)
 
 
-def _claims(kind: Kind, everyones: Merged, tailored: Mapping[tuple[str, bytes], Listing]) -> Claims:
+def _claims(
+    kind: Kind,
+    everyones: Merged,
+    tailored: Mapping[tuple[str, bytes], Listing],
+    precedence: Precedence | None,
+) -> Claims:
     claims = Claims()
     clashes: dict[str, None] = {}
-    for (backend, _), found in sorted(tailored.items(), key=lambda one: one[0]):
+    rank = precedence or (lambda backend: backend)
+    for (backend, _), found in sorted(
+        tailored.items(), key=lambda entry: (rank(entry[0][0]), entry[0])
+    ):
         for name in found.names:
             owner = everyones.owners.get(name) or claims.owners.setdefault(name, backend)
             if owner != backend:
@@ -224,9 +205,11 @@ class Catalog:
     that lists it only to clients with certain capabilities.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precedence: Precedence | None = None) -> None:
+        """`precedence` is the order of backends that have a component of one name; see `merge`."""
         self.version = 0
         """Another one whenever something else is offered, or by somebody else."""
+        self._precedence = precedence
         self._listings: dict[Kind, dict[str, Listing]] = {kind: {} for kind in KINDS}
         self._merged: dict[Kind, Merged] = {kind: Merged() for kind in KINDS}
         self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
@@ -256,7 +239,7 @@ class Catalog:
             self._listings[kind][backend] = found.sharing([before]) if before else found
             if same:
                 return False
-        merged = merge(kind, self._listings[kind])
+        merged = merge(kind, self._listings[kind], self._precedence)
         changed = merged.body != self._merged[kind].body
         self._merged[kind] = merged
         self._outdate(kind)
@@ -295,6 +278,10 @@ class Catalog:
         tailored = [one for (name, _), one in self._tailored[kind].items() if name == backend]
         return tailored if found is None else [found, *tailored]
 
+    def names(self, backend: str, kind: Kind) -> Iterator[str]:
+        """Outward names of all components that one backend lists, to whomever."""
+        return (name for listed in self.known(backend, kind) for name in listed.names)
+
     def header_properties(self, backend: str, tool: str) -> list[tuple[Path, str]]:
         """The arguments of a tool (outward name) that MCP wants repeated in HTTP headers.
 
@@ -320,7 +307,7 @@ class Catalog:
     def _claimed(self, kind: Kind) -> Claims:
         version, claims = self._claims.get(kind, (-1, Claims()))
         if version != self._versions[kind]:
-            claims = _claims(kind, self._merged[kind], self._tailored[kind])
+            claims = _claims(kind, self._merged[kind], self._tailored[kind], self._precedence)
             self._claims[kind] = self._versions[kind], claims
         return claims
 
@@ -354,7 +341,7 @@ class Catalog:
             parts = self._parts(kind, audience)
             shown = [
                 item
-                for backend in sorted(parts)
+                for backend in sorted(parts, key=self._precedence)
                 for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
                 if self.owner(kind, name) == backend
             ]

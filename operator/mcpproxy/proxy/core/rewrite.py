@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.clients import NAME_LENGTH
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
@@ -23,6 +24,7 @@ ROUTED: Final[dict[str, tuple[str, Kind]]] = {
 }
 """Method → the member of params that says for which component it is."""
 COMPLETE: Final = "completion/complete"
+_MAX_NAME: Final = NAME_LENGTH.value
 
 
 def target(method: str, params: Message) -> tuple[str, Kind]:
@@ -33,7 +35,16 @@ def target(method: str, params: Message) -> tuple[str, Kind]:
     name = jsonrpc.string(params.get(member))
     if name is None:
         raise RpcError(INVALID_PARAMS, f"{method}: params.{member} must be a string")
-    return name, kind
+    return _checked(name, f"params.{member}"), kind
+
+
+def _checked(name: str, field: str) -> str:
+    """A name or URI of a client. Raises RpcError when it exceeds the limit."""
+    if len(name) > _MAX_NAME:
+        NAME_LENGTH.record()
+        found = f"{field} has {len(name)} characters; at most {_MAX_NAME} are accepted"
+        raise RpcError(INVALID_PARAMS, found)
+    return name
 
 
 def named(request: Message) -> str | None:
@@ -55,7 +66,7 @@ def _reference(params: Message) -> tuple[str, Kind]:
         raise RpcError(
             INVALID_PARAMS, "params.ref must be a ref/prompt with name or a ref/resource with uri"
         )
-    return name, kind
+    return _checked(name, f"params.ref.{kind.key}"), kind
 
 
 def inward(

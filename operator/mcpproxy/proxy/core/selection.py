@@ -3,30 +3,50 @@
 All names here are without the prefix: the backend's own ones, and those that overrides give.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import translate
 from typing import Any, Final
 
 from mcpproxy.api.components import Components, NamedComponents, NamedOverride
+from mcpproxy.proxy.core.patterns import Pattern, Text, Wildcard
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
+_WILDCARDS: Final = {"*": Wildcard.ANY, "?": Wildcard.ONE}
 
-def _compiled(globs: list[str] | None) -> "re.Pattern[str] | None":
-    if globs is None:
-        return None
-    # `[` has no meaning in our patterns.
-    return re.compile("|".join(translate(glob.replace("[", "[[]")) for glob in globs) or r"(?!)")
+
+class Globs:
+    """Patterns in which `*` stands for any text and `?` for one character; `[` means itself."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self._literals: set[str] = set()
+        self._patterns: list[Pattern] = []
+        for glob in globs:
+            if _WILDCARDS.keys() & {*glob}:
+                self._patterns.append(Pattern(map(_part, glob)))
+            else:
+                self._literals.add(glob)
+
+    def match(self, name: str) -> bool:
+        """True if one of the patterns describes the whole name."""
+        if name in self._literals:
+            return True
+        if not self._patterns:
+            return False
+        text = Text(name)
+        return any(pattern.matches(text) for pattern in self._patterns)
+
+
+def _part(character: str) -> bytes | Wildcard:
+    return _WILDCARDS.get(character) or character.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What holds for one kind of component of one backend."""
 
-    include: "re.Pattern[str] | None" = None
-    exclude: "re.Pattern[str] | None" = None
+    include: Globs | None = None
+    exclude: Globs | None = None
     hidden: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Own name → the name it is shown by."""
@@ -43,8 +63,8 @@ class Selection:
         overrides = given.overrides or ()
         renamed = {o.name: o.rename for o in overrides if isinstance(o, NamedOverride) and o.rename}
         return cls(
-            include=_compiled(given.include),
-            exclude=_compiled(given.exclude),
+            include=None if given.include is None else Globs(given.include),
+            exclude=None if given.exclude is None else Globs(given.exclude),
             hidden=frozenset(o.name for o in overrides if o.enabled is False),
             renamed=renamed,
             original={new: own for own, new in renamed.items()},
@@ -60,7 +80,7 @@ class Selection:
         """Whether clients see a component, and may use it."""
         if own in self.hidden or (self.exclude is not None and self.exclude.match(own)):
             return False
-        return self.include is None or self.include.match(own) is not None
+        return self.include is None or self.include.match(own)
 
     def outward(self, own: str) -> str:
         """The name that clients see."""
@@ -84,26 +104,7 @@ def _texts(title: str | None, description: str | None) -> Message:
     return {name: jsonrpc.dump(text) for name, text in given.items() if text is not None}
 
 
-_OPERATORS: Final = tuple("+#./;?&")
 EVERYTHING: Final = Selection()
 """All components, as they are."""
-NOTHING: Final = Selection(exclude=re.compile(""))
+NOTHING: Final = Selection(include=Globs(()))
 """No component at all."""
-
-
-def expanded_from(template: str, uri: str) -> bool:
-    """Whether a URI may have come from a URI template (RFC 6570).
-
-    A variable without an operator never spans a `/`, `?` or `#`; others are read generously.
-    """
-    if "{" in uri:
-        return False
-    pattern = "".join(
-        _variable(part) if part.startswith("{") else re.escape(part)
-        for part in re.split(r"(\{[^{}]*\})", template)
-    )
-    return re.fullmatch(pattern, uri, re.DOTALL) is not None
-
-
-def _variable(expression: str) -> str:
-    return ".*" if expression[1:2] in _OPERATORS else "[^/?#]*"

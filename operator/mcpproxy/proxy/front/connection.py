@@ -17,11 +17,12 @@ from mcpproxy.limits.http import (
     WAITING_REQUESTS,
 )
 from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.front.app import App
 from mcpproxy.proxy.front.body_room import BodyRoom
 from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
 from mcpproxy.proxy.front.networks import network_of
-from mcpproxy.proxy.front.reply import Headers, HeadReply, Reply
+from mcpproxy.proxy.front.reply import HeadReply, Reply
 from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
@@ -35,22 +36,6 @@ _TAKEN: Final = TAKEN_BYTES.value
 JOINED: Final = 16 * 1024
 """Bytes up to which parts are copied together rather than written one by one."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class App(Protocol):
-    """What is served."""
-
-    def screened(self, inbound: Inbound) -> HttpRefusal | None:
-        """Called with the head of a request: why its body is not wanted, if so."""
-
-    def response_headers(self, inbound: Inbound) -> Headers:
-        """Headers that also a refusal of this request has."""
-
-    def at_once(self, inbound: Inbound, reply: Reply) -> bool:
-        """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
-
-    def serve(self, inbound: Inbound, reply: Reply) -> Awaitable[None]:
-        """Answer a request. May raise HttpRefusal before anything was sent."""
 
 
 class Surroundings(Protocol):

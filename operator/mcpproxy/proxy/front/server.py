@@ -10,8 +10,9 @@ from typing import Final
 
 from mcpproxy.limits.http import DESCRIPTORS
 from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.front.app import App
 from mcpproxy.proxy.front.body_room import BodyRoom
-from mcpproxy.proxy.front.connection import SWEEP_EVERY, App, Connection
+from mcpproxy.proxy.front.connection import SWEEP_EVERY, Connection
 from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.instance_tls import Credentials
 from mcpproxy.proxy.front.reply import PING_EVERY

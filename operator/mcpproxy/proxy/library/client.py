@@ -9,6 +9,7 @@ from mcp import Client as SdkClient
 
 from mcpproxy.proxy.back.backend import Surroundings
 from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.library.fastmcp_objects import connected_client, unwrapped
 from mcpproxy.proxy.library.handlers import (
     FORWARD,
     ElicitationHandler,
@@ -20,7 +21,7 @@ from mcpproxy.proxy.library.handlers import (
     forwarding_of,
 )
 from mcpproxy.proxy.library.parts import default_health
-from mcpproxy.proxy.library.sdk import SdkSession, is_connected, source_of_client
+from mcpproxy.proxy.library.sdk import SdkSession, is_connected, source_of_client, source_of_session
 from mcpproxy.proxy.library.sharing import Session
 from mcpproxy.proxy.library.sources import Source, named_headers, source_of
 from mcpproxy.proxy.runtime import Options, surroundings
@@ -47,7 +48,7 @@ class ProxyClient:
         init_timeout: float | None = None,
         protocol: str | None = None,
     ) -> None:
-        """`target` is a URL, a path, an SDK transport, client or server, or a configuration.
+        """`target` is a URL, a path, a transport, client or server, or a configuration.
 
         A handler that is None withdraws the feature: the server does not see that clients have
         it, or what it sends is dropped. Any other handler answers (or listens) in the client's
@@ -68,7 +69,7 @@ class ProxyClient:
         self.forwarding = forwarding_of(
             roots, sampling_handler, elicitation_handler, log_handler, progress_handler
         )
-        self._sdk = target if isinstance(target, SdkClient) else None
+        self._sdk = target if isinstance(target, SdkClient) else connected_client(target)
         self.source = self._source(headers, timeout, init_timeout, protocol)
         self.session = self._session()
         self._entered = False
@@ -85,8 +86,10 @@ class ProxyClient:
         init_timeout: float | None,
         protocol: str | None,
     ) -> Source:
-        if self._sdk is not None:
+        if isinstance(self._sdk, SdkClient):
             return source_of_client(self._sdk)
+        if self._sdk is not None:
+            return source_of_session(self._sdk)
         fields: dict[str, Any] = {}
         if headers:
             fields["headers"] = named_headers(headers)
@@ -94,7 +97,9 @@ class ProxyClient:
         given = {name: f"{round(t * 1000)}ms" for name, t in timeouts.items() if t is not None}
         if given:
             fields["timeouts"] = given
-        target = str(self._target) if isinstance(self._target, Path) else self._target
+        target = unwrapped(self._target)
+        if isinstance(target, Path):
+            target = str(target)
         return source_of(target, protocol, **fields)
 
     def new(self) -> "ProxyClient":

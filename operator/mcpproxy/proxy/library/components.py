@@ -1,11 +1,11 @@
 """Components as programs see them: mirrored ones are read-only, copies of them are local."""
 
-import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import mcp_types as t
 
 from mcpproxy.proxy.core.catalog import Kind
+from mcpproxy.proxy.library.read_only import frozen, thawed
 from mcpproxy.proxy.library.visible import key_of
 
 if TYPE_CHECKING:
@@ -79,12 +79,15 @@ class Component:
 class Mirrored(Component):
     """Reflects what a server has, and can't be changed."""
 
+    def __init__(self, kind: Kind, definition: dict[str, Any], origin: "Server", own: str) -> None:
+        super().__init__(kind, frozen(definition), origin, own)
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self.key} is mirrored and read-only: change a copy() of it")
 
     def copy(self) -> "Local":
         """A component of one's own that does the same, to be changed and added to a server."""
-        return Local(self.kind, copy.deepcopy(self.definition), self.origin, self.own)
+        return Local(self.kind, thawed(self.definition), self.origin, self.own)
 
 
 class Local(Component):

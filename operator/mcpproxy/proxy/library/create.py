@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpproxy.proxy.library.client import ProxyClient
+from mcpproxy.proxy.library.fastmcp_objects import connected_client, unwrapped
 from mcpproxy.proxy.library.parts import Part
 from mcpproxy.proxy.library.provider import CACHE_TTL, ClientFactory, ProxyProvider
 from mcpproxy.proxy.library.server import Server
@@ -22,6 +23,7 @@ class Proxy(Server):
         *,
         client_factory: ClientFactory | None = None,
         name: str = NAME,
+        instructions: str | None = None,
         cache_ttl: float = CACHE_TTL,
     ) -> None:
         """`client_factory` is asked for a client for every request.
@@ -29,20 +31,23 @@ class Proxy(Server):
         One that returns the same client again has its session reused, a new client each time is
         a fresh session each time.
         """
-        super().__init__(name)
+        super().__init__(name, instructions=instructions)
         if client_factory is not None:
             self.add_provider(ProxyProvider(client_factory, cache_ttl))
 
 
-def create_proxy(target: Any, *, name: str = NAME) -> Proxy:
+def create_proxy(target: Any, *, name: str = NAME, instructions: str | None = None) -> Proxy:
     """A proxy in front of whatever names one server or several.
 
-    `target` is a URL, a path to a .py or .js server or to an mcpServers file, an SDK transport,
-    client or in-process server, a ProxyClient, a server of ours or an mcpServers mapping. Each
-    request gets a fresh session, except where the target is a client that is connected: all
-    requests share its session then. Raises ManifestError or TypeError.
+    `target` is a URL, a path to a .py or .js server or to an mcpServers file, a transport, client
+    or in-process server of the SDK or of FastMCP, a ProxyClient, a server of ours or an mcpServers
+    mapping. Each request gets a fresh session, except where the target is a client that is
+    connected: all requests share its session then. `instructions` come before those of the
+    servers. Raises ManifestError or TypeError.
     """
-    proxy = Proxy(name=name)
+    proxy = Proxy(name=name, instructions=instructions)
+    if connected_client(target) is None:
+        target = unwrapped(target)
     if isinstance(target, Server):
         proxy.mount(target)
     elif isinstance(target, ProxyProvider):

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import mcp_types as t
 from mcp import MCPError
-from mcp.server import MCPServer, ServerRequestContext
 from mcp.server import Server as SdkServer
+from mcp.server import ServerRequestContext
 from mcp.shared.message import ServerMessageMetadata
 from msgspec import Raw
 from pydantic import RootModel
@@ -26,6 +26,7 @@ from mcpproxy.proxy.core.exchange import PROGRESS, Client, Told
 from mcpproxy.proxy.core.rewrite import COMPLETE, target
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.parking import Parking
+from mcpproxy.proxy.library.fastmcp_objects import unwrapped
 from mcpproxy.proxy.library.handlers import wire
 from mcpproxy.proxy.library.sdk import Relayed
 from mcpproxy.proxy.library.server import Server
@@ -54,16 +55,22 @@ _CALLS: Final[dict[str, Any]] = {
 """What is registered where the server has no handler, so that it offers the capability."""
 
 
-def mount(server: "MCPServer[Any] | SdkServer[Any]", proxied: Any, prefix: str = "") -> None:
-    """Add all components of a proxy (or of what `create_proxy` takes) to an SDK server, live.
+def mount(server: Any, proxied: Any, prefix: str = "") -> None:
+    """Add all components of a proxy (or of what `create_proxy` takes) to a server, live.
 
-    Where both have a component of one name, the server's own wins.
+    The server is an MCPServer or a low-level server of the SDK, or a FastMCP server.
+
+    Where both have a component of one name, the server's own wins; of several proxies with one,
+    that which was mounted first.
     """
-    low = lowlevel(server)
+    low = lowlevel(unwrapped(server))
+    for middleware in low.middleware:
+        if isinstance(middleware, _Mounted):
+            middleware.inner.mount(proxied, prefix)
+            return
     inner = Server(low.name)
     inner.mount(proxied, prefix)
-    mounted = _Mounted(low, inner)
-    low.middleware.append(mounted)
+    low.middleware.append(_Mounted(low, inner))
     for method, (params, empty) in _EMPTY.items():
         if low.get_request_handler(method) is None:
             low.add_request_handler(method, params, _always(empty))
@@ -96,11 +103,11 @@ def _running(inner: Server, lifespan: Any) -> Any:
 
 
 class _Mounted:
-    """The middleware of one mount."""
+    """The middleware of all mounts into one server."""
 
     def __init__(self, server: "SdkServer[Any]", inner: Server) -> None:
         self._server = server
-        self._inner = inner
+        self.inner = inner
         self._parking = Parking(
             Sealer([secrets.token_bytes(32)], secrets.token_bytes), "mounted", time.time
         )
@@ -126,7 +133,7 @@ class _Mounted:
         if own.get("nextCursor") is not None:
             return own
         modern = is_modern(ctx.protocol_version)
-        client, gateway = _SdkCaller(ctx).client, self._inner.gateway
+        client, gateway = _SdkCaller(ctx).client, self.inner.gateway
         listed = jsonrpc.value(await gateway.listing(kind, None, modern=modern, client=client))
         items = list(own.get(kind.member, ()))
         taken = {item[kind.key] for item in items}
@@ -137,7 +144,7 @@ class _Mounted:
 
     async def _is_mine(self, name: str, kind: Kind, ctx: Context, params: Message) -> bool:
         """Whether the mounted server has a component, and the server itself has not."""
-        gateway = self._inner.gateway
+        gateway = self.inner.gateway
         await gateway.settled()
         try:
             gateway.route(ctx.method, params)
@@ -169,7 +176,7 @@ class _Mounted:
             "params": jsonrpc.dump(params),
         }
         caller = _SdkCaller(ctx)
-        gateway, method = self._inner.gateway, ctx.method
+        gateway, method = self.inner.gateway, ctx.method
         if is_modern(ctx.protocol_version):
             answer = await self._parking.run(
                 lambda exchange: gateway.call(request, method, params, exchange),

@@ -10,10 +10,11 @@ from mcpproxy.proxy.back.backend import Surroundings
 from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.library.client import ProxyClient
+from mcpproxy.proxy.library.fastmcp_objects import connected_client, is_client
 from mcpproxy.proxy.library.handlers import settled
 from mcpproxy.proxy.library.parts import Part, default_settings
 from mcpproxy.proxy.library.sdk import is_connected
-from mcpproxy.proxy.library.sharing import FactoryOpener
+from mcpproxy.proxy.library.sharing import MAX_SOURCES, FactoryOpener
 
 CACHE_TTL = 300.0
 ClientFactory = Callable[[], "ProxyClient | SdkClient | Awaitable[ProxyClient | SdkClient]"]
@@ -38,11 +39,19 @@ class ProxyProvider:
         found = await settled(self.client_factory())
         if isinstance(found, ProxyClient):
             return found
-        if not isinstance(found, SdkClient):
+        if isinstance(found, SdkClient):
+            connected = is_connected(found)
+        elif is_client(found):
+            connected = connected_client(found) is not None
+        else:
             raise TypeError(f"a client factory returned {type(found).__name__}, not a client")
-        known = self._wrapped.get(id(found))
-        if known is None or known[0] is not found or known[1].is_connected != is_connected(found):
-            known = self._wrapped[id(found)] = found, ProxyClient(found)
+        known = self._wrapped.pop(id(found), None)
+        if known is None or known[0] is not found or known[1].is_connected != connected:
+            known = found, ProxyClient(found)
+        self._wrapped[id(found)] = known
+        if len(self._wrapped) > MAX_SOURCES:
+            # One that comes back is at the end again: it keeps its session.
+            del self._wrapped[next(iter(self._wrapped))]
         return known[1]
 
     def part(self) -> Part:

@@ -20,6 +20,7 @@ from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.library.fastmcp_objects import ConnectedClient
 from mcpproxy.proxy.library.handlers import wire
 from mcpproxy.proxy.library.parts import default_settings
 from mcpproxy.proxy.library.sources import Source, anew, source_of
@@ -38,6 +39,9 @@ CALLBACKS: Final = (
 _ANY: Final[Any] = TypeAdapter(dict[str, Any])
 
 
+AnyClient = SdkClient | ConnectedClient
+
+
 class Relayed(BaseModel):
     """A request or notification whose params stay what they are."""
 
@@ -51,7 +55,7 @@ class SdkLink:
 
     stateful = True
 
-    def __init__(self, client: SdkClient) -> None:
+    def __init__(self, client: AnyClient) -> None:
         session = client.session
         found = session.discover_result or session.initialize_result
         result = {} if found is None else wire(found)
@@ -217,7 +221,7 @@ class SdkOpener(Opener):
         return await self._legacy(client)
 
 
-def is_connected(client: SdkClient) -> bool:
+def is_connected(client: AnyClient) -> bool:
     """Whether an SDK client is between its `__aenter__` and its `__aexit__`."""
     with contextlib.suppress(RuntimeError):
         return client.session is not None
@@ -235,10 +239,19 @@ def source_of_client(client: SdkClient) -> Source:
     return Source(("client", id(client)), default_settings(), opener)
 
 
+def source_of_session(client: ConnectedClient) -> Source:
+    """No further sessions: the client's own one is all that there is."""
+
+    def opener(given: BackendSettings, around: Surroundings, background: Background) -> Opener:
+        raise Unreachable("its client was connected by its user, and is not connected any more")
+
+    return Source(("client", id(client)), default_settings(), opener, once=True)
+
+
 class SdkSession:
     """The session of a client that is connected already (see `sharing.Session`)."""
 
-    def __init__(self, client: SdkClient) -> None:
+    def __init__(self, client: AnyClient) -> None:
         self.listening = False
         self._link = SdkLink(client)
 

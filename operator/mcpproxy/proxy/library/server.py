@@ -25,10 +25,10 @@ from mcpproxy.proxy.front.descriptors import NothingToServe
 from mcpproxy.proxy.library import copies
 from mcpproxy.proxy.library.components import Local, Mirrored
 from mcpproxy.proxy.library.parts import Part, default_health, default_settings
-from mcpproxy.proxy.library.provider import ProxyProvider
+from mcpproxy.proxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.proxy.library.relay import GatewayOpener
 from mcpproxy.proxy.library.sources import source_of
-from mcpproxy.proxy.library.visible import VisibleCatalog, VisibleGateway
+from mcpproxy.proxy.library.visible import LABEL_OF, VisibleCatalog, VisibleGateway
 from mcpproxy.proxy.offer import FIRST_ROUND
 from mcpproxy.proxy.runtime import VERSION, Options, Runtime, surroundings
 from mcpproxy.proxy.wire import jsonrpc
@@ -36,7 +36,9 @@ from mcpproxy.proxy.wire.jsonrpc import RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY
 
 LOCAL: Final = "_local"
-"""Sorts before the names of other backends: what is local wins."""
+"""Name of the backend of a server's own functions."""
+OWN: Final = (LOCAL, copies.COPIES)
+"""Backends of a server's own components, which win over those of mounted servers."""
 TransportName = Literal["stdio", "http", "streamable-http"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -113,13 +115,18 @@ class Server:
             raise ValueError(f"{server.name} can't be mounted into itself")
         self._check_not_running()
         mounted: Server = server
-        given = replace(default_settings(), prefix=prefix or "")
+        given = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
 
         def opener(given: BackendSettings, around: Surroundings, background: Background) -> Opener:
             return GatewayOpener(lambda: mounted.gateway, given, background)
 
         self.add_part(Part(mounted.name, given, opener, asks=True))
         self._needs(mounted)
+
+    @property
+    def cache_ttl(self) -> float:
+        """The shortest time in seconds that lists of a mounted server are kept."""
+        return min((part.settings.cache_ttl for part in self._parts), default=CACHE_TTL)
 
     def contains(self, other: "Server") -> bool:
         """Whether another server is mounted into this one, however deep."""
@@ -132,7 +139,7 @@ class Server:
     def add_part(self, part: Part) -> None:
         """Add what one backend is made from."""
         self._check_not_running()
-        taken = {known.name for known in self._parts}
+        taken = {*OWN, *(known.name for known in self._parts)}
         name, number = part.name, 2
         while name in taken:
             name, number = f"{part.name}-{number}", number + 1
@@ -232,7 +239,8 @@ class Server:
                     return found
             states = [backend.status() for backend in self.gateway.backends.values()]
         bad = [f"{one.name} is {one.state}: {one.message}" for one in states if one.message]
-        raise LookupError("; ".join([f"there is no {kind.key} {identifier}", *bad]))
+        missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"
+        raise LookupError("; ".join([missing, *bad]))
 
     # Running
 
@@ -270,7 +278,8 @@ class Server:
 
     def _built(self) -> VisibleGateway:
         if self._gateway is None or not self._gateway.holders:
-            catalog = VisibleCatalog(self._hidden)
+            # Of the others, the one that was mounted first wins.
+            catalog = VisibleCatalog(self._hidden, [*OWN, *(part.name for part in self._parts)])
             around = surroundings(default_health(), Options(), Path.cwd())
             around = replace(around, catalog=catalog)
             backends = [part.backend(around) for part in self._all_parts()]

@@ -104,6 +104,11 @@ class Through:
         self._forwarding = forwarding
 
     @property
+    def behind(self) -> Link:
+        """The link that requests go over."""
+        return self._link
+
+    @property
     def alive(self) -> bool:
         """See Link."""
         return self._link.alive

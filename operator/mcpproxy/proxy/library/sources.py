@@ -17,6 +17,7 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, get_default_environment, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer, Server
+from pydantic import AnyUrl
 
 from mcpproxy.api.defaults import BackendSettings, settings
 from mcpproxy.api.manifest import ManifestError
@@ -42,6 +43,15 @@ class Source:
     """Whether only one session can ever be opened: the transport can't be entered again."""
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A server at a URL, with the headers that it gets."""
+
+    url: str
+    transport: str
+    headers: Mapping[str, str]
+
+
 def source_of(target: Any, protocol: str | None = None, **fields: Any) -> Source:
     """The source that a target names.
 
@@ -54,16 +64,26 @@ def source_of(target: Any, protocol: str | None = None, **fields: Any) -> Source
         return _streams(in_memory(target), id(target), fields)
     if isinstance(target, StdioServerParameters):
         return _stdio(target, fields)
+    if isinstance(target, Remote):
+        headers = [*named_headers(target.headers), *fields.get("headers", ())]
+        return _url(target.url, {**fields, "transport": target.transport, "headers": headers})
+    if isinstance(target, AnyUrl):
+        target = str(target)
     if isinstance(target, str | Path):
         return _only(from_target(str(target)), target, fields)
     if isinstance(target, Mapping):
         return _only(from_mcp_servers(target), target, fields)
-    if hasattr(target, "__aenter__"):
+    if _is_transport(target):
         return _transport(target, fields)
     raise TypeError(
         f"a proxy can't be made from {type(target).__name__}: expected a URL, a path, a client, a"
         " transport, a server or a configuration"
     )
+
+
+def _is_transport(target: Any) -> bool:
+    """True for context managers, except those that have methods of a client."""
+    return hasattr(target, "__aenter__") and not hasattr(target, "call_tool")
 
 
 def specified(configuration: Configuration) -> list[tuple[str, Source]]:

@@ -1,10 +1,8 @@
 """The gateway of a server of ours: components can be hidden, and several backends go unprefixed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
-
-from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core.catalog import (
@@ -16,10 +14,11 @@ from mcpproxy.proxy.core.catalog import (
     Kind,
     Listing,
 )
-from mcpproxy.proxy.core.rewrite import target
+from mcpproxy.proxy.core.rewrite import unknown
+from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.routing import Route
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import Message
 
 KEY_OF: Final[dict[Kind, str]] = {
     TOOLS: "tool",
@@ -27,6 +26,10 @@ KEY_OF: Final[dict[Kind, str]] = {
     RESOURCES: "resource",
     TEMPLATES: "template",
 }
+
+
+LABEL_OF: Final[dict[Kind, str]] = {**KEY_OF, TEMPLATES: "resource template"}
+"""Names of the kinds in messages to people."""
 
 
 def key_of(kind: Kind, name: str) -> str:
@@ -37,9 +40,11 @@ def key_of(kind: Kind, name: str) -> str:
 class VisibleCatalog(Catalog):
     """A catalog that leaves out what is hidden."""
 
-    def __init__(self, hidden: set[str]) -> None:
-        """`hidden` are keys of components; a change of it is told with `refresh`."""
-        super().__init__()
+    def __init__(self, hidden: set[str], backends: Sequence[str] = ()) -> None:
+        """`hidden` are keys of components, and every change of it is followed by `refresh`;
+        `backends` are in the order in which they come first."""
+        super().__init__(backends.index if backends else None)
+        self._backends = backends
         self._hidden = hidden
         self._whole: dict[tuple[str, Kind, bytes | None], Listing] = {}
 
@@ -77,12 +82,15 @@ class VisibleCatalog(Catalog):
 
     def templates(self) -> list[tuple[str, str]]:
         """The backend and the outward URI template of each template, hidden ones included."""
-        return [
+        found = [
             (backend, name)
-            for (backend, kind, _), found in self._whole.items()
+            for (backend, kind, _), listed in self._whole.items()
             if kind is TEMPLATES
-            for name in found.names
+            for name in listed.names
         ]
+        if self._backends:
+            found.sort(key=lambda template: self._backends.index(template[0]))
+        return found
 
 
 class Running(Protocol):
@@ -134,7 +142,7 @@ class VisibleGateway(Gateway):
 
     def route(self, method: str, params: Message) -> Route:
         """See Gateway."""
-        name, kind = target(method, params)
+        name, kind = self._router.named(method, params)
         known = self.catalog.owner(kind, name)
         if known is not None:
             return self.way(known, name, kind)
@@ -143,18 +151,22 @@ class VisibleGateway(Gateway):
             template is not None and self.catalog.hides(TEMPLATES, template[1])
         )
         if hidden:
-            raise RpcError(INVALID_PARAMS, f"unknown {KEY_OF[kind]}: {name}")
+            raise unknown(kind, name)
         if template is not None:
             return self.way(template[0], name, kind)
         return super().route(method, params)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
+        """The backend and the template that a URI is an expansion of, if there is one.
+
+        Raises RpcError where that can't be decided within the limits: it might be hidden.
+        """
+        compared = Uri(uri)
         for backend, template in self.catalog.templates():
-            try:
-                if template == uri or UriTemplate.parse(template).match(uri) is not None:
-                    return backend, template
-            except InvalidUriTemplate:
-                continue
+            if compared.expands(template):
+                return backend, template
+        if compared.undecided:
+            raise unknown(RESOURCES, uri)
         return None
 
     def refresh(self) -> None:

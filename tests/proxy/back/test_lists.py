@@ -1,0 +1,148 @@
+"""The lists of one backend: who waits for them, and for how long."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from msgspec import Raw
+
+from mcpproxy.limits.backends import LIST_WAIT
+from mcpproxy.proxy.back import patience
+from mcpproxy.proxy.back.asking import Asker
+from mcpproxy.proxy.back.link import Greeting, Outgoing
+from mcpproxy.proxy.back.lists import Lists
+from mcpproxy.proxy.back.patience import PATIENCE, Patience
+from mcpproxy.proxy.core.catalog import PROMPTS, TOOLS, Catalog
+from mcpproxy.proxy.core.exchange import Caller, Discarding
+from mcpproxy.proxy.library.parts import default_settings
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
+from tests.proxy.back.stage import ANN, FakeLink, settled
+
+
+class SlowLink(FakeLink):
+    """Lists the tools of the moment at which it is asked, once the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__(ANN)
+        self.greeting = Greeting("2025-11-25", {"capabilities": Raw(b'{"tools":{}}')})
+        self.tools = ["old"]
+        self.gate = asyncio.Event()
+        self.asking = asyncio.Event()
+        self.asked = 0
+
+    async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
+        """See Link."""
+        self.asked += 1
+        self.asking.set()
+        tools = [{"name": name} for name in self.tools]
+        await self.gate.wait()
+        return {"result": jsonrpc.dump({"tools": tools})}
+
+
+class Stage:
+    """The lists of a backend behind a slow link."""
+
+    def __init__(self, cache_ttl: float) -> None:
+        self.link = SlowLink()
+        self.catalog = Catalog()
+        settings = replace(default_settings(), cache_ttl=cache_ttl)
+        self.lists = Lists("b", settings, self.catalog, Asker(Discarding(ANN)))
+        self.lists.link = self.link
+
+    async def listed(self) -> list[str]:
+        """What a client is shown."""
+        await self.lists.refresh(TOOLS)
+        return self.shown
+
+    @property
+    def shown(self) -> list[str]:
+        """The tools that are known."""
+        listing = self.catalog.get("b", TOOLS)
+        return [] if listing is None else list(listing.names)
+
+
+async def test_without_a_cache_a_list_is_the_newest_of_a_backend_that_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+    stage = Stage(cache_ttl=0.0)
+    stage.link.tools = ["new"]
+    listing = asyncio.create_task(stage.listed())
+    await stage.link.asking.wait()
+    stage.link.gate.set()
+    assert await listing == ["new"]
+
+
+async def test_without_a_cache_nobody_gets_what_the_backend_had_before_they_asked() -> None:
+    stage = Stage(cache_ttl=0.0)
+    before = asyncio.create_task(stage.listed())
+    await stage.link.asking.wait()
+    stage.link.tools = ["new"]
+    after = [asyncio.create_task(stage.listed()) for _ in range(10)]
+    await settled()
+    stage.link.gate.set()
+    await before
+    assert await asyncio.gather(*after) == [["new"]] * 10
+    assert stage.link.asked == 2, "those who ask at the same time share one request"
+
+
+async def test_with_a_cache_those_who_ask_meanwhile_share_one_request() -> None:
+    stage = Stage(cache_ttl=300.0)
+    listings = [asyncio.create_task(stage.listed()) for _ in range(10)]
+    await stage.link.asking.wait()
+    listings += [asyncio.create_task(stage.listed()) for _ in range(10)]
+    await settled()
+    stage.link.gate.set()
+    assert await asyncio.gather(*listings) == [["old"]] * 20
+    assert stage.link.asked == 1
+
+
+async def test_a_list_that_is_announced_while_a_client_waits_is_waited_for() -> None:
+    stage = Stage(cache_ttl=0.0)
+    listing = asyncio.create_task(stage.listed())
+    await stage.link.asking.wait()
+    stage.link.tools = ["new"]
+    stage.lists.announced(TOOLS)
+    await settled()
+    assert not listing.done()
+    stage.link.gate.set()
+    assert await listing == ["new"]
+
+
+@pytest.mark.parametrize("cache_ttl", [0.0, 300.0])
+async def test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache(
+    cache_ttl: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = replace(LIST_WAIT, value=0, _reached=[0])
+    monkeypatch.setattr(patience, "LIST_WAIT", limit)
+    stage = Stage(cache_ttl)
+    assert await stage.listed() == []
+    assert limit.reached == 1
+    stage.lists.stop()
+    await settled()
+
+
+def test_a_list_waits_as_long_as_lists_of_this_backend_usually_take() -> None:
+    waits = Patience(ttl=300.0)
+    assert waits.seconds(TOOLS) == PATIENCE
+    waits.came(TOOLS, 0.4)
+    assert waits.seconds(TOOLS) > 2 * 0.4
+    assert waits.seconds(PROMPTS) == PATIENCE
+    waits.came(TOOLS, 60.0)
+    assert waits.seconds(TOOLS) == LIST_WAIT.value
+
+
+def test_after_one_list_has_waited_in_vain_others_need_not() -> None:
+    waits = Patience(ttl=300.0)
+    waits.came(TOOLS, 2.0)
+    waits.missed(TOOLS)
+    assert waits.seconds(TOOLS) == PATIENCE
+    waits.came(TOOLS, 2.0)
+    assert waits.seconds(TOOLS) == LIST_WAIT.value
+
+
+def test_without_a_cache_every_list_has_its_full_time() -> None:
+    waits = Patience(ttl=0.0)
+    waits.missed(TOOLS)
+    assert waits.seconds(TOOLS) == LIST_WAIT.value
