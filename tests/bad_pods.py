@@ -19,6 +19,36 @@ def near(wrong: str, field: str, /, *requirements: Manifest) -> Bad:
     return placed(wrong, path, affinity={"nodeAffinity": chosen})
 
 
+def labelled(wrong: str, field: str, /, **options: str) -> Bad:
+    """A proxy whose SELinux label is wrong at `field`."""
+    context = {"seLinuxOptions": options}
+    return placed(wrong, f".securityContext.seLinuxOptions{field}", securityContext=context)
+
+
+NOT_OURS_TO_GIVE: dict[str, Manifest] = {
+    name: {name: value}
+    for name, value in {
+        "appArmorProfile": {"type": "Unconfined"},
+        "seccompProfile": {"type": "Unconfined"},
+        "sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}],
+        "windowsOptions": {"hostProcess": True},
+        "runAsNonRoot": False,
+        "capabilities": {"add": ["NET_ADMIN"]},
+        "allowPrivilegeEscalation": True,
+        "procMount": "Unmasked",
+    }.items()
+}
+"""Fields of the Pod Security Standards that no MCPProxy can set, each as a securityContext."""
+OF_THE_HOST: Manifest = {
+    "hostPID": True,
+    "hostIPC": True,
+    "hostUsers": False,
+    "volumes": [{"name": "host", "hostPath": {"path": "/"}}],
+    "ports": [{"containerPort": 8080, "hostPort": 8080}],
+    "ephemeralContainers": [],
+    "initContainers": [],
+}
+
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 
 PLACEMENT = [
@@ -63,6 +93,23 @@ PLACEMENT = [
     near("a key with a space", ".key", {"key": "a b", "operator": "Exists"}),
     placed("root", ".securityContext.runAsUser", securityContext={"runAsUser": 0}),
     placed("privileges", ".securityContext.privileged", securityContext={"privileged": True}),
+    labelled("an unconfined SELinux type", ".type", type="spc_t"),
+    labelled("an SELinux type that is not of containers", ".type", type="unconfined_t"),
+    labelled("an SELinux user", ".user", user="system_u"),
+    labelled("an SELinux role", ".role", role="system_r"),
+    placed(
+        "a pod without AppArmor",
+        ".annotations",
+        annotations={"container.apparmor.security.beta.kubernetes.io/mcpproxy": "unconfined"},
+    ),
+    *(
+        placed(f"{field} of Pod Security", f".securityContext.{field}", securityContext=given)
+        for field, given in NOT_OURS_TO_GIVE.items()
+    ),
+    *(
+        placed(f"{field} of the host", f".{field}", **{field: given})
+        for field, given in OF_THE_HOST.items()
+    ),
     placed("no time to end", ".terminationGracePeriodSeconds", terminationGracePeriodSeconds=5),
     placed("a class in upper case", ".priorityClassName", priorityClassName="Agents"),
 ]
@@ -144,6 +191,18 @@ ONLY_FOR_THE_PARSER = [
         "a label whose key has a space",
         "podTemplate.labels",
         podTemplate={"labels": {"a b": "c"}},
+    ),
+    *(
+        unseen(
+            f"another container without {profile.partition('.')[0]} ({profile[-8:]})",
+            "podTemplate.annotations",
+            podTemplate={"annotations": {profile: "unconfined"}},
+        )
+        for profile in (
+            "container.apparmor.security.beta.kubernetes.io/sidecar",
+            "seccomp.security.alpha.kubernetes.io/pod",
+            "container.seccomp.security.alpha.kubernetes.io/mcpproxy",
+        )
     ),
     unseen(
         "an address that is none",

@@ -85,7 +85,12 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     disruptionBudget={"minAvailable": 1},
     podTemplate={
         "labels": {"team": "blue", "example.com/tier": ""},
-        "annotations": {"example.com/owner": "platform", "b": "2"},
+        "annotations": {
+            "example.com/owner": "platform",
+            "b": "2",
+            "container.apparmor.security.beta.kubernetes.io/mcpproxy": "localhost/agents",
+            "container.apparmor.security.beta.kubernetes.io/sidecar": "runtime/default",
+        },
         "nodeSelector": {"kubernetes.io/arch": "amd64", "disk": "fast"},
         "tolerations": [
             {"key": "dedicated", "value": "agents", "effect": "NoExecute", "tolerationSeconds": 60},
@@ -145,7 +150,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
             "runAsGroup": 10001,
             "fsGroup": 10001,
             "supplementalGroups": [10003, 10002],
-            "seLinuxOptions": {"level": "s0:c123,c456"},
+            "seLinuxOptions": {"level": "s0:c123,c456", "type": "container_t"},
         },
         "terminationGracePeriodSeconds": 120,
     },

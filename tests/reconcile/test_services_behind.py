@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.api import names
 from mcpproxy.cluster.errors import Forbidden
 from mcpproxy.cluster.kinds import SERVICE, Kind, Object
 from mcpproxy.desired import Behind
@@ -26,7 +27,11 @@ def a_service(**spec: Any) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "calendar", "namespace": "office"},
+        "metadata": {
+            "name": "calendar",
+            "namespace": "office",
+            "annotations": {names.ANNOTATION_ALLOW_FROM: "others, team"},
+        },
         "spec": {"clusterIP": "10.96.0.7", "selector": {"app": "calendar"}, **spec},
     }
 
@@ -37,10 +42,59 @@ def reached(stage: Stage) -> list[Object]:
     return [rule for rule in rules if "office" in str(rule) or "calendar" in str(rule)]
 
 
-async def test_the_policy_follows_the_service_from_its_birth_on(stage: Stage) -> None:
-    stage.user_applies(**CLOSED)
+OWN = {**CLOSED, "backends": [a_backend("weather", service={"name": "calendar", "port": 80})]}
+
+
+async def test_the_policy_waits_for_a_service_of_its_own_namespace(stage: Stage) -> None:
+    stage.user_applies(**OWN)
     assert await stage.reconcile() == WAIT
     assert reached(stage) == []
+
+
+HIDDEN = [
+    None,
+    {},
+    {names.ANNOTATION_ALLOW_FROM: ""},
+    {names.ANNOTATION_ALLOW_FROM: "tea,teams,te*"},
+]
+
+
+@pytest.mark.parametrize("annotations", HIDDEN, ids=["no Service", "none", "empty", "others"])
+async def test_a_service_of_another_namespace_is_not_shown_without_its_consent(
+    stage: Stage, annotations: dict[str, str] | None
+) -> None:
+    if annotations is not None:
+        service = a_service(ports=[{"port": 80, "targetPort": 6543}])
+        service["metadata"]["annotations"] = annotations
+        stage.cluster.put(service)
+    stage.user_applies(**CLOSED)
+    assert await stage.reconcile() == LOOK_AGAIN
+    office = {"matchLabels": {"kubernetes.io/metadata.name": "office"}}
+    rule = {"to": [{"namespaceSelector": office, "podSelector": {}}]}
+    assert reached(stage) == [rule]
+    assert "6543" not in str(stage.child("NetworkPolicy"))
+    assert stage.message("Accepted") == (
+        "the spec is valid; networkPolicy: all pods of the namespaces of office/calendar can be"
+        " reached, as the pods behind a Service are shown in another namespace only if it has the"
+        " annotation mcpproxy.dev/allow-from: team"
+    )
+
+
+@pytest.mark.parametrize("allowed", ["team", "*", " office ,team"])
+async def test_a_service_of_another_namespace_may_consent(stage: Stage, allowed: str) -> None:
+    service = a_service(ports=[{"port": 80, "targetPort": 6543}])
+    service["metadata"]["annotations"] = {names.ANNOTATION_ALLOW_FROM: allowed}
+    stage.cluster.put(service)
+    stage.user_applies(**CLOSED)
+    await stage.reconcile()
+    (rule,) = reached(stage)
+    assert rule["ports"] == [{"port": 6543, "protocol": "TCP"}]
+    assert stage.message("Accepted") == "the spec is valid"
+
+
+async def test_the_policy_follows_the_service_from_its_consent_on(stage: Stage) -> None:
+    stage.user_applies(**CLOSED)
+    await stage.reconcile()
     stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))
     assert await stage.reconcile() == LOOK_AGAIN
     (rule,) = reached(stage)
@@ -80,7 +134,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 
     monkeypatch.setattr(stage.cluster, "get", refuse)
     stage.user_applies(**CLOSED)
-    assert await stage.reconcile() is None
+    assert await stage.reconcile() == LOOK_AGAIN
     (rule,) = reached(stage)
     assert "ports" not in rule
 

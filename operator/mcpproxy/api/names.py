@@ -20,6 +20,8 @@ FIELD_MANAGER: Final = "mcpproxy-operator"
 LABEL_NAME: Final = "app.kubernetes.io/name"
 LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+ANNOTATION_ALLOW_FROM: Final = f"{GROUP}/allow-from"
+"""Names, on a Service, the namespaces whose NetworkPolicies may show what is behind it."""
 APP_NAME: Final = "mcpproxy"
 
 CONTAINER: Final = "mcpproxy"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from mcpproxy.api.affinity import Affinity
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.scalars import ObjectName
-from mcpproxy.api.selectors import Annotations, LabelKey, Labels, LabelValue, MoreLabels
+from mcpproxy.api.selectors import LabelKey, Labels, LabelValue, MoreLabels, PodAnnotations
 
 _Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _UserId = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -104,16 +104,15 @@ def _spread_once(given: list[TopologySpreadConstraint]) -> list[TopologySpreadCo
 
 
 class SeLinuxOptions(ApiModel):
-    """The SELinux label of the pods."""
+    """The SELinux label of the pods, as far as the Pod Security Standards permit to choose it."""
 
     level: _SeLinuxPart | None = None
     """Level. Default: chosen by the container runtime."""
-    role: _SeLinuxPart | None = None
-    """Role. Default: chosen by the container runtime."""
-    type: _SeLinuxPart | None = None
-    """Type. Default: chosen by the container runtime."""
-    user: _SeLinuxPart | None = None
-    """User. Default: chosen by the container runtime."""
+    type: (
+        Literal["container_t", "container_init_t", "container_kvm_t", "container_engine_t"] | None
+    ) = None
+    """Type: one that the Pod Security Standards permit. Default: chosen by the container
+    runtime."""
 
 
 class PodSecurity(ApiModel):
@@ -136,8 +135,8 @@ class PodTemplate(ApiModel):
 
     labels: MoreLabels | None = None
     """Labels of the pods, besides the operator's own. Default: none."""
-    annotations: Annotations | None = None
-    """Annotations of the pods. Default: none."""
+    annotations: PodAnnotations | None = None
+    """Annotations of the pods; none that takes away AppArmor or seccomp. Default: none."""
     node_selector: Labels | None = None
     """Labels of the nodes that pods run on. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None

@@ -49,6 +49,43 @@ MoreLabels = Annotated[
 ]
 """Labels besides those that the operator sets."""
 
+_APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP: Final = (
+    "seccomp.security.alpha.kubernetes.io/pod",
+    "container.seccomp.security.alpha.kubernetes.io/",
+)
+_CONFINED: Final = frozenset({"", "runtime/default"})
+_UNCONFINED: Final = (
+    "AppArmor and seccomp stay on, as the Pod Security Standards ask for: the profile must be"
+    " runtime/default or begin with localhost/"
+)
+_OWN_PROFILE: Final = f"'{_APP_ARMOR}{names.CONTAINER}'"
+
+
+def _stays_confined(annotations: dict[str, str]) -> dict[str, str]:
+    for key, value in annotations.items():
+        names_profile = key.startswith((_APP_ARMOR, *_SECCOMP))
+        if names_profile and value not in _CONFINED and not value.startswith("localhost/"):
+            raise ValueError(f"{key} is {value[:100]!r}; {_UNCONFINED}")
+    return annotations
+
+
+PodAnnotations = Annotated[
+    Annotations,
+    # Of other containers only the parser can tell: see Labels.
+    Field(
+        json_schema_extra=cel(
+            validation(
+                f"!({_OWN_PROFILE} in self) || self[{_OWN_PROFILE}] in {sorted(_CONFINED)}"
+                f" || self[{_OWN_PROFILE}].startsWith('localhost/')",
+                _UNCONFINED,
+            )
+        )
+    ),
+    AfterValidator(_stays_confined),
+]
+"""Annotations that the Pod Security Standards permit (baseline, AppArmor and seccomp)."""
+
 _VALUES = "In and NotIn need values, Exists and DoesNotExist have none"
 _VALUES_RULE = cel(
     validation(

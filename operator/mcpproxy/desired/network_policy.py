@@ -24,7 +24,7 @@ def build(proxy: MCPProxy, options: Options, owner: Owner, services: Services) -
     """The policy; None unless the spec asks for one.
 
     A policy can't name Services: `services` says what is behind those of the backends. Of one
-    that is not in it nothing is known, and its whole namespace is let through.
+    that is not in it nothing may be shown, and its whole namespace is let through.
     """
     given = proxy.spec.network_policy
     if given is None:

@@ -56,7 +56,7 @@ class _Stream(Generic[K]):
     lines: LineCount
     retries: Retries
     view: View = NOT_ASKED
-    heard_at: float = 0.0
+    heard_at: float = float("-inf")
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 

@@ -246,7 +246,7 @@ def _look_again(world: World) -> float | None:
     """Seconds until what no watch tells about is read again: Services of backends, kinds."""
     if any(one == Behind() for one in world.services.values()):
         return WAIT
-    return LOOK_AGAIN if world.services or world.lacking else None
+    return LOOK_AGAIN if world.services or world.hidden_services or world.lacking else None
 
 
 def _refused(error: ClusterError) -> Finding:

@@ -27,7 +27,7 @@ from mcpproxy.cluster.kinds import (
 )
 from mcpproxy.desired import Behind, ServiceName, config_map, network_policy
 from mcpproxy.reconcile.plan import is_owned
-from mcpproxy.reconcile.views import behind, config_map_of
+from mcpproxy.reconcile.views import behind, config_map_of, consents
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
@@ -49,7 +49,7 @@ class World:
     pods: tuple[Object, ...]
     """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
     services: Mapping[ServiceName, Behind]
-    """What is behind the Services of backends, as far as it may be read."""
+    """What is behind the Services of backends, as far as it may be read and shown."""
     lacking: frozenset[str] = frozenset()
     """Names of kinds that the spec asks for and the cluster doesn't have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
@@ -64,6 +64,13 @@ class World:
     def suspended(self) -> bool:
         """Whether the spec asks to leave everything as it is."""
         return bool(self.proxy and self.proxy.spec.suspend)
+
+    @property
+    def hidden_services(self) -> frozenset[ServiceName]:
+        """Services of backends of which the NetworkPolicy must show nothing."""
+        if self.proxy is None or SERVICE.name in self.unread:
+            return frozenset()
+        return frozenset(network_policy.services_of(self.proxy) - self.services.keys())
 
     @property
     def deployment(self) -> Object | None:
@@ -141,7 +148,8 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[Kind]:
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Behind]:
     wanted = sorted(network_policy.services_of(proxy))
-    found = await asyncio.gather(*(_behind(cluster, *name) for name in wanted))
+    own = proxy.metadata.namespace or ""
+    found = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
     return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
 
 
@@ -157,12 +165,18 @@ async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
     return frozenset()
 
 
-async def _behind(cluster: Cluster, namespace: str, name: str) -> Behind | None:
+async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> Behind | None:
+    """What is behind a Service; None where that must not be shown in the namespace `own`.
+
+    Who may read a NetworkPolicy there need not be permitted to read Services elsewhere, nor to
+    learn that there is one: without consent it is as if the operator could not read it either.
+    """
     try:
-        return behind(await cluster.get(SERVICE, namespace, name))
+        found = await cluster.get(SERVICE, namespace, name)
     except Forbidden:
         # The operator serves its own namespaces and sees no others.
         return None
+    return behind(found) if namespace == own or consents(found, own) else None
 
 
 def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:

@@ -128,6 +128,7 @@ class Reporter:
             spec=_served(world),
             suspended=world.suspended,
             lacking=world.lacking,
+            hidden_services=world.hidden_services,
             rejected=world.rejected,
             terminating=world.terminating,
             unread=frozenset(world.unread),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from mcpproxy.api import names
 from mcpproxy.cluster.kinds import Object
 from mcpproxy.cluster.pods import PodAddress
 from mcpproxy.desired import Behind
@@ -70,6 +71,13 @@ def behind(service: Object | None) -> Behind:
             for port in spec.get("ports") or []
         },
     )
+
+
+def consents(service: Object | None, namespace: str) -> bool:
+    """Whether a Service lets proxies of another namespace show what is behind it."""
+    annotations = service["metadata"].get("annotations") or {} if service is not None else {}
+    allowed = annotations.get(names.ANNOTATION_ALLOW_FROM, "")
+    return not {"*", namespace}.isdisjoint(name.strip() for name in allowed.split(","))
 
 
 def config_map_of(pod_spec: Object, proxy: str) -> str | None:

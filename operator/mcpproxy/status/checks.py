@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from mcpproxy.api import names
 from mcpproxy.api.agreement import is_served
 from mcpproxy.api.status import BackendState, BackendStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
@@ -17,7 +18,7 @@ _NAMED = 5
 def accepted(observed: Observed) -> Verdict:
     """Whether the spec can be built."""
     if observed.rejected is None:
-        notes = f"{_unverified(observed.spec)}{_older_crd(observed)}"
+        notes = f"{_unverified(observed.spec)}{_hidden(observed)}{_older_crd(observed)}"
         return Verdict("True", reasons.VALID, f"the spec is valid{notes}")
     kept = "; the pods go on with the last valid spec" if observed.deployment else ""
     return Verdict("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
@@ -103,6 +104,22 @@ def _older_crd(observed: Observed) -> str:
     fields = ", ".join(sorted(observed.undeclared))
     note = "; the installed CRD is older than the operator and lacks {}: apply the newer CRD"
     return note.format(fields) if fields else ""
+
+
+def _hidden(observed: Observed) -> str:
+    """Where the NetworkPolicy lets a whole namespace through, and the remedy.
+
+    The sentence is the same whether or not such a Service exists.
+    """
+    found = sorted(f"{namespace}/{name}" for namespace, name in observed.hidden_services)
+    if not found:
+        return ""
+    named = ", ".join(found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    return (
+        f"; networkPolicy: all pods of the namespaces of {named} can be reached, as the pods behind"
+        f" a Service are shown in another namespace only if it has the annotation"
+        f" {names.ANNOTATION_ALLOW_FROM}: {observed.namespace}"
+    )
 
 
 _IN_TROUBLE: Final[Mapping[BackendState, str]] = {

@@ -84,6 +84,8 @@ class Observed:
     """Everything is to be left as it is."""
     withheld: tuple[str, ...] = ()
     """The children that would change then, in words."""
+    hidden_services: frozenset[tuple[str, str]] = frozenset()
+    """Namespaces and names of Services of which the NetworkPolicy shows nothing."""
     lacking: frozenset[str] = frozenset()
     """Kinds that the spec asks for and the cluster doesn't have."""
     deployment: DeploymentView | None = None
