@@ -20,6 +20,7 @@ from mcpproxy.handlers.watched import LAG, Watched, Watches
 from mcpproxy.handlers.watches import SELECTORS
 from mcpproxy.reconcile.loop import Reconciler
 from mcpproxy.reconcile.queue import WorkQueue
+from mcpproxy.reconcile.spacing import Spacing
 from mcpproxy.reconcile.worker import work
 
 WORKERS: Final = 8
@@ -47,7 +48,8 @@ class Term:
         watches: Watches,
     ) -> None:
         self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
-        self.fleet = Fleet(reader, self.queue.add, time.monotonic)
+        spacing = Spacing(time.monotonic, self.queue.add_after)
+        self.fleet = Fleet(reader, spacing.changed, time.monotonic, jitter=jitter)
         self._reconciler = Reconciler(
             cluster,
             self.fleet,

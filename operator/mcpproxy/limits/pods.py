@@ -189,3 +189,12 @@ STATUS_SIZE: Final = Limit(
     beyond="messages of backends are cut shorter, then servers and messages are left out",
     test="test_a_status_fits_whatever_pods_say",
 )
+REPORT_PASSES: Final = Limit(
+    name="report-passes",
+    value=2,
+    unit="1/s",
+    counts="passes over one MCPProxy that changes of its pods' reports cause; the first is at once",
+    share="proxy",
+    beyond="changes wait for the next pass",
+    test="test_changes_that_come_fast_share_a_pass",
+)

@@ -1,0 +1,160 @@
+"""Only pods of a ReplicaSet that our own Deployment controls count."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from mcpproxy.cluster.errors import Forbidden
+from mcpproxy.cluster.kinds import DEPLOYMENT, REPLICA_SET, Kind, Object
+from tests.reconcile.stage import KEY, Stage, controlled_by
+
+Change = Callable[[Object], None]
+
+
+def without_owner(pod: Object) -> None:
+    del pod["metadata"]["ownerReferences"]
+
+
+def not_its_controller(pod: Object) -> None:
+    pod["metadata"]["ownerReferences"][0]["controller"] = False
+
+
+def of_another(pod: Object) -> None:
+    pod["metadata"]["ownerReferences"][0]["uid"] = "uid-of-another"
+
+
+def of_another_kind(pod: Object) -> None:
+    pod["metadata"]["ownerReferences"][0]["kind"] = "Job"
+
+
+def of_another_api(pod: Object) -> None:
+    pod["metadata"]["ownerReferences"][0]["apiVersion"] = "apps.example.com/v1"
+
+
+def put_stranger(stage: Stage, change: Change) -> str:
+    """Create a ready pod with the labels and the spec of ours; its uid."""
+    pod = copy.deepcopy(stage.child("Pod", "tools-1"))
+    del pod["metadata"]["uid"]
+    pod["metadata"]["name"] = "stranger"
+    pod["status"]["podIP"] = "10.6.6.6"
+    change(pod)
+    stage.cluster.put(pod)
+    return stage.pod_uid("stranger")
+
+
+def lists_of(stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> list[str]:
+    """Grows by one entry for each list request of a kind."""
+    made: list[str] = []
+    list_all = stage.cluster.list
+
+    async def noting(wanted: Kind, namespace: str | None, labels: object = None) -> list[Object]:
+        if wanted is kind:
+            made.append(str(namespace))
+        return await list_all(wanted, namespace, labels)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage.cluster, "list", noting)
+    return made
+
+
+STRANGERS = [without_owner, not_its_controller, of_another, of_another_kind, of_another_api]
+
+
+@pytest.mark.parametrize("change", STRANGERS, ids=lambda change: change.__name__)
+async def test_a_pod_with_our_labels_alone_is_not_asked_and_not_counted(
+    stage: Stage, change: Change
+) -> None:
+    await stage.is_running()
+    uid = put_stranger(stage, change)
+    await stage.reconcile()
+    assert uid not in stage.pods.opened
+    assert len(stage.fleet) == 1
+    assert stage.cluster.writes == []
+
+
+async def test_a_pod_of_a_replica_set_that_is_not_of_our_deployment_is_not_asked(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    foreign = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
+    del foreign["metadata"]["uid"]
+    foreign["metadata"]["name"] = "theirs"
+    foreign["metadata"]["ownerReferences"] = []
+    stage.cluster.put(foreign)
+    owner = controlled_by(stage.child(REPLICA_SET.name, "theirs"))
+
+    def claim(pod: Object) -> None:
+        pod["metadata"]["ownerReferences"] = [owner]
+
+    uid = put_stranger(stage, claim)
+    await stage.reconcile()
+    assert uid not in stage.pods.opened
+    assert len(stage.fleet) == 1
+
+
+async def test_a_pod_on_the_network_of_its_node_is_not_asked(stage: Stage) -> None:
+    await stage.is_running()
+
+    def leave(pod: Object) -> None:
+        pod["spec"] = {**pod["spec"], "hostNetwork": True}
+
+    uid = put_stranger(stage, leave)
+    await stage.reconcile()
+    assert uid not in stage.pods.opened
+
+
+async def test_a_pod_of_a_new_replica_set_is_asked(stage: Stage) -> None:
+    await stage.is_running()
+    newer = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
+    del newer["metadata"]["uid"]
+    newer["metadata"]["name"] = "tools-2"
+    stage.cluster.put(newer)
+    owner = controlled_by(stage.child(REPLICA_SET.name, "tools-2"))
+
+    def claim(pod: Object) -> None:
+        pod["metadata"]["ownerReferences"] = [owner]
+
+    put_stranger(stage, claim)
+    await stage.reconcile()
+    assert len(stage.fleet) == 2
+
+
+async def test_replica_sets_are_listed_only_for_pods_that_were_not_seen_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.is_running()
+    made = lists_of(stage, monkeypatch, REPLICA_SET)
+    await stage.reconcile()
+    assert made == []
+    put_stranger(stage, of_another)
+    await stage.reconcile()
+    assert made == [KEY.namespace]
+
+
+async def test_the_pods_of_an_earlier_deployment_are_not_asked(stage: Stage) -> None:
+    await stage.is_running()
+    again = stage.deployment()
+    stage.cluster.remove(DEPLOYMENT, *KEY)
+    del again["metadata"]["uid"]
+    stage.cluster.put(again)
+    await stage.reconcile()
+    assert len(stage.fleet) == 0
+
+
+async def test_pods_that_were_known_stay_while_replica_sets_can_not_be_listed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.is_running()
+    put_stranger(stage, of_another)
+    list_all = stage.cluster.list
+
+    async def refuse(kind: Kind, namespace: str | None, labels: object = None) -> list[Object]:
+        if kind is REPLICA_SET:
+            raise Forbidden('User "operator" cannot list resource "replicasets"')
+        return await list_all(kind, namespace, labels)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage.cluster, "list", refuse)
+    with pytest.raises(Forbidden):
+        await stage.reconcile()
+    assert len(stage.fleet) == 1
+    assert "replicasets" in stage.message("Ready")
