@@ -34,6 +34,7 @@ def test_the_smaller_the_room_the_less_is_kept_and_conditions_stay(room: int) ->
 
 
 def test_a_large_spec_leaves_less_room() -> None:
-    small, large = {"spec": {}}, {"spec": {"x": "y" * 1_200_000}}
+    small: dict[str, object] = {"spec": {}}
+    large: dict[str, object] = {"spec": {"x": "y" * 1_200_000}}
     assert room_beside(small) == STATUS_SIZE.value
     assert room_beside(large) < 120_000
