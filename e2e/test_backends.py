@@ -28,7 +28,7 @@ async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_reco
         assert counter["reason"]
         assert counter["message"]
         assert "components" not in counter
-        assert demo.kubectl("get", PROXIES, "demo", "--no-headers").split()[2] == "2/3"
+        assert demo.kubectl("get", PROXIES, "demo", "--no-headers").split()[3] == "2/3"
         await _others_serve(demo)
     finally:
         demo.kubectl("scale", "deployment/counter", "--replicas=1")
