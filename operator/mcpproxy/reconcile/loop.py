@@ -112,7 +112,7 @@ class Reconciler:
             return None
         if key in self._ending:
             return None
-        pass
+        world = await self._ownership.narrow(key, world)
         # Of pods that could not be read nothing new is known: those that are followed stay.
         if world.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
             self._fleet.follow(key, filter(None, map(address_of, world.pods)))
