@@ -84,7 +84,7 @@ class Stage:
         self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
         deployment = self.get("deployment/tools")
         template = deployment["spec"]["template"]
-        owner = self._replica_set(deployment)
+        owner = self.replica_set(deployment)
         for number, address in enumerate(addresses):
             name = f"{pod}-{number}" if number else pod
             labels = template["metadata"]["labels"]
@@ -109,7 +109,7 @@ class Stage:
             **dict.fromkeys(counts, len(addresses)),
         )
 
-    def _replica_set(self, deployment: Object) -> Object:
+    def replica_set(self, deployment: Object) -> Object:
         """Create the ReplicaSet of a Deployment; the owner reference of its pods."""
         template = deployment["spec"]["template"]
         name = f"{deployment['metadata']['name']}-1"

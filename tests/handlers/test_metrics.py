@@ -3,6 +3,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy.handlers.metrics import Metrics
+from mcpproxy.limits.pods import REPORT_LINE
+from mcpproxy.limits.table import PODS
 
 PASSES = "controller_runtime_reconcile_total"
 
@@ -68,3 +70,13 @@ def test_writes_watches_and_leadership_are_told() -> None:
     leading.clear()
     leading.append(False)
     assert samples(metrics)["leader_election_master_status", "lease"] == 0
+
+
+def test_limits_that_pods_exceed_are_counted() -> None:
+    metrics = Metrics()
+    before = samples(metrics)
+    REPORT_LINE.record()
+    after = samples(metrics)
+    name = "mcpproxy_operator_limit_reached_total"
+    assert {labels[0] for known, *labels in after if known == name} == {one.name for one in PODS}
+    assert after[name, "report-line"] == before[name, "report-line"] + 1

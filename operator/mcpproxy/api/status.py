@@ -17,6 +17,7 @@ from mcpproxy.limits.pods import (
     CONDITION_MESSAGE,
     REPORT_BACKENDS,
     REPORT_COUNT,
+    REPORT_KINDS,
     REPORT_MESSAGE,
     REPORT_NAME,
     REPORT_NAMES,
@@ -120,7 +121,7 @@ class BackendStatus(ApiModel):
     components: ComponentCounts | None = None
     """How many components it offers; absent while that is not known, for which reason and message
     say why."""
-    not_offered: Annotated[list[_Word], _list(REPORT_NAMES)] | None = None
+    not_offered: Annotated[list[_Word], _list(REPORT_KINDS)] | None = None
     """Kinds of components that it does not offer at all, which is why they have no count."""
 
 

@@ -128,11 +128,20 @@ REPORT_BACKENDS: Final = Limit(
 )
 REPORT_NAMES: Final = Limit(
     name="report-names",
-    value=100,
+    value=20,
     unit="count",
     counts="names of components in one list of a report: clashes, and each sort of drift",
     share="message",
     beyond="further names are left out",
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
+REPORT_KINDS: Final = Limit(
+    name="report-kinds",
+    value=4,
+    unit="count",
+    counts="kinds of components that one backend does not offer; as many as there are",
+    share="message",
+    beyond="further kinds are left out",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
 )
 REPORT_WORD: Final = Limit(
@@ -146,7 +155,7 @@ REPORT_WORD: Final = Limit(
 )
 REPORT_NAME: Final = Limit(
     name="report-name",
-    value=256,
+    value=200,
     unit="count",
     counts="characters of a name or version of a server or component in a report",
     share="message",
@@ -155,7 +164,7 @@ REPORT_NAME: Final = Limit(
 )
 REPORT_MESSAGE: Final = Limit(
     name="report-message",
-    value=1_024,
+    value=768,
     unit="count",
     counts="characters of the message about one backend",
     share="message",
