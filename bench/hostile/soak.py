@@ -14,9 +14,11 @@ import json
 import os
 import random
 import re
+import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,8 @@ SLOWER: Final = 3.0
 SPARE: Final = 8
 """Descriptors that may be open at the end beyond those at the start."""
 _PAUSE: Final = 0.01
+_WINDOW: Final = 5.0
+"""Seconds."""
 _SETTLE: Final = 180.0
 """Seconds in which everything that the attacks have opened ends."""
 _ERAS: Final[tuple[Era, ...]] = ("legacy", "modern")
@@ -49,7 +53,8 @@ class WellBehaved:
 
     url: str
     era: Era
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[tuple[float, float]] = field(default_factory=list)
+    """When each call ended, and how long it took."""
     wrong: list[str] = field(default_factory=list)
     _number: int = 0
 
@@ -68,7 +73,8 @@ class WellBehaved:
                 reply = await connection.exchange(request)
             except TimeoutError:
                 reply = Reply(0, b"no reply")
-            self.seconds.append(time.perf_counter() - begun)
+            ended = time.perf_counter()
+            self.seconds.append((ended, ended - begun))
             if not replies.is_right("echo", self._number, reply, 0):
                 self.wrong.append(f"{self.era} {tool}: {reply.status} {reply.body[:300]!r}")
                 await client.close(connection)
@@ -77,10 +83,16 @@ class WellBehaved:
         await client.close(connection)
 
     def percentile(self, share: float) -> float:
-        """The duration that this share of the calls does not exceed, in ms; forgets all."""
-        ordered = sorted(self.seconds)
+        """The duration that this share of the calls does not exceed, in ms; forgets all.
+
+        The median over windows of 5 s: a pause of the machine itself falls into one of them.
+        """
+        windows: dict[int, list[float]] = defaultdict(list)
+        for ended, duration in self.seconds:
+            windows[int(ended / _WINDOW)].append(duration)
         self.seconds.clear()
-        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+        ordered = (sorted(window) for window in windows.values())
+        return 1000 * statistics.median(one[int((len(one) - 1) * share)] for one in ordered)
 
 
 class Soak:
