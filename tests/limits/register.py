@@ -13,6 +13,9 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
+    "fleet/fleet.py:Fleet._streams": "followed-pods",
+    "fleet/fleet.py:Fleet._left_out": "followed-pods",
+    "fleet/fleet.py:Fleet.follow:task": "followed-pods",
     "proxy/back/attribution.py:Users._abandoned": "abandoned-requests",
     "proxy/back/client.py:HttpClient.__init__:queue": "idle-connections",
     "proxy/back/client.py:HttpClient._all": "connections",
@@ -29,7 +32,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/back/sessions.py:Sessions._retired": "upstream-sessions",
     "proxy/back/sessions.py:Sessions._sessionless": "client-kinds",
     "proxy/back/sessions.py:Sessions._shared:task": "upstream-sessions",
-    "proxy/back/sse.py:SseChannel._events": "message",
+    "proxy/back/sse.py:SseChannel.__init__:queue": "message",
     "proxy/back/stdio.py:StdioChannel.__init__:task": "program-error-lines upstream-sessions",
     "proxy/back/tailored.py:Tailored._views": "list-variants list-variant-bytes",
     "proxy/back/upstream.py:Upstream._listening": "upstream-sessions",
@@ -67,7 +70,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/front/live.py:Live.asked": "server-requests",
     "proxy/front/live.py:Live.shared_with": "instances-of-a-session",
     "proxy/front/live.py:Live.subscriptions": "subscriptions subscription-uri",
-    "proxy/front/live.py:LiveSessions._end_kept:task": "sessions-with-state",
+    "proxy/front/live.py:LiveSessions._unsubscribe:task": "sessions-with-state",
     "proxy/front/live.py:LiveSessions._ended": "ended-sessions",
     "proxy/front/live.py:LiveSessions._leaving": "sessions-with-state",
     "proxy/front/live.py:LiveSessions._live": "sessions-with-state",
@@ -82,20 +85,20 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/front/stdio.py:StdioFront._noted:task": "stdio-messages",
     "proxy/front/stdio.py:StdioFront._received:task": "stdio-messages",
     "proxy/front/stdio.py:StdioFront._take:task": "stdio-messages stdio-batch",
-    "proxy/front/stdio.py:Work.spawn:task": "stdio-messages",
-    "proxy/front/stdio.py:Work.tasks": "stdio-messages",
+    "proxy/front/workload.py:Workload.spawn:task": "stdio-messages",
+    "proxy/front/workload.py:Workload.tasks": "stdio-messages",
     "proxy/gateway.py:Gateway._listeners": "streams",
     "proxy/gateway.py:Gateway._subscribers": "subscriptions-in-all",
     "proxy/process.py:StderrHandler.__init__:queue": "log-records",
     "proxy/wire/lines.py:LineSplitter._buffer": "program-line stdio-line",
     "proxy/wire/sse.py:Parser._data": "message",
     "proxy/wire/sse.py:Parser._rest": "message",
+    "proxy/wire/sse.py:Parser._earlier": "message",
 }
 """Names of limits, apart by blanks."""
 
 UNBOUNDED: Final[dict[str, str]] = {
-    "fleet/fleet.py:Fleet._streams": "see the pods of limits/pods.py",
-    "fleet/fleet.py:Fleet.follow:task": "see the pods of limits/pods.py",
+    "fleet/fleet.py:Fleet._paces": "one for each MCPProxy",
     "proxy/admin.py:Admin._changes:wait": "a report every 10 s ends the wait",
     "proxy/audiences.py:Audiences._kept": "a cache of 32, MAX_AUDIENCES",
     "proxy/back/attribution.py:Users._counts": REQUEST,
@@ -194,7 +197,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/front/server.py:Server._servers": OWN,
     "proxy/front/stdio.py:StdioFront.__init__:wait": "a stdio proxy waits for its only client",
     "proxy/front/stdio.py:StdioFront.run:task": OWN,
-    "proxy/front/stdio.py:Work.__init__:wait": "see stdio-last-answers",
+    "proxy/front/workload.py:Workload.__init__:wait": "see stdio-last-answers",
     "proxy/gateway.py:Gateway._watchers": CONFIGURED,
     "proxy/gateway.py:Gateway.close:thread": OWN,
     "proxy/library/provider.py:ProxyProvider._wrapped": "a cache of 64, MAX_SOURCES",
@@ -248,3 +251,47 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/workers/worker.py:Worker.run:task": OWN,
 }
 """Reasons."""
+TIME: Final = "a time after which something ends as usual"
+SIZE: Final = "what is longer is cut, and nothing is refused"
+SLOWER: Final = "the peer is held back, and nothing is refused"
+TOGETHER: Final = "counted by the limit beside it"
+ERROR: Final = "told and counted as the error that it ends with"
+
+UNCOUNTED: Final[dict[str, str]] = {
+    "instance-answer-size": ERROR,
+    "client-info": SIZE,
+    "condition-message": SIZE,
+    "instance-connect": TIME,
+    "instance-connecting": SLOWER,
+    "events-kept-for": TIME,
+    "first-report": TIME,
+    "idle-time": TIME,
+    "stream-bytes": ERROR,
+    "stream-messages": ERROR,
+    "parked-for": TIME,
+    "pod-connect": TIME,
+    "pod-header": ERROR,
+    "pod-headers": ERROR,
+    "pod-segment": ERROR,
+    "pod-silence": TIME,
+    "program-end": TIME,
+    "proxy-bytes": SLOWER,
+    "proxy-lines": SLOWER,
+    "report-backends": SIZE,
+    "report-kinds": SIZE,
+    "report-message": SIZE,
+    "report-name": SIZE,
+    "report-names": SIZE,
+    "report-word": SIZE,
+    "instance-retry-first": TIME,
+    "instance-retry-last": TIME,
+    "session-idle": TIME,
+    "small-body": SLOWER,
+    "standing-answer": TIME,
+    "stdio-message-bytes": SLOWER,
+    "taken-bytes": TOGETHER,
+    "unread-bytes": ERROR,
+    "unread-messages": ERROR,
+    "warm-sessions": SLOWER,
+}
+"""Limits whose metric does not count, and why."""

@@ -8,12 +8,15 @@ import sys
 
 import pytest
 
+from mcpproxy.handlers import logs
+from mcpproxy.limits.backends import LOG_MESSAGE
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.proxy import process
 from mcpproxy.proxy.process import StderrHandler
 
 ORPHANS = """
 import asyncio, ctypes, os, subprocess, sys
+from mcpproxy.handlers import logs
 from mcpproxy.proxy import process
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -42,6 +45,16 @@ def test_orphans_are_collected_and_own_children_left_to_the_loop() -> None:
         [sys.executable, "-c", ORPHANS], check=True, capture_output=True, text=True, timeout=30
     )
     assert result.stdout.split() == ["7", "False"]
+
+
+@pytest.mark.parametrize("formatter", [process.JsonLines(), logs.JsonLines()])
+def test_a_log_line_is_cut_and_cleaned(formatter: logging.Formatter) -> None:
+    text = "a\x1b[2J\n" + "b" * LOG_MESSAGE.value
+    line = formatter.format(logging.makeLogRecord({"msg": text}))
+    message = json.loads(line)["message"]
+    assert line.isprintable()
+    assert message.isprintable()
+    assert len(message) == LOG_MESSAGE.value
 
 
 def test_log_lines_beyond_the_limit_are_dropped_and_counted(

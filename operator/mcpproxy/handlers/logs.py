@@ -15,11 +15,14 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
+        message = record.getMessage()
+        if len(message) > LOG_MESSAGE.value:
+            LOG_MESSAGE.record()
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": clean(record.getMessage(), LOG_MESSAGE.value),
+            "message": clean(message, LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

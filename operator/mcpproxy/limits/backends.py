@@ -92,7 +92,7 @@ REDIRECTS: Final = Limit(
     counts="redirects in a row that one request follows",
     share="request",
     beyond="the request ends with the error Unreachable",
-    test="test_a_circle_of_redirects_ends",
+    test="test_a_redirect_in_a_circle_ends",
 )
 RESPONSE_HEAD: Final = Limit(
     name="response-head",
@@ -158,6 +158,15 @@ UNSENT_ANSWERS: Final = Limit(
     beyond="the newest is dropped: the backend gets no answer",
     test="test_pings_are_answered_in_order_over_one_connection",
 )
+RESULT_ITEMS: Final = Limit(
+    name="result-items",
+    value=65_536,
+    unit="count",
+    counts="items of a result's content, contents or messages in which URIs get a prefix",
+    share="message",
+    beyond="the request ends with the error NotMCP",
+    test="test_a_result_of_too_many_items_is_refused_before_any_is_rewritten",
+)
 LIST_PAGES: Final = Limit(
     name="list-pages",
     value=1000,
@@ -192,7 +201,7 @@ LIST_VARIANTS: Final = Limit(
     counts="kinds of clients for which a backend's lists are kept besides those for all",
     share="backend",
     beyond="the lists of the kind that was fetched longest ago are dropped",
-    test="test_beyond_the_limit_the_view_that_was_fetched_longest_ago_goes",
+    test="test_the_number_of_views_is_bounded_and_the_oldest_goes",
 )
 LIST_VARIANT_BYTES: Final = Limit(
     name="list-variant-bytes",

@@ -61,7 +61,7 @@ REQUEST_BODY: Final = Limit(
     counts="bytes of the body of a request",
     share="request",
     beyond="HTTP 413, and the connection is closed",
-    test="test_a_body_that_is_too_large_is_refused",
+    test="test_s4_a_body_beyond_the_limit_is_refused",
 )
 SMALL_BODY: Final = Limit(
     name="small-body",
@@ -106,7 +106,7 @@ REQUEST_TIME: Final = Limit(
     counts="the time from the first byte of a request to its last",
     share="request",
     beyond="HTTP 408, and the connection is closed",
-    test="test_a_request_that_does_not_arrive_in_full_is_refused",
+    test="test_a_request_that_comes_too_slowly_is_refused",
 )
 IDLE_TIME: Final = Limit(
     name="idle-time",

@@ -103,7 +103,7 @@ PROXY_LINES: Final = Limit(
     counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
     share="proxy",
     beyond="its pods are read no faster",
-    test="test_the_pods_of_one_proxy_share_one_rate",
+    test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 PROXY_BYTES: Final = Limit(
     name="proxy-bytes",
@@ -112,7 +112,7 @@ PROXY_BYTES: Final = Limit(
     counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
     share="proxy",
     beyond="its pods are read no faster",
-    test="test_the_pods_of_one_proxy_share_one_rate",
+    test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 
 _CUT: Final = "the text is cut and ends with an ellipsis"

@@ -124,13 +124,16 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's time, level, logger and message; the kind of an exception, too."""
+        message = record.getMessage()
+        if len(message) > LOG_MESSAGE.value:
+            LOG_MESSAGE.record()
         created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
             "time": f"{created}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             **self._worker,
             "logger": record.name,
-            "message": clean(record.getMessage(), LOG_MESSAGE.value),
+            "message": clean(message, LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

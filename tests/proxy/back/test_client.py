@@ -64,7 +64,7 @@ async def client_of(peer: Peer) -> AsyncIterator[HttpClient]:
             found.close()
 
 
-async def _get(client: HttpClient, limit: int = 10**9) -> bytes:
+async def get(client: HttpClient, limit: int = 10**9) -> bytes:
     response = await client.request(b"POST", [(b"x-a", b"1")], b"hello")
     return await response.read(limit)
 
@@ -72,7 +72,7 @@ async def _get(client: HttpClient, limit: int = 10**9) -> bytes:
 async def test_a_request_is_written_as_http_wants_it() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
-        assert await _get(client) == b"ok"
+        assert await get(client) == b"ok"
         authority = client.origin.authority
     assert peer.requests == [
         b"POST /mcp?a=b%20c HTTP/1.1\r\nhost: " + authority + b"\r\nx-a: 1\r\n"
@@ -84,16 +84,16 @@ async def test_a_connection_is_used_again() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
         for _ in range(5):
-            await _get(client)
+            await get(client)
     assert peer.connections == 1
 
 
 async def test_concurrent_requests_have_a_connection_each() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
-        assert await asyncio.gather(*(_get(client) for _ in range(5))) == [b"ok"] * 5
+        assert await asyncio.gather(*(get(client) for _ in range(5))) == [b"ok"] * 5
         assert peer.connections == 5
-        await _get(client)
+        await get(client)
     assert peer.connections == 5
 
 
@@ -101,24 +101,24 @@ async def test_a_connection_that_idled_too_long_is_not_used_again() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
         client._kept_for = 0.0
-        await _get(client)
-        await _get(client)
+        await get(client)
+        await get(client)
     assert peer.connections == 2
 
 
 async def test_a_connection_that_the_peer_closed_while_idle_is_not_used_again() -> None:
     peer = Peer(OK, close=True)
     async with client_of(peer) as client:
-        await _get(client)
+        await get(client)
         await soon(lambda: not client._all, "the loss to be noticed")
-        assert await _get(client) == b"ok"
+        assert await get(client) == b"ok"
     assert peer.connections == 2
 
 
 async def test_a_peer_that_says_close_is_not_used_again() -> None:
     peer = Peer(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
     async with client_of(peer) as client:
-        assert [await _get(client), await _get(client)] == [b"ok", b"ok"]
+        assert [await get(client), await get(client)] == [b"ok", b"ok"]
     assert peer.connections == 2
 
 
@@ -137,13 +137,13 @@ async def test_a_peer_that_says_close_is_not_used_again() -> None:
 async def test_bodies_of_every_framing_are_read(answer: bytes, body: bytes) -> None:
     peer = Peer(answer)
     async with client_of(peer) as client:
-        assert [await _get(client), await _get(client)] == [body, body]
+        assert [await get(client), await get(client)] == [body, body]
     assert peer.connections == 1
 
 
 async def test_a_body_that_ends_with_its_connection_is_read() -> None:
     async with client_of(Peer(b"HTTP/1.1 200 OK\r\n\r\nabc", close=True)) as client:
-        assert await _get(client) == b"abc"
+        assert await get(client) == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -158,21 +158,21 @@ async def test_a_body_that_ends_with_its_connection_is_read() -> None:
 async def test_an_answer_that_breaks_off_is_an_error_and_never_a_short_body(answer: bytes) -> None:
     async with client_of(Peer(answer, close=True)) as client:
         with pytest.raises(Unreachable):
-            await _get(client)
+            await get(client)
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0\0\0\0"])
 async def test_what_is_not_http_is_an_error(answer: bytes) -> None:
     async with client_of(Peer(answer)) as client:
         with pytest.raises(NotMcp):
-            await _get(client)
+            await get(client)
 
 
 async def test_a_head_beyond_the_limit_is_an_error() -> None:
     head = b"".join(b"x-%d: %b\r\n" % (n, b"y" * 1000) for n in range(100))
     async with client_of(Peer(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")) as client:
         with pytest.raises(NotMcp):
-            await _get(client)
+            await get(client)
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200", b"\x00garbage"])
@@ -195,7 +195,7 @@ async def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request
         await asyncio.wait_for(there.wait(), 5)
         assert free == [None]
         assert await response.read(10) == b"ok"
-        assert await _get(client) == b"my"
+        assert await get(client) == b"my"
         assert peer.connections == 2
 
 
@@ -203,15 +203,15 @@ async def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request
 async def test_a_body_beyond_the_limit_is_an_error(size: int) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size)
     async with client_of(Peer(answer)) as client:
-        assert len(await _get(client, size)) == size
+        assert len(await get(client, size)) == size
         with pytest.raises(NotMcp):
-            await _get(client, size - 1)
+            await get(client, size - 1)
 
 
 async def test_a_cancelled_request_closes_its_connection() -> None:
     peer = Peer(b"")
     async with client_of(peer) as client:
-        request = asyncio.create_task(_get(client))
+        request = asyncio.create_task(get(client))
         await soon(lambda: peer.requests, "the request")
         request.cancel()
         await asyncio.wait_for(peer.closed.wait(), 5)
@@ -223,7 +223,7 @@ async def test_a_body_given_up_closes_its_connection() -> None:
         response = await client.request(b"GET", [])
         response.close()
         await asyncio.wait_for(peer.closed.wait(), 5)
-        assert await _get(client) == b"ok"
+        assert await get(client) == b"ok"
     assert peer.connections == 2
 
 
@@ -259,67 +259,25 @@ async def test_a_slow_reader_holds_the_peer_back() -> None:
         client.close()
 
 
-def _redirect(location: str, status: int = 307) -> bytes:
-    return b"HTTP/1.1 %d X\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n" % (
-        status,
-        location.encode(),
-    )
-
-
-@pytest.mark.parametrize("status", [307, 308])
-async def test_s20_a_redirect_within_the_origin_keeps_the_method_and_body(status: int) -> None:
-    peer = Peer(_redirect("other?x=1", status), OK)
-    async with client_of(peer) as client:
-        assert await _get(client) == b"ok"
-    assert peer.requests[1].startswith(b"POST /other?x=1 HTTP/1.1\r\n")
-    assert peer.requests[1].endswith(b"\r\n\r\nhello")
-
-
-@pytest.mark.parametrize(
-    "location",
-    ["http://evil.example/mcp", "https://127.0.0.1/mcp", "//evil.example/", "", "http://["],
-)
-async def test_s20_no_redirect_leads_off_the_origin(location: str) -> None:
-    peer = Peer(_redirect(location))
-    async with client_of(peer) as client:
-        with pytest.raises(Unreachable):
-            await _get(client)
-    assert len(peer.requests) == 1
-
-
-async def test_a_redirect_in_a_circle_ends() -> None:
-    async with client_of(Peer(_redirect("/mcp"))) as client:
-        with pytest.raises(Unreachable, match="circle"):
-            await _get(client)
-
-
-async def test_a_redirect_that_changes_the_method_is_the_answer_itself() -> None:
-    peer = Peer(_redirect("/other", 302))
-    async with client_of(peer) as client:
-        response = await client.request(b"POST", [], b"x")
-        assert response.status == 302
-    assert len(peer.requests) == 1
-
-
 async def test_nobody_listening_is_told() -> None:
     async with served(Peer().serve) as port:
         pass
     client = HttpClient(f"http://127.0.0.1:{port}/", 5)
     with pytest.raises(Unreachable, match="refused"):
-        await _get(client)
+        await get(client)
 
 
 async def test_a_name_that_is_not_known_is_told() -> None:
     client = HttpClient("http://name.invalid/", 5)
     with pytest.raises((Unreachable, TimedOut)):
-        await _get(client)
+        await get(client)
 
 
 async def test_a_name_is_connected_to_where_it_was_resolved_to() -> None:
     peer = Peer(OK)
     async with served(peer.serve) as port:
         client = HttpClient("http://a.b.svc:80/mcp", 5, None, {"a.b.svc": f"127.0.0.1:{port}"})
-        assert await _get(client) == b"ok"
+        assert await get(client) == b"ok"
         client.close()
     assert b"\r\nhost: a.b.svc:80\r\n" in peer.requests[0]
 
@@ -399,10 +357,10 @@ async def test_a_server_is_believed_only_with_its_certificate(
         resolve = {"good.example": f"127.0.0.1:{port}"}
         client = HttpClient("https://good.example/mcp", 5, lambda: mine, resolve)
         if error is None:
-            assert [await _get(client), await _get(client)] == [b"ok", b"ok"]
+            assert [await get(client), await get(client)] == [b"ok", b"ok"]
         else:
             with pytest.raises(Unreachable, match=error):
-                await _get(client)
+                await get(client)
             assert peer.requests == []
         client.close()
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_VARIANTS
+from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
 from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import tailored as module
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
@@ -277,6 +277,24 @@ async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]), sets[-1])
     assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
     assert len(stage.catalog.known("b", TOOLS)) == LIST_VARIANTS.value
+
+
+async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, reached = Stage(), LIST_VARIANT_BYTES.reached
+    sets = [b'{"experimental":{"n":%d}}' % number for number in range(4)]
+    one = len(b'{"name":"a"}')
+    smaller = replace(LIST_VARIANT_BYTES, value=2 * one)
+    monkeypatch.setattr(module, "LIST_VARIANT_BYTES", smaller)
+    for seen in sets:
+        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
+    assert [stage.shown(seen) for seen in sets] == [None, None, ["a"], ["a"]]
+    assert LIST_VARIANT_BYTES.reached == reached + 2
+    # One that is too large by itself is shown, and alone.
+    stage.tools = ["b" * one * 3]
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
+    assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
 
 
 async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:

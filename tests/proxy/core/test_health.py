@@ -3,6 +3,7 @@
 import pytest
 
 from mcpproxy.api.defaults import HealthPolicy
+from mcpproxy.limits.backends import FINDING_TEXT
 from mcpproxy.proxy.core.health import Finding, Health
 
 
@@ -32,6 +33,16 @@ def test_a_healthy_backend_becomes_unhealthy_after_enough_bad_checks() -> None:
     health.good()
     assert [_bad(health) for _ in range(3)] == [False, False, True]
     assert not health.usable
+
+
+def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
+    reached = FINDING_TEXT.reached
+    health = _health()
+    health.bad("Unhealthy", "Unreachable", "a\x1b[2J\n" + "b" * FINDING_TEXT.value)
+    message = health.finding.message or ""
+    assert len(message) == FINDING_TEXT.value
+    assert message.isprintable()
+    assert FINDING_TEXT.reached == reached + 1
 
 
 def test_a_good_check_between_starts_the_count_anew() -> None:

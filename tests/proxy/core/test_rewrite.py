@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mcpproxy.limits.backends import RESULT_ITEMS
 from mcpproxy.limits.clients import NAME_LENGTH
+from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import (
     inward,
@@ -32,6 +34,16 @@ OTHERS = st.dictionaries(TEXT.filter(lambda key: key not in ("name", "uri", "ref
 
 def _params(content: dict[str, Any]) -> jsonrpc.Message:
     return jsonrpc.members(json.dumps(content).encode())
+
+
+def test_a_result_of_too_many_items_is_refused_before_any_is_rewritten() -> None:
+    most, reached = RESULT_ITEMS.value, RESULT_ITEMS.reached
+    block = b'{"type":"resource_link","uri":"a:b"}'
+    right = b'{"content":[%b]}' % b",".join([block] * most)
+    assert b"fs" in bytes(outward_result("tools/call", Raw(right), NAMES))
+    with pytest.raises(NotMcp, match=str(most)):
+        outward_result("tools/call", Raw(b'{"content":[%b,1]}' % right[12:-2]), NAMES)
+    assert RESULT_ITEMS.reached == reached + 1
 
 
 @given(OTHERS, TEXT)

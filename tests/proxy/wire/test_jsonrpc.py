@@ -91,6 +91,7 @@ def test_s4_what_is_not_json_is_a_parse_error(body: bytes) -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"x","params":"text"}',
         b'{"jsonrpc":"2.0","result":{}}',
         b'{"jsonrpc":"2.0","id":null,"result":{}}',
+        b'{"jsonrpc":"2.0","id":null,"result":{},"error":{"code":1,"message":"a"}}',
         b'{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}',
     ],
 )

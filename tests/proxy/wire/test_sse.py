@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -94,6 +95,31 @@ def test_an_id_with_a_null_byte_is_passed_over() -> None:
 def test_s4_an_event_beyond_the_limit_is_refused_before_it_is_complete(chunk: bytes) -> None:
     with pytest.raises(TooLarge):
         _events(*[chunk] * 4, limit=64)
+
+
+@pytest.mark.parametrize("line", [b":", b"data", b"x", b"event"])
+@pytest.mark.parametrize("end", [b"\n", b"\r"])
+def test_lines_without_content_count_towards_the_size_of_an_event(line: bytes, end: bytes) -> None:
+    whole = (line + end) * (1000 // (len(line) + 1))
+    parser = Parser(len(whole))
+    assert list(parser.feed(whole + end + b"data: x\n\n"))[-1].data == b"x"
+    with pytest.raises(TooLarge):
+        list(Parser(len(whole)).feed(whole + line + end + end))
+
+
+def test_what_is_kept_of_many_short_lines_is_close_to_their_size() -> None:
+    parser, sent = Parser(10**9), 0
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            line = b"data:%d\n" % number
+            sent += len(line)
+            assert not list(parser.feed(line))
+        assert tracemalloc.get_traced_memory()[0] < 2 * sent
+    finally:
+        tracemalloc.stop()
+    (event,) = parser.feed(b"\n")
+    assert event.data == b"\n".join(b"%d" % number for number in range(100_000))
 
 
 def test_many_small_events_never_reach_the_limit() -> None:

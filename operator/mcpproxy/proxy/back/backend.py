@@ -284,11 +284,16 @@ async def _notify(link: Link, message: Message, client: Client) -> None:
 def _server_info(found: object) -> ServerInfo | None:
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         return None
-    version, most = found.get("version"), SERVER_NAME.value
+    version = found.get("version")
     return ServerInfo(
-        name=clean(found["name"], most),
-        version=clean(version, most) if isinstance(version, str) else None,
+        name=_cut(found["name"]), version=_cut(version) if isinstance(version, str) else None
     )
+
+
+def _cut(text: str) -> str:
+    if len(text) > SERVER_NAME.value:
+        SERVER_NAME.record()
+    return clean(text, SERVER_NAME.value)
 
 
 def opener_of(

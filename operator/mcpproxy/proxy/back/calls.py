@@ -227,7 +227,7 @@ class Calls:
         body = _message(response)
         if not body:
             return None
-        message = jsonrpc.parse(body)
+        message = jsonrpc.bounded(body)
         if "method" in message:
             return None
         if not jsonrpc.answers(message, outgoing.known_as):

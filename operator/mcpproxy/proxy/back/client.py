@@ -175,7 +175,8 @@ class HttpClient:
             raise Unreachable(f"TLS failed: {why}") from None
         except OSError as error:
             raise Unreachable(_why(error)) from None
-        self._all.add(connection)
+        if not connection.lost:
+            self._all.add(connection)
         connection.on_free = self._freed if renewals == self._renewals else self._retired
         return connection
 
@@ -200,7 +201,10 @@ class HttpClient:
     def _freed(self, connection: Connection) -> None:
         if connection.lost:
             self._all.discard(connection)
-        elif self._closed or len(self._idle) >= IDLE_CONNECTIONS.value:
+        elif self._closed:
+            connection.abort()
+        elif len(self._idle) >= IDLE_CONNECTIONS.value:
+            IDLE_CONNECTIONS.record()
             connection.abort()
         else:
             connection.idle_since = connection.loop.time()

@@ -146,6 +146,11 @@ def _media_type(content_type: bytes) -> bytes:
     return content_type.split(b";")[0].strip().lower()
 
 
+def _head_too_large() -> NotMcp:
+    RESPONSE_HEAD.record()
+    return NotMcp(f"the answer's head is larger than {_MAX_HEAD} bytes")
+
+
 class Connection(asyncio.Protocol):
     """Sends one request at a time. `on_free` is called when it can take another one."""
 
@@ -251,7 +256,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
             if self._unfinished > _MAX_HEAD:
-                self._head_too_large()
+                self._fail(_head_too_large())
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             excess = self._reusable is not None
             if not excess:
@@ -311,7 +316,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _fail(self, error: Exception) -> None:
-        self._error = self._error or error
+        error = self._error = self._error or error
         if self._head is not None and not self._head.done():
             self._head.set_exception(error)
         if not self.lost:
@@ -319,10 +324,6 @@ class Connection(asyncio.Protocol):
         self.hand_on()
 
     # httptools
-
-    def _head_too_large(self) -> None:
-        RESPONSE_HEAD.record()
-        self._fail(NotMcp(f"the answer's head is larger than {_MAX_HEAD} bytes"))
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
@@ -336,12 +337,13 @@ class Connection(asyncio.Protocol):
         self._head_size += len(name) + len(value)
         self._lines += 1
         if self._head_size > _MAX_HEAD:
-            self._head_too_large()
-            return
-        if self._lines > _MAX_LINES:
+            self._error = _head_too_large()
+        elif self._lines > _MAX_LINES:
             RESPONSE_LINES.record()
-            self._fail(NotMcp(f"the answer has more than {_MAX_LINES} header lines"))
-            return
+            self._error = NotMcp(f"the answer has more than {_MAX_LINES} header lines")
+        if self._error is not None:
+            # The parser goes no further: what follows would complete the answer after all.
+            raise self._error
         key = name.lower()
         headers = self._response.headers
         headers[key] = headers[key] + b", " + value if key in headers else value

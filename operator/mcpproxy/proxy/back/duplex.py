@@ -195,7 +195,7 @@ class DuplexLink:
 
     async def _received(self, body: bytes) -> None:
         try:
-            await self._dispatch(jsonrpc.parse(body), len(body))
+            await self._dispatch(jsonrpc.bounded(body), len(body))
         except jsonrpc.RpcError as error:
             # Servers print all sorts of things; who waits for an answer has a deadline.
             log.info("a message that is not JSON-RPC was passed over: %s", error)

@@ -159,14 +159,18 @@ def _check(response: Response) -> None:
 
 async def read_json(response: Response) -> Message | None:
     """The JSON-RPC message of an answer that is no stream; None when it has none."""
-    body = await response.read(MAX_MESSAGE)
     try:
-        return jsonrpc.parse(body)
+        body = await response.read(MAX_MESSAGE)
+    except NotMcp:
+        MESSAGE.record()
+        raise
+    try:
+        return jsonrpc.bounded(body)
     except RpcError:
         return None
 
 
-def _steps(chunk: bytes) -> Iterator[bytes]:
+def in_steps(chunk: bytes) -> Iterator[bytes]:
     """A chunk in parts that take little time each."""
     if len(chunk) <= _STEP or chunk.count(b"\n") + chunk.count(b"\r") <= _STEP_LINES:
         yield chunk
@@ -190,7 +194,7 @@ class EventReader:
         if not chunk:
             return None
         found: list[Message] = []
-        for part in _steps(chunk):
+        for part in in_steps(chunk):
             if found or part is not chunk:
                 # However many lines come at once, other requests have their turn between them.
                 await asyncio.sleep(0)
@@ -204,7 +208,7 @@ class EventReader:
                     self.last_id = self._resumable(event.id)
                 self.retry_ms = event.retry if event.retry is not None else self.retry_ms
                 if event.data:
-                    found.append(jsonrpc.parse(event.data))
+                    found.append(jsonrpc.bounded(event.data))
         except (sse.TooLarge, RpcError) as error:
             if isinstance(error, sse.TooLarge):
                 MESSAGE.record()

@@ -208,12 +208,21 @@ class HttpLegacyLink:
                 break
             await caller.paused()
             await reader.pause()
-            response = await self._endpoint.get((*self._headers, (h.LAST_EVENT_ID, last_id)))
+            response = await self._resumed(last_id)
         else:
             RESUMED_STREAMS.record()
         if foreign:
             raise NotMcp(OTHER_ID)
         raise Unreachable("its stream ended without a response")
+
+    async def _resumed(self, last_id: bytes) -> Response:
+        """The stream of a response, behind the event of this id. Raises BackendError."""
+        headers = (*self._headers, (h.LAST_EVENT_ID, last_id))
+        response = await self._endpoint.get(headers)
+        if response.status != 200 or response.media_type != h.EVENT_STREAM:
+            response.close()
+            raise Unreachable(f"its stream can't be resumed: it answers HTTP {response.status}")
+        return response
 
     async def _told(self, message: Message, caller: Caller) -> None:
         """What comes on the stream of a request is about that one, unless it names another."""

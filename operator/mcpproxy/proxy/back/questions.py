@@ -151,6 +151,12 @@ class Questions:
         for (owner, _), task in list(self._open.items()):
             if owner == id(caller):
                 if answered:
-                    loop.call_later(SERVER_REQUEST_TIME.value, task.cancel)
+                    timer = loop.call_later(SERVER_REQUEST_TIME.value, _end, task)
+                    task.add_done_callback(lambda _, timer=timer: timer.cancel())  # type: ignore[misc]
                 else:
                     task.cancel()
+
+
+def _end(task: "asyncio.Task[None]") -> None:
+    SERVER_REQUEST_TIME.record()
+    task.cancel()

@@ -355,6 +355,7 @@ class Sessions:
                 self._forget(key, held)
             elif self._mode == "Reused" and held.doubtful_for(now) > ABANDONED_FOR.value:
                 # What it says of no request reaches no client any more.
+                ABANDONED_FOR.record()
                 self._retired.append(self._held.pop(key))
         self._end_retired()
         self._warm.reap(now, self._idle)

@@ -1,9 +1,11 @@
 """HTTP+SSE backends (2024-11-05): an event stream from the server, POSTs to it."""
 
 import asyncio
+import collections
 
+from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint
+from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint, in_steps
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import sse
@@ -18,7 +20,7 @@ class SseChannel:
         self._endpoint = endpoint
         self._stream = stream
         self._parser = sse.Parser(MAX_MESSAGE)
-        self._events: list[sse.Event] = []
+        self._events: collections.deque[sse.Event] = collections.deque()
         self._path = ""
 
     async def start(self) -> None:
@@ -35,10 +37,15 @@ class SseChannel:
             if not chunk:
                 return None
             try:
-                self._events += self._parser.feed(chunk)
+                for part in in_steps(chunk):
+                    if part is not chunk:
+                        # However many lines come at once, others have their turn between them.
+                        await asyncio.sleep(0)
+                    self._events.extend(self._parser.feed(part))
             except sse.TooLarge as error:
+                MESSAGE.record()
                 raise NotMcp(str(error)) from None
-        return self._events.pop(0)
+        return self._events.popleft()
 
     async def receive(self) -> bytes | None:
         """See Channel."""

@@ -64,6 +64,8 @@ class Health:
 
         To fail in another way than before changes nothing until it happened often enough.
         """
+        if len(message) > FINDING_TEXT.value:
+            FINDING_TEXT.record()
         found = Finding(state, reason, clean(message, FINDING_TEXT.value))
         self._good, self._bad = 0, self._bad + 1
         other = self._unlike(found)

@@ -8,8 +8,10 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.limits.backends import RESULT_ITEMS
 from mcpproxy.limits.clients import NAME_LENGTH
 from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TOOLS, Kind
+from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -115,7 +117,7 @@ def unknown(kind: Kind, name: str) -> RpcError:
 
 
 def outward_result(method: str, result: Raw, names: Names) -> Raw:
-    """A result with the URIs that clients know."""
+    """A result with the URIs that clients know. Raises NotMcp, RpcError."""
     if not names.prefix or method not in _RESULTS or not _may_have_uri(result):
         return result
     if not _begins(result, b"{"):
@@ -124,6 +126,10 @@ def outward_result(method: str, result: Raw, names: Names) -> Raw:
     found = jsonrpc.members(result)
     if not _begins(found.get(member), b"["):
         return result
+    most = RESULT_ITEMS.value
+    if jsonrpc.length(found[member], most) > most:
+        RESULT_ITEMS.record()
+        raise NotMcp(f"its result has more than {most} items in {member}")
     parts = [rewrite(part, names) for part in jsonrpc.items(found[member])]
     return jsonrpc.dump({**found, member: parts})
 

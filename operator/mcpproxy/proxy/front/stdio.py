@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from msgspec import Raw
-
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client
@@ -335,16 +333,16 @@ def _full() -> RpcError:
 def _batch(line: bytes) -> list[Message | RpcError]:
     """The messages of a batch, errors for what is not one. Raises RpcError."""
     try:
-        items: list[Raw] = jsonrpc.items(line)
+        count = jsonrpc.length(line, limits.STDIO_BATCH.value)
     except RpcError:
         raise RpcError(jsonrpc.PARSE_ERROR, "the line is not JSON") from None
-    if not items:
+    if not count:
         raise RpcError(INVALID_REQUEST, "the batch is empty")
-    if len(items) > limits.STDIO_BATCH.value:
+    if count > limits.STDIO_BATCH.value:
         limits.STDIO_BATCH.record()
-        why = f"the batch has {len(items)} messages; up to {limits.STDIO_BATCH.value} are accepted"
+        why = f"the batch has more than {limits.STDIO_BATCH.value} messages; split it"
         raise RpcError(INVALID_REQUEST, why)
-    return [_member(bytes(item)) for item in items]
+    return [_member(bytes(item)) for item in jsonrpc.items(line)]
 
 
 def _member(item: bytes) -> Message | RpcError:

@@ -11,6 +11,9 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw
 
+from mcpproxy.limits.http import ENVELOPE_MEMBERS
+from mcpproxy.proxy.wire.sizes import LEAST, exceeds
+
 Message = dict[str, Raw]
 
 PARSE_ERROR: Final = -32700
@@ -30,6 +33,9 @@ NULL: Final = Raw(b"null")
 EMPTY: Final = Raw(b"{}")
 MAX_ID_DIGITS: Final = 400
 """Digits of a number that is still looked at as an id."""
+_MOST: Final = ENVELOPE_MEMBERS.value
+_FEW: Final = LEAST * _MOST
+"""Bytes of a text that can't have more members than that."""
 _UNREAD: Final = (b"null", b'"server-error"')
 _NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
@@ -43,6 +49,17 @@ class Call(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     params: Message | None = None
 
 
+class _Heavy(msgspec.Struct):
+    """Members of params that may be of any size; the others are passed over."""
+
+    arguments: Raw = Raw(b"")
+    meta: Raw = msgspec.field(default=Raw(b""), name="_meta")
+
+
+class _Outline(msgspec.Struct):
+    params: _Heavy = msgspec.field(default_factory=_Heavy)
+
+
 class Success(msgspec.Struct, forbid_unknown_fields=True):
     """A response with the members that nearly all have, and no others."""
 
@@ -51,9 +68,11 @@ class Success(msgspec.Struct, forbid_unknown_fields=True):
     result: Raw
 
 
-_object = msgspec.json.Decoder(dict[str, Raw])
-_call = msgspec.json.Decoder(Call)
-_success = msgspec.json.Decoder(Success)
+# Bound once: these are called for every message.
+_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_call: Final = msgspec.json.Decoder(Call).decode
+_outline: Final = msgspec.json.Decoder(_Outline).decode
+_success: Final = msgspec.json.Decoder(Success).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
@@ -73,9 +92,15 @@ class RpcError(Exception):
 
 
 def members(raw: bytes | Raw) -> Message:
-    """The members of a JSON object. Raises RpcError when it is none."""
+    """The members of a JSON object. Raises RpcError when it is none, or has too many."""
+    if len(raw) > _FEW:
+        _refuse_many(raw, INVALID_PARAMS)
+    return _any_members(raw)
+
+
+def _any_members(raw: bytes | Raw) -> Message:
     try:
-        return _object.decode(raw)
+        return _object(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RpcError(INVALID_PARAMS, f"not a JSON object: {error}") from None
 
@@ -98,29 +123,22 @@ def string(raw: bytes | Raw | None) -> str | None:
         return None
 
 
-class _Object(msgspec.Struct):
-    """Any object, of which nothing is kept."""
-
-
-_COMMAS: Final = 64
-"""For each object, which are read without a closer look."""
-_objects = msgspec.json.Decoder(list[_Object])
+def _refuse_many(raw: bytes | Raw, code: int) -> None:
+    """Raise RpcError where an object has more members than a message may have."""
+    if exceeds(bytes(raw), _MOST):
+        ENVELOPE_MEMBERS.record()
+        of = "the message has" if code == INVALID_REQUEST else "params, a result or a part has"
+        raise RpcError(code, f"{of} more than {_MOST} members, which is the limit")
 
 
 def length(raw: bytes | Raw | None, most: int) -> int:
-    """The number of objects in an array, or any higher number than `most` where it has more.
+    """The number of items of an array; `most` + 1 where it has more than `most`.
 
-    Takes little memory, however many there are, and whatever else is among them.
+    Takes little memory, however many there are. Raises RpcError when it is no array.
     """
-    text = b"" if raw is None else bytes(raw)
-    # Objects within objects are among them, and commas between other things.
-    count = text.count(b"{")
-    if count <= most and text.count(b",") <= _COMMAS * most:
-        return count
-    try:
-        return len(_objects.decode(text))
-    except (msgspec.DecodeError, RecursionError):
-        return most + 1
+    if raw is None:
+        return 0
+    return most + 1 if exceeds(bytes(raw), most) else len(items(raw))
 
 
 def value(raw: bytes | Raw | None) -> Any:
@@ -146,7 +164,7 @@ def uniform(raw: bytes | Raw) -> bytes:
 
 def _uniform(text: bytes) -> bytes:
     if text[:1] == b"{":
-        found = sorted(members(text).items())
+        found = sorted(_any_members(text).items())
         return b"{%b}" % b",".join(encode(k) + b":" + _uniform(bytes(v)) for k, v in found)
     if text[:1] == b"[":
         return b"[%b]" % b",".join(_uniform(bytes(one)) for one in items(text))
@@ -168,7 +186,9 @@ def parse(body: bytes) -> Message:
     try:
         if not body.isascii():
             body.decode()
-        message = _object.decode(body)
+        if len(body) > _FEW:
+            _refuse_many(body, INVALID_REQUEST)
+        message = _object(body)
     except msgspec.ValidationError:
         raise RpcError(
             INVALID_REQUEST, "the body must be a single JSON-RPC request, notification or response"
@@ -180,12 +200,24 @@ def parse(body: bytes) -> Message:
     return message
 
 
+def bounded(body: bytes) -> Message:
+    """See `parse`; neither params nor a result has too many members."""
+    message = parse(body)
+    if len(body) > _FEW:
+        for name in ("params", "result"):
+            if name in message:
+                _refuse_many(message[name], INVALID_PARAMS)
+    return message
+
+
 def call(body: bytes) -> Call | None:
     """A request, read two levels deep at once; None for whatever takes a closer look."""
     try:
         if not body.isascii():
             body.decode()
-        found = _call.decode(body)
+        if len(body) > _FEW and _may_have_many(body):
+            return None
+        found = _call(body)
         if found.params is None and b"params" in body:
             # It is null, which only looks as if it were absent.
             return None
@@ -195,12 +227,20 @@ def call(body: bytes) -> Call | None:
     return found if spelt.isdigit() or spelt[:1] == b'"' else None
 
 
+def _may_have_many(body: bytes) -> bool:
+    """Whether params may have more members than they may have. Raises DecodeError."""
+    if body.count(b",") < _MOST:
+        return False
+    found = _outline(body).params
+    return len(body) - len(found.arguments) - len(found.meta) > _FEW
+
+
 def success(body: bytes) -> Success | None:
     """A response with a result; None for whatever takes a closer look."""
     try:
         if not body.isascii():
             body.decode()
-        return _success.decode(body)
+        return _success(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
@@ -209,7 +249,7 @@ def _shaped(message: Message) -> bool:
     request_id = message.get("id")
     if request_id is not None and not (bytes(request_id).isdigit() or is_id(request_id)):
         # A response to a message that could not be read has a null id.
-        return request_id == NULL and "error" in message
+        return request_id == NULL and "error" in message and "result" not in message
     method = message.get("method")
     if method is not None:
         params = message.get("params")

@@ -14,6 +14,8 @@ HEADERS: Final = (
 PING: Final = b": ping\r\n\r\n"
 
 MAX_RETRY_DIGITS: Final = 10
+_PIECE: Final = 1024
+"""Lines of data that are kept each for itself; a small object is larger than its bytes."""
 _BOM: Final = b"\xef\xbb\xbf"
 _MORE: Final = (b"\r\ndata: ", b"\ndata: ", b"\rdata: ")
 """What is between two lines of data."""
@@ -103,6 +105,8 @@ class Parser:
         self._kept = 0
         self._size = 0
         self._data: list[bytes] = []
+        self._earlier: list[bytes] = []
+        """Data of an event of many lines: as many of them at a time in one piece."""
         self._event = b"message"
         self._id: bytes | None = None
         self._retry: int | None = None
@@ -135,6 +139,8 @@ class Parser:
         else; it is kept no longer. `put_back` undoes that."""
         if self._kept + self._size <= size or self._id is not None or self._retry is not None:
             return None
+        if self._earlier:
+            return None
         line = b"".join(self._rest)
         if not line.startswith(b"data:") or line.endswith(b"\r"):
             return None
@@ -166,6 +172,9 @@ class Parser:
         content = content.removeprefix(b" ")
         if name == b"data":
             self._data.append(content)
+            if len(self._data) >= _PIECE:
+                self._earlier.append(b"\n".join(self._data))
+                self._data = []
         elif name == b"event":
             self._event = content
         elif name == b"id" and b"\0" not in content:
@@ -174,6 +183,8 @@ class Parser:
             self._retry = int(content)
 
     def _complete(self) -> Event | None:
+        if self._earlier:
+            self._data, self._earlier = [*self._earlier, *self._data], []
         if not self._data and self._id is None and self._retry is None:
             self._event, self._size = b"message", 0
             return None
