@@ -2,8 +2,8 @@
 #
 #   docker build --target runtime -t mcpproxy/runtime:dev .
 #
-# BASE_IMAGE is any image with Python 3.11 or newer and its venv module. The classic builder is
-# enough. Dependencies have a layer of their own, so a change of the source rebuilds little.
+# BASE_IMAGE is any image with Python 3.11 or newer and its venv module; name it by its digest for
+# builds that can be repeated (docs/security.md, Images). The classic builder is enough. Dependencies have a layer of their own, so a change of the source rebuilds little.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # --- The tools that build the rest; they stay behind.

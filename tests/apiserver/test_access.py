@@ -9,7 +9,17 @@ import pytest
 import yaml
 
 from mcpproxy.api import names
-from mcpproxy.cluster.kinds import CONFIG_MAP, EVENT, LEASE, MCP_PROXY, ON_DEMAND, SECRET, Kind
+from mcpproxy.cluster.kinds import (
+    CONFIG_MAP,
+    EVENT,
+    LEASE,
+    MCP_PROXY,
+    ON_DEMAND,
+    POD,
+    REPLICA_SET,
+    SECRET,
+    Kind,
+)
 from mcpproxy.desired import CHILD_KINDS
 from mcpproxy.handlers.watches import CHILDREN, SELECTORS
 from scripts.manifests import INSTALLS, MANIFESTS, NAMESPACE
@@ -32,7 +42,9 @@ def rights(kinds: Iterable[Kind], *verbs: str) -> set[Right]:
 
 
 SERVED: Final = (
-    rights(SELECTORS, *READ)
+    rights(SELECTORS, "list", "watch")
+    | rights([kind for kind in SELECTORS if kind != POD], "get")
+    | rights((REPLICA_SET,), "list")
     | rights(CHILDREN, "create", "patch")
     | rights((CONFIG_MAP, *ON_DEMAND), "delete")
     | rights((SECRET, EVENT), "create")

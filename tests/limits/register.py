@@ -278,6 +278,7 @@ UNCOUNTED: Final[dict[str, str]] = {
     "proxy-bytes": SLOWER,
     "proxy-lines": SLOWER,
     "report-backends": SIZE,
+    "report-kinds": SIZE,
     "report-message": SIZE,
     "report-name": SIZE,
     "report-names": SIZE,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import sbom
+
 ROOT = Path(__file__).parents[2]
 FILES = ("build", "controller", "dev", "runtime")
 NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
@@ -41,6 +43,19 @@ def test_every_package_is_locked_with_hashes_and_no_file_names_an_index(name: st
 def test_images_use_the_versions_that_the_tests_use(name: str) -> None:
     tested = locked("dev")
     assert {package: tested.get(package) for package in locked(name)} == locked(name)
+
+
+@pytest.mark.parametrize("name", sbom.PLACES)
+def test_the_bill_of_materials_has_every_package_with_its_hashes(name: str) -> None:
+    components = sbom.bill(name)["components"]
+    assert {one["name"]: one["version"] for one in components} == locked(name)
+    listed = [
+        found["content"]
+        for one in components
+        for reference in one["externalReferences"]
+        for found in reference["hashes"]
+    ]
+    assert listed == re.findall(r"sha256:([0-9a-f]{64})", text(name))
 
 
 def test_every_direct_dependency_is_locked() -> None:
