@@ -89,7 +89,6 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
             "example.com/owner": "platform",
             "b": "2",
             "container.apparmor.security.beta.kubernetes.io/mcpproxy": "localhost/agents",
-            "container.apparmor.security.beta.kubernetes.io/sidecar": "runtime/default",
         },
         "nodeSelector": {"kubernetes.io/arch": "amd64", "disk": "fast"},
         "tolerations": [
