@@ -74,8 +74,9 @@ class Credential:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=authority)
-        # One key exchange, so that the ClientHello fits in one packet of any network.
-        context.set_ecdh_curve("X25519")
+        # One key exchange, so that the ClientHello fits in one packet of any network. Not every
+        # OpenSSL takes X25519 here (3.0.20 of Debian 12 does not).
+        context.set_ecdh_curve("prime256v1")
         _load(context, pem)
         return context
 
