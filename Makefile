@@ -10,8 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick soak check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +34,7 @@ test: install ## All tests that need no cluster
 	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto
-	@$(BIN)/python -m bench.hostile.soak
+	@$(BIN)/python -m bench.hostile.soak --untimed
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)

@@ -214,7 +214,7 @@ LIST_VARIANT_BYTES: Final = Limit(
 )
 SERVER_NAME: Final = Limit(
     name="server-name",
-    value=256,
+    value=200,
     unit="count",
     counts="characters of the name and of the version that a backend gives itself, in statuses",
     share="backend",
