@@ -185,7 +185,7 @@ class MCPProxyStatus(ApiModel):
     observed_generation: int | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
-    """Accepted, Available, BackendsHealthy, and Ready but with 0 replicas; Reconciling and Stalled
+    """Accepted, Available, BackendsHealthy and Ready; Reconciling and Stalled
     only while abnormal; Suspended only while suspended, Autoscaled and Monitored only with
     autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
     summary: str | None = None

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Timing().duration,
         metavar="DURATION",
         help="after so long without a renewal another replica takes over; a leader that can't"
-        " renew stops after 6 tenths of it (default: 10s)",
+        " renew stops after two thirds of it (default: 15s)",
     )
     parser.add_argument(
         "--resync-interval",
@@ -142,7 +142,7 @@ def _lease(args: argparse.Namespace) -> Place | None:
 
 
 def _timing(duration: float) -> Timing:
-    return Timing(duration, renewal=0.6 * duration, retry=0.2 * duration)
+    return Timing(duration, renewal=duration * 2 / 3, retry=min(2.0, 0.2 * duration))
 
 
 async def _main(args: argparse.Namespace, lease: Place | None) -> int:
