@@ -45,6 +45,8 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_RESUMES: Final = RESUMED_STREAMS.value
+UNRELATED_RATE: Final = 1000
+"""Messages a second that a backend may send on the stream of an HTTP GET; more of them wait."""
 
 
 class HttpLegacyLink:
@@ -313,6 +315,8 @@ class HttpLegacyLink:
                 for message in messages:
                     await self._unrelated(message, standing, announced)
                 self._telling = False
+                # A backend that tells without end waits here, and its connection with it.
+                await asyncio.sleep(len(messages) / UNRELATED_RATE)
         finally:
             self._unheard, self._telling = None, False
             response.close()

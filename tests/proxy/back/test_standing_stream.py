@@ -1,0 +1,56 @@
+"""The stream of an HTTP GET, on which a backend sends what belongs to no request."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcpproxy.proxy.back import http as http_module
+from mcpproxy.proxy.back.http import HttpLegacyLink
+from mcpproxy.proxy.back.link import Background, Greeting
+from mcpproxy.proxy.wire.jsonrpc import Message
+from tests.proxy.back.test_duplex import Listener
+
+CHANGED = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
+
+
+class Stream:
+    """A response of 200 that ends after these chunks."""
+
+    status = 200
+    media_type = b"text/event-stream"
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = [*chunks, b""]
+
+    async def next_chunk(self) -> bytes:
+        return self._chunks.pop(0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_backend_that_tells_without_end_waits_for_other_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            waits.append(seconds)
+
+    async def get(_: Any) -> Stream:
+        return Stream(CHANGED * 50, CHANGED * 100, CHANGED)
+
+    monkeypatch.setattr(http_module, "asyncio", SimpleNamespace(sleep=sleep))
+    endpoint: Any = SimpleNamespace(get=get, forward={})
+    link = HttpLegacyLink(endpoint, Greeting("2025-06-18", {}), None, Background())
+    heard: list[Message] = []
+
+    async def announced(message: Message) -> None:
+        heard.append(message)
+
+    await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
+    assert len(heard) == 151
+    assert waits == [each / http_module.UNRELATED_RATE for each in (50, 100, 1)]
