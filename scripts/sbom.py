@@ -47,7 +47,7 @@ def _components(text: str) -> Iterator[dict[str, Any]]:
             "externalReferences": [
                 {
                     "type": "distribution",
-                    "url": f"https://pypi.org/project/{name}/{version}/",
+                    "url": package,
                     "hashes": [{"alg": "SHA-256", "content": digest} for digest in files],
                 }
             ],
