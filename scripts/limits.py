@@ -9,6 +9,7 @@ from typing import Final
 
 from mcpproxy.limits import table
 from mcpproxy.limits.limit import Limit
+from scripts.generated import between, write_or_compare
 from scripts.machine import ROOT
 
 PAGE: Final = ROOT / "docs" / "security.md"
@@ -49,22 +50,15 @@ def section(peer: str, limits: Iterable[Limit]) -> str:
 
 def render(page: str) -> str:
     """The page with the tables of the limits as they are in the code."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
     tables = "".join(section(peer, limits) for peer, limits in _PEERS)
-    return f"{before}{BEGIN}{tables}\n{END}{after}"
+    return between(page, BEGIN, END, f"{tables}\n")
 
 
 def main() -> int:
     """Write the tables, or compare them."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = render(page)
-    if "--check" not in sys.argv:
-        PAGE.write_text(wanted, encoding="utf-8")
-    elif page != wanted:
-        print("the limits in docs/security.md are not those of mcpproxy.limits")
-        return 1
-    return 0
+    wanted = render(PAGE.read_text(encoding="utf-8"))
+    difference = "the limits in docs/security.md are not those of mcpproxy.limits"
+    return write_or_compare(PAGE, wanted, difference)
 
 
 if __name__ == "__main__":

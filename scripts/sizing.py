@@ -7,6 +7,7 @@ import re
 import sys
 from typing import Final
 
+from scripts.generated import between, write_or_compare
 from scripts.machine import ROOT
 
 MEASURED: Final = ROOT / "docs" / "performance.md"
@@ -60,21 +61,14 @@ def table(text: str) -> str:
 
 def render(page: str, text: str) -> str:
     """The page with the table of these figures."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}{table(text)}{END}{after}"
+    return between(page, BEGIN, END, table(text))
 
 
 def main() -> int:
     """Write the table, or compare it."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = render(page, MEASURED.read_text(encoding="utf-8"))
-    if "--check" not in sys.argv:
-        PAGE.write_text(wanted, encoding="utf-8")
-    elif page != wanted:
-        print("the sizing in docs/operations.md is not what docs/performance.md says")
-        return 1
-    return 0
+    wanted = render(PAGE.read_text(encoding="utf-8"), MEASURED.read_text(encoding="utf-8"))
+    difference = "the sizing in docs/operations.md is not what docs/performance.md says"
+    return write_or_compare(PAGE, wanted, difference)
 
 
 if __name__ == "__main__":
