@@ -12,13 +12,10 @@ from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.back.attribution import unattributed
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
-from mcpproxy.proxy.core.catalog import (
-    KINDS,
-    Catalog,
-    Kind,
-)
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,

@@ -7,8 +7,9 @@ from typing import Any, Final
 from mcpproxy.proxy.audiences import Audiences
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core import capabilities
-from mcpproxy.proxy.core.catalog import KINDS, Audience, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Audience, Catalog
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN

@@ -7,7 +7,8 @@ from msgspec import Raw
 
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
-from mcpproxy.proxy.core.catalog import TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.kinds import TOOLS, Kind
 from mcpproxy.proxy.core.names import owner_of
 from mcpproxy.proxy.core.rewrite import ROUTED, own_name, target, unknown, with_name
 from mcpproxy.proxy.wire import headers as h

@@ -24,9 +24,10 @@ from mcpproxy.proxy.back.endpoint import Endpoint, EventReader
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.back.lists import pages_of, shown
 from mcpproxy.proxy.back.questions import Questions
-from mcpproxy.proxy.core.catalog import TOOLS, Listing
+from mcpproxy.proxy.core.catalog import Listing
 from mcpproxy.proxy.core.errors import NotMcp, Overloaded, TimedOut
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding, Told
+from mcpproxy.proxy.core.kinds import TOOLS
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING
 from mcpproxy.proxy.wire import jsonrpc

@@ -12,8 +12,9 @@ from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Greeting, Outgoing
 from mcpproxy.proxy.back.lists import Lists
 from mcpproxy.proxy.back.patience import PATIENCE, Patience
-from mcpproxy.proxy.core.catalog import PROMPTS, TOOLS, Catalog
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.exchange import Caller, Discarding
+from mcpproxy.proxy.core.kinds import PROMPTS, TOOLS
 from mcpproxy.proxy.library.parts import default_settings
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message

@@ -16,9 +16,10 @@ from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import tailored as module
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.back.tailored import Tailored
-from mcpproxy.proxy.core.catalog import KINDS, PROMPTS, TOOLS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import SessionGone, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
+from mcpproxy.proxy.core.kinds import KINDS, PROMPTS, TOOLS, Kind
 from mcpproxy.proxy.library.parts import default_settings
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message

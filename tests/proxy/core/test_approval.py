@@ -9,18 +9,9 @@ from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
 from mcpproxy.proxy.core.approval import ApprovedCatalog
-from mcpproxy.proxy.core.catalog import (
-    KINDS,
-    PROMPTS,
-    RESOURCES,
-    TEMPLATES,
-    TOOLS,
-    Catalog,
-    Kind,
-    Listing,
-    listing,
-)
+from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
 from mcpproxy.proxy.core.digests import component_digest, differences
+from mcpproxy.proxy.core.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire import jsonrpc
 

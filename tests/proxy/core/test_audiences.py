@@ -3,17 +3,8 @@
 import json
 from typing import Any
 
-from mcpproxy.proxy.core.catalog import (
-    EVERYONE,
-    PROMPTS,
-    RESOURCES,
-    TOOLS,
-    Audience,
-    Catalog,
-    Kind,
-    Listing,
-    listing,
-)
+from mcpproxy.proxy.core.catalog import EVERYONE, Audience, Catalog, Listing, listing
+from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire import jsonrpc
 

@@ -6,18 +6,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.proxy.core.capabilities import UNKNOWN, instructions, merged
-from mcpproxy.proxy.core.catalog import (
-    KINDS,
-    PROMPTS,
-    RESOURCES,
-    TEMPLATES,
-    TOOLS,
-    Catalog,
-    Kind,
-    Listing,
-    listing,
-    merge,
-)
+from mcpproxy.proxy.core.catalog import Catalog, Listing, listing, merge
+from mcpproxy.proxy.core.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpproxy.api.components import Components, NamedComponents
-from mcpproxy.proxy.core.catalog import RESOURCES, TOOLS, listing
+from mcpproxy.proxy.core.catalog import listing
+from mcpproxy.proxy.core.kinds import RESOURCES, TOOLS
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.rewrite import inward
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection

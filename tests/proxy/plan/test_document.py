@@ -5,7 +5,8 @@ import json
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import ObjectMeta
-from mcpproxy.proxy.core.catalog import KINDS, TOOLS, Catalog, Listing
+from mcpproxy.proxy.core.catalog import Catalog, Listing
+from mcpproxy.proxy.core.kinds import KINDS, TOOLS
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING
 from mcpproxy.proxy.plan.document import (

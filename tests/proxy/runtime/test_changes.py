@@ -8,7 +8,7 @@ import pytest
 from mcp import Client
 
 from mcpproxy.proxy.back import lists
-from mcpproxy.proxy.core.catalog import TOOLS
+from mcpproxy.proxy.core.kinds import TOOLS
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import soon
 

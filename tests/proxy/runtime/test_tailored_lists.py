@@ -14,8 +14,9 @@ from mcp import Client
 from mcpproxy.limits.backends import LIST_VARIANTS
 from mcpproxy.proxy import audiences
 from mcpproxy.proxy.back import lists, tailored
-from mcpproxy.proxy.core.catalog import EVERYONE, TOOLS
+from mcpproxy.proxy.core.catalog import EVERYONE
 from mcpproxy.proxy.core.exchange import Client as Asking
+from mcpproxy.proxy.core.kinds import TOOLS
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import eventually, soon
 

@@ -28,10 +28,11 @@ from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.back.values import Environment, Headers, Values
 from mcpproxy.proxy.back.watch import Watch
-from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
 from mcpproxy.proxy.core.health import Finding
+from mcpproxy.proxy.core.kinds import RESOURCES, TEMPLATES, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection
 from mcpproxy.proxy.core.uri_templates import Uri

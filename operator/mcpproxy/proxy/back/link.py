@@ -11,10 +11,10 @@ from msgspec import Raw
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.passing import Onward, Sink, Source
-from mcpproxy.proxy.core.catalog import BY_CHANGED
 from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import meta, stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
+from mcpproxy.proxy.core.kinds import BY_CHANGED
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern

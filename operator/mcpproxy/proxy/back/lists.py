@@ -12,8 +12,9 @@ from mcpproxy.limits.backends import LIST_BYTES, LIST_COMPONENTS, LIST_PAGES
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.patience import Flights, Patience
-from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing, listing
+from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
 from mcpproxy.proxy.core.errors import BackendError, NotMcp
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import Selection
 from mcpproxy.proxy.wire import jsonrpc

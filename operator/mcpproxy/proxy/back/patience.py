@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from mcpproxy.limits.backends import LIST_WAIT
-from mcpproxy.proxy.core.catalog import Kind
+from mcpproxy.proxy.core.kinds import Kind
 
 PATIENCE: Final = 0.3
 """Seconds that a list waits at least; what comes later is announced."""

@@ -19,9 +19,10 @@ from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.lists import YOUNG, fetched, selections
 from mcpproxy.proxy.back.patience import PATIENCE, Flights, Patience
-from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind, Listing
+from mcpproxy.proxy.core.catalog import Catalog, Listing
 from mcpproxy.proxy.core.errors import BackendError, SessionGone, Unauthorized
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 

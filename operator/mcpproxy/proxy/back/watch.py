@@ -17,10 +17,11 @@ from mcpproxy.proxy.back.lists import Lists
 from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.back.subscriptions import Subscriptions
 from mcpproxy.proxy.back.tailored import Tailored
-from mcpproxy.proxy.core.catalog import BY_CHANGED, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut, Unauthorized
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.health import Finding, Health
+from mcpproxy.proxy.core.kinds import BY_CHANGED, Kind
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN

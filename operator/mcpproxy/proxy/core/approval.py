@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import CatalogDigests
-from mcpproxy.proxy.core.catalog import RESOURCES, TEMPLATES, Catalog, Kind, Listing
+from mcpproxy.proxy.core.catalog import Catalog, Listing
 from mcpproxy.proxy.core.digests import component_digest
+from mcpproxy.proxy.core.kinds import RESOURCES, TEMPLATES, Kind
 from mcpproxy.proxy.core.uri_templates import Uri
 
 log = logging.getLogger("mcpproxy.catalog")

@@ -14,14 +14,7 @@ from msgspec import Raw
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.digests import digests_of
-from mcpproxy.proxy.core.kinds import BY_CHANGED as BY_CHANGED
-from mcpproxy.proxy.core.kinds import BY_METHOD as BY_METHOD
-from mcpproxy.proxy.core.kinds import KINDS as KINDS
-from mcpproxy.proxy.core.kinds import PROMPTS as PROMPTS
-from mcpproxy.proxy.core.kinds import RESOURCES as RESOURCES
-from mcpproxy.proxy.core.kinds import TEMPLATES as TEMPLATES
-from mcpproxy.proxy.core.kinds import TOOLS as TOOLS
-from mcpproxy.proxy.core.kinds import Kind as Kind
+from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError

@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from mcpproxy.limits.backends import RESULT_ITEMS
 from mcpproxy.limits.clients import NAME_LENGTH
-from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TOOLS, Kind
 from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc

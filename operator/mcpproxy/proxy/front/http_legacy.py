@@ -17,8 +17,8 @@ from msgspec import Raw
 
 from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core import sessions
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import PROGRESS, Client
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.sessions import Ticket
 from mcpproxy.proxy.front import legacy

@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.catalog import BY_METHOD, Kind
 from mcpproxy.proxy.core.eras import MAX_KEPT
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.kinds import BY_METHOD, Kind
 from mcpproxy.proxy.front import envelope, modern
 from mcpproxy.proxy.front.direct import METHODS, Direct
 from mcpproxy.proxy.front.handover import Gone, Peers

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.eras import legacy_refusal
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, Client, Told
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions

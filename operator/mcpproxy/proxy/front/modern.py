@@ -6,9 +6,9 @@ from typing import Any, Final
 from msgspec import Raw
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import Client, Told
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.core.shares import Holder
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking

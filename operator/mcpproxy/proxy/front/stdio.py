@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
-from mcpproxy.proxy.core.catalog import KINDS
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client
+from mcpproxy.proxy.core.kinds import KINDS
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
 from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed, has_left

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import mcp_types as t
 
-from mcpproxy.proxy.core.catalog import Kind
+from mcpproxy.proxy.core.kinds import Kind
 from mcpproxy.proxy.library.read_only import frozen, thawed
 from mcpproxy.proxy.library.visible import key_of
 

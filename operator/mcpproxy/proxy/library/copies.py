@@ -9,8 +9,8 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.backend import Surroundings
 from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.opener import Opener
-from mcpproxy.proxy.core.catalog import BY_METHOD, TEMPLATES, Kind
 from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.kinds import BY_METHOD, TEMPLATES, Kind
 from mcpproxy.proxy.core.rewrite import COMPLETE, ROUTED, target
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.library.components import Local

@@ -20,9 +20,9 @@ from msgspec import Raw
 from pydantic import RootModel
 
 from mcpproxy.proxy.back.inprocess import lowlevel
-from mcpproxy.proxy.core.catalog import BY_METHOD, Kind
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import PROGRESS, Client, Told
+from mcpproxy.proxy.core.kinds import BY_METHOD, Kind
 from mcpproxy.proxy.core.rewrite import COMPLETE, target
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.parking import Parking

@@ -11,8 +11,8 @@ from typing import Any
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
 from mcpproxy.proxy.back.opener import Opener
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.front.modern import discovered
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc

@@ -19,8 +19,8 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.back.backend import Surroundings
 from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener
-from mcpproxy.proxy.core.catalog import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.exchange import Client, Discarding
+from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.front.descriptors import NothingToServe
 from mcpproxy.proxy.library import copies
 from mcpproxy.proxy.library.components import Local, Mirrored

@@ -5,15 +5,8 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from mcpproxy.proxy.back.backend import Backend
-from mcpproxy.proxy.core.catalog import (
-    PROMPTS,
-    RESOURCES,
-    TEMPLATES,
-    TOOLS,
-    Catalog,
-    Kind,
-    Listing,
-)
+from mcpproxy.proxy.core.catalog import Catalog, Listing
+from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.rewrite import unknown
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.gateway import Gateway

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpproxy.api.manifest import ManifestError
-from mcpproxy.proxy.core.catalog import KINDS
+from mcpproxy.proxy.core.kinds import KINDS
 from mcpproxy.proxy.plan.document import FORM, Plan
 from mcpproxy.proxy.plan.forwarded import forwarded, proxy_of
 from mcpproxy.proxy.plan.gather import Sources, planned

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcpproxy.api.catalog import CatalogSpec
-from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.digests import component_digest
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 
 Approval = dict[str, Any]
 _SORTS = ("new", "changed", "gone")

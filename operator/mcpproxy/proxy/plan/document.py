@@ -7,7 +7,8 @@ from typing import Any, Final
 from mcpproxy.api.catalog import CatalogSpec
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import ObjectMeta
-from mcpproxy.proxy.core.catalog import KINDS, Catalog, Kind
+from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
 from mcpproxy.proxy.core.selection import Selection
 from mcpproxy.proxy.plan.approval import approval, withheld

@@ -11,7 +11,7 @@ from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy.back.backend import Backend, Surroundings, configured
 from mcpproxy.proxy.back.lists import selections
-from mcpproxy.proxy.core.catalog import Kind
+from mcpproxy.proxy.core.kinds import Kind
 from mcpproxy.proxy.plan import saved
 from mcpproxy.proxy.plan.document import Plan, document
 from mcpproxy.proxy.runtime import Options, surroundings

@@ -17,9 +17,9 @@ from mcpproxy.api.status import BackendStatus
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
 from mcpproxy.proxy.back.opener import Opener, TransportName
-from mcpproxy.proxy.core.catalog import BY_METHOD
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import is_modern

@@ -6,7 +6,7 @@ from typing import Any, Final
 import yaml
 
 from mcpproxy.limits.backends import FINDING_TEXT
-from mcpproxy.proxy.core.catalog import KINDS
+from mcpproxy.proxy.core.kinds import KINDS
 from mcpproxy.proxy.core.names import MAX_NAME
 from mcpproxy.proxy.plan.document import BYTES_PER_TOKEN, Plan, differ
 
