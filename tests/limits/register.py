@@ -288,6 +288,7 @@ UNCOUNTED: Final[dict[str, str]] = {
     "session-idle": TIME,
     "small-body": SLOWER,
     "standing-answer": TIME,
+    "standing-messages": SLOWER,
     "stdio-message-bytes": SLOWER,
     "taken-bytes": TOGETHER,
     "unread-bytes": ERROR,

@@ -58,6 +58,15 @@ RESUMED_STREAMS: Final = Limit(
     beyond="the request ends with an error",
     test="test_a_stream_that_ends_early_again_and_again_is_given_up",
 )
+STANDING_MESSAGES: Final = Limit(
+    name="standing-messages",
+    value=1000,
+    unit="1/s",
+    counts="messages on the stream of an HTTP GET",
+    share="session",
+    beyond="the stream is read no faster",
+    test="test_a_backend_that_tells_without_end_waits_for_other_work",
+)
 OWN_REQUEST_TIME: Final = Limit(
     name="own-request-time",
     value=15,

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpproxy.limits.backends import RESUMED_STREAMS
+from mcpproxy.limits.backends import RESUMED_STREAMS, STANDING_MESSAGES
 from mcpproxy.proxy.back.attribution import (
     COMPLETED,
     NOBODY,
@@ -45,8 +45,7 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_RESUMES: Final = RESUMED_STREAMS.value
-UNRELATED_RATE: Final = 1000
-"""Messages a second that a backend may send on the stream of an HTTP GET; more of them wait."""
+UNRELATED_RATE: Final = STANDING_MESSAGES.value
 
 
 class HttpLegacyLink:
