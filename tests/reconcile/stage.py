@@ -79,21 +79,42 @@ class Stage:
             **dict.fromkeys(counts, len(pods)),
         }
         self.cluster.put(deployment)
-        if (REPLICA_SET.name, KEY.namespace, "tools-1") not in self.cluster.objects:
-            self.cluster.put(self._replica_set())
+        self._rolls_over()
         for number, pod in enumerate(pods, 1):
             self.cluster.put(self._ready_pod(pod, f"10.0.0.{number}"))
 
-    def _replica_set(self) -> Object:
+    def replica_sets(self) -> list[Object]:
+        """The ReplicaSets, the newest last."""
+        found = [self.child(*key[::2]) for key in self.cluster.objects if key[0] == "ReplicaSet"]
+        return sorted(found, key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
+
+    def forget_history(self) -> None:
+        """Delete all ReplicaSets but the newest."""
+        for old in self.replica_sets()[:-1]:
+            self.cluster.remove(REPLICA_SET, KEY.namespace, old["metadata"]["name"])
+
+    def _rolls_over(self) -> None:
+        """As the Deployment's controller does: one ReplicaSet per template, two old ones kept."""
+        template = self.deployment()["spec"]["template"]
+        found = self.replica_sets()
+        if found and found[-1]["spec"]["template"] == template:
+            return
+        number = int(found[-1]["metadata"]["name"].rpartition("-")[2]) + 1 if found else 1
+        self.cluster.put(self._replica_set(f"tools-{number}", template))
+        for old in found[: -self.deployment()["spec"]["revisionHistoryLimit"]]:
+            self.cluster.remove(REPLICA_SET, KEY.namespace, old["metadata"]["name"])
+
+    def _replica_set(self, name: str, template: Object) -> Object:
         return {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
             "metadata": {
-                "name": "tools-1",
+                "name": name,
                 "namespace": KEY.namespace,
                 "labels": names.child_labels(KEY.name),
                 "ownerReferences": [controlled_by(self.deployment())],
             },
+            "spec": {"template": template},
         }
 
     def _ready_pod(self, name: str, address: str) -> Object:
@@ -101,7 +122,7 @@ class Stage:
             "name": name,
             "namespace": KEY.namespace,
             "labels": names.child_labels(KEY.name),
-            "ownerReferences": [controlled_by(self.child("ReplicaSet", "tools-1"))],
+            "ownerReferences": [controlled_by(self.replica_sets()[-1])],
         }
         return {
             "apiVersion": "v1",

@@ -170,7 +170,7 @@ async def test_a_change_of_a_label_alone_writes_nothing(stage: Stage) -> None:
     assert stage.cluster.writes == []
 
 
-async def test_another_ttl_rolls_once_and_the_old_config_map_goes_after_the_rollout(
+async def test_another_ttl_rolls_once_and_the_old_config_map_goes_with_its_replica_set(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -185,11 +185,18 @@ async def test_another_ttl_rolls_once_and_the_old_config_map_goes_after_the_roll
     assert set(stage.config_maps()) == {old, new}
     stage.roll_out("tools-2")
     await stage.reconcile()
-    assert stage.config_maps() == [new]
+    assert set(stage.config_maps()) == {old, new}
     await stage.pod_says("tools-2", weather="Healthy")
     await stage.reconcile()
     assert stage.verdict("Ready") == ("True", "Serving")
     assert stage.status.observed_generation == 2
+    for ttl in ("8s", "9s"):
+        stage.user_applies(cache={"ttl": ttl})
+        await stage.reconcile()
+        stage.roll_out("tools-3")
+        await stage.reconcile()
+    assert old not in stage.config_maps()
+    assert len(stage.config_maps()) == len(stage.replica_sets()) == 3
 
 
 async def test_a_pod_that_still_mounts_the_old_config_map_keeps_it(stage: Stage) -> None:
@@ -283,9 +290,7 @@ async def test_an_object_of_somebody_else_stays_untouched_and_is_named(
     await stage.is_running()
     name = name_of(stage, kind)
     theirs = stage.child(kind.name, name)
-    theirs["metadata"]["ownerReferences"] = []
-    if kind is CONFIG_MAP:
-        theirs["metadata"]["labels"] = {}
+    theirs["metadata"] |= {"ownerReferences": [], "labels": {}}
     stage.cluster.put(theirs)
     theirs = stage.child(kind.name, name)
     again = await stage.reconcile()

@@ -57,7 +57,7 @@ async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
 ) -> None:
     await stage.is_running(**ASKED[kind])
     theirs = stage.child(kind.name)
-    theirs["metadata"]["ownerReferences"] = []
+    theirs["metadata"] |= {"ownerReferences": [], "labels": {}}
     stage.cluster.put(theirs)
     theirs = stage.child(kind.name)
     await stage.reconcile()

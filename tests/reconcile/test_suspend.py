@@ -90,6 +90,7 @@ async def test_an_old_config_map_stays_until_it_goes_on(stage: Stage) -> None:
     stage.user_applies(cache={"ttl": "7s"})
     await stage.reconcile()
     stage.roll_out("tools-2")
+    stage.forget_history()
     stage.user_applies(suspend=True, cache={"ttl": "7s"})
     await stage.reconcile()
     assert len(stage.config_maps()) == 2

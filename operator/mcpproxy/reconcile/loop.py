@@ -28,7 +28,7 @@ from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.ownership import PodOwnership
-from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
+from mcpproxy.reconcile.plan import WAIT, Plan, identity, list_of, plan, prunable
 from mcpproxy.reconcile.report import Reporter
 from mcpproxy.reconcile.views import (
     address_of,
@@ -122,7 +122,7 @@ class Reconciler:
             if outcome.error is not None:
                 raise outcome.error
             if outcome.blocked is None and not world.suspended:
-                await self._prune(outcome.world)
+                await self._prune(key, outcome.world)
         except Ending:
             # Nothing can be created any more, and all that is there goes.
             self._ending.add(key)
@@ -184,6 +184,8 @@ class Reconciler:
             log.info("applied %s %s of %s/%s", *identity(stored), *key)
             children[identity(stored)] = stored
             self._note(key, step.manifest, stored)
+        if planned.adopt:
+            await self._reporter.announce(world.parent, reasons.ADOPTED, _adopted(planned.adopt))
         return replace(world, children=tuple(children.values()))
 
     def _in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
@@ -219,22 +221,34 @@ class Reconciler:
             log.info("created Secret %s of %s/%s", name, *key)
         self._sealed[key] = now
 
-    async def _prune(self, world: World) -> None:
-        """Delete the ConfigMaps of earlier configurations once no pod needs them any more."""
+    async def _prune(self, key: ProxyKey, world: World) -> None:
+        """Delete the ConfigMaps of earlier configurations that nothing can need any more.
+
+        Those that a ReplicaSet of ours mounts stay, so that `kubectl rollout undo` works.
+        """
         deployment = world.deployment
         if deployment is None or not deployment_view(deployment).complete:
             return
-        name = world.parent["metadata"]["name"]
         pod_specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in world.pods)]
-        keep = {config_map_of(spec, name) for spec in pod_specs}
-        for thing in prunable(world.children, filter(None, keep), world.parent):
-            await self._delete(thing)
+        keep = {config_map_of(spec, key.name) for spec in pod_specs}
+        left = prunable(world.children, filter(None, keep), world.parent)
+        if not left:
+            return
+        mounted = await self._ownership.mounted_config_maps(key, deployment)
+        for thing in left:
+            if thing["metadata"]["name"] not in mounted:
+                await self._delete(thing)
 
     async def _delete(self, thing: Object) -> None:
         metadata = thing["metadata"]
         place = (metadata["namespace"], metadata["name"], metadata["uid"])
         await self._cluster.delete(kind_of(thing), *place)
         log.info("deleted %s %s in %s", *identity(thing), metadata["namespace"])
+
+
+def _adopted(children: Sequence[Object]) -> str:
+    left = "left by an earlier MCPProxy of this name"
+    return f"took over {list_of(children)}, {left}; its Secret with the sealing key can be deleted"
 
 
 def _first(*waits: float | None) -> float | None:

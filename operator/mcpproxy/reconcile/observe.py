@@ -50,6 +50,8 @@ class World:
     """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
     services: Mapping[ServiceName, Behind]
     """What is behind the Services of backends, as far as it may be read and shown."""
+    superseded: frozenset[str] = frozenset()
+    """The uids of pods that were made from an earlier template of the Deployment."""
     lacking: frozenset[str] = frozenset()
     """Names of kinds that the spec asks for and the cluster doesn't have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
@@ -131,7 +133,9 @@ async def observe(cluster: Cluster, key: ProxyKey, known: Known) -> World | None
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
         children += await reads.of(CONFIG_MAP, unlabelled, empty)
     pair = tuple(children), tuple(pods)
-    return World(parent, proxy, rejected, *pair, services, lacking, reads.failed)
+    return World(
+        parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed
+    )
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[Kind]:

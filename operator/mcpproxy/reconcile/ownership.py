@@ -1,16 +1,46 @@
 """Telling the pods of our own Deployments from others with the same labels."""
 
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from mcpproxy.api import names
+from mcpproxy.api.json_text import json_text
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.kinds import DEPLOYMENT, REPLICA_SET, Object, ProxyKey
 from mcpproxy.reconcile.observe import World
 from mcpproxy.reconcile.plan import controller_of
+from mcpproxy.reconcile.views import config_map_of
 
-_NONE: Final[tuple[str, frozenset[str]]] = ("", frozenset())
+_TEMPLATE_HASH: Final = "pod-template-hash"
+"""The label by which Kubernetes tells the pods of one template from those of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplicaSet:
+    """A ReplicaSet of our Deployment, as far as it matters here."""
+
+    template: bytes
+    """Digest of its pod template, without the label that Kubernetes adds."""
+    config_map: str | None
+    """Name of the ConfigMap that its pods mount as their configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplicaSets:
+    """The ReplicaSets of one Deployment, as they were listed last."""
+
+    deployment: str = ""
+    """The uid of the Deployment."""
+    version: str = ""
+    """The resourceVersion that the Deployment had then."""
+    by_uid: Mapping[str, _ReplicaSet] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_NONE: Final = _ReplicaSets()
 
 
 class PodOwnership:
@@ -24,11 +54,13 @@ class PodOwnership:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        # The uids of ReplicaSets by the uid of their Deployment: of the newest list alone.
-        self._known: dict[ProxyKey, tuple[str, frozenset[str]]] = {}
+        # Of the newest list alone.
+        self._known: dict[ProxyKey, _ReplicaSets] = {}
 
     async def narrow(self, key: ProxyKey, world: World) -> World:
         """The world with those of its pods alone that belong to its Deployment.
+
+        Pods of another template than the Deployment's are noted in `World.superseded`.
 
         ReplicaSets are listed only when a pod belongs to one that was not seen before. While they
         or the Deployment can't be read, the pods of those that were seen before are kept.
@@ -40,33 +72,82 @@ class PodOwnership:
             known = await self._replica_sets(key, world, claimed)
         except ClusterError as error:
             unread[REPLICA_SET.name] = error
-            known = self._known.get(key, _NONE)[1]
-        pods = tuple(pod for pod, owner in owners if owner in known)
-        return replace(world, pods=pods, unread=unread)
+            known = self._known.get(key, _NONE)
+        pods = [(pod, owner) for pod, owner in owners if owner in known.by_uid]
+        newest = _newest(known, world.deployment)
+        superseded = {pod["metadata"]["uid"] for pod, owner in pods if owner not in newest}
+        ours = tuple(pod for pod, _ in pods)
+        return replace(world, pods=ours, superseded=frozenset(superseded), unread=unread)
 
-    async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> frozenset[str]:
-        """The uids of the Deployment's ReplicaSets, as far as pods claim them."""
-        known_uid, known = self._known.get(key, _NONE)
+    async def mounted_config_maps(self, key: ProxyKey, deployment: Object) -> frozenset[str]:
+        """Names of the ConfigMaps that the Deployment's ReplicaSets mount, old ones included.
+
+        `kubectl rollout undo` can bring back any of them. The ReplicaSets are listed when the
+        Deployment has changed since they were listed last.
+        """
+        metadata = deployment["metadata"]
+        known = self._known.get(key, _NONE)
+        if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
+            known = self._known[key] = await self._list(key, deployment)
+        return frozenset(found.config_map for found in known.by_uid.values() if found.config_map)
+
+    async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> _ReplicaSets:
+        """The Deployment's ReplicaSets, as far as pods claim them."""
+        known = self._known.get(key, _NONE)
         if DEPLOYMENT.name in world.unread:
             return known
-        uid = world.deployment["metadata"]["uid"] if world.deployment is not None else ""
-        if known_uid != uid or not claimed <= known:
-            known = await self._list(key, uid) if claimed and uid else _NONE[1]
-            self._known[key] = (uid, known)
+        deployment = world.deployment
+        uid = deployment["metadata"]["uid"] if deployment is not None else ""
+        if known.deployment != uid or not claimed <= known.by_uid.keys():
+            known = replace(_NONE, deployment=uid)
+            if deployment is not None and claimed:
+                known = await self._list(key, deployment)
+            self._known[key] = known
         return known
 
     def forget(self, key: ProxyKey) -> None:
         """The MCPProxy is gone."""
         self._known.pop(key, None)
 
-    async def _list(self, key: ProxyKey, deployment: str) -> frozenset[str]:
+    async def _list(self, key: ProxyKey, deployment: Object) -> _ReplicaSets:
         labels = names.selector_labels(key.name)
         listed = await self._cluster.list(REPLICA_SET, key.namespace, labels)
-        return frozenset(
-            found["metadata"]["uid"]
+        uid = deployment["metadata"]["uid"]
+        ours = {
+            found["metadata"]["uid"]: _replica_set(found, key.name)
             for found in listed
-            if _owner(found, DEPLOYMENT.name) == deployment
-        )
+            if _owner(found, DEPLOYMENT.name) == uid
+        }
+        return _ReplicaSets(uid, _version(deployment), ours)
+
+
+def _replica_set(live: Object, proxy: str) -> _ReplicaSet:
+    template = (live.get("spec") or {}).get("template") or {}
+    return _ReplicaSet(_digest(template), config_map_of(template.get("spec") or {}, proxy))
+
+
+def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | None]:
+    """The uids of the ReplicaSets whose template is the Deployment's; all without a Deployment."""
+    if deployment is None or not known.by_uid:
+        return frozenset(known.by_uid)
+    asked = _digest(deployment["spec"]["template"])
+    return frozenset(uid for uid, found in known.by_uid.items() if found.template == asked)
+
+
+def _digest(template: Object) -> bytes:
+    metadata = template.get("metadata") or {}
+    labels = {
+        name: value
+        for name, value in (metadata.get("labels") or {}).items()
+        if name != _TEMPLATE_HASH
+    }
+    kept = {"annotations": metadata.get("annotations") or {}, "labels": labels}
+    content = {"metadata": kept, "spec": template.get("spec") or {}}
+    return hashlib.sha256(json_text(content, sort_keys=True).encode()).digest()
+
+
+def _version(live: Object) -> str:
+    return str(live["metadata"].get("resourceVersion", ""))
 
 
 def _owner(thing: Object, kind: str) -> str | None:

@@ -37,6 +37,8 @@ class Plan:
     prune: tuple[Object, ...] = ()
     """Live children that the spec asks for no longer."""
     apply: tuple[Apply, ...] = ()
+    adopt: tuple[Object, ...] = ()
+    """Live objects among those that are applied that an earlier MCPProxy of this name has left."""
     blocked: Finding | None = None
     requeue_after: float | None = None
 
@@ -76,11 +78,12 @@ def plan(
             apply.append(Apply(manifest, thing["metadata"]["uid"], handed))
     asked = {identity(manifest) for manifest in wanted}
     prune = [thing for key, thing in found.items() if key not in asked and _leaves(thing, owner)]
-    return Plan(tuple(replace), tuple(prune), tuple(apply))
+    adopt = [thing for _, thing in pairs if thing is not None and is_orphan(thing, owner)]
+    return Plan(tuple(replace), tuple(prune), tuple(apply), tuple(adopt))
 
 
 def _leaves(thing: Object, owner: Object) -> bool:
-    on_demand = thing["kind"] in _ON_DEMAND and is_owned(thing, owner)
+    on_demand = thing["kind"] in _ON_DEMAND and _is_ours(thing, owner)
     return on_demand and "deletionTimestamp" not in thing["metadata"]
 
 
@@ -115,7 +118,7 @@ def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list
         if thing["kind"] == CONFIG_MAP.name
         and thing["metadata"]["name"] not in kept
         and "deletionTimestamp" not in thing["metadata"]
-        and is_owned(thing, owner)
+        and _is_ours(thing, owner)
     ]
 
 
@@ -128,6 +131,25 @@ def is_owned(thing: Object, owner: Object) -> bool:
     """Whether `owner` is the controller of a live object."""
     controller = controller_of(thing)
     return controller is not None and controller.get("uid") == owner["metadata"]["uid"]
+
+
+def is_orphan(thing: Object, owner: Object) -> bool:
+    """Whether an earlier MCPProxy of the name of `owner` has left a live object behind.
+
+    `kubectl delete --cascade=orphan` does so. All of it has to be true: nothing controls the
+    object, it has the labels of a child, and our field manager has applied it.
+    """
+    labels = names.child_labels(owner["metadata"]["name"])
+    return (
+        controller_of(thing) is None
+        and "deletionTimestamp" not in thing["metadata"]
+        and labels.items() <= (thing["metadata"].get("labels") or {}).items()
+        and bool(owned(thing, names.FIELD_MANAGER))
+    )
+
+
+def _is_ours(thing: Object, owner: Object) -> bool:
+    return is_owned(thing, owner) or is_orphan(thing, owner)
 
 
 def controller_of(thing: Object) -> Object | None:
@@ -149,19 +171,19 @@ def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
         ):
             # The garbage collector hasn't come yet for the children of an earlier MCPProxy.
             leaving.append(thing)
-        else:
+        elif not is_orphan(thing, owner):
             foreign.append(thing)
     if foreign:
-        verb = "belong" if len(foreign) > 1 else "belongs"
-        return Finding(
-            reasons.NOT_OWNED,
-            f"{_list(foreign)} {verb} to somebody else and stays as it is;"
-            " delete it or give the MCPProxy another name",
-        )
+        one = len(foreign) == 1
+        belong = "belongs to somebody else and stays as it is" if one else ""
+        belong = belong or "belong to somebody else and stay as they are"
+        remedy = f"delete {'it' if one else 'them'} or give the MCPProxy another name"
+        return Finding(reasons.NOT_OWNED, f"{list_of(foreign)} {belong}; {remedy}")
     if leaving:
-        return Finding(reasons.WAITING_FOR_DELETION, f"{_list(leaving)} is being deleted")
+        return Finding(reasons.WAITING_FOR_DELETION, f"{list_of(leaving)} is being deleted")
     return None
 
 
-def _list(things: Sequence[Object]) -> str:
+def list_of(things: Sequence[Object]) -> str:
+    """Kinds and names of objects, sorted, as messages name them."""
     return ", ".join(f"{kind} {name}" for kind, name in sorted(map(identity, things)))

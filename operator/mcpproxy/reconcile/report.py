@@ -12,7 +12,7 @@ from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, Undeclared
-from mcpproxy.cluster.events import Events
+from mcpproxy.cluster.events import Events, EventType
 from mcpproxy.cluster.fields import owned, same
 from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
 from mcpproxy.desired import config_map
@@ -146,6 +146,7 @@ class Reporter:
             name=metadata["name"],
             ready=is_ready(pod),
             current=mounted is not None and mounted == _configuration(world),
+            superseded=metadata["uid"] in world.superseded,
             problem=problem_of(pod, self._now()),
             starting=is_starting(pod, self._now()),
             report=report if report and mounted and _runs(report, mounted) else None,
@@ -158,11 +159,19 @@ class Reporter:
         self, parent: Object, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> None:
         for change in transitions(before, after):
-            text = (change.type, change.reason, change.message)
-            try:
-                await self._cluster.apply(self._events.event(parent, *text, self._now()))
-            except ClusterError as error:
-                log.warning("an Event was lost: %s: %s", change.reason, error)
+            await self._record(parent, change.type, change.reason, change.message)
+
+    async def announce(self, parent: Object, reason: str, message: str) -> None:
+        """Create an Event of something that no condition says."""
+        await self._record(parent, "Normal", reason, message)
+
+    async def _record(self, parent: Object, type_: EventType, reason: str, message: str) -> None:
+        try:
+            await self._cluster.apply(
+                self._events.event(parent, type_, reason, message, self._now())
+            )
+        except ClusterError as error:
+            log.warning("an Event was lost: %s: %s", reason, error)
 
     def _seconds(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

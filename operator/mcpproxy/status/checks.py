@@ -158,7 +158,11 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
         said.append(_name(troubled))
     said += doubts.notes(observed)
     deployment = observed.deployment
-    if deployment is not None and (observed.outdated or len(observed.serving) < deployment.desired):
+    if deployment is not None and (
+        observed.outdated
+        or observed.superseded
+        or len(observed.serving) < deployment.desired
+    ):
         said.append(with_problems(observed))
     if observed.blocked is not None:
         said.append(observed.blocked.message)

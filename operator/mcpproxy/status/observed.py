@@ -53,6 +53,8 @@ class PodView:
     ready: bool
     current: bool
     """It mounts the configuration that the Deployment asks for now."""
+    superseded: bool = False
+    """It was made from an earlier template of the Deployment."""
     problem: Finding | None = None
     """Why it is not ready, where its status says so."""
     starting: bool = False
@@ -109,6 +111,11 @@ class Observed:
     def outdated(self) -> bool:
         """Whether agents are served by pods of an earlier configuration alone."""
         return bool(self.serving) and not any(pod.current for pod in self.serving)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether agents are served by pods of earlier templates of the Deployment alone."""
+        return bool(self.serving) and all(pod.superseded for pod in self.serving)
 
     @property
     def reports(self) -> tuple[PodReport, ...]:

@@ -28,7 +28,7 @@ def available(observed: Observed) -> Verdict:
         return Verdict("False", reasons.CREATING, "the Deployment is being created")
     if deployment.desired == 0:
         return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
-    if observed.outdated:
+    if observed.outdated or observed.superseded:
         return Verdict("True", reasons.ROLLING_OUT, with_problems(observed))
     if observed.serving:
         return Verdict("True", reasons.PODS_READY, with_problems(observed))
@@ -47,14 +47,19 @@ def _not_available(observed: Observed) -> Verdict:
 
 
 def _explained(observed: Observed, failure: Finding) -> Finding:
-    """Why the Deployment can't go on, and what the pods say of it."""
-    said = [failure.message, *(found.message for found in _problems(observed)[:_NAMED])]
+    """Why the Deployment can't go on, what the pods say of it, and which of them serve."""
+    older = [older_pods(observed)] if observed.outdated or observed.superseded else []
+    said = [*older, failure.message, *(found.message for found in _problems(observed)[:_NAMED])]
     return Finding(failure.reason, "; ".join(filter(None, said)))
 
 
 def _problems(observed: Observed) -> list[Finding]:
     """What keeps current pods from being ready: the most hopeless first, each once."""
-    found = {pod.problem for pod in observed.pods if pod.problem and pod.current}
+    found = {
+        pod.problem
+        for pod in observed.pods
+        if pod.problem and pod.current and not pod.superseded
+    }
     return sorted(found, key=lambda one: (one.reason not in reasons.HOPELESS, one.message))
 
 
@@ -64,12 +69,20 @@ def with_problems(observed: Observed) -> str:
     assert deployment is not None
     message = f"{serving} of {deployment.desired} pods ready"
     problems = [problem.message for problem in _problems(observed)[:_NAMED]]
-    if observed.outdated:
-        pods = "1 pod serves" if serving == 1 else f"{serving} pods serve"
-        message = f"{pods} the previous configuration until pods of the new one are ready"
+    if observed.outdated or observed.superseded:
+        message = older_pods(observed)
         if deployment.failure is not None:
             problems.insert(0, deployment.failure.message)
     return ": ".join(filter(None, (message, "; ".join(problems))))
+
+
+def older_pods(observed: Observed) -> str:
+    """How many pods serve until those that the Deployment asks for now are ready."""
+    serving = len(observed.serving)
+    pods = "1 pod serves" if serving == 1 else f"{serving} pods serve"
+    if observed.outdated:
+        return f"{pods} the previous configuration until pods of the new one are ready"
+    return f"{pods} from the previous pod template until pods of the new one are ready"
 
 
 def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | None:

@@ -34,6 +34,7 @@ SCALED_TO_ZERO: Final = "ScaledToZero"
 DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 REPLICA_FAILURE: Final = "ReplicaFailure"
 
+ADOPTED: Final = "Adopted"
 NOT_OWNED: Final = "NotOwned"
 WAITING_FOR_DELETION: Final = "WaitingForDeletion"
 REFUSED: Final = "RefusedByApiServer"
