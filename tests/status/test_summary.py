@@ -13,6 +13,8 @@ SERVES = a_pod("tools-1", a_view())
 LOOP = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
 CRASHING = a_pod("tools-1", ready=False, problem=LOOP)
 
+OLDER = a_pod("tools-0", a_view(), superseded=True)
+
 
 @pytest.mark.parametrize(
     ("seen", "word"),
@@ -30,6 +32,8 @@ CRASHING = a_pod("tools-1", ready=False, problem=LOOP)
         (observed(CRASHING, deployment=a_deployment(1, available=0, was_available=True)),
          "Stalled"),
         (observed(a_pod("tools-1")), "Pending"),
+        (observed(OLDER, CRASHING, deployment=a_deployment(1, updated=0)), "Degraded"),
+        (observed(OLDER, deployment=a_deployment(1, updated=0, paused=True)), "Paused"),
     ],
 )  # fmt: skip
 def test_the_word_is_the_most_important_that_holds(seen: Observed, word: str) -> None:

@@ -189,7 +189,7 @@ class MCPProxyStatus(ApiModel):
     only while abnormal; Suspended only while suspended, Autoscaled and Monitored only with
     autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
     summary: str | None = None
-    """How the proxy does, in a word or two: Serving, Degraded, Updating, Pending, Stalled,
+    """How the proxy does, in a word or two: Serving, Degraded, Updating, Paused, Pending, Stalled,
     NotReady, Unknown, Scaled to 0, Suspended or Terminating."""
     pods: str | None = None
     """Ready pods of those that are asked for, such as 2/3."""

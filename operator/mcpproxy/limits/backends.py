@@ -76,6 +76,15 @@ OWN_REQUEST_TIME: Final = Limit(
     beyond="its connection is closed, and the message counts as lost",
     test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
 )
+REFUSAL_TIME: Final = Limit(
+    name="refusal-time",
+    value=1,
+    unit="seconds",
+    counts="the time from the head of a response with HTTP 403 or 421 to the beginning of its body",
+    share="request",
+    beyond="the status does not repeat the beginning of the body",
+    test="test_a_refusal_whose_body_never_comes_is_reported_without_it",
+)
 CONNECTIONS: Final = Limit(
     name="connections",
     value=1024,

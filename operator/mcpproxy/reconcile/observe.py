@@ -133,9 +133,7 @@ async def observe(cluster: Cluster, key: ProxyKey, known: Known) -> World | None
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
         children += await reads.of(CONFIG_MAP, unlabelled, empty)
     pair = tuple(children), tuple(pods)
-    return World(
-        parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed
-    )
+    return World(parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed)
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[Kind]:

@@ -37,7 +37,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
             for type_, verdict in verdicts.items()
             if verdict is not None
         ],
-        summary=summary(verdicts, backends),
+        summary=summary(observed, verdicts, backends),
         pods=f"{deployment.ready}/{deployment.desired}" if deployment else None,
         url=_url(observed, before, ready),
         replicas=deployment.replicas if deployment else None,

@@ -159,9 +159,7 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     said += doubts.notes(observed)
     deployment = observed.deployment
     if deployment is not None and (
-        observed.outdated
-        or observed.superseded
-        or len(observed.serving) < deployment.desired
+        observed.outdated or observed.superseded or len(observed.serving) < deployment.desired
     ):
         said.append(with_problems(observed))
     if observed.blocked is not None:

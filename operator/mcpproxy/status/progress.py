@@ -41,7 +41,7 @@ def _not_available(observed: Observed) -> Verdict:
     if deployment.failure is not None:
         failure = _explained(observed, deployment.failure)
         return Verdict("False", failure.reason, failure.message)
-    found = _problems(observed)
+    found = problems(observed)
     reason = found[0].reason if found else reasons.PODS_NOT_READY
     return Verdict("False", reason, with_problems(observed))
 
@@ -49,16 +49,14 @@ def _not_available(observed: Observed) -> Verdict:
 def _explained(observed: Observed, failure: Finding) -> Finding:
     """Why the Deployment can't go on, what the pods say of it, and which of them serve."""
     older = [older_pods(observed)] if observed.outdated or observed.superseded else []
-    said = [*older, failure.message, *(found.message for found in _problems(observed)[:_NAMED])]
+    said = [*older, failure.message, *(found.message for found in problems(observed)[:_NAMED])]
     return Finding(failure.reason, "; ".join(filter(None, said)))
 
 
-def _problems(observed: Observed) -> list[Finding]:
+def problems(observed: Observed) -> list[Finding]:
     """What keeps current pods from being ready: the most hopeless first, each once."""
     found = {
-        pod.problem
-        for pod in observed.pods
-        if pod.problem and pod.current and not pod.superseded
+        pod.problem for pod in observed.pods if pod.problem and pod.current and not pod.superseded
     }
     return sorted(found, key=lambda one: (one.reason not in reasons.HOPELESS, one.message))
 
@@ -68,12 +66,12 @@ def with_problems(observed: Observed) -> str:
     deployment, serving = observed.deployment, len(observed.serving)
     assert deployment is not None
     message = f"{serving} of {deployment.desired} pods ready"
-    problems = [problem.message for problem in _problems(observed)[:_NAMED]]
+    hindered = [problem.message for problem in problems(observed)[:_NAMED]]
     if observed.outdated or observed.superseded:
         message = older_pods(observed)
         if deployment.failure is not None:
-            problems.insert(0, deployment.failure.message)
-    return ": ".join(filter(None, (message, "; ".join(problems))))
+            hindered.insert(0, deployment.failure.message)
+    return ": ".join(filter(None, (message, "; ".join(hindered))))
 
 
 def older_pods(observed: Observed) -> str:
@@ -147,11 +145,11 @@ def stalled(observed: Observed) -> Verdict | None:
 
 def _all_lost(observed: Observed) -> Finding | None:
     """Why no pod serves any more, though the rollout went well once."""
-    problems = [found for found in _problems(observed) if found.reason in reasons.HOPELESS]
+    hopeless = [found for found in problems(observed) if found.reason in reasons.HOPELESS]
     rolled_out = observed.deployment is not None and observed.deployment.rolled_out
-    if observed.serving or not rolled_out or not problems:
+    if observed.serving or not rolled_out or not hopeless:
         return None
-    return Finding(problems[0].reason, with_problems(observed))
+    return Finding(hopeless[0].reason, with_problems(observed))
 
 
 def waiting_changes(observed: Observed) -> str:

@@ -67,6 +67,8 @@ CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
+HINDERS: Final = HOPELESS | {UNSCHEDULABLE, NOT_MOUNTED, NODE_NOT_READY}
+"""What keeps a rollout from going on for as long as nobody does something."""
 HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
 """Reasons for which children can't be changed, while those that exist go on serving."""
 PASSING: Final = frozenset(

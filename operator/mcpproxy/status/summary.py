@@ -5,6 +5,8 @@ from typing import Final
 
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.status import reasons
+from mcpproxy.status.observed import Observed
+from mcpproxy.status.progress import problems
 from mcpproxy.status.verdict import Verdict
 
 _PENDING: Final = frozenset(
@@ -18,7 +20,9 @@ _PENDING: Final = frozenset(
 )
 
 
-def summary(verdicts: Mapping[str, Verdict | None], backends: Sequence[BackendStatus]) -> str:
+def summary(
+    observed: Observed, verdicts: Mapping[str, Verdict | None], backends: Sequence[BackendStatus]
+) -> str:
     """The first that holds of all that can be said, the most important first."""
     ready, available = verdicts[reasons.READY], verdicts[reasons.AVAILABLE]
     if ready is not None and ready.reason == reasons.TERMINATING:
@@ -34,6 +38,15 @@ def summary(verdicts: Mapping[str, Verdict | None], backends: Sequence[BackendSt
     if ready.status != "True":
         return "NotReady" if ready.status == "False" else "Unknown"
     if verdicts[reasons.RECONCILING] is not None:
-        return "Updating"
+        return _rollout(observed)
     healthy = all(found.state == "Healthy" for found in backends)
     return "Serving" if healthy else "Degraded"
+
+
+def _rollout(observed: Observed) -> str:
+    """A rollout that goes on by itself is told from one that needs a human."""
+    deployment = observed.deployment
+    if deployment is not None and deployment.paused and not deployment.rolled_out:
+        return "Paused"
+    blocked = any(found.reason in reasons.HINDERS for found in problems(observed))
+    return "Degraded" if blocked else "Updating"

@@ -30,7 +30,8 @@ async def test_a_connection_that_does_not_come_about_is_waited_for_so_long(
     # It takes the connection, and says nothing to the handshake.
     hung = (await stack.enter_async_context(silent())).replace("http:", "https:")
     running = await proxy({"name": "p", "url": hung, "timeouts": {"connect": "120ms"}})
-    assert await _message(running, "p") == "no connection within 0.12 s"
+    address = hung.removeprefix("https://").rstrip("/")
+    assert await _message(running, "p") == f"{address}: no connection within 0.12 s"
 
 
 async def test_a_session_that_is_not_opened_is_waited_for_so_long(proxy: Any, stack: Any) -> None:

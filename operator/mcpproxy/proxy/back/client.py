@@ -5,6 +5,10 @@ Nothing here retries: whether a request may be sent again is for the caller to k
 
 import asyncio
 import collections
+import errno
+import os
+import re
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -18,6 +22,7 @@ from mcpproxy.proxy.wire.heads import Heads
 KEPT_FOR: Final = 4.0
 """Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
 servers close theirs, so that no request is lost to a connection that is just being closed."""
+_NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -169,16 +174,19 @@ class HttpClient:
                     server_hostname=self._server_name if tls else None,
                 )
         except TimeoutError:
-            raise TimedOut(f"no connection within {self._connect_timeout:g} s") from None
-        except ssl.SSLError as error:
-            why = getattr(error, "verify_message", None) or error.reason or "handshake"
-            raise Unreachable(f"TLS failed: {why}") from None
+            why = f"no connection within {self._connect_timeout:g} s"
+            raise TimedOut(why, finding=self._at(why)) from None
         except OSError as error:
-            raise Unreachable(_why(error)) from None
+            why = _why(error)
+            raise Unreachable(why, finding=self._at(why)) from None
         if not connection.lost:
             self._all.add(connection)
         connection.on_free = self._freed if renewals == self._renewals else self._retired
         return connection
+
+    def _at(self, why: str) -> str:
+        host, port = self.origin.address
+        return f"{f'[{host}]' if ':' in host else host}:{port}: {why}"
 
     def renew(self) -> None:
         """What `tls` gives has changed: no connection that there is serves another request.
@@ -223,9 +231,15 @@ def with_body(head: bytes, body: bytes) -> bytes:
 
 
 def _why(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ssl.SSLError):
+        why = getattr(error, "verify_message", None) or error.reason or "handshake"
+        return f"TLS failed: {why}"
+    if isinstance(error, socket.gaierror):
+        return f"its name does not resolve: {error.strerror or error}"
+    # Where a name has several addresses, the numbers are in the text of the error alone.
+    numbers = {error.errno} if error.errno else set(map(int, _NUMBERS.findall(str(error))))
+    if numbers == {errno.ECONNREFUSED}:
         return "connection refused"
-    if isinstance(error, ssl.CertificateError):
-        return "its certificate is not valid for this name"
-    text = error.strerror or str(error) or type(error).__name__
-    return f"no connection: {text}"
+    if numbers:
+        return f"no connection: {os.strerror(min(numbers))}"
+    return f"no connection: {type(error).__name__}"

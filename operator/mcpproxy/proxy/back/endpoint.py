@@ -6,11 +6,19 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.passing import LARGE
-from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
+from mcpproxy.proxy.core.errors import (
+    HostRefused,
+    NotMcp,
+    RateLimited,
+    TimedOut,
+    Unauthorized,
+    Unreachable,
+)
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
@@ -26,6 +34,11 @@ _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
+_REFUSES_HOST: Final = (403, 421)
+_INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
+_PLAIN: Final = (b"", h.JSON, b"text/plain")
+_WORDS: Final = 80
+"""Characters of an error page that the status repeats."""
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
@@ -93,8 +106,28 @@ class Endpoint:
         if response.status in (307, 308):
             every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             response = await self.client.followed(response, b"POST", path, every, body)
+        if response.status in _REFUSES_HOST:
+            await self._check_host(response)
         _check(response)
         return response
+
+    async def _check_host(self, response: Response) -> None:
+        """Raise HostRefused where the server says that it does not serve the host it is called by.
+
+        Servers refuse hosts that they do not know against DNS rebinding: with 421, or with 403
+        and a body that says so.
+        """
+        words = await _first_words(response)
+        if response.status != 421 and not _INVALID_HOST.search(words):
+            return
+        response.close()
+        host = self.client.origin.authority.decode()
+        told = f" ({words})" if words else ""
+        raise HostRefused(
+            f"it answers HTTP {response.status}: it does not serve the host that it is called by",
+            finding=f"it answers HTTP {response.status}{told}: it does not serve the host {host};"
+            " add this to the allowed hosts of the server",
+        )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
         """The head of a POST; kept, for most requests of a link have the same."""
@@ -140,6 +173,20 @@ class Endpoint:
             # The kept connection may have been closed just then; ending twice does no harm.
             response = await self.client.request(b"DELETE", lines)
         response.close()
+
+
+async def _first_words(response: Response) -> str:
+    """The beginning of a body that is a text or JSON, on one line; empty for any other."""
+    if response.media_type not in _PLAIN:
+        return ""
+    try:
+        async with asyncio.timeout(REFUSAL_TIME.value):
+            chunk = await response.next_chunk()
+    except TimeoutError:
+        REFUSAL_TIME.record()
+        return ""
+    response.unread([chunk] if chunk else [])
+    return clean(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
 
 
 def _check(response: Response) -> None:

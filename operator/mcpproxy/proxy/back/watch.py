@@ -235,14 +235,15 @@ class Watch:
             error = NotMcp(f"it answers with error {error.code}")
         assert isinstance(error, BackendError)
         before = self.health.finding
-        changed = self.health.bad(error.state, error.reason, str(error))
+        changed = self.health.bad(error.state, error.reason, error.finding)
         if error.state != "RateLimited":
             self._disconnect()
             self._opener.forget()
             self.on_failure()
         if changed:
             if before.state != self.health.finding.state:
-                log.warning("backend %s is %s: %s", self._name, self.health.finding.state, error)
+                state = self.health.finding.state
+                log.warning("backend %s is %s: %s", self._name, state, error.finding)
             self.on_change(set() if self.health.usable else self._withdraw())
         elif self.health.finding.state == "RateLimited" and self.lists.outdated():
             self._disconnect()

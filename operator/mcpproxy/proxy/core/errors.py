@@ -7,9 +7,11 @@
     ├─ Stalled                its client took what it sent too slowly
     ├─ RateLimited            HTTP 429
     ├─ SessionGone            the upstream session does not exist any more
+    ├─ HostRefused            the server does not serve the host that the request names
     └─ NotMcp                 an answer that is no MCP
 
-Texts name the backend and what happened, never what the backend wrote into an error page.
+Texts name the backend and what happened, never what the backend wrote into an error page. Addresses
+are for the status alone: see `BackendError.finding`.
 """
 
 from typing import ClassVar, Final
@@ -29,6 +31,12 @@ class BackendError(Exception):
     state: ClassVar[Failure] = "Unhealthy"
     reason: ClassVar[str] = "BackendError"
     code: ClassVar[int] = UNAVAILABLE
+
+    def __init__(self, text: str = "", *, finding: str = "") -> None:
+        """`text` is for clients; `finding` says more, such as an address, and replaces it in the
+        status and in logs."""
+        super().__init__(text)
+        self.finding = finding or text
 
     def rpc(self, backend: str) -> RpcError:
         """The JSON-RPC error that a client gets."""
@@ -76,6 +84,12 @@ class SessionGone(BackendError):
     """The upstream session does not exist any more; the request was not executed."""
 
     reason = "SessionGone"
+
+
+class HostRefused(BackendError):
+    """The server does not serve the host that the request names."""
+
+    reason = "HostRefused"
 
 
 class NotMcp(BackendError):
