@@ -29,6 +29,7 @@ from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, list_of, plan, prunable
+from mcpproxy.reconcile.refusals import explain_refusal
 from mcpproxy.reconcile.report import Reporter
 from mcpproxy.reconcile.views import (
     address_of,
@@ -268,7 +269,8 @@ def _refused(error: ClusterError) -> Finding:
         return Finding(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
     if isinstance(error, Unavailable):
         return Finding(reasons.API_SERVER_UNAVAILABLE, f"a child could not be written: {error}")
-    return Finding(reasons.REFUSED, f"the API server refuses a child: {error}")
+    why = explain_refusal(str(error))
+    return Finding(reasons.REFUSED, f"the API server refuses a child: {why}")
 
 
 def _unread(world: World) -> Finding:

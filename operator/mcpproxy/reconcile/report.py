@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
 from mcpproxy.reconcile.patience import Patience
+from mcpproxy.reconcile.services import explain_services
 from mcpproxy.reconcile.troubles import is_starting, look_again, problem_of
 from mcpproxy.reconcile.undeclared import UndeclaredFields
 from mcpproxy.reconcile.views import (
@@ -35,6 +37,9 @@ from mcpproxy.status.size import fit_into, room_beside
 from mcpproxy.status.transitions import transitions
 
 log = logging.getLogger(__name__)
+
+SERVICES_AGAIN: Final = 60.0
+"""Seconds until a Service with which something is wrong is read again."""
 
 
 class Reporter:
@@ -79,9 +84,12 @@ class Reporter:
         if waiting and before is not None and not world.terminating:
             return None
         observed = replace(self._observed(world, blocked, pods), withheld=withheld)
+        observed = await self._with_services(observed, world)
         key = ProxyKey(observed.namespace, observed.name)
         young, until_told = self._patience.young(key, doubts(observed), told(before))
-        waits = [until_told, *(look_again(pod, self._now()) for pod in world.pods)]
+        # No watch tells of the Services of others.
+        services = [SERVICES_AGAIN] if observed.service_notes else []
+        waits = [until_told, *services, *(look_again(pod, self._now()) for pod in world.pods)]
         again = min((wait for wait in waits if wait is not None), default=None)
         seen = replace(observed, young=young)
         after = self._status(seen, before, parent)
@@ -97,6 +105,13 @@ class Reporter:
             await self._write(parent, after)
         await self._tell(parent, before, after)
         return again
+
+    async def _with_services(self, observed: Observed, world: World) -> Observed:
+        """What is known of the Services of backends that are not reached, beside the rest."""
+        if world.proxy is None or world.terminating:
+            return observed
+        notes = await explain_services(self._cluster, world.proxy, observed.reports)
+        return replace(observed, service_notes=notes)
 
     def _status(
         self, observed: Observed, before: MCPProxyStatus | None, parent: Object

@@ -2,13 +2,18 @@
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from mcpproxy.api import names
 from mcpproxy.cluster.kinds import Object
 from mcpproxy.cluster.pods import PodAddress
 from mcpproxy.desired import Behind
+from mcpproxy.reconcile.refusals import explain_refusal
 from mcpproxy.status import reasons
 from mcpproxy.status.observed import DeploymentView, Finding
+
+_POD_NAME: Final = re.compile(r'pods "[^"]*" is forbidden')
+"""Each attempt has another name."""
 
 
 def deployment_view(live: Object) -> DeploymentView:
@@ -35,7 +40,8 @@ def _failure(conditions: Iterable[Object]) -> Finding | None:
     found = {condition["type"]: condition for condition in conditions}
     failing = found.get("ReplicaFailure")
     if failing is not None and failing["status"] == "True":
-        return Finding(reasons.REPLICA_FAILURE, failing.get("message", ""))
+        why = _POD_NAME.sub("pods are forbidden", failing.get("message", ""))
+        return Finding(reasons.REPLICA_FAILURE, explain_refusal(why))
     progress = found.get("Progressing")
     if progress is not None and progress.get("reason") == reasons.DEADLINE_EXCEEDED:
         return Finding(reasons.DEADLINE_EXCEEDED, progress.get("message", ""))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mcpproxy.api import defaults, names
+from mcpproxy.api.agreement import is_served
 from mcpproxy.api.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.status import checks, doubts, drift, extras, progress, reasons
 from mcpproxy.status.merge import catalog_hash, counted, merge, totals
@@ -15,7 +16,8 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
     """The whole status; `now` (RFC 3339) is used for conditions whose status changed alone."""
     reports = observed.reports
     wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
-    backends = merge(wanted, reports, _held(observed, before))
+    merged = merge(wanted, reports, _held(observed, before))
+    backends = [_noted(backend, observed) for backend in merged]
     deployment = observed.deployment
     ready = checks.ready(observed, backends)
     verdicts = {
@@ -50,6 +52,15 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         backends_counted=counted(backends),
         catalog_hash=_catalog_hash(observed, before),
     )
+
+
+def _noted(backend: BackendStatus, observed: Observed) -> BackendStatus:
+    """A backend with what is wrong with its Service after its own message."""
+    note = observed.service_notes.get(backend.name)
+    if note is None or is_served(backend):
+        return backend
+    message = "; ".join(filter(None, (backend.message, note)))
+    return backend.model_copy(update={"message": message})
 
 
 def _held(observed: Observed, before: MCPProxyStatus | None) -> dict[str, BackendStatus]:

@@ -1,6 +1,7 @@
 """What was seen in one pass, as plain values: all that the status is made from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mcpproxy.api.status import PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
@@ -94,6 +95,8 @@ class Observed:
     autoscaler: Finding | None = None
     """Why the autoscaler that the spec asks for can't work; None when it can."""
     pods: tuple[PodView, ...] = ()
+    service_notes: Mapping[str, str] = field(default_factory=dict)
+    """Names of backends that are not reached → what is wrong with their Services."""
     young: frozenset[str] = frozenset()
     """Doubts that began a moment ago and are not told yet: see `status.doubts`."""
 

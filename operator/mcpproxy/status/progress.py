@@ -69,9 +69,18 @@ def with_problems(observed: Observed) -> str:
     hindered = [problem.message for problem in problems(observed)[:_NAMED]]
     if observed.outdated or observed.superseded:
         message = older_pods(observed)
+        hindered = [*_paused(observed), *hindered]
         if deployment.failure is not None:
             hindered.insert(0, deployment.failure.message)
     return ": ".join(filter(None, (message, "; ".join(hindered))))
+
+
+def _paused(observed: Observed) -> list[str]:
+    """The command that resumes a paused rollout; nothing where none is paused."""
+    deployment = observed.deployment
+    if deployment is None or not deployment.paused or deployment.rolled_out:
+        return []
+    return [f"the Deployment is paused: kubectl rollout resume deployment/{observed.name}"]
 
 
 def older_pods(observed: Observed) -> str:
@@ -106,9 +115,8 @@ def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | 
         f" {deployment.available} available"
     )
     if not deployment.rolled_out:
-        resume = f"kubectl rollout resume deployment/{observed.name}"
-        note = f"; the Deployment is paused: {resume}" if deployment.paused else ""
-        return Verdict("True", reasons.ROLLING_OUT, message + note)
+        told = "; ".join((message, *_paused(observed)))
+        return Verdict("True", reasons.ROLLING_OUT, told)
     starting = any(pod.starting for pod in observed.pods)
     if _sets_replicas(observed) and (starting or deployment.replicas != deployment.desired):
         return Verdict("True", reasons.SCALING, message)

@@ -1,0 +1,38 @@
+"""What a real cluster has said of the Deployments of failing proxies: see `record`."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mcpproxy.cluster.kinds import Object
+from mcpproxy.reconcile.troubles import problem_of
+from mcpproxy.status.observed import Finding
+from tests.reconcile.record import RECORDED
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One Deployment, its ReplicaSets and pods."""
+
+    deployment: Object
+    replica_sets: list[Object]
+    pods: list[Object]
+
+    def problem(self, seconds: float = 90) -> Finding | None:
+        """The problem of the newest pod with one, so long after it was created."""
+        newest = sorted(self.pods, key=_created, reverse=True)
+        found = (problem_of(pod, _created(pod) + timedelta(seconds=seconds)) for pod in newest)
+        return next((one for one in found if one is not None), None)
+
+
+def load(name: str) -> Recording:
+    """The recording of this name."""
+    found: dict[str, list[Object]] = {}
+    for line in (RECORDED / f"{name}.jsonl").read_text("utf-8").splitlines():
+        found |= json.loads(line)
+    (deployment,) = found["Deployment"]
+    return Recording(deployment, found["ReplicaSet"], found["Pod"])
+
+
+def _created(live: Object) -> datetime:
+    return datetime.fromisoformat(live["metadata"]["creationTimestamp"])
