@@ -47,11 +47,25 @@ class FakePods:
             yield line
 
 
-def a_report(config_hash: str = "h", *, tools: int = 2, **states: Any) -> PodReport:
-    """A report: state of each backend by name; a Healthy one has so many tools."""
+_WHY: dict[str | None, str] = {
+    "Unreachable": "connection refused",
+    "TimedOut": "no answer",
+    "NotMCP": "no MCP",
+}
+
+
+def a_report(
+    config_hash: str = "h", *, tools: int = 2, reason: str | None = None, **states: Any
+) -> PodReport:
+    """A report: state of each backend by name; a Healthy one has so many tools.
+
+    `reason` is that of all backends which are not Healthy.
+    """
     counts = ComponentCounts(tools=tools, prompts=1)
     backends = [
-        BackendStatus(name=name, state=state, components=counts if state == "Healthy" else None)
+        BackendStatus(name=name, state=state, components=counts)
+        if state == "Healthy"
+        else BackendStatus(name=name, state=state, reason=reason, message=_WHY.get(reason))
         for name, state in sorted(states.items())
     ]
     return PodReport(config_hash=config_hash, version="1", backends=backends, clashes=[])

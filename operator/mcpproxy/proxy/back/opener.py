@@ -260,7 +260,8 @@ class HttpOpener(Opener):
         status, session_id = response.status, session_id_of(response)
         message = await _first_response(response, outgoing.id)
         if message is None:
-            why = f"it answers initialize with HTTP {status} and no MCP"
+            remedy = "; correct its path, of which /mcp is usual" if status == 404 else ""
+            why = f"it answers initialize with HTTP {status} and no MCP{remedy}"
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
         greeting = legacy_greeting(message, self._pinned)
         self.transport = "streamable-http"

@@ -1,0 +1,238 @@
+"""Thirty proxies, most of which fail, each for another cause: the status says for which."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from e2e import causes
+from e2e.causes import Place
+from e2e.world import OPERATOR, PROXIES, SYSTEM, World, eventually
+from scripts.cluster import Cluster
+
+ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
+"""Where the output of kubectl is written to, for a reader who does not know the project."""
+
+# Name → the word in the column STATUS, and the words of a condition or backend that say why.
+EXPECTED = {
+    "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
+    "out-of-memory": ("NotReady", r"\(OOMKilled\): raise resources\.limits\.memory"),
+    "start-error": ("NotReady", r"can't be started: .*executable file not found in \$PATH"),
+    "init-crash": (
+        "Degraded",
+        r"1 pod serves from the previous pod template until .*: init container injected-init keeps"
+        r" crashing \(exit code 3\)",
+    ),
+    "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
+    "image-pull": ("NotReady", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
+    "unschedulable": ("NotReady", r"can't be scheduled: 0/3 nodes are available"),
+    "paused": ("Paused", r"paused: kubectl rollout resume deployment/paused"),
+    "teller": ("Stalled", r"Deployment teller, Service teller belong to somebody else"),
+    "terminating": ("Terminating", r"the MCPProxy is being deleted"),
+    "asleep": ("Suspended", r"everything is left as it is, as spec\.suspend asks for"),
+    "resting": ("Scaled to 0", r"no pods run, as asked for by 0 replicas"),
+    "quota-pods": ("Stalled", r"1 pod serves the previous configuration .* ResourceQuota small is"),
+    "quota-services": ("Stalled", r"ResourceQuota small is used up; raise it"),
+    "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
+    "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
+    "webhook-down": ("Stalled", r"webhook gone\.example\.com can't be called; mend it"),
+    "service-missing": ("NotReady", r"Service no-such-service does not exist in namespace"),
+    "no-endpoints": (
+        "NotReady",
+        r"absent-pods\.\S+\.svc:8080: connection refused; Service absent-pods has no endpoints",
+    ),
+    "wrong-port": ("NotReady", r"teller\.\S+\.svc:9: connection refused; .* no port 9; correct"),
+    "headless": ("NotReady", r"Service shifted is headless, .* set service\.port .* to 8080"),
+    "wrong-host": (
+        "NotReady",
+        r"HTTP 421 \(Invalid Host header\): it does not serve the host strict\.\S+\.svc:8080; add",
+    ),
+    "wrong-path": ("NotReady", r"HTTP 404 and no MCP; correct its path"),
+    "optional-down": ("Degraded", r"1 of 2 backends are served; no-such-service is Unhealthy"),
+    **dict.fromkeys(causes.HEALTHY, ("Serving", r"1 of 1 backends are served")),
+}
+LOST = {"lost-node": ("NotReady", r"node \S+ does not report: it may be down")}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def place(three_nodes: Cluster) -> Iterator[Place]:
+    """All proxies, with what happens to them."""
+    workers = json.loads(three_nodes.kubectl("get", "nodes", "-o", "json"))["items"]
+    names = [one["metadata"]["name"] for one in workers if "taints" not in one["spec"]]
+    used = {pod["spec"].get("nodeName") for pod in _pods_of_the_system(three_nodes)}
+    # The node that stops must not take the operator or the cluster's DNS with it.
+    other = next((name for name in names if name not in used), names[-1])
+    _keep_clear(three_nodes, other)
+    node = next(name for name in names if name != other)
+    worlds = (_world(three_nodes, f"causes-{word}") for word in _NAMESPACES)
+    found = Place(*worlds, node=node, other_node=other, bare_image=_bare_image(three_nodes))
+    causes.prepare(found)
+    causes.create(found)
+    causes.disturb(found)
+    yield found
+    causes.remove(found)
+
+
+_NAMESPACES = ("main", "full", "closed", "restricted", "governed", "deaf")
+
+
+def test_each_proxy_says_in_a_word_how_it_does_and_in_a_sentence_why(place: Place) -> None:
+    with causes.node_down(place):
+        expected = {**EXPECTED, **LOST}
+        try:
+            _all_told(place, expected)
+        finally:
+            _write(place)
+    rows = _rows(place)
+    assert len(rows) == len(expected) >= 30
+
+
+def test_the_events_of_a_proxy_name_its_cause_and_are_counted_up(place: Place) -> None:
+    found = json.loads(place.main.kubectl("get", "events", "-o", "json"))["items"]
+    ours = [one for one in found if one["involvedObject"]["kind"] == "MCPProxy"]
+    told = {(one["involvedObject"]["name"], one["reason"]) for one in ours}
+    assert ("wrong-host", "BackendUnhealthy") in told
+    assert len(told) == len({one["metadata"]["name"] for one in ours})
+    assert all(one["count"] >= 1 and one["lastTimestamp"] for one in ours)
+
+
+def test_waiting_for_a_proxy_of_zero_replicas_ends(place: Place) -> None:
+    place.main.kubectl("wait", f"{PROXIES}/resting", "--for=condition=Ready", "--timeout=10s")
+
+
+def test_a_rollout_is_undone_with_the_configuration_of_then(place: Place) -> None:
+    world, name = place.main, causes.HEALTHY[0]
+    before = _config_map(world, name)
+    world.patch(name, {"cache": {"ttl": "62s"}})
+    world.wait_ready(name)
+    assert _config_map(world, name) != before
+    world.patch(name, {"suspend": True})
+    eventually("it is suspended", lambda: world.status(name).get("summary") == "Suspended")
+    world.kubectl("rollout", "undo", f"deployment/{name}")
+    world.kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    assert _config_map(world, name) == before
+    world.patch(name, {"suspend": False})
+    world.wait_ready(name)
+    assert _config_map(world, name) != before
+
+
+def test_what_an_orphaning_deletion_leaves_is_taken_over_while_its_pods_serve(
+    place: Place,
+) -> None:
+    world, name = place.main, causes.HEALTHY[1]
+    proxy = world.get(PROXIES, name)
+    uid = world.get("deployment", name)["metadata"]["uid"]
+    world.kubectl("delete", PROXIES, name, "--cascade=orphan")
+    assert "ownerReferences" not in world.get("deployment", name)["metadata"]
+    metadata = {"name": name, "namespace": world.namespace}
+    world.apply(
+        {**{key: proxy[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata}
+    )
+    world.wait_ready(name)
+    after = world.get(PROXIES, name)["metadata"]["uid"]
+    deployment = world.get("deployment", name)["metadata"]
+    assert deployment["uid"] == uid
+    assert [owner["uid"] for owner in deployment["ownerReferences"]] == [after]
+    events = world.kubectl("events", "--for", f"mcpproxy/{name}")
+    assert re.search(rf"Adopted .*took over .*Deployment {name}", events), events
+
+
+def _all_told(place: Place, expected: dict[str, tuple[str, str]]) -> None:
+    """Wait until every proxy says what is expected; names those that don't."""
+
+    def missing() -> list[str]:
+        found = _proxies(place)
+        return [
+            f"{name}: {found[name].get('summary')}: {_words(found[name])}"
+            for name, (word, why) in expected.items()
+            if found[name].get("summary") != word or not re.search(why, _words(found[name]))
+        ]
+
+    try:
+        eventually("every proxy says why", lambda: not missing(), 150)
+    except AssertionError:
+        pytest.fail("\n".join(missing()))
+
+
+def _proxies(place: Place) -> dict[str, dict[str, object]]:
+    """The statuses of all proxies by their names, which differ in all namespaces."""
+    listed = json.loads(place.main.cluster.kubectl("get", PROXIES, "-A", "-o", "json"))["items"]
+    ours = {world.namespace for world in place.worlds}
+    return {
+        one["metadata"]["name"]: one.get("status", {})
+        for one in listed
+        if one["metadata"]["namespace"] in ours
+    }
+
+
+def _words(status: dict[str, object]) -> str:
+    """All messages of a status."""
+    parts = json.loads(json.dumps([status.get("conditions", []), status.get("backends", [])]))
+    return " ".join(one.get("message", "") for part in parts for one in part)
+
+
+def _rows(place: Place) -> list[str]:
+    listed = place.main.cluster.kubectl("get", PROXIES, "-A", "--no-headers").splitlines()
+    ours = {world.namespace for world in place.worlds}
+    return [row for row in listed if row.split()[0] in ours]
+
+
+def _write(place: Place) -> None:
+    """Write what a user sees to a file."""
+    cluster, parts = place.main.cluster, []
+
+    def shown(*arguments: str) -> str:
+        return f"$ kubectl {' '.join(arguments)}\n{cluster.kubectl(*arguments)}"
+
+    commands = [("get", "mcpproxies", "-A"), ("get", "mcpproxies", "-A", "-o", "wide")]
+    commands += [("-n", world.namespace, "describe", "mcpproxies") for world in place.worlds]
+    with ThreadPoolExecutor(4) as pool:
+        parts += pool.map(lambda command: shown(*command), commands)
+    ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
+    ARTIFACT.write_text("\n".join(parts), "utf-8")
+
+
+def _config_map(world: World, name: str) -> str:
+    volumes = world.get("deployment", name)["spec"]["template"]["spec"]["volumes"]
+    return next(str(one["configMap"]["name"]) for one in volumes if one["name"] == "config")
+
+
+def _world(cluster: Cluster, namespace: str) -> World:
+    cluster.kubectl("create", "namespace", namespace)
+    return World(cluster, namespace)
+
+
+def _pods_of_the_system(cluster: Cluster) -> list[dict[str, dict[str, str]]]:
+    pods: Callable[..., str] = cluster.kubectl
+    listed = json.loads(pods("get", "pods", "-A", "-o", "json"))["items"]
+    return [
+        pod
+        for pod in listed
+        if pod["metadata"]["namespace"] == SYSTEM or "coredns" in pod["metadata"]["name"]
+    ]
+
+
+def _keep_clear(cluster: Cluster, node: str) -> None:
+    """Let no pod of the operator or of DNS stay on a node."""
+    on_it = [pod for pod in _pods_of_the_system(cluster) if pod["spec"].get("nodeName") == node]
+    if not on_it:
+        return
+    cluster.kubectl("cordon", node)
+    for pod in on_it:
+        metadata = pod["metadata"]
+        cluster.kubectl("-n", metadata["namespace"], "delete", "pod", metadata["name"])
+    cluster.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
+    cluster.kubectl("uncordon", node)
+
+
+def _bare_image(cluster: Cluster) -> str:
+    """An image that all nodes have and that holds one program only, which is not ours."""
+    where = ("-n", "kube-system", "get", "deployment", "coredns", "-o", "json")
+    spec = json.loads(cluster.kubectl(*where))["spec"]["template"]["spec"]
+    return str(spec["containers"][0]["image"])
