@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from e2e import causes
 from e2e.causes import Place
-from e2e.world import OPERATOR, PROXIES, SYSTEM, World, eventually
+from e2e.world import OPERATOR, PROXIES, SYSTEM, Object, World, eventually
 from scripts.cluster import Cluster
 
 ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
@@ -24,8 +24,10 @@ EXPECTED = {
     "start-error": ("NotReady", r"can't be started: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
-        r"1 pod serves from the previous pod template until .*: init container injected-init keeps"
-        r" crashing \(exit code 3\)",
+        (
+            r"1 pod serves from the previous pod template until .*: init container injected-init"
+            r" keeps crashing \(exit code 3\)"
+        ),
     ),
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
     "image-pull": ("NotReady", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
@@ -70,16 +72,22 @@ def place(three_nodes: Cluster) -> Iterator[Place]:
     other = next((name for name in names if name not in used), names[-1])
     _keep_clear(three_nodes, other)
     node = next(name for name in names if name != other)
-    worlds = (_world(three_nodes, f"causes-{word}") for word in _NAMESPACES)
-    found = Place(*worlds, node=node, other_node=other, bare_image=_bare_image(three_nodes))
+    found = Place(
+        main=_world(three_nodes, "causes-main"),
+        full=_world(three_nodes, "causes-full"),
+        closed=_world(three_nodes, "causes-closed"),
+        restricted=_world(three_nodes, "causes-restricted"),
+        governed=_world(three_nodes, "causes-governed"),
+        deaf=_world(three_nodes, "causes-deaf"),
+        node=node,
+        other_node=other,
+        bare_image=_bare_image(three_nodes),
+    )
     causes.prepare(found)
     causes.create(found)
     causes.disturb(found)
     yield found
     causes.remove(found)
-
-
-_NAMESPACES = ("main", "full", "closed", "restricted", "governed", "deaf")
 
 
 def test_each_proxy_says_in_a_word_how_it_does_and_in_a_sentence_why(place: Place) -> None:
@@ -160,7 +168,7 @@ def _all_told(place: Place, expected: dict[str, tuple[str, str]]) -> None:
         pytest.fail("\n".join(missing()))
 
 
-def _proxies(place: Place) -> dict[str, dict[str, object]]:
+def _proxies(place: Place) -> dict[str, Object]:
     """The statuses of all proxies by their names, which differ in all namespaces."""
     listed = json.loads(place.main.cluster.kubectl("get", PROXIES, "-A", "-o", "json"))["items"]
     ours = {world.namespace for world in place.worlds}
@@ -171,10 +179,10 @@ def _proxies(place: Place) -> dict[str, dict[str, object]]:
     }
 
 
-def _words(status: dict[str, object]) -> str:
+def _words(status: Object) -> str:
     """All messages of a status."""
-    parts = json.loads(json.dumps([status.get("conditions", []), status.get("backends", [])]))
-    return " ".join(one.get("message", "") for part in parts for one in part)
+    parts = [*status.get("conditions", []), *status.get("backends", [])]
+    return " ".join(part.get("message", "") for part in parts)
 
 
 def _rows(place: Place) -> list[str]:
@@ -185,7 +193,7 @@ def _rows(place: Place) -> list[str]:
 
 def _write(place: Place) -> None:
     """Write what a user sees to a file."""
-    cluster, parts = place.main.cluster, []
+    cluster = place.main.cluster
 
     def shown(*arguments: str) -> str:
         return f"$ kubectl {' '.join(arguments)}\n{cluster.kubectl(*arguments)}"
@@ -193,7 +201,7 @@ def _write(place: Place) -> None:
     commands = [("get", "mcpproxies", "-A"), ("get", "mcpproxies", "-A", "-o", "wide")]
     commands += [("-n", world.namespace, "describe", "mcpproxies") for world in place.worlds]
     with ThreadPoolExecutor(4) as pool:
-        parts += pool.map(lambda command: shown(*command), commands)
+        parts = list(pool.map(lambda command: shown(*command), commands))
     ARTIFACT.parent.mkdir(parents=True, exist_ok=True)
     ARTIFACT.write_text("\n".join(parts), "utf-8")
 
@@ -208,9 +216,8 @@ def _world(cluster: Cluster, namespace: str) -> World:
     return World(cluster, namespace)
 
 
-def _pods_of_the_system(cluster: Cluster) -> list[dict[str, dict[str, str]]]:
-    pods: Callable[..., str] = cluster.kubectl
-    listed = json.loads(pods("get", "pods", "-A", "-o", "json"))["items"]
+def _pods_of_the_system(cluster: Cluster) -> list[Object]:
+    listed = json.loads(cluster.kubectl("get", "pods", "-A", "-o", "json"))["items"]
     return [
         pod
         for pod in listed

@@ -20,13 +20,17 @@ PROBLEMS = {
     ),
     "out-of-memory": (
         "OOMKilled",
-        r"container mcpproxy was killed for lack of memory \(OOMKilled\): raise"
-        r" resources\.limits\.memory",
+        (
+            r"container mcpproxy was killed for lack of memory \(OOMKilled\): raise"
+            r" resources\.limits\.memory"
+        ),
     ),
     "start-error": (
         "CrashLoopBackOff",
-        r'container mcpproxy can\'t be started: .*exec: "mcpproxy": executable file not found'
-        r" in \$PATH.*",
+        (
+            r'container mcpproxy can\'t be started: .*exec: "mcpproxy": executable file not found'
+            r" in \$PATH.*"
+        ),
     ),
     "init-crash": (
         "CrashLoopBackOff",

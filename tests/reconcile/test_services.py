@@ -59,8 +59,10 @@ async def failing(
 CASES: list[tuple[list[Object], str]] = [
     (
         [],
-        "Service weather-service does not exist in namespace team; create it or correct"
-        " service.name",
+        (
+            "Service weather-service does not exist in namespace team; create it or correct"
+            " service.name"
+        ),
     ),
     (
         [a_service(ports=[{"port": 443}, {"port": 80}]), a_pod(**READY)],
@@ -71,8 +73,10 @@ CASES: list[tuple[list[Object], str]] = [
             a_service(clusterIP="None", ports=[{"port": 8080, "targetPort": 9000}]),
             a_pod(**READY),
         ],
-        "Service weather-service is headless, so connections go to port 8080 of the pods and not"
-        " to its targetPort; set service.port and the port of the Service to 9000",
+        (
+            "Service weather-service is headless, so connections go to port 8080 of the pods and"
+            " not to its targetPort; set service.port and the port of the Service to 9000"
+        ),
     ),
     (
         [a_service()],
@@ -152,7 +156,7 @@ async def test_the_services_that_one_pass_reads_are_bounded(stage: Stage) -> Non
     await stage.reconcile()
     stage.roll_out("tools-1")
     await stage.reconcile()
-    states = {f"b{n}": "Unhealthy" for n in range(count)}
+    states: Any = {f"b{n}": "Unhealthy" for n in range(count)}
     await stage.pod_says("tools-1", reason="Unreachable", **states)
     await stage.reconcile()
     messages = [backend.message or "" for backend in stage.status.backends or []]

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from mcpproxy.cluster.kinds import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, Kind, Object
+from tests.on_demand import ASKED
 from tests.reconcile.stage import KEY, Stage
-from tests.reconcile.test_on_demand import ASKED
 from tests.reconcile.test_ownership import Change, lists_of
 
 CHILDREN = {"Deployment", "Service", "ServiceAccount", "ConfigMap"}
