@@ -63,3 +63,32 @@ def test_the_operator_does_all_its_work_and_changes_nothing_of_others_under_the_
         assert REFUSAL in tries("delete", "configmap/theirs")
         assert REFUSAL in tries("create", "configmap", "new")
     assert REFUSAL not in (tmp_path / "log").read_text()
+
+
+def test_orphans_of_an_earlier_mcpproxy_are_adopted_under_the_guard_and_no_other_object(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    stage = Stage(apiserver, namespace)
+    kubeconfig = kubeconfig_of_the_operator(stage, tmp_path, wide=False)
+    orphan = ("patch", "--type=merge", "-p", '{"metadata": {"ownerReferences": null}}')
+    unlabelled = {"ownerReferences": None, "labels": {"app.kubernetes.io/managed-by": "others"}}
+    foreign = ("patch", "--type=merge", "-p", json.dumps({"metadata": unlabelled}))
+    clear = ("patch", "service/tools", "--type=merge", "-p", '{"metadata": {"labels": {"a": "b"}}}')
+
+    def owners(child: str) -> str:
+        return stage.kubectl("get", child, "-o", "jsonpath={.metadata.ownerReferences[*].kind}")
+
+    def tries(*request: str) -> str:
+        answer = apiserver.kubectl("-n", namespace, f"--as={user}", *request)
+        return answer.stderr if answer.returncode else ""
+
+    with guarding(stage) as user, stage.pod() as pod:
+        served = ("--namespace", namespace)
+        with operating(kubeconfig, *served, log=tmp_path / "log") as operator:
+            stage.become_ready(pod)
+            stage.kubectl(orphan[0], "service/tools", *orphan[1:])
+            operator.until(lambda: owners("service/tools") == "MCPProxy", "it is adopted")
+        stage.kubectl(foreign[0], "service/tools", *foreign[1:])
+        assert REFUSAL in tries(*clear)
+    told = stage.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
+    assert "took over Service tools" in told
