@@ -61,6 +61,10 @@ LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log s
 CODE = Finding(
     "CrashLoopBackOff", "container mcpproxy keeps crashing (exit code 1); its log says why"
 )
+RUNS_AS_ROOT = (
+    "container has runAsNonRoot and image will run as root (pod:"
+    ' "tools-848969d47c-jkxz5_team(6e2b)", container: mcpproxy)'
+)
 NOT_FOUND = 'exec: "mcpproxy": executable file not found in $PATH'
 
 
@@ -96,7 +100,22 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         (running(restarts=1, code=0), None),
         (
             waiting("CreateContainerConfigError", "no such user"),
-            Finding("PodsNotReady", "container mcpproxy: CreateContainerConfigError: no such user"),
+            Finding(
+                "CreateContainerConfigError",
+                "container mcpproxy: CreateContainerConfigError: no such user",
+            ),
+        ),
+        (
+            waiting("CreateContainerConfigError", RUNS_AS_ROOT),
+            Finding(
+                "CreateContainerConfigError",
+                "container mcpproxy: CreateContainerConfigError: container has runAsNonRoot and"
+                " image will run as root",
+            ),
+        ),
+        (
+            waiting("StrangeState", "strange"),
+            Finding("PodsNotReady", "container mcpproxy: StrangeState: strange"),
         ),
         (waiting("ContainerCreating"), None),
         ({"name": "mcpproxy", "state": {"running": {}}}, None),

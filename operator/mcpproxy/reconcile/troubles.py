@@ -22,7 +22,10 @@ _NO_START = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
 """Reasons of containers whose command has never run, so that they have no log."""
 _STARTS = frozenset({"ContainerCreating", "PodInitializing"})
 _FINISHED = frozenset({"Failed", "Succeeded"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
+_WHERE = re.compile(r' \(pod: "[^"]*", container: [^)]*\)')
+"""The kubelet's words for the pod, which differ for each pod of one template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,9 @@ def _waiting(container: Container) -> Finding | None:
     reason = container.waiting.get("reason", "")
     if not reason or reason in _STARTS:
         return None
-    message = _ID.sub("…", container.waiting.get("message", ""))
-    return Finding(reasons.PODS_NOT_READY, f"{container.title}: {reason}: {message}".rstrip(": "))
+    message = _WHERE.sub("", _ID.sub("…", container.waiting.get("message", "")))
+    named = reasons.CONFIG_ERROR if reason in _CONFIG else reasons.PODS_NOT_READY
+    return Finding(named, f"{container.title}: {reason}: {message}".rstrip(": "))
 
 
 def _crash(container: Container) -> Finding | None:

@@ -24,6 +24,7 @@ PODS_READY: Final = "PodsReady"
 PODS_NOT_READY: Final = "PodsNotReady"
 CRASHED: Final = "ContainerCrashed"
 CRASH_LOOP: Final = "CrashLoopBackOff"
+CONFIG_ERROR: Final = "CreateContainerConfigError"
 IMAGE_PULL: Final = "ImagePullBackOff"
 UNSCHEDULABLE: Final = "Unschedulable"
 NOT_MOUNTED: Final = "VolumesNotMounted"
@@ -65,7 +66,7 @@ CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
-HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
+HOPELESS: Final = frozenset({CONFIG_ERROR, CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
 HINDERS: Final = HOPELESS | {UNSCHEDULABLE, NOT_MOUNTED, NODE_NOT_READY}
 """What keeps a rollout from going on for as long as nobody does something."""

@@ -1,4 +1,4 @@
-"""Instances as an IPv6 or dual-stack cluster runs them: they bind `::` and have either address."""
+"""Instances as the operator starts them, in IPv4, IPv6 and dual-stack clusters."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +10,8 @@ from kubernetes.aio.client.configuration import Configuration
 
 from mcpproxy.api.status import PodReport
 from mcpproxy.cluster.pods import PodAddress, StreamingReader
+from mcpproxy.desired import Owner, deployment
+from tests.builders import OPTIONS, an_mcpproxy
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
@@ -25,13 +27,21 @@ def at(url: str, address: str) -> str:
     return url.replace("127.0.0.1", f"[{address}]" if ":" in address else address)
 
 
+def argument(name: str) -> str:
+    """The value of an argument with which the operator starts pods."""
+    rendered = deployment.build(an_mcpproxy(), OPTIONS, Owner("tools", "u"))
+    arguments = rendered["spec"]["template"]["spec"]["containers"][0]["args"]
+    return str(arguments[arguments.index(name) + 1])
+
+
 @asynccontextmanager
 async def instances(address: str, count: int = 2) -> AsyncIterator[list[Proxy]]:
     """Instances that bind as pods do, with POD_IP, in front of a backend that counts."""
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(serving(Counter().gate))
         spec = {"name": "c", "url": f"{base}/mcp", "session": {"mode": "PerClient"}}
-        options = {"host": "::", "admin_host": "::", "keys": (KEY,), "reachable": address}
+        hosts = {"host": argument("--host"), "admin_host": argument("--admin-host")}
+        options = {**hosts, "keys": (KEY,), "reachable": address}
         yield [
             await stack.enter_async_context(proxied(spec, options=options)) for _ in range(count)
         ]
