@@ -34,7 +34,10 @@ EXPECTED = {
     "unschedulable": ("NotReady", r"can't be scheduled: 0/3 nodes are available"),
     "paused": ("Paused", r"paused: kubectl rollout resume deployment/paused"),
     "teller": ("Stalled", r"Deployment teller, Service teller belong to somebody else"),
-    "terminating": ("Terminating", r"the MCPProxy is being deleted"),
+    "terminating": (
+        "Terminating",
+        r"being deleted, .* waits for its finalizers: example\.com/held",
+    ),
     "asleep": ("Suspended", r"everything is left as it is, as spec\.suspend asks for"),
     "resting": ("Scaled to 0", r"no pods run, as asked for by 0 replicas"),
     "quota-pods": ("Stalled", r"1 pod serves the previous configuration .* ResourceQuota small is"),

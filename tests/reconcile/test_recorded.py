@@ -45,7 +45,13 @@ PROBLEMS = {
         r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled",
     ),
     "unschedulable": ("Unschedulable", r"can't be scheduled: 0/2 nodes are available: .*"),
-    "lost-node": ("NodeNotReady", r"node ways-worker does not report: it may be down"),
+    "lost-node": (
+        "NodeNotReady",
+        (
+            r"node ways-worker does not report: it may be down, see kubectl describe node"
+            r" ways-worker"
+        ),
+    ),
 }
 
 

@@ -205,7 +205,8 @@ def test_a_node_that_does_not_report_is_named() -> None:
     pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])
     pod["spec"]["nodeName"] = "worker-2"
     found = problem_of(pod, after(5))
-    assert found == Finding("NodeNotReady", "node worker-2 does not report: it may be down")
+    message = "node worker-2 does not report: it may be down, see kubectl describe node worker-2"
+    assert found == Finding("NodeNotReady", message)
 
 
 def test_a_pod_without_its_volumes_names_config_maps_too() -> None:

@@ -139,3 +139,36 @@ def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
     ending = status_of(seen(1, desired=0, replicas=0))
     assert verdict(ending, "Reconciling") == ("True", "Scaling")
     assert tool(ending) == "InProgress"
+
+
+def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
+    seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
+    message = (
+        "the MCPProxy is being deleted, and its pods with it; it waits for its finalizers:"
+        " example.com/held, foregroundDeletion"
+    )
+    conditions = {one.type: one.message for one in status_of(seen).conditions or []}
+    assert conditions["Ready"] == conditions["Reconciling"] == message
+
+
+def test_pods_of_an_earlier_template_that_serve_are_named_before_what_keeps_the_new_ones() -> None:
+    failure = Finding("ReplicaFailure", "ResourceQuota small is used up")
+    older = a_pod("tools-0", a_view(), superseded=True, problem=None)
+    seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))
+    conditions = {one.type: one for one in status_of(seen).conditions or []}
+    serves = "1 pod serves from the previous pod template until pods of the new one are ready"
+    assert conditions["Ready"].status == "True"
+    assert conditions["Available"].message == f"{serves}: {failure.message}"
+    assert conditions["Stalled"].message == f"{serves}; {failure.message}"
+    assert serves in conditions["Ready"].message
+
+
+def test_problems_of_pods_of_an_earlier_template_are_not_mixed_with_those_of_the_new_one() -> None:
+    old, new = Finding("CrashLoopBackOff", "old"), Finding("ImagePullBackOff", "new")
+    pods = (
+        a_pod("tools-0", ready=False, superseded=True, problem=old),
+        a_pod("tools-1", ready=False, problem=new),
+    )
+    conditions = {one.type: one for one in status_of(observed(*pods)).conditions or []}
+    assert conditions["Available"].reason == "ImagePullBackOff"
+    assert conditions["Available"].message.endswith(" pods ready: new")

@@ -146,6 +146,7 @@ class Reporter:
             hidden_services=world.hidden_services,
             rejected=world.rejected,
             terminating=world.terminating,
+            finalizers=tuple(sorted(metadata.get("finalizers") or [])),
             unread=frozenset(world.unread),
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,

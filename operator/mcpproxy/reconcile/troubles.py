@@ -129,7 +129,8 @@ def _node_silent(pod: Object) -> Finding | None:
     if not (marked and ready) or spec.get("readinessGates"):
         return None
     node = spec.get("nodeName", "")
-    return Finding(reasons.NODE_NOT_READY, f"node {node} does not report: it may be down")
+    remedy = f"it may be down, see kubectl describe node {node}"
+    return Finding(reasons.NODE_NOT_READY, f"node {node} does not report: {remedy}")
 
 
 def _missing_volumes(pod: Object, now: datetime) -> Finding | None:

@@ -9,7 +9,7 @@ from mcpproxy.api.status import BackendState, BackendStatus
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.status import doubts, reasons
 from mcpproxy.status.observed import Observed
-from mcpproxy.status.progress import TERMINATING, available, with_problems
+from mcpproxy.status.progress import available, deletion, with_problems
 from mcpproxy.status.verdict import Verdict
 
 _NAMED = 5
@@ -61,7 +61,7 @@ def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     True as well where it asks for no pods: nothing is missing, and whoever waits for it goes on.
     """
     if observed.terminating:
-        return Verdict("False", reasons.TERMINATING, TERMINATING)
+        return Verdict("False", reasons.TERMINATING, deletion(observed))
     if observed.rejected is not None:
         return Verdict("False", reasons.INVALID_SPEC, observed.rejected)
     blocked = observed.blocked

@@ -79,6 +79,8 @@ class Observed:
     """Why the children can't be brought about."""
     terminating: bool = False
     """The MCPProxy is being deleted."""
+    finalizers: tuple[str, ...] = ()
+    """Finalizers of an MCPProxy that is being deleted, sorted."""
     unread: frozenset[str] = frozenset()
     """Kinds of objects that could not be read."""
     undeclared: frozenset[str] = frozenset()

@@ -10,7 +10,11 @@ _SHOW_PODS = frozenset({"Deployment", "ReplicaSet", "Pod"})
 """Kinds of objects that say which pods there are."""
 
 
-TERMINATING = "the MCPProxy is being deleted, and its pods with it"
+def deletion(observed: Observed) -> str:
+    """The sentence about a deletion, with the finalizers that it waits for."""
+    message = "the MCPProxy is being deleted, and its pods with it"
+    held = ", ".join(observed.finalizers[:_NAMED])
+    return f"{message}; it waits for its finalizers: {held}" if held else message
 
 
 def available(observed: Observed) -> Verdict:
@@ -99,7 +103,7 @@ def reconciling(observed: Observed, before: MCPProxyStatus | None) -> Verdict | 
     """
     deployment = observed.deployment
     if observed.terminating:
-        return Verdict("True", reasons.TERMINATING, TERMINATING)
+        return Verdict("True", reasons.TERMINATING, deletion(observed))
     if observed.rejected is not None or stalled(observed) is not None:
         return None
     if observed.blocked is not None:
