@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from mcpproxy.cluster.cached import CachedCluster
 from mcpproxy.cluster.client import Cluster, KubeCluster
 from mcpproxy.cluster.election import Election
 from mcpproxy.cluster.kinds import ProxyKey
@@ -51,7 +52,7 @@ class Term:
         spacing = Spacing(time.monotonic, self.queue.add_after)
         self.fleet = Fleet(reader, spacing.changed, time.monotonic, jitter=jitter)
         self._reconciler = Reconciler(
-            cluster,
+            CachedCluster(cluster, {kind: watched.store for kind, watched in watches.items()}),
             self.fleet,
             options,
             instance=socket.gethostname(),

@@ -7,9 +7,8 @@ from typing import Final
 
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NotFound
-from mcpproxy.cluster.kinds import MCP_PROXY, Kind, ProxyKey
+from mcpproxy.cluster.kinds import MCP_PROXY, Kind, ProxyKey, owner_key
 from mcpproxy.handlers.watched import Name, Seen, Watches, name_of, version_of
-from mcpproxy.handlers.watches import owner_key
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +57,7 @@ class Resync:
             count += 1
             for kind, watched in self._watches.items():
                 listed = await self._list(kind)
+                watched.store.is_fresh = listed is not None
                 if listed is None:
                     continue
                 missed = watched.compare(listed)
@@ -73,6 +73,7 @@ class Resync:
             listed = await self._list(kind)
             if listed is None or watched.lacks(listed):
                 return False
+            watched.store.is_fresh = True
         return True
 
     async def _list(self, kind: Kind) -> dict[Name, Seen] | None:
