@@ -57,6 +57,7 @@ class Term:
             options,
             instance=socket.gethostname(),
             known=lambda kind, key: watches[kind].knows(key),
+            reverted=metrics.reverted,
         )
         self._metrics = metrics
 

@@ -100,6 +100,11 @@ class Metrics:
             "verb",
             "result",
         )
+        self._reversals = self._counter(
+            "mcpproxy_operator_contested",
+            "Objects that others keep changing and that were changed back",
+            "kind",
+        )
 
     def passed(self, result: Result, seconds: float) -> None:
         """One pass ended."""
@@ -123,6 +128,10 @@ class Metrics:
     def wrote(self, kind: str, verb: str, result: str) -> None:
         """A request to the API server ended; `result` is `ok` or the error's name."""
         self._writes.labels(kind, verb, result).inc()
+
+    def reverted(self, kind: str) -> None:
+        """Count a child that others keep changing, and that was changed back."""
+        self._reversals.labels(kind).inc()
 
     def leadership(self, lease: str, leads: Callable[[], bool]) -> None:
         """Show whether this operator leads."""

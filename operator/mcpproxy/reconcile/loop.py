@@ -26,6 +26,7 @@ from mcpproxy.cluster.fields import owned, same, wanted
 from mcpproxy.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind, Object, ProxyKey, kind_of
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.reconcile.contention import Contention
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
@@ -77,8 +78,11 @@ class Reconciler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         instance: str = names.FIELD_MANAGER,
         known: Callable[[Kind, ProxyKey], bool] = lambda kind, key: True,
+        reverted: Callable[[str], None] = lambda kind: None,
     ) -> None:
         """`instance` names this process in Events.
+
+        `reverted` is given the kind of each child that others keep changing.
 
         `known` says whether the watches know a child of this kind: kinds that neither they know
         nor the spec asks for are not read.
@@ -90,6 +94,7 @@ class Reconciler:
         self._now = now
         self._reporter = Reporter(cluster, fleet, now, instance)
         self._ownership = PodOwnership(cluster)
+        self._contention = Contention(now, reverted)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
         self._ending: set[ProxyKey] = set()
@@ -108,6 +113,7 @@ class Reconciler:
             self._sealed.pop(key, None)
             self._reporter.forget(key)
             self._ownership.forget(key)
+            self._contention.forget(key)
             await self._ended(key, world)
             return None
         if key in self._ending:
@@ -152,14 +158,16 @@ class Reconciler:
             if world.suspended:
                 again = planned.requeue_after
                 return Outcome(world, planned.blocked, planned.changes, again)
-            world = await self._apply(key, world, planned)
+            world, pause = await self._apply(key, world, planned)
         except (Conflict, Ending):
             raise
         except ClusterError as error:
             return Outcome(world, _refused(error), error=error)
         except Exception as error:
             return Outcome(world, _broken(error), error=error)
-        return Outcome(world, planned.blocked, (), planned.requeue_after or _look_again(world))
+        again = planned.requeue_after or _look_again(world)
+        again = _first(again, pause, self._contention.until_quiet(key))
+        return Outcome(world, planned.blocked or self._contention.finding(key), (), again)
 
     def _plan(self, key: ProxyKey, world: World) -> Plan:
         assert world.proxy is not None
@@ -168,23 +176,35 @@ class Reconciler:
         desired = [child for child in children if child["kind"] not in world.lacking]
         return plan(desired, world.children, world.parent, partial(self._in_sync, key))
 
-    async def _apply(self, key: ProxyKey, world: World, planned: Plan) -> World:
-        """Bring the children about; the world as it is afterwards."""
+    async def _apply(
+        self, key: ProxyKey, world: World, planned: Plan
+    ) -> tuple[World, float | None]:
+        """Bring the children about; the world as it is afterwards.
+
+        Children that others keep changing have to wait: the seconds until the next is due.
+        """
         if planned.blocked is not None:
-            return world
+            return world, None
         await self._seal(key, world)
         children = {identity(found): found for found in world.children}
         for thing in (*planned.replace, *planned.prune):
             await self._delete(thing)
             del children[identity(thing)]
+        pauses = {}
         for step in planned.apply:
+            which = identity(step.manifest)
+            pauses[which] = self._contention.pause(key, step.manifest)
+            if pauses[which]:
+                continue
             if step.hand_over is not None and step.uid is not None:
                 await self._cluster.hand_over(step.hand_over, step.uid)
             stored = await self._cluster.apply(step.manifest, step.uid)
             log.info("applied %s %s of %s/%s", *identity(stored), *key)
+            self._contention.applied(key, step.manifest, children.get(which))
             children[identity(stored)] = stored
             self._note(key, step.manifest, stored)
-        return replace(world, children=tuple(children.values()))
+        due = min(filter(None, pauses.values()), default=None)
+        return replace(world, children=tuple(children.values())), due
 
     def _in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Whether applying `manifest` would change nothing.
