@@ -46,7 +46,7 @@ def delete(stage: Stage) -> None:
     stage.cluster.remove(SERVICE, *KEY)
 
 
-CHANGES = {
+CHANGES: dict[Change, str] = {
     scale: "spec.replicas of Deployment tools is changed again and again by manager kubectl",
     remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools is changed",
     apply_as_another_operator: "spec.template.spec.containers[mcpproxy].image of Deployment tools"

@@ -4,9 +4,11 @@ Level-triggered: it looks at the world as it is, never at what happened, and may
 time and any number of times. When nothing is to be done it writes nothing.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +25,16 @@ from mcpproxy.cluster.errors import (
     Unavailable,
 )
 from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind, Object, ProxyKey, kind_of
+from mcpproxy.cluster.kinds import (
+    DEPLOYMENT,
+    MCP_PROXY,
+    POD,
+    REPLICA_SET,
+    Kind,
+    Object,
+    ProxyKey,
+    kind_of,
+)
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.contention import Contention
@@ -31,6 +42,7 @@ from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
+from mcpproxy.reconcile.status_writes import StatusWrites
 from mcpproxy.reconcile.views import (
     address_of,
     config_map_of,
@@ -49,6 +61,13 @@ SEAL_AGAIN: Final = 60.0
 
 LOOK_AGAIN: Final = 60.0
 """Seconds between looks at what no watch tells about."""
+
+
+SLOW: Final = 3.0
+"""Seconds that the writes of a pass may take before a status reports that they do."""
+_SLOW: Final = Finding(
+    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet answered the write of a child"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +98,12 @@ class Reconciler:
         instance: str = names.FIELD_MANAGER,
         known: Callable[[Kind, ProxyKey], bool] = lambda kind, key: True,
         reverted: Callable[[str], None] = lambda kind: None,
+        writes: StatusWrites | None = None,
     ) -> None:
         """`instance` names this process in Events.
 
-        `reverted` is given the kind of each child that others keep changing.
+        `reverted` is given the kind of each child that others keep changing. `writes` keeps which
+        statuses can't be written.
 
         `known` says whether the watches know a child of this kind: kinds that neither they know
         nor the spec asks for are not read.
@@ -92,13 +113,14 @@ class Reconciler:
         self._fleet = fleet
         self._options = options
         self._now = now
-        self._reporter = Reporter(cluster, fleet, now, instance)
+        self._writes = StatusWrites(now) if writes is None else writes
+        self._reporter = Reporter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
         self._contention = Contention(now, reverted)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
-        self._ending: set[ProxyKey] = set()
-        """MCPProxies of namespaces that are being deleted, as long as they exist."""
+        self._ending: dict[ProxyKey, str] = {}
+        """Uids of MCPProxies of namespaces that are being deleted, as long as they exist."""
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """One pass over one MCPProxy; seconds until it wants another one, None if it doesn't.
@@ -106,7 +128,7 @@ class Reconciler:
         Whatever fails, the status is written first. Raises ClusterError when it could not finish;
         calling again can help.
         """
-        world = await observe(self._cluster, key, lambda kind: self._known(kind, key))
+        world = await self._observe(key)
         if world is None or world.terminating:
             self._fleet.forget(key)
             self._accepted.pop(key, None)
@@ -116,29 +138,28 @@ class Reconciler:
             self._contention.forget(key)
             await self._ended(key, world)
             return None
-        if key in self._ending:
-            return None
         world = await self._ownership.narrow(key, world)
         # Of pods that could not be read nothing new is known: those that are followed stay.
         if world.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
             self._fleet.follow(key, filter(None, map(address_of, world.pods)))
         try:
-            outcome = await self._bring_about(key, world)
+            outcome = await self._patiently(key, world)
             again = await self._reporter.report(outcome.world, outcome.blocked, outcome.withheld)
             if outcome.error is not None:
                 raise outcome.error
             if outcome.blocked is None and not world.suspended:
                 await self._prune(outcome.world)
         except Ending:
-            # Nothing can be created any more, and all that is there goes.
-            self._ending.add(key)
+            # Nothing can be created any more, and all that exists goes.
+            self._ending[key] = world.parent["metadata"]["uid"]
+            await self._ended(key, replace(world, ending=True))
             return None
         return _first(outcome.requeue_after, again)
 
     async def _ended(self, key: ProxyKey, world: World | None) -> None:
         """Say that an MCPProxy is being deleted, for as long as it is there."""
         if world is None:
-            self._ending.discard(key)
+            self._ending.pop(key, None)
             return
         try:
             await self._reporter.report(world, None)
@@ -146,11 +167,36 @@ class Reconciler:
             # It is gone, or about to be.
             return
 
+    async def _observe(self, key: ProxyKey) -> World | None:
+        try:
+            world = await observe(self._cluster, key, lambda kind: self._known(kind, key))
+        except ClusterError as error:
+            self._writes.failed(key, error)
+            raise
+        if world is None:
+            return None
+        ending = self._ending.get(key) == world.parent["metadata"]["uid"]
+        return replace(world, ending=ending)
+
+    async def _patiently(self, key: ProxyKey, world: World) -> "Outcome":
+        """Bring the children about; when that takes long, report what is known until then."""
+        work = asyncio.ensure_future(self._bring_about(key, world))
+        try:
+            done, _ = await asyncio.wait({work}, timeout=SLOW)
+            if done:
+                return work.result()
+            with suppress(ClusterError):
+                await self._reporter.report(world, _SLOW)
+            outcome = await work
+            parent = await self._cluster.get(MCP_PROXY, *key)
+            return replace(outcome, world=replace(outcome.world, parent=parent or world.parent))
+        finally:
+            work.cancel()
+
     async def _bring_about(self, key: ProxyKey, world: World) -> "Outcome":
         """Plan and apply, as far as the API server lets it."""
         if world.unread:
-            error = next(iter(world.unread.values()))
-            return Outcome(world, _unread(world), error=error)
+            return Outcome(world, _unread(world), error=_first_error(world))
         if world.proxy is None:
             return Outcome(world)
         try:
@@ -280,11 +326,16 @@ def _refused(error: ClusterError) -> Finding:
 def _unread(world: World) -> Finding:
     """What the operator could not read, and so leaves as it is."""
     kinds = ", ".join(sorted(world.unread))
-    error = next(iter(world.unread.values()))
+    error = _first_error(world)
     denied = isinstance(error, Forbidden)
     reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
     why = "the operator lacks a permission" if denied else "the API server gives no answer"
     return Finding(reason, f"{why} to read {kinds}; nothing is changed meanwhile: {error}")
+
+
+def _first_error(world: World) -> ClusterError:
+    """Return the same one of several errors, whichever came first."""
+    return world.unread[min(world.unread)]
 
 
 def _broken(error: Exception) -> Finding:

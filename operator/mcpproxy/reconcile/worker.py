@@ -26,9 +26,13 @@ async def work(
     reconcile: Callable[[ProxyKey], Awaitable[float | None]],
     recorder: Recorder,
     clock: Callable[[], float],
+    logged: dict[ProxyKey, str] | None = None,
 ) -> None:
-    """Reconcile one key after the other until cancelled."""
-    logged: dict[ProxyKey, str] = {}
+    """Reconcile one key after the other until cancelled.
+
+    Workers share in `logged` what was logged of MCPProxies whose passes fail.
+    """
+    logged = {} if logged is None else logged
     while True:
         key = await queue.get()
         began = clock()

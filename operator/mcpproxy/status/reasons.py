@@ -83,3 +83,5 @@ PASSING: Final = frozenset(
     }
 )
 """Reasons of a False condition that are no fault."""
+ON_THE_WAY: Final = frozenset({CREATING, ROLLING_OUT, SCALING, PODS_NOT_READY, BACKENDS_UNKNOWN})
+"""Reasons of conditions of a proxy whose pods come up, with numbers of pods in their messages."""
