@@ -81,7 +81,6 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
-    410: NotFound,
     413: TooLarge,
     415: Invalid,
     422: Invalid,

@@ -119,6 +119,8 @@ class Reconciler:
         self._contention = Contention(now, reverted)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
+        self._conflicts: set[ProxyKey] = set()
+        """MCPProxies whose last pass has met a Conflict."""
         self._ending: dict[ProxyKey, str] = {}
         """Uids of MCPProxies of namespaces that are being deleted, as long as they exist."""
 
@@ -136,6 +138,7 @@ class Reconciler:
             self._reporter.forget(key)
             self._ownership.forget(key)
             self._contention.forget(key)
+            self._conflicts.discard(key)
             await self._ended(key, world)
             return None
         world = await self._ownership.narrow(key, world)
@@ -205,12 +208,19 @@ class Reconciler:
                 again = planned.requeue_after
                 return Outcome(world, planned.blocked, planned.changes, again)
             world, pause = await self._apply(key, world, planned)
-        except (Conflict, Ending):
+        except Ending:
             raise
+        except Conflict as error:
+            # What was read is outdated; what conflicts once more is refused.
+            if key not in self._conflicts:
+                self._conflicts.add(key)
+                raise
+            return Outcome(world, _refused(error), error=error)
         except ClusterError as error:
             return Outcome(world, _refused(error), error=error)
         except Exception as error:
             return Outcome(world, _broken(error), error=error)
+        self._conflicts.discard(key)
         again = planned.requeue_after or _look_again(world)
         again = _first(again, pause, self._contention.until_quiet(key))
         return Outcome(world, planned.blocked or self._contention.finding(key), (), again)

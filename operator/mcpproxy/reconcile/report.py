@@ -12,7 +12,7 @@ from mcpproxy.api import names
 from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError, Conflict, Ending, NotFound, TooLarge, Undeclared
+from mcpproxy.cluster.errors import ClusterError, Ending, NotFound, TooLarge, Undeclared
 from mcpproxy.cluster.events import Events
 from mcpproxy.cluster.fields import owned, same
 from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
@@ -111,7 +111,7 @@ class Reporter:
             return held if again is None else min(again, held)
         try:
             after = await self._write(key, parent, lambda: self._status(seen, before, parent))
-        except (Conflict, Ending, NotFound):
+        except (Ending, NotFound):
             raise
         except ClusterError as error:
             self._writes.failed(key, error)
