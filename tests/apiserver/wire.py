@@ -104,6 +104,7 @@ class Wire:
         fault = self.fault(found)
         if fault == "cut" and request.transport is not None:
             request.transport.abort()
+            return web.Response()
         if isinstance(fault, int):
             return web.json_response(refusal(fault), status=fault)
         headers = {key: one for key, one in request.headers.items() if key.lower() not in _HOP}
