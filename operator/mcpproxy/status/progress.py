@@ -12,7 +12,7 @@ _SHOW_PODS = frozenset({"Deployment", "ReplicaSet", "Pod"})
 
 def deletion(observed: Observed) -> str:
     """The sentence about a deletion, with the finalizers that it waits for."""
-    message = "the MCPProxy is being deleted, and its pods with it"
+    message = "the MCPProxy or its namespace is being deleted, and its pods with it"
     held = ", ".join(observed.finalizers[:_NAMED])
     return f"{message}; it waits for its finalizers: {held}" if held else message
 

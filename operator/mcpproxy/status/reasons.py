@@ -39,6 +39,7 @@ ADOPTED: Final = "Adopted"
 NOT_OWNED: Final = "NotOwned"
 WAITING_FOR_DELETION: Final = "WaitingForDeletion"
 REFUSED: Final = "RefusedByApiServer"
+CONTESTED: Final = "FieldsContested"
 FORBIDDEN: Final = "Forbidden"
 API_SERVER_UNAVAILABLE: Final = "ApiServerUnavailable"
 OPERATOR_FAILED: Final = "OperatorFailed"
@@ -70,7 +71,9 @@ HOPELESS: Final = frozenset({CONFIG_ERROR, CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
 HINDERS: Final = HOPELESS | {UNSCHEDULABLE, NOT_MOUNTED, NODE_NOT_READY}
 """What keeps a rollout from going on for as long as nobody does something."""
-HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
+HARMLESS: Final = frozenset(
+    {REFUSED, CONTESTED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED}
+)
 """Reasons for which children can't be changed, while those that exist go on serving."""
 PASSING: Final = frozenset(
     {
@@ -84,3 +87,5 @@ PASSING: Final = frozenset(
     }
 )
 """Reasons of a False condition that are no fault."""
+ON_THE_WAY: Final = frozenset({CREATING, ROLLING_OUT, SCALING, PODS_NOT_READY, BACKENDS_UNKNOWN})
+"""Reasons of conditions of a proxy whose pods come up, with numbers of pods in their messages."""
