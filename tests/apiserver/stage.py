@@ -1,5 +1,6 @@
 """One namespace of a real API server, in which a test plays user and controllers."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,15 +77,19 @@ class Stage:
             for found in self.list(f"{CHILDREN},mcpproxies,secrets,events")
         }
 
-    def roll_out(self, pod: str, *addresses: str) -> None:
+    def roll_out(self, pod: str, *addresses: str, history: bool = False) -> None:
         """Do what the controllers of Deployments and the kubelet do: a ready pod at each address.
 
-        The first is called `pod`, the others have a number after that.
+        The first is called `pod`, the others have a number after that. ReplicaSets of earlier
+        templates stay with `history` alone.
         """
         self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
         deployment = self.get("deployment/tools")
         template = deployment["spec"]["template"]
         owner = self.replica_set(deployment)
+        for earlier in self.list("replicasets"):
+            if earlier["metadata"]["uid"] != owner["uid"] and not history:
+                self.kubectl("delete", f"replicaset/{earlier['metadata']['name']}")
         for number, address in enumerate(addresses):
             name = f"{pod}-{number}" if number else pod
             labels = template["metadata"]["labels"]
@@ -112,7 +117,8 @@ class Stage:
     def replica_set(self, deployment: Object) -> Object:
         """Create the ReplicaSet of a Deployment; the owner reference of its pods."""
         template = deployment["spec"]["template"]
-        name = f"{deployment['metadata']['name']}-1"
+        digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+        name = f"{deployment['metadata']['name']}-{digest[:8]}"
         if self.find(f"replicaset/{name}") is None:
             manifest = {
                 "apiVersion": "apps/v1",

@@ -125,7 +125,7 @@ def test_a_label_of_the_proxy_changes_nothing_but_itself(
     assert after == before
 
 
-def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_after_that(
+def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_with_its_replica_set(
     stage: Stage, pod: StatusServer, operator: OperatorProcess
 ) -> None:
     stage.become_ready(pod)
@@ -137,12 +137,20 @@ def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_after_that(
     stage.passes_settle(operator)
     assert stage.get(f"configmap/{old}")["immutable"] is True
     pod.say(stage.report(weather="Healthy"))
-    stage.roll_out("tools-2", pod.address)
+    stage.roll_out("tools-2", pod.address, history=True)
+    stage.wait("mcpproxy/tools", "condition=Ready")
+    stage.passes_settle(operator)
+    # A rollout that is undone would need it.
+    assert stage.get(f"configmap/{old}")
+    stage.apply(cache={"ttl": "8s"})
+    stage.wait_for("Reconciling", "RollingOut")
+    pod.say(stage.report(weather="Healthy"))
+    stage.roll_out("tools-3", pod.address)
     stage.wait(f"configmap/{old}", "delete")
     stage.wait("mcpproxy/tools", "condition=Ready")
     found = stage.get("mcpproxy/tools")
-    assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 2
-    assert stage.get("deployment/tools")["metadata"]["generation"] == 2
+    assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 3
+    assert stage.get("deployment/tools")["metadata"]["generation"] == 3
 
 
 def test_a_backend_that_fails_loses_its_counts_and_is_told_once(

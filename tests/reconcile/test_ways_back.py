@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from mcpproxy.cluster.kinds import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, Kind, Object
+from mcpproxy.reconcile.plan import WAIT
 from tests.on_demand import ASKED
 from tests.reconcile.stage import KEY, Stage
 from tests.reconcile.test_ownership import Change, lists_of
@@ -53,6 +54,25 @@ async def test_the_config_map_of_a_kept_replica_set_stays_for_a_rollout_undo(sta
     stage.roll_out("tools-3")
     await stage.reconcile()
     assert old not in stage.config_maps()
+
+
+async def test_a_replica_set_beyond_the_history_is_waited_for_and_takes_its_config_map_along(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    stage.user_applies(cache={"ttl": "7s"})
+    await stage.reconcile()
+    stage.roll_out("tools-2")
+    for name in ("tools-0", "tools-00"):
+        beyond = stage.replica_sets()[0]
+        del beyond["metadata"]["uid"]
+        beyond["metadata"]["name"] = name
+        stage.cluster.put(beyond)
+    assert await stage.reconcile() == WAIT
+    assert len(stage.config_maps()) == 2
+    stage.forget_history()
+    await stage.reconcile()
+    assert len(stage.config_maps()) == 1
 
 
 async def test_replica_sets_are_not_listed_again_while_the_deployment_stays_as_it_is(

@@ -152,7 +152,7 @@ class Reconciler:
             if outcome.error is not None:
                 raise outcome.error
             if outcome.blocked is None and not world.suspended:
-                await self._prune(key, outcome.world)
+                again = _first(again, await self._prune(key, outcome.world))
         except Ending:
             # Nothing can be created any more, and all that exists goes.
             self._ending[key] = world.parent["metadata"]["uid"]
@@ -299,23 +299,25 @@ class Reconciler:
             log.info("created Secret %s of %s/%s", name, *key)
         self._sealed[key] = now
 
-    async def _prune(self, key: ProxyKey, world: World) -> None:
+    async def _prune(self, key: ProxyKey, world: World) -> float | None:
         """Delete the ConfigMaps of earlier configurations that nothing can need any more.
 
-        Those that a ReplicaSet of ours mounts stay, so that `kubectl rollout undo` works.
+        Those that a ReplicaSet of ours mounts stay, so that `kubectl rollout undo` works. Returns
+        the seconds after which more of them may go though nothing changes.
         """
         deployment = world.deployment
         if deployment is None or not deployment_view(deployment).complete:
-            return
+            return None
         pod_specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in world.pods)]
         keep = {config_map_of(spec, key.name) for spec in pod_specs}
         left = prunable(world.children, filter(None, keep), world.parent)
         if not left:
-            return
-        mounted = await self._ownership.mounted_config_maps(key, deployment)
+            return None
+        mounted, more = await self._ownership.mounted_config_maps(key, deployment)
         for thing in left:
             if thing["metadata"]["name"] not in mounted:
                 await self._delete(thing)
+        return WAIT if more else None
 
     async def _delete(self, thing: Object) -> None:
         metadata = thing["metadata"]

@@ -79,17 +79,24 @@ class PodOwnership:
         ours = tuple(pod for pod, _ in pods)
         return replace(world, pods=ours, superseded=frozenset(superseded), unread=unread)
 
-    async def mounted_config_maps(self, key: ProxyKey, deployment: Object) -> frozenset[str]:
+    async def mounted_config_maps(
+        self, key: ProxyKey, deployment: Object
+    ) -> tuple[frozenset[str], bool]:
         """Names of the ConfigMaps that the Deployment's ReplicaSets mount, old ones included.
 
         `kubectl rollout undo` can bring back any of them. The ReplicaSets are listed when the
-        Deployment has changed since they were listed last.
+        Deployment has changed since they were listed last. True beside the names while there are
+        more ReplicaSets than the Deployment keeps: some of them are about to go.
         """
         metadata = deployment["metadata"]
         known = self._known.get(key, _NONE)
         if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
-            known = self._known[key] = await self._list(key, deployment)
-        return frozenset(found.config_map for found in known.by_uid.values() if found.config_map)
+            known = await self._list(key, deployment)
+            excess = len(known.by_uid) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
+            # Their deletion does not change the Deployment.
+            self._known[key] = replace(known, version="") if excess else known
+        mounted = frozenset(one.config_map for one in known.by_uid.values() if one.config_map)
+        return mounted, self._known[key].version == ""
 
     async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> _ReplicaSets:
         """The Deployment's ReplicaSets, as far as pods claim them."""
