@@ -41,6 +41,8 @@ class _ReplicaSets:
 
 
 _NONE: Final = _ReplicaSets()
+_UNSETTLED: Final = "-"
+"""The version where some ReplicaSets are about to go, which does not change the Deployment."""
 
 
 class PodOwnership:
@@ -91,12 +93,9 @@ class PodOwnership:
         metadata = deployment["metadata"]
         known = self._known.get(key, _NONE)
         if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
-            known = await self._list(key, deployment)
-            excess = len(known.by_uid) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
-            # Their deletion does not change the Deployment.
-            self._known[key] = replace(known, version="") if excess else known
+            known = self._known[key] = await self._list(key, deployment)
         mounted = frozenset(one.config_map for one in known.by_uid.values() if one.config_map)
-        return mounted, self._known[key].version == ""
+        return mounted, known.version == _UNSETTLED
 
     async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> _ReplicaSets:
         """The Deployment's ReplicaSets, as far as pods claim them."""
@@ -125,7 +124,8 @@ class PodOwnership:
             for found in listed
             if _owner(found, DEPLOYMENT.name) == uid
         }
-        return _ReplicaSets(uid, _version(deployment), ours)
+        excess = len(ours) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
+        return _ReplicaSets(uid, _UNSETTLED if excess else _version(deployment), ours)
 
 
 def _replica_set(live: Object, proxy: str) -> _ReplicaSet:
