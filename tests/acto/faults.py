@@ -5,7 +5,6 @@ a wire that refuses, delays or cuts the requests of one namespace.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,9 +27,11 @@ from tests.on_demand import ASKED, ASKING
 Way = int | str
 CODES: Final[tuple[Way, ...]] = (403, 409, 410, 422, 429, 500, "hang", "cut")
 """Answers that the wire gives, or the lack of one."""
-ADMISSION: Final = ("webhook", "policy")
+ADMISSION: Final = ("webhook", "policy", "quota")
 """Refusals by the API server itself."""
 
+LISTED: Final = (CONFIG_MAP, POD, POD_MONITOR, REPLICA_SET)
+"""Kinds of which a pass lists objects; all others are listed beside their watches alone."""
 _METHODS: Final = {"get": "GET", "list": "GET", "patch": "PATCH", "delete": "DELETE"}
 _KINDS: Final[dict[str, Kind]] = {
     kind.plural: kind
@@ -86,7 +87,7 @@ def operations() -> list[Operation]:
                 # Watches are no part of a pass. Apart from Secrets, objects are created by PATCH.
                 if verb != "watch" and (verb != "create" or plural == SECRET.plural)
             ]
-    return found
+    return [one for one in found if one.verb != "list" or one.kind in LISTED]
 
 
 def spec_of(operation: Operation, number: int, *, changed: bool) -> dict[str, Any]:
@@ -98,11 +99,6 @@ def spec_of(operation: Operation, number: int, *, changed: bool) -> dict[str, An
     if changed and operation.kind == EVENT:
         spec["suspend"] = True
     return spec
-
-
-def faulty(operation: Operation, way: Way) -> Callable[[Request], Way | None]:
-    """Return a fault of one operation for the wire."""
-    return lambda request: way if operation.is_requested_by(request) else None
 
 
 def webhook(operation: Operation) -> dict[str, Any]:
@@ -141,6 +137,20 @@ def policy(operation: Operation) -> list[dict[str, Any]]:
         {**typed, "kind": "ValidatingAdmissionPolicy", **metadata, "spec": spec},
         {**typed, "kind": "ValidatingAdmissionPolicyBinding", **metadata, "spec": binding},
     ]
+
+
+def quota(operation: Operation) -> dict[str, Any]:
+    """Return a quota of no object of a kind in the namespace of an operation."""
+    group = f".{operation.kind.group}" if operation.kind.group else ""
+    count = f"count/{operation.kind.plural}{group}"
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": operation.namespace},
+        "spec": {"hard": {count: "0"}},
+        # As the controller of quotas would write it.
+        "status": {"hard": {count: "0"}, "used": {count: "0"}},
+    }
 
 
 def _admission_rule(operation: Operation) -> dict[str, Any]:
