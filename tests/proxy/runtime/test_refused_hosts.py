@@ -15,6 +15,7 @@ from mcpproxy.api.status import BackendStatus
 from mcpproxy.limits import backends as limits
 from mcpproxy.proxy.back import client as client_module
 from mcpproxy.proxy.back import endpoint as endpoint_module
+from tests.proxy.back.test_bounds import smaller
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, serving
 
@@ -99,25 +100,13 @@ async def test_a_refusal_whose_body_never_comes_is_reported_without_it(
         await send({"type": "http.response.start", "status": 421, "headers": headers})
         await asyncio.Event().wait()
 
-    limit = limits.REFUSAL_TIME
-    monkeypatch.setattr(endpoint_module, "REFUSAL_TIME", _shorter(limit))
+    limit = smaller(monkeypatch, endpoint_module, limits.REFUSAL_TIME, "REFUSAL_TIME", 0)
+    reached = limit.reached
     found, _ = await refused(silent, proxy, stack, monkeypatch)
     assert found.reason == "HostRefused"
     assert found.message is not None
     assert found.message.startswith("it answers HTTP 421: it does not serve")
-    assert endpoint_module.REFUSAL_TIME.reached > 0
-
-
-def _shorter(limit: Any) -> Any:
-    class Shorter:
-        value = 0
-        reached = 0
-
-        def record(self) -> None:
-            self.reached += 1
-            limit.record()
-
-    return Shorter()
+    assert limit.reached > reached
 
 
 async def test_a_refused_connection_is_reported_with_its_address_which_clients_do_not_learn(
