@@ -99,7 +99,7 @@ class Crowd:
             "podIPs": [{"ip": pod.address}],
             "conditions": [{"type": "Ready", "status": "True"}],
         }
-        self._patch(POD, f"{name}-1", "status", {"status": status})
+        self.patch(POD, f"{name}-1", "status", {"status": status})
         self.roll_out(name)
 
     def _replica_set(self, name: str) -> Object:
@@ -122,7 +122,7 @@ class Crowd:
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         status = dict.fromkeys(counts, found["spec"]["replicas"])
         status["observedGeneration"] = found["metadata"]["generation"]
-        self._patch(DEPLOYMENT, name, "status", {"status": status})
+        self.patch(DEPLOYMENT, name, "status", {"status": status})
 
     def inject(self, name: str) -> None:
         """What an injecting webhook leaves: an annotation and a sidecar, by its own manager."""
@@ -146,7 +146,8 @@ class Crowd:
         self._send(DEPLOYMENT, name, "scale", {"spec": {"replicas": replicas}}, MERGE, **by_hpa)
         self.roll_out(name)
 
-    def _patch(self, kind: Kind, name: str, subresource: str, patch: Any) -> None:
+    def patch(self, kind: Kind, name: str, subresource: str, patch: Any) -> None:
+        """Merge a patch into an object or its subresource."""
         self._send(kind, name, subresource, patch, MERGE)
 
     def _send(

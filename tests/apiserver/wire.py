@@ -28,6 +28,7 @@ class Request:
     method: str
     path: str
     agent: str
+    watches: bool = False
 
     @property
     def writes(self) -> bool:
@@ -40,6 +41,8 @@ class Wire:
 
     def __init__(self, apiserver: ApiServer, directory: Path) -> None:
         self.holds: Callable[[Request], bool] = lambda request: False
+        self.fault: Callable[[Request], int | str | None] = lambda request: None
+        """Gives the HTTP status of a refusal, "hang", "cut", or None for requests that pass."""
         self.requests: list[Request] = []
         self._told: dict[str, int] = {}
         self.kubeconfig = directory / "kubeconfig"
@@ -93,10 +96,17 @@ class Wire:
     async def _pass(
         self, session: aiohttp.ClientSession, request: web.BaseRequest
     ) -> web.StreamResponse:
-        found = Request(request.method, request.path, request.headers.get("User-Agent", ""))
+        agent, watches = request.headers.get("User-Agent", ""), "watch" in request.query
+        found = Request(request.method, request.path, agent, watches)
         self.requests.append(found)
         body = await request.read()
         await self._wait(found)
+        fault = self.fault(found)
+        if fault == "cut" and request.transport is not None:
+            request.transport.abort()
+            return web.Response()
+        if isinstance(fault, int):
+            return web.json_response(refusal(fault), status=fault)
         headers = {key: one for key, one in request.headers.items() if key.lower() not in _HOP}
         url = f"{self._target}{request.path_qs}"
         async with session.request(
@@ -120,8 +130,17 @@ class Wire:
         self._told[path] = max([self.told(path), *versions])
 
     async def _wait(self, found: Request) -> None:
-        while self.holds(found):  # noqa: ASYNC110  a test sets it from another thread
+        while self.holds(found) or self.fault(found) == "hang":  # noqa: ASYNC110  a test sets it from another thread
             await asyncio.sleep(_PAUSE)
+
+
+def refusal(code: int) -> dict[str, object]:
+    """A metav1.Status as the API server sends it for this code."""
+    reasons = {403: "Forbidden", 409: "Conflict", 410: "Expired", 422: "Invalid"}
+    reasons |= {429: "TooManyRequests", 500: "InternalError"}
+    text = f"injected: {reasons[code]}"
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": text}
+    return {**status, "reason": reasons[code], "code": code}
 
 
 @contextmanager

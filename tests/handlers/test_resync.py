@@ -7,10 +7,10 @@ import pytest
 
 from mcpproxy.cluster.errors import NotFound, Unavailable
 from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import MCP_PROXY, SERVICE, Object, ProxyKey
+from mcpproxy.cluster.kinds import MCP_PROXY, SERVICE, Object, ProxyKey, owner_key
 from mcpproxy.handlers.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
 from mcpproxy.handlers.watched import Watched, Watches
-from mcpproxy.handlers.watches import CHILD_SELECTOR, SELECTORS, owner_key
+from mcpproxy.handlers.watches import CHILD_SELECTOR, SELECTORS
 from tests.builders import a_manifest
 from tests.reconcile.clock import FakeClock
 

@@ -4,10 +4,10 @@ import kopf
 import pytest
 
 from mcpproxy.api import names
-from mcpproxy.cluster.kinds import Object, ProxyKey
+from mcpproxy.cluster.kinds import Object, ProxyKey, owner_key
 from mcpproxy.handlers.settings import settings
 from mcpproxy.handlers.watched import Watched
-from mcpproxy.handlers.watches import SELECTORS, owner_key, register, selectors
+from mcpproxy.handlers.watches import SELECTORS, register, selectors
 from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")

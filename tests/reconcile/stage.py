@@ -20,6 +20,7 @@ from mcpproxy.cluster.kinds import (
 )
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.loop import Reconciler
+from mcpproxy.reconcile.status_writes import StatusWrites
 from mcpproxy.status.build import find_condition
 from tests.builders import OPTIONS, a_manifest
 from tests.fleet.pods import FakePods, a_report
@@ -40,8 +41,14 @@ class Stage:
         self.fleet = Fleet(self.pods, self.changes.put_nowait, self.clock.time, _forever)
         self.knows = True
         """Whether the watches know children of every kind."""
+        self.statuses = StatusWrites(self._now)
         self._reconciler = Reconciler(
-            self.cluster, self.fleet, OPTIONS, now=self._now, known=lambda kind, key: self.knows
+            self.cluster,
+            self.fleet,
+            OPTIONS,
+            now=self._now,
+            known=lambda kind, key: self.knows,
+            writes=self.statuses,
         )
 
     def _now(self) -> datetime:

@@ -235,7 +235,7 @@ async def test_a_proxy_that_is_being_deleted_says_so_and_its_children_are_left_a
     stage.cluster.put(parent)
     stage.cluster.remove(SERVICE, *KEY)
     assert await stage.reconcile() is None
-    assert stage.cluster.writes == ["status MCPProxy", "apply Event"]
+    assert stage.cluster.writes == ["status MCPProxy"]
     assert stage.verdict("Ready") == ("False", "Terminating")
     stage.cluster.writes.clear()
     assert await stage.reconcile() is None

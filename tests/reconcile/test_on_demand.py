@@ -3,6 +3,7 @@
 import pytest
 
 from mcpproxy.cluster.kinds import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, Kind
+from mcpproxy.reconcile.contention import FIRST_PAUSE
 from mcpproxy.reconcile.loop import LOOK_AGAIN
 from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
@@ -44,6 +45,7 @@ async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
     stage.cluster.remove(kind, *KEY)
     await stage.reconcile()
     assert stage.child(kind.name)["spec"] == before["spec"]
+    stage.clock.advance(FIRST_PAUSE)
     edited = stage.child(kind.name)
     EDITS[kind](edited)
     stage.cluster.put(edited)

@@ -1,5 +1,8 @@
 """Every pass ends in a report, whatever fails."""
 
+import asyncio
+import json
+
 import pytest
 
 from mcpproxy.cluster.errors import (
@@ -7,12 +10,14 @@ from mcpproxy.cluster.errors import (
     Ending,
     Forbidden,
     Invalid,
+    TooLarge,
     Unavailable,
     Undeclared,
 )
 from mcpproxy.cluster.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
+    MCP_PROXY,
     ON_DEMAND,
     POD,
     SERVICE,
@@ -121,11 +126,93 @@ async def test_a_namespace_that_is_being_deleted_gets_one_refused_write_for_each
     refused: list[str] = []
 
     def refuse(request: str) -> None:
-        refused.append(request)
-        raise Ending("it is being terminated")
+        # An object that exists can be changed until it is deleted.
+        if not request.startswith("status"):
+            refused.append(request)
+            raise Ending("it is being terminated")
 
     stage.cluster.before_write = refuse
     stage.cluster.remove(SERVICE, *KEY)
     for _ in range(5):
         assert await stage.reconcile() is None
     assert refused == ["apply Service"]
+    assert stage.verdict("Ready") == ("False", "Terminating")
+    assert "namespace" in stage.message("Ready")
+    stage.cluster.remove(MCP_PROXY, *KEY)
+    assert await stage.reconcile() is None
+
+
+async def test_an_event_that_a_namespace_in_deletion_refuses_is_no_warning(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.is_running()
+    refused: list[str] = []
+
+    def refuse(request: str) -> None:
+        if not request.startswith("status"):
+            refused.append(request)
+            raise Ending("it is being terminated")
+
+    stage.cluster.before_write = refuse
+    await stage.pod_says("tools-1", weather="Unhealthy")
+    for _ in range(3):
+        assert await stage.reconcile() is None
+    assert refused == ["apply Event"]
+    assert stage.verdict("Ready") == ("False", "Terminating")
+    assert caplog.messages == []
+
+
+async def test_a_status_is_reduced_until_the_api_server_takes_it(stage: Stage) -> None:
+    """Values that an older CRD does not admit, and a limit that is lower than our own."""
+    apply_status, sizes = stage.cluster.apply_status, []
+
+    async def refuse(manifest: Object, uid: str) -> Object:
+        sizes.append(len(json.dumps(manifest["status"])))
+        if len(sizes) == 1:
+            raise TooLarge("etcdserver: request is too large")
+        if "summary" in manifest["status"]:
+            raise Undeclared("status.summary: Unsupported value", frozenset({"status.summary"}))
+        return await apply_status(manifest, uid)
+
+    stage.cluster.apply_status = refuse  # type: ignore[method-assign]
+    stage.user_applies()
+    await stage.reconcile()
+    assert len(sizes) == 3
+    assert stage.verdict("Accepted") == ("True", "Valid")
+    assert stage.status.summary is None
+    assert "status.summary" in stage.message("Accepted")
+
+
+async def test_a_write_that_takes_long_is_reported_before_it_ends(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcpproxy.reconcile.loop.SLOW", 0.0)
+    apply, reported = stage.cluster.apply, asyncio.Event()
+
+    async def wait(manifest: Object, uid: str | None = None) -> Object:
+        await reported.wait()
+        return await apply(manifest, uid)
+
+    stage.cluster.apply = wait  # type: ignore[method-assign]
+
+    def note(request: str) -> None:
+        if request.startswith("status") and not reported.is_set():
+            seen.append(stage.message("Ready"))
+            reported.set()
+
+    seen: list[str] = []
+    stage.cluster.after_write = note
+    stage.user_applies()
+    await stage.reconcile()
+    assert seen == ["the API server has not yet answered the write of a child"]
+    assert stage.verdict("Available") == ("False", "PodsNotReady")
+
+
+async def test_the_first_of_several_refused_reads_does_not_change_the_message(stage: Stage) -> None:
+    await stage.is_running()
+    for order in ((SERVICE, POD), (POD, SERVICE)):
+        stage.cluster.unreadable = {
+            kind.name: Forbidden(f"cannot read {kind.plural}") for kind in order
+        }
+        with pytest.raises(Forbidden, match="cannot read pods"):
+            await stage.reconcile()

@@ -70,3 +70,45 @@ async def test_a_pass_may_ask_for_another_one_later() -> None:
     assert len(queue) == 0
     clock.advance(1)
     assert len(queue) == 1
+
+
+async def test_a_pass_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcpproxy.reconcile.worker.SLOW", 0.0)
+    queue: WorkQueue[ProxyKey] = WorkQueue(FakeClock())
+    passes, release = Passes(), asyncio.Event()
+    slow = [ProxyKey("team", f"slow-{number}") for number in range(10)]
+
+    async def reconcile(key: ProxyKey) -> float | None:
+        if key in slow:
+            await release.wait()
+        return None
+
+    worker = asyncio.create_task(work(queue, reconcile, passes, FakeClock().time))
+    for key in [*slow, KEY]:
+        queue.add(key)
+    await asyncio.wait_for(passes.more.wait(), 5)
+    assert passes.results == ["ok"]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_workers_log_the_same_failure_of_one_mcpproxy_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue: WorkQueue[ProxyKey] = WorkQueue(clock := FakeClock())
+    passes, logged = Passes(), dict[ProxyKey, str]()
+
+    async def reconcile(_: ProxyKey) -> float | None:
+        raise Unavailable("no answer")
+
+    parts = (queue, reconcile, passes, clock.time, logged)
+    workers = [asyncio.create_task(work(*parts)) for _ in range(3)]
+    for number in range(6):
+        passes.more.clear()
+        queue.add(KEY)
+        await asyncio.wait_for(passes.more.wait(), 5)
+        assert len(passes.results) == number + 1
+    for worker in workers:
+        worker.cancel()
+    assert [one.levelname for one in caplog.records].count("WARNING") == 1

@@ -22,12 +22,16 @@ def test_nothing_is_told_while_nothing_changes() -> None:
     assert told(READY, READY) == []
 
 
-def test_a_new_proxy_is_told_to_be_valid_and_nothing_is_told_of_its_beginning() -> None:
-    assert told(None, CREATING) == [("Normal", "Valid")]
+def test_a_new_proxy_that_becomes_ready_without_a_fault_makes_no_event() -> None:
+    assert told(None, CREATING) == []
+    assert told(None, READY) == []
+    assert told(CREATING, READY) == []
 
 
-def test_a_proxy_that_becomes_ready_is_told_without_a_word_on_healthy_backends() -> None:
-    assert told(CREATING, READY) == [("Normal", "PodsReady"), ("Normal", "Serving")]
+def test_a_new_proxy_that_becomes_ready_after_a_fault_is_told() -> None:
+    blocked = Finding(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
+    found = told(observed(deployment=None, blocked=blocked), READY)
+    assert ("Normal", "Serving") in found
 
 
 def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
@@ -49,7 +53,7 @@ def test_an_invalid_spec_is_told_once_though_three_conditions_change() -> None:
 def test_an_object_of_somebody_else_is_told_even_on_a_new_proxy() -> None:
     blocked = Finding(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     found = told(None, observed(deployment=None, blocked=blocked))
-    assert found == [("Normal", "Valid"), ("Warning", "NotOwned")]
+    assert found == [("Warning", "NotOwned")]
 
 
 def test_a_rollout_and_scaling_to_zero_are_no_warnings() -> None:

@@ -16,6 +16,8 @@ from mcpproxy.cluster.kinds import Kind, Object, Objects, kind_of
 
 TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
+READ_TIMEOUT: Final = 5.0
+"""Seconds that one read may take."""
 PAGE: Final = 500
 """Objects in one answer to a list request."""
 HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
@@ -70,13 +72,18 @@ class KubeCluster:
         timeout: float = TIMEOUT,
         may_write: Callable[[], bool] = lambda: True,
         wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
+        read: Callable[[str, str, str], None] = lambda kind, verb, result: None,
     ) -> None:
-        """`may_write` is asked before each write, `wrote` is told of it afterwards."""
+        """`may_write` permits each write.
+
+        `wrote` and `read` are given the kind, the verb and the result of each request.
+        """
         self._client = ApiClient(configuration)
         self._client.user_agent = names.FIELD_MANAGER
         self._timeout = timeout
         self._may_write = may_write
         self._wrote = wrote
+        self._count_read = read
 
     async def close(self) -> None:
         """Close all connections."""
@@ -85,7 +92,7 @@ class KubeCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """One object; None when there is none."""
         try:
-            found: Object = await self._request("GET", kind.path(namespace, name))
+            found: Object = await self._read(kind, "get", kind.path(namespace, name))
         except NotFound:
             return None
         return found
@@ -105,7 +112,7 @@ class KubeCluster:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         found: Objects = []
         while True:
-            page = await self._request("GET", kind.path(namespace), query, accept=accept)
+            page = await self._read(kind, "list", kind.path(namespace), query, accept)
             # The items of a list come without their kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
             found += [{**item, **typed} for item in page["items"] or []]
@@ -193,6 +200,22 @@ class KubeCluster:
         self._wrote(kind, verb, "ok")
         return stored
 
+    async def _read(
+        self,
+        kind: Kind,
+        verb: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = _JSON,
+    ) -> Any:
+        try:
+            content = await self._request("GET", path, query, accept=accept)
+        except ClusterError as error:
+            self._count_read(kind.name, verb, type(error).__name__)
+            raise
+        self._count_read(kind.name, verb, "ok")
+        return content
+
     async def _request(
         self,
         method: str,
@@ -204,8 +227,10 @@ class KubeCluster:
     ) -> Any:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         content_sent = json_text(body) if content_type == _APPLY else body
+        # Webhooks delay writes alone, by 10 s each unless configured otherwise.
+        timeout = min(self._timeout, READ_TIMEOUT) if method == "GET" else self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 serialized = await self._client.param_serialize(
                     method,
                     path,
@@ -217,7 +242,7 @@ class KubeCluster:
                 answer = await self._client.call_api(*serialized)
                 content = await answer.read()
         except TimeoutError as error:
-            raise Unavailable(f"{method} {path}: no answer in {self._timeout:g} s") from error
+            raise Unavailable(f"{method} {path}: no answer in {timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:

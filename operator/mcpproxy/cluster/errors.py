@@ -5,6 +5,7 @@ ClusterError
 ├── Ending        the namespace is being deleted: nothing can be created there any more
 ├── Forbidden     the operator lacks a permission
 ├── Invalid       validation, a quota, a policy or a webhook refuses the object
+│   ├── TooLarge    the object is larger than the API server or etcd admits
 │   └── Undeclared  fields are not in the schema of the installed CRD
 ├── LimitExceeded a pod sends more than it may
 ├── NotFound      the object, its namespace or its kind is gone
@@ -41,8 +42,12 @@ class Invalid(ClusterError):
     """Validation, a quota, a policy or a webhook refuses the object."""
 
 
+class TooLarge(Invalid):
+    """The object is larger than the API server or etcd admits."""
+
+
 class Undeclared(Invalid):
-    """Fields are not in the schema of the installed CRD, which is older than the operator.
+    """The installed CRD, older than the operator, lacks fields or does not admit their values.
 
     `fields` are their paths without list keys, such as `status.backends.session`.
     """
@@ -67,6 +72,8 @@ class Unavailable(ClusterError):
 _LACKS_PERMISSION = re.compile(r'User "[^"]*" cannot [a-z]+ resource')
 """Authorizer and admission both answer 403 Forbidden; only the authorizer words it like this."""
 _WEBHOOK = re.compile(r"failed calling webhook|admission webhook")
+_TOO_LARGE = re.compile(r"(request|entity) (is )?too large|trying to send message larger")
+"""The words of etcd, of the API server and of gRPC between them."""
 _UNDECLARED = re.compile(r"\.([A-Za-z][^\s:,]*): field not declared in schema")
 _LIST_KEY = re.compile(r"\[[^\]]*\]")
 _BY_STATUS: dict[int, type[ClusterError]] = {
@@ -74,8 +81,7 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
-    410: NotFound,
-    413: Invalid,
+    413: TooLarge,
     415: Invalid,
     422: Invalid,
 }
@@ -98,6 +104,9 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
         return Conflict(text)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return Ending(text)
+    fields = _status_fields(causes)
+    if status == 422 and fields:
+        return Undeclared(text, fields)
     return (_refusal(status, text) if writing else None) or _BY_STATUS.get(status, Unavailable)(
         text
     )
@@ -120,11 +129,25 @@ def _causes(status: dict[str, Any]) -> list[dict[str, Any]]:
     return [cause for cause in listed if isinstance(cause, dict)]
 
 
+def _status_fields(causes: list[dict[str, Any]]) -> frozenset[str]:
+    """Return the fields of a status that its schema refuses; for a missing one, its parent."""
+    fields = set()
+    for cause in causes:
+        path = _LIST_KEY.sub("", str(cause.get("field", "")))
+        if cause.get("reason") == "FieldValueRequired":
+            path = path.rpartition(".")[0]
+        if path.startswith("status."):
+            fields.add(path)
+    return frozenset(fields)
+
+
 def _refusal(status: int, text: str) -> ClusterError | None:
     """The errors that share an HTTP status with others and differ only in their text."""
     undeclared = frozenset(_LIST_KEY.sub("", path) for path in _UNDECLARED.findall(text))
     if undeclared:
         return Undeclared(text, undeclared)
+    if _TOO_LARGE.search(text):
+        return TooLarge(text)
     if status == 403 and not _LACKS_PERMISSION.search(text):
         return Invalid(text)
     # A webhook that can't be called is answered with 500, whether or not it will come back.

@@ -1,5 +1,6 @@
 """The kinds of objects that the operator touches, and where the API serves them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -71,3 +72,15 @@ PLURALS: Final = frozenset(kind.plural for kind in _BY_NAME.values())
 def kind_of(manifest: Object) -> Kind:
     """The kind that a manifest names; KeyError for one that the operator never touches."""
     return _BY_NAME[manifest["kind"]]
+
+
+def owner_key(found: Mapping[str, Any]) -> ProxyKey | None:
+    """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
+    metadata = found["metadata"]
+    if found.get("kind") == names.KIND:
+        return ProxyKey(metadata["namespace"], metadata["name"])
+    for reference in metadata.get("ownerReferences") or []:
+        if reference.get("controller") and reference["kind"] == names.KIND:
+            return ProxyKey(metadata["namespace"], reference["name"])
+    instance = (metadata.get("labels") or {}).get(names.LABEL_INSTANCE)
+    return ProxyKey(metadata["namespace"], instance) if instance else None

@@ -6,8 +6,10 @@ import random
 import socket
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
+from mcpproxy.cluster.cached import CachedCluster
 from mcpproxy.cluster.client import Cluster, KubeCluster
 from mcpproxy.cluster.election import Election
 from mcpproxy.cluster.kinds import ProxyKey
@@ -21,6 +23,7 @@ from mcpproxy.handlers.watches import SELECTORS
 from mcpproxy.reconcile.loop import Reconciler
 from mcpproxy.reconcile.queue import WorkQueue
 from mcpproxy.reconcile.spacing import Spacing
+from mcpproxy.reconcile.status_writes import StatusWrites
 from mcpproxy.reconcile.worker import work
 
 WORKERS: Final = 8
@@ -50,23 +53,26 @@ class Term:
         self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
         spacing = Spacing(time.monotonic, self.queue.add_after)
         self.fleet = Fleet(reader, spacing.changed, time.monotonic, jitter=jitter)
+        self.statuses = StatusWrites(lambda: datetime.now(UTC))
         self._reconciler = Reconciler(
-            cluster,
+            CachedCluster(cluster, {kind: watched.store for kind, watched in watches.items()}),
             self.fleet,
             options,
             instance=socket.gethostname(),
             known=lambda kind, key: watches[kind].knows(key),
+            reverted=metrics.reverted,
+            writes=self.statuses,
         )
         self._metrics = metrics
 
     async def run(self) -> None:
         """Work until cancelled."""
+        logged: dict[ProxyKey, str] = {}
+        parts = (self.queue, self._reconciler.reconcile, self._metrics, time.monotonic, logged)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(WORKERS):
-                    group.create_task(
-                        work(self.queue, self._reconciler.reconcile, self._metrics, time.monotonic)
-                    )
+                    group.create_task(work(*parts))
         finally:
             self.queue.close()
             await self.fleet.close()
@@ -97,6 +103,7 @@ class Machine:
         for kind, watched in self.watches.items():
             metrics.watch(kind.plural, watched.age, watched.behind)
         metrics.work(self._waiting, self._followed, self._heard)
+        metrics.statuses(self._unwritten)
 
     def start(self) -> None:
         """Begin to work, or to stand for election."""
@@ -134,7 +141,7 @@ class Machine:
         """Why this operator does not know yet what there is, or not any more."""
         if not self._resync.caught_up:
             return "the watches have not brought all that there is yet"
-        return self.wrong()
+        return self.wrong() or (self._term.statuses.problem() if self._term else None)
 
     async def _lead(self) -> None:
         term = self._term = Term(*self._parts, self.watches)
@@ -151,6 +158,9 @@ class Machine:
 
     def _followed(self) -> int:
         return len(self._term.fleet) if self._term else 0
+
+    def _unwritten(self) -> int:
+        return len(self._term.statuses) if self._term else 0
 
     def _heard(self) -> int:
         return self._term.fleet.heard if self._term else 0

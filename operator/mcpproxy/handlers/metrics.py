@@ -100,6 +100,23 @@ class Metrics:
             "verb",
             "result",
         )
+        self._reads = self._counter(
+            "mcpproxy_operator_reads",
+            "Requests to the API server that read, other than those of watches",
+            "kind",
+            "verb",
+            "result",
+        )
+        self._unwritten = Gauge(
+            "mcpproxy_operator_statuses_unwritten",
+            "MCPProxies whose newest status could not be written",
+            registry=self._registry,
+        )
+        self._reversals = self._counter(
+            "mcpproxy_operator_contested",
+            "Objects that others keep changing and that were changed back",
+            "kind",
+        )
 
     def passed(self, result: Result, seconds: float) -> None:
         """One pass ended."""
@@ -123,6 +140,18 @@ class Metrics:
     def wrote(self, kind: str, verb: str, result: str) -> None:
         """A request to the API server ended; `result` is `ok` or the error's name."""
         self._writes.labels(kind, verb, result).inc()
+
+    def reverted(self, kind: str) -> None:
+        """Count a child that others keep changing, and that was changed back."""
+        self._reversals.labels(kind).inc()
+
+    def read(self, kind: str, verb: str, result: str) -> None:
+        """Count a read of the API server; `result` is `ok` or the error's name."""
+        self._reads.labels(kind, verb, result).inc()
+
+    def statuses(self, unwritten: Callable[[], int]) -> None:
+        """Show the number of MCPProxies whose status can't be written."""
+        self._unwritten.set_function(unwritten)
 
     def leadership(self, lease: str, leads: Callable[[], bool]) -> None:
         """Show whether this operator leads."""

@@ -52,7 +52,9 @@ async def run(access: Access, configuration: Configuration) -> None:
     async with AsyncExitStack() as stack:
         election = _election(access, configuration, metrics, stack)
         leads = election.leads if election else lambda: True
-        cluster = KubeCluster(access.configuration, may_write=leads, wrote=metrics.wrote)
+        cluster = KubeCluster(
+            access.configuration, may_write=leads, wrote=metrics.wrote, read=metrics.read
+        )
         stack.push_async_callback(cluster.close)
         reader = StreamingReader(access.configuration, configuration.pod_access)
         stack.push_async_callback(reader.close)
@@ -85,7 +87,9 @@ def _election(
     if configuration.lease is None:
         return None
     timing = configuration.timing
-    leases = KubeCluster(access.configuration, timeout=timing.renewal / 2, wrote=metrics.wrote)
+    leases = KubeCluster(
+        access.configuration, timeout=timing.renewal / 2, wrote=metrics.wrote, read=metrics.read
+    )
     stack.push_async_callback(leases.close)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     election = Election(leases, configuration.lease, identity, time.monotonic, timing=timing)

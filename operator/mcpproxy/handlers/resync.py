@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from mcpproxy.cluster.cached import Name
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NotFound
-from mcpproxy.cluster.kinds import MCP_PROXY, Kind, ProxyKey
-from mcpproxy.handlers.watched import Name, Seen, Watches, name_of, version_of
-from mcpproxy.handlers.watches import owner_key
+from mcpproxy.cluster.kinds import MCP_PROXY, Kind, ProxyKey, owner_key
+from mcpproxy.handlers.watched import Seen, Watches, name_of, version_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Resync:
         self._look = look
         self._sleep = sleep
         self._jitter = jitter
+        self._logged: dict[Kind, str] = {}
         self.caught_up = False
         """Whether every watch has brought all that was there when it began."""
 
@@ -58,6 +59,7 @@ class Resync:
             count += 1
             for kind, watched in self._watches.items():
                 listed = await self._list(kind)
+                watched.store.is_fresh = listed is not None
                 if listed is None:
                     continue
                 missed = watched.compare(listed)
@@ -73,6 +75,7 @@ class Resync:
             listed = await self._list(kind)
             if listed is None or watched.lacks(listed):
                 return False
+            watched.store.is_fresh = True
         return True
 
     async def _list(self, kind: Kind) -> dict[Name, Seen] | None:
@@ -86,6 +89,10 @@ class Resync:
             # A kind that is not installed has no objects.
             return {}
         except ClusterError as error:
-            log.warning("the list of %s failed: %s", kind.plural, error)
+            if self._logged.get(kind) != str(error):
+                log.warning("the list of %s failed: %s", kind.plural, error)
+            self._logged[kind] = str(error)
             return None
+        if self._logged.pop(kind, None) is not None:
+            log.info("the list of %s has succeeded again", kind.plural)
         return found

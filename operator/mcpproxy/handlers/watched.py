@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mcpproxy.cluster.cached import Name, Store
 from mcpproxy.cluster.kinds import Kind, Object, ProxyKey
 
 LAG: Final = 60.0
 """Seconds that a watch may be behind the list."""
-
-Name = tuple[str, str]
-"""Namespace and name of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,8 @@ class Watched:
         """Numbers of known objects by the MCPProxy that they belong to."""
         self._behind: dict[Name, tuple[Seen | None, float]] = {}
         self._heard_at = clock()
+        self.store = Store()
+        """The objects themselves."""
 
     def heard(self, found: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
         """The watch brought an event."""
@@ -48,7 +48,10 @@ class Watched:
             self._owned[before.owner] -= 1
             if not self._owned[before.owner]:
                 del self._owned[before.owner]
-        if not deleted:
+        if deleted:
+            self.store.drop(name)
+        else:
+            self.store.put(found, owner)
             self._known[name] = Seen(version_of(found), owner)
             if owner is not None:
                 self._owned[owner] += 1
@@ -64,6 +67,7 @@ class Watched:
     def compare(self, listed: Mapping[Name, Seen]) -> set[ProxyKey]:
         """Note what the watch does not know yet; the MCPProxies that this concerns."""
         now = self._clock()
+        self.store.drop_older({name: there.version for name, there in listed.items()})
         behind: dict[Name, tuple[Seen | None, float]] = {}
         concerned = set()
         for name in listed.keys() | self._known.keys():

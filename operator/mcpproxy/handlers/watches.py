@@ -10,7 +10,15 @@ from typing import Any, Final
 import kopf
 
 from mcpproxy.api import names
-from mcpproxy.cluster.kinds import ALWAYS, MCP_PROXY, ON_DEMAND, POD, Kind, ProxyKey
+from mcpproxy.cluster.kinds import (
+    ALWAYS,
+    MCP_PROXY,
+    ON_DEMAND,
+    POD,
+    Kind,
+    ProxyKey,
+    owner_key,
+)
 from mcpproxy.handlers.watched import Watched, Watches
 
 BURST: Final = 0.1
@@ -52,18 +60,6 @@ def _handler(watched: Watched, enqueue: Enqueue, delay: float) -> Callable[..., 
 def selectors() -> dict[tuple[str, str, str], str]:
     """Label selectors by resource, of those that have one."""
     return {_resource(kind): selector for kind, selector in SELECTORS.items() if selector}
-
-
-def owner_key(found: Mapping[str, Any]) -> ProxyKey | None:
-    """The MCPProxy that an object is or belongs to: by its kind, its owner or its labels."""
-    metadata = found["metadata"]
-    if found.get("kind") == names.KIND:
-        return ProxyKey(metadata["namespace"], metadata["name"])
-    for reference in metadata.get("ownerReferences") or []:
-        if reference.get("controller") and reference["kind"] == names.KIND:
-            return ProxyKey(metadata["namespace"], reference["name"])
-    instance = (metadata.get("labels") or {}).get(names.LABEL_INSTANCE)
-    return ProxyKey(metadata["namespace"], instance) if instance else None
 
 
 def _resource(kind: Kind) -> tuple[str, str, str]:

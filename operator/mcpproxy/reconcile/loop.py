@@ -4,9 +4,11 @@ Level-triggered: it looks at the world as it is, never at what happened, and may
 time and any number of times. When nothing is to be done it writes nothing.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,13 +25,24 @@ from mcpproxy.cluster.errors import (
     Unavailable,
 )
 from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind, Object, ProxyKey, kind_of
+from mcpproxy.cluster.kinds import (
+    DEPLOYMENT,
+    MCP_PROXY,
+    POD,
+    REPLICA_SET,
+    Kind,
+    Object,
+    ProxyKey,
+    kind_of,
+)
 from mcpproxy.desired import Behind, Options, Owner, build, sealing_secret
 from mcpproxy.fleet.fleet import Fleet
+from mcpproxy.reconcile.contention import Contention
 from mcpproxy.reconcile.observe import World, observe
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, identity, plan, prunable
 from mcpproxy.reconcile.report import Reporter
+from mcpproxy.reconcile.status_writes import StatusWrites
 from mcpproxy.reconcile.views import (
     address_of,
     config_map_of,
@@ -48,6 +61,13 @@ SEAL_AGAIN: Final = 60.0
 
 LOOK_AGAIN: Final = 60.0
 """Seconds between looks at what no watch tells about."""
+
+
+SLOW: Final = 3.0
+"""Seconds that the writes of a pass may take before a status reports that they do."""
+_SLOW: Final = Finding(
+    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet answered the write of a child"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +97,13 @@ class Reconciler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         instance: str = names.FIELD_MANAGER,
         known: Callable[[Kind, ProxyKey], bool] = lambda kind, key: True,
+        reverted: Callable[[str], None] = lambda kind: None,
+        writes: StatusWrites | None = None,
     ) -> None:
         """`instance` names this process in Events.
+
+        `reverted` is given the kind of each child that others keep changing. `writes` keeps which
+        statuses can't be written.
 
         `known` says whether the watches know a child of this kind: kinds that neither they know
         nor the spec asks for are not read.
@@ -88,12 +113,16 @@ class Reconciler:
         self._fleet = fleet
         self._options = options
         self._now = now
-        self._reporter = Reporter(cluster, fleet, now, instance)
+        self._writes = StatusWrites(now) if writes is None else writes
+        self._reporter = Reporter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
+        self._contention = Contention(now, reverted)
         self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
         self._sealed: dict[ProxyKey, datetime] = {}
-        self._ending: set[ProxyKey] = set()
-        """MCPProxies of namespaces that are being deleted, as long as they exist."""
+        self._conflicts: set[ProxyKey] = set()
+        """MCPProxies whose last pass has met a Conflict."""
+        self._ending: dict[ProxyKey, str] = {}
+        """Uids of MCPProxies of namespaces that are being deleted, as long as they exist."""
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """One pass over one MCPProxy; seconds until it wants another one, None if it doesn't.
@@ -101,38 +130,39 @@ class Reconciler:
         Whatever fails, the status is written first. Raises ClusterError when it could not finish;
         calling again can help.
         """
-        world = await observe(self._cluster, key, lambda kind: self._known(kind, key))
+        world = await self._observe(key)
         if world is None or world.terminating:
             self._fleet.forget(key)
             self._accepted.pop(key, None)
             self._sealed.pop(key, None)
             self._reporter.forget(key)
             self._ownership.forget(key)
+            self._contention.forget(key)
+            self._conflicts.discard(key)
             await self._ended(key, world)
-            return None
-        if key in self._ending:
             return None
         world = await self._ownership.narrow(key, world)
         # Of pods that could not be read nothing new is known: those that are followed stay.
         if world.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
             self._fleet.follow(key, filter(None, map(address_of, world.pods)))
         try:
-            outcome = await self._bring_about(key, world)
+            outcome = await self._patiently(key, world)
             again = await self._reporter.report(outcome.world, outcome.blocked, outcome.withheld)
             if outcome.error is not None:
                 raise outcome.error
             if outcome.blocked is None and not world.suspended:
                 await self._prune(outcome.world)
         except Ending:
-            # Nothing can be created any more, and all that is there goes.
-            self._ending.add(key)
+            # Nothing can be created any more, and all that exists goes.
+            self._ending[key] = world.parent["metadata"]["uid"]
+            await self._ended(key, replace(world, ending=True))
             return None
         return _first(outcome.requeue_after, again)
 
     async def _ended(self, key: ProxyKey, world: World | None) -> None:
         """Say that an MCPProxy is being deleted, for as long as it is there."""
         if world is None:
-            self._ending.discard(key)
+            self._ending.pop(key, None)
             return
         try:
             await self._reporter.report(world, None)
@@ -140,11 +170,36 @@ class Reconciler:
             # It is gone, or about to be.
             return
 
+    async def _observe(self, key: ProxyKey) -> World | None:
+        try:
+            world = await observe(self._cluster, key, lambda kind: self._known(kind, key))
+        except ClusterError as error:
+            self._writes.failed(key, error)
+            raise
+        if world is None:
+            return None
+        ending = self._ending.get(key) == world.parent["metadata"]["uid"]
+        return replace(world, ending=ending)
+
+    async def _patiently(self, key: ProxyKey, world: World) -> "Outcome":
+        """Bring the children about; when that takes long, report what is known until then."""
+        work = asyncio.ensure_future(self._bring_about(key, world))
+        try:
+            done, _ = await asyncio.wait({work}, timeout=SLOW)
+            if done:
+                return work.result()
+            with suppress(ClusterError):
+                await self._reporter.report(world, _SLOW)
+            outcome = await work
+            parent = await self._cluster.get(MCP_PROXY, *key)
+            return replace(outcome, world=replace(outcome.world, parent=parent or world.parent))
+        finally:
+            work.cancel()
+
     async def _bring_about(self, key: ProxyKey, world: World) -> "Outcome":
         """Plan and apply, as far as the API server lets it."""
         if world.unread:
-            error = next(iter(world.unread.values()))
-            return Outcome(world, _unread(world), error=error)
+            return Outcome(world, _unread(world), error=_first_error(world))
         if world.proxy is None:
             return Outcome(world)
         try:
@@ -152,14 +207,23 @@ class Reconciler:
             if world.suspended:
                 again = planned.requeue_after
                 return Outcome(world, planned.blocked, planned.changes, again)
-            world = await self._apply(key, world, planned)
-        except (Conflict, Ending):
+            world, pause = await self._apply(key, world, planned)
+        except Ending:
             raise
+        except Conflict as error:
+            # What was read is outdated; what conflicts once more is refused.
+            if key not in self._conflicts:
+                self._conflicts.add(key)
+                raise
+            return Outcome(world, _refused(error), error=error)
         except ClusterError as error:
             return Outcome(world, _refused(error), error=error)
         except Exception as error:
             return Outcome(world, _broken(error), error=error)
-        return Outcome(world, planned.blocked, (), planned.requeue_after or _look_again(world))
+        self._conflicts.discard(key)
+        again = planned.requeue_after or _look_again(world)
+        again = _first(again, pause, self._contention.until_quiet(key))
+        return Outcome(world, planned.blocked or self._contention.finding(key), (), again)
 
     def _plan(self, key: ProxyKey, world: World) -> Plan:
         assert world.proxy is not None
@@ -168,23 +232,35 @@ class Reconciler:
         desired = [child for child in children if child["kind"] not in world.lacking]
         return plan(desired, world.children, world.parent, partial(self._in_sync, key))
 
-    async def _apply(self, key: ProxyKey, world: World, planned: Plan) -> World:
-        """Bring the children about; the world as it is afterwards."""
+    async def _apply(
+        self, key: ProxyKey, world: World, planned: Plan
+    ) -> tuple[World, float | None]:
+        """Bring the children about; the world as it is afterwards.
+
+        Children that others keep changing have to wait: the seconds until the next is due.
+        """
         if planned.blocked is not None:
-            return world
+            return world, None
         await self._seal(key, world)
         children = {identity(found): found for found in world.children}
         for thing in (*planned.replace, *planned.prune):
             await self._delete(thing)
             del children[identity(thing)]
+        pauses = {}
         for step in planned.apply:
+            which = identity(step.manifest)
+            pauses[which] = self._contention.pause(key, step.manifest)
+            if pauses[which]:
+                continue
             if step.hand_over is not None and step.uid is not None:
                 await self._cluster.hand_over(step.hand_over, step.uid)
             stored = await self._cluster.apply(step.manifest, step.uid)
             log.info("applied %s %s of %s/%s", *identity(stored), *key)
+            self._contention.applied(key, step.manifest, children.get(which))
             children[identity(stored)] = stored
             self._note(key, step.manifest, stored)
-        return replace(world, children=tuple(children.values()))
+        due = min(filter(None, pauses.values()), default=None)
+        return replace(world, children=tuple(children.values())), due
 
     def _in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Whether applying `manifest` would change nothing.
@@ -260,11 +336,16 @@ def _refused(error: ClusterError) -> Finding:
 def _unread(world: World) -> Finding:
     """What the operator could not read, and so leaves as it is."""
     kinds = ", ".join(sorted(world.unread))
-    error = next(iter(world.unread.values()))
+    error = _first_error(world)
     denied = isinstance(error, Forbidden)
     reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
     why = "the operator lacks a permission" if denied else "the API server gives no answer"
     return Finding(reason, f"{why} to read {kinds}; nothing is changed meanwhile: {error}")
+
+
+def _first_error(world: World) -> ClusterError:
+    """Return the same one of several errors, whichever came first."""
+    return world.unread[min(world.unread)]
 
 
 def _broken(error: Exception) -> Finding:

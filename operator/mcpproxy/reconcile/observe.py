@@ -54,11 +54,13 @@ class World:
     """Names of kinds that the spec asks for and the cluster doesn't have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Names of kinds that could not be read → why. Nothing follows from their absence."""
+    ending: bool = False
+    """True if the namespace is being deleted: nothing can be created in it."""
 
     @property
     def terminating(self) -> bool:
-        """Whether the MCPProxy is being deleted."""
-        return "deletionTimestamp" in self.parent["metadata"]
+        """True if the MCPProxy is being deleted, alone or with its namespace."""
+        return self.ending or "deletionTimestamp" in self.parent["metadata"]
 
     @property
     def suspended(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -11,7 +12,7 @@ from mcpproxy.api import names
 from mcpproxy.api.status import NOT_SEEN, MCPProxyStatus, PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError, Undeclared
+from mcpproxy.cluster.errors import ClusterError, Ending, NotFound, TooLarge, Undeclared
 from mcpproxy.cluster.events import Events
 from mcpproxy.cluster.fields import owned, same
 from mcpproxy.cluster.kinds import AUTOSCALER, Object, ProxyKey
@@ -19,6 +20,8 @@ from mcpproxy.desired import config_map
 from mcpproxy.fleet.fleet import Fleet
 from mcpproxy.reconcile.observe import World, last_valid
 from mcpproxy.reconcile.patience import Patience
+from mcpproxy.reconcile.progress import Progress
+from mcpproxy.reconcile.status_writes import StatusWrites
 from mcpproxy.reconcile.troubles import is_starting, look_again, problem_of
 from mcpproxy.reconcile.undeclared import UndeclaredFields
 from mcpproxy.reconcile.views import (
@@ -31,17 +34,25 @@ from mcpproxy.reconcile.views import (
 from mcpproxy.status.build import build_status
 from mcpproxy.status.doubts import doubts, told
 from mcpproxy.status.observed import Finding, Observed, PodView
-from mcpproxy.status.size import fit_into, room_beside
+from mcpproxy.status.size import OBJECT, fit_into, room_beside, stored_size
 from mcpproxy.status.transitions import transitions
 
 log = logging.getLogger(__name__)
+
+REDUCTIONS: Final = 4
+"""Attempts to write a status without what the API server refuses of it."""
 
 
 class Reporter:
     """Writes statuses and Events."""
 
     def __init__(
-        self, cluster: Cluster, fleet: Fleet[ProxyKey], now: Callable[[], datetime], instance: str
+        self,
+        cluster: Cluster,
+        fleet: Fleet[ProxyKey],
+        now: Callable[[], datetime],
+        instance: str,
+        writes: StatusWrites,
     ) -> None:
         self._cluster = cluster
         self._fleet = fleet
@@ -49,10 +60,16 @@ class Reporter:
         self._events = Events(instance)
         self._patience = Patience(now)
         self._undeclared = UndeclaredFields()
+        self._writes = writes
+        self._progress = Progress(now)
+        self._room: dict[ProxyKey, int] = {}
 
     def forget(self, key: ProxyKey) -> None:
         """The MCPProxy is gone."""
         self._patience.forget(key)
+        self._progress.forget(key)
+        self._room.pop(key, None)
+        self._writes.unchanged(key)
 
     async def report(
         self,
@@ -87,24 +104,54 @@ class Reporter:
         after = self._status(seen, before, parent)
         ours = owned(parent, names.FIELD_MANAGER, "status").get("status")
         if same(self._status_manifest(parent, after)["status"], ours):
+            self._writes.unchanged(key)
             return again
+        held = self._progress.held(key, before, after)
+        if held is not None:
+            return held if again is None else min(again, held)
         try:
-            await self._write(parent, after)
-        except Undeclared as error:
-            self._undeclared.learn(error.fields, self._now())
-            log.warning("the CRD is older than this operator; left out: %s", self._undeclared)
-            after = self._status(seen, before, parent)
-            await self._write(parent, after)
-        await self._tell(parent, before, after)
+            after = await self._write(key, parent, lambda: self._status(seen, before, parent))
+        except (Ending, NotFound):
+            raise
+        except ClusterError as error:
+            self._writes.failed(key, error)
+            raise
+        self._writes.written(key)
+        if not world.terminating:
+            await self._tell(parent, before, after)
         return again
+
+    async def _write(
+        self, key: ProxyKey, parent: Object, build: Callable[[], MCPProxyStatus]
+    ) -> MCPProxyStatus:
+        """Write a status, without the fields that the API server refuses."""
+        for _ in range(REDUCTIONS):
+            status = build()
+            try:
+                await self._apply(parent, status)
+            except Undeclared as error:
+                known = str(self._undeclared)
+                self._undeclared.learn(error.fields, self._now())
+                if str(self._undeclared) == known:
+                    raise
+                log.warning("the CRD is older than this operator; left out: %s", self._undeclared)
+            except TooLarge:
+                self._room[key] = stored_size(status.to_manifest()) // 2
+                log.warning("%s/%s: the status is too large and is reduced", *key)
+            else:
+                return status
+        status = build()
+        await self._apply(parent, status)
+        return status
 
     def _status(
         self, observed: Observed, before: MCPProxyStatus | None, parent: Object
     ) -> MCPProxyStatus:
         seen = replace(observed, undeclared=self._undeclared.fields(self._now()))
-        return fit_into(build_status(seen, before, self._seconds()), room_beside(parent))
+        room = min(room_beside(parent), self._room.get(_key(parent), OBJECT))
+        return fit_into(build_status(seen, before, self._seconds()), room)
 
-    async def _write(self, parent: Object, status: MCPProxyStatus) -> None:
+    async def _apply(self, parent: Object, status: MCPProxyStatus) -> None:
         manifest = self._status_manifest(parent, status)
         await self._cluster.apply_status(manifest, parent["metadata"]["uid"])
 
@@ -161,11 +208,17 @@ class Reporter:
             text = (change.type, change.reason, change.message)
             try:
                 await self._cluster.apply(self._events.event(parent, *text, self._now()))
+            except Ending:
+                raise
             except ClusterError as error:
                 log.warning("an Event was lost: %s: %s", change.reason, error)
 
     def _seconds(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _key(parent: Object) -> ProxyKey:
+    return ProxyKey(parent["metadata"]["namespace"], parent["metadata"]["name"])
 
 
 def _served(world: World) -> MCPProxySpec | None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid
 from mcpproxy.cluster.kinds import ProxyKey
@@ -21,22 +21,49 @@ class Recorder(Protocol):
         """One pass ended."""
 
 
+SLOW: Final = 2.0
+"""Seconds after which a worker leaves a pass to itself and takes the next key."""
+WAITING: Final = 64
+"""Passes of one worker that may wait for the API server at the same time."""
+
+
 async def work(
     queue: WorkQueue[ProxyKey],
     reconcile: Callable[[ProxyKey], Awaitable[float | None]],
     recorder: Recorder,
     clock: Callable[[], float],
+    logged: dict[ProxyKey, str] | None = None,
 ) -> None:
-    """Reconcile one key after the other until cancelled."""
-    logged: dict[ProxyKey, str] = {}
-    while True:
-        key = await queue.get()
+    """Reconcile one key after the other until cancelled.
+
+    A pass that takes long, such as one that waits for a webhook, does not delay other MCPProxies:
+    it goes on beside theirs. Workers share in `logged` what was logged of MCPProxies whose passes
+    fail.
+    """
+    logged = {} if logged is None else logged
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def run(key: ProxyKey) -> None:
         began = clock()
         try:
             result = await _one(queue, reconcile, key, logged)
         finally:
             queue.done(key)
         recorder.passed(result, clock() - began)
+
+    try:
+        while True:
+            if len(waiting) >= WAITING:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(run(await queue.get()))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+            await asyncio.wait({task}, timeout=SLOW)
+    finally:
+        unfinished = list(waiting)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
 
 async def _one(

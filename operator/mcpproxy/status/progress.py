@@ -10,7 +10,7 @@ _SHOW_PODS = frozenset({"Deployment", "ReplicaSet", "Pod"})
 """Kinds of objects that say which pods there are."""
 
 
-TERMINATING = "the MCPProxy is being deleted, and its pods with it"
+TERMINATING = "the MCPProxy or its namespace is being deleted, and its pods with it"
 
 
 def available(observed: Observed) -> Verdict:

@@ -37,6 +37,7 @@ REPLICA_FAILURE: Final = "ReplicaFailure"
 NOT_OWNED: Final = "NotOwned"
 WAITING_FOR_DELETION: Final = "WaitingForDeletion"
 REFUSED: Final = "RefusedByApiServer"
+CONTESTED: Final = "FieldsContested"
 FORBIDDEN: Final = "Forbidden"
 API_SERVER_UNAVAILABLE: Final = "ApiServerUnavailable"
 OPERATOR_FAILED: Final = "OperatorFailed"
@@ -66,7 +67,9 @@ CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 HOPELESS: Final = frozenset({CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """What keeps pods from serving and does not end by itself."""
-HARMLESS: Final = frozenset({REFUSED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED})
+HARMLESS: Final = frozenset(
+    {REFUSED, CONTESTED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED}
+)
 """Reasons for which children can't be changed, while those that exist go on serving."""
 PASSING: Final = frozenset(
     {
@@ -80,3 +83,5 @@ PASSING: Final = frozenset(
     }
 )
 """Reasons of a False condition that are no fault."""
+ON_THE_WAY: Final = frozenset({CREATING, ROLLING_OUT, SCALING, PODS_NOT_READY, BACKENDS_UNKNOWN})
+"""Reasons of conditions of a proxy whose pods come up, with numbers of pods in their messages."""

@@ -23,6 +23,8 @@ _OF_BACKENDS = (
     reasons.SERVING,
 )
 """Reasons that only repeat what Events about single backends say."""
+_GOALS = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY)
+"""Conditions that are expected to become True: a start without a fault makes no Event."""
 _GOOD_IF_FALSE = (reasons.STALLED, reasons.CATALOG_DRIFT)
 
 
@@ -53,9 +55,22 @@ def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterato
             continue
         if earlier is None and _unremarkable(now):
             continue
+        if now.status == "True" and now.type in _GOALS and _never_failed(before):
+            continue
         if now.type == reasons.CATALOG_DRIFT and not _drift_told(earlier, now):
             continue
         yield Transition("Normal" if _fine(now) else "Warning", now.reason, now.message)
+
+
+def _never_failed(before: MCPProxyStatus | None) -> bool:
+    """Return True for a proxy that has never been Ready and has had no fault so far."""
+    if before is None:
+        return True
+    if before.url is not None:
+        return False
+    goals = [found for found in before.conditions or [] if found.type in _GOALS]
+    failed = [found for found in goals if found.status != "True"]
+    return find_condition(before, reasons.STALLED) is None and all(map(_unremarkable, failed))
 
 
 def _fine(condition: Condition) -> bool:

@@ -1,0 +1,128 @@
+"""Each read and write of the operator fails in each way: its status tells, and all heals.
+
+Every operation in one way by default, in all with STRESS=1.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acto.faults import ADMISSION, CODES, Operation, Way, operations, policy, quota, webhook
+from tests.acto.matrix import Matrix
+from tests.apiserver.operator_process import operating
+from tests.apiserver.server import ApiServer
+from tests.apiserver.stage import Stage
+from tests.apiserver.wire import Request, wired
+from tests.stress.size import FULL
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
+
+EVERY = operations()
+FROM_THE_WATCH = {"fault-get-mcpproxies"}
+"""Operations that a pass needs no more once a watch has brought the object."""
+WRITES = [operation for operation in EVERY if operation.writes]
+
+
+@pytest.fixture(scope="module")
+def matrix(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """MCPProxies that are brought about, and an operator for all tests."""
+    directory = tmp_path_factory.mktemp("faults")
+    with ExitStack() as stack:
+        wire = stack.enter_context(wired(apiserver, directory))
+        operator = stack.enter_context(operating(wire.kubeconfig, log=directory / "log"))
+        client = stack.enter_context(apiserver.client())
+        found = Matrix(client, wire, operator, EVERY)
+        found.begin()
+        yield found
+
+
+def rounds() -> list[dict[Operation, Way]]:
+    """Return the ways in which operations fail at the same time."""
+    count = len(CODES) if FULL else 1
+    return [
+        {operation: CODES[(place + turn) % len(CODES)] for place, operation in enumerate(EVERY)}
+        for turn in range(count)
+    ]
+
+
+def test_the_matrix_has_every_verb_and_kind_of_the_role() -> None:
+    assert len({operation.namespace for operation in EVERY}) == len(EVERY) > 20
+    assert {operation.verb for operation in EVERY} == {"get", "list", "create", "patch", "delete"}
+    assert {way for cells in rounds() for way in cells.values()} == set(CODES)
+
+
+@pytest.mark.parametrize("cells", rounds(), ids=lambda cells: str(next(iter(cells.values()))))
+def test_a_request_that_fails_is_told_and_heals(
+    matrix: Matrix, cells: dict[Operation, Way]
+) -> None:
+    matrix.round(cells)
+    assert {operation.namespace for operation in cells} - matrix.findings.met == FROM_THE_WATCH
+    assert matrix.findings.silent == []
+    assert matrix.findings.not_healed == []
+    assert matrix.findings.hot == []
+
+
+@pytest.mark.parametrize("way", CODES if FULL else (500, "cut"))
+def test_lists_that_fail_stop_neither_passes_nor_the_operator(
+    apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
+) -> None:
+    """Lists beside the watches, of every kind."""
+    stage = Stage(apiserver, namespace)
+    served = ("--namespace", namespace, "--resync-interval", "1s")
+    with ExitStack() as stack:
+        wire = stack.enter_context(wired(apiserver, tmp_path))
+        log = tmp_path / "log"
+        operator = stack.enter_context(operating(wire.kubeconfig, *served, log=log))
+        stage.apply()
+        stage.wait("deployment/tools", "create")
+        failed = []
+
+        def fault(request: Request) -> Way | None:
+            whole = request.path.endswith(f"/namespaces/{namespace}/services")
+            if request.method != "GET" or request.watches or not whole:
+                return None
+            failed.append(request)
+            return way
+
+        wire.fault = fault
+        operator.until(lambda: bool(failed), "a list fails")
+        stage.kubectl("delete", "service/tools")
+        operator.until(lambda: stage.find("service/tools") is not None, "it is back")
+        wire.fault = lambda request: None
+        stage.kubectl("delete", "service/tools")
+        operator.until(lambda: stage.find("service/tools") is not None, "it is back again")
+        operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
+        assert operator.errors == 0
+    text = log.read_text()
+    assert text.count("the list of services failed") <= 1, text
+
+
+@pytest.mark.parametrize("way", ADMISSION if FULL else ADMISSION[:1])
+def test_a_write_that_admission_refuses_is_told_and_heals(
+    matrix: Matrix, apiserver: ApiServer, way: str
+) -> None:
+    objects: dict[str, Callable[[Operation], Any]] = {
+        "webhook": lambda operation: [webhook(operation)],
+        "policy": policy,
+        "quota": lambda operation: [quota(operation)],
+    }
+
+    def admission(operation: Operation, begins: bool) -> None:
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects[way](operation)})
+        verb = ("apply", "--server-side") if begins else ("delete", "--wait=false")
+        answer = apiserver.kubectl(*verb, "-f", "-", input=text)
+        assert answer.returncode == 0, answer.stderr
+        if begins and way == "quota":
+            counted = ("apply", "--server-side", "--subresource=status", "-f", "-")
+            assert apiserver.kubectl(*counted, input=text).returncode == 0
+
+    creations = [one for one in WRITES if one.verb != "delete" and not one.of_status]
+    refused = creations if way == "quota" else WRITES
+    matrix.round(dict.fromkeys(refused, way), admission)
+    assert matrix.findings.silent == []
+    assert matrix.findings.not_healed == []
+    assert matrix.findings.hot == []

@@ -1,0 +1,68 @@
+"""The number of requests that proxies cost at a real API server."""
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mcpproxy.cluster.kinds import MCP_PROXY
+from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
+from tests.apiserver.server import ApiServer
+from tests.apiserver.test_idle import Crowd
+from tests.apiserver.wire import Wire, wired
+
+pytestmark = pytest.mark.apiserver
+
+NAME = "proxy-00"
+
+
+def reads(wire: Wire) -> list[str]:
+    """The reads so far, other than those of watches."""
+    return [
+        one.path
+        for one in wire.requests
+        if one.method == "GET" and "kopf" not in one.agent.lower() and not one.watches
+    ]
+
+
+def has_passed(operator: OperatorProcess, passes: float) -> bool:
+    """Return True if more passes have ended."""
+    return operator.passes > passes
+
+
+def settle(operator: OperatorProcess) -> None:
+    """Wait until no pass follows another."""
+    count = -1.0
+    while operator.passes != count:
+        count = operator.passes
+        operator.wait(1)
+
+
+def test_a_new_proxy_takes_seven_writes_and_a_pass_at_rest_no_request(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    served = ("--namespace", namespace, "--resync-interval", "10m")
+    with ExitStack() as stack:
+        wire = stack.enter_context(wired(apiserver, tmp_path))
+        client = stack.enter_context(apiserver.client())
+        operator = stack.enter_context(operating(wire.kubeconfig, *served, log=tmp_path / "log"))
+        crowd = Crowd(client, namespace, operator)
+        crowd.create(NAME, 0)
+        pod = StatusServer()
+        stack.callback(pod.stop)
+        crowd.begin(NAME, pod)
+        operator.until(lambda: crowd.is_ready(NAME), "it is Ready")
+        settle(operator)
+        writes = wire.writes()
+        kinds = sorted(one.rpartition("/")[2] for one in writes)
+        assert len(writes) <= 7, kinds
+        before = len(reads(wire))
+        for number in range(5):
+            passes = operator.passes
+            patch = {"metadata": {"labels": {"round": str(number)}}}
+            crowd.patch(MCP_PROXY, NAME, "", patch)
+            operator.until(partial(has_passed, operator, passes), "another pass")
+        settle(operator)
+        assert reads(wire)[before:] == []
+        assert wire.writes() == writes
