@@ -232,6 +232,9 @@ class Calls:
             return None
         if not jsonrpc.answers(message, outgoing.known_as):
             return None
+        if outgoing.held is not None and "error" in message:
+            # It may be that the session does not exist any more.
+            return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:
                 if wants_input(message):

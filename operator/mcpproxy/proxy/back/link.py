@@ -57,6 +57,8 @@ class Outgoing:
     """What came for it on the streams of others."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
+    repeatable = False
+    """Whether it may be sent twice, should a connection be lost: requests of our own."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
 

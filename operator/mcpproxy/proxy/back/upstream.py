@@ -15,6 +15,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 LAST_WORDS: Final = 0.2
 STANDING_WAIT: Final = 2.0
 """Seconds that opening a session waits for its stream of unrelated messages."""
+FIRST_WAIT: Final = 0.25
+"""The same with a backend that has not answered with such a stream yet."""
 
 
 class Upstream:
@@ -31,6 +33,7 @@ class Upstream:
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
+        self._standing_wait = FIRST_WAIT
 
     @property
     def count(self) -> int:
@@ -81,13 +84,19 @@ class Upstream:
             raise
 
     async def stand(self, link: Link, standing: Caller) -> None:
-        """Listen to what a session says outside of requests, before the first call is sent."""
+        """Listen to what a session says outside of requests, before the first call is sent.
+
+        A backend that gives that stream no head until it has something to say makes no other
+        session wait for it.
+        """
         ready = self.listen(link, standing)
         try:
-            async with asyncio.timeout(STANDING_WAIT):
+            async with asyncio.timeout(self._standing_wait):
                 await ready.wait()
         except TimeoutError:
             # Requests work all the same.
+            if not ready.is_set():
+                self._standing_wait = 0.0
             return
         except BaseException:
             self.end(link)
@@ -104,8 +113,12 @@ class Upstream:
         return id(link) in self._listening
 
     async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
+        def heard() -> None:
+            self._standing_wait = STANDING_WAIT
+            ready.set()
+
         try:
-            await link.listen(standing, self.announced, ready.set)
+            await link.listen(standing, self.announced, heard)
         except (BackendError, RpcError):
             # The next request will tell whether the session is gone.
             return
