@@ -20,7 +20,7 @@ PROGRAM_PROBE_TIME: Final = Limit(
     counts="the time to a program's response to server/discover, where its era is not known",
     share="session",
     beyond="initialize is sent, too; the first response that names an era decides",
-    test="test_a_program_that_says_nothing_to_discover_gets_initialize_in_the_same_process",
+    test="test_a_program_that_ignores_discover_gets_initialize_in_the_same_process",
 )
 INITIALIZED_TIME: Final = Limit(
     name="initialized-time",

@@ -112,14 +112,15 @@ class HttpLegacyLink:
                     outgoing.body(), headers, sent=outgoing.sent, again=outgoing.repeatable
                 )
             except Unauthorized:
-                await self._make_sure(endpoint, Refusal(0))
+                await self._make_sure(endpoint, outgoing, Refusal(0))
                 raise
             if response.media_type != h.EVENT_STREAM:
                 found = await self._plain(response, outgoing, endpoint)
             else:
                 found = await self._streamed(response, outgoing, caller)
                 if "error" in found:
-                    await self._make_sure(endpoint, refusal_of(response.status, found))
+                    refused = refusal_of(response.status, found)
+                    await self._make_sure(endpoint, outgoing, refused)
             answered = True
             await self._drained(outgoing)
             found["id"] = outgoing.id
@@ -180,12 +181,14 @@ class HttpLegacyLink:
             self._users.leave(outgoing.number, answered=True)
         return True
 
-    async def _make_sure(self, endpoint: Endpoint, refused: Refusal | None) -> None:
+    async def _make_sure(
+        self, endpoint: Endpoint, outgoing: Outgoing, refused: Refusal | None
+    ) -> None:
         """Raises SessionGone where a request was refused because the session is lost."""
         if refused is None or not self.stateful:
             return
         lost = refused.status == 404 or await is_lost(
-            endpoint, self._headers, self.greeting.capabilities, refused
+            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refused
         )
         if lost:
             raise SessionGone("its session does not exist any more")
@@ -198,7 +201,7 @@ class HttpLegacyLink:
         message = await read_json(response)
         if (failure := failed(response, message)) is not None:
             raise failure
-        await self._make_sure(endpoint, refusal_of(status, message))
+        await self._make_sure(endpoint, outgoing, refusal_of(status, message))
         if message is None or "method" in message:
             raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
         if not jsonrpc.answers(message, outgoing.known_as):

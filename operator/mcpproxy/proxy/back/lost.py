@@ -55,19 +55,25 @@ def refusal_of(status: int, message: Message | None) -> Refusal | None:
 
 
 async def is_lost(
-    endpoint: Endpoint, headers: Lines, capabilities: dict[str, object], refused: Refusal
+    endpoint: Endpoint,
+    headers: Lines,
+    capabilities: dict[str, object],
+    method: str,
+    refused: Refusal,
 ) -> bool:
     """Whether a session refuses what any session takes just as it `refused` a request."""
     if not refused.may_be_of_session:
         return False
+    found = None
     try:
         async with asyncio.timeout(SESSION_CHECK_TIME.value):
-            found = await _refusal(endpoint, headers, "ping")
-            if found is None and refused.code is not None and _OF_SESSIONS.search(refused.message):
+            if method != "ping":
+                found = await _refusal(endpoint, headers, "ping")
+            if found is None and (method == "ping" or _OF_SESSIONS.search(refused.message)):
                 # Python SDKs answer to a ping also before a session is initialized.
                 offered = (kind.method for kind in KINDS if kind.capability in capabilities)
-                method = next(offered, None)
-                found = None if method is None else await _refusal(endpoint, headers, method)
+                listing = next(offered, None)
+                found = None if listing is None else await _refusal(endpoint, headers, listing)
     except TimeoutError:
         SESSION_CHECK_TIME.record()
         return False
