@@ -1,5 +1,6 @@
 """A request and its answer between a client and a backend, which may be of different eras."""
 
+import asyncio
 import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
+LOG_LEVEL: Final = "info"
+"""The level of log messages for legacy clients that set none."""
+RETRY: Final = 0.05
+"""Seconds until a call is made again whose backend wants that and no input; doubled each time."""
+MAX_RETRY: Final = 5.0
 MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
 
@@ -25,6 +31,8 @@ def sent_over(link: Link, outgoing: Outgoing, caller: Caller) -> Coroutine[Any, 
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
             return _levelled(link, outgoing, caller)
+        if outgoing.converses and link.stateful and modern_client:
+            return conversed(link, outgoing, outgoing, caller)
         return link.request(outgoing, caller)
     if modern_client:
         return _to_legacy(link, outgoing, caller)
@@ -76,11 +84,22 @@ async def _set_level(link: Link, caller: Caller) -> None:
 
 
 def bridged(
-    outgoing: Outgoing, client: Client, greeting: Greeting, log_level: str | None = None
+    outgoing: Outgoing,
+    client: Client,
+    greeting: Greeting,
+    log_level: str | None = None,
+    *,
+    muted: bool = False,
 ) -> Outgoing:
-    """The request that stands for this one with a backend of the other era."""
+    """The request that stands for this one with a backend of the other era.
+
+    `muted` says that log messages are not forwarded.
+    """
     if not greeting.modern:
         return outgoing.having(eras.unstamped(outgoing.params))
+    if log_level is None and greeting.logs and not muted:
+        # Where a legacy client sets no level, its server decides; a modern one is to be told.
+        log_level = LOG_LEVEL
     return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
 
 
@@ -123,13 +142,30 @@ async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
 
 
 async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
-    """Where the backend wants input, the client is asked and the call made again (new id)."""
-    sent = outgoing.bridged or bridged(outgoing, caller.client, link.greeting, caller.log_level)
+    sent = outgoing.bridged or bridged(
+        outgoing,
+        caller.client,
+        link.greeting,
+        caller.log_level,
+        muted=getattr(caller, "muted", False),
+    )
+    return legacy_answer(outgoing, await conversed(link, outgoing, sent, caller))
+
+
+async def conversed(link: Link, outgoing: Outgoing, sent: Outgoing, caller: Caller) -> Message:
+    """The answer of a modern backend to a request, `sent` as given; its id is the request's.
+
+    Where the backend wants input, the client is asked and the call made again over the same link,
+    with a new id: what the backend knows of it may be in that process alone.
+    """
     for round_ in range(MAX_ROUNDS):
         answer = await link.request(sent, caller)
         if not wants_input(answer):
-            return legacy_answer(outgoing, answer)
+            return {**answer, "id": outgoing.id}
         result = _members(answer)
+        if "inputRequests" not in result:
+            # It is to be asked again, and has not said when.
+            await asyncio.sleep(min(RETRY * 2**round_, MAX_RETRY))
         params = {**(sent.params or {}), **await inputs(result, caller)}
         if "requestState" not in result:
             params.pop("requestState", None)

@@ -29,11 +29,12 @@ from mcpproxy.proxy.wire.jsonrpc import Message
 class Mapping:
     """A caller of one backend: names are mapped, what concerns all clients goes its own way."""
 
-    __slots__ = ("_announced", "_caller", "_names", "client", "log_level")
+    __slots__ = ("_announced", "_caller", "_names", "client", "log_level", "muted")
 
     def __init__(self, caller: Caller, names: Names, announced: OnMessage) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
+        self.muted = getattr(caller, "muted", False)
         self._caller = caller
         self._names = names
         self._announced = announced

@@ -57,6 +57,8 @@ class Outgoing:
     """What came for it on the streams of others."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
+    converses = False
+    """Whether questions in its answer are asked here, and not by a request of the client."""
     repeatable = False
     """Whether it may be sent twice, should a connection be lost: requests of our own."""
     leave: Callable[[], None] | None = None
@@ -84,7 +86,10 @@ class Outgoing:
     def having(self, params: Message | None, request_id: Raw | None = None) -> "Outgoing":
         """The same request, not sent yet, with other params and perhaps another id."""
         kept = (self.extra, self.headers, self.trace)
-        return Outgoing(request_id or self.id, self.method, params, *kept)
+        found = Outgoing(request_id or self.id, self.method, params, *kept)
+        if self.converses:
+            found.converses = True
+        return found
 
     async def passed_on(
         self, rest: Callable[[], Source | None], begins: Callable[["Outgoing"], None] | None = None
@@ -140,10 +145,13 @@ class Greeting:
     """The whole result."""
     modern: bool = field(init=False, compare=False, repr=False)
     """Whether its revision is one without sessions."""
+    logs: bool = field(init=False, compare=False, repr=False)
+    """Whether it sends log messages."""
 
     def __post_init__(self) -> None:
         """Every call asks for it: it is found once."""
         object.__setattr__(self, "modern", is_modern(self.revision))
+        object.__setattr__(self, "logs", "logging" in self.capabilities)
 
     def member(self, name: str) -> Any:
         """A member of the result as a JSON value; None when it is absent."""
