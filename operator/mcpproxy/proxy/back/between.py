@@ -97,8 +97,9 @@ def bridged(
     """
     if not greeting.modern:
         return outgoing.having(eras.unstamped(outgoing.params))
-    if log_level is None and greeting.logs and not muted:
+    if log_level is None and not muted:
         # Where a legacy client sets no level, its server decides; a modern one is to be told.
+        # SDKs' servers send log messages also where they declare no capability for that.
         log_level = LOG_LEVEL
     return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
 

@@ -145,13 +145,10 @@ class Greeting:
     """The whole result."""
     modern: bool = field(init=False, compare=False, repr=False)
     """Whether its revision is one without sessions."""
-    logs: bool = field(init=False, compare=False, repr=False)
-    """Whether it sends log messages."""
 
     def __post_init__(self) -> None:
         """Every call asks for it: it is found once."""
         object.__setattr__(self, "modern", is_modern(self.revision))
-        object.__setattr__(self, "logs", "logging" in self.capabilities)
 
     def member(self, name: str) -> Any:
         """A member of the result as a JSON value; None when it is absent."""

@@ -17,7 +17,7 @@ MEMBER: Final = "result"
 _DEFINITIONS: Final = ("$defs", "definitions")
 _LOCAL: Final = re.compile(rb'"\$(?:ref|dynamicRef)"\s*:\s*"#(?!/\$defs/|/definitions/)')
 """References into a schema that would lead elsewhere once it is a part of another one."""
-_NOT_OBJECT: Final = re.compile(rb'"structuredContent"\s*:\s*[^{\s]')
+_NOT_OBJECT: Final = re.compile(rb'"structuredContent"\s*:\s*[^{n\s]')
 MAX_STEPS: Final = 64
 """Parts of a schema that are looked at before its shape counts as unknown."""
 
@@ -28,8 +28,8 @@ def may_hold_other_values(result: bytes) -> bool:
 
 
 def legacy_content(content: Raw) -> Raw:
-    """Structured content for a legacy client."""
-    return content if bytes(content)[:1] == b"{" else jsonrpc.dump({MEMBER: content})
+    """Structured content for a legacy client; null, which stands for none, stays."""
+    return content if bytes(content)[:1] in (b"{", b"n") else jsonrpc.dump({MEMBER: content})
 
 
 def legacy_tools(body: bytes) -> bytes:

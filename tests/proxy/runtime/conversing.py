@@ -1,0 +1,36 @@
+"""A program on standard streams that asks while it answers; only it knows what it asked."""
+
+import asyncio
+import os
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    InputRequiredResult,
+)
+
+server = MCPServer("conversing", version="1", log_level="WARNING")
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+@server.tool()
+async def ask(ctx: Context, rounds: int = 1) -> str | InputRequiredResult:
+    """Asks so often, and tells its process and the answer."""
+    state = ctx.request_state or "0"
+    done = int(state.split(" ")[0])
+    if done < rounds:
+        question = ElicitRequest(
+            params=ElicitRequestFormParams(message="Your name?", requested_schema=SCHEMA)
+        )
+        return InputRequiredResult(
+            input_requests={"name": question}, request_state=f"{done + 1} {os.getpid()}"
+        )
+    answers = ctx.input_responses or {}
+    found = answers["name"]
+    same = state.split(" ")[1] == str(os.getpid())
+    return f"{found.content['name']} {same}"
+
+
+if __name__ == "__main__":
+    asyncio.run(server.run_stdio_async())
