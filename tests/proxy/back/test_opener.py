@@ -19,7 +19,7 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import Client
-from tests.proxy.back.answering import (
+from tests.proxy.back.era_servers import (
     LEGACY,
     MODERN,
     Server,

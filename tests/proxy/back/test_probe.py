@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
-from tests.proxy.back.answering import (
+from tests.proxy.back.era_servers import (
     LEGACY,
     MODERN,
     Answer,
@@ -170,14 +170,14 @@ async def test_however_initialized_is_answered_the_session_is_used(
 async def test_a_backend_that_holds_back_its_response_to_initialized_is_used_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcpproxy.proxy.back.opener.INITIALIZED_TIME", _Short())
+    monkeypatch.setattr("mcpproxy.proxy.back.opener.INITIALIZED_TIME", Short())
     server = Server(status(404), legacy)
     server.others["notifications/initialized"] = silent
     async with opener_of(server) as opener:
         assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
 
 
-class _Short:
+class Short:
     """A limit that is reached soon."""
 
     value = 0.05
