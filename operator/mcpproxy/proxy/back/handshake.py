@@ -8,7 +8,8 @@ from msgspec import Raw
 
 from mcpproxy.limits.sessions import PROGRAM_PROBE_TIME
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, read_json
+from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, Unreachable
@@ -92,11 +93,11 @@ async def told_initialized(link: Link) -> None:
         log.info("a backend did not take notifications/initialized: %s", error)
 
 
-async def first_response(response: Response, request_id: Raw) -> Message | None:
+async def first_response(endpoint: Endpoint, response: Response, request_id: Raw) -> Message | None:
     """The response to a request of our own, whatever else is streamed; None when there is none."""
     try:
         if response.media_type == h.EVENT_STREAM:
-            return await _first_streamed(response, request_id)
+            return await _first_streamed(endpoint, response, request_id)
         if response.status >= 400 and response.media_type != h.JSON:
             await response.read(MAX_MESSAGE)
             return None
@@ -111,8 +112,10 @@ async def first_response(response: Response, request_id: Raw) -> Message | None:
     return message
 
 
-async def _first_streamed(response: Response, request_id: Raw) -> Message | None:
-    reader = EventReader(response)
+async def _first_streamed(
+    endpoint: Endpoint, response: Response, request_id: Raw
+) -> Message | None:
+    reader = endpoint.events(response)
     while (messages := await reader.messages()) is not None:
         for message in messages:
             if "method" not in message and jsonrpc.answers(message, request_id):

@@ -88,4 +88,4 @@ async def _refusal(endpoint: Endpoint, headers: Lines, method: str) -> Refusal |
         response = await endpoint.post(outgoing.body(), headers, again=True)
     except Unauthorized:
         return Refusal(0)
-    return refusal_of(response.status, await first_response(response, outgoing.id))
+    return refusal_of(response.status, await first_response(endpoint, response, outgoing.id))

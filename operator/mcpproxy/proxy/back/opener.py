@@ -34,6 +34,7 @@ from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link
 from mcpproxy.proxy.back.stdio import StdioChannel
+from mcpproxy.proxy.core.deadlines import Within
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
@@ -56,6 +57,7 @@ class Opener:
     def __init__(self, settings: BackendSettings, background: Background) -> None:
         pin = settings.protocol
         self._deadline = settings.deadlines
+        self._in_time = Within(self._deadline.connect + self._deadline.initialize)
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
         self._sharing = settings.session_mode == "Reused"
@@ -68,8 +70,6 @@ class Opener:
         """Eras that it was heard to speak."""
         self._doubted_until = float("-inf")
         """Up to which time it is not probed again, in monotonic seconds."""
-        self._probe = 0.0
-        """Seconds that a probe may take beside the time to initialize."""
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
@@ -91,7 +91,7 @@ class Opener:
         """A new upstream session for this client, ready for requests. Raises BackendError."""
         deadline = self._deadline
         try:
-            async with asyncio.timeout(deadline.connect + self._probe + deadline.initialize):
+            with self._in_time():
                 return await self._open(client)
         except RpcError as error:
             raise NotMcp(f"it does not answer as MCP wants: {error}") from None
@@ -185,7 +185,10 @@ class HttpOpener(Opener):
             self._pinned_era = "legacy"
         self._greeting: Greeting | None = None
         self._sse_only = settings.transport == "sse"
-        self._probe = min(self._deadline.initialize / 2, float(PROBE_TIME.value))
+        deadline = self._deadline
+        self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
+        """Seconds that a probe may take beside the time to initialize."""
+        self._in_time = Within(deadline.connect + self._probe + deadline.initialize)
 
     def forget(self) -> None:
         """See Opener."""
@@ -224,7 +227,7 @@ class HttpOpener(Opener):
             async with asyncio.timeout(patience):
                 endpoint = self._endpoint.of(client)
                 response = await endpoint.post(outgoing.body(), headers, again=True)
-                return await first_response(response, outgoing.id)
+                return await first_response(self._endpoint, response, outgoing.id)
         except TimeoutError:
             PROBE_TIME.record()
             raise TimedOut(f"no answer to server/discover within {patience:g} s") from None
@@ -250,7 +253,7 @@ class HttpOpener(Opener):
         response = await endpoint.post(outgoing.body(), (), again=True)
         status, session_id = response.status, session_id_of(response)
         endpoint = endpoint.with_cookies(response)
-        message = await first_response(response, outgoing.id)
+        message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
             why = f"it answers initialize with HTTP {status} and no MCP"
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)

@@ -7,6 +7,7 @@ from typing import Final
 
 from mcpproxy.limits.backends import UPSTREAM_SESSIONS
 from mcpproxy.proxy.back.link import Background, Link, OnMessage
+from mcpproxy.proxy.core.deadlines import Within
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.shares import Shares
@@ -33,7 +34,7 @@ class Upstream:
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
-        self._standing_wait = FIRST_WAIT
+        self._wait_for_stream(FIRST_WAIT)
 
     @property
     def count(self) -> int:
@@ -42,7 +43,7 @@ class Upstream:
 
     def admits(self, client: Client) -> bool:
         """Whether a session may be opened for a client without one to end before."""
-        return not self.ends_many and self.shares.admits(client.holder)
+        return self._ending < self.shares.limit and self.shares.admits(client.holder)
 
     @property
     def ends_many(self) -> bool:
@@ -83,6 +84,10 @@ class Upstream:
             self._background.spawn(_end_unused(opening))
             raise
 
+    def _wait_for_stream(self, seconds: float) -> None:
+        self._standing_wait = seconds
+        self._in_time = Within(seconds)
+
     async def stand(self, link: Link, standing: Caller) -> None:
         """Listen to what a session says outside of requests, before the first call is sent.
 
@@ -91,12 +96,12 @@ class Upstream:
         """
         ready = self.listen(link, standing)
         try:
-            async with asyncio.timeout(self._standing_wait):
+            with self._in_time():
                 await ready.wait()
         except TimeoutError:
             # Requests work all the same.
             if not ready.is_set():
-                self._standing_wait = 0.0
+                self._wait_for_stream(0.0)
             return
         except BaseException:
             self.end(link)
@@ -114,7 +119,8 @@ class Upstream:
 
     async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
         def heard() -> None:
-            self._standing_wait = STANDING_WAIT
+            if self._standing_wait != STANDING_WAIT:
+                self._wait_for_stream(STANDING_WAIT)
             ready.set()
 
         try:
