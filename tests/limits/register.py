@@ -16,6 +16,7 @@ BOUNDED: Final[dict[str, str]] = {
     "fleet/fleet.py:Fleet._streams": "followed-pods",
     "fleet/fleet.py:Fleet._left_out": "followed-pods",
     "fleet/fleet.py:Fleet.follow:task": "followed-pods",
+    "proxy/back/between.py:_together:task": "server-requests",
     "proxy/back/attribution.py:Users._abandoned": "abandoned-requests",
     "proxy/back/client.py:HttpClient.__init__:queue": "idle-connections",
     "proxy/back/client.py:HttpClient._all": "connections",

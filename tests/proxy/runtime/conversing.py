@@ -32,5 +32,19 @@ async def ask(ctx: Context, rounds: int = 1) -> str | InputRequiredResult:
     return f"{found.content['name']} {same}"
 
 
+@server.tool()
+async def ask_both(ctx: Context) -> str | InputRequiredResult:
+    """Asks for two things at once."""
+    if ctx.input_responses is None:
+        asked = ElicitRequest(
+            params=ElicitRequestFormParams(message="Your name?", requested_schema=SCHEMA)
+        )
+        return InputRequiredResult(
+            input_requests={"one": asked, "two": asked}, request_state=str(os.getpid())
+        )
+    names = sorted(f"{key}={one.content['name']}" for key, one in ctx.input_responses.items())
+    return f"{' '.join(names)} {ctx.request_state == str(os.getpid())}"
+
+
 if __name__ == "__main__":
     asyncio.run(server.run_stdio_async())

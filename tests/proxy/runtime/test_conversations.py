@@ -11,6 +11,7 @@ from mcp import Client
 from mcp.server import Server
 
 from tests.proxy.runtime import conversing
+from tests.proxy.runtime.raw import META, Raw, last
 from tests.proxy.runtime.serving import LIVE, Gate, serving
 
 pytestmark = LIVE
@@ -33,6 +34,25 @@ async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_as
             *(client.call_tool("p_ask", {"rounds": rounds}) for _ in range(2))
         )
     assert [result.content[0].text for result in results] == ["ann True"] * 2
+
+
+async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
+    proxy: Any, http: Any
+) -> None:
+    stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
+    running = await proxy({"name": "p", "stdio": stdio, "session": {"mode": "Isolated"}})
+    await running.until("p", "Healthy")
+    client = Raw(running.url, http)
+    meta = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
+    call = {"_name": "p_ask_both", "name": "p_ask_both", "arguments": {}, "_meta": meta}
+    asked = last(await client.call("tools/call", **call))["result"]
+    assert len(asked["inputRequests"]) == 2
+    answers = {
+        key: {"action": "accept", "content": {"name": "ann"}} for key in asked["inputRequests"]
+    }
+    retry = {**call, "inputResponses": answers, "requestState": asked["requestState"]}
+    found = last(await client.call("tools/call", **retry))["result"]
+    assert found["content"][0]["text"] == "one=ann two=ann True"
 
 
 VALUES: dict[str, tuple[Any, Any]] = {

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Raw
 
+from mcpproxy.limits.backends import SERVER_REQUESTS
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.errors import NotMcp
@@ -183,20 +184,38 @@ def _members(answer: Message) -> Message:
         raise NotMcp("its result is not a JSON object") from None
 
 
+async def _asked(key: str, raw: Raw, caller: Caller) -> Any:
+    request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
+    answer = await caller.ask(request)
+    error = jsonrpc.error_of(answer)
+    if error is not None:
+        raise error
+    return answer["result"]
+
+
+async def _together(wanted: Message, caller: Caller) -> list[Any]:
+    asking = [asyncio.create_task(_asked(key, raw, caller)) for key, raw in wanted.items()]
+    try:
+        return await asyncio.gather(*asking)
+    finally:
+        for one in asking:
+            one.cancel()
+
+
 async def inputs(result: Message, caller: Caller) -> Message:
     """Ask the client for every input; the members to add to the params of the retry.
 
     Raises RpcError where the client has no answer.
     """
     wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
-    answers: dict[str, Any] = {}
-    for key, raw in wanted.items():
-        request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
-        answer = await caller.ask(request)
-        error = jsonrpc.error_of(answer)
-        if error is not None:
-            raise error
-        answers[key] = answer["result"]
+    if len(wanted) > SERVER_REQUESTS.value:
+        SERVER_REQUESTS.record()
+        raise NotMcp(f"it asks for more than {SERVER_REQUESTS.value} things at once")
+    if caller.client.modern:
+        # It gets all of them in one result.
+        answers = dict(zip(wanted, await _together(wanted, caller), strict=True))
+    else:
+        answers = {key: await _asked(key, raw, caller) for key, raw in wanted.items()}
     added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
     if "requestState" in result:
         added["requestState"] = result["requestState"]

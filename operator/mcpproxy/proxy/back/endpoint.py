@@ -130,6 +130,9 @@ class Endpoint:
         """Open an event stream."""
         response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._lines()))
         _check(response)
+        if (failure := failed(response, None)) is not None:
+            response.close()
+            raise failure
         return response
 
     def events(self, response: Response, last_id: bytes | None = None) -> EventReader:

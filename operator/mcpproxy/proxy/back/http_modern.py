@@ -136,6 +136,8 @@ class HttpModernLink:
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
             if response.media_type != h.EVENT_STREAM:
+                if (failure := failed(response, None)) is not None:
+                    raise failure
                 ready()
                 return
             reader = self._endpoint.events(response)
