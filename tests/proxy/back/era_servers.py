@@ -19,7 +19,7 @@ from tests.proxy.runtime.serving import serving
 
 LEGACY = Client("2025-11-25", info=b'{"name":"c","version":"1"}')
 MODERN = Client("2026-07-28", info=b'{"name":"c","version":"1"}')
-Answer = Callable[[str, Any], Response | None]
+Answer = Callable[[str, Any], Response]
 
 
 def result_of(message: Any, **result: Any) -> Response:
@@ -35,7 +35,7 @@ def initialized(message: Any, revision: str | None = None, session: str | None =
 
 
 class Server:
-    """Answers `server/discover` and `initialize` as it is told; None drops the connection."""
+    """Answers `server/discover` and `initialize` as it is told."""
 
     def __init__(self, discover: Answer, initialize: Answer) -> None:
         self.discover = discover
@@ -53,15 +53,14 @@ class Server:
         message = json.loads(body) if body else {}
         method = message.get("method", scope["method"])
         self.asked.append(method)
-        answer: Response | None = PlainTextResponse("", 202 if body else 405)
+        answer: Response = PlainTextResponse("", 202 if body else 405)
         if method == "server/discover":
             answer = self.discover(method, message)
         elif method == "initialize":
             answer = self.initialize(method, message)
         elif method in self.others:
             answer = self.others[method](method, message)
-        if answer is not None:
-            await answer(scope, receive, send)
+        await answer(scope, receive, send)
 
 
 def modern(method: str, message: Any) -> Response:

@@ -51,8 +51,18 @@ def open_stream(method: str, message: Any) -> Response:
     return StreamingResponse(_nothing(), media_type="text/event-stream")
 
 
-def dropped(method: str, message: Any) -> None:
+class Dropped(Silent):
     """Closes the connection."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        send.__self__.transport.abort()
+        await super().__call__(scope, receive, send)
+
+
+def dropped(method: str, message: Any) -> Response:
+    """Closes the connection."""
+    return Dropped()
 
 
 def failed(code: int) -> Answer:

@@ -7,11 +7,18 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import (
     ElicitRequest,
     ElicitRequestFormParams,
+    ElicitResult,
     InputRequiredResult,
 )
 
 server = MCPServer("conversing", version="1", log_level="WARNING")
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+def _name(ctx: Context, key: str) -> object:
+    found = (ctx.input_responses or {})[key]
+    assert isinstance(found, ElicitResult)
+    return (found.content or {})["name"]
 
 
 @server.tool()
@@ -26,10 +33,9 @@ async def ask(ctx: Context, rounds: int = 1) -> str | InputRequiredResult:
         return InputRequiredResult(
             input_requests={"name": question}, request_state=f"{done + 1} {os.getpid()}"
         )
-    answers = ctx.input_responses or {}
-    found = answers["name"]
+    found = _name(ctx, "name")
     same = state.split(" ")[1] == str(os.getpid())
-    return f"{found.content['name']} {same}"
+    return f"{found} {same}"
 
 
 @server.tool()
@@ -42,7 +48,7 @@ async def ask_both(ctx: Context) -> str | InputRequiredResult:
         return InputRequiredResult(
             input_requests={"one": asked, "two": asked}, request_state=str(os.getpid())
         )
-    names = sorted(f"{key}={one.content['name']}" for key, one in ctx.input_responses.items())
+    names = [f"{key}={_name(ctx, key)}" for key in ("one", "two")]
     return f"{' '.join(names)} {ctx.request_state == str(os.getpid())}"
 
 

@@ -22,6 +22,12 @@ async def _answers(context: Any, params: Any) -> t.ElicitResult:
     return t.ElicitResult(action="accept", content={"name": "ann"})
 
 
+def _text(result: t.CallToolResult) -> str:
+    (content,) = result.content
+    assert isinstance(content, t.TextContent)
+    return content.text
+
+
 @pytest.mark.parametrize(("session", "rounds"), [("Isolated", 2), ("PerClient", 1)])
 async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_asked(
     proxy: Any, session: str, rounds: int
@@ -33,7 +39,7 @@ async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_as
         results = await asyncio.gather(
             *(client.call_tool("p_ask", {"rounds": rounds}) for _ in range(2))
         )
-    assert [result.content[0].text for result in results] == ["ann True"] * 2
+    assert [_text(result) for result in results] == ["ann True"] * 2
 
 
 async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
@@ -43,8 +49,8 @@ async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
     running = await proxy({"name": "p", "stdio": stdio, "session": {"mode": "Isolated"}})
     await running.until("p", "Healthy")
     client = Raw(running.url, http)
-    meta = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
-    call = {"_name": "p_ask_both", "name": "p_ask_both", "arguments": {}, "_meta": meta}
+    meta: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
+    call: Any = {"_name": "p_ask_both", "name": "p_ask_both", "arguments": {}, "_meta": meta}
     asked = last(await client.call("tools/call", **call))["result"]
     assert len(asked["inputRequests"]) == 2
     answers = {
