@@ -34,7 +34,7 @@ from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link
 from mcpproxy.proxy.back.stdio import StdioChannel
-from mcpproxy.proxy.core.deadlines import Within
+from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
