@@ -143,6 +143,7 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
 
     async with stage(proxy, http, kind, plain) as (backend, client):
         await _warm(backend, client, kind)
+        left.clear()
         backend.writes = writes
         assert (await called(client, kind))["result"]["content"] == []
         rest.set()

@@ -12,7 +12,7 @@
 Texts name the backend and what happened, never what the backend wrote into an error page.
 """
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from mcpproxy.proxy.core.health import Failure
 from mcpproxy.proxy.wire.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
@@ -29,6 +29,8 @@ class BackendError(Exception):
     state: ClassVar[Failure] = "Unhealthy"
     reason: ClassVar[str] = "BackendError"
     code: ClassVar[int] = UNAVAILABLE
+    reached = True
+    """False where there was no connection over which the request could have been sent."""
 
     def rpc(self, backend: str) -> RpcError:
         """The JSON-RPC error that a client gets."""
@@ -37,6 +39,11 @@ class BackendError(Exception):
             f"backend {backend}: {self}",
             {"backend": backend, "reason": self.reason},
         )
+
+    def unsent(self) -> Self:
+        """The same error, where the request never left."""
+        self.reached = False
+        return self
 
 
 class Unreachable(BackendError):
