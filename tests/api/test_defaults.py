@@ -89,3 +89,14 @@ def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
         description = getattr(v1alpha1, model).model_fields[field].description
         assert description is not None
         assert f"Default: {value}." in description, (model, field)
+
+
+def test_a_program_has_a_minute_to_start_unless_said_otherwise() -> None:
+    program = {"name": "p", "stdio": {"command": "x"}}
+    spec = an_mcpproxy(
+        backends=[program, {**program, "name": "q", "timeouts": {"initialize": "5s"}}]
+    ).spec
+    given = [defaults.deadlines(backend).initialize for backend in spec.backends]
+    assert given == [60.0, 5.0]
+    (plain,) = an_mcpproxy().spec.backends
+    assert defaults.deadlines(plain).initialize == 10.0

@@ -77,7 +77,7 @@ class Timeouts(ApiModel):
     connect: PositiveDuration | None = None
     """Opening a connection, or starting a process. Default: 5s."""
     initialize: PositiveDuration | None = None
-    """Opening a session, listing components. Default: 10s."""
+    """Opening a session, listing components; a program (stdio) has 60s. Default: 10s."""
     request: PositiveDuration | None = None
     """A call, from the request to its answer; progress restarts it. Default: 300s."""
     idle: PositiveDuration | None = None

@@ -21,6 +21,8 @@ CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
 CONNECT: Final = "5s"
 INITIALIZE: Final = "10s"
+INITIALIZE_PROGRAM: Final = "60s"
+"""Programs load what they need first; some are installed only now."""
 REQUEST: Final = "300s"
 IDLE: Final = "30m"
 HEALTH_INTERVAL: Final = "10s"
@@ -80,9 +82,10 @@ class BackendSettings:
 def deadlines(backend: Backend) -> Deadlines:
     """The backend's timeouts in seconds."""
     given = backend.timeouts
+    initialize = INITIALIZE if backend.stdio is None else INITIALIZE_PROGRAM
     return Deadlines(
         connect=seconds((given and given.connect) or CONNECT),
-        initialize=seconds((given and given.initialize) or INITIALIZE),
+        initialize=seconds((given and given.initialize) or initialize),
         request=seconds((given and given.request) or REQUEST),
         idle=seconds((given and given.idle) or IDLE),
     )

@@ -135,13 +135,14 @@ class Gateway(Offer):
         return method in ROUTED or method == COMPLETE
 
     def may_ask(self, route: Route, params: Message) -> bool:
-        """Whether the backend may send requests of its own while it answers (legacy era)."""
+        """Whether the backend may ask while it answers, and the request has to wait for it: by
+        requests of its own (legacy era), or in a process that nobody else finds again."""
         backend = route.backend
         greeting = backend.watch.greeting
         if greeting is None or not greeting.modern:
             return True
         # A requestState that is none of ours is the backend's own: the client goes on with it.
-        return backend.asks and "requestState" not in params
+        return (backend.asks or backend.is_program) and "requestState" not in params
 
     async def call(
         self,

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.values import RESERVED_HEADERS
+from mcpproxy.proxy.start_times import MEMBERS, timeouts_of
 
 log = logging.getLogger("mcpproxy.config")
 
@@ -28,7 +29,7 @@ _HONOURED: Final = {
     "args",
     "env",
     "cwd",
-    "timeout",
+    *MEMBERS,
     "disabled",
 }
 _TELLING: Final = {"name", "description", "icon", "version", "gallery"}
@@ -119,8 +120,8 @@ class _Entry:
         if (url is None) == (command is None):
             raise ManifestError(f"{self._where}: needs exactly one of url and command")
         found: dict[str, Any] = {}
-        if server.get("timeout") is not None:
-            found["timeouts"] = {"request": f"{self._milliseconds()}ms"}
+        if timeouts := timeouts_of(server, self._where):
+            found["timeouts"] = timeouts
         if command is not None:
             return {**found, "stdio": self._stdio()}
         found["url"] = self._expanded(str(url))
@@ -136,12 +137,6 @@ class _Entry:
             unknown.discard("keep_alive")
         if unknown:
             log.warning("%s: not honoured: %s", self._where, ", ".join(sorted(unknown)))
-
-    def _milliseconds(self) -> int:
-        given = self._server["timeout"]
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            raise ManifestError(f"{self._where}.timeout: expected a number of milliseconds")
-        return int(given)
 
     def _transport(self) -> str | None:
         given = self._server.get("transport") or self._server.get("type")

@@ -1,21 +1,14 @@
 """Which era and transport a backend speaks: found out once, from clear answers only."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from mcp.server.mcpserver import MCPServer
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import Response
 
-from mcpproxy.api.defaults import settings
-from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.endpoint import Endpoint
-from mcpproxy.proxy.back.link import Background, Link
+from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.opener import HttpOpener
 from mcpproxy.proxy.core.errors import (
     BackendError,
@@ -26,92 +19,19 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import Client
-from tests.builders import an_mcpproxy
-from tests.proxy.runtime.serving import Gate, serving
-
-LEGACY = Client("2025-11-25", info=b'{"name":"c","version":"1"}')
-MODERN = Client("2026-07-28", info=b'{"name":"c","version":"1"}')
-Answer = Callable[[str, Any], Response]
-
-
-def _result(message: Any, **result: Any) -> Response:
-    return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
-
-
-def _initialized(message: Any, revision: str | None = None, session: str | None = None) -> Response:
-    spoken = revision or message["params"]["protocolVersion"]
-    answer = _result(message, protocolVersion=spoken, capabilities={"tools": {}})
-    if session is not None:
-        answer.headers["mcp-session-id"] = session
-    return answer
-
-
-class Server:
-    """Answers `server/discover` and `initialize` as it is told."""
-
-    def __init__(self, discover: Answer, initialize: Answer) -> None:
-        self.discover = discover
-        self.initialize = initialize
-        self.asked: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive)
-        body = await request.body()
-        message = json.loads(body) if body else {}
-        method = message.get("method", scope["method"])
-        self.asked.append(method)
-        answer: Response = PlainTextResponse("", 202 if body else 405)
-        if method == "server/discover":
-            answer = self.discover(method, message)
-        elif method == "initialize":
-            answer = self.initialize(method, message)
-        await answer(scope, receive, send)
-
-
-def modern(method: str, message: Any) -> Response:
-    """Speaks the modern era."""
-    return _result(message, supportedVersions=["2026-07-28"], capabilities={"tools": {}})
-
-
-def legacy(method: str, message: Any) -> Response:
-    """Speaks the legacy era, with a session."""
-    return _initialized(message, session="s-1")
-
-
-def status(code: int, content: str = "no") -> Answer:
-    """Answers with an HTTP status."""
-    return lambda method, message: PlainTextResponse(content, code)
-
-
-def error(code: int, http: int = 200) -> Answer:
-    """Answers with a JSON-RPC error."""
-
-    def answer(method: str, message: Any) -> Response:
-        content = {"code": code, "message": "no"}
-        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": content}, http)
-
-    return answer
-
-
-@asynccontextmanager
-async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIterator[HttpOpener]:
-    """An opener for a server."""
-    async with serving(server) as base:
-        timeouts = {"connect": "1s", "initialize": "1s"}
-        backend = {"name": "b", "url": base + path, "timeouts": timeouts, **fields}
-        spec = an_mcpproxy(backends=[backend]).spec
-        given = settings(spec, spec.backends[0])
-        background = Background()
-        client = HttpClient(base + path, 1.0)
-        opener = HttpOpener(Endpoint(client, tuple, given.passed), given, background)
-        try:
-            yield opener
-        finally:
-            await opener.close()
-            await background.close()
+from tests.proxy.back.era_servers import (
+    LEGACY,
+    MODERN,
+    Server,
+    error,
+    initialized,
+    legacy,
+    modern,
+    opener_of,
+    result_of,
+    status,
+)
+from tests.proxy.runtime.serving import Gate
 
 
 async def _revision(opener: HttpOpener, client: Client = MODERN) -> str:
@@ -138,9 +58,11 @@ REFUSALS = {
     "method not found": error(-32601),
     "bad request with an error": error(-32600, 400),
     "session missing": error(-32000, 400),
-    "no common version": lambda method, message: _result(message, supportedVersions=["2030-01-01"]),
-    "odd versions": lambda method, message: _result(message, supportedVersions="all"),
-    "no versions": lambda method, message: _result(message),
+    "no common version": lambda method, message: result_of(
+        message, supportedVersions=["2030-01-01"]
+    ),
+    "odd versions": lambda method, message: result_of(message, supportedVersions="all"),
+    "no versions": lambda method, message: result_of(message),
 }
 
 
@@ -231,7 +153,7 @@ async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
         assert await _revision(opener) == "2025-06-18"
 
     def newer(method: str, message: Any) -> Response:
-        return _initialized(message, "2025-11-25")
+        return initialized(message, "2025-11-25")
 
     async with opener_of(Server(modern, newer), protocol="2025-06-18") as opener:
         with pytest.raises(NotMcp, match="2025-06-18"):
@@ -241,7 +163,7 @@ async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
 @pytest.mark.parametrize("revision", ["2030-01-01", "", "2026-07-28"])
 async def test_an_unknown_revision_is_no_mcp(revision: str) -> None:
     def odd(method: str, message: Any) -> Response:
-        return _result(message, protocolVersion=revision, capabilities={})
+        return result_of(message, protocolVersion=revision, capabilities={})
 
     async with opener_of(Server(status(404), odd)) as opener:
         with pytest.raises(NotMcp):
@@ -251,7 +173,7 @@ async def test_an_unknown_revision_is_no_mcp(revision: str) -> None:
 @pytest.mark.parametrize("session", ["a b", "ü", "x" * 3000])
 async def test_s7_a_session_id_that_can_be_none_is_refused(session: str) -> None:
     def odd(method: str, message: Any) -> Response:
-        answer = _initialized(message)
+        answer = initialized(message)
         answer.raw_headers.append((b"mcp-session-id", session.encode("latin-1")))
         return answer
 

@@ -9,36 +9,54 @@ import pytest
 from mcpproxy.api.defaults import settings
 from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import StdioOpener
-from mcpproxy.proxy.core.errors import TimedOut
+from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, TimedOut
 from mcpproxy.proxy.core.exchange import Client
 from tests.builders import an_mcpproxy
 
 MODERN = Client("2026-07-28")
+LEGACY = Client("2025-11-25")
+DISCOVER, INITIALIZE = "server/discover", "initialize"
+UNSUPPORTED = {"code": -32022, "message": "no", "data": {"supported": ["2026-07-28"]}}
 
 
 class Process:
-    """A channel to a server of both eras that says nothing to the methods in `deaf_to`."""
+    """A channel to a server of both eras, but for what it is told about."""
 
     answers_late = False
 
-    def __init__(self, deaf_to: set[str]) -> None:
-        self._deaf_to = deaf_to
-        self._answers: asyncio.Queue[bytes] = asyncio.Queue()
+    def __init__(self, stage: "Stage") -> None:
+        self.sent: list[str] = []
+        """Methods of what was sent to it."""
+        self._stage = stage
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def send(self, body: bytes) -> None:
         """See Channel."""
         message = json.loads(body)
-        if message["method"] in self._deaf_to or "id" not in message:
-            return
-        result: dict[str, Any] = {"capabilities": {}, "supportedVersions": ["2026-07-28"]}
-        if message["method"] == "initialize":
-            result = {"capabilities": {}, "protocolVersion": "2025-11-25"}
-        answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
-        self._answers.put_nowait(json.dumps(answer).encode())
+        method = message["method"]
+        self.sent.append(method)
+        if method == self._stage.started_by:
+            self._stage.started.set()
+        if method in self._stage.ends_at:
+            self._answers.put_nowait(None)
+        elif "id" in message and method not in self._stage.deaf_to:
+            answer = {"jsonrpc": "2.0", "id": message["id"], **self._answer(method)}
+            self._answers.put_nowait(json.dumps(answer).encode())
+
+    def _answer(self, method: str) -> dict[str, Any]:
+        if method in self._stage.refuses:
+            return {"error": self._stage.refuses[method]}
+        if method == INITIALIZE:
+            return {"result": {"capabilities": {}, "protocolVersion": "2025-11-25"}}
+        return {"result": {"capabilities": {}, "supportedVersions": ["2026-07-28"]}}
 
     async def receive(self) -> bytes:
         """See Channel."""
-        return await self._answers.get()
+        await self._stage.started.wait()
+        answer = await self._answers.get()
+        if answer is None:
+            raise ProcessFailed("its process has ended with status 1")
+        return answer
 
     async def close(self) -> None:
         """See Channel."""
@@ -49,6 +67,13 @@ class Stage:
 
     def __init__(self) -> None:
         self.deaf_to: set[str] = set()
+        self.ends_at: set[str] = set()
+        self.refuses: dict[str, Any] = {}
+        self.started = asyncio.Event()
+        """Whether processes answer; what they are sent before is kept."""
+        self.started.set()
+        self.started_by = ""
+        self.processes: list[Process] = []
         timeouts = {"connect": "100ms", "initialize": "200ms"}
         backend = {"name": "b", "stdio": {"command": "x"}, "timeouts": timeouts}
         spec = an_mcpproxy(backends=[backend]).spec
@@ -56,11 +81,12 @@ class Stage:
         self.opener = StdioOpener(self._spawn, settings(spec, spec.backends[0]), self.background)
 
     async def _spawn(self) -> Process:
-        return Process(self.deaf_to)
+        self.processes.append(Process(self))
+        return self.processes[-1]
 
-    async def revision(self) -> str:
+    async def revision(self, client: Client = MODERN) -> str:
         """What the next process is spoken to in."""
-        link = await self.opener.open(MODERN)
+        link = await self.opener.open(client)
         await link.close()
         return link.greeting.revision
 
@@ -87,3 +113,63 @@ async def test_a_program_that_failed_may_come_back_without_the_modern_era() -> N
     stage.opener.forget()
     stage.deaf_to = {"server/discover"}
     assert await stage.revision() == "2025-11-25"
+
+
+async def test_a_program_that_ignores_discover_gets_initialize_in_the_same_process() -> None:
+    stage = Stage()
+    stage.deaf_to = {DISCOVER}
+    assert await stage.revision() == "2025-11-25"
+    (process,) = stage.processes
+    assert process.sent == [DISCOVER, INITIALIZE, "notifications/initialized"]
+
+
+async def test_a_program_that_refuses_discover_gets_initialize_in_the_same_process() -> None:
+    stage = Stage()
+    stage.refuses = {DISCOVER: {"code": -32601, "message": "no"}}
+    for _ in range(2):
+        assert await stage.revision() == "2025-11-25"
+    first, second = stage.processes
+    assert first.sent == [DISCOVER, INITIALIZE, "notifications/initialized"]
+    assert second.sent == [INITIALIZE, "notifications/initialized"]
+
+
+async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    for _ in range(2):
+        assert await stage.revision() == "2025-11-25"
+    assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
+
+
+async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER, INITIALIZE}
+    with pytest.raises(BackendError, match="status 1"):
+        await stage.revision()
+
+
+async def test_a_legacy_program_that_is_slow_to_start_is_started_once() -> None:
+    stage = Stage()
+    stage.refuses = {DISCOVER: {"code": -32601, "message": "no"}}
+    stage.started.clear()
+    stage.started_by = INITIALIZE
+    assert await stage.revision() == "2025-11-25"
+    assert len(stage.processes) == 1
+
+
+async def test_a_modern_program_that_is_slow_to_start_is_spoken_to_in_its_era() -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: UNSUPPORTED}
+    stage.started.clear()
+    stage.started_by = INITIALIZE
+    assert await stage.revision() == "2026-07-28"
+    (process,) = stage.processes
+    assert process.sent == [DISCOVER, INITIALIZE]
+
+
+async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: UNSUPPORTED}
+    assert await stage.revision(LEGACY) == "2026-07-28"
+    (process,) = stage.processes
+    assert process.sent == [INITIALIZE, DISCOVER]

@@ -156,3 +156,32 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
 def test_what_can_not_be_used_is_refused(content: Any, told: str) -> None:
     with pytest.raises(ManifestError, match=told):
         from_mcp_servers(content)
+
+
+@pytest.mark.parametrize(
+    ("given", "timeouts"),
+    [
+        ({"timeout": 30000}, {"request": "30000ms"}),
+        ({"timeout": 120000}, {"request": "120000ms", "initialize": "120000ms"}),
+        ({"timeout": 3600000}, {"request": "3600000ms", "initialize": "300000ms"}),
+        ({"startup_timeout": 90}, {"initialize": "90000ms"}),
+        ({"startup_timeout": 90000}, {"initialize": "90000ms"}),
+        ({"startup_timeout_sec": 7.5}, {"initialize": "7500ms"}),
+        ({"startup_timeout_ms": 250}, {"initialize": "250ms"}),
+        ({"startupTimeout": 20, "timeout": 5000}, {"request": "5000ms", "initialize": "20000ms"}),
+    ],
+)
+def test_the_times_that_a_program_has_are_those_of_the_file(given: Any, timeouts: Any) -> None:
+    (backend,) = _backends({"mcpServers": {"p": {"command": "x", **given}}})
+    assert backend["timeouts"] == timeouts
+
+
+def test_the_time_for_calls_of_a_url_is_not_its_time_to_begin() -> None:
+    (backend,) = _backends({"mcpServers": {"p": {"url": "http://h/mcp", "timeout": 120000}}})
+    assert backend["timeouts"] == {"request": "120000ms"}
+
+
+@pytest.mark.parametrize("member", ["timeout", "startup_timeout", "startup_timeout_sec"])
+def test_a_time_that_is_no_number_is_named(member: str) -> None:
+    with pytest.raises(ManifestError, match=rf"mcpServers\.p\.{member}: expected a number of"):
+        _backends({"mcpServers": {"p": {"command": "x", member: "soon"}}})

@@ -100,7 +100,8 @@ async def test_a_response_counts_when_it_is_there_and_not_when_its_stream_ends(
         ((HEAD, END), "Unreachable"),
         ((HEAD,), "TimedOut"),
         ((HEAD, chunk(b": wait\n\n")), "TimedOut"),
-        ((HEAD, chunk(b"data: {}\n\n"), END), "NotMCP"),
+        ((HEAD, chunk(b"data: {}\n\n"), END), "Unreachable"),
+        ((HEAD, chunk(b'data: {"jsonrpc":"2.0"}\n\n'), END), "NotMCP"),
     ],
 )
 async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_again(
@@ -142,6 +143,7 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
 
     async with stage(proxy, http, kind, plain) as (backend, client):
         await _warm(backend, client, kind)
+        left.clear()
         backend.writes = writes
         assert (await called(client, kind))["result"]["content"] == []
         rest.set()

@@ -48,6 +48,10 @@ class Taken(Intake):
     def room_ahead(self) -> int:
         return 1000
 
+    def read_on_later(self) -> None:
+        self.begin_turn()
+        self.read_rest()
+
     def received(
         self, inbound: Inbound, refusal: HttpRefusal | None, last: bool, old: bool
     ) -> None:

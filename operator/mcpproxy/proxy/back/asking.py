@@ -39,6 +39,7 @@ class Asker:
         if link.greeting.modern:
             params = stamped(params, self.caller.client, link.greeting.revision, None)
         outgoing = Outgoing(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
+        outgoing.repeatable = True
         answer = await link.request(outgoing, self.caller)
         error = jsonrpc.error_of(answer)
         if error is None:

@@ -110,6 +110,11 @@ class Backend:
         self.whole, self.complete = self._calls.whole, self._calls.complete
         """What came of it; see `Calls.whole` and `Calls.complete`."""
 
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program on standard streams: each session is a process."""
+        return self._opener.transport == "stdio"
+
     def _asking(self, client: Client) -> Caller:
         """Requests of our own in the name of a client: it is not asked, and not told."""
         return self._forwarding.caller(Discarding(client))
@@ -143,7 +148,7 @@ class Backend:
 
     def told(self, good: bool) -> None:
         """Another process on this machine has checked the backend; a program is our own."""
-        if self._opener.transport != "stdio":
+        if not self.is_program:
             self.watch.told(good)
 
     async def _reap(self) -> None:

@@ -1,5 +1,6 @@
 """A request and its answer between a client and a backend, which may be of different eras."""
 
+import asyncio
 import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Raw
 
+from mcpproxy.limits.backends import SERVER_REQUESTS
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.errors import NotMcp
@@ -15,6 +17,11 @@ from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
+LOG_LEVEL: Final = "info"
+"""The level of log messages for legacy clients that set none."""
+RETRY: Final = 0.05
+"""Seconds until a call is made again whose backend wants that and no input; doubled each time."""
+MAX_RETRY: Final = 5.0
 MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
 
@@ -25,6 +32,8 @@ def sent_over(link: Link, outgoing: Outgoing, caller: Caller) -> Coroutine[Any, 
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
             return _levelled(link, outgoing, caller)
+        if outgoing.converses and link.stateful and modern_client:
+            return conversed(link, outgoing, outgoing, caller)
         return link.request(outgoing, caller)
     if modern_client:
         return _to_legacy(link, outgoing, caller)
@@ -76,11 +85,23 @@ async def _set_level(link: Link, caller: Caller) -> None:
 
 
 def bridged(
-    outgoing: Outgoing, client: Client, greeting: Greeting, log_level: str | None = None
+    outgoing: Outgoing,
+    client: Client,
+    greeting: Greeting,
+    log_level: str | None = None,
+    *,
+    muted: bool = False,
 ) -> Outgoing:
-    """The request that stands for this one with a backend of the other era."""
+    """The request that stands for this one with a backend of the other era.
+
+    `muted` says that log messages are not forwarded.
+    """
     if not greeting.modern:
         return outgoing.having(eras.unstamped(outgoing.params))
+    if log_level is None and not muted:
+        # Where a legacy client sets no level, its server decides; a modern one is to be told.
+        # SDKs' servers send log messages also where they declare no capability for that.
+        log_level = LOG_LEVEL
     return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
 
 
@@ -123,13 +144,30 @@ async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
 
 
 async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
-    """Where the backend wants input, the client is asked and the call made again (new id)."""
-    sent = outgoing.bridged or bridged(outgoing, caller.client, link.greeting, caller.log_level)
+    sent = outgoing.bridged or bridged(
+        outgoing,
+        caller.client,
+        link.greeting,
+        caller.log_level,
+        muted=getattr(caller, "muted", False),
+    )
+    return legacy_answer(outgoing, await conversed(link, outgoing, sent, caller))
+
+
+async def conversed(link: Link, outgoing: Outgoing, sent: Outgoing, caller: Caller) -> Message:
+    """The answer of a modern backend to a request, `sent` as given; its id is the request's.
+
+    Where the backend wants input, the client is asked and the call made again over the same link,
+    with a new id: what the backend knows of it may be in that process alone.
+    """
     for round_ in range(MAX_ROUNDS):
         answer = await link.request(sent, caller)
         if not wants_input(answer):
-            return legacy_answer(outgoing, answer)
+            return {**answer, "id": outgoing.id}
         result = _members(answer)
+        if "inputRequests" not in result:
+            # It is to be asked again, and has not said when.
+            await asyncio.sleep(min(RETRY * 2**round_, MAX_RETRY))
         params = {**(sent.params or {}), **await inputs(result, caller)}
         if "requestState" not in result:
             params.pop("requestState", None)
@@ -146,20 +184,38 @@ def _members(answer: Message) -> Message:
         raise NotMcp("its result is not a JSON object") from None
 
 
+async def _asked(key: str, raw: Raw, caller: Caller) -> Any:
+    request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
+    answer = await caller.ask(request)
+    error = jsonrpc.error_of(answer)
+    if error is not None:
+        raise error
+    return answer["result"]
+
+
+async def _together(wanted: Message, caller: Caller) -> list[Any]:
+    asking = [asyncio.create_task(_asked(key, raw, caller)) for key, raw in wanted.items()]
+    try:
+        return await asyncio.gather(*asking)
+    finally:
+        for one in asking:
+            one.cancel()
+
+
 async def inputs(result: Message, caller: Caller) -> Message:
     """Ask the client for every input; the members to add to the params of the retry.
 
     Raises RpcError where the client has no answer.
     """
     wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
-    answers: dict[str, Any] = {}
-    for key, raw in wanted.items():
-        request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
-        answer = await caller.ask(request)
-        error = jsonrpc.error_of(answer)
-        if error is not None:
-            raise error
-        answers[key] = answer["result"]
+    if len(wanted) > SERVER_REQUESTS.value:
+        SERVER_REQUESTS.record()
+        raise NotMcp(f"it asks for more than {SERVER_REQUESTS.value} things at once")
+    if caller.client.modern:
+        # It gets all of them in one result.
+        answers = dict(zip(wanted, await _together(wanted, caller), strict=True))
+    else:
+        answers = {key: await _asked(key, raw, caller) for key, raw in wanted.items()}
     added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
     if "requestState" in result:
         added["requestState"] = result["requestState"]

@@ -29,11 +29,12 @@ from mcpproxy.proxy.wire.jsonrpc import Message
 class Mapping:
     """A caller of one backend: names are mapped, what concerns all clients goes its own way."""
 
-    __slots__ = ("_announced", "_caller", "_names", "client", "log_level")
+    __slots__ = ("_announced", "_caller", "_names", "client", "log_level", "muted")
 
     def __init__(self, caller: Caller, names: Names, announced: OnMessage) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
+        self.muted = getattr(caller, "muted", False)
         self._caller = caller
         self._names = names
         self._announced = announced
@@ -231,6 +232,9 @@ class Calls:
         if "method" in message:
             return None
         if not jsonrpc.answers(message, outgoing.known_as):
+            return None
+        if outgoing.held is not None and "error" in message:
+            # It may be that the session does not exist any more.
             return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:

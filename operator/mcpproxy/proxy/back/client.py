@@ -16,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.back.connection import Connection, Response
+from mcpproxy.proxy.back.cookies import one_cookie_line
 from mcpproxy.proxy.core.errors import Overloaded, TimedOut, Unreachable
 from mcpproxy.proxy.wire.heads import Heads
 
@@ -23,6 +24,9 @@ KEPT_FOR: Final = 4.0
 """Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
 servers close theirs, so that no request is lost to a connection that is just being closed."""
 _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
+CLOSED_BEHIND: Final = 0.05
+"""Seconds after an answer in which a server that closes the connection does so behind each one."""
+UNKEPT_FOR: Final = 60.0
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -79,6 +83,8 @@ class HttpClient:
         self._opening = 0
         """Connections that are being opened."""
         self._closed = False
+        self._unkept_until = float("-inf")
+        """Up to which time no connection serves a second request."""
         self._renewals = 0
 
     async def request(
@@ -109,9 +115,20 @@ class HttpClient:
 
     async def send(self, head: bytes, body: bytes) -> Response:
         """Send a request whose head was made with `head`; redirects are not followed."""
-        connection = self.take() or await self.connect()
         bare = not body and not head.startswith(b"POST")
-        return await connection.send(head + b"\r\n" if bare else with_body(head, body))
+        return await self.sent(head + b"\r\n" if bare else with_body(head, body))
+
+    async def sent(self, request: bytes, *, again: bool = False) -> Response:
+        """The answer to a request; where that may be sent `again`, a connection that was used
+        before and is lost is none of its failures."""
+        connection = self.take()
+        if connection is not None:
+            try:
+                return await connection.send(request)
+            except Unreachable:
+                if not again:
+                    raise
+        return await (await self.connect()).send(request)
 
     def path_of(self, base: str, reference: str) -> str:
         """The path that a reference of the server leads to. Raises Unreachable when it leads
@@ -132,7 +149,7 @@ class HttpClient:
     def head(self, method: bytes, target: str, headers: Headers) -> bytes:
         """The head of a request, but for the length of its body."""
         lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target.encode(), self.origin.authority)]
-        lines += [b"%b: %b" % header for header in headers]
+        lines += [b"%b: %b" % header for header in one_cookie_line(headers)]
         return b"\r\n".join(lines) + b"\r\n"
 
     def take(self) -> Connection | None:
@@ -152,7 +169,7 @@ class HttpClient:
         """A new connection. Raises Overloaded, Unreachable, TimedOut, and what `tls` raises."""
         if len(self._all) + self._opening >= CONNECTIONS.value:
             CONNECTIONS.record()
-            raise Overloaded(f"{CONNECTIONS.value} connections are open with it already")
+            raise Overloaded(f"{CONNECTIONS.value} connections are open with it already").unsent()
         self._opening += 1
         try:
             return await self._connected()
@@ -175,10 +192,10 @@ class HttpClient:
                 )
         except TimeoutError:
             why = f"no connection within {self._connect_timeout:g} s"
-            raise TimedOut(why, finding=self._at(why)) from None
+            raise TimedOut(why, finding=self._at(why)).unsent() from None
         except OSError as error:
             why = _why(error)
-            raise Unreachable(why, finding=self._at(why)) from None
+            raise Unreachable(why, finding=self._at(why)).unsent() from None
         if not connection.lost:
             self._all.add(connection)
         connection.on_free = self._freed if renewals == self._renewals else self._retired
@@ -207,16 +224,24 @@ class HttpClient:
             connection.abort()
 
     def _freed(self, connection: Connection) -> None:
+        now = connection.loop.time()
         if connection.lost:
             self._all.discard(connection)
-        elif self._closed:
+            self._lost(connection, now)
+        elif self._closed or now < self._unkept_until:
             connection.abort()
         elif len(self._idle) >= IDLE_CONNECTIONS.value:
             IDLE_CONNECTIONS.record()
             connection.abort()
         else:
-            connection.idle_since = connection.loop.time()
+            connection.idle_since = now
             self._idle.append(connection)
+
+    def _lost(self, connection: Connection, now: float) -> None:
+        """Some servers close a connection right behind each answer and do not say so: what is
+        sent over it meanwhile would be lost."""
+        if connection.dropped and connection.idle_since > now - CLOSED_BEHIND:
+            self._unkept_until = now + UNKEPT_FOR
 
     def close(self) -> None:
         """Close every connection."""

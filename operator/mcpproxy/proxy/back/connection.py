@@ -171,8 +171,8 @@ class Connection(asyncio.Protocol):
         """The answer that ended last, until its head was looked at or the next one begins."""
         self._reusable: bool | None = None
         """Whether the connection can be kept, once the answer is there as a whole."""
-        self.lost = False
-        self.idle_since = 0.0
+        self.lost = self.dropped = False  # Dropped: by the peer.
+        self.idle_since = float("-inf")
         self.on_free: collections.abc.Callable[[Connection], None] | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -304,6 +304,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
+        self.dropped = not self.lost
         self.lost = True
         response = self._response
         if response is not None and self._ends_with_connection(response):

@@ -44,6 +44,8 @@ log = logging.getLogger("mcpproxy.backend")
 
 BREATH: Final = 64
 """Messages for one caller after which it gets a turn to pass them on."""
+NEVER_CANCELLED: Final = ("initialize", "server/discover")
+"""Requests for which MCP forbids it."""
 LARGE: Final = 64 * 1024
 """Bytes of one message after which it does, too."""
 
@@ -108,7 +110,8 @@ class DuplexLink:
             answered = True
             return {**answer, "id": outgoing.id}
         except asyncio.CancelledError as error:
-            self._background.spawn(self._cancel(cancellation(own, cause_of(error))))
+            if outgoing.method not in NEVER_CANCELLED:
+                self._background.spawn(self._cancel(cancellation(own, cause_of(error))))
             raise
         finally:
             pending.over = True

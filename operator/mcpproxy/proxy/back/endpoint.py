@@ -10,6 +10,7 @@ from mcpproxy.api.text import clean
 from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.cookies import cookies_of
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_pace
 from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import (
@@ -69,6 +70,19 @@ class Endpoint:
         found._own = client.having(self._passed)
         return found
 
+    def with_cookies(self, response: Response) -> "Endpoint":
+        """The same endpoint for a session that begins with this answer: its requests carry the
+        cookies that it sets, as load balancers want it that keep a session at one server."""
+        given = response.headers.get(b"set-cookie")
+        origin, configured = self.client.origin, self._configured
+        cookies = given and cookies_of(given, origin.path, secure=origin.secure)
+        if not cookies:
+            return self
+        line = (b"cookie", cookies)
+        found = copy.copy(self)
+        found._configured = lambda: (*configured(), line)
+        return found
+
     def _lines(self) -> Lines:
         configured = self._configured()
         return (*configured, *self._own) if self._own else configured
@@ -89,18 +103,20 @@ class Endpoint:
         headers: Lines,
         path: str | None = None,
         sent: Response | None = None,
+        *,
+        again: bool = False,
     ) -> Response:
         """POST one message. Raises BackendError for what is no answer to it.
 
-        `sent` is its answer where `begin` has sent it already.
+        `sent` is its answer where `begin` has sent it already; `again` says that the message may
+        be sent twice, where a connection that was used before is lost.
         """
         path = path or self.client.origin.path
         configured = self._lines()
         client = self.client
         if sent is None:
-            connection = client.take() or await client.connect()
-            head = self._head(path, headers, configured)
-            response = await connection.send(with_body(head, body))
+            request = with_body(self._head(path, headers, configured), body)
+            response = await client.sent(request, again=again)
         else:
             response = await sent.head()
         if response.status in (307, 308):
@@ -148,24 +164,31 @@ class Endpoint:
         """Open an event stream."""
         response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._lines()))
         _check(response)
+        if (failure := failed(response, None)) is not None:
+            response.close()
+            raise failure
         return response
 
     def events(self, response: Response, last_id: bytes | None = None) -> EventReader:
         """The messages of an event stream, behind the event with `last_id`."""
         return EventReader(response, self.pace, last_id)
 
-    async def deliver(self, body: bytes, headers: Lines, path: str | None = None) -> int:
+    async def deliver(
+        self, body: bytes, headers: Lines, path: str | None = None, *, again: bool = False
+    ) -> int:
         """POST a message that wants no response in JSON-RPC; the HTTP status.
 
         Raises BackendError: TimedOut where the HTTP response does not begin in time.
         """
         try:
             with self._in_time():
-                response = await self.post(body, headers, path)
+                response = await self.post(body, headers, path, again=again)
         except TimeoutError:
             OWN_REQUEST_TIME.record()
             raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.leave()
+        if response.status >= 500:
+            raise Unreachable(f"it answers HTTP {response.status}")
         return response.status
 
     async def delete(self, headers: Headers) -> None:
@@ -208,9 +231,16 @@ def _check(response: Response) -> None:
     if status == 429:
         response.close()
         raise RateLimited("it answers HTTP 429: too many requests")
-    if status >= 500 or 300 <= status < 400:
+    if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
         response.close()
         raise Unreachable(f"it answers HTTP {status}")
+
+
+def failed(response: Response, message: Message | None) -> Unreachable | None:
+    """The failure that HTTP status 5xx stands for, unless its body is an error of JSON-RPC."""
+    if response.status < 500 or (message is not None and "error" in message):
+        return None
+    return Unreachable(f"it answers HTTP {response.status}")
 
 
 async def read_json(response: Response) -> Message | None:

@@ -170,7 +170,8 @@ class _Sifted:
 
     def __init__(self, forwarding: Forwarding, caller: Caller) -> None:
         self.client = forwarding.client(caller.client)
-        self.log_level = None if "logging" in forwarding.withdrawn else caller.log_level
+        self.muted = "logging" in forwarding.withdrawn
+        self.log_level = None if self.muted else caller.log_level
         self._declared = _members(caller.client.capabilities)
         self._forwarding = forwarding
         self._caller = caller

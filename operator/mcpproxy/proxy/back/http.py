@@ -15,7 +15,7 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, failed, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
@@ -26,15 +26,18 @@ from mcpproxy.proxy.back.link import (
     Outgoing,
     is_announcement,
 )
+from mcpproxy.proxy.back.lost import Refusal, is_lost, refusal_of
 from mcpproxy.proxy.back.questions import Questions
 from mcpproxy.proxy.core.errors import (
     BackendError,
     NotMcp,
     SessionGone,
+    Unauthorized,
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
+    INITIALIZED,
     PROGRESS,
     Caller,
     Client,
@@ -104,11 +107,20 @@ class HttpLegacyLink:
                 await asyncio.sleep(0)
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
             endpoint = self._endpoint.of(caller.client)
-            response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
+            try:
+                response = await endpoint.post(
+                    outgoing.body(), headers, sent=outgoing.sent, again=outgoing.repeatable
+                )
+            except Unauthorized:
+                await self._make_sure(endpoint, outgoing, Refusal(0))
+                raise
             if response.media_type != h.EVENT_STREAM:
-                found = await self._plain(response, outgoing)
+                found = await self._plain(response, outgoing, endpoint)
             else:
                 found = await self._streamed(response, outgoing, caller)
+                if "error" in found:
+                    refused = refusal_of(response.status, found)
+                    await self._make_sure(endpoint, outgoing, refused)
             answered = True
             await self._drained(outgoing)
             found["id"] = outgoing.id
@@ -173,14 +185,27 @@ class HttpLegacyLink:
             self._users.settle(outgoing.number)
         return True
 
-    async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
+    async def _make_sure(
+        self, endpoint: Endpoint, outgoing: Outgoing, refused: Refusal | None
+    ) -> None:
+        """Raises SessionGone where a request was refused because the session is lost."""
+        if refused is None or not self.stateful:
+            return
+        lost = refused.status == 404 or await is_lost(
+            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refused
+        )
+        if lost:
+            raise SessionGone("its session does not exist any more")
+
+    async def _plain(self, response: Response, outgoing: Outgoing, endpoint: Endpoint) -> Message:
         status = response.status
         passed_on = await outgoing.passed_on(response.rest, self._no_caller)
         if passed_on is not None:
             return passed_on
         message = await read_json(response)
-        if status == 404 and self.stateful:
-            raise SessionGone("its session does not exist any more")
+        if (failure := failed(response, message)) is not None:
+            raise failure
+        await self._make_sure(endpoint, outgoing, refusal_of(status, message))
         if message is None or "method" in message:
             raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
         if not jsonrpc.answers(message, outgoing.known_as):
@@ -284,13 +309,14 @@ class HttpLegacyLink:
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
         endpoint = self._endpoint if client is None else self._endpoint.of(client)
-        await self._post(endpoint, jsonrpc.encode(message))
+        again = jsonrpc.string(message["method"]) == INITIALIZED
+        await self._post(endpoint, jsonrpc.encode(message), again=again)
 
     async def _send(self, body: bytes) -> None:
         await self._post(self._endpoint, body)
 
-    async def _post(self, endpoint: Endpoint, body: bytes) -> None:
-        status = await endpoint.deliver(body, self._headers)
+    async def _post(self, endpoint: Endpoint, body: bytes, *, again: bool = False) -> None:
+        status = await endpoint.deliver(body, self._headers, again=again)
         if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, Lines, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, Lines, failed, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
@@ -54,7 +54,10 @@ class HttpModernLink:
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         """See Link. Closing the stream is how a request is cancelled."""
         response = await self._endpoint.of(caller.client).post(
-            outgoing.body(), self._request_headers(outgoing), sent=outgoing.sent
+            outgoing.body(),
+            self._request_headers(outgoing),
+            sent=outgoing.sent,
+            again=outgoing.repeatable,
         )
         try:
             if response.media_type != h.EVENT_STREAM:
@@ -62,6 +65,8 @@ class HttpModernLink:
                 if passed_on is not None:
                     return passed_on
                 message = await read_json(response)
+                if (failure := failed(response, message)) is not None:
+                    raise failure
                 if message is None or "method" in message:
                     raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
                 if not jsonrpc.answers(message, outgoing.id):
@@ -131,6 +136,8 @@ class HttpModernLink:
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
             if response.media_type != h.EVENT_STREAM:
+                if (failure := failed(response, None)) is not None:
+                    raise failure
                 ready()
                 return
             reader = self._endpoint.events(response)

@@ -57,6 +57,10 @@ class Outgoing:
     """What came for it on the streams of others."""
     deadline: Deadline | None = None
     """The time that it has, where that runs already."""
+    converses = False
+    """Whether questions in its answer are asked here, and not by a request of the client."""
+    repeatable = False
+    """Whether it may be sent twice, should a connection be lost: requests of our own."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
 
@@ -82,7 +86,10 @@ class Outgoing:
     def having(self, params: Message | None, request_id: Raw | None = None) -> "Outgoing":
         """The same request, not sent yet, with other params and perhaps another id."""
         kept = (self.extra, self.headers, self.trace)
-        return Outgoing(request_id or self.id, self.method, params, *kept)
+        found = Outgoing(request_id or self.id, self.method, params, *kept)
+        if self.converses:
+            found.converses = True
+        return found
 
     async def passed_on(
         self, rest: Callable[[], Source | None], begins: Callable[["Outgoing"], None] | None = None

@@ -1,33 +1,41 @@
 """Opening links: which transport and which eras a backend speaks, found out once and remembered.
 
 A backend that speaks both eras is spoken to in the client's own. The probe for the modern era
-(`server/discover`) takes only a clear answer for a yes; an answer that says nothing about the era
-(401, 429, 5xx, none) is an error, never a verdict.
+(`server/discover`) takes only a clear answer for a yes; whatever else comes of it (401, 5xx, a lost
+connection, nothing), `initialize` follows. Only HTTP 429 ends it: that asks for fewer requests.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from msgspec import Raw
-
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME, PROGRAM_PROBE_TIME
 from mcpproxy.proxy.back import sse
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.duplex import DuplexLink
 from mcpproxy.proxy.back.endpoint import (
     Endpoint,
-    read_json,
     session_id_of,
 )
-from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
+from mcpproxy.proxy.back.handshake import (
+    Asking,
+    NotLegacy,
+    discover_request,
+    first_response,
+    initialize,
+    initialize_request,
+    legacy_greeting,
+    modern_greeting,
+    speaks_modern,
+    told_initialized,
+)
 from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.http_modern import HttpModernLink
-from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
+from mcpproxy.proxy.back.link import Background, Greeting, Link
 from mcpproxy.proxy.back.stdio import StdioChannel
 from mcpproxy.proxy.back.within import Within
-from mcpproxy.proxy.core.eras import stamped
-from mcpproxy.proxy.core.errors import NotMcp, TimedOut
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -36,66 +44,11 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
-_DISCOVER: Final = Raw(b'"mcpproxy-discover"')
-_INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
+DOUBTED_FOR: Final = 60.0
+"""Seconds until a backend is probed again whose answer to the probe said nothing of its era."""
 
-
-class NotLegacy(NotMcp):
-    """It does not speak the legacy era; `no_post` where it does not even take a POST."""
-
-    def __init__(self, message: str, *, no_post: bool = False) -> None:
-        super().__init__(message)
-        self.no_post = no_post
-
-
-def discover_request(client: Client) -> Outgoing:
-    """A `server/discover` of the newest modern revision."""
-    params = stamped(None, client, rev.LATEST_MODERN, None)
-    return Outgoing(_DISCOVER, "server/discover", params)
-
-
-def initialize_request(client: Client, revision: str) -> Outgoing:
-    """An `initialize` that offers `revision` and says of the client what it said of itself."""
-    params: Message = {
-        "protocolVersion": jsonrpc.dump(revision),
-        "capabilities": Raw(client.capabilities),
-        "clientInfo": Raw(client.info or b'{"name":"unknown","version":"0"}'),
-    }
-    return Outgoing(_INITIALIZE, "initialize", params)
-
-
-def modern_greeting(message: Message) -> Greeting | None:
-    """The greeting in the answer to `server/discover`; None when it does not speak modern."""
-    if "result" not in message:
-        return None
-    result = jsonrpc.members(message["result"])
-    offered = jsonrpc.value(result.get("supportedVersions"))
-    mutual = [v for v in rev.MODERN if isinstance(offered, list) and v in offered]
-    return Greeting(mutual[-1], result) if mutual else None
-
-
-def speaks_modern(message: Message) -> bool:
-    """Whether a refused `server/discover` names a modern revision that we both speak."""
-    error = jsonrpc.error_of(message)
-    if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
-        return False
-    supported = error.data.get("supported") if isinstance(error.data, dict) else None
-    return isinstance(supported, list) and any(v in supported for v in rev.MODERN)
-
-
-def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
-    """The greeting in the answer to `initialize`. Raises NotLegacy, NotMcp."""
-    if "result" not in message:
-        error = jsonrpc.error_of(message)
-        raise NotLegacy(f"it refuses initialize: error {error.code if error else 'unknown'}")
-    result = jsonrpc.members(message["result"])
-    revision = jsonrpc.string(result.get("protocolVersion"))
-    if revision not in rev.LEGACY:
-        raise NotMcp("it answers initialize with a revision that is not known")
-    if pinned is not None and revision != pinned:
-        raise NotMcp(f"it speaks {revision}, but protocol pins {pinned}")
-    return Greeting(revision, result)
+log = logging.getLogger("mcpproxy.backend")
 
 
 class Opener:
@@ -115,12 +68,15 @@ class Opener:
         """Eras that it was asked for and does not speak."""
         self._spoken: set[Era] = set()
         """Eras that it was heard to speak."""
+        self._doubted_until = float("-inf")
+        """Up to which time it is not probed again, in monotonic seconds."""
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """The backend failed: it may come back speaking another era."""
         self._refused.clear()
         self._spoken.clear()
+        self._doubted_until = float("-inf")
 
     def changed(self) -> bool:
         """Whether anything was opened with other mounted values than those of now, since this was
@@ -133,32 +89,50 @@ class Opener:
 
     async def open(self, client: Client) -> Link:
         """A new upstream session for this client, ready for requests. Raises BackendError."""
+        deadline = self._deadline
         try:
             with self._in_time():
                 return await self._open(client)
         except RpcError as error:
             raise NotMcp(f"it does not answer as MCP wants: {error}") from None
         except TimeoutError:
-            raise TimedOut(
-                f"it did not open a session within {self._deadline.initialize:g} s"
-            ) from None
+            raise TimedOut(f"it did not open a session within {deadline.initialize:g} s") from None
 
     async def _open(self, client: Client) -> Link:
         """The client's own era where the backend speaks it, the other one where it does not."""
         refusal: NotMcp | None = None
-        for era in self._eras(client):
+        doubt: BackendError | None = None
+        eras = self._eras(client)
+        for era in eras:
             try:
                 link = await (self._legacy if era == "legacy" else self._modern)(client)
                 if link is not None:
-                    self._spoken.add(era)
+                    self._speaks(era, doubt)
                     return link
                 self._refused.add("modern")
                 refusal = refusal or NotMcp("it does not speak the modern era")
             except NotLegacy as error:
                 self._refused.add("legacy")
                 refusal = error
+            except BackendError as error:
+                if era is eras[-1] or not self._doubts(era, error):
+                    raise
+                doubt = error
         self._refused.clear()
-        raise refusal or NotMcp("it speaks no era of MCP")
+        raise doubt or refusal or NotMcp("it speaks no era of MCP")
+
+    def _doubts(self, era: Era, error: BackendError) -> bool:
+        """Whether a probe that ended so says nothing of the era, and the other one is tried."""
+        unsaid = era == "modern" and era not in self._spoken
+        return unsaid and error.reached and not isinstance(error, RateLimited)
+
+    def _speaks(self, era: Era, doubt: BackendError | None) -> None:
+        self._spoken.add(era)
+        if isinstance(doubt, TimedOut):
+            # Each probe would take the client that time again.
+            self._doubted_until = float("inf")
+        elif doubt is not None:
+            self._doubted_until = asyncio.get_running_loop().time() + DOUBTED_FOR
 
     def _eras(self, client: Client) -> list[Era]:
         if self._pinned_era is not None:
@@ -166,7 +140,15 @@ class Opener:
         # Where sessions are to be shared, the era that has none comes first.
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
-        return [era for era in order if era not in self._refused] or order
+        known = [era for era in order if era not in self._refused]
+        if known == ["modern", "legacy"] and self._doubted:
+            return ["legacy", "modern"]
+        return known or order
+
+    @property
+    def _doubted(self) -> bool:
+        """Whether the last probe said nothing of the era, not long ago."""
+        return asyncio.get_running_loop().time() < self._doubted_until
 
     async def _legacy(self, client: Client) -> Link | None:
         """A link of the legacy era. Raises NotLegacy, BackendError."""
@@ -203,6 +185,10 @@ class HttpOpener(Opener):
             self._pinned_era = "legacy"
         self._greeting: Greeting | None = None
         self._sse_only = settings.transport == "sse"
+        deadline = self._deadline
+        self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
+        """Seconds that a probe may take beside the time to initialize."""
+        self._in_time = Within(deadline.connect + self._probe + deadline.initialize)
 
     def forget(self) -> None:
         """See Opener."""
@@ -236,8 +222,15 @@ class HttpOpener(Opener):
             (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
             (h.METHOD, b"server/discover"),
         )
-        response = await self._endpoint.of(client).post(outgoing.body(), headers)
-        return await _first_response(self._endpoint, response, outgoing.id)
+        patience = None if self._pinned_era else self._deadline.connect + self._probe
+        try:
+            async with asyncio.timeout(patience):
+                endpoint = self._endpoint.of(client)
+                response = await endpoint.post(outgoing.body(), headers, again=True)
+                return await first_response(self._endpoint, response, outgoing.id)
+        except TimeoutError:
+            PROBE_TIME.record()
+            raise TimedOut(f"no answer to server/discover within {patience:g} s") from None
 
     async def _legacy(self, client: Client) -> Link:
         if not self._sse_only:
@@ -257,9 +250,10 @@ class HttpOpener(Opener):
     async def _legacy_post(self, client: Client) -> Link:
         outgoing = initialize_request(client, self.revision_for(client))
         endpoint = self._endpoint.of(client)
-        response = await endpoint.post(outgoing.body(), ())
+        response = await endpoint.post(outgoing.body(), (), again=True)
         status, session_id = response.status, session_id_of(response)
-        message = await _first_response(self._endpoint, response, outgoing.id)
+        endpoint = endpoint.with_cookies(response)
+        message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
             remedy = "; correct its path, of which /mcp is usual" if status == 404 else ""
             why = f"it answers initialize with HTTP {status} and no MCP{remedy}"
@@ -269,51 +263,30 @@ class HttpOpener(Opener):
         link = HttpLegacyLink(
             endpoint, greeting, session_id, self._background, shared=self._sharing
         )
-        if link.stateful:
-            await link.notify(jsonrpc.told(INITIALIZED))
+        await self._initialized(link)
         return link
+
+    async def _initialized(self, link: Link) -> None:
+        """Tell the backend that the session has begun.
+
+        That it goes out is all that matters: a backend that refuses it, or holds its HTTP response
+        back, may answer requests all the same.
+        """
+        telling = self._background.spawn(told_initialized(link))
+        done, _ = await asyncio.wait((telling,), timeout=INITIALIZED_TIME.value)
+        if not done:
+            INITIALIZED_TIME.record()
 
     async def _sse(self, client: Client) -> Link:
         channel = await sse.connect(self._endpoint.of(client), self._deadline.initialize)
         link = DuplexLink(channel, self._background)
-        await _initialize(link, client, self.revision_for(client), self._pinned)
+        await initialize(link, client, self.revision_for(client), self._pinned)
         self.transport, self._sse_only = "sse", True
         return link
 
     async def close(self) -> None:
         """See Opener."""
         self._endpoint.client.close()
-
-
-async def _first_response(
-    endpoint: Endpoint, response: Response, request_id: Raw
-) -> Message | None:
-    """The response to a request of our own, whatever else is streamed; None when there is none."""
-    if response.media_type != h.EVENT_STREAM:
-        if response.status >= 400 and response.media_type != h.JSON:
-            await response.read(MAX_MESSAGE)
-            return None
-        message = await read_json(response)
-        if message is None or "method" in message or not jsonrpc.answers(message, request_id):
-            return None
-        return message
-    reader = endpoint.events(response)
-    while (messages := await reader.messages()) is not None:
-        for message in messages:
-            if "method" not in message and jsonrpc.answers(message, request_id):
-                response.leave()
-                return message
-    return None
-
-
-async def _initialize(link: DuplexLink, client: Client, revision: str, pin: str | None) -> None:
-    try:
-        answer = await link.request(initialize_request(client, revision), Discarding(client))
-        link.greeting = legacy_greeting(answer, pin)
-        await link.notify(jsonrpc.told(INITIALIZED))
-    except BaseException:
-        await link.close()
-        raise
 
 
 class StdioOpener(Opener):
@@ -337,9 +310,25 @@ class StdioOpener(Opener):
         """See Opener."""
         return self._env_changed()
 
+    async def _open(self, client: Client) -> Link:
+        """See Opener. One process is asked in both eras."""
+        first, *others = self._eras(client)
+        if first in self._spoken or not others:
+            return await super()._open(client)
+        try:
+            return await self._agreed(client, modern_first=first == "modern")
+        except Unreachable:
+            # Some programs end at what they don't know.
+            if first == "legacy":
+                raise
+        link = await self._legacy(client)
+        self._spoken.add("legacy")
+        self._refused.add("modern")
+        return link
+
     async def _legacy(self, client: Client) -> Link:
         link = await self._link()
-        await _initialize(link, client, self.revision_for(client), self._pinned)
+        await initialize(link, client, self.revision_for(client), self._pinned)
         return link
 
     async def _link(self) -> DuplexLink:
@@ -350,19 +339,32 @@ class StdioOpener(Opener):
         """A link of the modern era; None when the server does not know `server/discover`."""
         link = await self._link()
         greeting = None
-        # One that has answered before is slow to start, and not of another era.
-        patience = None if "modern" in self._spoken else self._deadline.initialize / 2
         try:
-            async with asyncio.timeout(patience):
-                answer = await link.request(discover_request(client), Discarding(client))
+            answer = await link.request(discover_request(client), Discarding(client))
             greeting = modern_greeting(answer)
-        except TimeoutError:
-            # Some servers say nothing at all to what they don't know.
-            greeting = None
         finally:
             if greeting is None:
                 await link.close()
         if greeting is None:
             return None
         link.greeting = greeting
+        return link
+
+    async def _agreed(self, client: Client, *, modern_first: bool) -> Link:
+        """A link of the era that a new process speaks. Raises BackendError."""
+        link = await self._link()
+        asking = Asking(link, client, self.revision_for(client), self._pinned)
+        try:
+            patience = min(self._deadline.initialize / 2, float(PROGRAM_PROBE_TIME.value))
+            link.greeting = await asking.greeting(patience, modern_first=modern_first)
+            if not link.greeting.modern:
+                await link.notify(jsonrpc.told(INITIALIZED))
+        except BaseException:
+            await link.close()
+            raise
+        finally:
+            asking.close()
+        self._spoken.add("modern" if link.greeting.modern else "legacy")
+        if link.greeting.modern is not modern_first:
+            self._refused.add("modern" if modern_first else "legacy")
         return link

@@ -1,5 +1,6 @@
 """Answers that are too large to be held: they go on to the client while they come."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,6 +16,9 @@ from mcpproxy.proxy.wire.jsonrpc import Message
 
 LARGE: Final = HIGH_WATER
 """Bytes of an answer above which it is not held."""
+_TOKENS_OF_A_TURN: Final = 400
+_LEAST_STEP: Final = 512
+"""Bytes that are looked at before others have their turn, however many tokens they hold."""
 
 
 class Source(Protocol):
@@ -92,7 +96,7 @@ class Onward:
         streamed = Streamed(request_id, self.method, self.names, known_as)
         goes = size > LARGE
         try:
-            sent = [streamed.feed(part) for part in parts] if goes else []
+            sent = [await _fed(streamed, part) for part in parts] if goes else []
         except Garbled:
             sent, goes = [], False
         goes = goes and (streamed.identified or known_as is request_id)
@@ -116,7 +120,7 @@ class Onward:
         begun.clear()
         try:
             while there and (chunk := await response.next_chunk()):
-                there = await self._sent(streamed.feed(chunk))
+                there = await self._sent(await _fed(streamed, chunk))
         except Garbled as error:
             response.close()
             raise NotMcp(f"its answer is no JSON-RPC response: {error}") from None
@@ -132,3 +136,16 @@ class Onward:
         there = await self.sink.part(part)
         self.patience.heard()
         return there
+
+
+async def _fed(streamed: Streamed, chunk: bytes) -> bytes:
+    """What can be sent on of a chunk; others have their turn where it has many tokens."""
+    tokens = chunk.count(b",") + chunk.count(b'"') + chunk.count(b"[") + chunk.count(b"{")
+    if tokens <= _TOKENS_OF_A_TURN:
+        return streamed.feed(chunk)
+    step = max(len(chunk) * _TOKENS_OF_A_TURN // tokens, _LEAST_STEP)
+    found: list[bytes] = []
+    for begin in range(0, len(chunk), step):
+        await asyncio.sleep(0)
+        found.append(streamed.feed(chunk[begin : begin + step]))
+    return b"".join(found)

@@ -2,13 +2,17 @@
 
 import asyncio
 import collections
+from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.event_stream import EventStream
-from mcpproxy.proxy.core.errors import NotMcp, Unreachable
+from mcpproxy.proxy.core.errors import NotMcp, SessionGone, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import sse
+
+_FORGOTTEN: Final = (400, 404, 410)
+"""How backends answer a message where they do not know its session any more."""
 
 
 class SseChannel:
@@ -51,6 +55,9 @@ class SseChannel:
     async def send(self, body: bytes) -> None:
         """See Channel."""
         status = await self._endpoint.deliver(body, (), self._path)
+        if status in _FORGOTTEN:
+            self._stream.close()
+            raise SessionGone(f"it answers HTTP {status} to a message of its session")
         if status >= 400:
             raise Unreachable(f"it answers HTTP {status} to a message")
 
@@ -68,7 +75,7 @@ async def connect(endpoint: Endpoint, timeout: float) -> SseChannel:
     if stream.status != 200 or stream.media_type != h.EVENT_STREAM:
         stream.close()
         raise NotMcp(f"it answers HTTP {stream.status} and no event stream")
-    channel = SseChannel(endpoint, stream)
+    channel = SseChannel(endpoint.with_cookies(stream), stream)
     try:
         async with asyncio.timeout(timeout):
             await channel.start()

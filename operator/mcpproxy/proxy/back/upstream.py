@@ -16,6 +16,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 LAST_WORDS: Final = 0.2
 STANDING_WAIT: Final = 2.0
 """Seconds that opening a session waits for its stream of unrelated messages."""
+FIRST_WAIT: Final = 0.25
+"""The same with a backend that has not answered with such a stream yet."""
 
 
 class Upstream:
@@ -31,8 +33,8 @@ class Upstream:
         """Gets what the backend tells all clients on one of these sessions."""
         self._open_link = opener
         self._background = background
-        self._in_time = Within(STANDING_WAIT)
         self._listening: dict[int, asyncio.Task[None]] = {}
+        self._wait_for_stream(FIRST_WAIT)
 
     @property
     def count(self) -> int:
@@ -82,14 +84,24 @@ class Upstream:
             self._background.spawn(_end_unused(opening))
             raise
 
+    def _wait_for_stream(self, seconds: float) -> None:
+        self._standing_wait = seconds
+        self._in_time = Within(seconds)
+
     async def stand(self, link: Link, standing: Caller) -> None:
-        """Listen to what a session says outside of requests, before the first call is sent."""
+        """Listen to what a session says outside of requests, before the first call is sent.
+
+        A backend that gives that stream no head until it has something to say makes no other
+        session wait for it.
+        """
         ready = self.listen(link, standing)
         try:
             with self._in_time():
                 await ready.wait()
         except TimeoutError:
             # Requests work all the same.
+            if not ready.is_set():
+                self._wait_for_stream(0.0)
             return
         except BaseException:
             self.end(link)
@@ -106,8 +118,13 @@ class Upstream:
         return id(link) in self._listening
 
     async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
+        def heard() -> None:
+            if self._standing_wait != STANDING_WAIT:
+                self._wait_for_stream(STANDING_WAIT)
+            ready.set()
+
         try:
-            await link.listen(standing, self.announced, ready.set)
+            await link.listen(standing, self.announced, heard)
         except (BackendError, RpcError):
             # The next request will tell whether the session is gone.
             return

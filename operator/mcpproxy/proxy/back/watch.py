@@ -18,10 +18,10 @@ from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.back.subscriptions import Subscriptions
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import Catalog
-from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut, Unauthorized
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, SessionGone, TimedOut, Unauthorized
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.health import Finding, Health
-from mcpproxy.proxy.core.kinds import BY_CHANGED, Kind
+from mcpproxy.proxy.core.kinds import BY_CHANGED, KINDS, Kind
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN
@@ -195,8 +195,13 @@ class Watch:
         if link is None or not link.alive or self._outdated:
             link = await self._connect()
             return await self.lists.fetch_all(link)
-        if asking:
-            await self._ask(link)
+        try:
+            if asking:
+                await self._ask(link)
+        except SessionGone:
+            # Whether calls are answered shows in a new one.
+            link = await self._connect()
+            return await self.lists.fetch_all(link)
         if self._listener is None or self._listener.done():
             self._listen(link)
         return await self.lists.fetch_all(link, only_old=True)
@@ -205,7 +210,17 @@ class Watch:
         if link.greeting.modern:
             await self._asker.ask(link, "server/discover")
         else:
-            await self._asker.ask(link, "ping", any_answer=True)
+            await self._ping(link)
+
+    async def _ping(self, link: Link) -> None:
+        try:
+            await self._asker.ask(link, "ping", optional=True)
+        except RpcError:
+            # It may know no ping, and say so in a way of its own; a list is as good.
+            offered = next((kind for kind in KINDS if self.lists.offers(kind)), None)
+            if offered is None:
+                raise
+            await self._asker.ask(link, offered.method)
 
     async def _connect(self) -> Link:
         """A new link; one that can still be used is left once nothing is missed on this one."""

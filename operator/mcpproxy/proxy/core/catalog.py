@@ -16,6 +16,7 @@ from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.digests import digests_of
 from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
+from mcpproxy.proxy.core.schemas import legacy_tools
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.headers import Path, header_properties
@@ -211,6 +212,8 @@ class Catalog:
         self._digested: dict[Kind, tuple[int, dict[str, str]]] = {}
         self._claims: dict[Kind, tuple[int, Claims]] = {}
         self._bodies: dict[Kind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
+        self._legacy_bodies: dict[bytes, bytes] = {}
+        """Merged lists of tools → the same for legacy clients."""
 
     def put(
         self, backend: str, kind: Kind, found: Listing | None, seen: bytes | None = None
@@ -255,6 +258,8 @@ class Catalog:
         self.version += 1
         self._versions[kind] += 1
         self._bodies[kind].clear()
+        if kind is TOOLS:
+            self._legacy_bodies.clear()
 
     def get(self, backend: str, kind: Kind, seen: bytes | None = None) -> Listing | None:
         """The snapshot of one backend for one kind of clients; None when it is not known.
@@ -314,10 +319,19 @@ class Catalog:
         """The same in parts: the second one is long, and the same object for many."""
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
-            return b'{"%b":' % member, body, b"}"
+            return b'{"%b":' % member, self._legacy_body(kind, body), b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
+
+    def _legacy_body(self, kind: Kind, body: bytes) -> bytes:
+        """A merged list without what only modern clients understand."""
+        if kind is not TOOLS:
+            return body
+        found = self._legacy_bodies.get(body)
+        if found is None:
+            found = self._legacy_bodies[body] = legacy_tools(body)
+        return found
 
     def _parts(self, kind: Kind, audience: Audience) -> Mapping[str, Listing]:
         everyones, tailored = self._listings[kind], self._tailored[kind]

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.kinds import BY_METHOD
+from mcpproxy.proxy.core.schemas import legacy_content, may_hold_other_values
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError
@@ -87,7 +88,7 @@ _own_meta_often = functools.lru_cache(maxsize=256)(_own_meta)
 def legacy_result(result: Raw) -> Raw:
     """A modern backend's result for a legacy client."""
     found = jsonrpc.members(result)
-    if not any(member in found for member in (*_MODERN_MEMBERS, "_meta")):
+    if not any(member in found for member in (*_MODERN_MEMBERS, "_meta", "structuredContent")):
         return result
     kept = {name: raw for name, raw in found.items() if name not in _MODERN_MEMBERS}
     if "_meta" in kept:
@@ -95,6 +96,8 @@ def legacy_result(result: Raw) -> Raw:
         del kept["_meta"]
         if own:
             kept["_meta"] = jsonrpc.dump(own)
+    if "structuredContent" in kept:
+        kept["structuredContent"] = legacy_content(kept["structuredContent"])
     return jsonrpc.dump(kept)
 
 
@@ -122,7 +125,7 @@ def legacy_spelling(result: bytes) -> bytes | None:
 
     What stands before the last bracket is a member of the outermost object, as is the first one.
     """
-    if b"\\u" in result or result.count(b'"resultType"') != 1:
+    if b"\\u" in result or result.count(b'"resultType"') != 1 or may_hold_other_values(result):
         return None
     if b'"_meta"' in result or b'"ttlMs"' in result or b'"cacheScope"' in result:
         return None

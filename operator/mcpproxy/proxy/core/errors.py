@@ -14,7 +14,7 @@ Texts name the backend and what happened, never what the backend wrote into an e
 are for the status alone: see `BackendError.finding`.
 """
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from mcpproxy.proxy.core.health import Failure
 from mcpproxy.proxy.wire.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
@@ -31,6 +31,8 @@ class BackendError(Exception):
     state: ClassVar[Failure] = "Unhealthy"
     reason: ClassVar[str] = "BackendError"
     code: ClassVar[int] = UNAVAILABLE
+    reached = True
+    """False where there was no connection over which the request could have been sent."""
 
     def __init__(self, text: str = "", *, finding: str = "") -> None:
         """`text` is for clients; `finding` says more, such as an address, and replaces it in the
@@ -45,6 +47,11 @@ class BackendError(Exception):
             f"backend {backend}: {self}",
             {"backend": backend, "reason": self.reason},
         )
+
+    def unsent(self) -> Self:
+        """The same error, where the request never left."""
+        self.reached = False
+        return self
 
 
 class Unreachable(BackendError):

@@ -67,7 +67,6 @@ class Shares(Generic[K]):
     def __init__(self, limit: int) -> None:
         """The paths of all holders have the same length."""
         self.limit = limit
-        self._few = max(limit // FEW, 1)
         self._root: _Node[K] = _Node()
         self._holders: dict[K, Holder] = {}
 
@@ -144,12 +143,11 @@ class Shares(Generic[K]):
         The last part of the room is reserved for holders with few entries, so that entries which
         can't go, such as sessions in use, do not shut others out.
         """
-        whole = len(self._holders)
-        if whole < self._few:
-            return whole < self.limit
-        if whole >= self.limit:
-            return False
-        return self.held(holder) < self._few or whole < self.limit - self.limit // RESERVED
+        whole, limit = len(self._holders), self.limit
+        few = max(limit // FEW, 1)
+        if whole < few or whole >= limit:
+            return whole < limit
+        return whole < limit - limit // RESERVED or self.held(holder) < few
 
     def choose(self, may_go: Callable[[K], bool] = lambda key: True) -> K | None:
         """The entry that is to make room; None if no entry may go. It is not removed."""

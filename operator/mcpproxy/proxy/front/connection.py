@@ -6,6 +6,7 @@ what it takes too slowly holds back who writes.
 
 import asyncio
 import collections
+import contextlib
 from collections.abc import Awaitable
 from typing import Final, cast
 
@@ -325,7 +326,9 @@ class Connection(Intake, asyncio.Protocol):
             return
         if self._ignoring and self._transport.can_write_eof():
             self._transport.resume_reading()
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):
+                # The client may have left meanwhile; connection_lost follows.
+                self._transport.write_eof()
         else:
             self._ignoring = True
             self._transport.close()

@@ -109,6 +109,7 @@ async def answer(
         return await gateway.call(request, method, params, caller)
     prepared = prepared or gateway.prepared(request, method, params, route)
     if parking.owner(params) is not None or gateway.may_ask(route, params):
+        prepared.outgoing.converses = route.backend.is_program
         return await parking.run(
             lambda exchange: gateway.call(request, method, params, exchange, prepared),
             request,

@@ -1,0 +1,210 @@
+"""The requests that begin a session, and the eras and revisions that their answers name."""
+
+import asyncio
+import logging
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.limits.sessions import PROGRAM_PROBE_TIME
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.endpoint import Endpoint, read_json
+from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
+from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, Unreachable
+from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
+from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import revisions as rev
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+_DISCOVER: Final = Raw(b'"mcpproxy-discover"')
+_INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
+
+log = logging.getLogger("mcpproxy.backend")
+
+
+class NotLegacy(NotMcp):
+    """It does not speak the legacy era; `no_post` where it does not even take a POST."""
+
+    def __init__(self, message: str, *, no_post: bool = False) -> None:
+        super().__init__(message)
+        self.no_post = no_post
+
+
+def discover_request(client: Client) -> Outgoing:
+    """A `server/discover` of the newest modern revision."""
+    params = stamped(None, client, rev.LATEST_MODERN, None)
+    return Outgoing(_DISCOVER, "server/discover", params)
+
+
+def initialize_request(client: Client, revision: str) -> Outgoing:
+    """An `initialize` that offers `revision` and says of the client what it said of itself."""
+    params: Message = {
+        "protocolVersion": jsonrpc.dump(revision),
+        "capabilities": Raw(client.capabilities),
+        "clientInfo": Raw(client.info or b'{"name":"unknown","version":"0"}'),
+    }
+    return Outgoing(_INITIALIZE, "initialize", params)
+
+
+def modern_greeting(message: Message) -> Greeting | None:
+    """The greeting in the answer to `server/discover`; None when it does not speak modern."""
+    if "result" not in message:
+        return None
+    try:
+        result = jsonrpc.members(message["result"])
+    except RpcError:
+        return None
+    offered = jsonrpc.value(result.get("supportedVersions"))
+    mutual = [v for v in rev.MODERN if isinstance(offered, list) and v in offered]
+    return Greeting(mutual[-1], result) if mutual else None
+
+
+def speaks_modern(message: Message) -> bool:
+    """Whether a refused `server/discover` names a modern revision that we both speak."""
+    error = jsonrpc.error_of(message)
+    if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
+        return False
+    supported = error.data.get("supported") if isinstance(error.data, dict) else None
+    return isinstance(supported, list) and any(v in supported for v in rev.MODERN)
+
+
+def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
+    """The greeting in the answer to `initialize`. Raises NotLegacy, NotMcp."""
+    if "result" not in message:
+        error = jsonrpc.error_of(message)
+        raise NotLegacy(f"it refuses initialize: error {error.code if error else 'unknown'}")
+    result = jsonrpc.members(message["result"])
+    revision = jsonrpc.string(result.get("protocolVersion"))
+    if revision not in rev.LEGACY:
+        raise NotMcp("it answers initialize with a revision that is not known")
+    if pinned is not None and revision != pinned:
+        raise NotMcp(f"it speaks {revision}, but protocol pins {pinned}")
+    return Greeting(revision, result)
+
+
+async def told_initialized(link: Link) -> None:
+    """Tell a backend that its session has begun; never raises."""
+    try:
+        await link.notify(jsonrpc.told(INITIALIZED))
+    except BackendError as error:
+        log.info("a backend did not take notifications/initialized: %s", error)
+
+
+async def first_response(endpoint: Endpoint, response: Response, request_id: Raw) -> Message | None:
+    """The response to a request of our own, whatever else is streamed; None when there is none."""
+    try:
+        if response.media_type == h.EVENT_STREAM:
+            return await _first_streamed(endpoint, response, request_id)
+        if response.status >= 400 and response.media_type != h.JSON:
+            await response.read(MAX_MESSAGE)
+            return None
+        message = await read_json(response)
+    except BaseException:
+        response.close()
+        raise
+    if response.status >= 500:
+        raise Unreachable(f"it answers HTTP {response.status}")
+    if message is None or "method" in message or not jsonrpc.answers(message, request_id):
+        return None
+    return message
+
+
+async def _first_streamed(
+    endpoint: Endpoint, response: Response, request_id: Raw
+) -> Message | None:
+    reader = endpoint.events(response)
+    while (messages := await reader.messages()) is not None:
+        for message in messages:
+            if "method" not in message and jsonrpc.answers(message, request_id):
+                response.leave()
+                return message
+    return None
+
+
+async def initialize(link: Link, client: Client, revision: str, pin: str | None) -> None:
+    """Begin a session of the legacy era over a link. Raises BackendError, NotLegacy among it."""
+    try:
+        answer = await link.request(initialize_request(client, revision), Discarding(client))
+        link.greeting = legacy_greeting(answer, pin)
+        await link.notify(jsonrpc.told(INITIALIZED))
+    except BaseException:
+        await link.close()
+        raise
+
+
+class Asking:
+    """The first requests to a new process that may be of either era.
+
+    Neither is ever cancelled: a process that is slow to start finds both in its input, and the
+    first answer that names an era decides. SDKs lock a process to the era of its first request
+    and refuse the other one, so that no more than one answer does.
+    """
+
+    def __init__(self, link: Link, client: Client, revision: str, pinned: str | None) -> None:
+        self._link = link
+        self._client = client
+        self._revision = revision
+        self._pinned = pinned
+        self._asked: list[asyncio.Task[Message]] = []
+
+    async def greeting(self, patience: float, *, modern_first: bool) -> Greeting:
+        """How it introduces itself; after `patience` seconds without an answer to
+        `server/discover`, `initialize` follows. Raises BackendError, NotLegacy among it."""
+        if not modern_first:
+            return await self._legacy_or_modern()
+        discovering = self._ask(discover_request(self._client))
+        done, _ = await asyncio.wait((discovering,), timeout=patience)
+        if not done:
+            PROGRAM_PROBE_TIME.record()
+        elif speaks_modern(discovering.result()):
+            discovering = self._ask(discover_request(self._client))
+            await discovering
+        if discovering.done() and (found := modern_greeting(discovering.result())) is not None:
+            return found
+        initializing = self._ask(initialize_request(self._client, self._revision))
+        waiting = {initializing} if discovering.done() else {initializing, discovering}
+        while True:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if discovering.done() and discovering in waiting:
+                waiting.discard(discovering)
+                if (found := modern_greeting(discovering.result())) is not None:
+                    return found
+            if initializing.done():
+                return await self._settled(initializing, discovering)
+
+    async def _settled(
+        self, initializing: "asyncio.Task[Message]", discovering: "asyncio.Task[Message]"
+    ) -> Greeting:
+        try:
+            return legacy_greeting(initializing.result(), self._pinned)
+        except NotLegacy:
+            found = modern_greeting(await discovering)
+            if found is None:
+                raise
+            return found
+
+    async def _legacy_or_modern(self) -> Greeting:
+        answer = await self._ask(initialize_request(self._client, self._revision))
+        try:
+            return legacy_greeting(answer, self._pinned)
+        except NotLegacy:
+            found = modern_greeting(await self._ask(discover_request(self._client)))
+            if found is None:
+                raise
+            return found
+
+    def _ask(self, outgoing: Outgoing) -> "asyncio.Task[Message]":
+        asking = asyncio.ensure_future(self._link.request(outgoing, Discarding(self._client)))
+        self._asked.append(asking)
+        return asking
+
+    def close(self) -> None:
+        """Wait for no more answers."""
+        for asking in self._asked:
+            if asking.done():
+                asking.cancelled() or asking.exception()
+            else:
+                asking.cancel()
