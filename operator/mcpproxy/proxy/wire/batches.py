@@ -1,0 +1,68 @@
+"""JSON-RPC batches, which the revision 2025-03-26 has, and the messages of backends."""
+
+import re
+from typing import Final
+
+from mcpproxy.limits.backends import BACKEND_BATCH
+from mcpproxy.limits.limit import Limit
+from mcpproxy.proxy.wire import jsonrpc, tolerance
+from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Message, RpcError
+from mcpproxy.proxy.wire.tolerance import BOM
+
+REVISION: Final = "2025-03-26"
+"""The revision that has batches."""
+_BEGINS: Final = re.compile(rb"(?:%b)?\s*\[" % BOM)
+
+
+def is_batch(body: bytes) -> bool:
+    """Return whether a body is a JSON array rather than a single message."""
+    return _BEGINS.match(body) is not None
+
+
+def split(body: bytes, most: Limit) -> list[bytes]:
+    """Return the members of a batch. Raises RpcError."""
+    text = body.removeprefix(BOM)
+    try:
+        count = jsonrpc.length(text, most.value)
+        if count <= most.value:
+            members = [bytes(member) for member in jsonrpc.items(text)]
+    except RpcError:
+        repaired = tolerance.repaired(text)
+        if repaired is None:
+            raise RpcError(PARSE_ERROR, "the batch is not JSON") from None
+        return split(repaired, most)
+    if not count:
+        raise RpcError(INVALID_REQUEST, "the batch is empty")
+    if count > most.value:
+        most.record()
+        why = f"the batch has more than {most.value} messages; split it"
+        raise RpcError(INVALID_REQUEST, why)
+    return members
+
+
+def of_client(body: bytes, most: Limit) -> list[Message | RpcError]:
+    """Return the messages of a client's batch, an error for each member that is not one.
+
+    Raises RpcError where the body is not a batch of at most `most` members.
+    """
+    return [_member(member) for member in split(body, most)]
+
+
+def _member(body: bytes) -> Message | RpcError:
+    try:
+        message = jsonrpc.parse(body)
+    except RpcError as error:
+        return error
+    if jsonrpc.string(message.get("method")) == "initialize":
+        return RpcError(INVALID_REQUEST, "initialize must not be part of a batch")
+    return message
+
+
+def of_backend(body: bytes) -> list[Message]:
+    """Return what a backend sends at once: one message, or a batch. Raises RpcError.
+
+    Backends may send batches in every revision: the TypeScript SDK reads them in all.
+    """
+    if not is_batch(body):
+        return [jsonrpc.bounded(body)]
+    return [jsonrpc.bounded(member) for member in split(body, BACKEND_BATCH)]
