@@ -19,6 +19,7 @@ from mcpproxy.proxy.back.attribution import (
 from mcpproxy.proxy.back.inbox import Pending
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
+    LISTEN_ID,
     Background,
     Greeting,
     OnMessage,
@@ -27,7 +28,7 @@ from mcpproxy.proxy.back.link import (
     listen_request,
 )
 from mcpproxy.proxy.back.questions import Questions
-from mcpproxy.proxy.core.errors import BackendError, Stalled, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, Stalled, Unreachable
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
     PROGRESS,
@@ -37,13 +38,17 @@ from mcpproxy.proxy.core.exchange import (
     cancellation,
     cause_of,
 )
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import batches, jsonrpc
+from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.tolerance import quote
 
 log = logging.getLogger("mcpproxy.backend")
 
 BREATH: Final = 64
 """Messages for one caller after which it gets a turn to pass them on."""
+MOST_UNANSWERABLE: Final = 64
+"""Notifications in a row to which a server may respond though it must not."""
 LARGE: Final = 64 * 1024
 """Bytes of one message after which it does, too."""
 
@@ -74,6 +79,10 @@ class DuplexLink:
         self._channel = channel
         self._background = background
         self._ids = itertools.count(1)
+        self._latest = 0
+        """Number of the latest request."""
+        self._unanswerable = self._before_notice = 0
+        """Notifications that the server may not have read yet; the latest request before them."""
         self._pending: dict[bytes, Pending] = {}
         self._questions = Questions(background, channel.send, one_session=True)
         self._users = Users(ordered=True)
@@ -94,7 +103,8 @@ class DuplexLink:
         """See Link."""
         if self._ended.done():
             raise Unreachable("its stream has ended")
-        own = b"%d" % next(self._ids)
+        self._latest = next(self._ids)
+        own = b"%d" % self._latest
         outgoing.relabel(own)
         pending = self._pending[own] = Pending(caller, outgoing.token)
         self._users.enter(own, caller.client)
@@ -143,6 +153,12 @@ class DuplexLink:
         except BackendError:
             return
 
+    async def _send(self, body: bytes) -> None:
+        try:
+            await self._channel.send(body)
+        except BackendError:
+            return
+
     def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A channel carries the messages of many."""
 
@@ -152,6 +168,8 @@ class DuplexLink:
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
+        self._unanswerable = min(self._unanswerable + 1, MOST_UNANSWERABLE)
+        self._before_notice = self._latest
         await self._channel.send(jsonrpc.encode(message))
 
     async def listen(
@@ -195,10 +213,51 @@ class DuplexLink:
 
     async def _received(self, body: bytes) -> None:
         try:
-            await self._dispatch(jsonrpc.bounded(body), len(body))
+            messages = batches.of_backend(body)
         except jsonrpc.RpcError as error:
-            # Servers print all sorts of things; who waits for an answer has a deadline.
-            log.info("a message that is not JSON-RPC was passed over: %s", error)
+            await self._unread(body, error)
+            return
+        for message in messages:
+            try:
+                await self._dispatch(message, len(body) // len(messages))
+            except jsonrpc.RpcError as error:
+                log.info("a message with unreadable params was passed over: %s", error)
+
+    async def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
+        """Handle a message that can't be read: nobody is to wait for it until a deadline."""
+        known = fragment_of(body)
+        log.info("a message could not be read: %s: %s", error, quote(body))
+        if known.has_method:
+            if known.id is not None:
+                refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
+                self._background.spawn(self._send(jsonrpc.failure(known.id, refusal)))
+            return
+        why = NotMcp(f"its response can't be read: {error}: {quote(body)}")
+        pending = None if known.id is None else self._pending.get(own_id(known.id))
+        if pending is not None:
+            pending.fail(why)
+        elif known.is_response and known.id is None:
+            self._unnamed(why)
+
+    def _unnamed(self, failure: BackendError | Message) -> None:
+        """End the request that a response without a usable id is most likely meant for.
+
+        A server that can't read a message says so at once: that was the latest one. If that was a
+        notification, which some servers respond to, the response is nobody's.
+        """
+        if self._unanswerable:
+            self._unanswerable -= 1
+            return
+        pending = next((found for found in reversed(self._pending.values()) if found.open), None)
+        if pending is None:
+            return
+        if isinstance(failure, BackendError):
+            pending.fail(failure)
+        elif self._users.single and "error" in failure:
+            pending.finish(failure)
+        else:
+            # The text may be about a request of another client.
+            pending.fail(NotMcp("it answers with an error that names no request"))
 
     def _end(self, error: BackendError) -> None:
         if not self._ended.done():
@@ -229,7 +288,13 @@ class DuplexLink:
         self._users.settle(own)
         pending = self._pending.get(own)
         if pending is not None:
+            if int(own) > self._before_notice:
+                # Messages are read in order: the notifications were read without complaint.
+                self._unanswerable = 0
             pending.finish(message)
+        elif not (own.isdigit() or own.startswith(LISTEN_ID)):
+            # The server can't have it from us: null, or "server-error" (Python SDK 1.x).
+            self._unnamed(message)
 
     async def _unrelated(self, message: Message, method: str | None, size: int) -> None:
         """What names no request is for the single client that has some, by way of the latest."""

@@ -3,18 +3,23 @@
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
+
+from msgspec import Raw
 
 from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
+from mcpproxy.proxy.back.codings import decoded
 from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.link import OTHER_ID
 from mcpproxy.proxy.back.passing import LARGE
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.wire import batches, jsonrpc, sse
 from mcpproxy.proxy.wire import headers as h
-from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.tolerance import quote
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
@@ -25,6 +30,7 @@ MAX_HEADS: Final = 1024
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _JSON: Final = (b"content-type", h.JSON)
+_IDENTITY: Final = (b"accept-encoding", b"identity")
 Lines = tuple[tuple[bytes, bytes], ...]
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
@@ -91,10 +97,10 @@ class Endpoint:
         else:
             response = await sent.head()
         if response.status in (307, 308):
-            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            every = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
             response = await self.client.followed(response, b"POST", path, every, body)
         _check(response)
-        return response
+        return decoded(response)
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
         """The head of a POST; kept, for most requests of a link have the same."""
@@ -106,16 +112,17 @@ class Endpoint:
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            lines = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
             head = self._heads[key] = self.client.head(b"POST", path, lines)
         self._kept = path, headers, configured, head
         return head
 
     async def get(self, headers: Headers) -> Response:
         """Open an event stream."""
-        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._lines()))
+        lines = _complete((_ACCEPT_SSE, *headers, *self._lines()))
+        response = await self.client.request(b"GET", lines)
         _check(response)
-        return response
+        return decoded(response)
 
     async def deliver(self, body: bytes, headers: Lines, path: str | None = None) -> int:
         """POST a message that wants no response in JSON-RPC; the HTTP status.
@@ -142,6 +149,16 @@ class Endpoint:
         response.close()
 
 
+def _complete(lines: Lines) -> Lines:
+    """Return the header lines of a request with the content codings that it accepts: none.
+
+    Without the field, any of them would be acceptable (RFC 9110, 12.5.3).
+    """
+    if any(name == b"accept-encoding" for name, _ in lines):
+        return lines
+    return (*lines, _IDENTITY)
+
+
 def _check(response: Response) -> None:
     status = response.status
     if status in (401, 403):
@@ -158,16 +175,49 @@ def _check(response: Response) -> None:
 
 
 async def read_json(response: Response) -> Message | None:
-    """The JSON-RPC message of an answer that is no stream; None when it has none."""
+    """Return the JSON-RPC message of a response that is not a stream; None if it has none.
+
+    In a batch, that is the first response.
+    """
     try:
-        body = await response.read(MAX_MESSAGE)
+        messages = batches.of_backend(await _body(response))
+    except RpcError:
+        return None
+    return next((m for m in messages if "method" not in m), messages[0])
+
+
+async def read_response(
+    response: Response, request_id: Raw, told: Callable[[Message], Awaitable[None]]
+) -> Message:
+    """Return the JSON-RPC response to a request out of an HTTP response that is not a stream.
+
+    What stands before it in a batch goes to `told`. Raises NotMcp, with a quotation where that is
+    what the backend took for a message.
+    """
+    body = await _body(response)
+    why = f"it answers HTTP {response.status} without a JSON-RPC response"
+    try:
+        messages = batches.of_backend(body)
+    except RpcError as error:
+        if body and response.status < 400:
+            why = f"{why}: {error}: {quote(body)}"
+        raise NotMcp(why) from None
+    for message in messages:
+        if "method" in message:
+            await told(message)
+        elif jsonrpc.answers(message, request_id):
+            return message
+        else:
+            why = OTHER_ID
+    raise NotMcp(why)
+
+
+async def _body(response: Response) -> bytes:
+    try:
+        return await response.read(MAX_MESSAGE)
     except NotMcp:
         MESSAGE.record()
         raise
-    try:
-        return jsonrpc.bounded(body)
-    except RpcError:
-        return None
 
 
 def in_steps(chunk: bytes) -> Iterator[bytes]:
@@ -177,6 +227,14 @@ def in_steps(chunk: bytes) -> Iterator[bytes]:
         return
     for begin in range(0, len(chunk), _STEP):
         yield chunk[begin : begin + _STEP]
+
+
+def _messages(data: bytes) -> list[Message]:
+    """Return the messages in the data of an event. Raises NotMcp."""
+    try:
+        return batches.of_backend(data)
+    except RpcError as error:
+        raise NotMcp(f"an event of its stream is not MCP: {error}: {quote(data)}") from None
 
 
 class EventReader:
@@ -208,12 +266,14 @@ class EventReader:
                     self.last_id = self._resumable(event.id)
                 self.retry_ms = event.retry if event.retry is not None else self.retry_ms
                 if event.data:
-                    found.append(jsonrpc.bounded(event.data))
-        except (sse.TooLarge, RpcError) as error:
-            if isinstance(error, sse.TooLarge):
-                MESSAGE.record()
+                    found += _messages(event.data)
+        except sse.TooLarge as error:
+            MESSAGE.record()
             self._response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+        except NotMcp:
+            self._response.close()
+            raise
 
     @staticmethod
     def _resumable(event_id: bytes) -> bytes | None:

@@ -15,7 +15,7 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_response
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
     OTHER_ID,
@@ -106,7 +106,7 @@ class HttpLegacyLink:
             endpoint = self._endpoint.of(caller.client)
             response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
             if response.media_type != h.EVENT_STREAM:
-                found = await self._plain(response, outgoing)
+                found = await self._plain(response, outgoing, caller)
             else:
                 found = await self._streamed(response, outgoing, caller)
             answered = True
@@ -169,19 +169,16 @@ class HttpLegacyLink:
             self._users.leave(outgoing.number, answered=True)
         return True
 
-    async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
-        status = response.status
+    async def _plain(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
         passed_on = await outgoing.passed_on(response.rest, self._no_caller)
         if passed_on is not None:
             return passed_on
-        message = await read_json(response)
-        if status == 404 and self.stateful:
+        if response.status == 404 and self.stateful:
+            response.leave()
             raise SessionGone("its session does not exist any more")
-        if message is None or "method" in message:
-            raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
-        if not jsonrpc.answers(message, outgoing.known_as):
-            raise NotMcp(OTHER_ID)
-        return message
+        return await read_response(
+            response, outgoing.known_as, lambda message: self._told(message, caller)
+        )
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
         announced = foreign = False

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,10 @@ from mcpproxy.limits import backends as limits
 from mcpproxy.proxy.back.lifetime import before_exec, guardian
 from mcpproxy.proxy.core.errors import NotMcp, ProcessFailed, Unreachable
 from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, RpcError
 from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
+from mcpproxy.proxy.wire.tolerance import BOM
 
 log = logging.getLogger("mcpproxy.stdio")
 
@@ -29,10 +30,6 @@ TURN: Final = 64
 """Lines after which other tasks get a turn."""
 SHOWN: Final = 200
 """Characters of its last words that an error shows."""
-_ID: Final = rb'"id"\s*:\s*(\d{1,18}|"[^"\\]{0,256}")\s*'
-_ID_FIRST: Final = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + rb"[,}]")
-_ID_LAST: Final = re.compile(rb"[,{]\s*" + _ID + rb"\}\s*\Z")
-_METHOD: Final = re.compile(rb'\{\s*(?:"(?:jsonrpc|id)"\s*:\s*[^\s,{}\[\]]+\s*,\s*){0,2}"method"')
 
 
 class StdioChannel:
@@ -70,7 +67,10 @@ class StdioChannel:
             raise Unreachable("its process has ended") from None
 
     async def receive(self) -> bytes | None:
-        """See Channel. Lines that are no JSON object are passed over: servers print things."""
+        """See Channel. Lines that do not begin as messages are passed over: servers print things.
+
+        A batch begins as an array of objects does, and a line of a log with a bracket, too.
+        """
         while (line := await self._next()) is not None:
             self._taken += 1
             if self._taken % TURN == 0:
@@ -82,6 +82,9 @@ class StdioChannel:
                 continue
             line = line.strip()
             if line.startswith(b"{"):
+                return line
+            line = line.removeprefix(BOM).lstrip()
+            if line.startswith(b"{") or (line.startswith(b"[") and line[1:].lstrip()[:1] == b"{"):
                 return line
             if line:
                 self._pass_over()
@@ -100,21 +103,19 @@ class StdioChannel:
         return line
 
     async def _refused(self, line: TooLong) -> bytes | None:
-        """Return the response that stands for one that is too long; None if it is for nobody.
-
-        A request whose response can't be recognized ends at its deadline.
-        """
+        """Return the response that stands for one that is too long; None if it is for nobody."""
         why = f"it wrote a line of over {MAX_LINE} bytes"
         log.warning("backend %s: %s", self._name, why)
-        found = _ID_FIRST.match(line.head) or _ID_LAST.search(line.tail)
-        if found is None:
-            return None
-        if _METHOD.match(line.head):
+        known = fragment_of(line.head, line.tail)
+        if known.has_method:
             refusal = RpcError(INVALID_REQUEST, f"the line has over {MAX_LINE} bytes")
-            with contextlib.suppress(Unreachable):
-                await self.send(jsonrpc.failure(found[1], refusal))
+            if known.id is not None:
+                with contextlib.suppress(Unreachable):
+                    await self.send(jsonrpc.failure(known.id, refusal))
             return None
-        return jsonrpc.failure(found[1], NotMcp(why).rpc(self._name))
+        if known.id is None and not known.is_response:
+            return None
+        return jsonrpc.failure(known.id, NotMcp(why).rpc(self._name))
 
     def _pass_over(self) -> None:
         """Log the first line that is not a message, and then fewer and fewer of them."""

@@ -19,7 +19,7 @@ def is_batch(body: bytes) -> bool:
     return _BEGINS.match(body) is not None
 
 
-def split(body: bytes, most: Limit) -> list[bytes]:
+def split(body: bytes, most: Limit, *, of_backend: bool) -> list[bytes]:
     """Return the members of a batch. Raises RpcError."""
     text = body.removeprefix(BOM)
     try:
@@ -27,10 +27,10 @@ def split(body: bytes, most: Limit) -> list[bytes]:
         if count <= most.value:
             members = [bytes(member) for member in jsonrpc.items(text)]
     except RpcError:
-        repaired = tolerance.repaired(text)
+        repaired = tolerance.repaired(text, of_backend=of_backend)
         if repaired is None:
             raise RpcError(PARSE_ERROR, "the batch is not JSON") from None
-        return split(repaired, most)
+        return split(repaired, most, of_backend=of_backend)
     if not count:
         raise RpcError(INVALID_REQUEST, "the batch is empty")
     if count > most.value:
@@ -45,7 +45,7 @@ def of_client(body: bytes, most: Limit) -> list[Message | RpcError]:
 
     Raises RpcError where the body is not a batch of at most `most` members.
     """
-    return [_member(member) for member in split(body, most)]
+    return [_member(member) for member in split(body, most, of_backend=False)]
 
 
 def _member(body: bytes) -> Message | RpcError:
@@ -65,4 +65,4 @@ def of_backend(body: bytes) -> list[Message]:
     """
     if not is_batch(body):
         return [jsonrpc.bounded(body)]
-    return [jsonrpc.bounded(member) for member in split(body, BACKEND_BATCH)]
+    return [jsonrpc.bounded(member) for member in split(body, BACKEND_BATCH, of_backend=True)]

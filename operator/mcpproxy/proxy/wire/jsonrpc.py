@@ -204,7 +204,9 @@ def _parsed(body: bytes, *, of_backend: bool) -> Message:
     try:
         message = _decoded(body)
     except RpcError as error:
-        text = None if error.code != PARSE_ERROR else tolerance.repaired(body)
+        if error.code != PARSE_ERROR:
+            raise
+        text = tolerance.repaired(body, of_backend=of_backend)
         if text is None:
             raise
         message = _decoded(text)
@@ -277,7 +279,9 @@ def _shaped(message: Message) -> bool:
         params = message.get("params")
         return bytes(method)[:1] == b'"' and (params is None or bytes(params)[:1] in b"{")
     if "error" in message:
-        return request_id is not None and "result" not in message and shapes.is_error(message["error"])
+        return (
+            request_id is not None and "result" not in message and shapes.is_error(message["error"])
+        )
     return request_id is not None and "result" in message
 
 

@@ -28,16 +28,17 @@ _TO_NOT_A_NUMBER: Final = re.compile(
 _NOT_A_NUMBER: Final = re.compile(rb"NaN|-?Infinity")
 
 
-def repaired(text: bytes) -> bytes | None:
+def repaired(text: bytes, *, of_backend: bool) -> bytes | None:
     """Return the JSON that a text stands for; None where that is no other than the text itself.
 
-    The result may still be malformed: only what SDKs accept is replaced.
+    The result may still be malformed: only what SDKs accept is replaced. Bytes that are not UTF-8
+    are replaced in texts of backends alone: of a client, they would make two names look the same.
     """
     found = text.removeprefix(BOM)
     if len(found) > REPAIRED_TEXT.value:
         REPAIRED_TEXT.record()
     else:
-        if not found.isascii():
+        if of_backend and not found.isascii():
             found = found.decode("utf-8", "replace").encode()
         if b"\\u" in found:
             found = _without_lone_surrogates(found)
