@@ -6,6 +6,7 @@ from typing import Final
 from mcpproxy.limits.backends import BACKEND_BATCH
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.wire import jsonrpc, tolerance
+from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Message, RpcError
 from mcpproxy.proxy.wire.tolerance import BOM
 
@@ -40,22 +41,36 @@ def split(body: bytes, most: Limit, *, of_backend: bool) -> list[bytes]:
     return members
 
 
-def of_client(body: bytes, most: Limit) -> list[Message | RpcError]:
-    """Return the messages of a client's batch, an error for each member that is not one.
+def of_client(body: bytes, most: Limit) -> list[Message | bytes]:
+    """Return the messages of a client's batch, a refusal for each member that is not one.
 
     Raises RpcError where the body is not a batch of at most `most` members.
     """
     return [_member(member) for member in split(body, most, of_backend=False)]
 
 
-def _member(body: bytes) -> Message | RpcError:
+def _member(body: bytes) -> Message | bytes:
     try:
         message = jsonrpc.parse(body)
     except RpcError as error:
-        return error
+        return refusal(body, error)
     if jsonrpc.string(message.get("method")) == "initialize":
-        return RpcError(INVALID_REQUEST, "initialize must not be part of a batch")
+        alone = RpcError(INVALID_REQUEST, "initialize must not be part of a batch")
+        return jsonrpc.failure(message.get("id"), alone)
     return message
+
+
+def is_request(message: Message) -> bool:
+    """Return whether a message wants a response."""
+    return "method" in message and "id" in message
+
+
+def refusal(body: bytes, error: RpcError) -> bytes:
+    """Return the response to what is not a message: with its id where that is beyond doubt."""
+    known = fragment_of(body)
+    if error.code == INVALID_REQUEST and known.has_method:
+        return jsonrpc.failure(known.id, error)
+    return jsonrpc.failure(None, error)
 
 
 def of_backend(body: bytes) -> list[Message]:

@@ -14,11 +14,6 @@ _ID_LAST: Final = re.compile(rb"[,{]\s*" + _ID + rb"\}\s*\Z")
 _ID_BEHIND_METHOD: Final = re.compile(
     _BEGIN + rb'"method"\s*:\s*"[^"\\]{0,256}"\s*,\s*' + _ID + rb"[,}]"
 )
-_METHOD: Final = re.compile(
-    rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"method"\s*:\s*"[^"\\]{0,256}"\s*,\s*'
-    + _ID
-    + rb"[,}]"
-)
 _METHOD: Final = re.compile(rb'\{\s*(?:"(?:jsonrpc|id)"\s*:\s*[^\s,{}\[\]]+\s*,\s*){0,2}"method"')
 _MEMBER: Final = re.compile(rb'"(?:result|error)"\s*:')
 _VERSION: Final = re.compile(rb'"jsonrpc"\s*:')

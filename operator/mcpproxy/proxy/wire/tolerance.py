@@ -61,7 +61,8 @@ def _without_lone_surrogates(text: bytes) -> bytes:
 
 
 def _only_numbers(text: bytes) -> bytes:
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     for _ in range(_MOST):
         passed = _TO_NOT_A_NUMBER.match(text, at)
         assert passed is not None
