@@ -153,12 +153,6 @@ class DuplexLink:
         except BackendError:
             return
 
-    async def _send(self, body: bytes) -> None:
-        try:
-            await self._channel.send(body)
-        except BackendError:
-            return
-
     def begin(self, outgoing: Outgoing, client: Client, done: Callable[[], None]) -> None:
         """See Link. A channel carries the messages of many."""
 
@@ -215,7 +209,7 @@ class DuplexLink:
         try:
             messages = batches.of_backend(body)
         except jsonrpc.RpcError as error:
-            await self._unread(body, error)
+            self._unread(body, error)
             return
         for message in messages:
             try:
@@ -223,14 +217,14 @@ class DuplexLink:
             except jsonrpc.RpcError as error:
                 log.info("a message with unreadable params was passed over: %s", error)
 
-    async def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
+    def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
         """Handle a message that can't be read: nobody is to wait for it until a deadline."""
         known = fragment_of(body)
         log.info("a message could not be read: %s: %s", error, quote(body))
         if known.has_method:
             if known.id is not None:
                 refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
-                self._background.spawn(self._send(jsonrpc.failure(known.id, refusal)))
+                self._questions.refuse(known.id, refusal)
             return
         why = NotMcp(f"its response can't be read: {error}: {quote(body)}")
         pending = None if known.id is None else self._pending.get(own_id(known.id))

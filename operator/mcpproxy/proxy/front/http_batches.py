@@ -43,7 +43,7 @@ class BatchHttp:
             await self._front.serve(inbound, reply)
             return
         try:
-            messages = batches.of_client(inbound.body, HTTP_BATCH)
+            messages = batches.of_client(inbound.body, HTTP_BATCH.value, HTTP_BATCH.record)
         except RpcError as error:
             raise HttpRefusal(400, error) from None
         if await self._handed_over(inbound, ticket, messages, reply):

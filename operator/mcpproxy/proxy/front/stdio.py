@@ -166,7 +166,7 @@ class StdioFront:
         await self._room(len(line))
         try:
             if self._client and self._client.revision == REVISION and batches.is_batch(line):
-                batch = batches.of_client(line, limits.STDIO_BATCH)
+                batch = batches.of_client(line, limits.STDIO_BATCH.value, limits.STDIO_BATCH.record)
                 self._work.spawn(self._answer_all(batch), len(line), len(batch))
             else:
                 await self._take(jsonrpc.parse(line), len(line))
@@ -214,21 +214,19 @@ class StdioFront:
             self._greeted = True
 
     async def _answer_all(self, messages: list[Message | bytes]) -> None:
-        """Respond to a batch with a batch; bytes are refusals."""
-        bodies = [m for m in messages if isinstance(m, bytes)]
-        requests = []
+        """Respond to a batch with a batch, in the order of its messages; bytes are refusals."""
+        wanted = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
         for message in messages:
-            if not isinstance(message, bytes):
-                if batches.is_request(message):
-                    requests.append(message)
-                else:
-                    self._noted(message, 0)
-        bodies += await asyncio.gather(*(self._response(m) for m in requests))
-        if bodies:
+            if not isinstance(message, bytes) and not batches.is_request(message):
+                self._noted(message, 0)
+        if wanted:
+            bodies = await asyncio.gather(*(self._response(m) for m in wanted))
             with contextlib.suppress(OSError):
                 await self._emit(b"[%b]" % b",".join(bodies))
 
-    async def _response(self, message: Message) -> bytes:
+    async def _response(self, message: Message | bytes) -> bytes:
+        if isinstance(message, bytes):
+            return message
         try:
             serve = self._answer_modern if self._modern else self._answer_legacy
             return await serve(message)

@@ -1,10 +1,10 @@
 """JSON-RPC batches, which the revision 2025-03-26 has, and the messages of backends."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.limits.backends import BACKEND_BATCH
-from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.wire import jsonrpc, tolerance
 from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Message, RpcError
@@ -20,33 +20,34 @@ def is_batch(body: bytes) -> bool:
     return _BEGINS.match(body) is not None
 
 
-def split(body: bytes, most: Limit, *, of_backend: bool) -> list[bytes]:
+def _split(body: bytes, most: int, record: Callable[[], None], *, of_backend: bool) -> list[bytes]:
     """Return the members of a batch. Raises RpcError."""
     text = body.removeprefix(BOM)
     try:
-        count = jsonrpc.length(text, most.value)
-        if count <= most.value:
+        count = jsonrpc.length(text, most)
+        if count <= most:
             members = [bytes(member) for member in jsonrpc.items(text)]
     except RpcError:
         repaired = tolerance.repaired(text, of_backend=of_backend)
         if repaired is None:
             raise RpcError(PARSE_ERROR, "the batch is not JSON") from None
-        return split(repaired, most, of_backend=of_backend)
+        return _split(repaired, most, record, of_backend=of_backend)
     if not count:
         raise RpcError(INVALID_REQUEST, "the batch is empty")
-    if count > most.value:
-        most.record()
-        why = f"the batch has more than {most.value} messages; split it"
+    if count > most:
+        record()
+        why = f"the batch has more than {most} messages; split it"
         raise RpcError(INVALID_REQUEST, why)
     return members
 
 
-def of_client(body: bytes, most: Limit) -> list[Message | bytes]:
+def of_client(body: bytes, most: int, record: Callable[[], None]) -> list[Message | bytes]:
     """Return the messages of a client's batch, a refusal for each member that is not one.
 
-    Raises RpcError where the body is not a batch of at most `most` members.
+    Raises RpcError where the body is not a batch of at most `most` members; `record` is called
+    where it has more.
     """
-    return [_member(member) for member in split(body, most, of_backend=False)]
+    return [_member(member) for member in _split(body, most, record, of_backend=False)]
 
 
 def _member(body: bytes) -> Message | bytes:
@@ -80,4 +81,5 @@ def of_backend(body: bytes) -> list[Message]:
     """
     if not is_batch(body):
         return [jsonrpc.bounded(body)]
-    return [jsonrpc.bounded(member) for member in split(body, BACKEND_BATCH, of_backend=True)]
+    most, record = BACKEND_BATCH.value, BACKEND_BATCH.record
+    return [jsonrpc.bounded(member) for member in _split(body, most, record, of_backend=True)]
