@@ -42,7 +42,9 @@ LOG = b'{"jsonrpc":"2.0","method":"notifications/message","params":%b}'
         pytest.param(b'{"jsonrpc":"2.0","id":"@ID@","result":{"a":1}}', {"a": 1}, id="string"),
     ],
 )
-async def test_a_response_that_sdks_read_is_read(transport: str, answer: bytes, result: Any) -> None:
+async def test_a_response_that_sdks_read_is_read(
+    transport: str, answer: bytes, result: Any
+) -> None:
     if transport.startswith("modern"):
         answer = answer.replace(b'"@ID@"', b'"7"')
     async with answering(transport, answer) as (link, _):
@@ -179,7 +181,7 @@ async def test_what_a_server_prints_ends_no_call() -> None:
     call = _request(link, "a")
     own = (await pipe.sent.get())["id"]
     for printed in (
-        '{"level":"info","id":%d,"message":"x"}' % own,
+        json.dumps({"level": "info", "id": own, "message": "x"}),
         "{'error': 1}",
         "{starting up}",
         '{"result":1}',
