@@ -26,6 +26,7 @@ from tests.proxy.back.pipe import Pipe
 OWN = b'"jsonrpc":"2.0","id":%b' % ID
 RESULT = b'{%b,"result":{"a":1}}' % OWN
 ERROR = b'"error":{"code":-5,"message":"no"}'
+UNKNOWN = b'"error":{"code":-32601,"message":"no"}'
 LOG = b'{"jsonrpc":"2.0","method":"notifications/message","params":%b}'
 
 
@@ -123,13 +124,20 @@ async def test_a_batch_of_a_backend_beyond_the_limit_ends_the_call_with_a_reason
 
 
 @pytest.mark.parametrize("transport", ON_CHANNELS)
-@pytest.mark.parametrize("unnamed", [ERROR, b'"id":null,"result":{}'])
+@pytest.mark.parametrize("unnamed", [UNKNOWN, b'"id":null,"result":{}'])
 async def test_a_response_to_a_notification_ends_no_call(transport: str, unnamed: bytes) -> None:
     refused = b'{"jsonrpc":"2.0",%b}' % unnamed
     separator = b"\n" if transport == "stdio" else b"\n\ndata: "
     async with answering(transport, refused + separator + RESULT) as (link, _):
         await link.notify(jsonrpc.told("notifications/initialized"))
         assert (await called(link))["result"] == {"a": 1}
+
+
+@pytest.mark.parametrize("transport", ON_CHANNELS)
+async def test_an_error_without_an_id_ends_a_call_behind_a_notification(transport: str) -> None:
+    async with answering(transport, b'{"jsonrpc":"2.0","id":null,%b}' % ERROR) as (link, _):
+        await link.notify(jsonrpc.told("notifications/initialized"))
+        assert (await called(link))["error"]["code"] == -5
 
 
 class Named(Discarding):

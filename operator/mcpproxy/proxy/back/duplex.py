@@ -49,6 +49,8 @@ BREATH: Final = 64
 """Messages for one caller after which it gets a turn to pass them on."""
 MOST_UNANSWERABLE: Final = 64
 """Notifications in a row to which a server may respond though it must not."""
+NOTICED_WITHIN: Final = 2.0
+"""Seconds in which a server responds to a notification that it does not know."""
 LARGE: Final = 64 * 1024
 """Bytes of one message after which it does, too."""
 
@@ -83,6 +85,8 @@ class DuplexLink:
         """Number of the latest request."""
         self._unanswerable = self._before_notice = 0
         """Notifications that the server may not have read yet; the latest request before them."""
+        self._noticed_at = 0.0
+        self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, Pending] = {}
         self._questions = Questions(background, channel.send, one_session=True)
         self._users = Users(ordered=True)
@@ -91,7 +95,7 @@ class DuplexLink:
         self._listening: Raw | None = None
         self._moved = asyncio.Event()
         """Set when a slow caller may have room again, or is not alone any more."""
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._reader = background.spawn(self._read())
 
     @property
@@ -163,7 +167,7 @@ class DuplexLink:
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
         self._unanswerable = min(self._unanswerable + 1, MOST_UNANSWERABLE)
-        self._before_notice = self._latest
+        self._before_notice, self._noticed_at = self._latest, self._loop.time()
         await self._channel.send(jsonrpc.encode(message))
 
     async def listen(
@@ -215,7 +219,7 @@ class DuplexLink:
             try:
                 await self._dispatch(message, len(body) // len(messages))
             except jsonrpc.RpcError as error:
-                log.info("a message with unreadable params was passed over: %s", error)
+                log.info("a message was passed over: %s: %s", error, quote(body))
 
     def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
         """Handle a message that can't be read: nobody is to wait for it until a deadline."""
@@ -230,18 +234,20 @@ class DuplexLink:
         pending = None if known.id is None else self._pending.get(own_id(known.id))
         if pending is not None:
             pending.fail(why)
-        elif known.is_response and known.id is None:
+        elif (
+            known.is_response
+            and known.id is None
+            and not (
+                error.code == jsonrpc.INVALID_REQUEST and self._is_of_notification(_members(body))
+            )
+        ):
             self._unnamed(why)
 
     def _unnamed(self, failure: BackendError | Message) -> None:
         """End the request that a response without a usable id is most likely meant for.
 
-        A server that can't read a message says so at once: that was the latest one. If that was a
-        notification, which some servers respond to, the response is nobody's.
+        A server that can't read a message says so at once: that was the latest one.
         """
-        if self._unanswerable:
-            self._unanswerable -= 1
-            return
         pending = next((found for found in reversed(self._pending.values()) if found.open), None)
         if pending is None:
             return
@@ -252,6 +258,18 @@ class DuplexLink:
         else:
             # The text may be about a request of another client.
             pending.fail(NotMcp("it answers with an error that names no request"))
+
+    def _is_of_notification(self, message: Message) -> bool:
+        """Return whether a response may be one to a notification, which some servers respond to."""
+        if not self._unanswerable or self._loop.time() - self._noticed_at > NOTICED_WITHIN:
+            return False
+        error = jsonrpc.error_of(message)
+        if error is None:
+            says_nothing = jsonrpc.value(message.get("result")) in (None, {}, True, "")
+        else:
+            says_nothing = error.code == jsonrpc.METHOD_NOT_FOUND
+        self._unanswerable -= says_nothing
+        return says_nothing
 
     def _end(self, error: BackendError) -> None:
         if not self._ended.done():
@@ -286,8 +304,10 @@ class DuplexLink:
                 # Messages are read in order: the notifications were read without complaint.
                 self._unanswerable = 0
             pending.finish(message)
-        elif not (own.isdigit() or own.startswith(LISTEN_ID)):
-            # The server can't have it from us: null, or "server-error" (Python SDK 1.x).
+        elif not (
+            # The server can't have another id from us: null, or "server-error" (Python SDK 1.x).
+            own.isdigit() or own.startswith(LISTEN_ID) or self._is_of_notification(message)
+        ):
             self._unnamed(message)
 
     async def _unrelated(self, message: Message, method: str | None, size: int) -> None:
@@ -335,3 +355,10 @@ class DuplexLink:
         if len(pending) % BREATH == 0 or size > LARGE:
             # Much of it can be there at once: who takes it out needs a turn, too.
             await asyncio.sleep(0)
+
+
+def _members(body: bytes) -> Message:
+    try:
+        return jsonrpc.members(body)
+    except jsonrpc.RpcError:
+        return {}
