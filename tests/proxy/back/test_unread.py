@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from msgspec import Raw
 from mcpproxy.limits.backends import BACKEND_BATCH
 from mcpproxy.proxy.back.duplex import DuplexLink
 from mcpproxy.proxy.back.link import Background, Outgoing
-from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.back.stdio import spawn
+from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.core.exchange import Client, Discarding
 from mcpproxy.proxy.wire import jsonrpc
 from tests.proxy.back.answering import (
@@ -138,6 +140,37 @@ async def test_an_error_without_an_id_ends_a_call_behind_a_notification(transpor
     async with answering(transport, b'{"jsonrpc":"2.0","id":null,%b}' % ERROR) as (link, _):
         await link.notify(jsonrpc.told("notifications/initialized"))
         assert (await called(link))["error"]["code"] == -5
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_a_program_that_writes_utf_16_is_told_so_at_once(encoding: str) -> None:
+    program = (
+        "import sys\n"
+        "for line in sys.stdin:\n"
+        f'  out = \'{{"jsonrpc":"2.0","id":1,"result":{{}}}}\\n\'.encode(\'{encoding}\')\n'
+        "  sys.stdout.buffer.write(out)\n"
+        "  sys.stdout.buffer.flush()\n"
+    )
+    background = Background()
+    link = DuplexLink(
+        await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
+    )
+    with pytest.raises(NotMcp, match="can't be read"):
+        await called(link)
+    await link.close()
+    await background.close()
+
+
+async def test_the_end_of_a_program_quotes_what_it_printed_in_place_of_messages() -> None:
+    program = "input(); print('Usage: server --stdio')"
+    background = Background()
+    link = DuplexLink(
+        await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
+    )
+    with pytest.raises(Unreachable, match=r"ended.*Usage: server --stdio"):
+        await called(link)
+    await link.close()
+    await background.close()
 
 
 class Named(Discarding):

@@ -17,7 +17,7 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, RpcError
 from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
-from mcpproxy.proxy.wire.tolerance import BOM
+from mcpproxy.proxy.wire.tolerance import BOM, quote
 
 log = logging.getLogger("mcpproxy.stdio")
 
@@ -28,6 +28,9 @@ GRACE: Final[float] = limits.PROGRAM_END.value
 """Seconds that a process has to end by itself, and again after SIGTERM."""
 TURN: Final = 64
 """Lines after which other tasks get a turn."""
+ENCODED: Final = 64
+"""Bytes of a line that tell whether it is a message."""
+UTF_16_MARKS: Final = b"\xff\xfe"
 SHOWN: Final = 200
 """Characters of its last words that an error shows."""
 
@@ -48,7 +51,7 @@ class StdioChannel:
         self._lines = LineSplitter(MAX_LINE)
         self._taken = 0
         self._passed_over = 0
-        self._last_words = ""
+        self._last_words = self._printed = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
     async def send(self, body: bytes) -> None:
@@ -81,13 +84,10 @@ class StdioChannel:
                     return found
                 continue
             line = line.strip()
-            if line.startswith(b"{"):
-                return line
-            line = line.removeprefix(BOM).lstrip()
-            if line.startswith(b"{") or (line.startswith(b"[") and line[1:].lstrip()[:1] == b"{"):
+            if line.startswith(b"{") or _begins_message(line):
                 return line
             if line:
-                self._pass_over()
+                self._pass_over(line)
         # What it said on its way out explains why.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
@@ -117,8 +117,9 @@ class StdioChannel:
             return None
         return jsonrpc.failure(known.id, NotMcp(why).rpc(self._name))
 
-    def _pass_over(self) -> None:
+    def _pass_over(self, line: bytes) -> None:
         """Log the first line that is not a message, and then fewer and fewer of them."""
+        self._printed = quote(line)
         self._passed_over += 1
         if self._passed_over.bit_count() == 1:
             number = self._passed_over
@@ -127,7 +128,9 @@ class StdioChannel:
     def _why(self) -> str:
         code = self._process.returncode
         ended = "its process has ended" + ("" if code is None else f" with status {code}")
-        return f"{ended}: {self._last_words}" if self._last_words else ended
+        if self._last_words:
+            return f"{ended}: {self._last_words}"
+        return f"{ended}; it wrote {self._printed}" if self._printed else ended
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -177,6 +180,15 @@ class StdioChannel:
             self._stderr.cancel()
             # A process that left the group may hold the other ends of the pipes for good.
             self._transport.close()
+
+
+def _begins_message(line: bytes) -> bool:
+    """Return whether a line that does not begin with a bracket is meant as a message all the same.
+
+    It may begin with a byte order mark, be a batch, or be in UTF-16, which is not read but refused.
+    """
+    begin = line[:ENCODED].removeprefix(BOM).lstrip(UTF_16_MARKS).replace(b"\0", b"").lstrip()
+    return begin.startswith(b"{") or (begin.startswith(b"[") and begin[1:].lstrip()[:1] == b"{")
 
 
 class _Rate:

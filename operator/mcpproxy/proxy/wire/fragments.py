@@ -7,6 +7,8 @@ from msgspec import Raw
 
 _EDGE: Final = 1024
 """Bytes of each end of a text that are looked at."""
+_MARKS: Final = b"\xef\xbb\xbf\xff\xfe \t\r\n[\0"
+"""Byte order marks, blanks and the bracket of a batch of one."""
 _ID: Final = rb'"id"\s*:\s*(\d{1,18}|"[^"\\]{0,256}")\s*'
 _BEGIN: Final = rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?'
 _ID_FIRST: Final = re.compile(_BEGIN + _ID + rb"[,}]")
@@ -30,9 +32,10 @@ class Fragment(NamedTuple):
 
 
 def fragment_of(head: bytes, tail: bytes | None = None) -> Fragment:
-    """Return what can be said of a message from its ends."""
+    """Return what can be said of a message from its ends. Text in UTF-16 is recognized, too."""
     tail = head[-_EDGE:] if tail is None else tail
-    head = head[:_EDGE].lstrip()
+    head, tail = (end.replace(b"\0", b"") for end in (head[:_EDGE].lstrip(_MARKS), tail))
+    head = head.lstrip()
     match = _ID_FIRST.match(head) or _ID_BEHIND_METHOD.match(head) or _ID_LAST.search(tail)
     has_method = _METHOD.match(head) is not None
     ends = (head, tail)
