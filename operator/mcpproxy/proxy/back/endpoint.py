@@ -12,7 +12,6 @@ from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.codings import decoded
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.link import OTHER_ID
 from mcpproxy.proxy.back.passing import LARGE
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
@@ -174,42 +173,46 @@ def _check(response: Response) -> None:
         raise Unreachable(f"it answers HTTP {status}")
 
 
-async def read_json(response: Response) -> Message | None:
+async def read_json(
+    response: Response,
+    request_id: Raw | None = None,
+    told: Callable[[Message], Awaitable[None]] | None = None,
+) -> Message | None:
     """Return the JSON-RPC message of a response that is not a stream; None if it has none.
 
-    In a batch, that is the first response.
-    """
-    try:
-        messages = batches.of_backend(await _body(response))
-    except RpcError:
-        return None
-    return next((m for m in messages if "method" not in m), messages[0])
-
-
-async def read_response(
-    response: Response, request_id: Raw, told: Callable[[Message], Awaitable[None]]
-) -> Message:
-    """Return the JSON-RPC response to a request out of an HTTP response that is not a stream.
-
-    What stands before it in a batch goes to `told`. Raises NotMcp, with a quotation where that is
-    what the backend took for a message.
+    In a batch, that is the response to `request_id`, else the first response; notifications and
+    requests of the batch go to `told`. See `no_response` for the reason why there is none.
     """
     body = await _body(response)
-    why = f"it answers HTTP {response.status} without a JSON-RPC response"
     try:
         messages = batches.of_backend(body)
+    except RpcError:
+        response.unread([body])
+        return None
+    if len(messages) == 1:
+        return messages[0]
+    responses = [message for message in messages if "method" not in message]
+    if told is not None:
+        for message in messages:
+            if "method" in message:
+                await told(message)
+    answers = (m for m in responses if request_id is None or jsonrpc.answers(m, request_id))
+    return next(answers, responses[0] if responses else messages[0])
+
+
+async def no_response(response: Response) -> NotMcp:
+    """Return the error for an HTTP response without a JSON-RPC response.
+
+    It quotes what the backend took for a message.
+    """
+    why = f"it answers HTTP {response.status} without a JSON-RPC response"
+    body = await _body(response) if response.status < 400 else b""
+    try:
+        if body:
+            batches.of_backend(body)
     except RpcError as error:
-        if body and response.status < 400:
-            why = f"{why}: {error}: {quote(body)}"
-        raise NotMcp(why) from None
-    for message in messages:
-        if "method" in message:
-            await told(message)
-        elif jsonrpc.answers(message, request_id):
-            return message
-        else:
-            why = OTHER_ID
-    raise NotMcp(why)
+        why = f"{why}: {error}: {quote(body)}"
+    return NotMcp(why)
 
 
 async def _body(response: Response) -> bytes:

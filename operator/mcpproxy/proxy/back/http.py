@@ -15,7 +15,7 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_response
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, no_response, read_json
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
     OTHER_ID,
@@ -170,15 +170,19 @@ class HttpLegacyLink:
         return True
 
     async def _plain(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
+        status = response.status
         passed_on = await outgoing.passed_on(response.rest, self._no_caller)
         if passed_on is not None:
             return passed_on
-        if response.status == 404 and self.stateful:
-            response.leave()
+        known_as = outgoing.known_as
+        message = await read_json(response, known_as, lambda found: self._told(found, caller))
+        if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
-        return await read_response(
-            response, outgoing.known_as, lambda message: self._told(message, caller)
-        )
+        if message is None or "method" in message:
+            raise await no_response(response)
+        if not jsonrpc.answers(message, known_as):
+            raise NotMcp(OTHER_ID)
+        return message
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
         announced = foreign = False

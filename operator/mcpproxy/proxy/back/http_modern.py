@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, Lines, read_response
+from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, Lines, no_response, read_json
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
     OTHER_ID,
@@ -60,7 +60,12 @@ class HttpModernLink:
                 passed_on = await outgoing.passed_on(response.rest)
                 if passed_on is not None:
                     return passed_on
-                return await read_response(response, outgoing.id, caller.notify)
+                message = await read_json(response, outgoing.id, caller.notify)
+                if message is None or "method" in message:
+                    raise await no_response(response)
+                if not jsonrpc.answers(message, outgoing.id):
+                    raise NotMcp(OTHER_ID)
+                return message
             return await self._streamed(response, outgoing, caller)
         except BaseException:
             response.close()

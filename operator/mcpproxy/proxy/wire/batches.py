@@ -79,7 +79,7 @@ def of_backend(body: bytes) -> list[Message]:
 
     Backends may send batches in every revision: the TypeScript SDK reads them in all.
     """
-    if not is_batch(body):
+    if body[:1] == b"{" or not is_batch(body):
         return [jsonrpc.bounded(body)]
     most, record = BACKEND_BATCH.value, BACKEND_BATCH.record
     return [jsonrpc.bounded(member) for member in _split(body, most, record, of_backend=True)]
