@@ -203,10 +203,11 @@ async def read_json(
 async def no_response(response: Response) -> NotMcp:
     """Return the error for an HTTP response without a JSON-RPC response.
 
-    It quotes what the backend took for a message.
+    It quotes what the backend took for a message, and no page or error of its own.
     """
     why = f"it answers HTTP {response.status} without a JSON-RPC response"
-    body = await _body(response) if response.status < 400 else b""
+    is_message = response.status < 400 and response.media_type == h.JSON
+    body = await _body(response) if is_message else b""
     try:
         if body:
             batches.of_backend(body)
