@@ -185,10 +185,32 @@ def _request(link: DuplexLink, session: str) -> "asyncio.Task[Any]":
     return asyncio.create_task(link.request(outgoing, Named(session)))
 
 
+async def _responded(pipe: Pipe, link: DuplexLink) -> None:
+    """Let the backend respond to a first request."""
+    greeted = _request(link, "a")
+    pipe.says(id=(await pipe.sent.get())["id"], result={})
+    await greeted
+
+
+async def test_a_program_that_starts_gives_its_first_error_to_the_first_request() -> None:
+    pipe, background = Pipe(), Background()
+    link = DuplexLink(pipe, background)
+    first, second = _request(link, "a"), _request(link, "a")
+    await pipe.sent.get()
+    own = (await pipe.sent.get())["id"]
+    pipe.writes('{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"no"}}')
+    assert "error" in await first
+    pipe.says(id=own, result={})
+    assert "result" in await second
+    await link.close()
+    await background.close()
+
+
 @pytest.mark.parametrize("other", ["a", "b"])
 async def test_an_error_without_an_id_ends_the_latest_call_and_no_other(other: str) -> None:
     pipe, background = Pipe(), Background()
     link = DuplexLink(pipe, background)
+    await _responded(pipe, link)
     earlier = _request(link, "a")
     first = (await pipe.sent.get())["id"]
     latest = _request(link, other)

@@ -47,12 +47,12 @@ log = logging.getLogger("mcpproxy.backend")
 
 BREATH: Final = 64
 """Messages for one caller after which it gets a turn to pass them on."""
+LARGE: Final = 64 * 1024
+"""Bytes of one message after which it does, too."""
 MOST_UNANSWERABLE: Final = 64
 """Notifications in a row to which a server may respond though it must not."""
 NOTICED_WITHIN: Final = 2.0
 """Seconds in which a server responds to a notification that it does not know."""
-LARGE: Final = 64 * 1024
-"""Bytes of one message after which it does, too."""
 
 
 class Channel(Protocol):
@@ -86,6 +86,7 @@ class DuplexLink:
         self._unanswerable = self._before_notice = 0
         """Notifications that the server may not have read yet; the latest request before them."""
         self._noticed_at = 0.0
+        self._has_responded = False
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, Pending] = {}
         self._questions = Questions(background, channel.send, one_session=True)
@@ -246,11 +247,13 @@ class DuplexLink:
     def _unnamed(self, failure: BackendError | Message) -> None:
         """End the request that a response without a usable id is most likely meant for.
 
-        A server that can't read a message says so at once: that was the latest one.
+        A server that can't read a message says so at once: that was the latest one. One that has
+        not responded to anything yet may still be starting: it reads the first one first.
         """
-        pending = next((found for found in reversed(self._pending.values()) if found.open), None)
-        if pending is None:
+        waiting = [pending for pending in self._pending.values() if pending.open]
+        if not waiting:
             return
+        pending = waiting[-1 if self._has_responded else 0]
         if isinstance(failure, BackendError):
             pending.fail(failure)
         elif self._users.single and "error" in failure:
@@ -303,6 +306,7 @@ class DuplexLink:
             if int(own) > self._before_notice:
                 # Messages are read in order: the notifications were read without complaint.
                 self._unanswerable = 0
+            self._has_responded = True
             pending.finish(message)
         elif not (
             # The server can't have another id from us: null, or "server-error" (Python SDK 1.x).

@@ -106,7 +106,7 @@ class HttpLegacyLink:
             endpoint = self._endpoint.of(caller.client)
             response = await endpoint.post(outgoing.body(), headers, sent=outgoing.sent)
             if response.media_type != h.EVENT_STREAM:
-                found = await self._plain(response, outgoing, caller)
+                found = await self._plain(response, outgoing)
             else:
                 found = await self._streamed(response, outgoing, caller)
             answered = True
@@ -169,13 +169,14 @@ class HttpLegacyLink:
             self._users.leave(outgoing.number, answered=True)
         return True
 
-    async def _plain(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
+    async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
         status = response.status
         passed_on = await outgoing.passed_on(response.rest, self._no_caller)
         if passed_on is not None:
             return passed_on
-        known_as = outgoing.known_as
-        message = await read_json(response, known_as, lambda found: self._told(found, caller))
+        known_as, caller = outgoing.known_as, outgoing.caller
+        assert caller is not None
+        message = await read_json(response, known_as, lambda part: self._told(part, caller))
         if status == 404 and self.stateful:
             raise SessionGone("its session does not exist any more")
         if message is None or "method" in message:
