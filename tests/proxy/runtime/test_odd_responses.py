@@ -64,3 +64,22 @@ async def test_a_call_gets_what_sdks_read_or_a_reason_at_once(
         assert '"result":{"content":[}' in answer["error"]["message"]
     else:
         assert answer["error"]["code"] == expected
+
+
+def zipped_event(body: bytes) -> bytes:
+    """A stream of one event with a content coding."""
+    head = HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    return head + chunk(gzip.compress(b"data: %b\n\n" % body)) + END
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [zipped, zipped_event])
+async def test_a_large_result_with_a_content_coding_reaches_the_client(
+    proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
+) -> None:
+    text = "".join(f"{number} " for number in range(200_000))
+    async with stage(proxy, http, kind, shape, timeout="20s") as (backend, client):
+        backend.result = {"content": [{"type": "text", "text": text}], "resultType": "complete"}
+        for _ in range(2):
+            answer = await called(client, kind)
+            assert answer["result"]["content"][0]["text"] == text

@@ -51,6 +51,11 @@ class _Decoder:
         self._over = False
         self._received = self._produced = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether there may be content without further input."""
+        return bool(self._input) or self._more
+
     def feed(self, content: bytes) -> None:
         """Add a part of the body. What comes behind the end of the coding is ignored."""
         if not self._over:
@@ -60,7 +65,7 @@ class _Decoder:
     def step(self) -> bytes:
         """Return the next part of the content; empty where that takes more input. Raises NotMcp."""
         output = b""
-        while not output and (self._input or self._more):
+        while not output and self.pending:
             try:
                 output = self._decode()
             except zlib.error:
@@ -102,7 +107,7 @@ class DecodedResponse(Response):
     @property
     def waiting(self) -> bool:
         """See Response."""
-        return bool(self._chunks) or self._coded.waiting
+        return bool(self._chunks) or self._decoder.pending or self._coded.waiting
 
     async def next_chunk(self) -> bytes:
         """See Response. Raises NotMcp, too."""

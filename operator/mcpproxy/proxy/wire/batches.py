@@ -12,7 +12,7 @@ from mcpproxy.proxy.wire.tolerance import BOM
 
 REVISION: Final = "2025-03-26"
 """The revision that has batches."""
-_BEGINS: Final = re.compile(rb"(?:%b)?\s*\[" % BOM)
+_BEGINS: Final = re.compile(rb"(?:%b)?\s*+\[" % BOM)
 
 
 def is_batch(body: bytes) -> bool:
