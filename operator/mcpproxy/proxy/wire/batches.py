@@ -69,7 +69,7 @@ def is_request(message: Message) -> bool:
 def refusal(body: bytes, error: RpcError) -> bytes:
     """Return the response to what is not a message: with its id where that is beyond doubt."""
     known = fragment_of(body)
-    if error.code == INVALID_REQUEST and known.has_method:
+    if error.code == INVALID_REQUEST and known.has_method and not is_batch(body):
         return jsonrpc.failure(known.id, error)
     return jsonrpc.failure(None, error)
 
