@@ -61,6 +61,8 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/front/events.py:_Kept.logs": "event-streams",
     "proxy/front/handover.py:Peers._peers": "instances",
     "proxy/front/handover.py:_Peer.__init__:wait": "instance-connect instance-requests",
+    "proxy/front/http_batches.py:BatchHttp._serve_all:task": "http-batch batch-requests",
+    "proxy/front/http_batches.py:BatchHttp._serve_all:wait": "http-batch batch-requests",
     "proxy/front/http_legacy.py:LegacyHttp._relayed": "instance-requests instances",
     "proxy/front/http_legacy.py:LegacyHttp._tickets": "opened-session-ids",
     "proxy/front/instance_acceptor.py:InstanceAcceptor._handshakes": "instance-handshakes",

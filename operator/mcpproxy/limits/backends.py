@@ -149,6 +149,25 @@ MESSAGE: Final = Limit(
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_lines_without_content_count_towards_the_size_of_an_event",
 )
+DECODED_RATIO: Final = Limit(
+    name="decoded-ratio",
+    value=100,
+    unit="count",
+    counts="bytes of a response's decoded body for each byte received (gzip, deflate), behind the"
+    " first MiB; in size, what is decoded is a message as any other",
+    share="request",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_body_that_grows_without_measure_when_decoded_is_refused",
+)
+BACKEND_BATCH: Final = Limit(
+    name="backend-batch",
+    value=100,
+    unit="count",
+    counts="messages of one JSON-RPC batch of a backend",
+    share="message",
+    beyond="the batch is refused: requests that wait for it end with the error NotMCP",
+    test="test_a_batch_of_a_backend_beyond_the_limit_ends_the_call_with_a_reason",
+)
 EVENT_ID: Final = Limit(
     name="event-id",
     value=8 * 1024,

@@ -221,6 +221,8 @@ class Link(Protocol):
 
 ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})
 """What a backend announces to all: it belongs to no request."""
+LISTEN_ID: Final = b"mcpproxy-listen-"
+"""The beginning of the id of a listen request of ours."""
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 """The answer to a listen request of ours: no client's."""
 
@@ -257,7 +259,7 @@ def listen_request(client: Client, revision: str, uris: Sequence[str]) -> Outgoi
     if uris:
         wanted["resourceSubscriptions"] = list(uris)
     params = stamped({"notifications": jsonrpc.dump(wanted)}, client, revision, None)
-    return Outgoing(Raw(b'"mcpproxy-listen-%d"' % next(_listens)), "subscriptions/listen", params)
+    return Outgoing(Raw(b'"%b%d"' % (LISTEN_ID, next(_listens))), "subscriptions/listen", params)
 
 
 class Background:

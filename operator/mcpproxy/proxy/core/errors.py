@@ -9,7 +9,8 @@
     ├─ SessionGone            the upstream session does not exist any more
     └─ NotMcp                 an answer that is no MCP
 
-Texts name the backend and what happened, never what the backend wrote into an error page.
+Texts name the backend and what happened. They quote the first bytes of what a backend sent as a
+message, never what it wrote into an error page.
 """
 
 from typing import ClassVar, Final, Self
