@@ -162,7 +162,7 @@ class Backend(ApiModel):
             str,
             Field(
                 max_length=2048,
-                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f#]*)?$",
+                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+([/?][^\x00-\x20\x7f#]*)?$",
             ),
             AfterValidator(_address),
         ]

@@ -216,6 +216,8 @@ async def spawn(
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
+        if cwd is not None and getattr(error, "filename", None) == cwd:
+            raise ProcessFailed(f"cwd {cwd} can't be entered: {why}") from None
         raise ProcessFailed(f"{command[0]} could not be started: {why}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)
