@@ -234,6 +234,8 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
+                "sessionMode": self.settings.session_mode,
+                "sessionModeFrom": self.settings.session_mode_from,
                 "components": self._catalog.counts(self.name) if lists else None,
                 "notOffered": (lists.not_offered or None) if lists else None,
             }
