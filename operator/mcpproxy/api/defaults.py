@@ -13,6 +13,7 @@ from mcpproxy.api.v1alpha1 import (
     Autoscaling,
     Backend,
     MCPProxySpec,
+    OnClash,
     Protocol,
     SessionMode,
     Transport,
@@ -22,6 +23,7 @@ CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
 STDIO_SESSION_MODE: Final[SessionMode] = "PerClient"
 """A program on standard streams is launched by its client, to be used by that client alone."""
+ON_CLASH: Final[OnClash] = "First"
 CONNECT: Final = "5s"
 INITIALIZE: Final = "10s"
 REQUEST: Final = "300s"
@@ -115,6 +117,11 @@ def session_modes(spec: MCPProxySpec) -> str:
         found.setdefault(mode, set()).add(" (stdio)" if of_stdio else "")
     # Named is what stands in no manifest.
     return ", ".join(mode + min(why) for mode, why in sorted(found.items()))
+
+
+def on_clash(spec: MCPProxySpec) -> OnClash:
+    """What becomes of a name that two backends list."""
+    return (spec.names and spec.names.on_clash) or ON_CLASH
 
 
 def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
