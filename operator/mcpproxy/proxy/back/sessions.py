@@ -40,17 +40,18 @@ class Sessions:
         background: Background,
         warm_each: int = 2,
         passed: frozenset[bytes] = frozenset(),
+        *,
+        refills: bool = True,
     ) -> None:
-        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time.
-
-        `passed` are the headers of clients that the backend gets.
+        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time, and
+        opened ahead of it where it `refills`; `passed` are headers of clients for the backend.
         """
         self.upstream = Upstream(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
         self._passed = passed
-        self._warm = Shelf(self._open, self.upstream, background, warm_each)
+        self._warm = Shelf(self._open, self.upstream, background, warm_each, refills=refills)
         self._modern = False
         """Whether modern clients were seen to get sessions of their own era."""
         self._held: dict[Key, Held] = {}

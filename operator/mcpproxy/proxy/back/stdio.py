@@ -54,6 +54,11 @@ class StdioChannel:
         self._last_words = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.returncode is not None
+
     async def send(self, body: bytes) -> None:
         """See Channel. A line end inside a message, which JSON has only between tokens, goes."""
         line = body.replace(b"\r", b"").replace(b"\n", b"") + b"\n"
