@@ -1,7 +1,6 @@
 """Which upstream session serves which request."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -182,34 +181,6 @@ async def test_clients_without_sessions_and_credentials_are_isolated() -> None:
     stage = Stage("PerClient")
     modern = Client("2026-07-28")
     assert await stage.used(modern) is not await stage.used(modern)
-
-
-@pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
-async def test_a_principal_without_sessions_has_a_session_of_its_own(era: str) -> None:
-    stage = Stage("PerClient")
-    stage.era = era
-    ann = Client("2026-07-28", b"{}", b'{"name":"app"}', "ann")
-    own = await stage.used(ann)
-    stage.sessions.reset()
-    assert await stage.used(replace(ann)) is own
-    # Whoever says something else of itself is another client to a server.
-    for other in (
-        replace(ann, principal="bo"),
-        replace(ann, info=b'{"name":"other"}'),
-        replace(ann, capabilities=b'{"roots":{}}'),
-    ):
-        assert await stage.used(other) is not own
-    assert stage.sessions.lasting(ann) is own
-
-
-async def test_a_clients_own_session_may_have_waited_for_one_of_its_kind() -> None:
-    stage = Stage("PerClient")
-    async with stage.sessions.look(ANN) as looked:
-        pass
-    assert await stage.used(replace(ANN, session="another")) is looked
-    own = await stage.used(ANN)
-    assert own is not looked
-    assert await stage.used(ANN) is own
 
 
 async def test_a_session_that_is_gone_is_opened_anew() -> None:
