@@ -51,6 +51,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     cache={"ttl": "5m"},
     catalog={"approvedHash": "0123456789abcdef" * 4, "onDrift": "Report"},
     session={"mode": "Isolated"},
+    names={"onClash": "Fail"},
     replicas=2,
     image="registry.example.com/mcpproxy-runtime:1.2.3",
     imagePullPolicy="IfNotPresent",

@@ -95,8 +95,9 @@ class Session(ApiModel):
     """How client requests share sessions with backends."""
 
     mode: SessionMode | None = None
-    """Isolated: a fresh session for every request. PerClient: one for each client session.
-    Reused: one for all; refused for a backend that keeps state. Default: Isolated."""
+    """Isolated: a fresh session for every request. PerClient: one for each client session, or for
+    each principal of clients that have no sessions. Reused: one for all; refused for a backend
+    that keeps state. Default: Isolated for url and service, PerClient for stdio."""
 
 
 class BackendSession(Session):
@@ -162,7 +163,7 @@ class Backend(ApiModel):
             str,
             Field(
                 max_length=2048,
-                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f#]*)?$",
+                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+([/?][^\x00-\x20\x7f#]*)?$",
             ),
             AfterValidator(_address),
         ]

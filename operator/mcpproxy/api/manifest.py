@@ -102,6 +102,7 @@ RUNTIME_FIELDS = (
     "cache",
     "catalog",
     "session",
+    "names",
     "health",
     "allowedHosts",
     "allowedOrigins",

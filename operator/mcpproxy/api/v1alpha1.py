@@ -29,6 +29,7 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.catalog import ApprovedComponents, CatalogSpec
+from mcpproxy.api.component_names import ComponentNames, OnClash
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.network import NetworkPolicySpec
@@ -55,6 +56,7 @@ __all__ = [
     "BackendSession",
     "Cache",
     "CatalogSpec",
+    "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
     "Header",
@@ -66,6 +68,7 @@ __all__ = [
     "Monitoring",
     "NetworkPolicySpec",
     "ObjectMeta",
+    "OnClash",
     "PodMonitor",
     "PodTemplate",
     "PrincipalFrom",
@@ -225,6 +228,8 @@ class MCPProxySpec(ApiModel):
     """The catalog that was approved, and what becomes of another one. Default: any is served."""
     session: Session | None = None
     """How client requests share sessions with backends. Default: those of its fields."""
+    names: ComponentNames | None = None
+    """How components are named. Default: those of its fields."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Number of pods. Default: none, which leaves the number to others."""
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None

@@ -353,6 +353,15 @@ WARM_SESSIONS: Final = Limit(
     "no further session is opened in advance",
     "test_warm_sessions_are_few_however_many_requests_come",
 )
+SPARE_PROGRAMS: Final = Limit(
+    "spare-programs",
+    4,
+    "count",
+    "processes of one stdio server that were started before a request needs them (Isolated)",
+    "backend",
+    "no further one is started in advance",
+    "test_programs_that_wait_are_few_however_many_are_taken",
+)
 CLIENT_KINDS: Final = Limit(
     "client-kinds",
     1024,

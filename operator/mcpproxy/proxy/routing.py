@@ -10,7 +10,7 @@ from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.kinds import TOOLS, Kind
 from mcpproxy.proxy.core.names import owner_of
-from mcpproxy.proxy.core.rewrite import ROUTED, own_name, target, unknown, with_name
+from mcpproxy.proxy.core.rewrite import ROUTED, contested, own_name, target, unknown, with_name
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -66,6 +66,8 @@ class Router:
         name, kind = self.named(method, params)
         owner = self._catalog.owner(kind, name)
         if owner is None:
+            if claims := self._catalog.claimed_by(kind, name):
+                raise contested(kind, name, claims)
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.withholds(owner, kind, name):
             raise unknown(kind, name)

@@ -24,6 +24,7 @@ from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
 from mcpproxy.proxy.back.sessions import Sessions
+from mcpproxy.proxy.back.spares import SpareOpener
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.back.values import Environment, Headers, Values
@@ -95,6 +96,8 @@ class Backend:
             self._background,
             warm_each,
             given.passed,
+            # Programs that wait for any client leave nothing to keep for a kind of clients.
+            refills=not isinstance(self._opener, SpareOpener),
         )
         us = self._asking(Client(LATEST_MODERN, info=around.info))
         catalog = around.catalog
@@ -239,6 +242,8 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
+                "sessionMode": self.settings.session_mode,
+                "sessionModeFrom": self.settings.session_mode_from,
                 "components": self._catalog.counts(self.name) if lists else None,
                 "notOffered": (lists.not_offered or None) if lists else None,
             }
@@ -347,4 +352,7 @@ def _stdio_opener(
         cwd = spec.cwd or str(around.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
+    if given.session_mode == "Isolated":
+        # Each request gets a fresh process.
+        return SpareOpener(spawn, given, background, environment.changed)
     return StdioOpener(spawn, given, background, environment.changed)

@@ -54,6 +54,11 @@ class StdioChannel:
         self._last_words = self._printed = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.returncode is not None
+
     async def send(self, body: bytes) -> None:
         """See Channel. A line end inside a message, which JSON has only between tokens, goes."""
         line = body.replace(b"\r", b"").replace(b"\n", b"") + b"\n"
@@ -229,6 +234,8 @@ async def spawn(
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
+        if cwd is not None and getattr(error, "filename", None) == cwd:
+            raise ProcessFailed(f"cwd {cwd} can't be entered: {why}") from None
         raise ProcessFailed(f"{command[0]} could not be started: {why}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)

@@ -110,6 +110,10 @@ class Upstream:
     def listen(self, link: Link, standing: Caller) -> asyncio.Event:
         """Begin to listen; the event is set once nothing is missed any more."""
         ready = asyncio.Event()
+        before = self._listening.get(id(link))
+        if before is not None:
+            # It waited until it was known whose it is.
+            before.cancel()
         self._listening[id(link)] = self._background.spawn(self._listen(link, standing, ready))
         return ready
 

@@ -3,7 +3,7 @@
 Only the members that carry a name or URI are touched; everything else stays the bytes it was.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -114,6 +114,17 @@ def unknown(kind: Kind, name: str) -> RpcError:
     if kind.by_uri:
         return RpcError(INVALID_PARAMS, f"unknown resource: {name}", {"uri": name})
     return RpcError(INVALID_PARAMS, f"unknown {kind.member.removesuffix('s')}: {name}")
+
+
+def contested(kind: Kind, name: str, backends: Sequence[str]) -> RpcError:
+    """The error for a component that several backends list, and none of them serves."""
+    listed = ", ".join(backends)
+    return RpcError(
+        INVALID_PARAMS,
+        f"{kind.member}: {name} is listed by the backends {listed}, so that none of them serves"
+        " it (names.onClash: Fail); give one of them another prefix",
+        {"backends": list(backends)},
+    )
 
 
 def outward_result(method: str, result: Raw, names: Names) -> Raw:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
@@ -271,6 +272,8 @@ class StdioFront:
     async def _answer_modern(self, message: Message) -> bytes:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         client, level = envelope.client_of("", params, None, "")
+        # Nobody else is on this pipe: whatever is kept for it is kept for this client.
+        client = replace(client, session=SESSION)
         caller = modern.ModernCaller(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])

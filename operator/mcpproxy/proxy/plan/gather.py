@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mcpproxy.api.defaults import health, settings
+from mcpproxy.api.defaults import health, on_clash, settings
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy.back.backend import Backend, Surroundings, configured
 from mcpproxy.proxy.back.lists import selections
+from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.kinds import Kind
 from mcpproxy.proxy.plan import saved
 from mcpproxy.proxy.plan.document import Plan, document
@@ -34,7 +35,8 @@ class Sources:
 async def planned(configuration: Configuration, options: Options, sources: Sources) -> Plan:
     """The plan of one proxy. Raises OSError when it can't be saved."""
     proxy = configuration.proxy
-    around = surroundings(health(proxy.spec), options, configuration.directory)
+    catalog = Catalog(serves_clashes=on_clash(proxy.spec) == "First")
+    around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
     backends = [_backend(proxy, spec, around, sources) for spec in proxy.spec.backends]
     backends.sort(key=lambda backend: backend.name)
     heard = {backend.name: _listening(backend) for backend in backends}
@@ -58,6 +60,7 @@ async def planned(configuration: Configuration, options: Options, sources: Sourc
             origins,
             known=known,
             approved=proxy.spec.catalog,
+            on_clash=proxy.spec.names.on_clash if proxy.spec.names else None,
         )
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
