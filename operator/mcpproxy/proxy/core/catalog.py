@@ -38,6 +38,8 @@ class Listing:
     """Monotonic time in seconds."""
     headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
     """Of tools that have any: the arguments that are repeated in HTTP headers."""
+    repeated: tuple[str, ...] = ()
+    """Names that the backend lists again for something else; the first one is shown."""
 
     def same_items(self, other: "Listing | None") -> bool:
         """Whether clients would see no difference."""
@@ -59,9 +61,12 @@ def listing(
     now: float,
     selection: Selection = EVERYTHING,
 ) -> Listing:
-    """The listing that a backend's result pages make. Raises RpcError for what is no list."""
-    items: list[bytes] = []
-    outward: list[str] = []
+    """The listing that a backend's result pages make. Raises RpcError for what is no list.
+
+    Of components of one name the first is shown: some servers send a page twice.
+    """
+    found: dict[str, bytes] = {}
+    repeated: dict[str, None] = {}
     ttl: int | None = None
     public = True
     for page in pages:
@@ -75,13 +80,14 @@ def listing(
             if shown != own or own in selection.texts:
                 item[kind.key] = jsonrpc.dump(shown)
                 raw = jsonrpc.dump(selection.applied(own, item))
-            items.append(bytes(raw))
-            outward.append(shown)
+            if found.setdefault(shown, bytes(raw)) != raw:
+                repeated[shown] = None
         page_ttl = jsonrpc.value(page.get("ttlMs"))
         ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
         public = public and jsonrpc.string(page.get("cacheScope")) == "public"
+    items, outward = tuple(found.values()), tuple(found)
     headers = _header_properties(items, outward) if kind is TOOLS else {}
-    return Listing(tuple(items), tuple(outward), ttl or 0, public, now, headers)
+    return Listing(items, outward, ttl or 0, public, now, headers, tuple(repeated))
 
 
 def _header_properties(
@@ -128,9 +134,9 @@ def merge(
     merged = Merged()
     shown: list[bytes] = []
     for backend in sorted(listings, key=precedence):
+        for name in listings[backend].repeated:
+            merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
         for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
-            if merged.owners.get(name) == backend:
-                merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
             owner = merged.owners.setdefault(name, backend)
             if owner != backend:
                 merged.clashes.append(_hidden(kind, name, backend, owner))
