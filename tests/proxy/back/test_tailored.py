@@ -55,7 +55,7 @@ class Stage:
         self.tailored = Tailored("b", settings, self.catalog, self._look, Discarding)
         self.changes: list[Kind] = []
         self.failures = 0
-        self.tailored.on_change = self.changes.append
+        self.tailored.on_change = lambda kind, session: self.changes.append(kind)
         self.tailored.on_failure = self._failed
 
     def _failed(self) -> None:

@@ -90,7 +90,8 @@ async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None
 def _repeats(kind: Kind, page: Message, pages: list[Message]) -> bool:
     """Whether a page has components, all of which the page before or the first one has."""
     items = page.get(kind.member)
-    if items is None or items in (b"[]", jsonrpc.NULL):
+    if items is None or bytes(items) in (b"[]", b"null"):
+        # A page may be empty, and another one follow.
         return False
     return any(items == earlier.get(kind.member) for earlier in (pages[0], pages[-1]))
 

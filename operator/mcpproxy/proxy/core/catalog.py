@@ -75,12 +75,13 @@ def listing(
             own = jsonrpc.string(item.get(kind.key))
             if own is None or not selection.shows(own):
                 continue
-            given = selection.outward(own)
-            shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
+            named = selection.outward(own)
+            shown = names.outward_uri(named) if kind.by_uri else names.outward(named)
             if shown != own or own in selection.texts:
                 item[kind.key] = jsonrpc.dump(shown)
                 raw = jsonrpc.dump(selection.applied(own, item))
-            if found.setdefault(shown, bytes(raw)) != raw:
+            text = bytes(raw)
+            if found.setdefault(shown, text) != text:
                 repeated[shown] = None
         page_ttl = jsonrpc.value(page.get("ttlMs"))
         ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
