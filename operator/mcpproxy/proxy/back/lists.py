@@ -110,13 +110,13 @@ async def fetched(
 def shown(kind: Kind, names: Names, pages: list[Message], selection: Selection) -> Listing:
     """What clients see of pages that were fetched just now. Raises NotMcp."""
     left = LIST_COMPONENTS.value
-    for page in pages:
-        left -= jsonrpc.length(page.get(kind.member), left)
-        if left < 0:
-            LIST_COMPONENTS.record()
-            most = LIST_COMPONENTS.value
-            raise NotMcp(f"its {kind.method} has more than {most} components in all")
     try:
+        for page in pages:
+            left -= jsonrpc.length(page.get(kind.member), left)
+            if left < 0:
+                LIST_COMPONENTS.record()
+                most = LIST_COMPONENTS.value
+                raise NotMcp(f"its {kind.method} has more than {most} components in all")
         return listing(kind, names, pages, asyncio.get_running_loop().time(), selection)
     except RpcError as error:
         raise NotMcp(f"its result of {kind.method} can't be read: {error.message}") from None
