@@ -133,19 +133,20 @@ class Offer:
         self._listed[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
-        found = self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
-        if found[1] == NOTHING:
-            self._refuse_without(kind)
-        return b"".join(found)
-
-    def _refuse_without(self, kind: Kind) -> None:
-        """Refuse an empty list where backends that might fill it have failed. Raises RpcError."""
-        failed = {name: backend.watch.failure(kind) for name, backend in self.backends.items()}
-        failures = {name: why for name, why in failed.items() if why is not None}
-        if failures:
+        failures = self._failures(kind)
+        found = self.catalog.result_parts(
+            kind, modern=modern, now=now, audience=audience, whole=not failures
+        )
+        if failures and found[1] == NOTHING:
             named = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
             text = f"no {kind.member} are known, since backends have failed: {named}"
             raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
+        return b"".join(found)
+
+    def _failures(self, kind: Kind) -> dict[str, str]:
+        """The backends whose list is missing though they may have one, and why."""
+        failures = ((name, backend.watch.failure(kind)) for name, backend in self.backends.items())
+        return {name: why for name, why in failures if why is not None}
 
     def listed(
         self, kind: Kind, params: Message | None, *, modern: bool, client: Client, now: float
@@ -158,8 +159,11 @@ class Offer:
         audience = self._audiences.of(client)
         if any(self._old(kind, audience, now)):
             return None
-        found = self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
-        if found[1] == NOTHING and any(b.watch.failure(kind) for b in self.backends.values()):
+        whole = not any(backend.watch.failure(kind) for backend in self.backends.values())
+        found = self.catalog.result_parts(
+            kind, modern=modern, now=now, audience=audience, whole=whole
+        )
+        if found[1] == NOTHING and not whole:
             return None
         self._listed[kind.method, "hit"] += 1
         return found

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from msgspec import Raw
@@ -103,8 +103,19 @@ async def fetched(
 
     Raises BackendError.
     """
+    started = asyncio.get_running_loop().time()
     pages = await pages_of(asker, link, kind)
-    return None if pages is None else shown(kind, names, pages, selection)
+    if pages is None:
+        return None
+    return _aged(shown(kind, names, pages, selection), started)
+
+
+def _aged(found: Listing, started: float) -> Listing:
+    """A listing that may be kept as long as its first page, which was asked for then."""
+    if not found.ttl_ms:
+        return found
+    took = int((found.fetched_at - started) * 1000)
+    return replace(found, ttl_ms=max(found.ttl_ms - took, 0))
 
 
 def shown(kind: Kind, names: Names, pages: list[Message], selection: Selection) -> Listing:
@@ -345,7 +356,7 @@ class Lists:
             return None, 1
         found = shown(kind, self._names, pages, self._selections[kind])
         self.on_pages(kind, pages)
-        return found, len(pages)
+        return _aged(found, started), len(pages)
 
     def _failed(self, kind: Kind, error: BackendError) -> bool:
         """Note that a list failed; whether clients see a difference."""

@@ -316,13 +316,23 @@ class Catalog:
         return b"".join(self.result_parts(kind, modern=modern, now=now))
 
     def result_parts(
-        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
+        self,
+        kind: Kind,
+        *,
+        modern: bool,
+        now: float,
+        audience: Audience = EVERYONE,
+        whole: bool = True,
     ) -> tuple[bytes, bytes, bytes]:
-        """The same in parts: the second one is long, and the same object for many."""
+        """The same in parts: the second one is long, and the same object for many.
+
+        What is not `whole`, since a backend has failed, is not to be kept by clients.
+        """
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
             return b'{"%b":' % member, body, b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
+        ttl = ttl if whole else 0
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 
