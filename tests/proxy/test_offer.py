@@ -9,7 +9,7 @@ import pytest
 
 from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import rounds as rounds_module
-from mcpproxy.proxy.core.errors import TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import RateLimited, Unreachable
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.kinds import PROMPTS, TOOLS
 from mcpproxy.proxy.front import legacy, modern
@@ -18,6 +18,7 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY
 from tests.proxy.back.plain import ALL, PlainOpener, gateway_of, listed, turns
+from tests.proxy.runtime.waiting import soon
 
 
 @asynccontextmanager
@@ -165,6 +166,14 @@ async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
             await gateway.listing(PROMPTS, None, modern=False)
 
 
+async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -> None:
+    backend = offering("a")
+    backend.error = RateLimited("it answers HTTP 429")
+    async with running(b=backend) as gateway:
+        with pytest.raises(RpcError, match="backend b: it answers HTTP 429"):
+            await tools(gateway)
+
+
 async def test_an_explicit_list_asks_a_backend_at_once_that_was_down() -> None:
     backend = offering("a")
     backend.error = Unreachable("connection refused")
@@ -191,12 +200,12 @@ async def test_lists_of_many_clients_ask_a_backend_that_is_down_once_a_second() 
 async def test_a_backend_that_is_known_to_hang_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.back.backend.START_TIME", 0.0)
     monkeypatch.setattr(rounds_module, "PATIENCE", 3600.0)
     good, hung = offering("a"), offering("b")
-    hung.error = TimedOut("no answer within 5 s")
+    hung.gate.clear()
     async with running(good=good, hung=hung) as gateway:
-        await gateway.settled()
-        hung.gate.clear()
+        await soon(lambda: gateway.catalog.get("good", TOOLS), "the tools")
         _let_ask(gateway, "hung")
         async with asyncio.timeout(10):
             assert await tools(gateway) == ["a"]

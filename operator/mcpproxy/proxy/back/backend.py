@@ -2,7 +2,6 @@
 
 import asyncio
 import collections.abc
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable
@@ -174,9 +173,11 @@ class Backend:
         # A program that can't start ends, or is ended: see `Opener.open`.
         program = self._opener.transport == "stdio"
         at_most = given.connect + given.initialize + LISTS_TIME if program else START_TIME
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(at_most):
                 await self.watch.settled.wait()
+        except TimeoutError:
+            self.watch.rounds.hang()
 
     def told(self, good: bool) -> None:
         """Another process on this machine has checked the backend; a program is our own."""

@@ -39,12 +39,17 @@ class Rounds:
         """A check begins."""
         self.began_at = asyncio.get_running_loop().time()
 
-    def end(self, *, hangs: bool) -> None:
-        """A check has ended; `hangs` where the backend did not answer at all."""
+    def end(self, *, good: bool) -> None:
+        """A check has ended, well or not."""
         self._wanted.clear()
-        self._hangs = hangs
+        took = asyncio.get_running_loop().time() - self.began_at
+        self._hangs = not good and took >= PATIENCE
         over, self._over = self._over, asyncio.Event()
         over.set()
+
+    def hang(self) -> None:
+        """The backend is known to hang: no client waits for it until a check has ended."""
+        self._hangs = True
 
     def wake(self) -> None:
         """Something happened: check soon."""

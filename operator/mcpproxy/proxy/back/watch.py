@@ -138,7 +138,7 @@ class Watch:
             elif news:
                 self._good = await self._check(asking=False)
             self.settled.set()
-            self.rounds.end(hangs=self.health.finding.reason == TimedOut.reason)
+            self.rounds.end(good=bool(self._good))
             asking = await self.rounds.pause(self.health.suspected)
 
     def told(self, good: bool) -> None:
@@ -339,11 +339,12 @@ class Watch:
             return None
         if kind in self.lists.failures:
             return str(self.lists.failures[kind].error)
-        if self.health.usable or self.lists.lacks(kind):
+        found = self.finding
+        if self.lists.lacks(kind) or (self.health.usable and found is not NOT_LISTED):
             return None
-        if self.health.finding.state == "Unknown":
+        if found.state == "Unknown":
             return "it has not answered yet"
-        return self.health.finding.message or self.health.finding.state
+        return found.message or found.state
 
     async def refresh(self, kind: Kind, client: Client, seen: bytes | None) -> None:
         """Ask the backend for a list of this client, and wait a little for it; never raises.
