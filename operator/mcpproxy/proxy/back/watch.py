@@ -335,16 +335,15 @@ class Watch:
 
     def failure(self, kind: Kind) -> str | None:
         """Why a list of the backend is missing; None where it has or knows none."""
-        if self.guarded:
+        if self.guarded or self.lists.lacks(kind):
             return None
-        if kind in self.lists.failures:
-            return str(self.lists.failures[kind].error)
         found = self.finding
-        if self.lists.lacks(kind) or (self.health.usable and found is not NOT_LISTED):
-            return None
         if found.state == "Unknown":
             return "it has not answered yet"
-        return found.message or found.state
+        if not self.health.usable or found is NOT_LISTED:
+            return found.message or found.state
+        failure = self.lists.failures.get(kind)
+        return None if failure is None else str(failure.error)
 
     async def refresh(self, kind: Kind, client: Client, seen: bytes | None) -> None:
         """Ask the backend for a list of this client, and wait a little for it; never raises.
