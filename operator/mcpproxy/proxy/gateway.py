@@ -129,15 +129,25 @@ class Gateway(Offer):
 
     async def located(self, method: str, params: Message | None) -> None:
         """Wait until it is known where a request goes: in the first round it may not be."""
-        while not self.first_round_over:
-            if self.routes(method):
-                try:
-                    name, kind = self._router.named(method, params or {})
-                except RpcError:
-                    return
-                if self.catalog.owner(kind, name) is not None:
-                    return
+        while not (self.first_round_over or self._locates(method, params or {})):
             await self.another_settled()
+
+    def _locates(self, method: str, params: Message) -> bool:
+        if not self.routes(method):
+            return False
+        try:
+            name, kind = self._router.named(method, params)
+        except RpcError:
+            # It is for none, whatever backends there are.
+            return True
+        if self.catalog.owner(kind, name) is not None:
+            return True
+        try:
+            backend = self.route(method, params).backend
+        except RpcError:
+            return False
+        # What is not listed goes by its prefix.
+        return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
     def way(self, owner: str, name: str, kind: Kind) -> Route:
         """The way to a component of this backend. Raises RpcError when clients may not use it."""

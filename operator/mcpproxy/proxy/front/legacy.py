@@ -179,6 +179,8 @@ async def _result(
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    if prepared is None and not gateway.first_round_over and gateway.routes(method):
+        await gateway.located(method, params)
     return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 
