@@ -79,6 +79,10 @@ class Listening:
         task, self._task, self._link = self._task, None, None
         return task
 
+    def start_over(self) -> None:
+        """The backend itself has failed: what failed meanwhile says nothing of its stream."""
+        self._backoff.works()
+
     def remark(self) -> Finding | None:
         """What the state says where changes can't be noticed."""
         lived = asyncio.get_running_loop().time() - self._began_at

@@ -64,5 +64,5 @@ class Backoff:
         return pause * random.uniform(0.8, 1.2)
 
     def works(self) -> None:
-        """Note that it has worked for long enough."""
+        """Begin again with short pauses: it works, or had no chance to."""
         self.failures = 0

@@ -268,6 +268,7 @@ class Watch:
         changed = self.health.bad(error.state, error.reason, str(error))
         if error.state != "RateLimited":
             self._disconnect()
+            self._listening.start_over()
             self._opener.forget()
             self.on_failure()
         if changed:
