@@ -19,6 +19,8 @@ class Rounds:
         """How much longer than the interval it waits for the check of another process."""
         self.began_at = float("-inf")
         """When the last check began, in monotonic seconds."""
+        self._asked_at = float("-inf")
+        """When the last check began that asked something."""
         self._interval = policy.interval
         self._wake = asyncio.Event()
         self._only_listens = False
@@ -35,9 +37,11 @@ class Rounds:
         """Whether a client waits for the check."""
         return self._wanted.is_set()
 
-    def begin(self) -> None:
-        """A check begins."""
+    def begin(self, *, asking: bool) -> None:
+        """A check begins; `asking` for more than the stream of changes."""
         self.began_at = asyncio.get_running_loop().time()
+        if asking:
+            self._asked_at = self.began_at
 
     def end(self, *, good: bool) -> None:
         """A check has ended, well or not."""
@@ -66,7 +70,10 @@ class Rounds:
         # A doubt is settled sooner than the next round.
         pause = self._interval / (4 if suspected else 1)
         try:
-            async with asyncio.timeout(pause * self.patience):
+            ended_at = asyncio.get_running_loop().time()
+            # One that only listens again puts off no other check.
+            last = ended_at if self._asked_at == self.began_at else self._asked_at
+            async with asyncio.timeout_at(last + pause * self.patience):
                 await self._wake.wait()
         except TimeoutError:
             return True

@@ -126,7 +126,7 @@ class Watch:
         """Check for as long as the proxy runs."""
         asking = True
         while True:
-            self.rounds.begin()
+            self.rounds.begin(asking=asking)
             news, self._news = self._news, None
             if not asking and self._good is not None:
                 self._good = await self._check(asking=False)
