@@ -32,6 +32,10 @@ NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
 NOT_LISTED: Final = "NotListed"
 """Reason of a backend that is RateLimited before all that it offers was listed."""
+LIST_FAILED: Final = "ListFailed"
+"""Reason of a backend that is Healthy but for some of its lists."""
+CHANGES_UNHEARD: Final = "ChangesUnheard"
+"""Reason of a backend that is Healthy, and whose announcements can't be received."""
 
 
 def _text(limit: Limit) -> BeforeValidator:

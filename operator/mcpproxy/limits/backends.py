@@ -392,10 +392,28 @@ TEMPLATE_EXPRESSIONS: Final = Limit(
 )
 LIST_WAIT: Final = Limit(
     name="list-wait",
-    value=5,
+    value=20,
     unit="seconds",
     counts="time that a list of a client waits for the list of one backend",
     share="request",
     beyond="the list shows what the backend listed before; what comes later is announced",
     test="test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache",
+)
+OWN_REQUESTS: Final = Limit(
+    "own-requests",
+    4,
+    "count",
+    "requests for lists in a row that a backend's announcements cause; one comes back in 2 s",
+    "backend",
+    "further announcements are followed together, once there is room",
+    "test_a_backend_that_announces_with_every_list_is_asked_at_the_pace",
+)
+RETRY_PAUSE: Final = Limit(
+    "retry-pause",
+    60,
+    "seconds",
+    "the pause before a stream of changes, or a program, that fails at once is begun again",
+    "backend",
+    "the pause grows no more",
+    "test_the_pause_between_attempts_grows_up_to_its_limit",
 )

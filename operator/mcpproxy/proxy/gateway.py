@@ -63,7 +63,8 @@ class Gateway(Offer):
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, str | None] = {}
+        """By the session of the client that each of them is for; see `subscribe`."""
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._subscriptions: Shares[int] = Shares(ALL_SUBSCRIPTIONS.value)
         self._numbers = itertools.count(1)
@@ -125,6 +126,28 @@ class Gateway(Offer):
     def route(self, method: str, params: Message) -> Route:
         """Where a request about a component goes. Raises RpcError."""
         return self._router.route(method, params)
+
+    async def located(self, method: str, params: Message | None) -> None:
+        """Wait until it is known where a request goes: in the first round it may not be."""
+        while not (self.first_round_over or self._locates(method, params or {})):
+            await self.another_settled()
+
+    def _locates(self, method: str, params: Message) -> bool:
+        if not self.routes(method):
+            return False
+        try:
+            name, kind = self._router.named(method, params)
+        except RpcError:
+            # It is for none, whatever backends there are.
+            return True
+        if self.catalog.owner(kind, name) is not None:
+            return True
+        try:
+            backend = self.route(method, params).backend
+        except RpcError:
+            return False
+        # What is not listed goes by its prefix.
+        return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
     def way(self, owner: str, name: str, kind: Kind) -> Route:
         """The way to a component of this backend. Raises RpcError when clients may not use it."""
@@ -241,14 +264,22 @@ class Gateway(Offer):
     def end_client(self, session: str) -> None:
         """A client ended its session."""
         for backend in self.backends.values():
-            backend.sessions.end_client(session)
+            backend.end_client(session)
 
     # Changes
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with the notification's method when a list changes; returns the end."""
-        self._subscribers.add(subscriber)
-        return lambda: self._subscribers.discard(subscriber)
+    def subscribe(self, subscriber: Subscriber, session: str | None = None) -> Callable[[], None]:
+        """Call `subscriber` with the notification's method when a list changes; returns the end.
+
+        Changes that only one session sees are told to those that are for this `session`, or, with
+        None, for whichever.
+        """
+        self._subscribers[subscriber] = session
+
+        def end() -> None:
+            self._subscribers.pop(subscriber, None)
+
+        return end
 
     async def subscribe_resource(
         self, uri: str, listener: Callable[[Message], None], holder: Holder = ("", "")
@@ -324,11 +355,13 @@ class Gateway(Offer):
         for watcher in list(self._watchers):
             watcher()
 
-    def _changed(self, kinds: set[Kind]) -> None:
+    def _changed(self, kinds: set[Kind], session: str = "") -> None:
+        """Lists have changed: that of the client of a session, or any without one."""
         self.look()
         for method in {kind.changed for kind in KINDS if kind in kinds}:
-            for subscriber in list(self._subscribers):
-                subscriber(method)
+            for subscriber, own in list(self._subscribers.items()):
+                if not session or own in (None, session):
+                    subscriber(method)
 
 
 def _open_sessions(backend: Backend) -> int:

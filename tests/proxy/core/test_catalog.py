@@ -250,7 +250,9 @@ def test_a_server_that_was_not_reached_yet_may_bring_lists() -> None:
     assert merged([UNKNOWN, {"tools": {}}]) == {
         "tools": {"listChanged": True},
         "prompts": {"listChanged": True},
-        "resources": {"listChanged": True},
+        "resources": {"listChanged": True, "subscribe": True},
+        "completions": {},
+        "logging": {},
     }
 
 

@@ -5,6 +5,7 @@ import collections.abc
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
+from mcpproxy.proxy.back.pace import Pace
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.spares import SpareOpener
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.back.values import Environment, Headers, Values
-from mcpproxy.proxy.back.watch import Watch
+from mcpproxy.proxy.back.watch import LISTS_TIME, Watch
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
@@ -41,6 +43,8 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
+START_TIME = 10.0
+"""Seconds that the first lists wait for a backend over HTTP."""
 REAP_EVERY = 2.0
 """Seconds between looks at what is idle, and at mounted values that something that lasts has."""
 log = logging.getLogger("mcpproxy.backend")
@@ -101,8 +105,11 @@ class Backend:
         )
         us = self._asking(Client(LATEST_MODERN, info=around.info))
         catalog = around.catalog
-        tailored = Tailored(name, given, catalog, self.sessions.look, self._asking)
-        self.watch = Watch(name, given, around.policy, self._opener, catalog, Asker(us), tailored)
+        pace = Pace()
+        tailored = Tailored(name, given, catalog, self._look, self._asking, pace)
+        policy, opener_ = around.policy, self._opener
+        self.watch = Watch(name, given, policy, opener_, catalog, Asker(us), tailored, pace)
+        self.watch.own = self.own
         self.watch.on_failure = self.sessions.reset
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
@@ -122,9 +129,28 @@ class Backend:
         """Requests of our own in the name of a client: it is not asked, and not told."""
         return self._forwarding.caller(Discarding(client))
 
+    def _look(self, client: Client) -> AbstractAsyncContextManager[Link]:
+        """The session in which to look at a client's lists: its own, or one as it would get."""
+        return self.sessions.use(client) if client.session else self.sessions.look(client)
+
+    def own(self, client: Client) -> bytes | None:
+        """What `seen` is of a client that has a session of its own, which may list what others
+        do not; None of others."""
+        if self.settings.session_mode != "PerClient" or not client.session:
+            return None
+        link = self.sessions.lasting(client)
+        return _session(client.session) if link is not None and link.stateful else None
+
+    def end_client(self, session: str) -> None:
+        """A client ended its session."""
+        self.sessions.end_client(session)
+        self.watch.tailored.forget(_session(session))
+
     def seen(self, client: Client) -> bytes | None:
         """What the backend sees of a client that may make a difference to its lists; None where
         it sees no more than of one that declares nothing and has no headers for it."""
+        if (session := self.own(client)) is not None:
+            return session
         declared = self._forwarding.seen(client.capabilities)
         own = client.mark(self.settings.passed)
         return declared if own is None else (declared or b"{}") + own
@@ -148,6 +174,18 @@ class Backend:
         """Begin to watch the backend."""
         self._loops.spawn(self.watch.run())
         self._loops.spawn(self._reap())
+
+    async def tried(self) -> None:
+        """Wait until it has answered or failed once, or had the time to start."""
+        given = self.settings.deadlines
+        # A program that can't start ends, or is ended: see `Opener.open`.
+        program = self._opener.transport == "stdio"
+        at_most = given.connect + given.initialize + LISTS_TIME if program else START_TIME
+        try:
+            async with asyncio.timeout(at_most):
+                await self.watch.settled.wait()
+        except TimeoutError:
+            self.watch.rounds.hang()
 
     def told(self, good: bool) -> None:
         """Another process on this machine has checked the backend; a program is our own."""
@@ -283,6 +321,10 @@ def configured(
         warm_each=1 if spec.stdio else 2,
         forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
     )
+
+
+def _session(session: str) -> bytes:
+    return b"session " + session.encode()
 
 
 async def _notify(link: Link, message: Message, client: Client) -> None:

@@ -13,7 +13,7 @@ from mcpproxy.proxy.back.between import (
     wants_input,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.link import OnMessage, Outgoing, is_announcement
+from mcpproxy.proxy.back.link import OnAnnounced, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
@@ -31,7 +31,7 @@ class Mapping:
 
     __slots__ = ("_announced", "_caller", "_names", "client", "log_level", "muted")
 
-    def __init__(self, caller: Caller, names: Names, announced: OnMessage) -> None:
+    def __init__(self, caller: Caller, names: Names, announced: OnAnnounced) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
         self.muted = getattr(caller, "muted", False)
@@ -42,7 +42,7 @@ class Mapping:
     def notify(self, message: Message) -> Awaitable[None]:
         """See Caller."""
         if is_announcement(message):
-            return self._announced(message)
+            return self._announced(message, self.client)
         return self._caller.notify(outward_notification(message, self._names))
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
@@ -67,7 +67,7 @@ class Timed(Mapping):
         self,
         caller: Caller,
         names: Names,
-        announced: OnMessage,
+        announced: OnAnnounced,
         deadlines: Deadlines,
         task: "asyncio.Task[Any]",
         deadline: Deadline | None,
@@ -124,7 +124,7 @@ class Calls:
     """Sends requests of clients to one backend."""
 
     def __init__(
-        self, names: Names, sessions: Sessions, timeout: float, announced: OnMessage
+        self, names: Names, sessions: Sessions, timeout: float, announced: OnAnnounced
     ) -> None:
         """`timeout` is in seconds, from the last sign of life to the answer.
 

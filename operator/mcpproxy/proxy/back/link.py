@@ -20,6 +20,8 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
 OnMessage = Callable[[Message], Awaitable[None]]
+OnAnnounced = Callable[[Message, Client | None], Awaitable[None]]
+"""Takes an announcement, and the client in whose session it came, where it is one's."""
 OTHER_ID: Final = "it answers with a response to another request"
 
 

@@ -47,6 +47,8 @@ class Listing:
     """Monotonic time in seconds."""
     headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
     """Of tools that have any: the arguments that are repeated in HTTP headers."""
+    repeated: tuple[str, ...] = ()
+    """Names that the backend lists again for something else; the first one is shown."""
 
     def same_items(self, other: "Listing | None") -> bool:
         """Whether clients would see no difference."""
@@ -68,9 +70,12 @@ def listing(
     now: float,
     selection: Selection = EVERYTHING,
 ) -> Listing:
-    """The listing that a backend's result pages make. Raises RpcError for what is no list."""
-    items: list[bytes] = []
-    outward: list[str] = []
+    """The listing that a backend's result pages make. Raises RpcError for what is no list.
+
+    Of components of one name the first is shown: some servers send a page twice.
+    """
+    found: dict[str, bytes] = {}
+    repeated: dict[str, None] = {}
     ttl: int | None = None
     public = True
     for page in pages:
@@ -79,18 +84,20 @@ def listing(
             own = jsonrpc.string(item.get(kind.key))
             if own is None or not selection.shows(own):
                 continue
-            given = selection.outward(own)
-            shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
+            named = selection.outward(own)
+            shown = names.outward_uri(named) if kind.by_uri else names.outward(named)
             if shown != own or own in selection.texts:
                 item[kind.key] = jsonrpc.dump(shown)
                 raw = jsonrpc.dump(selection.applied(own, item))
-            items.append(bytes(raw))
-            outward.append(shown)
+            text = bytes(raw)
+            if found.setdefault(shown, text) != text:
+                repeated[shown] = None
         page_ttl = jsonrpc.value(page.get("ttlMs"))
         ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
         public = public and jsonrpc.string(page.get("cacheScope")) == "public"
+    items, outward = tuple(found.values()), tuple(found)
     headers = _header_properties(items, outward) if kind is TOOLS else {}
-    return Listing(tuple(items), tuple(outward), ttl or 0, public, now, headers)
+    return Listing(items, outward, ttl or 0, public, now, headers, tuple(repeated))
 
 
 def _header_properties(
@@ -266,13 +273,23 @@ class Catalog:
         return b"".join(self.result_parts(kind, modern=modern, now=now))
 
     def result_parts(
-        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
+        self,
+        kind: Kind,
+        *,
+        modern: bool,
+        now: float,
+        audience: Audience = EVERYONE,
+        whole: bool = True,
     ) -> tuple[bytes, bytes, bytes]:
-        """The same in parts: the second one is long, and the same object for many."""
+        """The same in parts: the second one is long, and the same object for many.
+
+        What is not `whole`, since a backend has failed, is not to be kept by clients.
+        """
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
             return b'{"%b":' % member, self._legacy_body(kind, body), b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
+        ttl = ttl if whole else 0
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 

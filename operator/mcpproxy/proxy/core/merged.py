@@ -32,6 +32,10 @@ class Listed(Protocol):
     def names(self) -> tuple[str, ...]:
         """Their outward names or URIs, in the same order."""
 
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Names that the backend lists again for something else."""
+
 
 @dataclass(slots=True)
 class Claims:
@@ -83,11 +87,11 @@ def merge(
         merged.contested = _contested((name, b) for b in order for name in listings[b].names)
         merged.clashes = [_unserved(kind, *found) for found in merged.contested.items()]
     for backend in order:
+        for name in listings[backend].repeated:
+            merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
         for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
             if name in merged.contested:
                 continue
-            if merged.owners.get(name) == backend:
-                merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
             owner = merged.owners.setdefault(name, backend)
             if owner != backend:
                 merged.clashes.append(_hidden(kind, name, backend, owner))

@@ -306,7 +306,7 @@ class LegacyHttp:
             live.stream.end()
         stream = live.stream = self._streams.open((reply.network, client.principal))
         unsubscribe = self.gateway.subscribe(
-            lambda method: stream.announce(jsonrpc.notification(method))
+            lambda method: stream.announce(jsonrpc.notification(method)), client.session
         )
         self.gateway.metrics.streams.inc()
         reply.on_gone = stream.end

@@ -121,6 +121,8 @@ class ModernHttp:
     async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
         method = jsonrpc.string(message["method"]) or ""
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        if not self.gateway.first_round_over and self.gateway.routes(method):
+            await self.gateway.located(method, params)
         asked = self._asked(params, method, inbound)
         if asked.owner is not None and not self._peers.mine(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)

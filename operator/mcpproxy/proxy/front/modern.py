@@ -14,6 +14,7 @@ from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.offer import GREETING_WAIT
 from mcpproxy.proxy.routing import Route
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
@@ -68,7 +69,7 @@ class ModernCaller:
 
 async def discovered(gateway: Gateway) -> bytes:
     """The result of server/discover."""
-    await gateway.settled()
+    await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(rev.MODERN),
@@ -150,7 +151,7 @@ class Listening:
         }
         self._methods = {_WANTED[name] for name in self._honoured}
         self._gateway = gateway
-        self._unsubscribe = gateway.subscribe(self._changed)
+        self._unsubscribe = gateway.subscribe(self._changed, "")
         uris = wanted.get("resourceSubscriptions")
         named = [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
         self._uris = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]

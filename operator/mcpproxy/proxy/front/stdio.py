@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client
-from mcpproxy.proxy.core.kinds import KINDS
+from mcpproxy.proxy.core.kinds import BY_METHOD, KINDS
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
 from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed, has_left
@@ -73,7 +73,7 @@ class StdioFront:
 
     async def run(self, source: Source) -> None:
         """Serve until the client closes its end. Raises NothingToServe and OutputFailed."""
-        unsubscribe = self._gateway.subscribe(self._changed)
+        unsubscribe = self._gateway.subscribe(self._changed, SESSION)
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
         failed = self._target.failed
@@ -251,11 +251,17 @@ class StdioFront:
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
         # Those of a file are all there before the backends are.
-        await self._gateway.settled()
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        await self._located(jsonrpc.string(message["method"]) or "", params)
         caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
         return await legacy.answer(
             self._gateway, self._live, message, caller, asyncio.current_task()
         )
+
+    async def _located(self, method: str, params: Message) -> None:
+        """Wait for the backend of a request; lists and the like wait themselves."""
+        if method not in BY_METHOD and method not in (modern.DISCOVER, "logging/setLevel"):
+            await self._gateway.located(method, params)
 
     async def _listen(self, message: Message, params: Message) -> bytes:
         if len(self._listening) >= limits.STDIO_STREAMS.value:
@@ -282,7 +288,7 @@ class StdioFront:
             method = jsonrpc.string(message["method"]) or ""
             if method == modern.LISTEN:
                 return await self._listen(message, params)
-            await self._gateway.settled()
+            await self._located(method, params)
             route = modern.route_of(self._gateway, method, params)
             answer = await modern.answer(
                 self._gateway, self._parking, message, params, caller, route

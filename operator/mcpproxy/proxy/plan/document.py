@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mcpproxy.api.catalog import CatalogSpec
-from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.status import LIST_FAILED, BackendStatus
 from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.kinds import KINDS, Kind
@@ -89,18 +89,21 @@ def document(
     known: bool,
     approved: CatalogSpec | None = None,
     on_clash: OnClash | None = None,
+    failures: Mapping[Kind, Mapping[str, str]] | None = None,
 ) -> Plan:
     """The plan of one proxy, ready for JSON.
 
-    `known` says whether the lists of every backend are; without them there is no hash.
+    `known` says whether the lists of every backend are; without them there is no hash. `failures`
+    are the backends whose list of a kind is missing, and why.
     """
     lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
     return {
         "name": metadata.name,
         "namespace": metadata.namespace,
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
-        "failed": [status.name for status in statuses if status.state != "Healthy"],
+        "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
         **{kind.member: entries for kind, entries in lists.items()},
+        "notKnown": {kind.member: dict(found) for kind, found in (failures or {}).items() if found},
         "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind], on_clash)],
         "onClash": on_clash,
         "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],

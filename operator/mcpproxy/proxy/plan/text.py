@@ -77,7 +77,7 @@ def _backends(plan: Plan) -> Iterator[str]:
         )
     yield from _table(rows)
     for found in plan["backends"]:
-        if found["state"] != "Healthy":
+        if found["name"] in plan["failed"]:
             why = f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
             yield f"  {found['name']}: {safe(why)}"
 
@@ -91,6 +91,7 @@ def _mode(found: Plan) -> str:
 def _list(plan: Plan, member: str) -> Iterator[str]:
     entries = plan[member]
     if not entries:
+        yield from _not_known(plan, member)
         return
     served = sum(entry["served"] for entry in entries)
     estimate = f", about {plan['toolTokens']} tokens" if member == "tools" else ""
@@ -99,6 +100,15 @@ def _list(plan: Plan, member: str) -> Iterator[str]:
     yield from _table([_row(entry, weighed=member == "tools") for entry in entries])
     if member == "tools":
         yield f"  (a token is taken to be {BYTES_PER_TOKEN} bytes of compact JSON)"
+
+
+def _not_known(plan: Plan, member: str) -> Iterator[str]:
+    """Say of an empty list that it is empty because backends have failed."""
+    failures = plan.get("notKnown", {}).get(member, {})
+    if failures:
+        yield ""
+        named = safe(", ".join(failures))
+        yield f"{TITLES[member]}: not known, since backends have failed: {named}"
 
 
 def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
