@@ -16,11 +16,11 @@ from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.kinds import KINDS, Kind
+from mcpproxy.proxy.core.outward import outward_message
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
     named,
-    outward_notification,
 )
 from mcpproxy.proxy.core.shares import Holder, Shares
 from mcpproxy.proxy.metrics import Metrics
@@ -309,7 +309,7 @@ class Gateway(Offer):
     def _updated(self, backend: Backend, message: Message) -> None:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         own = jsonrpc.string(params.get("uri")) or ""
-        shown = outward_notification(message, backend.names)
+        shown = outward_message(message, backend.names)
         for listener in list(self._listeners.get((backend.name, own), ())):
             listener(shown)
 

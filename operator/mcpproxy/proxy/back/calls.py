@@ -20,7 +20,13 @@ from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.core.errors import SessionGone, TimedOut
 from mcpproxy.proxy.core.exchange import Caller, Client, Told
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
+from mcpproxy.proxy.core.outward import (
+    inward_answer,
+    names_something,
+    outward_error,
+    outward_message,
+    outward_result,
+)
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -42,11 +48,12 @@ class Mapping:
         """See Caller."""
         if is_announcement(message):
             return self._announced(message)
-        return self._caller.notify(outward_notification(message, self._names))
+        return self._caller.notify(outward_message(message, self._names, self.client.principal))
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
-        return await self._caller.ask(request, told)
+        shown = outward_message(request, self._names, self.client.principal)
+        return inward_answer(await self._caller.ask(shown, told), self._names)
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""
@@ -146,7 +153,8 @@ class Calls:
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
         if outgoing.sink is not None:
             sink, method = outgoing.sink, outgoing.method
-            outgoing.onward = Onward(sink, method, self._names, timed)
+            principal = caller.client.principal
+            outgoing.onward = Onward(sink, method, self._names, timed, principal)
         link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
         try:
             if link is None or outgoing.held is not None:
@@ -159,7 +167,7 @@ class Calls:
             raise
         finally:
             timed.answered()
-        return self._outward(outgoing.method, answer)
+        return self._outward(outgoing.method, answer, caller.client.principal)
 
     def begin(
         self, outgoing: Outgoing, client: Client, done: Callable[[], None], levelled: bool
@@ -189,7 +197,7 @@ class Calls:
             if held is not None:
                 self._sessions.give_back(held)
             return False
-        outgoing.link = link
+        outgoing.link, outgoing.principal = link, client.principal
         if held is not None:
             outgoing.held = held
         assert outgoing.leave is not None
@@ -214,7 +222,7 @@ class Calls:
             body = jsonrpc.response(found.id, result)
         elif label is not None:
             body = jsonrpc.response(outgoing.id, found.result)
-        if self._names.prefix and (b'"uri"' in body or b"\\u" in body):
+        if self._names.change and names_something(body):
             return None
         return body if self._ends(outgoing, response) else None
 
@@ -239,7 +247,7 @@ class Calls:
                 message = legacy_answer(outgoing, message)
             else:
                 message = modern_answer(outgoing, message)
-        answer = self._outward(outgoing.method, message)
+        answer = self._outward(outgoing.method, message, outgoing.principal)
         return answer if self._ends(outgoing, response) else None
 
     def _ends(self, outgoing: Outgoing, response: Response) -> bool:
@@ -271,11 +279,11 @@ class Calls:
             async with self._sessions.use(caller.client) as link:
                 return await sent_over(link, outgoing, caller)
 
-    def _outward(self, method: str, answer: Message) -> Message:
-        if not self._names.prefix:
+    def _outward(self, method: str, answer: Message, principal: str) -> Message:
+        if not self._names.change:
             return answer
         if "result" in answer:
-            result = outward_result(method, answer["result"], self._names)
+            result = outward_result(method, answer["result"], self._names, principal)
             return answer if result is answer["result"] else {**answer, "result": result}
         return {**answer, "error": outward_error(answer["error"], self._names)}
 

@@ -59,6 +59,8 @@ class Outgoing:
     """The time that it has, where that runs already."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
+    principal: str = ""
+    """Of the client, where no task waits for the answer."""
 
     def __init__(
         self,

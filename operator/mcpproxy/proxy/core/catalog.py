@@ -16,6 +16,7 @@ from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.digests import digests_of
 from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
+from mcpproxy.proxy.core.outward import names_something, outward_item
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.headers import Path, header_properties
@@ -72,8 +73,11 @@ def listing(
                 continue
             given = selection.outward(own)
             shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
-            if shown != own or own in selection.texts:
+            linked = outward_item(item, names) if names_something(bytes(raw)) else None
+            if shown != own or own in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.dump(shown)
+                if linked is not None:
+                    item["_meta"] = linked
                 raw = jsonrpc.dump(selection.applied(own, item))
             items.append(bytes(raw))
             outward.append(shown)
