@@ -9,12 +9,15 @@ from weakref import WeakKeyDictionary
 from msgspec import Raw
 
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.back.polling import TASK, ended, inputs
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION, declaring
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
+CALL: Final = "tools/call"
 MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
 
@@ -81,7 +84,13 @@ def bridged(
     """The request that stands for this one with a backend of the other era."""
     if not greeting.modern:
         return outgoing.having(eras.unstamped(outgoing.params))
-    return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
+    capabilities = None
+    if greeting.makes_tasks and outgoing.polls and outgoing.method == CALL:
+        # We wait for the task in the client's place.
+        capabilities = declaring(client.capabilities, TASKS_EXTENSION)
+    revision = greeting.revision
+    params = eras.stamped(outgoing.params, client, revision, log_level, capabilities)
+    return outgoing.having(params)
 
 
 def respelt(outgoing: Outgoing, result: bytes) -> bytes | None:
@@ -108,11 +117,15 @@ def legacy_answer(outgoing: Outgoing, answer: Message) -> Message:
     return {**answer, "id": outgoing.id, "error": error}
 
 
-def wants_input(answer: Message) -> bool:
-    """Whether the answer of a modern backend is a question. Raises NotMcp."""
+def goes_on(answer: Message) -> bool:
+    """Whether the answer of a modern backend is a question or a task. Raises NotMcp."""
+    return _type(answer) in ("input_required", TASK)
+
+
+def _type(answer: Message) -> str | None:
     if "result" not in answer:
-        return False
-    return jsonrpc.string(_members(answer).get("resultType")) == "input_required"
+        return None
+    return jsonrpc.string(_members(answer).get("resultType"))
 
 
 async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
@@ -127,7 +140,9 @@ async def _to_modern(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
     sent = outgoing.bridged or bridged(outgoing, caller.client, link.greeting, caller.log_level)
     for round_ in range(MAX_ROUNDS):
         answer = await link.request(sent, caller)
-        if not wants_input(answer):
+        if _type(answer) == TASK and outgoing.polls:
+            answer = await ended(link, outgoing, _members(answer), caller)
+        if _type(answer) != "input_required":
             return legacy_answer(outgoing, answer)
         result = _members(answer)
         params = {**(sent.params or {}), **await inputs(result, caller)}
@@ -144,23 +159,3 @@ def _members(answer: Message) -> Message:
         return jsonrpc.members(answer["result"])
     except RpcError:
         raise NotMcp("its result is not a JSON object") from None
-
-
-async def inputs(result: Message, caller: Caller) -> Message:
-    """Ask the client for every input; the members to add to the params of the retry.
-
-    Raises RpcError where the client has no answer.
-    """
-    wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
-    answers: dict[str, Any] = {}
-    for key, raw in wanted.items():
-        request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
-        answer = await caller.ask(request)
-        error = jsonrpc.error_of(answer)
-        if error is not None:
-            raise error
-        answers[key] = answer["result"]
-    added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
-    if "requestState" in result:
-        added["requestState"] = result["requestState"]
-    return added

@@ -6,14 +6,14 @@ from typing import Any
 
 from mcpproxy.proxy.back.between import (
     bridged,
+    goes_on,
     legacy_answer,
     modern_answer,
     respelt,
     sent_over,
-    wants_input,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.link import OnMessage, Outgoing, is_announcement
+from mcpproxy.proxy.back.link import Background, OnMessage, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
@@ -130,12 +130,22 @@ class Calls:
     """Sends requests of clients to one backend."""
 
     def __init__(
-        self, names: Names, sessions: Sessions, timeout: float, announced: OnMessage
+        self,
+        names: Names,
+        sessions: Sessions,
+        timeout: float,
+        announced: OnMessage,
+        background: Background,
+        *,
+        polls: bool = True,
     ) -> None:
         """`timeout` is in seconds, from the last sign of life to the answer.
 
-        `announced` gets what a backend tells all clients on the stream of one call.
+        `announced` gets what a backend tells all clients on the stream of one call; `background`
+        has the tasks that no call waits for. `polls` says that legacy clients wait for tasks.
         """
+        self._polls = polls
+        self._background = background
         self._announced = announced
         self._names = names
         self._sessions = sessions
@@ -150,6 +160,7 @@ class Calls:
         deadlines = self._timing()
         task = asyncio.current_task(self._loop)
         assert task is not None
+        outgoing.polls = self._polls
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
         if outgoing.sink is not None:
             sink, method = outgoing.sink, outgoing.method
@@ -167,6 +178,8 @@ class Calls:
             raise
         finally:
             timed.answered()
+            if outgoing.abandons is not None:
+                self._background.spawn(outgoing.abandons())
         return self._outward(outgoing.method, answer, caller.client.principal)
 
     def begin(
@@ -242,7 +255,7 @@ class Calls:
             return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:
-                if wants_input(message):
+                if goes_on(message):
                     return None
                 message = legacy_answer(outgoing, message)
             else:

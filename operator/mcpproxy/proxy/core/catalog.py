@@ -202,6 +202,9 @@ class Catalog:
     that lists it only to clients with certain capabilities.
     """
 
+    approves = False
+    """Whether it withholds what nobody approved."""
+
     def __init__(self, precedence: Precedence | None = None) -> None:
         """`precedence` is the order of backends that have a component of one name; see `merge`."""
         self.version = 0

@@ -5,14 +5,16 @@ a member of its params, or, for a list, by asking all backends that offer the ex
 here is all that another extension of this kind takes, such as the draft of events.
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcpproxy.proxy.core.kinds import RESOURCES, TASKS, Kind
+from mcpproxy.proxy.wire import jsonrpc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Extension:
     """One extension and the ways of its methods."""
 
@@ -105,3 +107,31 @@ def offers(capabilities: Mapping[str, Any], extension: Extension) -> bool:
     """Whether a backend with these capabilities has the extension."""
     extensions = capabilities.get("extensions")
     return isinstance(extensions, Mapping) and extension.name in extensions
+
+
+@functools.lru_cache(maxsize=256)
+def declares(capabilities: bytes, extension: Extension) -> bool:
+    """Whether a client with these capabilities, as JSON, has the extension."""
+    found = jsonrpc.value(capabilities)
+    return isinstance(found, dict) and offers(found, extension)
+
+
+@functools.lru_cache(maxsize=256)
+def declaring(capabilities: bytes, extension: Extension) -> bytes:
+    """Capabilities of a client, as JSON, and the extension."""
+    own = jsonrpc.members(capabilities).get("extensions")
+    settings = {} if own is None or bytes(own)[:1] != b"{" else jsonrpc.members(own)
+    settings.setdefault(extension.name, jsonrpc.EMPTY)
+    return bytes(jsonrpc.with_member(capabilities, extensions=jsonrpc.dump(settings)))
+
+
+def without(capabilities: bytes, denied: Collection[str]) -> bytes:
+    """Capabilities of a client, as JSON, without the extensions that are denied."""
+    if not denied or b'"extensions"' not in capabilities:
+        return capabilities
+    own = jsonrpc.members(capabilities).get("extensions")
+    if own is None or bytes(own)[:1] != b"{":
+        return capabilities
+    kept = {name: raw for name, raw in jsonrpc.members(own).items() if name not in denied}
+    left = jsonrpc.dump(kept) if kept else None
+    return bytes(jsonrpc.with_member(capabilities, extensions=left))

@@ -68,7 +68,7 @@ async def initialized(gateway: Gateway, client: Client) -> bytes:
     await gateway.settled()
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
-        "capabilities": gateway.capabilities(),
+        "capabilities": gateway.capabilities(modern=False),
         "serverInfo": gateway.server_info(),
     }
     instructions = gateway.instructions()

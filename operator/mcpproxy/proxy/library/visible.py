@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core.catalog import Catalog, Listing
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.rewrite import unknown
 from mcpproxy.proxy.core.uri_templates import Uri
@@ -133,8 +134,10 @@ class VisibleGateway(Gateway):
             for server in self._beneath:
                 await server.close()
 
-    def route(self, method: str, params: Message) -> Route:
+    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
         """See Gateway."""
+        if method in TASKS_EXTENSION.routed:
+            return super().route(method, params, principal)
         name, kind = self._router.named(method, params)
         known = self.catalog.owner(kind, name)
         if known is not None:
