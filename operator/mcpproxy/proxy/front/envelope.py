@@ -124,8 +124,6 @@ def _check_headers(
     member = h.NAME_MEMBER.get(method)
     if member is not None and member in params:
         given = headers.get(h.NAME)
-        if given is None and method in h.MAY_LACK_NAME:
-            return
         name = None if given is None else h.decode_value(given)
         if name is None or name != jsonrpc.string(params[member]):
             raise RpcError(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{member}")

@@ -37,6 +37,8 @@ _LEGACY_ONLY: Final = (
     "logging/setLevel",
     "resources/subscribe",
     "resources/unsubscribe",
+    "tasks/list",
+    "tasks/result",
 )
 _WANTED: Final = {
     "toolsListChanged": "notifications/tools/list_changed",

@@ -28,8 +28,6 @@ NAME_MEMBER: Final[Mapping[str, str]] = {
     "tasks/cancel": "taskId",
 }
 """Which member of params the header Mcp-Name repeats."""
-MAY_LACK_NAME: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
-"""Requests that servers of the SDKs, which do not know the extension, take without Mcp-Name."""
 
 MAX_KEPT: Final = 128
 """Length up to which values are kept with what they stand for."""
