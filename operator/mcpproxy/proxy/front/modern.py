@@ -31,15 +31,20 @@ Emit = Callable[[bytes], Awaitable[None]]
 LISTEN: Final = "subscriptions/listen"
 DISCOVER: Final = "server/discover"
 CALL: Final = "tools/call"
-_LEGACY_ONLY: Final = (
-    "initialize",
-    "ping",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "tasks/list",
-    "tasks/result",
+_LEGACY_ONLY: Final = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/list",
+        "tasks/result",
+    }
 )
+_ABOUT_TASKS: Final = TASKS_EXTENSION.routed.keys() - _LEGACY_ONLY
+_APART: Final = _LEGACY_ONLY | _ABOUT_TASKS
+"""Requests of which some are refused before they are routed."""
 _WANTED: Final = {
     "toolsListChanged": "notifications/tools/list_changed",
     "promptsListChanged": "notifications/prompts/list_changed",
@@ -133,12 +138,13 @@ async def answer(
 
 def route_of(gateway: Gateway, method: str, params: Message, client: Client) -> Route | None:
     """Where a request goes; None when it is not about a component or task. Raises RpcError."""
-    if method in _LEGACY_ONLY:
-        return None
+    if method in _APART:
+        if method in _LEGACY_ONLY:
+            return None
+        if len(gateway.backends) > 1:
+            need_tasks(client)
     if not gateway.routes(method):
         return gateway.guessed(method, params, client.principal)
-    if method in TASKS_EXTENSION.routed and len(gateway.backends) > 1:
-        need_tasks(client)
     return gateway.route(method, params, client.principal)
 
 
