@@ -117,7 +117,8 @@ class Server:
 
     def _task(self, seconds: float, result: JSON, **questions: JSON) -> Task:
         name = f"task-{next(self._numbers)}-{time.time_ns():x}"
-        task = self._tasks[name] = Task(name, seconds, {"result": result}, questions)
+        outcome = {"result": {"resultType": "complete", **result}}
+        task = self._tasks[name] = Task(name, seconds, outcome, questions)
         return task
 
     def _slow(self, arguments: JSON) -> Task:
