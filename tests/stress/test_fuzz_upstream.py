@@ -15,7 +15,8 @@ from msgspec import Raw
 
 from mcpproxy.proxy.back.client import HttpClient
 from mcpproxy.proxy.back.connection import Connection
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader
+from mcpproxy.proxy.back.endpoint import Endpoint
+from mcpproxy.proxy.back.event_stream import EventReader
 from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.core.errors import BackendError

@@ -67,6 +67,24 @@ STANDING_MESSAGES: Final = Limit(
     beyond="the stream is read no faster",
     test="test_a_backend_that_tells_without_end_waits_for_other_work",
 )
+EVENT_LINES: Final = Limit(
+    name="event-lines",
+    value=100_000,
+    unit="1/s",
+    counts="lines of event streams, beyond four for each event",
+    share="backend",
+    beyond="its event streams are read no faster",
+    test="test_lines_without_messages_are_read_at_a_limited_rate",
+)
+EVENT_LINES_AHEAD: Final = Limit(
+    name="event-lines-ahead",
+    value=20_000,
+    unit="count",
+    counts="lines as above, read at once after a pause",
+    share="backend",
+    beyond="as above",
+    test="test_lines_without_messages_are_read_at_a_limited_rate",
+)
 OWN_REQUEST_TIME: Final = Limit(
     name="own-request-time",
     value=15,

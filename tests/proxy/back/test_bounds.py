@@ -15,12 +15,14 @@ from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.back import backend as backend_module
 from mcpproxy.proxy.back import client as client_module
 from mcpproxy.proxy.back import endpoint as endpoint_module
+from mcpproxy.proxy.back import event_stream as event_stream_module
 from mcpproxy.proxy.back import lists as lists_module
 from mcpproxy.proxy.back import questions as questions_module
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.client import HttpClient
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader
+from mcpproxy.proxy.back.endpoint import Endpoint
+from mcpproxy.proxy.back.event_stream import EventReader, new_pace
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.back.lists import pages_of, shown
 from mcpproxy.proxy.back.questions import Questions
@@ -177,7 +179,7 @@ async def _reader(stream: bytes) -> EventReader:
     wire = Wire()
     response = wire.begin()
     wire.feed(STREAM + b"%x\r\n%b\r\n" % (len(stream), stream))
-    return EventReader(response)
+    return EventReader(response, new_pace())
 
 
 async def test_an_event_id_that_no_header_could_carry_is_ignored() -> None:
@@ -196,7 +198,7 @@ async def test_an_event_id_that_no_header_could_carry_is_ignored() -> None:
 async def test_an_event_beyond_the_limit_is_counted_and_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(endpoint_module, "MAX_MESSAGE", 100)
+    monkeypatch.setattr(event_stream_module, "MAX_MESSAGE", 100)
     reached = limits.MESSAGE.reached
     reader = await _reader(b": \n" * 40)
     with pytest.raises(NotMcp, match="larger than 100 bytes"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.proxy.back import http as http_module
+from mcpproxy.proxy.back import event_stream
 from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.link import Background, Greeting
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -43,8 +43,11 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
     async def get(_: Any) -> Stream:
         return Stream(CHANGED * 50, CHANGED * 100, CHANGED)
 
-    monkeypatch.setattr(http_module, "asyncio", SimpleNamespace(sleep=sleep))
-    endpoint: Any = SimpleNamespace(get=get, forward={})
+    monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
+    pace = event_stream.new_pace()
+    endpoint: Any = SimpleNamespace(
+        get=get, events=lambda response: event_stream.EventReader(response, pace)
+    )
     link = HttpLegacyLink(endpoint, Greeting("2025-06-18", {}), None, Background())
     heard: list[Message] = []
 
@@ -53,4 +56,4 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
 
     await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
     assert len(heard) == 151
-    assert waits == [each / http_module.UNRELATED_RATE for each in (50, 100, 1)]
+    assert waits == [each / event_stream.UNRELATED_RATE for each in (50, 50, 50, 1)]

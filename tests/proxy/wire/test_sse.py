@@ -44,7 +44,10 @@ def _events(*chunks: bytes, limit: int = LIMIT) -> list[Event]:
 def test_any_chunking_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
-    assert _events(*chunks) == _events(stream)
+    whole, parts = Parser(LIMIT), Parser(LIMIT)
+    events = whole.feed(stream)
+    assert [event for chunk in chunks for event in parts.feed(chunk)] == events
+    assert (parts.last_id, parts.retry) == (whole.last_id, whole.retry)
 
 
 @given(STREAMS)
@@ -58,8 +61,10 @@ def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
     st.sampled_from([b"message", b"endpoint"]),
 )
 def test_what_is_encoded_is_parsed_again(data: bytes, event_id: bytes | None, name: bytes) -> None:
+    parser = Parser(LIMIT)
     expected = re.sub(rb"\r\n|\r", b"\n", data)
-    assert _events(encode(data, event_id, name)) == [Event(expected, name, event_id)]
+    assert parser.feed(encode(data, event_id, name)) == [Event(expected, name)]
+    assert parser.last_id == event_id
 
 
 def test_several_data_lines_are_one_message() -> None:
@@ -67,7 +72,36 @@ def test_several_data_lines_are_one_message() -> None:
 
 
 def test_an_event_of_an_id_and_a_retry_alone_primes_a_stream() -> None:
-    assert _events(b"id: a-1\nretry: 250\n\n") == [Event(None, id=b"a-1", retry=250)]
+    parser = Parser(LIMIT)
+    assert parser.feed(b"id: a-1\nretry: 250\n\n") == []
+    assert (parser.last_id, parser.retry) == (b"a-1", 250)
+
+
+def test_the_id_of_an_event_holds_for_those_behind_it_until_one_takes_it_back() -> None:
+    parser = Parser(LIMIT)
+    parser.feed(b"id: 1\ndata: x\n\ndata: y\n\nid: 2\n")
+    assert parser.last_id == b"1"
+    parser.feed(b"\n")
+    assert parser.last_id == b"2"
+    parser.feed(b"id\n\n")
+    assert parser.last_id == b""
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+def test_an_event_is_complete_with_the_end_of_its_blank_line(end: bytes) -> None:
+    assert _events(b"data: x" + end + end) == [Event(b"x")]
+
+
+def test_a_line_feed_behind_a_carriage_return_in_another_chunk_ends_no_second_line() -> None:
+    assert _events(b"data: x\r", b"\ndata: y\r", b"\n\r", b"\n") == [Event(b"x\ny")]
+
+
+def test_an_event_type_without_a_name_is_message() -> None:
+    assert _events(b"event: ping\nevent:\ndata: x\n\n") == [Event(b"x")]
+
+
+def test_data_without_content_is_an_event_without_content() -> None:
+    assert _events(b"data\n\ndata:\ndata\n\n") == [Event(b""), Event(b"\n")]
 
 
 def test_comments_and_the_names_of_empty_events_leave_no_trace() -> None:
@@ -80,7 +114,9 @@ def test_an_event_that_was_not_ended_is_none() -> None:
 
 @pytest.mark.parametrize("retry", [b"-1", b"1.5", b"", "²".encode(), b"9" * 5000])
 def test_a_retry_that_is_no_time_is_passed_over(retry: bytes) -> None:
-    assert _events(b"retry: " + retry + b"\ndata: x\n\n") == [Event(b"x")]
+    parser = Parser(LIMIT)
+    assert parser.feed(b"retry: " + retry + b"\ndata: x\n\n") == [Event(b"x")]
+    assert parser.retry is None
 
 
 def test_a_byte_order_mark_at_the_beginning_of_a_stream_is_passed_over() -> None:
@@ -88,7 +124,9 @@ def test_a_byte_order_mark_at_the_beginning_of_a_stream_is_passed_over() -> None
 
 
 def test_an_id_with_a_null_byte_is_passed_over() -> None:
-    assert _events(b"id: a\0b\ndata: x\n\n") == [Event(b"x")]
+    parser = Parser(LIMIT)
+    assert parser.feed(b"id: a\0b\ndata: x\n\n") == [Event(b"x")]
+    assert parser.last_id is None
 
 
 @pytest.mark.parametrize("chunk", [b"data: " + b"x" * 100, b"data: " + b"x" * 30 + b"\n"])
@@ -147,7 +185,7 @@ def test_the_data_of_an_event_in_parts_is_that_of_the_event(
 def test_an_event_that_was_opened_and_put_back_is_the_event_that_it_was(
     lines: list[bytes], cut: int
 ) -> None:
-    text = b"event: x\ndata:" + b"\ndata: ".join([b" begins", *lines, b"more"])
+    text = b"event: message\ndata:" + b"\ndata: ".join([b" begins", *lines, b"more"])
     stream = text + b" and ends\n\n"
     parser = Parser(LIMIT)
     assert list(parser.feed(text)) == []
@@ -159,7 +197,8 @@ def test_an_event_that_was_opened_and_put_back_is_the_event_that_it_was(
     assert list(parser.feed(b" and ends\n\n")) == _events(stream)
 
 
-def test_data_of_an_event_that_has_an_id_is_not_opened() -> None:
+@pytest.mark.parametrize("field", [b"id: 7", b"event: ping"])
+def test_data_of_an_event_that_has_an_id_or_another_type_is_not_opened(field: bytes) -> None:
     parser = Parser(LIMIT)
-    assert list(parser.feed(b"id: 7\ndata: some long data")) == []
+    assert parser.feed(field + b"\ndata: some long data") == []
     assert parser.open_data(3) is None

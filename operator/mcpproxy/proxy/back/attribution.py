@@ -61,9 +61,7 @@ class Users:
         behind its response."""
         self._ordered = ordered
         self._of: dict[Hashable, Hashable] = {}
-        """Request → its client."""
-        self._counts: dict[Hashable, int] = {}
-        """Client → its requests that the backend may speak of."""
+        """Request that the backend may speak of → its client."""
         self._abandoned: set[Hashable] = set()
         """Requests without a response that the backend may still work on."""
         self._lost = False
@@ -74,8 +72,7 @@ class Users:
 
     def enter(self, request: Hashable, client: Client) -> None:
         """A request of a client is sent."""
-        who = self._of[request] = client.session or object()
-        self._counts[who] = self._counts.get(who, 0) + 1
+        self._of[request] = client.session or object()
 
     def leave(self, request: Hashable, *, answered: bool) -> None:
         """Nobody waits for a request any more, which has its response or is `abandoned`."""
@@ -91,28 +88,24 @@ class Users:
     def settle(self, request: Hashable) -> None:
         """The response to a request came, be it too late."""
         who = self._of.pop(request, None)
-        if who is None:
+        if self._abandoned:
+            self._abandoned.discard(request)
+        if who is None or self._ordered:
             return
-        self._abandoned.discard(request)
-        left = self._counts[who] - 1
-        if left:
-            self._counts[who] = left
-        else:
-            del self._counts[who]
-        if not self._ordered:
-            now = time.monotonic()
-            if who != self._last:
-                self._last, self._other_at = who, self._last_at
-            self._last_at = now
+        if who != self._last:
+            self._last, self._other_at = who, self._last_at
+        self._last_at = time.monotonic()
 
     @property
     def single(self) -> bool:
         """Whether all that the backend may speak of are requests of one client."""
-        if self._lost or len(self._counts) != 1:
+        clients = iter(self._of.values())
+        who = next(clients, None)
+        # Counting them with each request would cost every call; few messages ask for it.
+        if self._lost or who is None or any(other != who for other in clients):
             return False
         if self._ordered:
             return True
-        (who,) = self._counts
         since = self._other_at if who == self._last else self._last_at
         return time.monotonic() - since > AFTERMATH
 

@@ -151,6 +151,11 @@ def _head_too_large() -> NotMcp:
     return NotMcp(f"the answer's head is larger than {_MAX_HEAD} bytes")
 
 
+def _too_many_lines() -> NotMcp:
+    RESPONSE_LINES.record()
+    return NotMcp(f"the answer has more than {_MAX_LINES} header lines")
+
+
 class Connection(asyncio.Protocol):
     """Sends one request at a time. `on_free` is called when it can take another one."""
 
@@ -163,7 +168,7 @@ class Connection(asyncio.Protocol):
         self._between = True
         """Whether no part of an answer is here."""
         self._complete: Response | None = None
-        """The answer that ended last; not kept for longer than it takes to look at it."""
+        """The answer that ended last, until its head was looked at or the next one begins."""
         self._reusable: bool | None = None
         """Whether the connection can be kept, once the answer is there as a whole."""
         self.lost = False
@@ -173,9 +178,10 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._head: asyncio.Future[None] | None = None
-        self._head_size = 0
-        """Bytes of the response outside of its body, as far as a callback told of them."""
-        self._lines = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        """Header lines of a head that is not complete, or trailers."""
+        self._informational: list[int] = [0, 0]
+        """Bytes and lines of the informational responses before an answer."""
         self._unfinished = 0
         """Bytes that came since the parser was last through with something."""
         self._held_back = False
@@ -198,7 +204,6 @@ class Connection(asyncio.Protocol):
         if self.lost or self._transport is None:
             raise Unreachable("the connection is closed")
         response = self._response = Response(self)
-        self._head_size = self._lines = self._unfinished = 0
         self._done = done
         self._transport.write(request)
         return response
@@ -246,30 +251,31 @@ class Connection(asyncio.Protocol):
             self.abort()  # An answer that nobody asked for.
             return
         begins = self._between
-        known = self._heads.look_up(data) if begins else None
-        if known is not None:
-            self._whole(self._response, known[0], data[known[2] :])
-            return
+        if begins:
+            known = self._heads.look_up(data)
+            if known is not None:
+                self._whole(self._response, known[0], data[known[2] :])
+                return
         self._complete = None
-        excess = False
         self._unfinished += len(data)
         try:
             self._parser.feed_data(data)
-            if self._unfinished > _MAX_HEAD:
-                self._fail(_head_too_large())
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            excess = self._reusable is not None
-            if not excess:
+            if self._reusable is None:
                 self._fail(NotMcp("the answer is not HTTP/1.1"))
+            else:
+                self._reusable = False
         if self._reusable is not None:
             # Only now: what came behind the answer must not be taken for that to the next request.
-            reusable, self._reusable = self._reusable, None
-            self._completed(reusable and not excess)
+            self._completed(self._reusable)
+        elif self._unfinished > _MAX_HEAD:
+            self._fail(_head_too_large())
         if self._done is not None and self._begins_events():
             self.hand_on()
-        complete, self._complete = self._complete, None
-        if begins and complete is not None:
-            self._heads.keep(data, complete.headers, complete.headers)
+        if begins and self._complete is not None:
+            headers = self._complete.headers
+            self._complete = None
+            self._heads.keep(data, headers, headers)
 
     def _begins_events(self) -> bool:
         """Whether the first part of a stream of events is there."""
@@ -333,32 +339,37 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        assert self._response is not None
-        self._head_size += len(name) + len(value)
-        self._lines += 1
-        if self._head_size > _MAX_HEAD:
-            self._error = _head_too_large()
-        elif self._lines > _MAX_LINES:
-            RESPONSE_LINES.record()
-            self._error = NotMcp(f"the answer has more than {_MAX_LINES} header lines")
-        if self._error is not None:
-            # The parser goes no further: what follows would complete the answer after all.
-            raise self._error
-        key = name.lower()
-        headers = self._response.headers
-        headers[key] = headers[key] + b", " + value if key in headers else value
+        self._fields.append((name, value))
+        if len(self._fields) > _MAX_LINES:
+            self._refuse(_too_many_lines())
+
+    def _refuse(self, error: NotMcp) -> None:
+        """Have the parser go no further: what follows would complete the answer after all."""
+        self._error = self._error or error
+        raise self._error
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        assert self._response is not None
-        status = self._parser.get_status_code()
+        response = self._response
+        assert response is not None
+        status, fields, headers = self._parser.get_status_code(), self._fields, response.headers
+        self._fields = []
+        size, lines = self._informational
+        for name, value in fields:
+            size += len(name) + len(value)
+            key = name.lower()
+            headers[key] = headers[key] + b", " + value if key in headers else value
+        if size > _MAX_HEAD:
+            self._refuse(_head_too_large())
         if status >= 200:
-            # Those of informational responses are counted together with what follows them.
             self._unfinished = 0
-        if status < 200:
-            self._response.headers.clear()
+            self._headed(status)
             return
-        self._headed(status)
+        # They are counted together with what follows them.
+        headers.clear()
+        self._informational = [size, lines + len(fields)]
+        if self._informational[1] > _MAX_LINES:
+            self._refuse(_too_many_lines())
 
     def _headed(self, status: int) -> None:
         assert self._response is not None
@@ -389,7 +400,10 @@ class Connection(asyncio.Protocol):
     def _completed(self, reusable: bool) -> None:
         response = self._response
         assert response is not None
-        self._response = None
+        self._response = self._reusable = None
+        if self._fields or self._informational[1]:
+            self._fields, self._informational = [], [0, 0]
+        self._unfinished = 0
         response.end()
         if not reusable:
             self.abort()

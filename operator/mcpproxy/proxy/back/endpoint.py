@@ -1,25 +1,21 @@
 """An MCP endpoint over HTTP: what is sent to it, and how its answers are read."""
 
-import asyncio
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from mcpproxy.limits.backends import EVENT_ID, MESSAGE, OWN_REQUEST_TIME
+from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.passing import LARGE
+from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_pace
+from mcpproxy.proxy.core.deadlines import Within
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h
-from mcpproxy.proxy.wire import jsonrpc, sse
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
-MAX_MESSAGE: Final = MESSAGE.value
-"""Bytes of one message from a backend; more is refused."""
-_STEP: Final = 8 * 1024
-_STEP_LINES: Final = 1000
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
@@ -44,6 +40,9 @@ class Endpoint:
         self._own: Lines = ()
         """What the client has of them whose requests these are."""
         self._configured = configured
+        self._in_time = Within(OWN_REQUEST_TIME.value)
+        self.pace = new_pace()
+        """How fast event streams are read."""
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest of them: found without looking at every header."""
@@ -117,13 +116,17 @@ class Endpoint:
         _check(response)
         return response
 
+    def events(self, response: Response, last_id: bytes | None = None) -> EventReader:
+        """The messages of an event stream, behind the event with `last_id`."""
+        return EventReader(response, self.pace, last_id)
+
     async def deliver(self, body: bytes, headers: Lines, path: str | None = None) -> int:
         """POST a message that wants no response in JSON-RPC; the HTTP status.
 
         Raises BackendError: TimedOut where the HTTP response does not begin in time.
         """
         try:
-            async with asyncio.timeout(OWN_REQUEST_TIME.value):
+            with self._in_time():
                 response = await self.post(body, headers, path)
         except TimeoutError:
             OWN_REQUEST_TIME.record()
@@ -132,13 +135,18 @@ class Endpoint:
         return response.status
 
     async def delete(self, headers: Headers) -> None:
-        """End a session."""
+        """End a session. Raises BackendError."""
         lines = (*headers, *self._lines())
         try:
-            response = await self.client.request(b"DELETE", lines)
-        except Unreachable:
-            # The kept connection may have been closed just then; ending twice does no harm.
-            response = await self.client.request(b"DELETE", lines)
+            with self._in_time():
+                try:
+                    response = await self.client.request(b"DELETE", lines)
+                except Unreachable:
+                    # The kept connection may have been closed just then; twice does no harm.
+                    response = await self.client.request(b"DELETE", lines)
+        except TimeoutError:
+            OWN_REQUEST_TIME.record()
+            raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.close()
 
 
@@ -168,99 +176,6 @@ async def read_json(response: Response) -> Message | None:
         return jsonrpc.bounded(body)
     except RpcError:
         return None
-
-
-def in_steps(chunk: bytes) -> Iterator[bytes]:
-    """A chunk in parts that take little time each."""
-    if len(chunk) <= _STEP or chunk.count(b"\n") + chunk.count(b"\r") <= _STEP_LINES:
-        yield chunk
-        return
-    for begin in range(0, len(chunk), _STEP):
-        yield chunk[begin : begin + _STEP]
-
-
-class EventReader:
-    """The messages of an event stream, and where to go on when it ends early."""
-
-    def __init__(self, response: Response, last_id: bytes | None = None) -> None:
-        self._response = response
-        self._parser = sse.Parser(MAX_MESSAGE)
-        self.last_id = last_id
-        self.retry_ms: int | None = None
-
-    async def messages(self) -> list[Message] | None:
-        """The messages of the next chunk; None at the end of the stream."""
-        chunk = await self._response.next_chunk()
-        if not chunk:
-            return None
-        found: list[Message] = []
-        for part in in_steps(chunk):
-            if found or part is not chunk:
-                # However many lines come at once, other requests have their turn between them.
-                await asyncio.sleep(0)
-            self._parse(part, found)
-        return found
-
-    def _parse(self, chunk: bytes, found: list[Message]) -> None:
-        try:
-            for event in self._parser.feed(chunk):
-                if event.id:
-                    self.last_id = self._resumable(event.id)
-                self.retry_ms = event.retry if event.retry is not None else self.retry_ms
-                if event.data:
-                    found.append(jsonrpc.bounded(event.data))
-        except (sse.TooLarge, RpcError) as error:
-            if isinstance(error, sse.TooLarge):
-                MESSAGE.record()
-            self._response.close()
-            raise NotMcp(f"an event of its stream is not MCP: {error}") from None
-
-    @staticmethod
-    def _resumable(event_id: bytes) -> bytes | None:
-        if len(event_id) <= EVENT_ID.value:
-            return event_id
-        EVENT_ID.record()
-        return None
-
-    async def pause(self) -> None:
-        """Wait as long as the backend wants before going on with its stream."""
-        await asyncio.sleep(min((1000 if self.retry_ms is None else self.retry_ms) / 1000, 60.0))
-
-    def large(self) -> "EventData | None":
-        """The data of an event that has begun, if it is large and the backend can't be asked for
-        it again; then that is how the event is to be read."""
-        if self.last_id is not None:
-            return None
-        begun = self._parser.open_data(LARGE)
-        return None if begun is None else EventData(self._response, self._parser, begun)
-
-
-class EventData:
-    """The data of one event as it comes."""
-
-    def __init__(self, response: Response, parser: sse.Parser, begun: bytes) -> None:
-        self._response = response
-        self._parser = parser
-        self._begun = begun
-        self._data = sse.Data()
-
-    async def next_chunk(self) -> bytes:
-        """The next part; empty at its end. Raises Unreachable when it breaks off."""
-        begun, self._begun = self._begun, b""
-        if begun:
-            return begun
-        while not self._data.ended and (chunk := await self._response.next_chunk()):
-            if part := self._data.feed(chunk):
-                return part
-        return b""
-
-    def unread(self, parts: list[bytes]) -> None:
-        """Put back what was read: the event is read as a whole after all."""
-        self._parser.put_back(b"".join(parts))
-
-    def close(self) -> None:
-        """Give up the rest."""
-        self._response.close()
 
 
 def session_id_of(response: Response) -> bytes | None:

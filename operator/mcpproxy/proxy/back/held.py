@@ -1,7 +1,7 @@
 """Upstream sessions as requests hold them: shared by many requests, or serving one alone."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.warm import Key, Warm
@@ -14,15 +14,13 @@ class Held:
 
     key: Key
     opening: "asyncio.Task[Link]"
+    link: Link = field(init=False)
+    """See Hold. Once it `is_open`."""
+    is_open: bool = False
     users: int = 0
     used_at: float = 0.0
     doubtful_at: float | None = None
     """When a client first gave up a request that the backend may still speak of."""
-
-    @property
-    def link(self) -> Link:
-        """See Hold. Once it is open."""
-        return self.opening.result()
 
     def doubtful_for(self, now: float) -> float:
         """For how many seconds what it says of no request may be about one that was given up."""

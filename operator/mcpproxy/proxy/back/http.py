@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpproxy.limits.backends import RESUMED_STREAMS, STANDING_MESSAGES
+from mcpproxy.limits.backends import RESUMED_STREAMS
 from mcpproxy.proxy.back.attribution import (
     COMPLETED,
     NOBODY,
@@ -15,7 +15,8 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, read_json
+from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
     OTHER_ID,
@@ -45,7 +46,6 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 MAX_RESUMES: Final = RESUMED_STREAMS.value
-UNRELATED_RATE: Final = STANDING_MESSAGES.value
 
 
 class HttpLegacyLink:
@@ -149,12 +149,16 @@ class HttpLegacyLink:
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
         if not self.stateful:
             return endpoint.begin(outgoing.body(), self._headers, done)
-        self._label(outgoing)
+        # As `_label` and `_enter`, whose calls would be a part of what a call costs.
+        users, number = self._users, next(self._numbers)
+        if users is not None:
+            outgoing.relabel(b"%d" % number)
         sent = endpoint.begin(outgoing.body(), self._headers, done)
-        if sent is None:
-            outgoing.number = 0
-        else:
-            self._enter(outgoing, client)
+        if sent is not None:
+            outgoing.number = number
+            self._callers[number] = outgoing
+            if users is not None:
+                users.enter(number, client)
         return sent
 
     def completes(self, outgoing: Outgoing) -> bool:
@@ -166,7 +170,7 @@ class HttpLegacyLink:
             return False
         del self._callers[outgoing.number]
         if self._users is not None:
-            self._users.leave(outgoing.number, answered=True)
+            self._users.settle(outgoing.number)
         return True
 
     async def _plain(self, response: Response, outgoing: Outgoing) -> Message:
@@ -187,7 +191,7 @@ class HttpLegacyLink:
         announced = foreign = False
         last_id: bytes | None = None
         for _ in range(MAX_RESUMES):
-            reader = EventReader(response, last_id)
+            reader = self._endpoint.events(response, last_id)
             while (messages := await reader.messages()) is not None:
                 if reader.last_id is not None and not announced:
                     announced = True
@@ -214,7 +218,7 @@ class HttpLegacyLink:
             RESUMED_STREAMS.record()
         if foreign:
             raise NotMcp(OTHER_ID)
-        raise Unreachable("its stream ended without a response")
+        raise Unreachable(reader.without_response)
 
     async def _resumed(self, last_id: bytes) -> Response:
         """The stream of a response, behind the event of this id. Raises BackendError."""
@@ -308,14 +312,13 @@ class HttpLegacyLink:
         ready()
         self._unheard = response
         try:
-            reader = EventReader(response)
+            reader = self._endpoint.events(response)
             while (messages := await reader.messages()) is not None:
                 self._telling = True
                 for message in messages:
                     await self._unrelated(message, standing, announced)
-                self._telling = False
-                # A backend that tells without end waits here, and its connection with it.
-                await asyncio.sleep(len(messages) / UNRELATED_RATE)
+                self._telling = reader.has_more
+                await hold_back(messages)
         finally:
             self._unheard, self._telling = None, False
             response.close()
@@ -359,7 +362,6 @@ class HttpLegacyLink:
         """See Link: DELETE, where there is a session."""
         if self.stateful:
             try:
-                async with asyncio.timeout(5):
-                    await self._endpoint.delete(self._headers)
-            except (BackendError, TimeoutError):
+                await self._endpoint.delete(self._headers)
+            except BackendError:
                 return

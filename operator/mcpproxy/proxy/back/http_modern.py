@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, EventReader, Lines, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, Lines, read_json
+from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
     OTHER_ID,
@@ -98,7 +99,7 @@ class HttpModernLink:
         return self._last[1]
 
     async def _streamed(self, response: Response, outgoing: Outgoing, caller: Caller) -> Message:
-        reader, foreign = EventReader(response), False
+        reader, foreign = self._endpoint.events(response), False
         while (messages := await reader.messages()) is not None:
             for message in messages:
                 if "method" in message:
@@ -113,7 +114,7 @@ class HttpModernLink:
                 return passed_on
         if foreign:
             raise NotMcp(OTHER_ID)
-        raise Unreachable("its stream ended without a response")
+        raise Unreachable(reader.without_response)
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link. This era has no client notifications over HTTP."""
@@ -132,13 +133,14 @@ class HttpModernLink:
             if response.media_type != h.EVENT_STREAM:
                 ready()
                 return
-            reader = EventReader(response)
+            reader = self._endpoint.events(response)
             while (messages := await reader.messages()) is not None:
                 for message in messages:
                     if jsonrpc.string(message.get("method")) == ACKNOWLEDGED:
                         ready()
                     elif is_announcement(message):
                         await announced(message)
+                await hold_back(messages)
         finally:
             response.close()
 

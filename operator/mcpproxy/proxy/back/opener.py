@@ -16,16 +16,16 @@ from mcpproxy.proxy.back import sse
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.duplex import DuplexLink
 from mcpproxy.proxy.back.endpoint import (
-    MAX_MESSAGE,
     Endpoint,
-    EventReader,
     read_json,
     session_id_of,
 )
+from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel
+from mcpproxy.proxy.core.deadlines import Within
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
@@ -104,6 +104,7 @@ class Opener:
     def __init__(self, settings: BackendSettings, background: Background) -> None:
         pin = settings.protocol
         self._deadline = settings.deadlines
+        self._in_time = Within(self._deadline.connect + self._deadline.initialize)
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
         self._sharing = settings.session_mode == "Reused"
@@ -133,7 +134,7 @@ class Opener:
     async def open(self, client: Client) -> Link:
         """A new upstream session for this client, ready for requests. Raises BackendError."""
         try:
-            async with asyncio.timeout(self._deadline.connect + self._deadline.initialize):
+            with self._in_time():
                 return await self._open(client)
         except RpcError as error:
             raise NotMcp(f"it does not answer as MCP wants: {error}") from None
@@ -236,7 +237,7 @@ class HttpOpener(Opener):
             (h.METHOD, b"server/discover"),
         )
         response = await self._endpoint.of(client).post(outgoing.body(), headers)
-        return await _first_response(response, outgoing.id)
+        return await _first_response(self._endpoint, response, outgoing.id)
 
     async def _legacy(self, client: Client) -> Link:
         if not self._sse_only:
@@ -258,7 +259,7 @@ class HttpOpener(Opener):
         endpoint = self._endpoint.of(client)
         response = await endpoint.post(outgoing.body(), ())
         status, session_id = response.status, session_id_of(response)
-        message = await _first_response(response, outgoing.id)
+        message = await _first_response(self._endpoint, response, outgoing.id)
         if message is None:
             why = f"it answers initialize with HTTP {status} and no MCP"
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
@@ -283,7 +284,9 @@ class HttpOpener(Opener):
         self._endpoint.client.close()
 
 
-async def _first_response(response: Response, request_id: Raw) -> Message | None:
+async def _first_response(
+    endpoint: Endpoint, response: Response, request_id: Raw
+) -> Message | None:
     """The response to a request of our own, whatever else is streamed; None when there is none."""
     if response.media_type != h.EVENT_STREAM:
         if response.status >= 400 and response.media_type != h.JSON:
@@ -293,7 +296,7 @@ async def _first_response(response: Response, request_id: Raw) -> Message | None
         if message is None or "method" in message or not jsonrpc.answers(message, request_id):
             return None
         return message
-    reader = EventReader(response)
+    reader = endpoint.events(response)
     while (messages := await reader.messages()) is not None:
         for message in messages:
             if "method" not in message and jsonrpc.answers(message, request_id):

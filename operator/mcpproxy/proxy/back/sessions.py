@@ -74,7 +74,7 @@ class Sessions:
         if not self.lasts(client):
             return self._hold_alone(key, client)
         held = self._held.get(self._shared_key(key, client))
-        if held is None or not held.opening.done() or is_useless(held):
+        if held is None or not (held.is_open and held.link.alive):
             return None
         held.users += 1
         return held
@@ -219,7 +219,7 @@ class Sessions:
         ]
         keys: dict[int, Key] = {}
         for held in sorted(idle, key=lambda held: held.used_at):
-            number = self.upstream.number_of(held.link)
+            number = self.upstream.number_of(held.opening.result())
             if number is not None:
                 keys[number] = held.key
                 self.upstream.shares.touch(number)
@@ -287,14 +287,16 @@ class Sessions:
             held = None
         if held is None:
             held = self._held[key] = Held(key, asyncio.create_task(self._open(client)))
-            held.opening.add_done_callback(functools.partial(self._drop_failed, held))
+            held.opening.add_done_callback(functools.partial(self._opened_for, held))
         held.users += 1
         async with self._using(held) as link:
             yield link
 
-    def _drop_failed(self, held: Held, opening: "asyncio.Task[Link]") -> None:
+    def _opened_for(self, held: Held, opening: "asyncio.Task[Link]") -> None:
         """Keep nothing of a session that could not be opened: clients can ask for many."""
-        if is_failed(held) and self._held.get(held.key) is held:
+        if not is_failed(held):
+            held.link, held.is_open = opening.result(), True
+        elif self._held.get(held.key) is held:
             del self._held[held.key]
 
     @contextlib.asynccontextmanager
@@ -377,7 +379,7 @@ class Sessions:
             if held.users or not held.opening.done():
                 left.append(held)
             elif not is_failed(held):
-                self.upstream.end(held.link)
+                self.upstream.end(held.opening.result())
         self._retired = left
 
     def reset(self) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import collections
 
-from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import MAX_MESSAGE, Endpoint, in_steps
+from mcpproxy.proxy.back.endpoint import Endpoint
+from mcpproxy.proxy.back.event_stream import EventStream
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import sse
@@ -19,38 +19,32 @@ class SseChannel:
     def __init__(self, endpoint: Endpoint, stream: Response) -> None:
         self._endpoint = endpoint
         self._stream = stream
-        self._parser = sse.Parser(MAX_MESSAGE)
+        self._source = EventStream(stream, endpoint.pace)
         self._events: collections.deque[sse.Event] = collections.deque()
         self._path = ""
 
     async def start(self) -> None:
         """Wait for the address. Raises BackendError when it is none, or of another origin."""
-        event = await self._next()
-        if event is None or event.event != b"endpoint" or event.data is None:
-            raise NotMcp("its stream does not begin with an endpoint event")
+        # Servers greet with events of their own types before it.
+        while (event := await self._next()) is not None and event.event != b"endpoint":
+            continue
+        if event is None:
+            raise NotMcp("its event stream names no endpoint")
         client = self._endpoint.client
         self._path = client.path_of(client.url, event.data.decode("utf-8", "replace"))
 
     async def _next(self) -> sse.Event | None:
         while not self._events:
-            chunk = await self._stream.next_chunk()
-            if not chunk:
+            events = await self._source.next()
+            if events is None:
                 return None
-            try:
-                for part in in_steps(chunk):
-                    if part is not chunk:
-                        # However many lines come at once, others have their turn between them.
-                        await asyncio.sleep(0)
-                    self._events.extend(self._parser.feed(part))
-            except sse.TooLarge as error:
-                MESSAGE.record()
-                raise NotMcp(str(error)) from None
+            self._events.extend(events)
         return self._events.popleft()
 
     async def receive(self) -> bytes | None:
         """See Channel."""
         while (event := await self._next()) is not None:
-            if event.data and event.event == b"message":
+            if event.data and event.event == sse.MESSAGE:
                 return event.data
         return None
 

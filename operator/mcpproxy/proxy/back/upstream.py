@@ -7,6 +7,7 @@ from typing import Final
 
 from mcpproxy.limits.backends import UPSTREAM_SESSIONS
 from mcpproxy.proxy.back.link import Background, Link, OnMessage
+from mcpproxy.proxy.core.deadlines import Within
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.shares import Shares
@@ -30,6 +31,7 @@ class Upstream:
         """Gets what the backend tells all clients on one of these sessions."""
         self._open_link = opener
         self._background = background
+        self._in_time = Within(STANDING_WAIT)
         self._listening: dict[int, asyncio.Task[None]] = {}
 
     @property
@@ -39,7 +41,7 @@ class Upstream:
 
     def admits(self, client: Client) -> bool:
         """Whether a session may be opened for a client without one to end before."""
-        return not self.ends_many and self.shares.admits(client.holder)
+        return self._ending < self.shares.limit and self.shares.admits(client.holder)
 
     @property
     def ends_many(self) -> bool:
@@ -84,7 +86,7 @@ class Upstream:
         """Listen to what a session says outside of requests, before the first call is sent."""
         ready = self.listen(link, standing)
         try:
-            async with asyncio.timeout(STANDING_WAIT):
+            with self._in_time():
                 await ready.wait()
         except TimeoutError:
             # Requests work all the same.

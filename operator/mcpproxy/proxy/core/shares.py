@@ -21,7 +21,7 @@ FEW: Final = 16
 class _Node(Generic[K]):
     """The entries below one step of a path: in further nodes, or in a leaf by last use."""
 
-    __slots__ = ("children", "entries", "heaviest", "weight")
+    __slots__ = ("changed", "children", "entries", "heaviest", "weight")
 
     def __init__(self) -> None:
         self.weight = 0
@@ -29,16 +29,21 @@ class _Node(Generic[K]):
         self.entries: dict[K, None] = {}
         # (-weight, name) of each child, and of weights that it had before.
         self.heaviest: list[tuple[int, str]] = []
+        # Names of children that have gained weight since the last choice.
+        self.changed: set[str] = set()
 
-    def rank(self, name: str) -> None:
-        """Note the weight of a child, which has changed."""
-        heapq.heappush(self.heaviest, (-self.children[name].weight, name))
+    def _rank(self) -> None:
+        for name in self.changed:
+            heapq.heappush(self.heaviest, (-self.children[name].weight, name))
+        self.changed.clear()
         if len(self.heaviest) > 2 * len(self.children) + FEW:
             self.heaviest = [(-child.weight, key) for key, child in self.children.items()]
             heapq.heapify(self.heaviest)
 
     def by_weight(self) -> Iterator["_Node[K]"]:
         """Children, the heaviest first."""
+        # Entries come and go more often than one has to make room.
+        self._rank()
         seen: dict[str, int] = {}
         try:
             while self.heaviest:
@@ -62,6 +67,7 @@ class Shares(Generic[K]):
     def __init__(self, limit: int) -> None:
         """The paths of all holders have the same length."""
         self.limit = limit
+        self._few = max(limit // FEW, 1)
         self._root: _Node[K] = _Node()
         self._holders: dict[K, Holder] = {}
 
@@ -81,14 +87,17 @@ class Shares(Generic[K]):
 
     def add(self, key: K, holder: Holder) -> None:
         """Add an entry, the most recently used of its holder; one of this key is replaced."""
-        self.discard(key)
+        if key in self._holders:
+            self.discard(key)
         self._holders[key] = holder
         node = self._root
         node.weight += 1
         for name in holder:
-            child = node.children.setdefault(name, _Node())
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = _Node()
             child.weight += 1
-            node.rank(name)
+            node.changed.add(name)
             node = child
         node.entries[key] = None
 
@@ -103,7 +112,6 @@ class Shares(Generic[K]):
         holder = self._holders.pop(key, None)
         if holder is None:
             return
-        del self._leaf(holder).entries[key]
         node = self._root
         node.weight -= 1
         for name in holder:
@@ -111,8 +119,10 @@ class Shares(Generic[K]):
             child.weight -= 1
             if not child.weight:
                 del node.children[name]
+                node.changed.discard(name)
                 return
             node = child
+        del node.entries[key]
 
     def holder(self, key: K) -> Holder:
         """The holder of an entry."""
@@ -134,11 +144,12 @@ class Shares(Generic[K]):
         The last part of the room is reserved for holders with few entries, so that entries which
         can't go, such as sessions in use, do not shut others out.
         """
-        if self.is_full:
+        whole = len(self._holders)
+        if whole < self._few:
+            return whole < self.limit
+        if whole >= self.limit:
             return False
-        reserve = self.limit // RESERVED
-        few = self.held(holder) < max(self.limit // FEW, 1)
-        return few or len(self._holders) < self.limit - reserve
+        return self.held(holder) < self._few or whole < self.limit - self.limit // RESERVED
 
     def choose(self, may_go: Callable[[K], bool] = lambda key: True) -> K | None:
         """The entry that is to make room; None if no entry may go. It is not removed."""

@@ -100,6 +100,8 @@ class Live:
     """Other instances that serve it, in the order in which they asked first."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → what ends the subscription to it."""
+    kept: bool = False
+    """Whether it is counted among those that keep something without a request."""
 
     @property
     def idle(self) -> bool:
@@ -232,14 +234,16 @@ class LiveSessions:
             self._keep(client, live)
             return
         del self._live[session]
-        self._kept.discard(session)
+        if live.kept:
+            live.kept = False
+            self._kept.discard(session)
         if len(self._spare) < MAX_SPARE:
             # It holds nothing: as good as a new one.
             self._spare.append(live)
 
     def _keep(self, client: Client, live: Live) -> None:
         """Keep a session between its requests; beyond the limit another one ends."""
-        if client.session in self._kept:
+        if live.kept:
             self._kept.touch(client.session)
             return
         if self._kept.is_full:
@@ -247,6 +251,7 @@ class LiveSessions:
             ending = self._kept.choose(self._may_end)
             if ending is not None:
                 self._end_kept(ending, live.used_at)
+        live.kept = True
         self._kept.add(client.session, client.holder)
 
     def _may_end(self, session: str) -> bool:

@@ -1,7 +1,6 @@
 """Server-sent events (WHATWG HTML, section 9.2), as MCP has them: one JSON-RPC message each."""
 
 import re
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from mcpproxy.proxy.wire.headers import EVENT_STREAM
@@ -13,6 +12,8 @@ HEADERS: Final = (
 )
 PING: Final = b": ping\r\n\r\n"
 
+MESSAGE: Final = b"message"
+"""The type of an event that names none."""
 MAX_RETRY_DIGITS: Final = 10
 _PIECE: Final = 1024
 """Lines of data that are kept each for itself; a small object is larger than its bytes."""
@@ -29,12 +30,10 @@ class TooLarge(ValueError):
 
 
 class Event(NamedTuple):
-    """One event. `data` is None where it had no data; `retry` is in milliseconds."""
+    """One event: its data, which may be empty, and its type."""
 
-    data: bytes | None
-    event: bytes = b"message"
-    id: bytes | None = None
-    retry: int | None = None
+    data: bytes
+    event: bytes = MESSAGE
 
 
 def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message") -> bytes:
@@ -96,9 +95,19 @@ def alone(stream: bytes) -> bytes | None:
 
 
 class Parser:
-    """Turns chunks of a stream into events; keeps what is incomplete, up to `limit` bytes."""
+    """The events of a stream that comes in chunks; keeps up to `limit` bytes of an incomplete one.
+
+    Attributes:
+        last_id: The id of the last event that had one (`Last-Event-ID`), empty or not; None at
+            the beginning.
+        retry: How long to wait before connecting again, in milliseconds; None if not known.
+        lines: The number of lines so far.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.last_id: bytes | None = None
+        self.retry: int | None = None
+        self.lines = 0
         self._limit = limit
         self._rest: list[bytes] = []
         """What came behind the last line end, in parts."""
@@ -107,42 +116,70 @@ class Parser:
         self._data: list[bytes] = []
         self._earlier: list[bytes] = []
         """Data of an event of many lines: as many of them at a time in one piece."""
-        self._event = b"message"
+        self._event = MESSAGE
         self._id: bytes | None = None
-        self._retry: int | None = None
         self._begun = False
+        self._after_return = False
+        """Whether the last line ended with a carriage return: a line feed belongs to it."""
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes. Raises TooLarge."""
-        data = b"".join((*self._rest, chunk)) if self._ends_line(chunk) else None
-        if data is None:
+        if self._after_return and chunk:
+            self._after_return = False
+            chunk = chunk.removeprefix(b"\n")
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+        if not end:
             self._keep(chunk)
-            return
-        # A carriage return at the very end may be the first half of a line's end.
-        end = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1)) + 1
+            return []
+        whole = b"".join((*self._rest, chunk[:end])) if self._rest else chunk[:end]
         self._rest, self._kept = [], 0
-        for line in data[:end].splitlines():
-            if not self._begun:
-                self._begun, line = True, line.removeprefix(_BOM)
-            if line:
+        self._after_return = whole.endswith(b"\r")
+        lines = whole.splitlines()
+        if not self._begun:
+            self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
+        self.lines += len(lines)
+        events = self._read(lines, exact=self._size + len(whole) > self._limit)
+        if end < len(chunk):
+            self._keep(chunk[end:])
+        return events
+
+    def _read(self, lines: list[bytes], *, exact: bool) -> list[Event]:
+        """The events that these lines complete; `exact`: one of them may be too large."""
+        events: list[Event] = []
+        begins = 0
+        for number, line in enumerate(lines):
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line:
                 self._field(line)
-                # Lines without content cost as much as others: what is counted is what came.
-                self._size += len(line) + 1
-                if self._size > self._limit:
-                    raise TooLarge(f"an event is larger than {self._limit} bytes")
-            elif (event := self._complete()) is not None:
-                yield event
-        self._keep(data[end:])
+            else:
+                if exact:
+                    self._grow(lines[begins:number])
+                begins, self._size = number + 1, 0
+                if self._data or self._earlier:
+                    events.append(self._complete())
+                if self._id is not None:
+                    self.last_id, self._id = self._id, None
+                self._event = MESSAGE
+        self._grow(lines[begins:])
+        if len(self._data) >= _PIECE:
+            self._earlier.append(b"\n".join(self._data))
+            self._data = []
+        return events
+
+    def _grow(self, lines: list[bytes]) -> None:
+        """Count lines of an event; those without content cost as much as others."""
+        self._size += sum(map(len, lines)) + len(lines)
+        if self._size > self._limit:
+            raise TooLarge(f"an event is larger than {self._limit} bytes")
 
     def open_data(self, size: int) -> bytes | None:
         """The data, as far as it is there, of an event that is larger than `size` and has nothing
         else; it is kept no longer. `put_back` undoes that."""
-        if self._kept + self._size <= size or self._id is not None or self._retry is not None:
-            return None
-        if self._earlier:
+        if self._kept + self._size <= size or self._id is not None or self._earlier:
             return None
         line = b"".join(self._rest)
-        if not line.startswith(b"data:") or line.endswith(b"\r"):
+        if not line.startswith(b"data:") or self._event != MESSAGE:
             return None
         begun = [*self._data, line.removeprefix(b"data:").removeprefix(b" ")]
         self._rest, self._kept, self._data, self._size = [], 0, [], 0
@@ -153,11 +190,6 @@ class Parser:
         *self._data, line = data.split(b"\n")
         self._size = sum(map(len, self._data))
         self._keep(b"data: " + line)
-
-    def _ends_line(self, chunk: bytes) -> bool:
-        """Whether a line is complete with this chunk."""
-        begun = self._rest and self._rest[-1].endswith(b"\r")
-        return bool(begun) or b"\n" in chunk or b"\r" in chunk
 
     def _keep(self, part: bytes) -> None:
         """Keep what no line end was found in."""
@@ -172,23 +204,17 @@ class Parser:
         content = content.removeprefix(b" ")
         if name == b"data":
             self._data.append(content)
-            if len(self._data) >= _PIECE:
-                self._earlier.append(b"\n".join(self._data))
-                self._data = []
         elif name == b"event":
-            self._event = content
+            self._event = content or MESSAGE
         elif name == b"id" and b"\0" not in content:
             self._id = content
         elif name == b"retry" and content.isdigit() and len(content) <= MAX_RETRY_DIGITS:
-            self._retry = int(content)
+            self.retry = int(content)
 
-    def _complete(self) -> Event | None:
+    def _complete(self) -> Event:
+        data = self._data
         if self._earlier:
-            self._data, self._earlier = [*self._earlier, *self._data], []
-        if not self._data and self._id is None and self._retry is None:
-            self._event, self._size = b"message", 0
-            return None
-        data = b"\n".join(self._data) if self._data else None
-        event = Event(data, self._event, self._id, self._retry)
-        self._data, self._event, self._id, self._retry, self._size = [], b"message", None, None, 0
-        return event
+            data = [*self._earlier, *data]
+            self._earlier = []
+        self._data = []
+        return Event(data[0] if len(data) == 1 else b"\n".join(data), self._event)

@@ -1,0 +1,206 @@
+"""Event streams of backends: their messages, and how fast they are read."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from mcpproxy.api.text import clean
+from mcpproxy.limits.backends import (
+    EVENT_ID,
+    EVENT_LINES,
+    EVENT_LINES_AHEAD,
+    MESSAGE,
+    STANDING_MESSAGES,
+)
+from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.passing import LARGE
+from mcpproxy.proxy.core.errors import NotMcp
+from mcpproxy.proxy.core.pace import Pace
+from mcpproxy.proxy.wire import jsonrpc, sse
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+
+MAX_MESSAGE: Final = MESSAGE.value
+"""Bytes of one message from a backend; more is refused."""
+UNRELATED_RATE: Final = STANDING_MESSAGES.value
+_LINES_OF_AN_EVENT: Final = 4
+_LINES_OF_A_STEP: Final = 100
+_LEAST_STEP: Final = 256
+_SHOWN: Final = 80
+"""Characters of what can't be read that a message shows."""
+_LONGEST_PAUSE: Final = 60.0
+_PAUSE: Final = 1.0
+"""Seconds before a stream is resumed whose backend names no time."""
+
+
+def new_pace() -> Pace:
+    """The pace of all event streams of one backend: that of lines beyond those of messages."""
+    return Pace(EVENT_LINES.value, EVENT_LINES_AHEAD.value)
+
+
+def in_steps(chunk: bytes) -> list[bytes]:
+    """A chunk in parts that take little time each."""
+    lines = chunk.count(b"\n") + chunk.count(b"\r")
+    if lines <= _LINES_OF_A_STEP:
+        return [chunk]
+    step = max(len(chunk) * _LINES_OF_A_STEP // lines, _LEAST_STEP)
+    return [chunk[begin : begin + step] for begin in range(0, len(chunk), step)]
+
+
+async def hold_back(messages: Sequence[Message]) -> None:
+    """Wait behind messages that belong to no request.
+
+    A backend that sends them without end waits in turn, and its connection with it.
+    """
+    if messages:
+        await asyncio.sleep(len(messages) / UNRELATED_RATE)
+
+
+class EventStream:
+    """The events of a response, those of a small part at a time."""
+
+    def __init__(self, response: Response, pace: Pace) -> None:
+        self.response = response
+        self.parser = sse.Parser(MAX_MESSAGE)
+        self._pace = pace
+        self._parts: deque[bytes] = deque()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a part of what came was not read yet."""
+        return bool(self._parts)
+
+    async def next(self) -> list[sse.Event] | None:
+        """The events of the next part; None at the end. Raises NotMcp, Unreachable."""
+        if self._parts:
+            # However many lines come at once, other requests have their turn between them.
+            await asyncio.sleep(0)
+        else:
+            chunk = await self.response.next_chunk()
+            if not chunk:
+                return None
+            self._parts.extend(in_steps(chunk))
+        parser, before = self.parser, self.parser.lines
+        try:
+            events = parser.feed(self._parts.popleft())
+        except sse.TooLarge as error:
+            MESSAGE.record()
+            self.response.close()
+            raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+        idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
+        if idle > 0 and (pause := self._pace.take(idle)):
+            EVENT_LINES.record()
+            await asyncio.sleep(pause)
+        return events
+
+
+class EventReader:
+    """The messages of an event stream, and where to go on when it ends early.
+
+    Events of other types than `message`, and those that are no JSON-RPC, are passed over, as
+    clients of the SDKs do: servers send heartbeats in many forms.
+    """
+
+    def __init__(self, response: Response, pace: Pace, last_id: bytes | None = None) -> None:
+        self._response = response
+        self._stream = EventStream(response, pace)
+        self.last_id = last_id
+        """The id of the event behind which the stream can be resumed; None if it can't."""
+        self._seen_id: bytes | None = None
+        self.passed_over: bytes | None = None
+        """The beginning of the first event that was no JSON-RPC."""
+
+    @property
+    def retry_ms(self) -> int | None:
+        """How long the backend wants to be left alone before the stream is resumed."""
+        return self._stream.parser.retry
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a part of what came was not read yet."""
+        return self._stream.has_more
+
+    async def messages(self) -> list[Message] | None:
+        """The messages of the next part; None at the end of the stream.
+
+        Raises NotMcp, Unreachable.
+        """
+        events = await self._stream.next()
+        self._note_id()
+        if not events:
+            return None if events is None else []
+        found: list[Message] = []
+        for event in events:
+            if event.data and event.event == sse.MESSAGE:
+                self._read(event.data, found)
+        return found
+
+    def _note_id(self) -> None:
+        found = self._stream.parser.last_id
+        if found is self._seen_id:
+            return
+        self._seen_id, self.last_id = found, found or None
+        if found and len(found) > EVENT_ID.value:
+            EVENT_ID.record()
+            self.last_id = None
+
+    def _read(self, data: bytes, found: list[Message]) -> None:
+        try:
+            found.append(jsonrpc.bounded(data))
+        except RpcError as error:
+            if b'"jsonrpc"' in data:
+                # It may be the response that is waited for.
+                self._response.close()
+                raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+            if self.passed_over is None:
+                self.passed_over = data[:_SHOWN]
+
+    @property
+    def without_response(self) -> str:
+        """Why there is none, where the stream has ended without the response."""
+        why = "its stream ended without a response"
+        if self.passed_over is None:
+            return why
+        begins = clean(self.passed_over.decode("utf-8", "replace"), _SHOWN)
+        return f"{why}; an event of it was no JSON-RPC message and begins {begins!r}"
+
+    async def pause(self) -> None:
+        """Wait as long as the backend wants before going on with its stream."""
+        retry = self.retry_ms
+        await asyncio.sleep(_PAUSE if retry is None else min(retry / 1000, _LONGEST_PAUSE))
+
+    def large(self) -> "EventData | None":
+        """The data of an event that has begun, if it is large and the backend can't be asked for
+        it again; then that is how the event is to be read."""
+        if self._stream.has_more or self.last_id is not None:
+            return None
+        begun = self._stream.parser.open_data(LARGE)
+        return None if begun is None else EventData(self._response, self._stream.parser, begun)
+
+
+class EventData:
+    """The data of one event as it comes."""
+
+    def __init__(self, response: Response, parser: sse.Parser, begun: bytes) -> None:
+        self._response = response
+        self._parser = parser
+        self._begun = begun
+        self._data = sse.Data()
+
+    async def next_chunk(self) -> bytes:
+        """The next part; empty at its end. Raises Unreachable when it breaks off."""
+        begun, self._begun = self._begun, b""
+        if begun:
+            return begun
+        while not self._data.ended and (chunk := await self._response.next_chunk()):
+            if part := self._data.feed(chunk):
+                return part
+        return b""
+
+    def unread(self, parts: list[bytes]) -> None:
+        """Put back what was read: the event is read as a whole after all."""
+        self._parser.put_back(b"".join(parts))
+
+    def close(self) -> None:
+        """Give up the rest."""
+        self._response.close()
