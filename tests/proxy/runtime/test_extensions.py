@@ -7,10 +7,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from mcp import Client
+from mcp.server.apps import Apps
+from mcp.server.mcpserver import MCPServer
+from mcp_types import TextResourceContents
 
 from mcpproxy.proxy import merging
 from tests.proxy.runtime.extended import APPS, SKILLS, TASKS, Asker, Extended, World, tool
-from tests.proxy.runtime.serving import LIVE, Proxy
+from tests.proxy.runtime.serving import LIVE, Proxy, serving
 
 pytestmark = LIVE
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -78,6 +82,32 @@ async def test_the_resource_that_the_tool_of_an_app_names_can_be_read(
     assert called["content"][0]["_meta"] == SHOWN_LINKS
     read = await client.result("resources/read", {"uri": found["_meta"]["ui"]["resourceUri"]})
     assert read["contents"][0]["uri"] == SHOWN
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_an_app_of_the_python_sdk_can_be_shown_through_the_proxy(
+    world: World, mode: str
+) -> None:
+    apps = Apps()
+
+    @apps.tool(resource_uri="ui://clock/app.html")
+    def get_time() -> str:
+        return "noon"
+
+    apps.add_html_resource("ui://clock/app.html", "<p>clock</p>")
+    server = MCPServer("clock", extensions=[apps])
+    app = server.streamable_http_app()
+    base = await world.stack.enter_async_context(serving(app))
+    world.specs.append({"name": "a", "url": f"{base}/mcp"})
+    await world.add("b", Extended())
+    running = await world.proxy()
+    await _settled(running)
+    async with Client(running.url, mode=mode) as client:
+        (tool,) = [t for t in (await client.list_tools()).tools if t.name == "a_get_time"]
+        assert tool.meta is not None
+        (read,) = (await client.read_resource(tool.meta["ui"]["resourceUri"])).contents
+    assert isinstance(read, TextResourceContents)
+    assert (str(read.uri), read.text) == ("ui://a/clock/app.html", "<p>clock</p>")
 
 
 async def test_the_extension_for_apps_is_advertised_to_both_eras(world: World) -> None:

@@ -12,6 +12,7 @@ from mcpproxy.proxy.core.rewrite import unknown
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.routing import Route
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 KEY_OF: Final[dict[Kind, str]] = {
@@ -151,6 +152,15 @@ class VisibleGateway(Gateway):
         if template is not None:
             return self.way(template[0], name, kind)
         return super().route(method, params)
+
+    def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
+        """See Gateway."""
+        for member, kinds in (("uri", (RESOURCES,)), ("name", (TOOLS, PROMPTS))):
+            name = jsonrpc.string(params.get(member))
+            for kind in kinds if name is not None else ():
+                if self.catalog.hides(kind, name or ""):
+                    raise unknown(kind, name or "")
+        return super().guessed(method, params, principal)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
         """The backend and the template that a URI is an expansion of, if there is one.
