@@ -153,7 +153,7 @@ class Server:
         raise Refused(-32601, f"method not found: {method}", status=404)
 
     def _discovered(self) -> JSON:
-        capabilities = {"tools": {}, "extensions": {EXTENSION: {}}}
+        capabilities: JSON = {"tools": {}, "extensions": {EXTENSION: {}}}
         info = {f"{_META}serverInfo": {"name": "tasks", "version": "1"}}
         found = {"supportedVersions": [REVISION], "capabilities": capabilities, "_meta": info}
         return {**found, "ttlMs": 0, "cacheScope": "private"}
@@ -231,7 +231,7 @@ def _declared(params: JSON) -> bool:
 
 
 def _missing() -> Refused:
-    needed = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
+    needed: JSON = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
     return Refused(-32021, "missing required client capability", needed)
 
 

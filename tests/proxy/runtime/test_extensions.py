@@ -12,6 +12,7 @@ from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 from mcp_types import TextResourceContents
 
+from mcpproxy.limits.extensions import EXTENSION_LIST_WAIT
 from mcpproxy.proxy import merging
 from tests.proxy.runtime.extended import APPS, SKILLS, TASKS, Asker, Extended, World, tool
 from tests.proxy.runtime.serving import LIVE, Proxy, serving
@@ -229,7 +230,7 @@ async def test_the_pages_of_all_backends_come_together_and_one_cursor_stands_for
     await world.add("a", _skills("modern", [_skill("one")], [_skill("two")], [_skill("three")]))
     await world.add("b", _skills("modern", [_skill("four")]))
     client = await world.asker(await world.proxy())
-    names, cursor = [], {}
+    names, cursor = [], dict[str, Any]()
     for _ in range(3):
         found = await client.result("skills/list", cursor)
         names.append([skill["frontmatter"]["name"] for skill in found["skills"]])
@@ -264,7 +265,7 @@ async def test_a_list_of_skills_is_an_error_where_every_backend_fails(world: Wor
 async def test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = dataclasses.replace(merging.EXTENSION_LIST_WAIT, value=1)
+    limit = dataclasses.replace(EXTENSION_LIST_WAIT, value=1)
     monkeypatch.setattr(merging, "EXTENSION_LIST_WAIT", limit)
     hung = _skills("modern", [_skill("git")])
     hung.hangs.add("skills/list")

@@ -9,9 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.limits.extensions import TASK_ID
+from mcpproxy.limits.extensions import TASK_ID, TASK_POLL
 from mcpproxy.proxy.back import polling
-from tests.proxy.runtime.extended import TASKS, Extended, World
+from mcpproxy.proxy.wire import jsonrpc
+from tests.proxy.runtime.extended import TASKS, Extended, Handler, World
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import soon
 
@@ -24,7 +25,7 @@ def _task(task_id: str, status: str = "working", **more: Any) -> dict[str, Any]:
     return {"taskId": task_id, "status": status, **STATE, "ttlMs": None, **more}
 
 
-def _tasks(task_id: str = "t-1", **states: Any) -> Extended:
+def _tasks(task_id: str = "t-1", states: dict[str, Handler] | None = None) -> Extended:
     """A backend whose tool makes a task, which is completed when it is asked for."""
     done = {"content": [LINK]}
     return Extended(
@@ -37,7 +38,7 @@ def _tasks(task_id: str = "t-1", **states: Any) -> Extended:
             },
             "tasks/update": lambda params: {"resultType": "complete"},
             "tasks/cancel": lambda params: {"resultType": "complete"},
-            **states,
+            **(states or {}),
         },
     )
 
@@ -101,7 +102,7 @@ async def test_a_client_without_the_extension_is_told_which_one_is_missing(world
     await world.add("a", _tasks())
     await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), extensions={})
-    needed = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
     for method, params in (
         ("tasks/get", {"taskId": "t"}),
         ("subscriptions/listen", {"notifications": {"taskIds": ["t"]}}),
@@ -113,9 +114,9 @@ async def test_a_client_without_the_extension_is_told_which_one_is_missing(world
 async def test_the_error_of_a_backend_that_needs_the_extension_reaches_the_client(
     world: World,
 ) -> None:
-    needed = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
     refusal = {"error": {"code": -32021, "message": "missing", "data": needed}}
-    await world.add("a", _tasks(**{"tools/call": lambda params: refusal}))
+    await world.add("a", _tasks(states={"tools/call": lambda params: refusal}))
     await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), extensions={})
     assert await client.error("tools/call", {"name": "a_t"}) == refusal["error"]
@@ -186,7 +187,7 @@ async def test_notifications_of_tasks_have_the_id_that_the_client_knows(world: W
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls without a pause."""
-    monkeypatch.setattr(polling, "TASK_POLL", dataclasses.replace(polling.TASK_POLL, value=0))
+    monkeypatch.setattr(polling, "TASK_POLL", dataclasses.replace(TASK_POLL, value=0))
 
 
 def _in_turn(*states: dict[str, Any]) -> Any:
@@ -198,7 +199,7 @@ def _in_turn(*states: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("several", [False, True])
 async def test_a_legacy_client_gets_the_result_of_a_task(world: World, several: bool) -> None:
     done = _task("t-1", "completed", result={"content": [LINK], "resultType": "complete"})
-    backend = await world.add("a", _tasks(**{"tasks/get": _in_turn(_task("t-1"), done)}))
+    backend = await world.add("a", _tasks(states={"tasks/get": _in_turn(_task("t-1"), done)}))
     if several:
         await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), "legacy", extensions={})
@@ -225,7 +226,7 @@ async def test_a_task_that_fails_is_an_error_for_a_legacy_client(
     world: World, state: dict[str, Any], code: int
 ) -> None:
     answer = (lambda params: state) if "status" not in state else _in_turn(state)
-    await world.add("a", _tasks(**{"tasks/get": answer}))
+    await world.add("a", _tasks(states={"tasks/get": answer}))
     client = await world.asker(await world.proxy(), "legacy", extensions={})
     assert (await client.error("tools/call", {"name": "a_t"}))["code"] == code
 
@@ -236,7 +237,7 @@ async def test_a_legacy_client_is_asked_once_for_what_a_task_needs(world: World)
     needs = _task("t-1", "input_required", inputRequests={"k": request})
     done = _task("t-1", "completed", result={"content": []})
     states = _in_turn(needs, needs, done)
-    backend = await world.add("a", _tasks(**{"tasks/get": states}))
+    backend = await world.add("a", _tasks(states={"tasks/get": states}))
     client = (await world.asker(await world.proxy(), "legacy", extensions={})).client
     asked = []
 
@@ -257,7 +258,7 @@ async def test_a_legacy_client_is_asked_once_for_what_a_task_needs(world: World)
 @pytest.mark.usefixtures("at_once")
 async def test_a_task_that_takes_too_long_is_cancelled_when_the_time_is_over(world: World) -> None:
     backend = await world.add(
-        "a", _tasks(**{"tasks/get": _in_turn(_task("t-1"))}), timeouts={"request": "500ms"}
+        "a", _tasks(states={"tasks/get": _in_turn(_task("t-1"))}), timeouts={"request": "500ms"}
     )
     client = await world.asker(await world.proxy(), "legacy", extensions={})
     error = await client.error("tools/call", {"name": "a_t"})
@@ -266,7 +267,7 @@ async def test_a_task_that_takes_too_long_is_cancelled_when_the_time_is_over(wor
 
 
 async def test_a_backend_that_asks_for_it_is_not_polled_more_often() -> None:
-    pauses = [polling._pause({"pollIntervalMs": json.dumps(ms).encode()}) for ms in (1, 2500, 1e9)]
+    pauses = [polling._pause({"pollIntervalMs": jsonrpc.dump(ms)}) for ms in (1, 2500, 1e9)]
     assert pauses == [1, 2.5, polling.LONGEST_PAUSE]
 
 
