@@ -11,6 +11,7 @@ import pytest
 from mcpproxy.limits import http as limits
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.front import body_room
+from mcpproxy.proxy.front.ahead import BYTES_A_TURN
 from mcpproxy.proxy.front.body_room import BodyRoom
 from mcpproxy.proxy.front.connection import MAX_WAITING, STALLED_SWEEPS
 from mcpproxy.proxy.front.intake import MAX_UNREAD
@@ -128,6 +129,45 @@ async def test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are
     for _ in range(500):
         answer = await client.answer()
         assert (answer.echo["path"], answer.echo["body"].encode()) == ("/next", body)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        request("/next") * 4000,
+        request("/chunks", b"", CHUNKED) + chunked(b"x" * 40_000, 1),
+        b"GET /missing HTTP/1.1\r\nhost: a\r\n\r\n" * 4000,
+    ],
+    ids=["requests", "chunks", "refused requests"],
+)
+async def test_other_connections_have_their_turn_while_one_packet_is_parsed(
+    served: Served, packet: bytes
+) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    client = await served.client()
+    await client.ask("/first")
+    (connection,) = served.server.connections
+    other = asyncio.create_task(count())
+    connection.data_received(packet)
+    before = turns
+    await soon(lambda: connection.idle, "the packet to be parsed")
+    other.cancel()
+    assert turns - before >= len(packet) // BYTES_A_TURN
+    assert not served.connection()._rest
+
+
+async def test_a_body_of_known_length_takes_one_turn(served: Served) -> None:
+    client = await served.client()
+    body = b"x" * 5_000_000
+    await client.send(request("/large", body))
+    assert (await client.answer()).echo["body"].encode() == body
 
 
 async def test_chunks_that_are_sent_ahead_arrive_whole(served: Served) -> None:

@@ -88,14 +88,14 @@ async def test_a_descriptor_is_closed_when_its_stream_is(pipe: tuple[int, int]) 
     source.close()
     output.close()
 
-    def closed() -> bool:
+    def is_closed(descriptor: int) -> bool:
         try:
-            os.fstat(inward)
+            os.fstat(descriptor)
         except OSError:
             return True
         return False
 
-    await soon(closed, "the thread to close its descriptor")
+    await soon(lambda: is_closed(inward) and is_closed(outward), "the threads to close them")
 
 
 async def test_the_mode_of_an_open_file_stays_as_it_was(pipe: tuple[int, int]) -> None:

@@ -9,7 +9,7 @@ from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_pace
-from mcpproxy.proxy.core.deadlines import Within
+from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, TimedOut, Unauthorized, Unreachable
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.wire import headers as h

@@ -1,6 +1,7 @@
 """Event streams of backends: their messages, and how fast they are read."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -35,7 +36,7 @@ _PAUSE: Final = 1.0
 
 def new_pace() -> Pace:
     """The pace of all event streams of one backend: that of lines beyond those of messages."""
-    return Pace(EVENT_LINES.value, EVENT_LINES_AHEAD.value)
+    return Pace(EVENT_LINES.value, EVENT_LINES_AHEAD.value, time.monotonic)
 
 
 def in_steps(chunk: bytes) -> list[bytes]:

@@ -25,7 +25,7 @@ from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel
-from mcpproxy.proxy.core.deadlines import Within
+from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding

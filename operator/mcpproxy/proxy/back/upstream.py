@@ -7,7 +7,7 @@ from typing import Final
 
 from mcpproxy.limits.backends import UPSTREAM_SESSIONS
 from mcpproxy.proxy.back.link import Background, Link, OnMessage
-from mcpproxy.proxy.core.deadlines import Within
+from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.shares import Shares

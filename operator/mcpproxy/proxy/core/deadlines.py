@@ -4,10 +4,8 @@ They end in the order in which they begin, so one timer for the oldest is enough
 restarting and cancelling one costs an entry of a dictionary.
 """
 
-import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 
 class Clock(Protocol):
@@ -101,49 +99,3 @@ class Deadlines:
             self._ticking = bool(self.running)
             if self._ticking:
                 self._clock.call_at(next(iter(self.running)).ends_at, self._tick)
-
-
-class Limited:
-    """A block of a task that ends in time; else TimeoutError is raised behind it.
-
-    As asyncio.timeout, for blocks that are entered many times a second.
-    """
-
-    __slots__ = ("_before", "_deadline", "_deadlines", "_task")
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task: asyncio.Task[Any] = task
-        self._before = task.cancelling()
-        self._deadline = self._deadlines.start(task.cancel)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._deadline.cancel()
-        if not self._deadline.missed or self._task.uncancel() > self._before:
-            return
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
-            raise TimeoutError from error
-
-
-class Within:
-    """Blocks of tasks of one loop that have so many seconds each."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._deadlines: Deadlines | None = None
-
-    def __call__(self) -> Limited:
-        """A block to enter."""
-        if self._deadlines is None:
-            self._deadlines = Deadlines(asyncio.get_running_loop(), self._seconds)
-        return Limited(self._deadlines)

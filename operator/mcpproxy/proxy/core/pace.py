@@ -1,13 +1,12 @@
 """A rate that several senders share, each of which waits for its turn."""
 
 from collections.abc import Callable
-from time import monotonic
 
 
 class Pace:
     """So many units a second, and a number of them ahead after a pause."""
 
-    def __init__(self, rate: int, ahead: int, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, rate: int, ahead: int, clock: Callable[[], float]) -> None:
         """`clock` gives seconds."""
         self._rate = rate
         self._ahead = ahead / rate

@@ -7,7 +7,7 @@ what it takes too slowly holds back who writes.
 import asyncio
 import collections
 from collections.abc import Awaitable
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from mcpproxy.limits.http import (
     IDLE_TIME,
@@ -16,15 +16,11 @@ from mcpproxy.limits.http import (
     TAKEN_BYTES,
     WAITING_REQUESTS,
 )
-from mcpproxy.proxy.core.deadlines import Deadlines
-from mcpproxy.proxy.front.app import App
-from mcpproxy.proxy.front.body_room import BodyRoom
-from mcpproxy.proxy.front.instance_acceptor import InstanceAcceptor
 from mcpproxy.proxy.front.intake import Intake, failure, note_failure
 from mcpproxy.proxy.front.networks import network_of
 from mcpproxy.proxy.front.reply import HeadReply, Reply
-from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
-from mcpproxy.proxy.wire.heads import Heads
+from mcpproxy.proxy.front.request import HttpRefusal, Inbound
+from mcpproxy.proxy.front.surroundings import Surroundings
 
 MAX_WAITING: Final = WAITING_REQUESTS.value
 SWEEP_EVERY: Final = 5
@@ -36,27 +32,6 @@ _TAKEN: Final = TAKEN_BYTES.value
 JOINED: Final = 16 * 1024
 """Bytes up to which parts are copied together rather than written one by one."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Surroundings(Protocol):
-    """What the connections of one server share."""
-
-    app: App
-    heads: Heads[Head]
-    pings: Deadlines
-    loop: asyncio.AbstractEventLoop
-    draining: bool
-    connections: "set[Connection]"
-    room: BodyRoom
-    """Memory for bodies."""
-    acceptor: InstanceAcceptor | None
-    """Takes connections of other instances."""
-
-    def gone(self, connection: "Connection") -> None:
-        """A connection has ended, and what was asked on it."""
-
-    def admits(self, connection: "Connection") -> bool:
-        """Count a new connection; False where there is no descriptor left for it."""
 
 
 class Connection(Intake, asyncio.Protocol):
@@ -81,6 +56,8 @@ class Connection(Intake, asyncio.Protocol):
         """Bytes that wait for the client to take them, when it last took enough."""
         self._held_back = False
         """Whether nothing is read, as enough requests wait."""
+        self._turn_ends = False
+        """Whether the next turn of what was sent ahead is due."""
         self.address = ""
         self.lost = False
         self.paused = False
@@ -188,11 +165,27 @@ class Connection(Intake, asyncio.Protocol):
             self._begin(inbound, refusal, last, old)
             return
         self._waiting.append((inbound, refusal, last, old))
-        if len(self._waiting) >= MAX_WAITING and self._transport is not None:
+        if len(self._waiting) >= MAX_WAITING:
             if not self._held_back:
                 WAITING_REQUESTS.record()
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        if self._transport is not None and not self._held_back:
             self._held_back = True
             self._transport.pause_reading()
+
+    def read_on_later(self) -> None:
+        """See Intake."""
+        self._hold_back()
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._server.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_ends = False
+        self.begin_turn()
+        self._next()
 
     def refuse_all(self, refusal: HttpRefusal) -> None:
         """See Intake."""

@@ -19,6 +19,7 @@ from mcpproxy.limits.http import (
     REQUEST_TARGET,
     UNFINISHED_HEAD,
 )
+from mcpproxy.proxy.front.ahead import Ahead, has_many
 from mcpproxy.proxy.front.request import MAX_BODY, Head, HttpRefusal, Inbound
 from mcpproxy.proxy.wire.heads import Heads
 
@@ -27,14 +28,11 @@ log = logging.getLogger("mcpproxy.http")
 MAX_HEAD: Final = REQUEST_HEAD.value
 MAX_UNREAD: Final = UNFINISHED_HEAD.value
 _MAX_LINES: Final = REQUEST_LINES.value
-_END_OF_HEAD: Final = b"\r\n\r\n"
 _CODING: Final = b"chunked"
 _LINE_ENDS: Final = 4
 """Bytes of a header line besides its name and value: a colon, a blank, and the end of the line."""
 MAX_OFFERS: Final = 8
 """Offers of other protocols that one packet may hold."""
-_STEP: Final = 1024
-"""Bytes of chunks that are parsed at once where requests may be sent ahead."""
 _SPENT: Final = httptools.HttpRequestParser(None)
 """The parser of a connection that has ended: its own refers to it and would keep it alive."""
 
@@ -63,8 +61,8 @@ class Intake(ABC):
         """Bytes that came since the parser was through with a line, a chunk or a request."""
         self._advanced = False
         """Whether it was through with one lately."""
-        self._rest = b""
-        """What is not parsed yet, as enough requests wait already."""
+        self._rest = Ahead()
+        """What is not parsed yet: enough requests wait, or others have their turn."""
         self._parsing = False
         """Whether the parser is at work: what it calls must not have it read on."""
         self._inbound: Inbound | None = None
@@ -82,6 +80,10 @@ class Intake(ABC):
     @abstractmethod
     def room_ahead(self) -> int:
         """How many more requests may wait; where it is 0, `read_rest` follows later."""
+
+    @abstractmethod
+    def read_on_later(self) -> None:
+        """Read no more; `begin_turn` and `read_rest` follow when others had their turn."""
 
     @abstractmethod
     def received(
@@ -112,9 +114,8 @@ class Intake(ABC):
             self.received(Inbound(known[0], data[known[2] :]), None, False, False)
             return
         self._complete = None
-        if self._rest or data.count(_END_OF_HEAD) >= self.room_ahead():
-            # There may be more requests in it than may wait.
-            self._rest += data
+        if self._rest or (has_many(data, self.room_ahead()) and self._left < len(data)):
+            self._rest.add(data)
             self.read_rest()
             return
         self._feed(data)
@@ -123,27 +124,22 @@ class Intake(ABC):
             self._heads.keep(data, complete.headers, complete.head)
 
     def read_rest(self) -> None:
-        """Parse what came too early, request by request, as far as requests may wait."""
+        """Parse what waits, request by request, as far as requests may wait to be served."""
         while self._can_read_rest and self.room_ahead() > 0:
-            part = self._step(self._rest)
-            self._rest = self._rest[len(part) :]
-            self._feed(part)
+            self._feed(self._rest.step(self._left, in_body=self._inbound is not None))
         if self._ignoring:
-            self._rest = b""
+            self._rest.clear()
+        elif self._rest and self._rest.turn_is_over:
+            self.read_on_later()
 
     @property
     def _can_read_rest(self) -> bool:
-        return bool(self._rest) and not (self._parsing or self._ignoring)
+        rest = self._rest
+        return bool(rest) and not (rest.turn_is_over or self._parsing or self._ignoring)
 
-    def _step(self, data: bytes) -> bytes:
-        """A first part of the data in which no second request ends."""
-        if self._left:
-            return data[: self._left]
-        if self._inbound is not None:
-            # Of chunks nothing tells the end: a few short requests may end in such a part.
-            return data[:_STEP]
-        end = data.find(_END_OF_HEAD)
-        return data if end < 0 else data[: end + len(_END_OF_HEAD)]
+    def begin_turn(self) -> None:
+        """Others had their turn: what waits may be parsed on."""
+        self._rest.steps = 0
 
     @property
     def _left(self) -> int:
@@ -160,7 +156,7 @@ class Intake(ABC):
         except httptools.HttpParserUpgrade as offer:
             self._read_on(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            if not self.switch_protocol(data):
+            if self._ignoring or not self.switch_protocol(data):
                 self._unreadable(error)
         self._parsing = False
         # The parser holds back, and does not count, what it has of a line.
@@ -233,6 +229,9 @@ class Intake(ABC):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
+        if self._ignoring:
+            # It goes no further.
+            raise ValueError("a request that was refused")
         self._lines.append((name.lower(), value))
         self._advanced = True
         self._line_count += 1

@@ -1,0 +1,50 @@
+"""Blocks of tasks that end in time, for those that are entered many times a second."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from mcpproxy.proxy.core.deadlines import Deadlines
+
+
+class Limited:
+    """A block of a task that ends in time; else TimeoutError is raised, as by asyncio.timeout."""
+
+    __slots__ = ("_before", "_deadline", "_deadlines", "_task")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[Any] = task
+        self._before = task.cancelling()
+        self._deadline = self._deadlines.start(task.cancel)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._deadline.cancel()
+        if not self._deadline.missed or self._task.uncancel() > self._before:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
+
+
+class Within:
+    """Blocks of tasks of one loop that have so many seconds each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadlines: Deadlines | None = None
+
+    def __call__(self) -> Limited:
+        """A block to enter."""
+        if self._deadlines is None:
+            self._deadlines = Deadlines(asyncio.get_running_loop(), self._seconds)
+        return Limited(self._deadlines)
