@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.back.attribution import unattributed
@@ -16,7 +16,8 @@ from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
-from mcpproxy.proxy.core.kinds import BY_METHOD, KINDS, Kind
+from mcpproxy.proxy.core.extensions import OF_FRONTS
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.outward import outward_message
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
@@ -44,17 +45,6 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.tracing import Tracing
 
 Subscriber = Callable[[str], None]
-_OURS: Final = frozenset(
-    {
-        *BY_METHOD,
-        "initialize",
-        "logging/setLevel",
-        "ping",
-        "server/discover",
-        "subscriptions/listen",
-    }
-)
-"""Requests that fronts answer."""
 
 
 class Prepared(NamedTuple):
@@ -161,7 +151,7 @@ class Gateway(Offer):
     def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
         """Where a request of an unknown extension goes, by what it names; None for the one
         backend that there is, and for what fronts answer. Raises RpcError."""
-        if method in _OURS or self._lists.has(method):
+        if method in OF_FRONTS or self._lists.has(method):
             return None
         try:
             found = self._router.guessed(method, params, principal)
@@ -283,7 +273,7 @@ class Gateway(Offer):
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Whether a request is served by a session with a backend that is the client's own."""
-        if not self.holds_state or method is None or method in _OURS:
+        if not self.holds_state or method is None or method in OF_FRONTS:
             return False
         if self._lists.has(method):
             asked = self._lists.contributors(method, modern=False)

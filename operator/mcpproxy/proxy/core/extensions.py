@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mcpproxy.proxy.core.kinds import RESOURCES, TASKS, Kind
+from mcpproxy.proxy.core.kinds import BY_METHOD, RESOURCES, TASKS, Kind
 from mcpproxy.proxy.wire import jsonrpc
 
 
@@ -51,6 +51,17 @@ ROUTED: Final[Mapping[str, tuple[str, Kind]]] = {
 LISTS: Final[Mapping[str, str]] = {
     method: member for extension in EXTENSIONS for method, member in extension.lists.items()
 }
+OF_FRONTS: Final = frozenset(
+    {
+        *BY_METHOD,
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "server/discover",
+        "subscriptions/listen",
+    }
+)
+"""Requests that fronts answer."""
 _KNOWN: Final = frozenset(extension.name for extension in EXTENSIONS)
 _OWNERS: Final[Mapping[str, str]] = {
     method: extension.name
