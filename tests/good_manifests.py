@@ -18,6 +18,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
                 {"name": "X-Tenant", "value": "a"},
             ],
             forwardHeaders=["X-Request-Id", "traceparent"],
+            names={"bare": "Accept"},
             tls={
                 "caFrom": ref(config_map="authorities"),
                 "clientCertificateFrom": {"secretRef": {"name": "weather-client"}},
@@ -163,6 +164,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     allowedHosts=["tools.example.com", "*.example.org"],
     allowedOrigins=["https://app.example.com"],
     principalFrom={"header": "X-Auth-Request-User"},
+    extensions={"deny": ["io.modelcontextprotocol/ui", "com.example/odd"]},
 )
 
 AUTOSCALED: dict[str, Any] = a_manifest(

@@ -53,6 +53,13 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].headers[].valueFrom.secretKeyRef.key": _HEADERS,
     ".backends[].headers[].valueFrom.configMapKeyRef.name": _HEADERS,
     ".backends[].headers[].valueFrom.configMapKeyRef.key": _HEADERS,
+    ".backends[].names.bare": (
+        f"{_RUNTIME}/test_extensions.py"
+        "::test_an_app_calls_tools_by_the_names_that_its_backend_has_for_them"
+    ),
+    ".extensions.deny": (
+        f"{_RUNTIME}/test_extensions.py::test_a_denied_extension_is_neither_advertised_nor_routed"
+    ),
     ".backends[].forwardHeaders": (
         f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_its_own_client"
     ),

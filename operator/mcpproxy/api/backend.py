@@ -108,6 +108,14 @@ class BackendSession(Session):
     can't be seen from outside. Default: false."""
 
 
+class BackendNames(ApiModel):
+    """How clients may name the components of this backend."""
+
+    bare: Literal["Accept", "Refuse"] | None = None
+    """Accept: a tool can also be called by the backend's own name, without the prefix, as apps
+    do; where several backends accept one name, none is called. Default: Refuse."""
+
+
 _HEADERS_ONCE = validation(
     "self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))",
     "the same header is given twice (names differ in case at most)",
@@ -202,6 +210,8 @@ class Backend(ApiModel):
     prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
     """Prefix of the names of its components; "" means none, for at most one backend.
     Default: the backend's name."""
+    names: BackendNames | None = None
+    """How clients may name its components. Default: those of its fields."""
     tools: NamedComponents | None = None
     """Which of its tools are shown, and how. Default: all, as they are."""
     prompts: NamedComponents | None = None

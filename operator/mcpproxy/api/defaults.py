@@ -81,6 +81,10 @@ class BackendSettings:
     """Any certificate of it is taken."""
     passed: frozenset[bytes] = frozenset()
     """Headers of clients that it gets, in lower case."""
+    denied: frozenset[str] = frozenset()
+    """Extensions that neither the backend nor its clients get to see."""
+    accepts_bare_names: bool = False
+    """Whether its tools can be called without the prefix."""
     guarded: bool = False
     """Whether only clients have the credentials that it may ask for."""
 
@@ -147,7 +151,14 @@ def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
         passed=passed(spec, backend),
         guarded=guarded(backend),
+        denied=denied(spec),
+        accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
     )
+
+
+def denied(spec: MCPProxySpec) -> frozenset[str]:
+    """The extensions that are neither advertised nor routed."""
+    return frozenset((spec.extensions and spec.extensions.deny) or ())
 
 
 def passed(spec: MCPProxySpec, backend: Backend) -> frozenset[bytes]:

@@ -18,6 +18,7 @@ from pydantic import (
 from mcpproxy.api import names
 from mcpproxy.api.backend import (
     Backend,
+    BackendNames,
     BackendSession,
     Cache,
     Protocol,
@@ -30,6 +31,7 @@ from mcpproxy.api.backend import (
 )
 from mcpproxy.api.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.component_names import ComponentNames, OnClash
+from mcpproxy.api.extensions import Extensions
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.network import NetworkPolicySpec
@@ -53,12 +55,14 @@ __all__ = [
     "ApprovedComponents",
     "Autoscaling",
     "Backend",
+    "BackendNames",
     "BackendSession",
     "Cache",
     "CatalogSpec",
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
+    "Extensions",
     "Header",
     "Health",
     "KeyRef",
@@ -226,6 +230,8 @@ class MCPProxySpec(ApiModel):
     """How long lists of components are kept. Default: those of its fields."""
     catalog: CatalogSpec | None = None
     """The catalog that was approved, and what becomes of another one. Default: any is served."""
+    extensions: Extensions | None = None
+    """Which extensions of MCP pass. Default: all whose methods can be routed."""
     session: Session | None = None
     """How client requests share sessions with backends. Default: those of its fields."""
     names: ComponentNames | None = None

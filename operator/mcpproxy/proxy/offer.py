@@ -1,7 +1,7 @@
 """What the backends of one proxy offer together: capabilities, instructions, merged lists."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from mcpproxy.proxy.audiences import Audiences
@@ -9,6 +9,7 @@ from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import Audience, Catalog
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.extensions import offered
 from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -29,12 +30,18 @@ class Offer:
     """Their lists as one, once the first round over them is over."""
 
     def __init__(
-        self, name: str, version: str, backends: Iterable[Backend], catalog: Catalog
+        self,
+        name: str,
+        version: str,
+        backends: Iterable[Backend],
+        catalog: Catalog,
+        denied: Collection[str] = (),
     ) -> None:
         self.name = name
         self.version = version
         self.backends = {backend.name: backend for backend in backends}
         self.catalog = catalog
+        self._denied = denied
         self.passed = frozenset[bytes]().union(
             *(backend.settings.passed for backend in self.backends.values())
         )
@@ -89,13 +96,22 @@ class Offer:
             for task in waiting:
                 task.cancel()
 
-    def capabilities(self) -> dict[str, Any]:
-        """What the backends offer together; of one never reached, what it might."""
-        offers = []
+    def capabilities(self, *, modern: bool) -> dict[str, Any]:
+        """What the backends offer to clients of this era; of one never reached, what it might."""
+        offers: list[Mapping[str, Any]] = []
         for backend in self.backends.values():
             greeting = backend.watch.greeting
-            offers.append(capabilities.UNKNOWN if greeting is None else greeting.capabilities)
-            offers.append({name: {} for name in backend.watch.lists.undeclared})
+            if greeting is None:
+                offers.append(capabilities.UNKNOWN)
+                continue
+            offer = offered(
+                greeting.capabilities,
+                modern_backend=greeting.modern,
+                modern_client=modern,
+                alone=len(self.backends) == 1,
+                denied=self._denied,
+            )
+            offers += [offer, {name: {} for name in backend.watch.lists.undeclared}]
         return capabilities.merged(offers)
 
     def instructions(self) -> str | None:

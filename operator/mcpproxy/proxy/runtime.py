@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import names
-from mcpproxy.api.defaults import HealthPolicy, health, on_clash
+from mcpproxy.api.defaults import HealthPolicy, denied, health, on_clash
 from mcpproxy.api.status import PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
@@ -235,7 +235,7 @@ def _gateway(configuration: Configuration, options: Options) -> Gateway:
     catalog = catalog_of(proxy.spec)
     around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
     backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
-    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog)
+    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog, denied(proxy.spec))
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.look
     monitoring = proxy.spec.monitoring

@@ -203,7 +203,7 @@ async def test_tools_that_are_not_declared_are_listed(capabilities: Any) -> None
     async with running(b=opener) as gateway:
         await gateway.settled()
         assert names(gateway) == ["a"]
-        assert "tools" in gateway.capabilities()
+        assert "tools" in gateway.capabilities(modern=True)
 
 
 async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> None:
@@ -214,7 +214,7 @@ async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> N
         found = gateway.backends["b"].status()
         assert (found.state, found.reason) == ("Healthy", None)
         assert found.not_offered == [kind.member for kind in KINDS]
-        assert gateway.capabilities() == {}
+        assert gateway.capabilities(modern=True) == {}
 
 
 async def test_what_a_backend_does_not_declare_is_not_asked_for_again() -> None:

@@ -34,10 +34,12 @@ from mcpproxy.proxy.back.watch import LISTS_TIME, Watch
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.kinds import RESOURCES, TEMPLATES, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection
+from mcpproxy.proxy.core.tasks import TaskIds
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -84,7 +86,7 @@ class Backend:
         `asks` says that it may ask while it answers, whatever era it speaks."""
         self.name = name
         self.settings = given
-        self.names = Names(given.prefix)
+        self.names = Names(given.prefix, TaskIds(name))
         self._selections = selections(given)
         self.asks = asks or forwarding.answers_itself
         self._forwarding = forwarding
@@ -113,7 +115,14 @@ class Backend:
         self.watch.on_failure = self.sessions.reset
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
-        self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
+        self._calls = Calls(
+            self.names,
+            self.sessions,
+            timeout,
+            self.watch.announced,
+            self._background,
+            polls=TASKS_EXTENSION.name not in given.denied,
+        )
         passes = forwarding.passes_all
         self.begin = self._calls.begin if passes else self._begins_nothing
         """Sends a client's request at once, if that is possible; see `Calls.begin`."""
@@ -154,6 +163,13 @@ class Backend:
         declared = self._forwarding.seen(client.capabilities)
         own = client.mark(self.settings.passed)
         return declared if own is None else (declared or b"{}") + own
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether clients may use all that it has."""
+        return not self._catalog.approves and all(
+            chosen.everything for chosen in self._selections.values()
+        )
 
     def selection(self, kind: Kind, name: str) -> Selection:
         """What decides whether clients may use a component, by its outward name or URI."""
@@ -319,7 +335,9 @@ def configured(
         around,
         # A process costs more than it saves to have two of.
         warm_each=1 if spec.stdio else 2,
-        forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
+        forwarding=Forwarding(withdrawn=given.withdrawn, denied=given.denied)
+        if given.withdrawn or given.denied
+        else EVERYTHING,
     )
 
 

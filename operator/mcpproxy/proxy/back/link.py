@@ -14,6 +14,7 @@ from mcpproxy.proxy.back.passing import Onward, Sink, Source
 from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import meta, stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION, offers
 from mcpproxy.proxy.core.kinds import BY_CHANGED
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -65,6 +66,12 @@ class Outgoing:
     """Whether it may be sent twice, should a connection be lost: requests of our own."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
+    principal: str = ""
+    """Of the client, where no task waits for the answer."""
+    polls: bool = True
+    """Whether a task that a legacy client gets in place of the result is waited for."""
+    abandons: "Callable[[], Coroutine[Any, Any, None]] | None" = None
+    """Tells the backend that nobody waits any more for the task that it made of the request."""
 
     def __init__(
         self,
@@ -147,10 +154,15 @@ class Greeting:
     """The whole result."""
     modern: bool = field(init=False, compare=False, repr=False)
     """Whether its revision is one without sessions."""
+    makes_tasks: bool = field(init=False, compare=False, repr=False)
+    """Whether a task may come in place of the result of a call (2026-07-28)."""
 
     def __post_init__(self) -> None:
         """Every call asks for it: it is found once."""
-        object.__setattr__(self, "modern", is_modern(self.revision))
+        modern = is_modern(self.revision)
+        object.__setattr__(self, "modern", modern)
+        makes = modern and offers(self.capabilities, TASKS_EXTENSION)
+        object.__setattr__(self, "makes_tasks", makes)
 
     def member(self, name: str) -> Any:
         """A member of the result as a JSON value; None when it is absent."""

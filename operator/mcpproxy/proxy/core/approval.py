@@ -21,6 +21,8 @@ log = logging.getLogger("mcpproxy.catalog")
 class ApprovedCatalog(Catalog):
     """Withholds every component whose digest is not the approved one, whoever it is listed to."""
 
+    approves = True
+
     def __init__(self, approved: CatalogDigests, *, serves_clashes: bool = True) -> None:
         super().__init__(serves_clashes=serves_clashes)
         self.on_offer: Callable[[], None] = lambda: None

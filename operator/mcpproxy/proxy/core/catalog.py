@@ -24,6 +24,7 @@ from mcpproxy.proxy.core.merged import (
     warn_of,
 )
 from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.outward import names_something, outward_item
 from mcpproxy.proxy.core.schemas import legacy_tools
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -84,10 +85,13 @@ def listing(
             own = jsonrpc.string(item.get(kind.key))
             if own is None or not selection.shows(own):
                 continue
-            named = selection.outward(own)
-            shown = names.outward_uri(named) if kind.by_uri else names.outward(named)
-            if shown != own or own in selection.texts:
+            given = selection.outward(own)
+            shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
+            linked = outward_item(item, names) if names_something(bytes(raw)) else None
+            if shown != own or own in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.dump(shown)
+                if linked is not None:
+                    item["_meta"] = linked
                 raw = jsonrpc.dump(selection.applied(own, item))
             text = bytes(raw)
             if found.setdefault(shown, text) != text:
@@ -135,6 +139,9 @@ class Catalog:
     A name belongs to one backend, whoever asks: one that lists it to everyone comes before one
     that lists it only to clients with certain capabilities.
     """
+
+    approves = False
+    """Whether it withholds what nobody approved."""
 
     def __init__(
         self, precedence: Precedence | None = None, *, serves_clashes: bool = True

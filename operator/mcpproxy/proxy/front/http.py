@@ -64,6 +64,7 @@ class HttpFront:
         self._modern = ModernHttp(gateway, parking, self.peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
+        gateway.seal_with(sealer)
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
         gateway.metrics.sessions.set_function(lambda: len(self.live))
         gateway.metrics.parked.set_function(lambda: parking.count)

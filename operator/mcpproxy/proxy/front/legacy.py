@@ -69,7 +69,7 @@ async def initialized(gateway: Gateway, client: Client) -> bytes:
     await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
-        "capabilities": gateway.capabilities(),
+        "capabilities": gateway.capabilities(modern=False),
         "serverInfo": gateway.server_info(),
     }
     instructions = gateway.instructions()

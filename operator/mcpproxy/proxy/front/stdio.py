@@ -62,6 +62,7 @@ class StdioFront:
         self._parking = Parking(sealer, SESSION, time.time)
         self._live = self._sessions.of(SESSION, 0.0)
         self._live.stream = Outbox()
+        gateway.seal_with(sealer)
         gateway.set_standing(lambda client: StandingCaller(client, self._sessions))
         self._modern: bool | None = None
         self._client: Client | None = None
@@ -268,7 +269,7 @@ class StdioFront:
             limits.STDIO_STREAMS.record()
             why = f"{limits.STDIO_STREAMS.value} streams are open; cancel one"
             raise RpcError(jsonrpc.UNAVAILABLE, why)
-        listening = modern.Listening(self._gateway, message, params)
+        listening = modern.Listening(self._gateway, message, params, client=self._client)
         self._listening.add(listening.outbox)
         try:
             return await listening.run(self._emit, _silence)
@@ -289,7 +290,7 @@ class StdioFront:
             if method == modern.LISTEN:
                 return await self._listen(message, params)
             await self._located(method, params)
-            route = modern.route_of(self._gateway, method, params)
+            route = modern.route_of(self._gateway, method, params, client)
             answer = await modern.answer(
                 self._gateway, self._parking, message, params, caller, route
             )
