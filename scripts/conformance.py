@@ -16,12 +16,23 @@ from dataclasses import dataclass, field
 from scripts import npm, round_robin
 from scripts.conformance_checks import Checks, lost, passing
 from scripts.conformance_exceptions import DOCUMENT, Exceptions, TableError, read
-from scripts.conformance_servers import BACKEND, FORMS, SET_UPS, TWICE, NotServing, Pair, backend
+from scripts.conformance_servers import (
+    BACKEND,
+    FORMS,
+    SET_UPS,
+    TWICE,
+    NotServing,
+    Pair,
+    backend,
+    before_tasks,
+    tasks_backend,
+)
 from scripts.conformance_suite import (
     CLIENT_SCENARIOS,
     REVISIONS,
     judge_client,
     judge_server,
+    judge_tasks,
     warm_up,
 )
 from scripts.machine import ROOT
@@ -30,6 +41,9 @@ from scripts.progress import Progress
 RESULTS = ROOT / ".conformance"
 WORKERS = 2
 """Pairs judged at once: the suite, the backend and the proxy together leave a core half idle."""
+
+TASKS = "tasks, two instances"
+"""The row of the extension for tasks."""
 
 Outcome = dict[str, tuple[Checks, list[str]]]
 """By revision: the checks, and the scenarios that passed at the second try."""
@@ -90,6 +104,24 @@ def judge_directly() -> Outcome:
         return {revision: judge_server(url, revision, results) for revision in REVISIONS}
 
 
+def judge_extension(verdict: Verdict, set_ups: Sequence[str], excepted: Exceptions) -> None:
+    """The scenarios of the extension for tasks, directly and behind two instances.
+
+    Raises NotServing.
+    """
+    results = RESULTS / TASKS
+    results.mkdir(parents=True, exist_ok=True)
+    with tasks_backend(results) as url:
+        direct = judge_tasks(url, results / "direct")
+        if not passing(direct):
+            verdict.faults.append(f"{TASKS}: no check passes directly")
+        for set_up in set_ups:
+            place = results / set_up.replace(" ", "-")
+            with before_tasks(set_up, url, place) as proxied:
+                checks = judge_tasks(proxied, place)
+            verdict.judge((REVISIONS[-1], TASKS, set_up), direct, checks, excepted)
+
+
 def judge_clients(verdict: Verdict, pool: ThreadPoolExecutor) -> None:
     """All scenarios of the client leg."""
     for revision, scenarios in CLIENT_SCENARIOS.items():
@@ -120,6 +152,9 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
                 verdict.judge(cell, direct[revision][0], checks, excepted)
                 again = f" (at the second try: {', '.join(repeated)})" if repeated else ""
                 progress.step(f"{', '.join(cell)}: {verdict.kept[cell]}{again}")
+        progress.step("the scenarios of the extension for tasks")
+        set_ups = [one for one in SET_UPS if any(pair.set_up == one for pair in pairs)]
+        judge_extension(verdict, set_ups, excepted)
         if client:
             progress.step("the client leg: the suite as a server behind the proxy")
             judge_clients(verdict, pool)

@@ -17,12 +17,13 @@ _EXTENSION: Final = "tasks-"
 """Scenarios of an extension that the suite's backend does not have."""
 
 
-def load(results: Path) -> Checks:
-    """The checks of one run; what is only told (INFO) is no check."""
+def load(results: Path, *, extension: bool = False) -> Checks:
+    """The checks of one run, or of its scenarios of the extension for tasks; what is only told
+    (INFO) is no check."""
     worst: dict[tuple[str, str], str] = {}
     for path in sorted(results.glob("server-*/checks.json")):
         named = _DIRECTORY.match(path.parent.name)
-        if named is None or named["scenario"].startswith(_EXTENSION):
+        if named is None or named["scenario"].startswith(_EXTENSION) is not extension:
             continue
         for check in json.loads(path.read_text(encoding="utf-8")):
             if check["status"] != "INFO":

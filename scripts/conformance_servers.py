@@ -96,6 +96,15 @@ def backend(era: str, logs: Path) -> Iterator[str]:
 
 
 @contextmanager
+def tasks_backend(logs: Path) -> Iterator[str]:
+    """The server for the scenarios of the extension for tasks; gives its URL."""
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "scripts.conformance_tasks", "--port", str(port)]
+    with running(command, logs / "tasks.log", port):
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextmanager
 def sample(name: str, logs: Path) -> Iterator[str]:
     """One of the demo servers; gives its URL."""
     [port] = free_ports(1)
@@ -141,6 +150,22 @@ def proxies(target: Sequence[str], logs: Path) -> Iterator[str]:
         command = round_robin.command(logs, port, both)
         stack.enter_context(running(command, logs / "round-robin.log", port))
         yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextmanager
+def before_tasks(set_up: str, backend_url: str, logs: Path) -> Iterator[str]:
+    """Two instances before the server for tasks, alone or beside others; gives their URL."""
+    logs.mkdir(parents=True, exist_ok=True)
+    target = [backend_url]
+    with ExitStack() as stack:
+        if set_up == SET_UPS[1]:
+            suite = {"name": "suite", "prefix": "", "url": backend_url}
+            others = [
+                {"name": name, "url": stack.enter_context(sample(name, logs))}
+                for name in ("weather", "counter")
+            ]
+            target = manifest([suite, *others], logs)
+        yield stack.enter_context(proxies(target, logs))
 
 
 @dataclass(frozen=True)

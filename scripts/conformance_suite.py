@@ -37,6 +37,33 @@ CLIENT_SCENARIOS: Final = {
     ),
 }
 
+TASK_SCENARIOS: Final = tuple(
+    f"tasks-{name}"
+    for name in (
+        "lifecycle",
+        "capability-negotiation",
+        "wire-fields",
+        "request-state-removal",
+        "mrtr-input",
+        "request-headers",
+        "dispatch-and-envelope",
+        "status-notifications",
+        "required-task-error",
+        "mrtr-composition",
+    )
+)
+"""Of the extension for tasks, which no revision requires."""
+
+
+def judge_tasks(url: str, results: Path) -> Checks:
+    """The checks of the extension for tasks against a URL."""
+    checks: dict[tuple[str, str], str] = {}
+    for scenario in TASK_SCENARIOS:
+        chosen = ["--scenario", scenario, "--timeout", str(SCENARIO_MS)]
+        _run(["server", "--url", url, *chosen], results / scenario, {})
+        checks |= load(results / scenario, extension=True)
+    return checks
+
 
 def judge_server(
     url: str, revision: str, results: Path, hopeless: Set[str] = frozenset()

@@ -151,7 +151,7 @@ def _table(report: dict[str, Any], seconds: float) -> str:
         for kind in ("tools", "prompts", "resources")
     ]
     row = (proxy.metadata.name, "True", f"{healthy}/{len(backends)}", *totals)
-    row = (*row, defaults.session_mode(proxy.spec), f"{seconds:.0f}s")
+    row = (*row, defaults.session_modes(proxy.spec), f"{seconds:.0f}s")
     widths = [max(len(head), len(cell)) for head, cell in zip(COLUMNS, row, strict=True)]
     return "\n".join(
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

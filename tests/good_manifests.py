@@ -18,6 +18,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
                 {"name": "X-Tenant", "value": "a"},
             ],
             forwardHeaders=["X-Request-Id", "traceparent"],
+            names={"bare": "Accept"},
             tls={
                 "caFrom": ref(config_map="authorities"),
                 "clientCertificateFrom": {"secretRef": {"name": "weather-client"}},
@@ -51,6 +52,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     cache={"ttl": "5m"},
     catalog={"approvedHash": "0123456789abcdef" * 4, "onDrift": "Report"},
     session={"mode": "Isolated"},
+    names={"onClash": "Fail"},
     replicas=2,
     image="registry.example.com/mcpproxy-runtime:1.2.3",
     imagePullPolicy="IfNotPresent",
@@ -162,6 +164,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     allowedHosts=["tools.example.com", "*.example.org"],
     allowedOrigins=["https://app.example.com"],
     principalFrom={"header": "X-Auth-Request-User"},
+    extensions={"deny": ["io.modelcontextprotocol/ui", "com.example/odd"]},
 )
 
 AUTOSCALED: dict[str, Any] = a_manifest(

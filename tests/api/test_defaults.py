@@ -3,6 +3,8 @@
 from mcpproxy.api import defaults, v1alpha1
 from tests.builders import a_backend, an_mcpproxy
 
+MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_MODE} for stdio"
+
 
 def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
     proxy = an_mcpproxy()
@@ -12,6 +14,7 @@ def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
         transport="auto",
         protocol="auto",
         session_mode="Isolated",
+        session_mode_from="Transport",
         declared_stateless=False,
         cache_ttl=300.0,
         deadlines=defaults.Deadlines(connect=5.0, initialize=10.0, request=300.0, idle=1800.0),
@@ -31,6 +34,28 @@ def test_the_proxys_own_settings_hold_unless_the_backend_has_its_own() -> None:
     a, b = [defaults.settings(proxy.spec, backend) for backend in proxy.spec.backends]
     assert (a.cache_ttl, a.session_mode, a.prefix) == (60.0, "PerClient", "a")
     assert (b.cache_ttl, b.session_mode, b.prefix) == (0.0, "Isolated", "")
+
+
+def test_a_program_serves_its_client_alone_unless_a_mode_is_set() -> None:
+    stdio = {"command": "server"}
+    program, web = a_backend("program", url=None, stdio=stdio), a_backend("web")
+    alone = an_mcpproxy(backends=[program, web]).spec
+    assert [defaults.session_mode(alone, backend) for backend in alone.backends] == [
+        ("PerClient", "Transport"),
+        ("Isolated", "Transport"),
+    ]
+    assert defaults.session_modes(alone) == "Isolated, PerClient (stdio)"
+    own = {**program, "session": {"mode": "Reused", "stateless": True}}
+    named = {**own, "name": "own"}
+    given = an_mcpproxy(backends=[named, program, web], session={"mode": "Isolated"}).spec
+    assert [defaults.session_mode(given, backend) for backend in given.backends] == [
+        ("Reused", "Backend"),
+        ("Isolated", "Proxy"),
+        ("Isolated", "Proxy"),
+    ]
+    assert defaults.session_modes(given) == "Isolated, Reused"
+    silent = an_mcpproxy(backends=[{**program, "session": {"stateless": True}}], session={}).spec
+    assert defaults.session_mode(silent, silent.backends[0]) == ("PerClient", "Transport")
 
 
 def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_own() -> None:
@@ -78,7 +103,7 @@ def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
         ("Timeouts", "request", defaults.REQUEST),
         ("Timeouts", "idle", defaults.IDLE),
         ("Cache", "ttl", defaults.CACHE_TTL),
-        ("Session", "mode", defaults.SESSION_MODE),
+        ("Session", "mode", MODES),
         ("Health", "interval", defaults.HEALTH_INTERVAL),
         ("Health", "timeout", defaults.HEALTH_TIMEOUT),
         ("Health", "unhealthy_after", defaults.UNHEALTHY_AFTER),

@@ -40,6 +40,7 @@ def test_a_check_counts_with_its_worst_status(tmp_path: Path) -> None:
 def test_remarks_and_the_scenarios_of_extensions_are_no_checks(tmp_path: Path) -> None:
     found = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
     assert found == {}
+    assert load(tmp_path, extension=True) == {("tasks-lifecycle", "b"): "FAILURE"}
 
 
 def test_what_is_skipped_or_absent_behind_the_proxy_is_lost() -> None:

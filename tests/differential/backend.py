@@ -101,6 +101,8 @@ class Backend:
     """Log levels that were set."""
     streams: list[tuple[str, "asyncio.Queue[str | None]"]] = field(default_factory=list)
     """Those that belong to no request, with their sessions."""
+    capabilities: dict[str, Any] = field(default_factory=dict)
+    """What it offers besides components, logging and completions."""
     list_hint: dict[str, Any] = field(default_factory=dict)
     """Members that every list result has (modern era)."""
 
@@ -173,6 +175,7 @@ class Backend:
     async def _greeted(self, received: Received, message: dict[str, Any], send: Send) -> bool:
         capabilities: dict[str, Any] = {"logging": {}, "completions": {}}
         capabilities |= {"tools": {}, "prompts": {}, "resources": {"subscribe": True}}
+        capabilities |= self.capabilities
         info = {"name": "byhand", "version": "1"}
         result: dict[str, Any] = {"capabilities": capabilities}
         headers: list[tuple[bytes, bytes]] = []

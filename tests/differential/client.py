@@ -13,6 +13,7 @@ from tests.differential.backend import LEGACY, MODERN
 
 ACCEPT = "application/json, text/event-stream"
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED |= dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId")
 OnRequest = Callable[[dict[str, Any]], bytes | None]
 OnMessage = Callable[[dict[str, Any]], Awaitable[None]]
 

@@ -7,7 +7,7 @@ from typing import get_args
 import yaml
 
 from mcpproxy.api.defaults import health
-from mcpproxy.api.status import BackendState
+from mcpproxy.api.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
 from mcpproxy.proxy.back.watch import GUARDED, NOT_LISTED
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import Health
@@ -44,6 +44,7 @@ def _reasons() -> set[str]:
     assert GUARDED.reason is not None
     assert NOT_LISTED.reason is not None
     own = {merge.VOICES.disagree, merge.VOICES.differ, untried, GUARDED.reason, NOT_LISTED.reason}
+    own |= {LIST_FAILED, CHANGES_UNHEARD}
     return named | _errors(BackendError) | own
 
 

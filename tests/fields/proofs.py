@@ -53,6 +53,13 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].headers[].valueFrom.secretKeyRef.key": _HEADERS,
     ".backends[].headers[].valueFrom.configMapKeyRef.name": _HEADERS,
     ".backends[].headers[].valueFrom.configMapKeyRef.key": _HEADERS,
+    ".backends[].names.bare": (
+        f"{_RUNTIME}/test_extensions.py"
+        "::test_an_app_calls_tools_by_the_names_that_its_backend_has_for_them"
+    ),
+    ".extensions.deny": (
+        f"{_RUNTIME}/test_extensions.py::test_a_denied_extension_is_neither_advertised_nor_routed"
+    ),
     ".backends[].forwardHeaders": (
         f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_its_own_client"
     ),
@@ -130,6 +137,9 @@ PROOFS: Final[dict[str, str]] = {
         f"{_SERVER}::test_an_approved_catalog_has_a_condition_and_withholding_one_reaches_the_pods"
     ),
     ".catalog.onDrift": _APPROVED,
+    ".names.onClash": (
+        f"{_RUNTIME}/test_clashes.py::test_a_name_that_two_backends_list_is_served_as_the_spec_says"
+    ),
     ".session.mode": f"{_RUNTIME}/test_isolation.py::test_the_mode_of_all_is_that_of_the_spec",
     ".health.interval": f"{_WAITS}::test_backends_are_checked_at_the_interval",
     ".health.timeout": f"{_WAITS}::test_a_check_lasts_so_long",

@@ -26,6 +26,11 @@ EVERYTHING: Final = os.fspath(
 FILESYSTEM: Final = os.fspath(
     npm.module("@modelcontextprotocol/server-filesystem", "dist/index.js")
 )
+MEMORY: Final = os.fspath(npm.module("@modelcontextprotocol/server-memory", "dist/index.js"))
+THINKING: Final = os.fspath(
+    npm.module("@modelcontextprotocol/server-sequential-thinking", "dist/index.js")
+)
+PLAYWRIGHT: Final = os.fspath(npm.module("@playwright/mcp", "cli.js"))
 INSPECTOR: Final = os.fspath(
     npm.module("@modelcontextprotocol/inspector", "clients/launcher/build/index.js")
 )

@@ -95,8 +95,9 @@ class Session(ApiModel):
     """How client requests share sessions with backends."""
 
     mode: SessionMode | None = None
-    """Isolated: a fresh session for every request. PerClient: one for each client session.
-    Reused: one for all; refused for a backend that keeps state. Default: Isolated."""
+    """Isolated: a fresh session for every request. PerClient: one for each client session, or for
+    each principal of clients that have no sessions. Reused: one for all; refused for a backend
+    that keeps state. Default: Isolated for url and service, PerClient for stdio."""
 
 
 class BackendSession(Session):
@@ -105,6 +106,14 @@ class BackendSession(Session):
     stateless: bool | None = None
     """Declares that the backend keeps no state in its sessions, which Reused needs where that
     can't be seen from outside. Default: false."""
+
+
+class BackendNames(ApiModel):
+    """How clients may name the components of this backend."""
+
+    bare: Literal["Accept", "Refuse"] | None = None
+    """Accept: a tool can also be called by the backend's own name, without the prefix, as apps
+    do; where several backends accept one name, none is called. Default: Refuse."""
 
 
 _HEADERS_ONCE = validation(
@@ -162,7 +171,7 @@ class Backend(ApiModel):
             str,
             Field(
                 max_length=2048,
-                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f#]*)?$",
+                pattern=r"^https?://[^\x00-\x20\x7f/?#@]+([/?][^\x00-\x20\x7f#]*)?$",
             ),
             AfterValidator(_address),
         ]
@@ -201,6 +210,8 @@ class Backend(ApiModel):
     prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
     """Prefix of the names of its components; "" means none, for at most one backend.
     Default: the backend's name."""
+    names: BackendNames | None = None
+    """How clients may name its components. Default: those of its fields."""
     tools: NamedComponents | None = None
     """Which of its tools are shown, and how. Default: all, as they are."""
     prompts: NamedComponents | None = None

@@ -8,10 +8,12 @@ from typing import Final
 from mcpproxy.api import names
 from mcpproxy.api.components import Components, NamedComponents
 from mcpproxy.api.quantities import seconds
+from mcpproxy.api.status import ModeOrigin
 from mcpproxy.api.v1alpha1 import (
     Autoscaling,
     Backend,
     MCPProxySpec,
+    OnClash,
     Protocol,
     SessionMode,
     Transport,
@@ -19,6 +21,9 @@ from mcpproxy.api.v1alpha1 import (
 
 CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
+STDIO_SESSION_MODE: Final[SessionMode] = "PerClient"
+"""A program on standard streams is launched by its client, to be used by that client alone."""
+ON_CLASH: Final[OnClash] = "First"
 CONNECT: Final = "5s"
 INITIALIZE: Final = "10s"
 INITIALIZE_PROGRAM: Final = "60s"
@@ -63,6 +68,7 @@ class BackendSettings:
     transport: Transport
     protocol: Protocol
     session_mode: SessionMode
+    session_mode_from: ModeOrigin
     declared_stateless: bool
     cache_ttl: float
     deadlines: Deadlines
@@ -75,6 +81,10 @@ class BackendSettings:
     """Any certificate of it is taken."""
     passed: frozenset[bytes] = frozenset()
     """Headers of clients that it gets, in lower case."""
+    denied: frozenset[str] = frozenset()
+    """Extensions that neither the backend nor its clients get to see."""
+    accepts_bare_names: bool = False
+    """Whether its tools can be called without the prefix."""
     guarded: bool = False
     """Whether only clients have the credentials that it may ask for."""
 
@@ -96,20 +106,42 @@ def prefix(backend: Backend) -> str:
     return backend.name if backend.prefix is None else backend.prefix
 
 
-def session_mode(spec: MCPProxySpec) -> SessionMode:
-    """The mode of backends that set none of their own."""
-    return (spec.session and spec.session.mode) or SESSION_MODE
+def session_mode(spec: MCPProxySpec, backend: Backend) -> tuple[SessionMode, ModeOrigin]:
+    """The session mode in force for a backend, and where it comes from."""
+    if backend.session is not None and backend.session.mode is not None:
+        return backend.session.mode, "Backend"
+    if spec.session is not None and spec.session.mode is not None:
+        return spec.session.mode, "Proxy"
+    return SESSION_MODE if backend.stdio is None else STDIO_SESSION_MODE, "Transport"
+
+
+def session_modes(spec: MCPProxySpec) -> str:
+    """The session modes in force, such as `Isolated, PerClient (stdio)`."""
+    found: dict[SessionMode, set[str]] = {}
+    for backend in spec.backends:
+        mode, origin = session_mode(spec, backend)
+        of_stdio = origin == "Transport" and backend.stdio is not None
+        found.setdefault(mode, set()).add(" (stdio)" if of_stdio else "")
+    # Named is what stands in no manifest.
+    return ", ".join(mode + min(why) for mode, why in sorted(found.items()))
+
+
+def on_clash(spec: MCPProxySpec) -> OnClash:
+    """What becomes of a name that two backends list."""
+    return (spec.names and spec.names.on_clash) or ON_CLASH
 
 
 def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
     """What holds for `backend`, from its own fields, those of `spec` and the defaults."""
+    mode, mode_from = session_mode(spec, backend)
     own, cache = backend.session, backend.cache
     ttl = (cache and cache.ttl) or (spec.cache and spec.cache.ttl) or CACHE_TTL
     return BackendSettings(
         prefix=prefix(backend),
         transport=backend.transport or "auto",
         protocol=backend.protocol or "auto",
-        session_mode=(own and own.mode) or session_mode(spec),
+        session_mode=mode,
+        session_mode_from=mode_from,
         declared_stateless=bool(own and own.stateless),
         cache_ttl=seconds(ttl),
         deadlines=deadlines(backend),
@@ -119,7 +151,14 @@ def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
         passed=passed(spec, backend),
         guarded=guarded(backend),
+        denied=denied(spec),
+        accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
     )
+
+
+def denied(spec: MCPProxySpec) -> frozenset[str]:
+    """The extensions that are neither advertised nor routed."""
+    return frozenset((spec.extensions and spec.extensions.deny) or ())
 
 
 def passed(spec: MCPProxySpec, backend: Backend) -> frozenset[bytes]:

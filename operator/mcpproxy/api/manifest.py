@@ -101,7 +101,9 @@ RUNTIME_FIELDS = (
     "backends",
     "cache",
     "catalog",
+    "extensions",
     "session",
+    "names",
     "health",
     "allowedHosts",
     "allowedOrigins",
@@ -124,6 +126,8 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     kept.get("catalog", {}).pop("approvedHash", None)
     if "approved" not in kept.get("catalog", {}):
         kept.pop("catalog", None)
+    if "deny" in kept.get("extensions", {}):
+        kept["extensions"] = {"deny": sorted(kept["extensions"]["deny"])}
     for field in ("allowedHosts", "allowedOrigins"):
         if field in kept:
             kept[field] = sorted(set(kept[field]))

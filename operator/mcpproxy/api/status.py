@@ -25,12 +25,17 @@ from mcpproxy.limits.pods import (
 )
 
 BackendState = Literal["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown"]
+ModeOrigin = Literal["Backend", "Proxy", "Transport"]
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
 NOT_LISTED: Final = "NotListed"
 """Reason of a backend that is RateLimited before all that it offers was listed."""
+LIST_FAILED: Final = "ListFailed"
+"""Reason of a backend that is Healthy but for some of its lists."""
+CHANGES_UNHEARD: Final = "ChangesUnheard"
+"""Reason of a backend that is Healthy, and whose announcements can't be received."""
 
 
 def _text(limit: Limit) -> BeforeValidator:
@@ -118,6 +123,11 @@ class BackendStatus(ApiModel):
     """How it introduces itself."""
     session: Literal["Stateless", "Stateful"] | None = None
     """Whether it keeps sessions."""
+    session_mode: _Word | None = None
+    """Session mode in force for it."""
+    session_mode_from: ModeOrigin | None = None
+    """Where that comes from: Backend, its own session.mode; Proxy, that of spec.session;
+    Transport, the default, which is PerClient for stdio and Isolated for HTTP."""
     components: ComponentCounts | None = None
     """How many components it offers; absent while that is not known, for which reason and message
     say why."""
@@ -202,7 +212,8 @@ class MCPProxyStatus(ApiModel):
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     session_mode: str | None = None
-    """Session mode in force for backends that set none of their own."""
+    """Session modes in force, such as `Isolated, PerClient (stdio)`: the latter is the default of
+    backends on standard streams. That of each backend is in backends."""
     backends_healthy: str | None = None
     """How many backends are Healthy, such as 2/3."""
     backends: Annotated[list[BackendStatus], Field(json_schema_extra=_BY_NAME)] | None = None

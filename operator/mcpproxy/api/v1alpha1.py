@@ -18,6 +18,7 @@ from pydantic import (
 from mcpproxy.api import names
 from mcpproxy.api.backend import (
     Backend,
+    BackendNames,
     BackendSession,
     Cache,
     Protocol,
@@ -29,6 +30,8 @@ from mcpproxy.api.backend import (
     Transport,
 )
 from mcpproxy.api.catalog import ApprovedComponents, CatalogSpec
+from mcpproxy.api.component_names import ComponentNames, OnClash
+from mcpproxy.api.extensions import Extensions
 from mcpproxy.api.model import ApiModel, cel, validation
 from mcpproxy.api.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.network import NetworkPolicySpec
@@ -52,11 +55,14 @@ __all__ = [
     "ApprovedComponents",
     "Autoscaling",
     "Backend",
+    "BackendNames",
     "BackendSession",
     "Cache",
     "CatalogSpec",
+    "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
+    "Extensions",
     "Header",
     "Health",
     "KeyRef",
@@ -66,6 +72,7 @@ __all__ = [
     "Monitoring",
     "NetworkPolicySpec",
     "ObjectMeta",
+    "OnClash",
     "PodMonitor",
     "PodTemplate",
     "PrincipalFrom",
@@ -223,8 +230,12 @@ class MCPProxySpec(ApiModel):
     """How long lists of components are kept. Default: those of its fields."""
     catalog: CatalogSpec | None = None
     """The catalog that was approved, and what becomes of another one. Default: any is served."""
+    extensions: Extensions | None = None
+    """Which extensions of MCP pass. Default: all whose methods can be routed."""
     session: Session | None = None
     """How client requests share sessions with backends. Default: those of its fields."""
+    names: ComponentNames | None = None
+    """How components are named. Default: those of its fields."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Number of pods. Default: none, which leaves the number to others."""
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None

@@ -158,6 +158,25 @@ MESSAGE: Final = Limit(
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_lines_without_content_count_towards_the_size_of_an_event",
 )
+DECODED_RATIO: Final = Limit(
+    name="decoded-ratio",
+    value=100,
+    unit="count",
+    counts="bytes of a response's decoded body for each byte received (gzip, deflate), behind the"
+    " first MiB; in size, what is decoded is a message as any other",
+    share="request",
+    beyond="the connection is closed, and the request ends with the error NotMCP",
+    test="test_a_body_that_grows_without_measure_when_decoded_is_refused",
+)
+BACKEND_BATCH: Final = Limit(
+    name="backend-batch",
+    value=100,
+    unit="count",
+    counts="messages of one JSON-RPC batch of a backend",
+    share="message",
+    beyond="the batch is refused: requests that wait for it end with the error NotMCP",
+    test="test_a_batch_of_a_backend_beyond_the_limit_ends_the_call_with_a_reason",
+)
 EVENT_ID: Final = Limit(
     name="event-id",
     value=8 * 1024,
@@ -343,6 +362,15 @@ WARM_SESSIONS: Final = Limit(
     "no further session is opened in advance",
     "test_warm_sessions_are_few_however_many_requests_come",
 )
+SPARE_PROGRAMS: Final = Limit(
+    "spare-programs",
+    4,
+    "count",
+    "processes of one stdio server that were started before a request needs them (Isolated)",
+    "backend",
+    "no further one is started in advance",
+    "test_programs_that_wait_are_few_however_many_are_taken",
+)
 CLIENT_KINDS: Final = Limit(
     "client-kinds",
     1024,
@@ -373,10 +401,28 @@ TEMPLATE_EXPRESSIONS: Final = Limit(
 )
 LIST_WAIT: Final = Limit(
     name="list-wait",
-    value=5,
+    value=20,
     unit="seconds",
     counts="time that a list of a client waits for the list of one backend",
     share="request",
     beyond="the list shows what the backend listed before; what comes later is announced",
     test="test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache",
+)
+OWN_REQUESTS: Final = Limit(
+    "own-requests",
+    4,
+    "count",
+    "requests for lists in a row that a backend's announcements cause; one comes back in 2 s",
+    "backend",
+    "further announcements are followed together, once there is room",
+    "test_a_backend_that_announces_with_every_list_is_asked_at_the_pace",
+)
+RETRY_PAUSE: Final = Limit(
+    "retry-pause",
+    60,
+    "seconds",
+    "the pause before a stream of changes, or a program, that fails at once is begun again",
+    "backend",
+    "the pause grows no more",
+    "test_the_pause_between_attempts_grows_up_to_its_limit",
 )

@@ -40,6 +40,24 @@ STDIO_BATCH: Final = Limit(
     beyond="JSON-RPC error -32600 with a null id",
     test="test_a_batch_beyond_the_limit_is_refused",
 )
+HTTP_BATCH: Final = Limit(
+    name="http-batch",
+    value=100,
+    unit="count",
+    counts="messages of one JSON-RPC batch in the body of a POST (revision 2025-03-26)",
+    share="message",
+    beyond="HTTP 400 with JSON-RPC error -32600",
+    test="test_a_batch_over_http_beyond_the_limit_is_refused",
+)
+BATCH_REQUESTS: Final = Limit(
+    name="batch-requests",
+    value=8,
+    unit="count",
+    counts="requests of one JSON-RPC batch that are served at the same time",
+    share="request",
+    beyond="further requests of the batch wait until one of these has its response",
+    test="test_requests_of_a_batch_are_served_a_few_at_a_time",
+)
 STDIO_STREAMS: Final = Limit(
     name="stdio-streams",
     value=64,

@@ -54,6 +54,25 @@ UNFINISHED_HEAD: Final = Limit(
     beyond="HTTP 431, and the connection is closed",
     test="test_a_line_that_never_ends_is_refused_wherever_it_stands",
 )
+REPAIRED_TEXT: Final = Limit(
+    name="repaired-text",
+    value=_MIB,
+    unit="bytes",
+    counts="bytes of a message in which what is not JSON but read by SDKs is replaced: NaN,"
+    " lone surrogates, bytes that are not UTF-8",
+    share="message",
+    beyond="the message is refused as one that is not JSON",
+    test="test_a_message_too_large_to_be_repaired_is_refused",
+)
+REPAIRED_PLACES: Final = Limit(
+    name="repaired-places",
+    value=10_000,
+    unit="count",
+    counts="values that are not JSON numbers, or lone surrogates, that are replaced in a message",
+    share="message",
+    beyond="the message is refused as one that is not JSON",
+    test="test_a_message_with_too_much_to_repair_is_refused",
+)
 REQUEST_BODY: Final = Limit(
     name="request-body",
     value=16 * _MIB,

@@ -22,14 +22,17 @@ class Audiences:
         """`passed` are the headers of clients that some backend gets."""
         self._backends = backends
         self._passed = passed
-        self._kept: OrderedDict[tuple[bytes, bytes | None], Audience] = OrderedDict()
+        self._own = [b for b in backends.values() if b.settings.session_mode == "PerClient"]
+        """The backends with which clients have sessions of their own."""
+        self._kept: OrderedDict[tuple[bytes | None, ...], Audience] = OrderedDict()
 
     def of(self, client: Client) -> Audience:
         """All who are shown the same lists as this client."""
         declared, mark = client.capabilities, client.mark(self._passed)
-        if declared == b"{}" and mark is None:
+        own = [backend.own(client) for backend in self._own] if self._own else []
+        if declared == b"{}" and mark is None and not any(own):
             return EVERYONE
-        key = declared, mark
+        key = declared, mark, *own
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)

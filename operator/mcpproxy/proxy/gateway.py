@@ -3,8 +3,9 @@
 import asyncio
 import functools
 import itertools
+import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,14 +16,17 @@ from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.extensions import OF_FRONTS
 from mcpproxy.proxy.core.kinds import KINDS, Kind
+from mcpproxy.proxy.core.outward import outward_message
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
     named,
-    outward_notification,
 )
+from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.core.shares import Holder, Shares
+from mcpproxy.proxy.merging import ExtensionLists
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.offer import Offer
 from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
@@ -54,16 +58,25 @@ class Gateway(Offer):
     """All backends of one proxy, seen as one server."""
 
     def __init__(
-        self, name: str, version: str, backends: Iterable[Backend], catalog: Catalog
+        self,
+        name: str,
+        version: str,
+        backends: Iterable[Backend],
+        catalog: Catalog,
+        denied: Collection[str] = (),
     ) -> None:
-        super().__init__(name, version, backends, catalog)
+        """`denied` are the names of extensions that are neither advertised nor routed."""
+        super().__init__(name, version, backends, catalog, denied)
         self.metrics = Metrics()
         self.tracing: Tracing | None = None
-        self._router = Router(self.backends, catalog)
+        self._router = Router(self.backends, catalog, denied)
+        self._lists = ExtensionLists(self.backends, self._router)
+        self.seal_with(Sealer([secrets.token_bytes(32)], secrets.token_bytes))
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """Whether clients have sessions of their own with any backend."""
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, str | None] = {}
+        """By the session of the client that each of them is for; see `subscribe`."""
         self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
         self._subscriptions: Shares[int] = Shares(ALL_SUBSCRIPTIONS.value)
         self._numbers = itertools.count(1)
@@ -122,16 +135,65 @@ class Gateway(Offer):
             return client
         return replace(client, headers=tuple(line for line in lines if line[0] in self.passed))
 
-    def route(self, method: str, params: Message) -> Route:
-        """Where a request about a component goes. Raises RpcError."""
-        return self._router.route(method, params)
+    def seal_with(self, sealer: Sealer) -> None:
+        """Seal what clients bring back to any instance: ids of tasks, and cursors."""
+        self._router.sealer = sealer
+        if len(self.backends) > 1:
+            for backend in self.backends.values():
+                backend.names.tasks.sealer = sealer
+
+    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
+        """Where a request about a component or task goes; a task is one of this principal's.
+
+        Raises RpcError.
+        """
+        return self._router.route(method, params, principal)
+
+    def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
+        """Where a request of an unknown extension goes, by what it names; None for the one
+        backend that there is, and for what fronts answer. Raises RpcError."""
+        if method in OF_FRONTS or self._lists.has(method):
+            return None
+        try:
+            found = self._router.guessed(method, params, principal)
+        except RpcError as error:
+            if len(self.backends) > 1 or error.code == METHOD_NOT_FOUND:
+                raise
+            # The backend may know more things by such a name than we do.
+            return None
+        if found is None and len(self.backends) != 1:
+            why = "it names no taskId, uri or name by which its backend could be found"
+            raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
+        return found
+
+    async def located(self, method: str, params: Message | None) -> None:
+        """Wait until it is known where a request goes: in the first round it may not be."""
+        while not (self.first_round_over or self._locates(method, params or {})):
+            await self.another_settled()
+
+    def _locates(self, method: str, params: Message) -> bool:
+        if not self.routes(method):
+            return False
+        try:
+            name, kind = self._router.named(method, params)
+        except RpcError:
+            # It is for none, whatever backends there are.
+            return True
+        if self.catalog.owner(kind, name) is not None:
+            return True
+        try:
+            backend = self.route(method, params).backend
+        except RpcError:
+            return False
+        # What is not listed goes by its prefix.
+        return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
     def way(self, owner: str, name: str, kind: Kind) -> Route:
         """The way to a component of this backend. Raises RpcError when clients may not use it."""
         return self._router.way(owner, name, kind)
 
     def routes(self, method: str) -> bool:
-        """Whether a method is about a component, and so goes to the backend that has it."""
+        """Whether a method is about a component or task, and so goes to the backend that has it."""
         return method in ROUTED or method == COMPLETE
 
     def may_ask(self, route: Route, params: Message) -> bool:
@@ -156,7 +218,11 @@ class Gateway(Offer):
 
         Raises RpcError, also for what a backend did wrong.
         """
-        backend, outgoing = prepared or self.prepared(request, method, params)
+        if prepared is None and self._lists.has(method):
+            return await self._listed_by_all(request, method, params or {}, caller)
+        if prepared is None:
+            prepared = self.prepared(request, method, params, principal=caller.client.principal)
+        backend, outgoing = prepared
         started = time.perf_counter()
         outcome = "ok"
         self.in_flight += 1
@@ -176,6 +242,14 @@ class Gateway(Offer):
             self.in_flight -= 1
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
 
+    async def _listed_by_all(
+        self, request: Message, method: str, params: Message, caller: Caller
+    ) -> Message:
+        async def send(backend: Backend, outgoing: Outgoing) -> Message:
+            return await self.call(request, method, params, caller, Prepared(backend, outgoing))
+
+        return await self._lists.answer(request, method, params, caller, send)
+
     async def _traced(
         self, backend: Backend, outgoing: Outgoing, caller: Caller, request: Message
     ) -> Message:
@@ -187,11 +261,17 @@ class Gateway(Offer):
             return answer
 
     def prepared(
-        self, request: Message, method: str, params: Message | None, route: Route | None = None
+        self,
+        request: Message,
+        method: str,
+        params: Message | None,
+        route: Route | None = None,
+        principal: str | None = None,
     ) -> Prepared:
         """A request as it leaves; `route` where it goes, if that is known. Raises RpcError."""
-        if route is None and self.routes(method):
-            route = self.route(method, params or {})
+        if route is None:
+            find = self.route if self.routes(method) else self.guessed
+            route = find(method, params or {}, principal)
         if route is None:
             outgoing = Outgoing(request["id"], method, params, extra_of(request))
             return Prepared(self._only_backend(method), outgoing)
@@ -217,13 +297,18 @@ class Gateway(Offer):
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Whether a request is served by a session with a backend that is the client's own."""
-        if not self.holds_state or method is None or not self.routes(method):
+        if not self.holds_state or method is None or method in OF_FRONTS:
             return False
+        if self._lists.has(method):
+            asked = self._lists.contributors(method, modern=False)
+            return any(backend.settings.session_mode == "PerClient" for backend in asked)
+        find = self.route if self.routes(method) else self.guessed
         try:
-            route = self.route(method, jsonrpc.members(message.get("params", jsonrpc.EMPTY)))
+            route = find(method, jsonrpc.members(message.get("params", jsonrpc.EMPTY)))
+            backend = self._only_backend(method) if route is None else route.backend
         except RpcError:
             return False
-        return route.backend.settings.session_mode == "PerClient"
+        return backend.settings.session_mode == "PerClient"
 
     async def noted(self, client: Client, message: Message, *, running_only: bool = False) -> None:
         """A client's notification, for every session with a backend that is its own.
@@ -241,14 +326,22 @@ class Gateway(Offer):
     def end_client(self, session: str) -> None:
         """A client ended its session."""
         for backend in self.backends.values():
-            backend.sessions.end_client(session)
+            backend.end_client(session)
 
     # Changes
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with the notification's method when a list changes; returns the end."""
-        self._subscribers.add(subscriber)
-        return lambda: self._subscribers.discard(subscriber)
+    def subscribe(self, subscriber: Subscriber, session: str | None = None) -> Callable[[], None]:
+        """Call `subscriber` with the notification's method when a list changes; returns the end.
+
+        Changes that only one session sees are told to those that are for this `session`, or, with
+        None, for whichever.
+        """
+        self._subscribers[subscriber] = session
+
+        def end() -> None:
+            self._subscribers.pop(subscriber, None)
+
+        return end
 
     async def subscribe_resource(
         self, uri: str, listener: Callable[[Message], None], holder: Holder = ("", "")
@@ -310,7 +403,7 @@ class Gateway(Offer):
     def _updated(self, backend: Backend, message: Message) -> None:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         own = jsonrpc.string(params.get("uri")) or ""
-        shown = outward_notification(message, backend.names)
+        shown = outward_message(message, backend.names)
         for listener in list(self._listeners.get((backend.name, own), ())):
             listener(shown)
 
@@ -324,11 +417,13 @@ class Gateway(Offer):
         for watcher in list(self._watchers):
             watcher()
 
-    def _changed(self, kinds: set[Kind]) -> None:
+    def _changed(self, kinds: set[Kind], session: str = "") -> None:
+        """Lists have changed: that of the client of a session, or any without one."""
         self.look()
         for method in {kind.changed for kind in KINDS if kind in kinds}:
-            for subscriber in list(self._subscribers):
-                subscriber(method)
+            for subscriber, own in list(self._subscribers.items()):
+                if not session or own in (None, session):
+                    subscriber(method)
 
 
 def _open_sessions(backend: Backend) -> int:

@@ -7,32 +7,36 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.values import RESERVED_HEADERS
+from mcpproxy.proxy.mcp_json import URLS, servers_of
 from mcpproxy.proxy.start_times import MEMBERS, timeouts_of
 
 log = logging.getLogger("mcpproxy.config")
 
 MAX_PREFIX: Final = 32
+_ENVIRONMENTS: Final = ("env", "environment")
+_TYPES: Final = ("transport", "type")
 _HONOURED: Final = {
-    "url",
-    "serverUrl",
-    "type",
-    "transport",
+    *URLS,
+    *_ENVIRONMENTS,
+    *_TYPES,
     "headers",
     "auth",
     "command",
     "args",
-    "env",
     "cwd",
+    "session",
     *MEMBERS,
     "disabled",
+    "enabled",
 }
-_TELLING: Final = {"name", "description", "icon", "version", "gallery"}
+_TELLING: Final = {"name", "description", "icon", "version", "gallery", "source"}
 """Fields for people, which change nothing."""
 _TRANSPORTS: Final = {
     "http": "streamable-http",
@@ -40,75 +44,97 @@ _TRANSPORTS: Final = {
     "streamableHttp": "streamable-http",
     "streamable_http": "streamable-http",
     "sse": "sse",
+    "remote": "auto",
 }
 _VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
 _NAME: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_COMMENT: Final = re.compile(
-    r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL
+_FIELD: Final = re.compile(r"spec\.backends\[(\d+)\]((?:\.\w+|\[\d+\])*)(: [^;]*)?")
+_LISTED: Final = re.compile(r"\.(?:stdio\.)?(env|headers)\[(\d+)\](?:\.\w+)*")
+_NO_ADDRESS: Final = (
+    ": expected http:// or https:// and a host, without a user name, a fragment or spaces"
 )
 
 
-def read_json(text: str) -> Any:
-    """JSON as editors write it: with comments and trailing commas. Raises JSONDecodeError."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        # Texts keep what looks like a comment: they are matched first.
-        return json.loads(_COMMENT.sub(lambda found: found[1] or "", text))
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One server of the mapping, as a backend."""
+
+    where: str
+    """The member that describes it, as `mcpServers.NAME`."""
+    server: Mapping[str, Any]
+    """What the file says of it."""
+    backend: dict[str, Any]
 
 
-def backends(content: Any) -> list[dict[str, Any]]:
-    """The backends of an mcpServers mapping: one has no prefix, several have their keys.
+def entries(content: Any) -> list[Entry]:
+    """The servers to start: a single one has no prefix, several have their keys.
 
     Raises ManifestError.
     """
-    servers, inputs = _servers(content)
-    enabled = {key: server for key, server in servers.items() if not _disabled(key, server)}
-    if not enabled:
-        raise ManifestError("mcpServers: every server is disabled")
-    found: list[dict[str, Any]] = []
+    servers = servers_of(content)
+    enabled = servers.enabled()
+    found: list[Entry] = []
     taken: set[str] = set()
     for key, server in enabled.items():
-        backend = _Entry(key, server, inputs).backend()
+        where = servers.member(key)
+        backend = _Server(where, server, servers.inputs).backend()
         prefix = "" if len(enabled) == 1 else re.sub(r"[^A-Za-z0-9_-]", "_", key)[:MAX_PREFIX]
-        if any(other["prefix"] == prefix for other in found):
-            raise ManifestError(f"mcpServers.{key}: another server's prefix is {prefix!r}, too")
-        found.append({"name": _unique(key, taken), "prefix": prefix, **backend})
+        if any(other.backend["prefix"] == prefix for other in found):
+            raise ManifestError(f"{where}: another server's prefix is {prefix!r}, too")
+        named = {"name": _unique(key, taken), "prefix": prefix, **backend}
+        found.append(Entry(where, server, named))
     return found
 
 
-def _servers(content: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The servers, and what a person is asked for, by its id."""
-    expected = ManifestError('expected an object with "mcpServers": {NAME: {...}}')
-    if not isinstance(content, Mapping):
-        raise expected
-    # VS Code's settings have everything below "mcp"; a bare mapping of servers will do, too.
-    found = content.get("mcp", content)
-    inputs = found.get("inputs", ()) if isinstance(found, Mapping) else ()
-    servers = next((found[key] for key in ("mcpServers", "servers") if key in found), None)
-    if servers is None and content and all(_is_server(one) for one in content.values()):
-        servers = content
-    if not isinstance(servers, Mapping) or not servers:
-        raise expected
-    by_id = {one["id"]: one for one in inputs if isinstance(one, Mapping) and "id" in one}
-    return servers, by_id
+def in_words_of_the_file(message: str, found: Sequence[Entry]) -> str:
+    """A message about an MCPProxy's backends, with the members of the file it was made from."""
+
+    def told(match: re.Match[str]) -> str:
+        entry = found[int(match[1])]
+        member, why = _named(entry, match[2]), match[3] or ""
+        if match[2] == ".url" and "pattern" in why:
+            why = _NO_ADDRESS
+        return f"{entry.where}{member}{why}"
+
+    return _FIELD.sub(told, message)
 
 
-def _is_server(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and ("url" in entry or "command" in entry)
+def _named(entry: Entry, field: str) -> str:
+    """The member of the file that a field of its backend comes from."""
+    listed = _LISTED.match(field)
+    if listed is not None:
+        given = entry.backend["stdio"]["env"] if listed[1] == "env" else entry.backend["headers"]
+        member = _present(entry.server, _ENVIRONMENTS) if listed[1] == "env" else "headers"
+        return f".{member}.{given[int(listed[2])]['name']}"
+    field = field.removeprefix(".stdio")
+    if field in ("", ".name", ".prefix"):
+        return ""
+    aliases = {
+        ".url": URLS,
+        ".transport": _TYPES,
+        ".timeouts.request": ("timeout",),
+    }.get(field)
+    return field if aliases is None else f".{_present(entry.server, aliases)}"
 
 
-def _disabled(key: str, server: Any) -> bool:
-    if not isinstance(server, Mapping):
-        raise ManifestError(f"mcpServers.{key}: expected an object")
-    return bool(server.get("disabled"))
+def _present(server: Mapping[str, Any], members: Sequence[str]) -> str:
+    return next((member for member in members if server.get(member)), members[0])
 
 
-class _Entry:
+def _text(where: str, value: Any) -> str:
+    """A value as the text that programs and HTTP get. Raises ManifestError."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise ManifestError(f"{where}: expected a string, a number, true or false")
+
+
+class _Server:
     """One server of the mapping."""
 
-    def __init__(self, key: str, server: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
-        self._where = f"mcpServers.{key}"
+    def __init__(self, where: str, server: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        self._where = where
         self._server = server
         self._inputs = inputs
 
@@ -116,15 +142,18 @@ class _Entry:
         """The backend without name and prefix. Raises ManifestError."""
         server = self._server
         self._warn()
-        url, command = server.get("url") or server.get("serverUrl"), server.get("command")
+        url = next((server[key] for key in URLS if server.get(key)), None)
+        command = server.get("command")
         if (url is None) == (command is None):
             raise ManifestError(f"{self._where}: needs exactly one of url and command")
-        found: dict[str, Any] = {}
+        found = self._session()
         if timeouts := timeouts_of(server, self._where):
             found["timeouts"] = timeouts
         if command is not None:
             return {**found, "stdio": self._stdio()}
-        found["url"] = self._expanded(str(url))
+        if not isinstance(url, str):
+            raise ManifestError(f"{self._where}.{_present(server, URLS)}: expected a string")
+        found["url"] = self._expanded(url)
         transport = self._transport()
         if transport is not None:
             found["transport"] = transport
@@ -133,35 +162,56 @@ class _Entry:
     def _warn(self) -> None:
         unknown = set(self._server) - _HONOURED - _TELLING
         if self._server.get("keep_alive") is False:
-            # A process of its own for every request is what there is anyway.
+            # No process outlives the session of its client.
             unknown.discard("keep_alive")
         if unknown:
             log.warning("%s: not honoured: %s", self._where, ", ".join(sorted(unknown)))
 
-    def _transport(self) -> str | None:
-        given = self._server.get("transport") or self._server.get("type")
+    def _session(self) -> dict[str, Any]:
+        given = self._server.get("session")
         if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise ManifestError(
+                f'{self._where}.session: expected an object such as {{"mode": "PerClient"}}'
+            )
+        return {"session": dict(given)}
+
+    def _transport(self) -> str | None:
+        member = _present(self._server, _TYPES)
+        given = self._server.get(member)
+        if not given:
             return None
-        if given not in _TRANSPORTS:
-            raise ManifestError(f"{self._where}.transport: {given!r} is not http or sse")
+        if not isinstance(given, str) or given not in _TRANSPORTS:
+            raise ManifestError(f"{self._where}.{member}: {given!r} is not http or sse")
         return _TRANSPORTS[given]
 
     def _stdio(self) -> dict[str, Any]:
         server = self._server
-        args = server.get("args") or []
-        if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        program, *args = self._command()
+        given = server.get("args") or []
+        if not isinstance(given, list):
             raise ManifestError(f"{self._where}.args: expected a list of strings")
-        for field in ("command", "cwd"):
-            if not isinstance(server.get(field) or "", str):
-                raise ManifestError(f"{self._where}.{field}: expected a string")
+        args += [_text(f"{self._where}.args[{i}]", one) for i, one in enumerate(given)]
         stdio: dict[str, Any] = {
-            "command": self._expanded(server["command"]),
+            "command": os.path.expanduser(self._expanded(program)),
             "args": [self._expanded(arg) for arg in args],
-            "env": self._named_values("env"),
+            "env": self._named_values(_present(server, _ENVIRONMENTS)),
         }
-        if server.get("cwd"):
-            stdio["cwd"] = self._expanded(server["cwd"])
+        cwd = server.get("cwd") or ""
+        if not isinstance(cwd, str):
+            raise ManifestError(f"{self._where}.cwd: expected a string")
+        if cwd:
+            stdio["cwd"] = os.path.expanduser(self._expanded(cwd))
         return stdio
+
+    def _command(self) -> list[str]:
+        """The program, and the arguments that some editors write behind it in one list."""
+        given = self._server["command"]
+        words = given if isinstance(given, list) else [given]
+        if not words or not all(isinstance(word, str) for word in words):
+            raise ManifestError(f"{self._where}.command: expected a string or a list of strings")
+        return words
 
     def _headers(self) -> list[dict[str, str]]:
         found = []
@@ -184,8 +234,11 @@ class _Entry:
         given = self._server.get(field) or {}
         if not isinstance(given, Mapping):
             raise ManifestError(f"{self._where}.{field}: expected an object of strings")
+        # null is how a file says that there is no such value.
         return [
-            {"name": name, "value": self._expanded(str(value))} for name, value in given.items()
+            {"name": name, "value": self._expanded(_text(f"{self._where}.{field}.{name}", value))}
+            for name, value in given.items()
+            if value is not None
         ]
 
     def _expanded(self, text: str) -> str:

@@ -1,7 +1,7 @@
 """What the backends of one proxy offer together: capabilities, instructions, merged lists."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from mcpproxy.proxy.audiences import Audiences
@@ -9,18 +9,19 @@ from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core import capabilities
 from mcpproxy.proxy.core.catalog import Audience, Catalog
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.core.extensions import offered
 from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
-FIRST_ROUND: Final = 25.0
-"""Seconds that the very first requests wait at most until some backend was reached."""
 READY_ROUND: Final = 10.0
 """Seconds that a hung backend can keep the proxy from being ready."""
-GRACE: Final = 0.25
-"""Seconds that they then wait for the others."""
+GREETING_WAIT: Final = 0.5
+"""Seconds that a greeting waits for backends; what they lack by then is announced later."""
 
+NOTHING: Final = b"[]"
+"""A list without a component."""
 NOBODY: Final = Client(LATEST_MODERN)
 """Asks for lists where no client does."""
 
@@ -29,12 +30,18 @@ class Offer:
     """Their lists as one, once the first round over them is over."""
 
     def __init__(
-        self, name: str, version: str, backends: Iterable[Backend], catalog: Catalog
+        self,
+        name: str,
+        version: str,
+        backends: Iterable[Backend],
+        catalog: Catalog,
+        denied: Collection[str] = (),
     ) -> None:
         self.name = name
         self.version = version
         self.backends = {backend.name: backend for backend in backends}
         self.catalog = catalog
+        self._denied = denied
         self.passed = frozenset[bytes]().union(
             *(backend.settings.passed for backend in self.backends.values())
         )
@@ -60,34 +67,51 @@ class Offer:
             return True
         return asyncio.get_running_loop().time() - self._started_at > READY_ROUND
 
-    async def settled(self) -> None:
-        """Wait for the first round over the backends; a hung one is waited for only so long."""
+    @property
+    def first_round_over(self) -> bool:
+        """Whether every backend has answered, failed, or had the time to start."""
+        return self._first_round is not None and self._first_round.done()
+
+    async def settled(self, at_most: float | None = None) -> None:
+        """Wait for the first round over the backends, but no longer than `at_most` seconds."""
         assert self._first_round is not None
         if not self._first_round.done():
-            await asyncio.shield(self._first_round)
+            await asyncio.wait([self._first_round], timeout=at_most)
 
     async def _settle(self) -> None:
-        left = {
-            asyncio.create_task(backend.watch.settled.wait()) for backend in self.backends.values()
-        }
-        try:
-            async with asyncio.timeout(FIRST_ROUND):
-                while left and not any(b.watch.health.usable for b in self.backends.values()):
-                    _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-                if left:
-                    await asyncio.wait(left, timeout=GRACE)
-        except TimeoutError:
-            return
-        finally:
-            for waiting in left:
-                waiting.cancel()
+        await asyncio.gather(*(backend.tried() for backend in self.backends.values()))
 
-    def capabilities(self) -> dict[str, Any]:
-        """What the backends offer together; of one never reached, what it might."""
-        offers = []
+    async def another_settled(self) -> None:
+        """Wait until the first round is over, or one more backend has answered or failed."""
+        assert self._first_round is not None
+        waiting = [
+            asyncio.create_task(backend.watch.settled.wait())
+            for backend in self.backends.values()
+            if not backend.watch.settled.is_set()
+        ]
+        try:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait([self._first_round, *waiting], return_when=first)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def capabilities(self, *, modern: bool) -> dict[str, Any]:
+        """What the backends offer to clients of this era; of one never reached, what it might."""
+        offers: list[Mapping[str, Any]] = []
         for backend in self.backends.values():
             greeting = backend.watch.greeting
-            offers.append(capabilities.UNKNOWN if greeting is None else greeting.capabilities)
+            if greeting is None:
+                offers.append(capabilities.UNKNOWN)
+                continue
+            offer = offered(
+                greeting.capabilities,
+                modern_backend=greeting.modern,
+                modern_client=modern,
+                alone=len(self.backends) == 1,
+                denied=self._denied,
+            )
+            offers += [offer, {name: {} for name in backend.watch.lists.undeclared}]
         return capabilities.merged(offers)
 
     def instructions(self) -> str | None:
@@ -123,9 +147,22 @@ class Offer:
             for backend, seen in self._old(kind, audience, now)
         ]
         self._listed[kind.method, "miss"] += 1
-        await asyncio.wait(refreshing)
-        found = self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
+        if refreshing:
+            await asyncio.wait(refreshing)
+        failures = self._failures(kind)
+        found = self.catalog.result_parts(
+            kind, modern=modern, now=now, audience=audience, whole=not failures
+        )
+        if failures and found[1] == NOTHING:
+            named = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
+            text = f"no {kind.member} are known, since backends have failed: {named}"
+            raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
         return b"".join(found)
+
+    def _failures(self, kind: Kind) -> dict[str, str]:
+        """The backends whose list is missing though they may have one, and why."""
+        failures = ((name, backend.watch.failure(kind)) for name, backend in self.backends.items())
+        return {name: why for name, why in failures if why is not None}
 
     def listed(
         self, kind: Kind, params: Message | None, *, modern: bool, client: Client, now: float
@@ -133,13 +170,19 @@ class Offer:
         """The parts of the merged list where no backend has to be asked. Raises RpcError."""
         if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
             raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
-        if self._first_round is None or not self._first_round.done():
+        if not self.first_round_over:
             return None
         audience = self._audiences.of(client)
         if any(self._old(kind, audience, now)):
             return None
+        whole = not any(backend.watch.failure(kind) for backend in self.backends.values())
+        found = self.catalog.result_parts(
+            kind, modern=modern, now=now, audience=audience, whole=whole
+        )
+        if found[1] == NOTHING and not whole:
+            return None
         self._listed[kind.method, "hit"] += 1
-        return self.catalog.result_parts(kind, modern=modern, now=now, audience=audience)
+        return found
 
     def _old(
         self, kind: Kind, audience: Audience, now: float

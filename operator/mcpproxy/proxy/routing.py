@@ -1,6 +1,6 @@
 """Where requests about components go: by the name in them to the backend that has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Raw
@@ -8,12 +8,15 @@ from msgspec import Raw
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.catalog import Catalog
-from mcpproxy.proxy.core.kinds import TOOLS, Kind
+from mcpproxy.proxy.core.extensions import is_denied
+from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TASKS, TOOLS, Kind
 from mcpproxy.proxy.core.names import owner_of
-from mcpproxy.proxy.core.rewrite import ROUTED, own_name, target, unknown, with_name
+from mcpproxy.proxy.core.rewrite import ROUTED, contested, own_name, target, unknown, with_name
+from mcpproxy.proxy.core.seal import Sealer
+from mcpproxy.proxy.core.tasks import opened
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 
 MAX_ROUTES: Final = 4096
 """Names of components whose ways are kept."""
@@ -39,15 +42,25 @@ class Route(NamedTuple):
 class Router:
     """Finds the way of a request, and keeps it until the catalog changes."""
 
-    def __init__(self, backends: Mapping[str, Backend], catalog: Catalog) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], catalog: Catalog, denied: Collection[str] = ()
+    ) -> None:
+        """`denied` are the names of extensions whose methods are refused."""
+        self.sealer: Sealer | None = None
+        """Opens ids of tasks, and seals cursors."""
+        self.denied = denied
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
         self._routes: dict[tuple[str, bytes], Route] = {}
         self._version = -1
+        self._bare: tuple[int, dict[str, list[tuple[str, str]]]] = (-1, {})
 
-    def route(self, method: str, params: Message) -> Route:
-        """The backend a request is for, the outward name in it and its kind. Raises RpcError."""
+    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
+        """The backend a request is for, the outward name in it and its kind. Raises RpcError.
+
+        `principal` is the client's, where it has to be the one that a task is for.
+        """
         if self._version != self._catalog.version:
             self._version = self._catalog.version
             self._routes.clear()
@@ -55,21 +68,94 @@ class Router:
         key = method, b"" if raw is None else bytes(raw)
         found = self._routes.get(key)
         if found is None:
-            found = self._routed(method, params)
-            if raw is not None and len(key[1]) <= MAX_ROUTE:
+            found = self._routed(method, params, principal)
+            if raw is not None and len(key[1]) <= MAX_ROUTE and found.kind is not TASKS:
                 if len(self._routes) >= MAX_ROUTES:
                     self._routes.clear()
                 self._routes[key] = found
         return found
 
-    def _routed(self, method: str, params: Message) -> Route:
+    def _routed(self, method: str, params: Message, principal: str | None) -> Route:
+        if is_denied(method, self.denied):
+            raise denied(method)
         name, kind = self.named(method, params)
+        return self._task(name, principal) if kind is TASKS else self._component(name, kind)
+
+    def _component(self, name: str, kind: Kind) -> Route:
         owner = self._catalog.owner(kind, name)
+        if owner is None and kind is TOOLS:
+            owner, name = self._by_bare_name(name)
         if owner is None:
+            if claims := self._catalog.claimed_by(kind, name):
+                raise contested(kind, name, claims)
             owner = owner_of(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.withholds(owner, kind, name):
             raise unknown(kind, name)
         return self.way(owner, name, kind)
+
+    def _task(self, shown: str, principal: str | None) -> Route:
+        if len(self._backends) == 1:
+            return Route(next(iter(self._backends.values())), shown, TASKS, None, ())
+        found = None if self.sealer is None else opened(self.sealer, shown)
+        backend = None if found is None else self._backends.get(found[0])
+        if found is None or backend is None or principal not in (None, found[2]):
+            # Whose it is, nobody else is told.
+            raise unknown(TASKS, shown)
+        return Route(backend, shown, TASKS, jsonrpc.dump(found[1]), ())
+
+    def _by_bare_name(self, name: str) -> tuple[str | None, str]:
+        """The backend of a tool that an app calls by the backend's own name, and its outward name.
+
+        Raises RpcError where several backends have it.
+        """
+        version, bare = self._bare
+        if version != self._catalog.version:
+            bare = self._bare_names()
+            self._bare = self._catalog.version, bare
+        found = bare.get(name, [])
+        if len(found) > 1:
+            both = ", ".join(outward for _, outward in found)
+            why = f"{name} stands for several tools: {both}; call one of them by that name"
+            raise RpcError(INVALID_PARAMS, why)
+        return found[0] if found else (None, name)
+
+    def _bare_names(self) -> dict[str, list[tuple[str, str]]]:
+        found: dict[str, list[tuple[str, str]]] = {}
+        for backend in self._backends.values():
+            if backend.settings.accepts_bare_names:
+                for outward in dict.fromkeys(self._catalog.names(backend.name, TOOLS)):
+                    own = backend.names.inward(outward) or outward
+                    if self._catalog.owner(TOOLS, outward) == backend.name:
+                        found.setdefault(own, []).append((backend.name, outward))
+        return found
+
+    def guessed(self, method: str, params: Message, principal: str | None) -> Route | None:
+        """The way of a request of an unknown extension, by what its params name; None without.
+
+        Raises RpcError.
+        """
+        if is_denied(method, self.denied):
+            raise denied(method)
+        for member, kind in (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS)):
+            name = jsonrpc.string(params.get(member))
+            if name is None:
+                continue
+            if kind is TASKS:
+                return self._task(name, principal)
+            if kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None:
+                kind = PROMPTS
+            return self._component(name, kind)
+        return None
+
+    def shows(self, owner: str, uri: str) -> bool:
+        """Whether clients may use a resource of this backend, by its outward URI."""
+        if self._catalog.withholds(owner, RESOURCES, uri):
+            return False
+        try:
+            self.way(owner, uri, RESOURCES)
+        except RpcError:
+            return False
+        return True
 
     def named(self, method: str, params: Message) -> tuple[str, Kind]:
         """The name or URI that a request is for, spelled as in lists, and its kind.
@@ -103,6 +189,12 @@ def outgoing_of(
     if route.own is not None:
         params = with_name(method, params, route.kind, route.own)
     return Outgoing(request_id, method, params, extra, headers)
+
+
+def denied(method: str) -> RpcError:
+    """The error for a method of an extension that is denied."""
+    why = "its extension is denied by spec.extensions.deny"
+    return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
 
 
 def extra_of(request: Message) -> Message | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import names
-from mcpproxy.api.defaults import HealthPolicy, health
+from mcpproxy.api.defaults import HealthPolicy, denied, health, on_clash
 from mcpproxy.api.status import PodReport
-from mcpproxy.api.v1alpha1 import CatalogSpec
+from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
@@ -232,10 +232,10 @@ def surroundings(
 
 def _gateway(configuration: Configuration, options: Options) -> Gateway:
     proxy = configuration.proxy
-    catalog = _catalog(proxy.spec.catalog)
+    catalog = catalog_of(proxy.spec)
     around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
     backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
-    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog)
+    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog, denied(proxy.spec))
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.look
     monitoring = proxy.spec.monitoring
@@ -255,10 +255,12 @@ def _tracing(given: TracingSpec, name: str) -> "Tracing":
     return Tracing(exporter, name, VERSION, share)
 
 
-def _catalog(spec: CatalogSpec | None) -> Catalog:
+def catalog_of(proxy: MCPProxySpec) -> Catalog:
+    """The catalog of a proxy, still empty."""
+    spec, serves_clashes = proxy.catalog, on_clash(proxy) == "First"
     if spec is None or spec.approved is None or spec.on_drift != "Withhold":
-        return Catalog()
-    return ApprovedCatalog(spec.approved.digests)
+        return Catalog(serves_clashes=serves_clashes)
+    return ApprovedCatalog(spec.approved.digests, serves_clashes=serves_clashes)
 
 
 def guard_of(configuration: Configuration | None, options: Options) -> Guard:

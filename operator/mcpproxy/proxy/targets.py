@@ -12,7 +12,7 @@ from typing import Any, Final
 from mcpproxy.api import names
 from mcpproxy.api.manifest import ManifestError, config_hash, load, parse
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.proxy import mcp_servers
+from mcpproxy.proxy import mcp_json, mcp_servers
 
 NAME: Final = "mcpproxy"
 _PROGRAMS: Final = {".py": sys.executable, ".js": "node", ".mjs": "node"}
@@ -42,11 +42,7 @@ def from_target(target: str) -> Configuration:
     if path.suffix in (".yaml", ".yml"):
         return from_manifest(path)
     if path.suffix == ".json":
-        text = _read(path)
-        try:
-            return from_mcp_servers(mcp_servers.read_json(text))
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path}: not JSON: {error}") from error
+        return _from_json(path)
     if path.suffix not in _PROGRAMS:
         raise ManifestError(
             f"{target}: expected a URL, a .py or .js file, an mcpServers .json file or -f MANIFEST"
@@ -59,7 +55,24 @@ def from_target(target: str) -> Configuration:
 
 def from_mcp_servers(content: Any) -> Configuration:
     """The MCPProxy of an mcpServers mapping. Raises ManifestError."""
-    return from_backends(mcp_servers.backends(content))
+    found = mcp_servers.entries(content)
+    try:
+        return from_backends([entry.backend for entry in found])
+    except ManifestError as error:
+        raise ManifestError(mcp_servers.in_words_of_the_file(str(error), found)) from None
+
+
+def _from_json(path: Path) -> Configuration:
+    try:
+        content = mcp_json.read_json(mcp_json.decoded(path.read_bytes()))
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{path}: not JSON: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return from_mcp_servers(content)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
 
 
 def from_backends(backends: list[dict[str, Any]]) -> Configuration:

@@ -17,7 +17,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
     reports = observed.reports
     wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
     merged = merge(wanted, reports, _held(observed, before))
-    backends = [_noted(backend, observed) for backend in merged]
+    backends = [_noted(_with_mode(observed, backend), observed) for backend in merged]
     deployment = observed.deployment
     ready = checks.ready(observed, backends)
     verdicts = {
@@ -45,7 +45,7 @@ def build_status(observed: Observed, before: MCPProxyStatus | None, now: str) ->
         replicas=deployment.replicas if deployment else None,
         ready_replicas=deployment.ready if deployment else None,
         selector=_selector(observed.name) if deployment else None,
-        session_mode=defaults.session_mode(observed.spec) if observed.spec else None,
+        session_mode=defaults.session_modes(observed.spec) if observed.spec else None,
         backends_healthy=_ratio(backends),
         backends=backends or None,
         components=totals(backends),
@@ -61,6 +61,17 @@ def _noted(backend: BackendStatus, observed: Observed) -> BackendStatus:
         return backend
     message = "; ".join(filter(None, (backend.message, note)))
     return backend.model_copy(update={"message": message})
+
+
+def _with_mode(observed: Observed, backend: BackendStatus) -> BackendStatus:
+    """A backend's status with the session mode that the spec gives it."""
+    backends = observed.spec.backends if observed.spec else []
+    for spec in backends:
+        if observed.spec and spec.name == backend.name:
+            mode, origin = defaults.session_mode(observed.spec, spec)
+            update = {"session_mode": mode, "session_mode_from": origin}
+            return backend.model_copy(update=update)
+    return backend
 
 
 def _held(observed: Observed, before: MCPProxyStatus | None) -> dict[str, BackendStatus]:

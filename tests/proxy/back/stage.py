@@ -67,6 +67,7 @@ class Stage:
     ) -> None:
         self.opened: list[FakeLink] = []
         self.stateful = True
+        self.era = "2025-11-25"
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -79,6 +80,7 @@ class Stage:
         if self.error is not None:
             raise self.error
         link = FakeLink(client, self.stateful)
+        link.greeting = Greeting(self.era, {})
         self.opened.append(link)
         return link
 

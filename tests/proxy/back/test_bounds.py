@@ -312,15 +312,18 @@ class Lister:
     def __init__(self, tools: list[Any], pages: int = 10**9) -> None:
         self.greeting = Greeting("2025-11-25", {})
         self.asked = 0
-        self._tools = jsonrpc.dump(tools)
+        self._tools = tools
         self._pages = pages
 
     async def request(self, outgoing: Outgoing, caller: Caller) -> Message:
         self.asked += 1
-        page: dict[str, Any] = {"tools": self._tools}
+        page: dict[str, Any] = {"tools": [self._of_page(tool) for tool in self._tools]}
         if self.asked < self._pages:
             page["nextCursor"] = str(self.asked)
         return {"result": jsonrpc.dump(page)}
+
+    def _of_page(self, tool: Any) -> Any:
+        return {**tool, "name": f"{self.asked}{tool['name']}"} if isinstance(tool, dict) else tool
 
 
 async def _listed(lister: Lister) -> Listing:

@@ -127,8 +127,8 @@ async def test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache
 def test_a_list_waits_as_long_as_lists_of_this_backend_usually_take() -> None:
     waits = Patience(ttl=300.0)
     assert waits.seconds(TOOLS) == PATIENCE
-    waits.came(TOOLS, 0.4)
-    assert waits.seconds(TOOLS) > 2 * 0.4
+    waits.came(TOOLS, 1.4)
+    assert waits.seconds(TOOLS) == 2 * 1.4
     assert waits.seconds(PROMPTS) == PATIENCE
     waits.came(TOOLS, 60.0)
     assert waits.seconds(TOOLS) == LIST_WAIT.value
@@ -138,12 +138,21 @@ def test_after_one_list_has_waited_in_vain_others_need_not() -> None:
     waits = Patience(ttl=300.0)
     waits.came(TOOLS, 2.0)
     waits.missed(TOOLS)
-    assert waits.seconds(TOOLS) == PATIENCE
+    assert waits.seconds(TOOLS) == 0
     waits.came(TOOLS, 2.0)
-    assert waits.seconds(TOOLS) == LIST_WAIT.value
+    assert waits.seconds(TOOLS) == 2 * 2.0
 
 
-def test_without_a_cache_every_list_has_its_full_time() -> None:
-    waits = Patience(ttl=0.0)
+def test_a_backend_that_answers_with_an_error_is_waited_for_again() -> None:
+    waits = Patience(ttl=300.0)
     waits.missed(TOOLS)
-    assert waits.seconds(TOOLS) == LIST_WAIT.value
+    waits.failed(TOOLS)
+    assert waits.seconds(TOOLS) == PATIENCE
+
+
+@pytest.mark.parametrize("ttl", [0.0, 300.0])
+def test_a_list_that_takes_up_to_ten_seconds_is_waited_for(ttl: float) -> None:
+    waits = Patience(ttl)
+    for took in (0.3, 1.0, 4.0, 10.0):
+        waits.came(TOOLS, took)
+        assert waits.seconds(TOOLS) >= max(2 * took, 2.0)

@@ -177,7 +177,7 @@ async def test_the_session_of_a_client_that_left_ends() -> None:
     assert await stage.used(ANN) is not link
 
 
-async def test_clients_without_sessions_are_isolated() -> None:
+async def test_clients_without_sessions_and_credentials_are_isolated() -> None:
     stage = Stage("PerClient")
     modern = Client("2026-07-28")
     assert await stage.used(modern) is not await stage.used(modern)

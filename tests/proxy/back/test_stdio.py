@@ -17,7 +17,7 @@ from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.duplex import DuplexLink
 from mcpproxy.proxy.back.link import Background, Outgoing
 from mcpproxy.proxy.back.stdio import StdioChannel, spawn
-from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, Unreachable
+from mcpproxy.proxy.core.errors import ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import Client, Discarding
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -257,9 +257,11 @@ async def test_a_program_that_cannot_be_started_is_told(command: tuple[str], why
         await spawn("b", command, {}, None)
 
 
-async def test_a_directory_that_is_not_there_is_told() -> None:
-    with pytest.raises(BackendError):
-        await spawn("b", (*PYTHON, "pass"), {}, "/no/such/directory")
+@pytest.mark.parametrize("cwd", ["/no/such/directory", "/etc/passwd"])
+async def test_a_working_directory_that_can_not_be_entered_is_named(cwd: str) -> None:
+    with pytest.raises(ProcessFailed, match=f"cwd {cwd} can't be entered: N") as caught:
+        await spawn("b", (*PYTHON, "pass"), {}, cwd)
+    assert sys.executable not in str(caught.value)
 
 
 async def test_s23_a_process_sees_the_environment_it_was_given_and_no_more(

@@ -16,7 +16,7 @@ from mcpproxy.proxy.back import patience
 from mcpproxy.proxy.back import tailored as module
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.back.tailored import Tailored
-from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.catalog import Catalog, Listing
 from mcpproxy.proxy.core.errors import SessionGone, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding
 from mcpproxy.proxy.core.kinds import KINDS, PROMPTS, TOOLS, Kind
@@ -55,7 +55,7 @@ class Stage:
         self.tailored = Tailored("b", settings, self.catalog, self._look, Discarding)
         self.changes: list[Kind] = []
         self.failures = 0
-        self.tailored.on_change = self.changes.append
+        self.tailored.on_change = lambda kind, session: self.changes.append(kind)
         self.tailored.on_failure = self._failed
 
     def _failed(self) -> None:
@@ -309,3 +309,30 @@ async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -
     assert stage.shown() is None
     assert stage.open == 0
     assert stage.tailored.withdraw() == set()
+
+
+async def test_an_announced_list_that_differs_from_everyones_is_told_where_it_changed() -> None:
+    stage = Stage()
+    stage.catalog.put("b", TOOLS, Listing((b'{"name":"x"}',), ("x",)))
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    stage.tailored.announced(TOOLS)
+    await soon(lambda: len(stage.asked) == 2, "the list")
+    assert stage.changes == []
+    stage.tools = ["a", "b"]
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    stage.tailored.announced(TOOLS)
+    await soon(lambda: stage.changes, "the change")
+    assert stage.shown() == ["a", "b"]
+    stage.tailored.withdraw()
+
+
+async def test_an_announced_list_that_equals_everyones_is_not_asked_for() -> None:
+    stage = Stage()
+    stage.catalog.put("b", TOOLS, Listing((b'{"name":"a"}',), ("a",)))
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tailored.announced(TOOLS)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert stage.asked == ["tools/list"]
+    assert stage.old(), "a client that asks gets the newest"

@@ -142,6 +142,21 @@ def test_of_two_that_claim_a_name_for_some_the_first_serves_it() -> None:
     assert catalog.clashes() == ["tools: x of backend b is hidden by backend a"]
 
 
+def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail() -> None:
+    catalog = Catalog(serves_clashes=False)
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y"), SAMPLING)
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x"), ROOTS)
+    catalog.put("c", TOOLS, _listing(TOOLS, "", "z"))
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x", "z"), ROOTS)
+    assert catalog.claimed_by(TOOLS, "x") == ("a", "b")
+    assert _shown(catalog, Audience({"b": SAMPLING})) == ["y", "z"]
+    assert _shown(catalog, Audience({"a": ROOTS})) == ["z"]
+    assert catalog.clashes() == [
+        "tools: x is served by none of the backends a, b",
+        "tools: z of backend a is hidden by backend c",
+    ]
+
+
 def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x"))

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mcpproxy.proxy.core.capabilities import UNKNOWN, instructions, merged
-from mcpproxy.proxy.core.catalog import Catalog, Listing, listing, merge
+from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
 from mcpproxy.proxy.core.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
+from mcpproxy.proxy.core.merged import merge
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
@@ -74,6 +75,37 @@ def test_of_two_that_claim_a_name_the_first_serves_it_and_the_clash_is_noted() -
     assert [tool["name"] for tool in _shown(catalog, TOOLS)["tools"]] == ["a_x", "y"]
     assert catalog.owner(TOOLS, "a_x") == "one"
     assert catalog.clashes() == ["tools: a_x of backend two is hidden by backend one"]
+
+
+def test_a_name_that_two_claim_is_served_by_none_where_that_is_to_fail() -> None:
+    catalog = Catalog(serves_clashes=False)
+    catalog.put("two", TOOLS, _listing(TOOLS, "", "a_x", "y"))
+    catalog.put("one", TOOLS, _listing(TOOLS, "a", "x", "z"))
+    assert [tool["name"] for tool in _shown(catalog, TOOLS)["tools"]] == ["a_z", "y"]
+    assert catalog.owner(TOOLS, "a_x") is None
+    assert catalog.claimed_by(TOOLS, "a_x") == ("one", "two")
+    assert catalog.claimed_by(TOOLS, "y") == ()
+    told = "tools: a_x is served by none of the backends one, two"
+    assert catalog.clashes() == [told]
+    catalog.put("one", TOOLS, None)
+    assert catalog.owner(TOOLS, "a_x") == "two"
+    assert catalog.clashes() == []
+
+
+def test_a_clash_is_warned_of_once_with_both_backends_and_the_remedy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    catalog = Catalog()
+    for names in (["a_x"], ["a_x"], ["a_x", "y\x1b[2J"]):
+        catalog.put("two", TOOLS, _listing(TOOLS, "", *names))
+        catalog.put("one", TOOLS, _listing(TOOLS, "a", "x"))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    said = record.getMessage()
+    assert "tools: a_x of backend two is hidden by backend one" in said
+    assert "another prefix" in said
+    catalog.put("three", TOOLS, _listing(TOOLS, "", "y\x1b[2J"))
+    assert "\x1b" not in caplog.text
 
 
 def test_a_name_too_long_for_clients_is_noted_and_a_long_uri_is_not() -> None:
@@ -218,7 +250,9 @@ def test_a_server_that_was_not_reached_yet_may_bring_lists() -> None:
     assert merged([UNKNOWN, {"tools": {}}]) == {
         "tools": {"listChanged": True},
         "prompts": {"listChanged": True},
-        "resources": {"listChanged": True},
+        "resources": {"listChanged": True, "subscribe": True},
+        "completions": {},
+        "logging": {},
     }
 
 

@@ -12,13 +12,8 @@ from mcpproxy.limits.backends import RESULT_ITEMS
 from mcpproxy.limits.clients import NAME_LENGTH
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.core.rewrite import (
-    inward,
-    outward_error,
-    outward_notification,
-    outward_result,
-    target,
-)
+from mcpproxy.proxy.core.outward import outward_error, outward_message, outward_result
+from mcpproxy.proxy.core.rewrite import inward, target
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 
@@ -276,12 +271,12 @@ def test_an_update_names_the_resource_as_clients_know_it() -> None:
     message = jsonrpc.parse(
         b'{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"s://a"}}'
     )
-    assert b"s://fs/a" in bytes(outward_notification(message, NAMES)["params"])
-    assert outward_notification(message, BARE) is message
+    assert b"s://fs/a" in bytes(outward_message(message, NAMES)["params"])
+    assert outward_message(message, BARE) is message
 
 
 def test_other_notifications_pass() -> None:
     message = jsonrpc.parse(
         b'{"jsonrpc":"2.0","method":"notifications/message","params":{"uri":"s://a"}}'
     )
-    assert outward_notification(message, NAMES) is message
+    assert outward_message(message, NAMES) is message

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.core.rewrite import outward_result
+from mcpproxy.proxy.core.outward import outward_result
 from mcpproxy.proxy.core.streamed import MAX_HELD, Garbled, Streamed
 
 MINE = Raw(b'"mine"')

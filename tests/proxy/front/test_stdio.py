@@ -230,3 +230,39 @@ async def test_changes_that_a_slow_client_missed_are_announced_when_it_reads_aga
         )
         more.set()
         await running
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("revision", ["2025-03-26", "2025-11-25"])
+async def test_a_byte_order_mark_at_the_start_of_the_input_is_passed_over(revision: str) -> None:
+    first, second = await _answers(BOM + _initialize(revision), PING)
+    assert first["result"]["protocolVersion"] == revision
+    assert second["result"] == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":null}\n',
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN,"b":"\\ud83d"}}\n',
+    ],
+)
+async def test_a_request_that_sdk_servers_accept_is_served(line: bytes) -> None:
+    assert await _answers(line) == [{"jsonrpc": "2.0", "id": 1, "result": {}}]
+
+
+async def test_a_request_of_another_shape_is_refused_under_its_id() -> None:
+    wrong = b'{"jsonrpc":"2.0","id":"w","method":"ping","params":[1]}\n'
+    refused, served = await _answers(wrong, PING)
+    assert (refused["id"], refused["error"]["code"]) == ("w", -32600)
+    assert served["result"] == {}
+
+
+async def test_members_of_a_batch_are_refused_under_their_ids() -> None:
+    wrong = b'{"jsonrpc":"2.0","id":"w","method":"ping","params":[1]}'
+    batch = b"[%b,%b]\n" % (wrong, PING.strip())
+    found = await _answers(_initialize("2025-03-26"), batch)
+    (answer,) = [m for m in found if isinstance(m, list)]
+    assert [(m["id"], "result" in m) for m in answer] == [("w", False), (1, True)]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from mcpproxy import create_proxy
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.proxy.back.client import Origin
 from mcpproxy.proxy.targets import from_mcp_servers, from_target
 from tests.proxy.library.conftest import NOTES, names
 
@@ -149,6 +151,8 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
     [
         ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "prefix is 'a_b'"),
         ({"mcpServers": {"a": {"command": "x", "disabled": True}}}, "disabled"),
+        ({"servers": {"a": {"command": "x", "enabled": False}}}, "^servers: every .* disabled"),
+        ({"mcpServers": {"a": {"command": "x", "enabled": "no"}}}, r'a.enabled: .* found "no"$'),
         ({"mcpServers": {"a": {"url": "http://x", "transport": "carrier"}}}, "carrier"),
         ([], "mcpServers"),
     ],
@@ -185,3 +189,102 @@ def test_the_time_for_calls_of_a_url_is_not_its_time_to_begin() -> None:
 def test_a_time_that_is_no_number_is_named(member: str) -> None:
     with pytest.raises(ManifestError, match=rf"mcpServers\.p\.{member}: expected a number of"):
         _backends({"mcpServers": {"p": {"command": "x", member: "soon"}}})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_that_begins_with_a_byte_order_mark_loads(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {"a": {"command": "grüße"}}}', encoding=encoding)
+    (found,) = from_target(str(path)).proxy.spec.backends
+    assert found.stdio is not None
+    assert found.stdio.command == "grüße"
+
+
+def test_null_is_no_variable_and_numbers_and_booleans_are_as_in_json() -> None:
+    env = {"GONE": None, "FLAG": True, "OFF": False, "PORT": 8080, "RATE": 0.5, "TEXT": "x"}
+    found = _only({"command": "x", "env": env, "args": ["--port", 8080]})
+    shown = {one["name"]: one["value"] for one in found["stdio"]["env"]}
+    expected = {"FLAG": "true", "OFF": "false", "PORT": "8080", "RATE": "0.5", "TEXT": "x"}
+    assert shown == expected
+    assert found["stdio"]["args"] == ["--port", "8080"]
+    headers = _only({"url": "http://a/", "headers": {"X-None": None, "X-Version": 2}})["headers"]
+    assert headers == [{"name": "X-Version", "value": "2"}]
+
+
+def test_a_url_may_have_a_query_and_no_path() -> None:
+    assert _only({"url": "http://host?key=1"})["url"] == "http://host?key=1"
+    assert from_target("http://host:8080?key=1").proxy.spec.backends[0].url
+    assert Origin("http://host?key=1").path == "/?key=1"
+
+
+@pytest.mark.parametrize("member", [{"enabled": False}, {"disabled": True}])
+async def test_a_server_that_is_switched_off_is_never_started(
+    connect: Any, tmp_path: Path, member: dict[str, bool]
+) -> None:
+    started = tmp_path / "started"
+    off = {"command": "touch", "args": [str(started)], **member}
+    notes = {"command": sys.executable, "args": [NOTES], "enabled": True, "disabled": None}
+    proxy = create_proxy({"mcpServers": {"off": off, "notes": notes}})
+    async with proxy:
+        client = await connect(proxy)
+        assert set(await names(client)) == {"add_note", "search_notes"}
+    assert not started.exists()
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        ({"url": "ftp://host/"}, "url: expected http:// or https:// and a host"),
+        ({"httpUrl": "https://me:secret@host/"}, "httpUrl: expected http:// or https://"),
+        ({"url": "http://host:0/"}, "url: Port out of range"),
+        ({"url": ["http://host/"]}, "url: expected a string"),
+        ({"url": "http://host/", "type": "carrier"}, "type: 'carrier'"),
+        ({"url": "http://host/", "headers": {"X Y": "z"}}, "headers.X Y: "),
+        ({"url": "http://host/", "headers": {"X-Y": {}}}, "headers.X-Y: expected a string"),
+        ({"command": "x", "env": {"A=B": "z"}}, "env.A=B: "),
+        ({"command": "x", "environment": {"FINE": "", "A": []}}, "environment.A: expected a str"),
+        ({"command": "x" * 2000}, "command: "),
+        ({"command": [1]}, "command: expected"),
+        ({"command": "x", "args": [None]}, r"args\[0\]: expected"),
+        ({"command": "x", "args": ["a", "y" * 5000]}, r"args\[1\]: "),
+        ({"command": "x", "cwd": 7}, "cwd: expected a string"),
+        ({"command": "x", "cwd": "y" * 5000}, "cwd: "),
+        ({"command": "x", "timeout": 0}, "timeout: "),
+        ({"command": "x", "session": "PerClient"}, "session: expected an object"),
+        ({"command": "x", "session": {"mode": "Mine"}}, "session.mode: "),
+        ({"command": "x", "session": {"modus": "x"}}, "session.modus: unknown field"),
+    ],
+)
+def test_errors_name_the_member_of_the_file_and_nothing_else(
+    tmp_path: Path, server: dict[str, Any], told: str
+) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcp": {"servers": {"fine": {"command": "x"}, "a": server}}}))
+    expected = rf"^{re.escape(str(path))}: mcp\.servers\.a\.{told}"
+    with pytest.raises(ManifestError, match=expected) as caught:
+        from_target(str(path))
+    assert "spec." not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_error_in_json_with_comments_names_the_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{\n/* one\n   two */\n  "mcpServers": {"a": oops}\n}')
+    with pytest.raises(ManifestError, match="line 4 column 23"):
+        from_target(str(path))
+
+
+def test_a_home_directory_and_a_command_with_its_arguments_are_taken_apart() -> None:
+    server = {"command": ["~/bin/server", "--quiet"], "args": ["now"], "cwd": "~/work"}
+    found = _backends({"mcp": {"a": {**server, "type": "local", "environment": {"A": "1"}}}})
+    assert found[0]["stdio"] == {
+        "command": f"{Path.home()}/bin/server",
+        "args": ["--quiet", "now"],
+        "env": [{"name": "A", "value": "1"}],
+        "cwd": f"{Path.home()}/work",
+    }
+
+
+def test_the_session_mode_of_a_server_can_be_set() -> None:
+    mode = {"mode": "Reused", "stateless": True}
+    assert _only({"command": "x", "session": mode})["session"] == mode

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import mcp_types as t
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.client._memory import InMemoryTransport
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
@@ -17,10 +17,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 
-from mcpproxy import ProxyClient, create_proxy
+from mcpproxy import ProxyClient, Server, create_proxy
 from mcpproxy.api.manifest import ManifestError
 from tests.proxy.library.conftest import ERAS, NOTES, in_its_own_task, names, text
-from tests.proxy.runtime.serving import serving
+from tests.proxy.runtime.serving import free_port, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 HERE = Path(__file__).parent
@@ -191,3 +191,20 @@ def test_the_package_loads_nothing_until_it_is_asked() -> None:
     found = "import sys, mcpproxy; print(sorted({'mcp', 'msgspec', 'uvicorn'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", found], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "[]"
+
+
+async def test_lists_of_a_server_whose_backend_is_down_are_errors_that_say_why() -> None:
+    proxy = create_proxy(f"http://127.0.0.1:{free_port()}/mcp", name="P")
+    with pytest.raises(MCPError, match="no tools are known, since backends have failed"):
+        await proxy.list_tools()
+
+
+async def test_what_is_local_is_listed_while_a_backend_is_down() -> None:
+    server = Server("S")
+
+    @server.tool
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    server.mount(create_proxy(f"http://127.0.0.1:{free_port()}/mcp", name="P"))
+    assert [tool.identifier for tool in await server.list_tools()] == ["add"]

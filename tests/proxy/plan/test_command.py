@@ -94,6 +94,17 @@ async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong
     assert "gone: Unreachable: " in shown.out
 
 
+async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
+    file: Path,
+) -> None:
+    proxy(file, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/mcp"})
+    found = await plan("-f", file, "-o", "json")
+    assert {*found.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
+    assert "gone" in found.plan["notKnown"]["tools"]
+    shown = await plan("-f", file)
+    assert "tools: not known, since backends have failed: gone" in shown.out
+
+
 async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path) -> None:
     with bound() as silent:
         # The kernel takes the connection; nobody ever reads from it.

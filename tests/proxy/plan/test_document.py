@@ -4,7 +4,7 @@ import json
 
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import BackendStatus
-from mcpproxy.api.v1alpha1 import ObjectMeta
+from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
 from mcpproxy.proxy.core.catalog import Catalog, Listing
 from mcpproxy.proxy.core.kinds import KINDS, TOOLS
 from mcpproxy.proxy.core.names import Names
@@ -22,17 +22,23 @@ from mcpproxy.proxy.plan.text import rendered
 
 
 def a_plan(
-    tools: dict[str, list[str]], text: str = "", state: str = "Healthy", known: bool = True
+    tools: dict[str, list[str]],
+    text: str = "",
+    state: str = "Healthy",
+    known: bool = True,
+    on_clash: OnClash | None = None,
 ) -> Plan:
     """The plan of these backends and their tools' outward names."""
-    catalog = Catalog()
+    catalog = Catalog(serves_clashes=on_clash != "Fail")
     for backend, names in tools.items():
         items = [json.dumps({"name": name, "description": text}).encode() for name in names]
         catalog.put(backend, TOOLS, Listing(tuple(items), tuple(names)))
     statuses = [BackendStatus.model_validate({"name": b, "state": state}) for b in tools]
     selections = dict.fromkeys(KINDS, EVERYTHING)
     origins = {b: (Names(b), selections) for b in tools}
-    return document(ObjectMeta(name="p"), catalog, statuses, origins, known=known)
+    return document(
+        ObjectMeta(name="p"), catalog, statuses, origins, known=known, on_clash=on_clash
+    )
 
 
 def test_a_tool_is_shown_with_its_backend_and_its_own_name() -> None:
@@ -47,6 +53,21 @@ def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
     assert [tool["served"] for tool in plan["tools"]] == [True, False]
     clash = {"kind": "tools", "name": "same", "servedBy": "a", "backends": ["a", "b"]}
     assert plan["clashes"] == [clash]
+    assert exit_code(plan) == 3
+
+
+def test_a_clash_that_the_manifest_accepts_is_shown_and_fails_nothing() -> None:
+    plan = a_plan({"a": ["same"], "b": ["same"]}, on_clash="First")
+    assert [found["servedBy"] for found in plan["clashes"]] == ["a"]
+    assert "a serves it" in rendered(plan)
+    assert exit_code(plan) == 0
+
+
+def test_a_clash_that_is_to_fail_is_served_by_none_and_is_exit_code_3() -> None:
+    plan = a_plan({"a": ["same", "own"], "b": ["same"]}, on_clash="Fail")
+    assert [tool["served"] for tool in plan["tools"]] == [False, True, False]
+    assert [found["servedBy"] for found in plan["clashes"]] == [None]
+    assert "same of a, b: none of them serves it" in rendered(plan)
     assert exit_code(plan) == 3
 
 

@@ -49,6 +49,8 @@ async def test_a_running_proxy_is_alive_ready_and_says_what_it_runs(
             "transport": "streamable-http",
             "server": {"name": "p", "version": "1.0"},
             "session": "Stateless",
+            "sessionMode": "Isolated",
+            "sessionModeFrom": "Transport",
             "components": {
                 "tools": len(server.tools),
                 "prompts": 1,

@@ -329,3 +329,35 @@ def _record_received(monkeypatch: pytest.MonkeyPatch, port: int) -> list[Inbound
 
     monkeypatch.setattr(HttpFront, "screened", record)
     return received
+
+
+def _batch(*requests: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**request, "id": number} for number, request in enumerate(requests)]
+
+
+def _events(answer: httpx2.Response) -> dict[Any, Any]:
+    """The messages of a stream by their ids."""
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if "{" in line]
+    return {message["id"]: message for message in map(json.loads, lines)}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_batch_is_served_where_its_session_lives_and_without_state_anywhere() -> None:
+    increment = rpc("tools/call", {"name": "c_increment"})
+    echoed = rpc("tools/call", {"name": "p_echo", "arguments": {}})
+    async with worlds() as world:
+        (client,) = await world.session(world.second)
+        begun = Raw(world.first.url, world.http)
+        await begun.initialize("2025-03-26", authorization=TOKEN)
+        client.session = begun.session
+        answer = await client.post(_batch(increment, echoed, increment), **OF_THE_CLIENT)
+        found = _events(answer)
+        counts = {found[n]["result"]["content"][0]["text"] for n in (0, 2)}
+        assert counts == {"1", "2"}
+        assert "result" in found[1]
+        await world.first.stop()
+        answer = await client.post(_batch(echoed, rpc("ping")), **OF_THE_CLIENT)
+        assert all("result" in message for message in _events(answer).values())
+        answer = await client.post(_batch(echoed, increment), **OF_THE_CLIENT)
+        assert answer.status_code == 404
+        assert list(world.counter.counts.values()) == [2]

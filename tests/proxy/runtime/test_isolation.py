@@ -69,6 +69,31 @@ async def test_s9_a_client_keeps_its_own_session_and_only_its_own(
     assert len(server.counts) == 2
 
 
+async def test_s9_a_principal_without_sessions_keeps_its_own_session(
+    counter: tuple[Counter, str], proxy: Any
+) -> None:
+    server, url = counter
+    running = await proxy({"name": "c", "url": url, "session": {"mode": "PerClient"}})
+
+    async def counts(principal: str, calls: int) -> list[int]:
+        headers = {"Authorization": f"Bearer {principal}"}
+        async with httpx2.AsyncClient(headers=headers) as http:
+            transport = streamable_http_client(running.url, http_client=http)
+            # Two clients with the same ids of requests at the same time.
+            async with (
+                Client(transport, mode="2026-07-28") as one,
+                Client(
+                    streamable_http_client(running.url, http_client=http), mode="2026-07-28"
+                ) as two,
+            ):
+                both = (_count(client) for _ in range(calls) for client in (one, two))
+                return sorted(await asyncio.gather(*both))
+
+    found = await asyncio.gather(counts("ann", 10), counts("bo", 10))
+    assert list(found) == [list(range(1, 21))] * 2
+    assert len(server.counts) == 2
+
+
 async def test_the_session_of_a_client_ends_with_it(
     counter: tuple[Counter, str], proxy: Any
 ) -> None:

@@ -7,9 +7,10 @@ from msgspec import Raw
 
 from mcpproxy.proxy.back.link import Link, Outgoing
 from mcpproxy.proxy.core.eras import stamped
+from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.exchange import Caller
 from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 _ids: Final = itertools.count(1)
 """Two askers may use one session, in which no id comes twice."""
@@ -43,7 +44,10 @@ class Asker:
         answer = await link.request(outgoing, self.caller)
         error = jsonrpc.error_of(answer)
         if error is None:
-            return jsonrpc.members(answer["result"])
+            try:
+                return jsonrpc.members(answer["result"])
+            except RpcError:
+                raise NotMcp(f"its result of {method} is no object") from None
         if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
             return None
         raise error

@@ -5,6 +5,7 @@ import collections.abc
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,23 +24,29 @@ from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
+from mcpproxy.proxy.back.pace import Pace
 from mcpproxy.proxy.back.sessions import Sessions
+from mcpproxy.proxy.back.spares import SpareOpener
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.back.values import Environment, Headers, Values
-from mcpproxy.proxy.back.watch import Watch
+from mcpproxy.proxy.back.watch import LISTS_TIME, Watch
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, Caller, Client, Discarding
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.health import Finding
 from mcpproxy.proxy.core.kinds import RESOURCES, TEMPLATES, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import NOTHING, Selection
+from mcpproxy.proxy.core.tasks import TaskIds
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
+START_TIME = 10.0
+"""Seconds that the first lists wait for a backend over HTTP."""
 REAP_EVERY = 2.0
 """Seconds between looks at what is idle, and at mounted values that something that lasts has."""
 log = logging.getLogger("mcpproxy.backend")
@@ -79,7 +86,7 @@ class Backend:
         `asks` says that it may ask while it answers, whatever era it speaks."""
         self.name = name
         self.settings = given
-        self.names = Names(given.prefix)
+        self.names = Names(given.prefix, TaskIds(name))
         self._selections = selections(given)
         self.asks = asks or forwarding.answers_itself
         self._forwarding = forwarding
@@ -95,15 +102,27 @@ class Backend:
             self._background,
             warm_each,
             given.passed,
+            # Programs that wait for any client leave nothing to keep for a kind of clients.
+            refills=not isinstance(self._opener, SpareOpener),
         )
         us = self._asking(Client(LATEST_MODERN, info=around.info))
         catalog = around.catalog
-        tailored = Tailored(name, given, catalog, self.sessions.look, self._asking)
-        self.watch = Watch(name, given, around.policy, self._opener, catalog, Asker(us), tailored)
+        pace = Pace()
+        tailored = Tailored(name, given, catalog, self._look, self._asking, pace)
+        policy, opener_ = around.policy, self._opener
+        self.watch = Watch(name, given, policy, opener_, catalog, Asker(us), tailored, pace)
+        self.watch.own = self.own
         self.watch.on_failure = self.sessions.reset
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
-        self._calls = Calls(self.names, self.sessions, timeout, self.watch.announced)
+        self._calls = Calls(
+            self.names,
+            self.sessions,
+            timeout,
+            self.watch.announced,
+            self._background,
+            polls=TASKS_EXTENSION.name not in given.denied,
+        )
         passes = forwarding.passes_all
         self.begin = self._calls.begin if passes else self._begins_nothing
         """Sends a client's request at once, if that is possible; see `Calls.begin`."""
@@ -119,12 +138,38 @@ class Backend:
         """Requests of our own in the name of a client: it is not asked, and not told."""
         return self._forwarding.caller(Discarding(client))
 
+    def _look(self, client: Client) -> AbstractAsyncContextManager[Link]:
+        """The session in which to look at a client's lists: its own, or one as it would get."""
+        return self.sessions.use(client) if client.session else self.sessions.look(client)
+
+    def own(self, client: Client) -> bytes | None:
+        """What `seen` is of a client that has a session of its own, which may list what others
+        do not; None of others."""
+        if self.settings.session_mode != "PerClient" or not client.session:
+            return None
+        link = self.sessions.lasting(client)
+        return _session(client.session) if link is not None and link.stateful else None
+
+    def end_client(self, session: str) -> None:
+        """A client ended its session."""
+        self.sessions.end_client(session)
+        self.watch.tailored.forget(_session(session))
+
     def seen(self, client: Client) -> bytes | None:
         """What the backend sees of a client that may make a difference to its lists; None where
         it sees no more than of one that declares nothing and has no headers for it."""
+        if (session := self.own(client)) is not None:
+            return session
         declared = self._forwarding.seen(client.capabilities)
         own = client.mark(self.settings.passed)
         return declared if own is None else (declared or b"{}") + own
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether clients may use all that it has."""
+        return not self._catalog.approves and all(
+            chosen.everything for chosen in self._selections.values()
+        )
 
     def selection(self, kind: Kind, name: str) -> Selection:
         """What decides whether clients may use a component, by its outward name or URI."""
@@ -145,6 +190,18 @@ class Backend:
         """Begin to watch the backend."""
         self._loops.spawn(self.watch.run())
         self._loops.spawn(self._reap())
+
+    async def tried(self) -> None:
+        """Wait until it has answered or failed once, or had the time to start."""
+        given = self.settings.deadlines
+        # A program that can't start ends, or is ended: see `Opener.open`.
+        program = self._opener.transport == "stdio"
+        at_most = given.connect + given.initialize + LISTS_TIME if program else START_TIME
+        try:
+            async with asyncio.timeout(at_most):
+                await self.watch.settled.wait()
+        except TimeoutError:
+            self.watch.rounds.hang()
 
     def told(self, good: bool) -> None:
         """Another process on this machine has checked the backend; a program is our own."""
@@ -239,6 +296,8 @@ class Backend:
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
                 "session": session,
+                "sessionMode": self.settings.session_mode,
+                "sessionModeFrom": self.settings.session_mode_from,
                 "components": self._catalog.counts(self.name) if lists else None,
                 "notOffered": (lists.not_offered or None) if lists else None,
             }
@@ -276,8 +335,14 @@ def configured(
         around,
         # A process costs more than it saves to have two of.
         warm_each=1 if spec.stdio else 2,
-        forwarding=Forwarding(withdrawn=given.withdrawn) if given.withdrawn else EVERYTHING,
+        forwarding=Forwarding(withdrawn=given.withdrawn, denied=given.denied)
+        if given.withdrawn or given.denied
+        else EVERYTHING,
     )
+
+
+def _session(session: str) -> bytes:
+    return b"session " + session.encode()
 
 
 async def _notify(link: Link, message: Message, client: Client) -> None:
@@ -347,4 +412,7 @@ def _stdio_opener(
         cwd = spec.cwd or str(around.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
+    if given.session_mode == "Isolated":
+        # Each request gets a fresh process.
+        return SpareOpener(spawn, given, background, environment.changed)
     return StdioOpener(spawn, given, background, environment.changed)

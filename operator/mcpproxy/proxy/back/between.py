@@ -9,11 +9,12 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Raw
 
-from mcpproxy.limits.backends import SERVER_REQUESTS
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.back.polling import TASK, ended, inputs
 from mcpproxy.proxy.core import eras
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.exchange import Caller, Client
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION, declaring
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
@@ -22,6 +23,7 @@ LOG_LEVEL: Final = "info"
 RETRY: Final = 0.05
 """Seconds until a call is made again whose backend wants that and no input; doubled each time."""
 MAX_RETRY: Final = 5.0
+CALL: Final = "tools/call"
 MAX_ROUNDS: Final = 16
 """How often a modern backend may ask a legacy client before its call ends in an error."""
 
@@ -102,7 +104,13 @@ def bridged(
         # Where a legacy client sets no level, its server decides; a modern one is to be told.
         # SDKs' servers send log messages also where they declare no capability for that.
         log_level = LOG_LEVEL
-    return outgoing.having(eras.stamped(outgoing.params, client, greeting.revision, log_level))
+    capabilities = None
+    if greeting.makes_tasks and outgoing.polls and outgoing.method == CALL:
+        # We wait for the task in the client's place.
+        capabilities = declaring(client.capabilities, TASKS_EXTENSION)
+    revision = greeting.revision
+    params = eras.stamped(outgoing.params, client, revision, log_level, capabilities)
+    return outgoing.having(params)
 
 
 def respelt(outgoing: Outgoing, result: bytes) -> bytes | None:
@@ -129,11 +137,15 @@ def legacy_answer(outgoing: Outgoing, answer: Message) -> Message:
     return {**answer, "id": outgoing.id, "error": error}
 
 
-def wants_input(answer: Message) -> bool:
-    """Whether the answer of a modern backend is a question. Raises NotMcp."""
+def goes_on(answer: Message) -> bool:
+    """Whether the answer of a modern backend is a question or a task. Raises NotMcp."""
+    return _type(answer) in ("input_required", TASK)
+
+
+def _type(answer: Message) -> str | None:
     if "result" not in answer:
-        return False
-    return jsonrpc.string(_members(answer).get("resultType")) == "input_required"
+        return None
+    return jsonrpc.string(_members(answer).get("resultType"))
 
 
 async def _to_legacy(link: Link, outgoing: Outgoing, caller: Caller) -> Message:
@@ -162,7 +174,9 @@ async def conversed(link: Link, outgoing: Outgoing, sent: Outgoing, caller: Call
     """
     for round_ in range(MAX_ROUNDS):
         answer = await link.request(sent, caller)
-        if not wants_input(answer):
+        if _type(answer) == TASK and outgoing.polls:
+            answer = await ended(link, outgoing, _members(answer), caller)
+        if _type(answer) != "input_required":
             return {**answer, "id": outgoing.id}
         result = _members(answer)
         if "inputRequests" not in result:
@@ -182,41 +196,3 @@ def _members(answer: Message) -> Message:
         return jsonrpc.members(answer["result"])
     except RpcError:
         raise NotMcp("its result is not a JSON object") from None
-
-
-async def _asked(key: str, raw: Raw, caller: Caller) -> Any:
-    request = {"jsonrpc": jsonrpc.VERSION, "id": jsonrpc.dump(key), **jsonrpc.members(raw)}
-    answer = await caller.ask(request)
-    error = jsonrpc.error_of(answer)
-    if error is not None:
-        raise error
-    return answer["result"]
-
-
-async def _together(wanted: Message, caller: Caller) -> list[Any]:
-    asking = [asyncio.create_task(_asked(key, raw, caller)) for key, raw in wanted.items()]
-    try:
-        return await asyncio.gather(*asking)
-    finally:
-        for one in asking:
-            one.cancel()
-
-
-async def inputs(result: Message, caller: Caller) -> Message:
-    """Ask the client for every input; the members to add to the params of the retry.
-
-    Raises RpcError where the client has no answer.
-    """
-    wanted = jsonrpc.members(result.get("inputRequests", jsonrpc.EMPTY))
-    if len(wanted) > SERVER_REQUESTS.value:
-        SERVER_REQUESTS.record()
-        raise NotMcp(f"it asks for more than {SERVER_REQUESTS.value} things at once")
-    if caller.client.modern:
-        # It gets all of them in one result.
-        answers = dict(zip(wanted, await _together(wanted, caller), strict=True))
-    else:
-        answers = {key: await _asked(key, raw, caller) for key, raw in wanted.items()}
-    added: Message = {"inputResponses": jsonrpc.dump(answers)} if wanted else {}
-    if "requestState" in result:
-        added["requestState"] = result["requestState"]
-    return added

@@ -6,21 +6,27 @@ from typing import Any
 
 from mcpproxy.proxy.back.between import (
     bridged,
+    goes_on,
     legacy_answer,
     modern_answer,
     respelt,
     sent_over,
-    wants_input,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.link import OnMessage, Outgoing, is_announcement
+from mcpproxy.proxy.back.link import Background, OnAnnounced, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.core.errors import SessionGone, TimedOut
 from mcpproxy.proxy.core.exchange import Caller, Client, Told
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.core.rewrite import outward_error, outward_notification, outward_result
+from mcpproxy.proxy.core.outward import (
+    inward_answer,
+    names_something,
+    outward_error,
+    outward_message,
+    outward_result,
+)
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc, sse
 from mcpproxy.proxy.wire.jsonrpc import Message
@@ -31,7 +37,7 @@ class Mapping:
 
     __slots__ = ("_announced", "_caller", "_names", "client", "log_level", "muted")
 
-    def __init__(self, caller: Caller, names: Names, announced: OnMessage) -> None:
+    def __init__(self, caller: Caller, names: Names, announced: OnAnnounced) -> None:
         self.client = caller.client
         self.log_level = caller.log_level
         self.muted = getattr(caller, "muted", False)
@@ -42,12 +48,13 @@ class Mapping:
     def notify(self, message: Message) -> Awaitable[None]:
         """See Caller."""
         if is_announcement(message):
-            return self._announced(message)
-        return self._caller.notify(outward_notification(message, self._names))
+            return self._announced(message, self.client)
+        return self._caller.notify(outward_message(message, self._names, self.client.principal))
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         """See Caller."""
-        return await self._caller.ask(request, told)
+        shown = outward_message(request, self._names, self.client.principal)
+        return inward_answer(await self._caller.ask(shown, told), self._names)
 
     async def streamed(self, retry: int | None) -> None:
         """See Caller."""
@@ -67,7 +74,7 @@ class Timed(Mapping):
         self,
         caller: Caller,
         names: Names,
-        announced: OnMessage,
+        announced: OnAnnounced,
         deadlines: Deadlines,
         task: "asyncio.Task[Any]",
         deadline: Deadline | None,
@@ -124,12 +131,22 @@ class Calls:
     """Sends requests of clients to one backend."""
 
     def __init__(
-        self, names: Names, sessions: Sessions, timeout: float, announced: OnMessage
+        self,
+        names: Names,
+        sessions: Sessions,
+        timeout: float,
+        announced: OnAnnounced,
+        background: Background,
+        *,
+        polls: bool = True,
     ) -> None:
         """`timeout` is in seconds, from the last sign of life to the answer.
 
-        `announced` gets what a backend tells all clients on the stream of one call.
+        `announced` gets what a backend tells all clients on the stream of one call; `background`
+        has the tasks that no call waits for. `polls` says that legacy clients wait for tasks.
         """
+        self._polls = polls
+        self._background = background
         self._announced = announced
         self._names = names
         self._sessions = sessions
@@ -144,10 +161,12 @@ class Calls:
         deadlines = self._timing()
         task = asyncio.current_task(self._loop)
         assert task is not None
+        outgoing.polls = self._polls
         timed = Timed(caller, self._names, self._announced, deadlines, task, outgoing.deadline)
         if outgoing.sink is not None:
             sink, method = outgoing.sink, outgoing.method
-            outgoing.onward = Onward(sink, method, self._names, timed)
+            principal = caller.client.principal
+            outgoing.onward = Onward(sink, method, self._names, timed, principal)
         link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
         try:
             if link is None or outgoing.held is not None:
@@ -160,7 +179,9 @@ class Calls:
             raise
         finally:
             timed.answered()
-        return self._outward(outgoing.method, answer)
+            if outgoing.abandons is not None:
+                self._background.spawn(outgoing.abandons())
+        return self._outward(outgoing.method, answer, caller.client.principal)
 
     def begin(
         self, outgoing: Outgoing, client: Client, done: Callable[[], None], levelled: bool
@@ -190,7 +211,7 @@ class Calls:
             if held is not None:
                 self._sessions.give_back(held)
             return False
-        outgoing.link = link
+        outgoing.link, outgoing.principal = link, client.principal
         if held is not None:
             outgoing.held = held
         assert outgoing.leave is not None
@@ -215,7 +236,7 @@ class Calls:
             body = jsonrpc.response(found.id, result)
         elif label is not None:
             body = jsonrpc.response(outgoing.id, found.result)
-        if self._names.prefix and (b'"uri"' in body or b"\\u" in body):
+        if self._names.change and names_something(body):
             return None
         return body if self._ends(outgoing, response) else None
 
@@ -238,12 +259,12 @@ class Calls:
             return None
         if outgoing.bridged is not None:
             if outgoing.link.greeting.modern:
-                if wants_input(message):
+                if goes_on(message):
                     return None
                 message = legacy_answer(outgoing, message)
             else:
                 message = modern_answer(outgoing, message)
-        answer = self._outward(outgoing.method, message)
+        answer = self._outward(outgoing.method, message, outgoing.principal)
         return answer if self._ends(outgoing, response) else None
 
     def _ends(self, outgoing: Outgoing, response: Response) -> bool:
@@ -275,11 +296,11 @@ class Calls:
             async with self._sessions.use(caller.client) as link:
                 return await sent_over(link, outgoing, caller)
 
-    def _outward(self, method: str, answer: Message) -> Message:
-        if not self._names.prefix:
+    def _outward(self, method: str, answer: Message, principal: str) -> Message:
+        if not self._names.change:
             return answer
         if "result" in answer:
-            result = outward_result(method, answer["result"], self._names)
+            result = outward_result(method, answer["result"], self._names, principal)
             return answer if result is answer["result"] else {**answer, "result": result}
         return {**answer, "error": outward_error(answer["error"], self._names)}
 

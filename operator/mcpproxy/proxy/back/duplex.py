@@ -19,6 +19,7 @@ from mcpproxy.proxy.back.attribution import (
 from mcpproxy.proxy.back.inbox import Pending
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
+    LISTEN_ID,
     Background,
     Greeting,
     OnMessage,
@@ -27,7 +28,7 @@ from mcpproxy.proxy.back.link import (
     listen_request,
 )
 from mcpproxy.proxy.back.questions import Questions
-from mcpproxy.proxy.core.errors import BackendError, Stalled, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, Stalled, Unreachable
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
     PROGRESS,
@@ -37,8 +38,10 @@ from mcpproxy.proxy.core.exchange import (
     cancellation,
     cause_of,
 )
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import batches, jsonrpc
+from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import Message
+from mcpproxy.proxy.wire.tolerance import quote
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -48,6 +51,10 @@ NEVER_CANCELLED: Final = ("initialize", "server/discover")
 """Requests for which MCP forbids it."""
 LARGE: Final = 64 * 1024
 """Bytes of one message after which it does, too."""
+MOST_UNANSWERABLE: Final = 64
+"""Notifications in a row to which a server may respond though it must not."""
+NOTICED_WITHIN: Final = 2.0
+"""Seconds in which a server responds to a notification that it does not know."""
 
 
 class Channel(Protocol):
@@ -76,6 +83,13 @@ class DuplexLink:
         self._channel = channel
         self._background = background
         self._ids = itertools.count(1)
+        self._latest = 0
+        """Number of the latest request."""
+        self._unanswerable = self._before_notice = 0
+        """Notifications that the server may not have read yet; the latest request before them."""
+        self._noticed_at = 0.0
+        self._has_responded = False
+        self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, Pending] = {}
         self._questions = Questions(background, channel.send, one_session=True)
         self._users = Users(ordered=True)
@@ -84,7 +98,7 @@ class DuplexLink:
         self._listening: Raw | None = None
         self._moved = asyncio.Event()
         """Set when a slow caller may have room again, or is not alone any more."""
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._reader = background.spawn(self._read())
 
     @property
@@ -96,7 +110,8 @@ class DuplexLink:
         """See Link."""
         if self._ended.done():
             raise Unreachable("its stream has ended")
-        own = b"%d" % next(self._ids)
+        self._latest = next(self._ids)
+        own = b"%d" % self._latest
         outgoing.relabel(own)
         pending = self._pending[own] = Pending(caller, outgoing.token)
         self._users.enter(own, caller.client)
@@ -155,6 +170,8 @@ class DuplexLink:
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""
+        self._unanswerable = min(self._unanswerable + 1, MOST_UNANSWERABLE)
+        self._before_notice, self._noticed_at = self._latest, self._loop.time()
         await self._channel.send(jsonrpc.encode(message))
 
     async def listen(
@@ -198,10 +215,67 @@ class DuplexLink:
 
     async def _received(self, body: bytes) -> None:
         try:
-            await self._dispatch(jsonrpc.bounded(body), len(body))
+            messages = batches.of_backend(body)
         except jsonrpc.RpcError as error:
-            # Servers print all sorts of things; who waits for an answer has a deadline.
-            log.info("a message that is not JSON-RPC was passed over: %s", error)
+            self._unread(body, error)
+            return
+        for message in messages:
+            try:
+                await self._dispatch(message, len(body) // len(messages))
+            except jsonrpc.RpcError as error:
+                log.info("a message was passed over: %s: %s", error, quote(body))
+
+    def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
+        """Handle a message that can't be read: nobody is to wait for it until a deadline."""
+        known = fragment_of(body)
+        log.info("a message could not be read: %s: %s", error, quote(body))
+        if known.has_method:
+            if known.id is not None:
+                refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
+                self._questions.refuse(known.id, refusal)
+            return
+        why = NotMcp(f"its response can't be read: {error}: {quote(body)}")
+        pending = None if known.id is None else self._pending.get(own_id(known.id))
+        if pending is not None:
+            pending.fail(why)
+        elif (
+            known.is_response
+            and known.id is None
+            and not (
+                error.code == jsonrpc.INVALID_REQUEST and self._is_of_notification(_members(body))
+            )
+        ):
+            self._unnamed(why)
+
+    def _unnamed(self, failure: BackendError | Message) -> None:
+        """End the request that a response without a usable id is most likely meant for.
+
+        A server that can't read a message says so at once: that was the latest one. One that has
+        not responded to anything yet may still be starting: it reads the first one first.
+        """
+        waiting = [pending for pending in self._pending.values() if pending.open]
+        if not waiting:
+            return
+        pending = waiting[-1 if self._has_responded else 0]
+        if isinstance(failure, BackendError):
+            pending.fail(failure)
+        elif self._users.single and "error" in failure:
+            pending.finish(failure)
+        else:
+            # The text may be about a request of another client.
+            pending.fail(NotMcp("it answers with an error that names no request"))
+
+    def _is_of_notification(self, message: Message) -> bool:
+        """Return whether a response may be one to a notification, which some servers respond to."""
+        if not self._unanswerable or self._loop.time() - self._noticed_at > NOTICED_WITHIN:
+            return False
+        error = jsonrpc.error_of(message)
+        if error is None:
+            says_nothing = jsonrpc.value(message.get("result")) in (None, {}, True, "")
+        else:
+            says_nothing = error.code == jsonrpc.METHOD_NOT_FOUND
+        self._unanswerable -= says_nothing
+        return says_nothing
 
     def _end(self, error: BackendError) -> None:
         if not self._ended.done():
@@ -232,7 +306,16 @@ class DuplexLink:
         self._users.settle(own)
         pending = self._pending.get(own)
         if pending is not None:
+            if int(own) > self._before_notice:
+                # Messages are read in order: the notifications were read without complaint.
+                self._unanswerable = 0
+            self._has_responded = True
             pending.finish(message)
+        elif not (
+            # The server can't have another id from us: null, or "server-error" (Python SDK 1.x).
+            own.isdigit() or own.startswith(LISTEN_ID) or self._is_of_notification(message)
+        ):
+            self._unnamed(message)
 
     async def _unrelated(self, message: Message, method: str | None, size: int) -> None:
         """What names no request is for the single client that has some, by way of the latest."""
@@ -279,3 +362,10 @@ class DuplexLink:
         if len(pending) % BREATH == 0 or size > LARGE:
             # Much of it can be there at once: who takes it out needs a turn, too.
             await asyncio.sleep(0)
+
+
+def _members(body: bytes) -> Message:
+    try:
+        return jsonrpc.members(body)
+    except jsonrpc.RpcError:
+        return {}

@@ -3,12 +3,15 @@
 import asyncio
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
+
+from msgspec import Raw
 
 from mcpproxy.api.text import clean
 from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
+from mcpproxy.proxy.back.codings import decoded
 from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.cookies import cookies_of
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_pace
@@ -22,15 +25,17 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import Client
+from mcpproxy.proxy.wire import batches, jsonrpc
 from mcpproxy.proxy.wire import headers as h
-from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.tolerance import quote
 
 MAX_HEADS: Final = 1024
 """Heads of requests that are kept ready."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _JSON: Final = (b"content-type", h.JSON)
+_IDENTITY: Final = (b"accept-encoding", b"identity")
 Lines = tuple[tuple[bytes, bytes], ...]
 _REFUSES_HOST: Final = (403, 421)
 _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
@@ -120,12 +125,12 @@ class Endpoint:
         else:
             response = await sent.head()
         if response.status in (307, 308):
-            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            every = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
             response = await self.client.followed(response, b"POST", path, every, body)
         if response.status in _REFUSES_HOST:
             await self._check_host(response)
         _check(response)
-        return response
+        return decoded(response)
 
     async def _check_host(self, response: Response) -> None:
         """Raise HostRefused where the server says that it does not serve the host it is called by.
@@ -155,19 +160,20 @@ class Endpoint:
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+            lines = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
             head = self._heads[key] = self.client.head(b"POST", path, lines)
         self._kept = path, headers, configured, head
         return head
 
     async def get(self, headers: Headers) -> Response:
         """Open an event stream."""
-        response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *self._lines()))
+        lines = _complete((_ACCEPT_SSE, *headers, *self._lines()))
+        response = await self.client.request(b"GET", lines)
         _check(response)
         if (failure := failed(response, None)) is not None:
             response.close()
             raise failure
-        return response
+        return decoded(response)
 
     def events(self, response: Response, last_id: bytes | None = None) -> EventReader:
         """The messages of an event stream, behind the event with `last_id`."""
@@ -221,6 +227,16 @@ async def _first_words(response: Response) -> str:
     return clean(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
 
 
+def _complete(lines: Lines) -> Lines:
+    """Return the header lines of a request with the content codings that it accepts: none.
+
+    Without the field, any of them would be acceptable (RFC 9110, 12.5.3).
+    """
+    if any(name == b"accept-encoding" for name, _ in lines):
+        return lines
+    return (*lines, _IDENTITY)
+
+
 def _check(response: Response) -> None:
     status = response.status
     if status in (401, 403):
@@ -243,17 +259,55 @@ def failed(response: Response, message: Message | None) -> Unreachable | None:
     return Unreachable(f"it answers HTTP {response.status}")
 
 
-async def read_json(response: Response) -> Message | None:
-    """The JSON-RPC message of an answer that is no stream; None when it has none."""
+async def read_json(
+    response: Response,
+    request_id: Raw | None = None,
+    told: Callable[[Message], Awaitable[None]] | None = None,
+) -> Message | None:
+    """Return the JSON-RPC message of a response that is not a stream; None if it has none.
+
+    In a batch, that is the response to `request_id`, else the first response; notifications and
+    requests of the batch go to `told`. See `no_response` for the reason why there is none.
+    """
+    body = await _body(response)
     try:
-        body = await response.read(MAX_MESSAGE)
+        messages = batches.of_backend(body)
+    except RpcError:
+        response.unread([body])
+        return None
+    if len(messages) == 1:
+        return messages[0]
+    responses = [message for message in messages if "method" not in message]
+    if told is not None:
+        for message in messages:
+            if "method" in message:
+                await told(message)
+    answers = (m for m in responses if request_id is None or jsonrpc.answers(m, request_id))
+    return next(answers, responses[0] if responses else messages[0])
+
+
+async def no_response(response: Response) -> NotMcp:
+    """Return the error for an HTTP response without a JSON-RPC response.
+
+    It quotes what the backend took for a message, and no page or error of its own.
+    """
+    why = f"it answers HTTP {response.status} without a JSON-RPC response"
+    is_message = response.status < 400 and response.media_type == h.JSON
+    body = await _body(response) if is_message else b""
+    try:
+        if body:
+            batches.of_backend(body)
+    except RpcError as error:
+        why = f"{why}: {error}: {quote(body)}"
+    return NotMcp(why)
+
+
+async def _body(response: Response) -> bytes:
+    try:
+        return await response.read(MAX_MESSAGE)
     except NotMcp:
         MESSAGE.record()
         raise
-    try:
-        return jsonrpc.bounded(body)
-    except RpcError:
-        return None
 
 
 def session_id_of(response: Response) -> bytes | None:

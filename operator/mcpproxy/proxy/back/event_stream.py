@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from mcpproxy.api.text import clean
 from mcpproxy.limits.backends import (
     EVENT_ID,
     EVENT_LINES,
@@ -18,8 +17,9 @@ from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.passing import LARGE
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.pace import Pace
-from mcpproxy.proxy.wire import jsonrpc, sse
+from mcpproxy.proxy.wire import batches, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.tolerance import quote
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
@@ -147,12 +147,13 @@ class EventReader:
 
     def _read(self, data: bytes, found: list[Message]) -> None:
         try:
-            found.append(jsonrpc.bounded(data))
+            found += batches.of_backend(data)
         except RpcError as error:
             if b'"jsonrpc"' in data:
                 # It may be the response that is waited for.
                 self._response.close()
-                raise NotMcp(f"an event of its stream is not MCP: {error}") from None
+                why = f"an event of its stream is not MCP: {error}: {quote(data)}"
+                raise NotMcp(why) from None
             if self.passed_over is None:
                 self.passed_over = data[:_SHOWN]
 
@@ -162,8 +163,8 @@ class EventReader:
         why = "its stream ended without a response"
         if self.passed_over is None:
             return why
-        begins = clean(self.passed_over.decode("utf-8", "replace"), _SHOWN)
-        return f"{why}; an event of it was no JSON-RPC message and begins {begins!r}"
+        begins = quote(self.passed_over)
+        return f"{why}; an event of it was no JSON-RPC message and begins {begins}"
 
     async def pause(self) -> None:
         """Wait as long as the backend wants before going on with its stream."""

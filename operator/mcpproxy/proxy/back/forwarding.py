@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.between import MAX_ROUNDS, inputs
+from mcpproxy.proxy.back.between import MAX_ROUNDS
 from mcpproxy.proxy.back.link import Outgoing
+from mcpproxy.proxy.back.polling import inputs
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, ROOTS_CHANGED, Caller, Client, Told
+from mcpproxy.proxy.core.extensions import without
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
@@ -56,13 +58,15 @@ class Forwarding:
     """Features that do not pass: roots, sampling, elicitation, logging, progress."""
     answers: Mapping[str, Answer] = field(default_factory=dict)
     """Features that are answered (or listened to) here in the client's place."""
+    denied: frozenset[str] = frozenset()
+    """Extensions that a client may declare without the backend seeing it."""
     presumed: bool = False
     """Whether the backend may ask for what a client never declared: its session is older."""
 
     @property
     def passes_all(self) -> bool:
         """Whether nothing is changed."""
-        return not (self.withdrawn or self.answers or self.presumed)
+        return not (self.withdrawn or self.answers or self.presumed or self.denied)
 
     @property
     def answers_itself(self) -> bool:
@@ -85,7 +89,7 @@ class Forwarding:
 
     def capabilities(self, declared: bytes) -> bytes:
         """Capabilities as the backend sees them: the client's own are not re-spelled."""
-        found = _members(declared)
+        found = _members(without(declared, self.denied))
         for feature in ASKED.values():
             if feature in self.withdrawn:
                 found.pop(feature, None)

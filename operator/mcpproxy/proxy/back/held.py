@@ -37,6 +37,30 @@ class Alone:
     link: Link
 
 
+class Serving:
+    """Sessions that serve one request each, by the session of their client."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, list[Link]] = {}
+
+    def begin(self, client: Client, link: Link) -> None:
+        """A request of this client has a session."""
+        if client.session:
+            self._links.setdefault(client.session, []).append(link)
+
+    def end(self, client: Client, link: Link) -> None:
+        """The request has ended."""
+        if client.session:
+            links = self._links[client.session]
+            links.remove(link)
+            if not links:
+                del self._links[client.session]
+
+    def of(self, client: Client) -> list[Link]:
+        """Those that serve requests of this client."""
+        return list(self._links.get(client.session, ())) if client.session else []
+
+
 def is_failed(held: Held) -> bool:
     """Whether its session could not be opened."""
     return held.opening.cancelled() or held.opening.exception() is not None

@@ -15,7 +15,7 @@ from mcpproxy.proxy.back.attribution import (
     with_token,
 )
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, failed, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, failed, no_response, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.link import (
@@ -202,13 +202,15 @@ class HttpLegacyLink:
         passed_on = await outgoing.passed_on(response.rest, self._no_caller)
         if passed_on is not None:
             return passed_on
-        message = await read_json(response)
+        known_as, caller = outgoing.known_as, outgoing.caller
+        assert caller is not None
+        message = await read_json(response, known_as, lambda part: self._told(part, caller))
         if (failure := failed(response, message)) is not None:
             raise failure
         await self._make_sure(endpoint, outgoing, refusal_of(status, message))
         if message is None or "method" in message:
-            raise NotMcp(f"it answers HTTP {status} without a JSON-RPC response")
-        if not jsonrpc.answers(message, outgoing.known_as):
+            raise await no_response(response)
+        if not jsonrpc.answers(message, known_as):
             raise NotMcp(OTHER_ID)
         return message
 

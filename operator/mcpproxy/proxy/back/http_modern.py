@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.proxy.back.connection import Response
-from mcpproxy.proxy.back.endpoint import Endpoint, Lines, failed, read_json
+from mcpproxy.proxy.back.endpoint import Endpoint, Lines, failed, no_response, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.link import (
     ACKNOWLEDGED,
@@ -64,11 +64,11 @@ class HttpModernLink:
                 passed_on = await outgoing.passed_on(response.rest)
                 if passed_on is not None:
                     return passed_on
-                message = await read_json(response)
+                message = await read_json(response, outgoing.id, caller.notify)
                 if (failure := failed(response, message)) is not None:
                     raise failure
                 if message is None or "method" in message:
-                    raise NotMcp(f"it answers HTTP {response.status} without a JSON-RPC response")
+                    raise await no_response(response)
                 if not jsonrpc.answers(message, outgoing.id):
                     raise NotMcp(OTHER_ID)
                 return message

@@ -14,12 +14,15 @@ from mcpproxy.proxy.back.passing import Onward, Sink, Source
 from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import meta, stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION, offers
 from mcpproxy.proxy.core.kinds import BY_CHANGED
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import is_modern
 
 OnMessage = Callable[[Message], Awaitable[None]]
+OnAnnounced = Callable[[Message, Client | None], Awaitable[None]]
+"""Takes an announcement, and the client in whose session it came, where it is one's."""
 OTHER_ID: Final = "it answers with a response to another request"
 
 
@@ -63,6 +66,12 @@ class Outgoing:
     """Whether it may be sent twice, should a connection be lost: requests of our own."""
     leave: Callable[[], None] | None = None
     """Has a task go on with it, where none waits for its answer."""
+    principal: str = ""
+    """Of the client, where no task waits for the answer."""
+    polls: bool = True
+    """Whether a task that a legacy client gets in place of the result is waited for."""
+    abandons: "Callable[[], Coroutine[Any, Any, None]] | None" = None
+    """Tells the backend that nobody waits any more for the task that it made of the request."""
 
     def __init__(
         self,
@@ -145,10 +154,15 @@ class Greeting:
     """The whole result."""
     modern: bool = field(init=False, compare=False, repr=False)
     """Whether its revision is one without sessions."""
+    makes_tasks: bool = field(init=False, compare=False, repr=False)
+    """Whether a task may come in place of the result of a call (2026-07-28)."""
 
     def __post_init__(self) -> None:
         """Every call asks for it: it is found once."""
-        object.__setattr__(self, "modern", is_modern(self.revision))
+        modern = is_modern(self.revision)
+        object.__setattr__(self, "modern", modern)
+        makes = modern and offers(self.capabilities, TASKS_EXTENSION)
+        object.__setattr__(self, "makes_tasks", makes)
 
     def member(self, name: str) -> Any:
         """A member of the result as a JSON value; None when it is absent."""
@@ -221,6 +235,8 @@ class Link(Protocol):
 
 ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})
 """What a backend announces to all: it belongs to no request."""
+LISTEN_ID: Final = b"mcpproxy-listen-"
+"""The beginning of the id of a listen request of ours."""
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 """The answer to a listen request of ours: no client's."""
 
@@ -257,7 +273,7 @@ def listen_request(client: Client, revision: str, uris: Sequence[str]) -> Outgoi
     if uris:
         wanted["resourceSubscriptions"] = list(uris)
     params = stamped({"notifications": jsonrpc.dump(wanted)}, client, revision, None)
-    return Outgoing(Raw(b'"mcpproxy-listen-%d"' % next(_listens)), "subscriptions/listen", params)
+    return Outgoing(Raw(b'"%b%d"' % (LISTEN_ID, next(_listens))), "subscriptions/listen", params)
 
 
 class Background:

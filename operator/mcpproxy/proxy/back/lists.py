@@ -1,20 +1,29 @@
-"""The lists of one backend: fetched one flight at a time for each kind, kept in the catalog."""
+"""The lists of one backend: fetched one at a time for each kind, kept in the catalog."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_BYTES, LIST_COMPONENTS, LIST_PAGES
+from mcpproxy.limits.backends import (
+    LIST_BYTES,
+    LIST_COMPONENTS,
+    LIST_PAGES,
+    LIST_WAIT,
+    RETRY_PAUSE,
+)
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
+from mcpproxy.proxy.back.pace import Pace
 from mcpproxy.proxy.back.patience import Flights, Patience
 from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
-from mcpproxy.proxy.core.errors import BackendError, NotMcp
-from mcpproxy.proxy.core.kinds import KINDS, Kind
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut
+from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -26,6 +35,11 @@ STALE: Final = 3600.0
 """Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
 YOUNG: Final = 1.0
 """Seconds that an explicit list is answered from the snapshot without asking the backend."""
+AGAIN: Final = 10.0
+"""Seconds until checks ask again for a list that failed; twice as many after each failure."""
+UNDECLARED_WAIT: Final = 2.0
+"""Seconds that a list may take which the backend does not declare."""
+_NO_CURSOR: Final = Raw(b'""')
 
 
 def selections(settings: BackendSettings) -> dict[Kind, Selection]:
@@ -36,7 +50,7 @@ def selections(settings: BackendSettings) -> dict[Kind, Selection]:
 async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None:
     """All pages of a list as they came; None where the backend does not know its method.
 
-    Raises BackendError, RpcError.
+    Raises BackendError.
     """
     pages: list[Message] = []
     cursor: Raw | None = None
@@ -47,9 +61,20 @@ async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None
             LIST_PAGES.record()
             break
         params = {} if cursor is None else {"cursor": cursor}
-        answer = await asker.ask(link, kind.method, params, optional=True)
+        try:
+            answer = await asker.ask(link, kind.method, params, optional=True)
+        except (RpcError, NotMcp) as error:
+            if cursor == _NO_CURSOR:
+                # It writes down a cursor for the next page, and has no such page.
+                break
+            if isinstance(error, NotMcp):
+                raise
+            text = f"its {kind.method} ends with error {error.code}: {error.message}"
+            raise NotMcp(text) from None
         if answer is None:
-            return None
+            return pages or None
+        if pages and _repeats(kind, answer, pages):
+            break
         pages.append(answer)
         size += sum(map(len, answer.values()))
         if size > LIST_BYTES.value:
@@ -62,52 +87,105 @@ async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None
     return pages
 
 
+def _repeats(kind: Kind, page: Message, pages: list[Message]) -> bool:
+    """Whether a page has components, all of which the page before or the first one has."""
+    items = page.get(kind.member)
+    if items is None or bytes(items) in (b"[]", b"null"):
+        # A page may be empty, and another one follow.
+        return False
+    return any(items == earlier.get(kind.member) for earlier in (pages[0], pages[-1]))
+
+
 async def fetched(
     asker: Asker, link: Link, kind: Kind, names: Names, selection: Selection
 ) -> Listing | None:
     """A list as clients see it; None where the backend does not know its method.
 
-    Raises BackendError, RpcError.
+    Raises BackendError.
     """
+    started = asyncio.get_running_loop().time()
     pages = await pages_of(asker, link, kind)
-    return None if pages is None else shown(kind, names, pages, selection)
+    if pages is None:
+        return None
+    return _aged(shown(kind, names, pages, selection), started)
+
+
+def _aged(found: Listing, started: float) -> Listing:
+    """A listing that may be kept as long as its first page, which was asked for then."""
+    if not found.ttl_ms:
+        return found
+    took = int((found.fetched_at - started) * 1000)
+    return replace(found, ttl_ms=max(found.ttl_ms - took, 0))
 
 
 def shown(kind: Kind, names: Names, pages: list[Message], selection: Selection) -> Listing:
-    """What clients see of pages that were fetched just now. Raises NotMcp, RpcError."""
+    """What clients see of pages that were fetched just now. Raises NotMcp."""
     left = LIST_COMPONENTS.value
-    for page in pages:
-        left -= jsonrpc.length(page.get(kind.member), left)
-        if left < 0:
-            LIST_COMPONENTS.record()
-            most = LIST_COMPONENTS.value
-            raise NotMcp(f"its {kind.method} has more than {most} components in all")
-    return listing(kind, names, pages, asyncio.get_running_loop().time(), selection)
+    try:
+        for page in pages:
+            left -= jsonrpc.length(page.get(kind.member), left)
+            if left < 0:
+                LIST_COMPONENTS.record()
+                most = LIST_COMPONENTS.value
+                raise NotMcp(f"its {kind.method} has more than {most} components in all")
+        return listing(kind, names, pages, asyncio.get_running_loop().time(), selection)
+    except RpcError as error:
+        raise NotMcp(f"its result of {kind.method} can't be read: {error.message}") from None
+
+
+@dataclass(slots=True)
+class Failure:
+    """Why a list can't be had."""
+
+    error: BackendError
+    in_a_row: int
+    at: float
+    """When it failed the last time, in monotonic seconds."""
+    again_at: float
+    """When checks may ask for it again."""
 
 
 class Lists:
-    """Fetches over the link that there is; without one there is nothing to fetch."""
+    """The lists of one session; without one there is nothing to fetch.
+
+    Each kind stands for itself: the list that fails is hidden, and no other one.
+    """
 
     def __init__(
-        self, name: str, settings: BackendSettings, catalog: Catalog, asker: Asker
+        self,
+        name: str,
+        settings: BackendSettings,
+        catalog: Catalog,
+        asker: Asker,
+        pace: Pace | None = None,
+        hidden_after: int = 1,
     ) -> None:
+        """A list is hidden once it has failed `hidden_after` times in a row."""
         self.link: Link | None = None
         self.on_change: Callable[[Kind], None] = lambda kind: None
-        """Called when clients would see a list anew, or the backend said that it changed."""
+        """Called when clients would see another list."""
         self.on_pages: Callable[[Kind, list[Message]], None] = lambda kind, pages: None
         """Called with the pages of a list as the backend sent them."""
         self.on_failure: Callable[[], None] = lambda: None
+        self.failures: dict[Kind, Failure] = {}
+        """The lists that failed the last time."""
         self._name = name
         self._names = Names(settings.prefix)
-        self._timeout = settings.deadlines.initialize
+        self._timeout = max(settings.deadlines.initialize, float(LIST_WAIT.value))
         self._ttl = settings.cache_ttl
         self._selections = selections(settings)
         self._catalog = catalog
         self._asker = asker
+        self._hidden_after = hidden_after
         self._patience = Patience(settings.cache_ttl)
-        self._flights = {kind: Flights(settings.cache_ttl > 0) for kind in KINDS}
+        pace = pace or Pace()
+        self._flights = {kind: Flights(settings.cache_ttl > 0, pace) for kind in KINDS}
         self._settled: set[Kind] = set()
         """Kinds of which is known what there is, if only that there is no such list."""
+        self._lacking: set[Kind] = set()
+        """Kinds that the backend did not have when it was asked last."""
+        self._undeclared: set[Kind] = set()
+        """Kinds that it has without saying so."""
 
     @property
     def complete(self) -> bool:
@@ -123,17 +201,30 @@ class Lists:
     @property
     def not_offered(self) -> list[str]:
         """The kinds that the backend is known not to have; a name for each."""
-        known = (kind for kind in KINDS if kind in self._settled)
+        known = (kind for kind in KINDS if kind in self._settled and kind not in self.failures)
         return [kind.member for kind in known if self._catalog.get(self._name, kind) is None]
+
+    def lacks(self, kind: Kind) -> bool:
+        """Whether the backend had no list of this kind when it was asked last."""
+        return kind in self._lacking
+
+    @property
+    def undeclared(self) -> set[str]:
+        """The capabilities that the backend has without declaring them."""
+        return {kind.capability for kind in self._undeclared}
 
     def offers(self, kind: Kind) -> bool:
         """Whether the backend has this kind of component at all."""
-        return self.link is not None and kind.capability in self.link.greeting.capabilities
+        link = self.link
+        return link is not None and (kind in self._undeclared or _declares(link, kind))
 
     def old(self, kind: Kind, now: float) -> bool:
         """Whether an explicit list has to ask the backend: the snapshot is not young."""
-        found = self._catalog.get(self._name, kind)
-        return found is None or now - found.fetched_at >= min(YOUNG, self._ttl)
+        if self._flights[kind].changed:
+            return True
+        failure, found = self.failures.get(kind), self._catalog.get(self._name, kind)
+        at = failure.at if failure is not None else None if found is None else found.fetched_at
+        return at is None or now - at >= min(YOUNG, self._ttl)
 
     async def refresh(self, kind: Kind) -> None:
         """Fetch a list, together with all who want it, and wait a little for it.
@@ -143,62 +234,146 @@ class Lists:
         flights = self._flights[kind]
         try:
             async with asyncio.timeout(self._patience.seconds(kind)):
-                while True:
-                    flight = flights.join(lambda: self._fly(kind, announced=False))
-                    await asyncio.wait([flight])
-                    # One that was given up for a change of the list has another in its place.
-                    if not flight.cancelled():
+                # What was announced while it was being fetched has another one follow.
+                for _ in range(2):
+                    await asyncio.wait([flights.join(lambda: self._fly(kind))])
+                    if not flights.changed:
                         return
         except TimeoutError:
             self._patience.missed(kind)
 
     def announced(self, kind: Kind) -> None:
-        """The backend says that a list changed: what is fetched may be the state before that."""
-        self._flights[kind].restart(lambda: self._fly(kind, announced=True))
+        """The backend says that a list changed."""
+        if self.offers(kind):
+            self._flights[kind].announced(lambda: self._fly(kind))
 
-    async def _fly(self, kind: Kind, *, announced: bool) -> None:
+    async def _fly(self, kind: Kind) -> int:
+        """Fetch a list; how many requests that took."""
         link = self.link
         if link is None or not self.offers(kind):
-            return
-        try:
-            async with asyncio.timeout(self._timeout):
-                changed = await self._fetch(link, kind)
-        except (BackendError, RpcError, TimeoutError) as error:
-            log.info("backend %s: %s failed: %s", self._name, kind.method, error)
+            return 0
+        changed, requests = await self._attempt(link, kind)
+        if kind in self.failures:
             self.on_failure()
-            return
-        # What the backend announces is passed on even where we see no difference.
-        if changed or announced:
+        if changed:
             self.on_change(kind)
+        return requests
 
-    async def fetch_all(self, link: Link, *, only_old: bool = False) -> set[Kind]:
-        """Fetch every list, or those that are older than the cache's TTL; which ones changed.
+    async def fetch_all(self, link: Link) -> set[Kind]:
+        """Fetch every list; which ones changed.
 
-        Raises BackendError, RpcError.
+        Raises BackendError where each list fails that the backend declares, or it is of no use to
+        ask for others.
+        """
+        declared = [kind for kind in KINDS if _declares(link, kind)]
+        self._undeclared.clear()
+        self.failures.clear()
+        order = sorted(KINDS, key=lambda kind: kind not in declared)
+        first = await self._attempted(link, order[0])
+        self.raise_failure(early=True)
+        others = await asyncio.gather(*(self._attempted(link, kind) for kind in order[1:]))
+        self.raise_failure()
+        return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
+
+    async def _attempted(self, link: Link, kind: Kind) -> bool:
+        """Fetch a list for the first time; whether clients see a difference."""
+        if _declares(link, kind):
+            return (await self._attempt(link, kind))[0]
+        return await self._tried(link, kind)
+
+    async def fetch_old(self, link: Link, at_most: float) -> None:
+        """Fetch the lists that are older than the cache's TTL, and wait for them `at_most` so long.
+
+        Raises BackendError as `fetch_all` does.
         """
         now = asyncio.get_running_loop().time()
-        changed = set()
-        for kind in KINDS:
-            if kind.capability not in link.greeting.capabilities:
-                if self._put(kind, None):
-                    changed.add(kind)
-                continue
-            found = self._catalog.get(self._name, kind)
-            fresh = found is not None and now - found.fetched_at < self._ttl
-            if not (only_old and fresh) and await self._fetch(link, kind):
-                changed.add(kind)
-        return changed
+        due = [kind for kind in KINDS if self.offers(kind) and self._due(kind, now)]
+        flights = [self._flights[kind].join(functools.partial(self._fly, kind)) for kind in due]
+        if flights:
+            await asyncio.wait(flights, timeout=at_most)
+        self.raise_failure(early=True)
+        if due:
+            self.raise_failure()
 
-    async def _fetch(self, link: Link, kind: Kind) -> bool:
-        """Fetch a list. Returns whether clients see a difference."""
+    def _due(self, kind: Kind, now: float) -> bool:
+        failure = self.failures.get(kind)
+        if failure is not None:
+            return now >= failure.again_at
+        found = self._catalog.get(self._name, kind)
+        if found is None:
+            return kind not in self._lacking
+        return now - found.fetched_at >= self._ttl
+
+    def raise_failure(self, *, early: bool = False) -> None:
+        """Raise the error that concerns the whole backend, if there is one. Raises BackendError.
+
+        `early`: some lists have not been asked for yet.
+        """
+        for failure in self.failures.values():
+            if isinstance(failure.error, RateLimited):
+                raise failure.error
+        declared = [kind for kind in KINDS if self.offers(kind)]
+        if not early and declared and all(kind in self.failures for kind in declared):
+            raise self.failures[declared[0]].error
+
+    async def _attempt(self, link: Link, kind: Kind) -> tuple[bool, int]:
+        """Fetch a list; whether clients see a difference, and how many requests that took."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                found, requests = await self._fetch(link, kind)
+        except TimeoutError:
+            text = f"its {kind.method} has no answer within {self._timeout:g} s"
+            return self._failed(kind, TimedOut(text)), 1
+        except BackendError as error:
+            self._patience.failed(kind)
+            return self._failed(kind, error), 1
+        self.failures.pop(kind, None)
+        (self._lacking.add if found is None else self._lacking.discard)(kind)
+        return self._put(kind, found), requests
+
+    async def _tried(self, link: Link, kind: Kind) -> bool:
+        """Fetch a list that is not declared, where clients of the SDKs would show it."""
+        found = None
+        if kind is TOOLS or not any(_declares(link, other) for other in KINDS):
+            try:
+                async with asyncio.timeout(UNDECLARED_WAIT):
+                    found, _ = await self._fetch(link, kind)
+            except (BackendError, TimeoutError) as error:
+                log.debug("backend %s: %s is not declared: %s", self._name, kind.method, error)
+        if found is not None and not found.items:
+            found = None
+        if found is not None:
+            self._undeclared.add(kind)
+        (self._lacking.add if found is None else self._lacking.discard)(kind)
+        return self._put(kind, found)
+
+    async def _fetch(self, link: Link, kind: Kind) -> tuple[Listing | None, int]:
+        """Fetch a list; and how many requests that took. Raises BackendError."""
         started = asyncio.get_running_loop().time()
         pages = await pages_of(self._asker, link, kind)
         self._patience.came(kind, asyncio.get_running_loop().time() - started)
         if pages is None:
-            return self._put(kind, None)
+            return None, 1
         found = shown(kind, self._names, pages, self._selections[kind])
         self.on_pages(kind, pages)
-        return self._put(kind, found)
+        return _aged(found, started), len(pages)
+
+    def _failed(self, kind: Kind, error: BackendError) -> bool:
+        """Note that a list failed; whether clients see a difference."""
+        before, now = self.failures.get(kind), asyncio.get_running_loop().time()
+        in_a_row = 1 if before is None else before.in_a_row + 1
+        again_at = now + min(AGAIN * 2.0 ** min(in_a_row - 1, 8), RETRY_PAUSE.value)
+        self.failures[kind] = Failure(error, in_a_row, now, again_at)
+        log.info("backend %s: %s failed: %s", self._name, kind.method, error)
+        if isinstance(error, RateLimited):
+            return False
+        if self._catalog.get(self._name, kind) is None:
+            # What it lists is not to be had: that much is known.
+            self._settled.add(kind)
+        elif in_a_row >= self._hidden_after:
+            self._settled.discard(kind)
+            return self._catalog.put(self._name, kind, None)
+        return False
 
     def _put(self, kind: Kind, found: Listing | None) -> bool:
         self._settled.add(kind)
@@ -214,3 +389,7 @@ class Lists:
         self.link = None
         for flights in self._flights.values():
             flights.cancel()
+
+
+def _declares(link: Link, kind: Kind) -> bool:
+    return kind.capability in link.greeting.capabilities

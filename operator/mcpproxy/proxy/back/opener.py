@@ -61,6 +61,8 @@ class Opener:
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
         self._sharing = settings.session_mode == "Reused"
+        self._by_principal = settings.session_mode == "PerClient"
+        """Clients without sessions share those with the backend, each with its own principal."""
         self._pinned_era: Era | None = None
         if pin != "auto":
             self._pinned_era = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
@@ -261,7 +263,11 @@ class HttpOpener(Opener):
         greeting = legacy_greeting(message, self._pinned)
         self.transport = "streamable-http"
         link = HttpLegacyLink(
-            endpoint, greeting, session_id, self._background, shared=self._sharing
+            endpoint,
+            greeting,
+            session_id,
+            self._background,
+            shared=self._sharing or (self._by_principal and client.modern),
         )
         await self._initialized(link)
         return link

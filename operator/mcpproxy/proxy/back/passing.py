@@ -73,6 +73,8 @@ class Onward:
     method: str
     names: Names
     patience: Patience
+    principal: str = ""
+    """Of the client: ids of tasks are for it alone."""
 
     async def take(
         self, response: Source, ids: tuple[Raw, Raw], begins: Callable[[], object]
@@ -93,7 +95,7 @@ class Onward:
             parts.append(chunk)
             size += len(chunk)
         known_as, request_id = ids
-        streamed = Streamed(request_id, self.method, self.names, known_as)
+        streamed = Streamed(request_id, self.method, self.names, known_as, self.principal)
         goes = size > LARGE
         try:
             sent = [await _fed(streamed, part) for part in parts] if goes else []

@@ -5,6 +5,8 @@ import collections
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from msgspec import Raw
+
 from mcpproxy.limits.backends import (
     ELICITATIONS,
     SERVER_REQUEST_TIME,
@@ -65,6 +67,10 @@ class Questions:
             self._remember(request, caller)
         # What the backend says next must not overtake it.
         await asyncio.sleep(0)
+
+    def refuse(self, request_id: Raw, error: RpcError) -> None:
+        """Refuse a request that can't be read."""
+        self._say_in_turn(jsonrpc.failure(request_id, error))
 
     async def _ask(self, key: tuple[int, bytes], request: Message, caller: Caller) -> None:
         try:

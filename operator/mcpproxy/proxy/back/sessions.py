@@ -1,5 +1,8 @@
 """Which upstream session serves which request: Isolated, PerClient or Reused.
 
+With PerClient a client is a client session, the client of a pipe or, of clients that have neither,
+a principal with what it says of itself; a request of a client without identity is served alone.
+
 Credentials, capabilities and log levels of two principals never meet in one upstream session,
 in any mode.
 """
@@ -7,11 +10,11 @@ in any mode.
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mcpproxy.api.v1alpha1 import SessionMode
 from mcpproxy.limits.backends import ABANDONED_FOR, CLIENT_KINDS, UPSTREAM_SESSIONS
-from mcpproxy.proxy.back.held import Alone, Held, is_failed, is_useless
+from mcpproxy.proxy.back.held import Alone, Held, Serving, is_failed, is_useless
 from mcpproxy.proxy.back.link import Background, Hold, Link
 from mcpproxy.proxy.back.upstream import Upstream
 from mcpproxy.proxy.back.warm import Key, Shelf
@@ -37,17 +40,18 @@ class Sessions:
         background: Background,
         warm_each: int = 2,
         passed: frozenset[bytes] = frozenset(),
+        *,
+        refills: bool = True,
     ) -> None:
-        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time.
-
-        `passed` are the headers of clients that the backend gets.
+        """`idle` is in seconds; `warm_each` sessions are kept warm for each request at a time, and
+        opened ahead of it where it `refills`; `passed` are headers of clients for the backend.
         """
         self.upstream = Upstream(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
         self._passed = passed
-        self._warm = Shelf(self._open, self.upstream, background, warm_each)
+        self._warm = Shelf(self._open, self.upstream, background, warm_each, refills=refills)
         self._modern = False
         """Whether modern clients were seen to get sessions of their own era."""
         self._held: dict[Key, Held] = {}
@@ -56,8 +60,7 @@ class Sessions:
         self._sessionless: dict[Key, Link] = {}
         self._kinds: Shares[Key] = Shares(CLIENT_KINDS.value)
         """Whose the keys of `_sessionless` are."""
-        self._running: dict[str, list[Link]] = {}
-        """Session of a client → the sessions that serve one request of it each."""
+        self._serving = Serving()
         self.found = {"warm": 0, "cold": 0}
         """Requests with a session of their own: how many found one that was open."""
         self.standing: Callable[[Client], Caller] = Discarding
@@ -87,7 +90,7 @@ class Sessions:
             warm.in_use -= 1
             return None
         self.found["warm"] += 1
-        self._serve(client, link)
+        self._serving.begin(client, link)
         return Alone(key, warm, client, link)
 
     def release(self, held: Hold) -> None:
@@ -96,14 +99,14 @@ class Sessions:
             held.users -= 1
             held.used_at = asyncio.get_running_loop().time()
         elif isinstance(held, Alone):
-            self._served(held.client, held.link)
+            self._serving.end(held.client, held.link)
             self._warm.done(held.key, held.warm, held.client, held.link)
             held.warm.in_use -= 1
 
     def give_back(self, held: Hold) -> None:
         """The request was not sent."""
         if isinstance(held, Alone):
-            self._served(held.client, held.link)
+            self._serving.end(held.client, held.link)
             self.found["warm"] -= 1
             self._warm.give_back(held.warm, held.link)
         else:
@@ -129,7 +132,7 @@ class Sessions:
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
             yield sessionless
-        elif self._mode == "Isolated" or (self._mode == "PerClient" and not client.session):
+        elif not self.lasts(client):
             async with self._isolated(key, client) as link:
                 yield link
         else:
@@ -137,7 +140,10 @@ class Sessions:
                 yield link
 
     def _shared_key(self, kind: Key, client: Client) -> Key:
-        return (client.session,) if self._mode == "PerClient" else kind
+        if self._mode != "PerClient":
+            return kind
+        # Not its kind: that depends on what is known of the backend, and a client keeps its own.
+        return (client.session,) if client.session else (*client.kind, client.mark(self._passed))
 
     def _kind(self, client: Client) -> Key:
         """What a session is opened with: clients that differ in it never share one.
@@ -183,9 +189,17 @@ class Sessions:
                 self._warm.put(self._kind(client), link)
 
     async def _open(self, client: Client) -> Link:
-        link = await self._opened(client)
+        return await self._listened(client, await self._opened(client))
+
+    async def _open_shared(self, client: Client) -> Link:
+        """A session for many requests; a client's own may have waited for a client of its kind."""
+        own = self._mode == "PerClient"
+        waiting = self._warm.find(self._kind(client))[1] if own else None
+        return await self._listened(client, waiting or await self._opened(client))
+
+    async def _listened(self, client: Client, link: Link) -> Link:
         if link.stateful:
-            own = self._mode == "PerClient"
+            own = self._mode == "PerClient" and not client.modern
             standing = self.standing(client) if own else Discarding(client)
             await self.upstream.stand(link, standing)
         return link
@@ -248,36 +262,17 @@ class Sessions:
         try:
             self.found["cold" if waiting is None else "warm"] += 1
             link = waiting or await self._open(client)
+            if not link.stateful:
+                yield link
+                return
+            self._serving.begin(client, link)
             try:
-                with self._serving(link, client):
-                    yield link
+                yield link
             finally:
-                if link.stateful:
-                    self._warm.done(key, warm, client, link)
+                self._serving.end(client, link)
+                self._warm.done(key, warm, client, link)
         finally:
             warm.in_use -= 1
-
-    @contextlib.contextmanager
-    def _serving(self, link: Link, client: Client) -> Iterator[None]:
-        if not link.stateful:
-            yield
-            return
-        self._serve(client, link)
-        try:
-            yield
-        finally:
-            self._served(client, link)
-
-    def _serve(self, client: Client, link: Link) -> None:
-        if client.session:
-            self._running.setdefault(client.session, []).append(link)
-
-    def _served(self, client: Client, link: Link) -> None:
-        if client.session:
-            running = self._running[client.session]
-            running.remove(link)
-            if not running:
-                del self._running[client.session]
 
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: Client) -> AsyncIterator[Link]:
@@ -286,7 +281,7 @@ class Sessions:
             self._forget(key, held)
             held = None
         if held is None:
-            held = self._held[key] = Held(key, asyncio.create_task(self._open(client)))
+            held = self._held[key] = Held(key, asyncio.create_task(self._open_shared(client)))
             held.opening.add_done_callback(functools.partial(self._opened_for, held))
         held.users += 1
         async with self._using(held) as link:
@@ -328,7 +323,7 @@ class Sessions:
 
     def running(self, client: Client) -> list[Link]:
         """The sessions that serve one request each of this client's session."""
-        return list(self._running.get(client.session, ())) if client.session else []
+        return self._serving.of(client)
 
     def lasting(self, client: Client) -> Link | None:
         """The session, or the lack of one, that outlives requests of this client, if it is open.
@@ -347,7 +342,10 @@ class Sessions:
 
     def lasts(self, client: Client) -> bool:
         """Whether what a client is told or tells between its requests has a session to be in."""
-        return self._mode == "Reused" or (self._mode == "PerClient" and bool(client.session))
+        if self._mode == "PerClient":
+            # Of clients without sessions, those with credentials can be known again.
+            return bool(client.session or client.principal)
+        return self._mode == "Reused"
 
     def reap(self) -> None:
         """Close sessions that nobody has used for too long."""

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,10 @@ from mcpproxy.limits import backends as limits
 from mcpproxy.proxy.back.lifetime import before_exec, guardian
 from mcpproxy.proxy.core.errors import NotMcp, ProcessFailed, Unreachable
 from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.fragments import fragment_of
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, RpcError
 from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
+from mcpproxy.proxy.wire.tolerance import BOM, quote
 
 log = logging.getLogger("mcpproxy.stdio")
 
@@ -27,12 +28,11 @@ GRACE: Final[float] = limits.PROGRAM_END.value
 """Seconds that a process has to end by itself, and again after SIGTERM."""
 TURN: Final = 64
 """Lines after which other tasks get a turn."""
+ENCODED: Final = 64
+"""Bytes of a line that tell whether it is a message."""
+UTF_16_MARKS: Final = b"\xff\xfe"
 SHOWN: Final = 200
 """Characters of its last words that an error shows."""
-_ID: Final = rb'"id"\s*:\s*(\d{1,18}|"[^"\\]{0,256}")\s*'
-_ID_FIRST: Final = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + rb"[,}]")
-_ID_LAST: Final = re.compile(rb"[,{]\s*" + _ID + rb"\}\s*\Z")
-_METHOD: Final = re.compile(rb'\{\s*(?:"(?:jsonrpc|id)"\s*:\s*[^\s,{}\[\]]+\s*,\s*){0,2}"method"')
 
 
 class StdioChannel:
@@ -51,8 +51,13 @@ class StdioChannel:
         self._lines = LineSplitter(MAX_LINE)
         self._taken = 0
         self._passed_over = 0
-        self._last_words = ""
+        self._last_words = self._printed = ""
         self._stderr = asyncio.create_task(self._read_stderr())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.returncode is not None
 
     async def send(self, body: bytes) -> None:
         """See Channel. A line end inside a message, which JSON has only between tokens, goes."""
@@ -70,7 +75,10 @@ class StdioChannel:
             raise Unreachable("its process has ended") from None
 
     async def receive(self) -> bytes | None:
-        """See Channel. Lines that are no JSON object are passed over: servers print things."""
+        """See Channel. Lines that do not begin as messages are passed over: servers print things.
+
+        A batch begins as an array of objects does, and a line of a log with a bracket, too.
+        """
         while (line := await self._next()) is not None:
             self._taken += 1
             if self._taken % TURN == 0:
@@ -81,10 +89,10 @@ class StdioChannel:
                     return found
                 continue
             line = line.strip()
-            if line.startswith(b"{"):
+            if line.startswith(b"{") or _begins_message(line):
                 return line
             if line:
-                self._pass_over()
+                self._pass_over(line)
         # What it said on its way out explains why.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
@@ -100,24 +108,23 @@ class StdioChannel:
         return line
 
     async def _refused(self, line: TooLong) -> bytes | None:
-        """Return the response that stands for one that is too long; None if it is for nobody.
-
-        A request whose response can't be recognized ends at its deadline.
-        """
+        """Return the response that stands for one that is too long; None if it is for nobody."""
         why = f"it wrote a line of over {MAX_LINE} bytes"
         log.warning("backend %s: %s", self._name, why)
-        found = _ID_FIRST.match(line.head) or _ID_LAST.search(line.tail)
-        if found is None:
-            return None
-        if _METHOD.match(line.head):
+        known = fragment_of(line.head, line.tail)
+        if known.has_method:
             refusal = RpcError(INVALID_REQUEST, f"the line has over {MAX_LINE} bytes")
-            with contextlib.suppress(Unreachable):
-                await self.send(jsonrpc.failure(found[1], refusal))
+            if known.id is not None:
+                with contextlib.suppress(Unreachable):
+                    await self.send(jsonrpc.failure(known.id, refusal))
             return None
-        return jsonrpc.failure(found[1], NotMcp(why).rpc(self._name))
+        if known.id is None and not known.is_response:
+            return None
+        return jsonrpc.failure(known.id, NotMcp(why).rpc(self._name))
 
-    def _pass_over(self) -> None:
+    def _pass_over(self, line: bytes) -> None:
         """Log the first line that is not a message, and then fewer and fewer of them."""
+        self._printed = quote(line)
         self._passed_over += 1
         if self._passed_over.bit_count() == 1:
             number = self._passed_over
@@ -126,7 +133,9 @@ class StdioChannel:
     def _why(self) -> str:
         code = self._process.returncode
         ended = "its process has ended" + ("" if code is None else f" with status {code}")
-        return f"{ended}: {self._last_words}" if self._last_words else ended
+        if self._last_words:
+            return f"{ended}: {self._last_words}"
+        return f"{ended}; it wrote {self._printed}" if self._printed else ended
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -178,6 +187,15 @@ class StdioChannel:
             self._transport.close()
 
 
+def _begins_message(line: bytes) -> bool:
+    """Return whether a line that does not begin with a bracket is meant as a message all the same.
+
+    It may begin with a byte order mark, be a batch, or be in UTF-16, which is not read but refused.
+    """
+    begin = line[:ENCODED].removeprefix(BOM).lstrip(UTF_16_MARKS).replace(b"\0", b"").lstrip()
+    return begin.startswith(b"{") or (begin.startswith(b"[") and begin[1:].lstrip()[:1] == b"{")
+
+
 class _Rate:
     """So many a second."""
 
@@ -216,6 +234,8 @@ async def spawn(
         )
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
+        if cwd is not None and getattr(error, "filename", None) == cwd:
+            raise ProcessFailed(f"cwd {cwd} can't be entered: {why}") from None
         raise ProcessFailed(f"{command[0]} could not be started: {why}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)

@@ -18,18 +18,20 @@ from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAI
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.lists import YOUNG, fetched, selections
+from mcpproxy.proxy.back.pace import Pace
 from mcpproxy.proxy.back.patience import PATIENCE, Flights, Patience
 from mcpproxy.proxy.core.catalog import Catalog, Listing
-from mcpproxy.proxy.core.errors import BackendError, SessionGone, Unauthorized
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, SessionGone, Unauthorized
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.names import Names
-from mcpproxy.proxy.wire.jsonrpc import RpcError
 
 log = logging.getLogger("mcpproxy.backend")
 
 SILENCE: Final = 10.0
 """Seconds after a failure in which the backend is not asked again."""
+SESSION_REQUESTS: Final = 4
+"""Requests that a list takes over a session which has to be opened for it."""
 MAX_ROUNDS: Final = 3
 """How often a list is fetched again that the backend says has changed meanwhile."""
 
@@ -42,6 +44,8 @@ class View:
 
     patience: Patience
     flights: dict[Kind, Flights]
+    caller: Caller
+    """The client that asked last, as the backend sees it."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One list at a time, so that one session is enough for all of them."""
     changed: set[Kind] = field(default_factory=set)
@@ -69,10 +73,12 @@ class Tailored:
         catalog: Catalog,
         look: Look,
         as_seen: Callable[[Client], Caller],
+        pace: Pace | None = None,
     ) -> None:
         """`look` gives a client's session, `as_seen` what the backend sees of the client."""
-        self.on_change: Callable[[Kind], None] = lambda kind: None
-        """Called when clients would see a list anew."""
+        self.on_change: Callable[[Kind, str], None] = lambda kind, session: None
+        """Called when clients would see another list: the client of a session, or with an empty
+        session any of them."""
         self.on_failure: Callable[[], None] = lambda: None
         self.opening = 0.0
         """Seconds that opening a session took the last time."""
@@ -84,6 +90,7 @@ class Tailored:
         self._catalog = catalog
         self._look = look
         self._as_seen = as_seen
+        self._pace = pace or Pace()
         self._views: OrderedDict[bytes, View] = OrderedDict()
 
     def silent(self, kind: Kind, seen: bytes, now: float) -> bool:
@@ -107,20 +114,20 @@ class Tailored:
         The first one is waited for as long as it takes the backend to begin a session: clients
         that list once, when they begin, must not miss what is only for them. Never raises.
         """
-        caller = self._as_seen(client)
-        view = self._view(seen)
-        flight = view.flights[kind].join(lambda: self._fly(view, kind, caller, seen))
+        view = self._view(seen, client)
+        flight = view.flights[kind].join(lambda: self._fly(view, kind, seen))
         done, _ = await asyncio.wait([flight], timeout=self._patience(view, kind, seen))
         if not done:
             view.patience.missed(kind)
             view.missed.add(kind)
 
-    def _view(self, seen: bytes) -> View:
-        view = self._views.get(seen)
+    def _view(self, seen: bytes, client: Client) -> View:
+        view, caller = self._views.get(seen), self._as_seen(client)
         if view is None:
             cached = self._ttl > 0
-            flights = {kind: Flights(cached) for kind in KINDS}
-            view = self._views[seen] = View(Patience(self._ttl), flights)
+            flights = {kind: Flights(cached, self._pace) for kind in KINDS}
+            view = self._views[seen] = View(Patience(self._ttl), flights, caller)
+        view.caller = caller
         self._views.move_to_end(seen)
         for old in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
             if not self._views[old].awaited:
@@ -147,29 +154,33 @@ class Tailored:
             return view.patience.seconds(kind)
         return min(PATIENCE + 2 * self.opening, LIST_WAIT.value)
 
-    async def _fly(self, view: View, kind: Kind, caller: Caller, seen: bytes) -> None:
-        loop = asyncio.get_running_loop()
+    async def _fly(self, view: View, kind: Kind, seen: bytes) -> int:
+        """Fetch a list; how many requests that took, about."""
+        loop, caller = asyncio.get_running_loop(), view.caller
         try:
             async with asyncio.timeout(self._timeout), view.turn:
                 started = loop.time()
                 found = await self._fetched(view, kind, caller)
                 view.patience.came(kind, loop.time() - started)
-        except (BackendError, RpcError, TimeoutError) as error:
+        except (BackendError, TimeoutError) as error:
             log.info("backend %s: %s failed: %s", self._name, kind.method, error)
             # An error in the answer concerns this list alone.
-            failed = (kind,) if isinstance(error, RpcError) else KINDS
+            failed = (kind,) if isinstance(error, NotMcp) else KINDS
+            if not isinstance(error, TimeoutError):
+                view.patience.failed(kind)
             view.silent_until |= dict.fromkeys(failed, loop.time() + SILENCE)
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
                 # Of one that does not let this client in, nothing follows for others.
                 self.on_failure()
-            return
+            return SESSION_REQUESTS
         shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
         view.sizes[kind] = sum(map(len, found.items))
         self._make_room(seen)
         if self._catalog.put(self._name, kind, found, seen) and shown:
-            self.on_change(kind)
+            self.on_change(kind, caller.client.session)
+        return SESSION_REQUESTS
 
     async def _fetched(self, view: View, kind: Kind, caller: Caller) -> Listing:
         found = None
@@ -191,9 +202,33 @@ class Tailored:
             return await fetched(Asker(caller), link, kind, self._names, self._selections[kind])
 
     def announced(self, kind: Kind) -> None:
-        """The backend says that a list changed: it is fetched anew when a client asks for it."""
-        for view in self._views.values():
+        """The backend says that a list changed: those that differ are fetched again.
+
+        One that equals the list of clients that declare nothing changes when that does, and is
+        fetched when a client asks for it.
+        """
+        everyones = self._catalog.get(self._name, kind)
+        for seen, view in self._views.items():
             view.changed.add(kind)
+            found = self._catalog.get(self._name, kind, seen)
+            if found is not None and not found.same_items(everyones):
+                self._follow(view, kind, seen)
+
+    def announced_to(self, kind: Kind, client: Client, seen: bytes) -> None:
+        """The backend says so in a session that is this client's own."""
+        view = self._view(seen, client)
+        view.changed.add(kind)
+        # The client was shown what others are, if not what this session lists.
+        view.missed.add(kind)
+        self._follow(view, kind, seen)
+
+    def _follow(self, view: View, kind: Kind, seen: bytes) -> None:
+        view.flights[kind].announced(lambda: self._fly(view, kind, seen))
+
+    def forget(self, seen: bytes) -> None:
+        """No client that is seen like this is left."""
+        if seen in self._views:
+            self._drop(seen)
 
     def withdraw(self) -> set[Kind]:
         """Show nothing of the backend any more; the kinds whose lists changed."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mcpproxy.limits.backends import UPSTREAM_SESSIONS
-from mcpproxy.proxy.back.link import Background, Link, OnMessage
+from mcpproxy.proxy.back.link import Background, Link, OnAnnounced
 from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
@@ -29,8 +29,8 @@ class Upstream:
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
-        self.announced: OnMessage = _ignored
-        """Gets what the backend tells all clients on one of these sessions."""
+        self.announced: OnAnnounced = _ignored
+        """Gets what the backend tells all clients on one of these sessions, and whose it is."""
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
@@ -110,6 +110,10 @@ class Upstream:
     def listen(self, link: Link, standing: Caller) -> asyncio.Event:
         """Begin to listen; the event is set once nothing is missed any more."""
         ready = asyncio.Event()
+        before = self._listening.get(id(link))
+        if before is not None:
+            # It waited until it was known whose it is.
+            before.cancel()
         self._listening[id(link)] = self._background.spawn(self._listen(link, standing, ready))
         return ready
 
@@ -118,13 +122,16 @@ class Upstream:
         return id(link) in self._listening
 
     async def _listen(self, link: Link, standing: Caller, ready: asyncio.Event) -> None:
+        async def announced(message: Message) -> None:
+            await self.announced(message, standing.client)
+
         def heard() -> None:
             if self._standing_wait != STANDING_WAIT:
                 self._wait_for_stream(STANDING_WAIT)
             ready.set()
 
         try:
-            await link.listen(standing, self.announced, heard)
+            await link.listen(standing, announced, heard)
         except (BackendError, RpcError):
             # The next request will tell whether the session is gone.
             return
@@ -160,5 +167,5 @@ async def _end_unused(opening: "asyncio.Future[Link]") -> None:
         await link.close()
 
 
-async def _ignored(message: Message) -> None:
+async def _ignored(message: Message, client: Client | None) -> None:
     """Nobody is told."""

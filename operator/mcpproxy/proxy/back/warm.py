@@ -52,8 +52,14 @@ class Shelf:
         upstream: Upstream,
         background: Background,
         each: int,
+        *,
+        refills: bool = True,
     ) -> None:
-        """`each` sessions are kept for each request at a time; one: others cost too much."""
+        """`each` sessions are kept for each request at a time; one: others cost too much.
+
+        Unless it `refills`, only those wait that were opened for something else.
+        """
+        self._refills = refills
         self._opened = opened
         self._upstream = upstream
         self._background = background
@@ -90,7 +96,8 @@ class Shelf:
         Not before are others opened: some servers know but one session at a time.
         """
         self._spent.append(link)
-        self._due[key] = client
+        if self._refills:
+            self._due[key] = client
         loop = asyncio.get_running_loop()
         if self._each == 1:
             self._tidy()

@@ -13,8 +13,11 @@ from mcpproxy.api import status
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Background, Greeting, Link
-from mcpproxy.proxy.back.lists import Lists
+from mcpproxy.proxy.back.listening import Listening, end
+from mcpproxy.proxy.back.lists import YOUNG, Lists
 from mcpproxy.proxy.back.opener import Opener
+from mcpproxy.proxy.back.pace import Pace
+from mcpproxy.proxy.back.rounds import Rounds
 from mcpproxy.proxy.back.subscriptions import Subscriptions
 from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import Catalog
@@ -32,6 +35,9 @@ GUARDED: Final = Finding(
     "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
     " them alone",
 )
+
+LISTS_TIME: Final = 10.0
+"""Seconds that lists of a session which is open have, before others wait for it no more."""
 
 NOT_LISTED: Final = Finding(
     "RateLimited",
@@ -54,7 +60,9 @@ class Watch:
         catalog: Catalog,
         asker: Asker,
         tailored: Tailored,
+        own_pace: Pace | None = None,
     ) -> None:
+        """`own_pace` is that of requests which no client causes."""
         self.health = Health(policy)
         self.greeting: Greeting | None = None
         """How it introduced itself the last time; None while nothing is known of it."""
@@ -64,15 +72,16 @@ class Watch:
         """Whether it answers nobody but clients, with credentials that we don't have."""
         self.settled = asyncio.Event()
         """Set once the first try has ended, well or not."""
-        self.on_change: Callable[[set[Kind]], None] = lambda kinds: None
-        """Called when something visible changed, with the kinds whose lists clients see anew."""
+        self.on_change: Callable[[set[Kind], str], None] = lambda kinds, session: None
+        """Called when something visible changed, with the kinds whose lists did: for the client
+        of a session, or with an empty session for any of them."""
+        self.own: Callable[[Client], bytes | None] = lambda client: None
+        """What `seen` is of a client that has a session of its own."""
         self.on_failure: Callable[[], None] = lambda: None
         self.on_updated: Callable[[Message], None] = lambda message: None
         """Called with a notification that a resource changed, the backend's own URI in it."""
         self.on_checked: Callable[[bool], None] = lambda good: None
         """Called with whether a check went well, unless another process had asked for it."""
-        self.patience = 1.0
-        """How much longer than the interval it waits for the check of another process."""
         self._good: bool | None = None
         """Whether the last check went well; None before the first."""
         self._news: bool | None = None
@@ -82,18 +91,23 @@ class Watch:
         self._policy = policy
         self._opener = opener
         self._asker = asker
-        self.lists = Lists(name, settings, catalog, asker)
+        self.lists = Lists(name, settings, catalog, asker, own_pace, policy.unhealthy_after)
+        self.lists.on_change = lambda kind: self.on_change({kind}, "")
         self.tailored = tailored
+        tailored.on_change = lambda kind, session: self.on_change({kind}, session)
         for lists in (self.lists, tailored):
-            lists.on_change = lambda kind: self.on_change({kind})
             lists.on_failure = self.look_again
-        self._subscriptions = Subscriptions(self._asker, self._relisten)
+        self.rounds = Rounds(policy)
+        self._listening = Listening(
+            name, asker.caller, self.announced, lambda: self._subscriptions.uris
+        )
+        self._listening.on_doubt = self.rounds.wake
+        self._listening.on_due = self.rounds.wake_to_listen
+        self._subscriptions = Subscriptions(self._asker, self._listening.renew)
         self._link: Link | None = None
         self._renewals = self._renewed = 0
         """How often another link was wanted, and up to which time there is one."""
-        self._listener: asyncio.Task[None] | None = None
         self._background = Background()
-        self._wake = asyncio.Event()
 
     @property
     def known(self) -> bool:
@@ -110,9 +124,13 @@ class Watch:
 
     async def run(self) -> None:
         """Check for as long as the proxy runs."""
+        asking = True
         while True:
+            self.rounds.begin(asking=asking)
             news, self._news = self._news, None
-            if news is None:
+            if not asking and self._good is not None:
+                self._good = await self._check(asking=False)
+            elif news is None:
                 self._good = await self._check()
                 self.on_checked(self._good)
             elif news != self._good or self.health.suspected:
@@ -120,32 +138,25 @@ class Watch:
             elif news:
                 self._good = await self._check(asking=False)
             self.settled.set()
-            # A doubt is settled sooner than the next round.
-            pause = self._policy.interval / (4 if self.health.suspected else 1)
-            try:
-                async with asyncio.timeout(pause * self.patience):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._wake.clear()
+            self.rounds.end(good=bool(self._good))
+            asking = await self.rounds.pause(self.health.suspected)
 
     def told(self, good: bool) -> None:
         """Another process has checked the backend: we need not, unless we found otherwise."""
         self._news = good
-        self._wake.set()
+        self.rounds.wake()
 
     def look_again(self) -> None:
         """Something went wrong elsewhere: check now."""
         if self.health.finding.state == "Healthy":
             # Whatever another process found, it was before.
             self._good = self._news = None
-            self._wake.set()
+            self.rounds.wake()
 
     def renew(self) -> None:
         """Go over to a new session: the one that there is has old values."""
         self._renewals += 1
-        self._wake.set()
+        self.rounds.wake()
 
     @property
     def _outdated(self) -> bool:
@@ -155,8 +166,7 @@ class Watch:
         """Whether all is well. Without `asking` only what is due besides is done."""
         before = self.health.finding
         try:
-            async with asyncio.timeout(self._check_timeout()):
-                changed = await self._alive(asking)
+            changed = await self._listed(await self._alive(asking))
         except (BackendError, RpcError, TimeoutError) as error:
             if not (self._settings.guarded and isinstance(error, Unauthorized)):
                 self._failed(error)
@@ -168,12 +178,21 @@ class Watch:
             log.exception("backend %s: its check failed in a way that nobody foresaw", self._name)
             self._failed(NotMcp("its answers could not be understood"))
             return False
-        self.health.good(GUARDED if self.guarded else None)
+        self.health.good(self._remark())
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)
         if changed or self.health.finding != before:
-            self.on_change(changed)
+            self.on_change(changed, "")
         return True
+
+    def _remark(self) -> Finding | None:
+        """What there is to say of a backend that is healthy."""
+        if self.guarded:
+            return GUARDED
+        if self.lists.failures:
+            failed = "; ".join(str(one.error) for one in self.lists.failures.values())
+            return Finding("Healthy", status.LIST_FAILED, f"{failed}; other lists are shown")
+        return self._listening.remark()
 
     def _check_timeout(self) -> float:
         connected = self._link is not None or self.health.finding.state == "Healthy"
@@ -189,22 +208,31 @@ class Watch:
         self.greeting = None
         return self.lists.withdraw()
 
-    async def _alive(self, asking: bool) -> set[Kind]:
-        """Make sure that the backend answers; the kinds whose lists changed."""
-        link = self._link
-        if link is None or not link.alive or self._outdated:
-            link = await self._connect()
+    async def _alive(self, asking: bool) -> tuple[Link, bool]:
+        """Make sure that the backend answers; the link, and whether it is another one."""
+        async with asyncio.timeout(self._check_timeout()):
+            link = self._link
+            resting = self._listening.resting and not self.rounds.wanted
+            if link is None or self._outdated or not (link.alive or resting):
+                return await self._connect(), True
+            if asking and link.alive:
+                try:
+                    await self._ask(link)
+                except SessionGone:
+                    # Whether calls are answered shows in a new one.
+                    return await self._connect(), True
+            if self._listening.missing and link.alive and not resting:
+                self._listening.begin(link)
+            return link, False
+
+    async def _listed(self, found: tuple[Link, bool]) -> set[Kind]:
+        """Fetch the lists of a new link, or those that are due; the kinds that changed."""
+        link, new = found
+        if new:
             return await self.lists.fetch_all(link)
-        try:
-            if asking:
-                await self._ask(link)
-        except SessionGone:
-            # Whether calls are answered shows in a new one.
-            link = await self._connect()
-            return await self.lists.fetch_all(link)
-        if self._listener is None or self._listener.done():
-            self._listen(link)
-        return await self.lists.fetch_all(link, only_old=True)
+        if link.alive:
+            await self.lists.fetch_old(link, self._policy.timeout)
+        return set()
 
     async def _ask(self, link: Link) -> None:
         if link.greeting.modern:
@@ -230,13 +258,14 @@ class Watch:
         started, renewals = loop.time(), self._renewals
         link = await self._opener.open(self._asker.caller.client)
         self.tailored.opening = loop.time() - started
-        before, listener = self._link, self._listener
+        before, listener = self._link, self._listening.leave()
         self._link, self.greeting, self.guarded = link, link.greeting, False
         self._renewed = renewals
         self.lists.stop()
         self.lists.link = link
         self.stateful = link.stateful and not link.greeting.modern
-        self._listen(link)
+        self._listening.begin(link)
+        asyncio.get_running_loop().call_later(LISTS_TIME, self.settled.set)
         try:
             await self._subscriptions.restore(link)
         finally:
@@ -247,22 +276,23 @@ class Watch:
         if isinstance(error, TimeoutError):
             error = TimedOut(f"no answer within {self._policy.timeout:g} s")
         elif isinstance(error, RpcError):
-            error = NotMcp(f"it answers with error {error.code}")
+            error = NotMcp(f"it answers with error {error.code}: {error.message}")
         assert isinstance(error, BackendError)
         before = self.health.finding
         changed = self.health.bad(error.state, error.reason, error.finding)
         if error.state != "RateLimited":
             self._disconnect()
+            self._listening.start_over()
             self._opener.forget()
             self.on_failure()
         if changed:
             if before.state != self.health.finding.state:
                 state = self.health.finding.state
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
-            self.on_change(set() if self.health.usable else self._withdraw())
+            self.on_change(set() if self.health.usable else self._withdraw(), "")
         elif self.health.finding.state == "RateLimited" and self.lists.outdated():
             self._disconnect()
-            self.on_change(self._withdraw())
+            self.on_change(self._withdraw(), "")
 
     def _withdraw(self) -> set[Kind]:
         """Nothing of a failed backend is shown; the kinds whose lists changed."""
@@ -271,12 +301,12 @@ class Watch:
 
     def _disconnect(self) -> None:
         link, self._link = self._link, None
-        listener, self._listener = self._listener, None
+        listener = self._listening.leave()
         self.lists.stop()
         self._leave(link, listener)
 
     def _leave(self, link: Link | None, listener: "asyncio.Task[None] | None") -> None:
-        _end(listener)
+        end(listener)
         if link is not None:
             self._background.spawn(link.close())
 
@@ -288,27 +318,13 @@ class Watch:
 
     # What the backend announces
 
-    def _listen(self, link: Link) -> None:
-        self._listener = asyncio.create_task(self._listening(link, lambda: None))
-
-    def _relisten(self) -> None:
-        """Open the stream of changes anew; the one before stays until nothing is missed."""
-        before, link = self._listener, self._link
-        if link is not None:
-            self._listener = asyncio.create_task(self._listening(link, lambda: _end(before)))
-
-    async def _listening(self, link: Link, ready: Callable[[], None]) -> None:
-        uris = self._subscriptions.uris
-        try:
-            await link.listen(self._asker.caller, self.announced, ready, uris)
-        except (BackendError, RpcError) as error:
-            log.info("backend %s: its stream of changes broke: %s", self._name, error)
-            self._wake.set()
-
-    async def announced(self, message: Message) -> None:
-        """The backend says, on whichever session, that something changed."""
+    async def announced(self, message: Message, client: Client | None = None) -> None:
+        """The backend says, in the session of a client or in our own, that something changed."""
         method = jsonrpc.string(message.get("method")) or ""
+        own = None if client is None else self.own(client)
         for kind in BY_CHANGED.get(method, ()):
+            if client is not None and own is not None:
+                self.tailored.announced_to(kind, client, own)
             self.tailored.announced(kind)
             self.lists.announced(kind)
         if method == "notifications/resources/updated":
@@ -318,6 +334,9 @@ class Watch:
 
     def wants_refresh(self, kind: Kind, now: float, seen: bytes | None = None) -> bool:
         """Whether an explicit list has to ask the backend first; `seen` as in `Catalog.put`."""
+        if self._down:
+            limited = self.health.finding.state == "RateLimited"
+            return not limited and now - self.rounds.began_at >= YOUNG
         unlike = seen is not None and self.guarded
         if not self.health.usable or not (unlike or self.lists.offers(kind)):
             return False
@@ -325,17 +344,39 @@ class Watch:
             return self.lists.old(kind, now)
         return self.tailored.old(kind, seen, now)
 
+    @property
+    def _down(self) -> bool:
+        """Whether there is no session in which it could be asked."""
+        return not self.guarded and (self._link is None or not self._link.alive)
+
+    def failure(self, kind: Kind) -> str | None:
+        """Why a list of the backend is missing; None where it has or knows none."""
+        if self.guarded or self.lists.lacks(kind):
+            return None
+        found = self.finding
+        if found.state == "Unknown":
+            return "it has not answered yet"
+        if not self.health.usable or found is NOT_LISTED:
+            return found.message or found.state
+        failure = self.lists.failures.get(kind)
+        return None if failure is None else str(failure.error)
+
     async def refresh(self, kind: Kind, client: Client, seen: bytes | None) -> None:
         """Ask the backend for a list of this client, and wait a little for it; never raises.
 
         `seen` as in `Catalog.put`.
         """
+        if self._down:
+            # Whatever another process found, it was before.
+            self._good = self._news = None
+            await self.rounds.recover()
+            return
         greeting, now = self.greeting, asyncio.get_running_loop().time()
         known = greeting is not None or self.guarded
         if seen is None or not known or self.tailored.silent(kind, seen, now):
             await self.lists.refresh(kind)
             return
-        if not client.modern:
+        if not client.modern and self.own(client) is None:
             # In the era and with the newest revision of the other lists.
             modern = greeting is not None and greeting.modern
             revision = LATEST_MODERN if modern else LATEST_LEGACY
@@ -349,8 +390,3 @@ class Watch:
     async def unsubscribe(self, uri: str) -> None:
         """A client no longer does."""
         await self._subscriptions.remove(self._link, uri)
-
-
-def _end(task: "asyncio.Task[None] | None") -> None:
-    if task is not None:
-        task.cancel()

@@ -21,12 +21,14 @@ log = logging.getLogger("mcpproxy.catalog")
 class ApprovedCatalog(Catalog):
     """Withholds every component whose digest is not the approved one, whoever it is listed to."""
 
-    def __init__(self, approved: CatalogDigests) -> None:
-        super().__init__()
+    approves = True
+
+    def __init__(self, approved: CatalogDigests, *, serves_clashes: bool = True) -> None:
+        super().__init__(serves_clashes=serves_clashes)
         self.on_offer: Callable[[], None] = lambda: None
         """Called when what the backends offer has changed, also where no client sees it."""
         self._approved = approved
-        self._offered = Catalog()
+        self._offered = Catalog(serves_clashes=serves_clashes)
 
     def put(
         self, backend: str, kind: Kind, found: Listing | None, seen: bytes | None = None

@@ -6,7 +6,9 @@ from typing import Any, Final
 UNKNOWN: Final[Mapping[str, Any]] = {
     "tools": {"listChanged": True},
     "prompts": {"listChanged": True},
-    "resources": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
+    "completions": {},
+    "logging": {},
 }
 """Assumed of a backend that was not reached yet: it may come any time, and then it is announced."""
 

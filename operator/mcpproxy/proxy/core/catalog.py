@@ -5,9 +5,9 @@ changes, never per request. Where a backend lists other components to clients th
 have headers for it, it has a snapshot for each kind of client; what is equal is kept once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Raw
 
@@ -15,7 +15,16 @@ from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.api.status import ComponentCounts
 from mcpproxy.proxy.core.digests import digests_of
 from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
-from mcpproxy.proxy.core.names import MAX_NAME, Names
+from mcpproxy.proxy.core.merged import (
+    Claims,
+    Merged,
+    Precedence,
+    claims_of,
+    merge,
+    warn_of,
+)
+from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.outward import names_something, outward_item
 from mcpproxy.proxy.core.schemas import legacy_tools
 from mcpproxy.proxy.core.selection import EVERYTHING, Selection
 from mcpproxy.proxy.wire import jsonrpc
@@ -39,6 +48,8 @@ class Listing:
     """Monotonic time in seconds."""
     headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
     """Of tools that have any: the arguments that are repeated in HTTP headers."""
+    repeated: tuple[str, ...] = ()
+    """Names that the backend lists again for something else; the first one is shown."""
 
     def same_items(self, other: "Listing | None") -> bool:
         """Whether clients would see no difference."""
@@ -60,9 +71,12 @@ def listing(
     now: float,
     selection: Selection = EVERYTHING,
 ) -> Listing:
-    """The listing that a backend's result pages make. Raises RpcError for what is no list."""
-    items: list[bytes] = []
-    outward: list[str] = []
+    """The listing that a backend's result pages make. Raises RpcError for what is no list.
+
+    Of components of one name the first is shown: some servers send a page twice.
+    """
+    found: dict[str, bytes] = {}
+    repeated: dict[str, None] = {}
     ttl: int | None = None
     public = True
     for page in pages:
@@ -73,16 +87,21 @@ def listing(
                 continue
             given = selection.outward(own)
             shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
-            if shown != own or own in selection.texts:
+            linked = outward_item(item, names) if names_something(bytes(raw)) else None
+            if shown != own or own in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.dump(shown)
+                if linked is not None:
+                    item["_meta"] = linked
                 raw = jsonrpc.dump(selection.applied(own, item))
-            items.append(bytes(raw))
-            outward.append(shown)
+            text = bytes(raw)
+            if found.setdefault(shown, text) != text:
+                repeated[shown] = None
         page_ttl = jsonrpc.value(page.get("ttlMs"))
         ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
         public = public and jsonrpc.string(page.get("cacheScope")) == "public"
+    items, outward = tuple(found.values()), tuple(found)
     headers = _header_properties(items, outward) if kind is TOOLS else {}
-    return Listing(tuple(items), tuple(outward), ttl or 0, public, now, headers)
+    return Listing(items, outward, ttl or 0, public, now, headers, tuple(repeated))
 
 
 def _header_properties(
@@ -96,85 +115,7 @@ def _header_properties(
     return found
 
 
-@dataclass(slots=True)
-class Merged:
-    """One kind of component of all backends."""
-
-    body: bytes = b"[]"
-    owners: dict[str, str] = field(default_factory=dict)
-    """Outward name → backend."""
-    clashes: list[str] = field(default_factory=list)
-
-
-def _hidden(kind: Kind, name: str, backend: str, owner: str) -> str:
-    return f"{kind.member}: {name} of backend {backend} is hidden by backend {owner}"
-
-
-def _too_long(kind: Kind, name: str, backend: str) -> str:
-    return f"{kind.member}: {name} of backend {backend} is longer than {MAX_NAME}"
-
-
-Precedence = Callable[[str], Any]
-"""Sort key of a backend, by its name: of two with a component of one name the lower serves it."""
-
-
-def merge(
-    kind: Kind, listings: Mapping[str, Listing], precedence: Precedence | None = None
-) -> Merged:
-    """The list that clients see: backends in the order of precedence, each in its own order.
-
-    Where two backends claim one name, the first serves it and the clash is noted. Without a
-    precedence the order is that of the backends' names.
-    """
-    merged = Merged()
-    shown: list[bytes] = []
-    for backend in sorted(listings, key=precedence):
-        for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
-            if merged.owners.get(name) == backend:
-                merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
-            owner = merged.owners.setdefault(name, backend)
-            if owner != backend:
-                merged.clashes.append(_hidden(kind, name, backend, owner))
-                continue
-            if not kind.by_uri and len(name) > MAX_NAME:
-                merged.clashes.append(_too_long(kind, name, backend))
-            shown.append(item)
-    merged.body = b"[" + b",".join(shown) + b"]"
-    return merged
-
-
 _NOTHING: Final = Listing()
-
-
-@dataclass(slots=True)
-class Claims:
-    """What is only listed to clients that declare capabilities."""
-
-    owners: dict[str, str] = field(default_factory=dict)
-    """Outward name → backend."""
-    clashes: list[str] = field(default_factory=list)
-
-
-def _claims(
-    kind: Kind,
-    everyones: Merged,
-    tailored: Mapping[tuple[str, bytes], Listing],
-    precedence: Precedence | None,
-) -> Claims:
-    claims = Claims()
-    clashes: dict[str, None] = {}
-    rank = precedence or (lambda backend: backend)
-    for (backend, _), found in sorted(
-        tailored.items(), key=lambda entry: (rank(entry[0][0]), entry[0])
-    ):
-        for name in found.names:
-            owner = everyones.owners.get(name) or claims.owners.setdefault(name, backend)
-            if owner != backend:
-                clashes[_hidden(kind, name, backend, owner)] = None
-            elif not kind.by_uri and len(name) > MAX_NAME:
-                clashes[_too_long(kind, name, backend)] = None
-    claims.clashes = [clash for clash in clashes if clash not in everyones.clashes]
-    return claims
 
 
 @dataclass(eq=False, slots=True)
@@ -199,11 +140,20 @@ class Catalog:
     that lists it only to clients with certain capabilities.
     """
 
-    def __init__(self, precedence: Precedence | None = None) -> None:
-        """`precedence` is the order of backends that have a component of one name; see `merge`."""
+    approves = False
+    """Whether it withholds what nobody approved."""
+
+    def __init__(
+        self, precedence: Precedence | None = None, *, serves_clashes: bool = True
+    ) -> None:
+        """`precedence` is the order of backends that have a component of one name; see `merge`.
+
+        Unless it `serves_clashes`, no backend serves a name that several list.
+        """
         self.version = 0
         """Another one whenever something else is offered, or by somebody else."""
         self._precedence = precedence
+        self._serves_clashes = serves_clashes
         self._listings: dict[Kind, dict[str, Listing]] = {kind: {} for kind in KINDS}
         self._merged: dict[Kind, Merged] = {kind: Merged() for kind in KINDS}
         self._tailored: dict[Kind, dict[tuple[str, bytes], Listing]] = {kind: {} for kind in KINDS}
@@ -235,8 +185,11 @@ class Catalog:
             self._listings[kind][backend] = found.sharing([before]) if before else found
             if same:
                 return False
-        merged = merge(kind, self._listings[kind], self._precedence)
+        merged = merge(
+            kind, self._listings[kind], self._precedence, serves_clashes=self._serves_clashes
+        )
         changed = merged.body != self._merged[kind].body
+        warn_of(merged.clashes, self._merged[kind].clashes)
         self._merged[kind] = merged
         self._outdate(kind)
         return changed
@@ -298,6 +251,11 @@ class Catalog:
         found = self._merged[kind].owners.get(name)
         return self._claimed(kind).owners.get(name) if found is None else found
 
+    def claimed_by(self, kind: Kind, name: str) -> tuple[str, ...]:
+        """The backends of a name that none of them serves, as several list it."""
+        found = self._merged[kind].contested.get(name)
+        return found or self._claimed(kind).contested.get(name, ())
+
     def withholds(self, backend: str, kind: Kind, name: str) -> bool:
         """Whether a component (outward name) may not be used, since nobody approved it."""
         return False
@@ -305,7 +263,15 @@ class Catalog:
     def _claimed(self, kind: Kind) -> Claims:
         version, claims = self._claims.get(kind, (-1, Claims()))
         if version != self._versions[kind]:
-            claims = _claims(kind, self._merged[kind], self._tailored[kind], self._precedence)
+            before = claims.clashes
+            claims = claims_of(
+                kind,
+                self._merged[kind],
+                self._tailored[kind],
+                self._precedence,
+                serves_clashes=self._serves_clashes,
+            )
+            warn_of(claims.clashes, before)
             self._claims[kind] = self._versions[kind], claims
         return claims
 
@@ -314,13 +280,23 @@ class Catalog:
         return b"".join(self.result_parts(kind, modern=modern, now=now))
 
     def result_parts(
-        self, kind: Kind, *, modern: bool, now: float, audience: Audience = EVERYONE
+        self,
+        kind: Kind,
+        *,
+        modern: bool,
+        now: float,
+        audience: Audience = EVERYONE,
+        whole: bool = True,
     ) -> tuple[bytes, bytes, bytes]:
-        """The same in parts: the second one is long, and the same object for many."""
+        """The same in parts: the second one is long, and the same object for many.
+
+        What is not `whole`, since a backend has failed, is not to be kept by clients.
+        """
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
             return b'{"%b":' % member, self._legacy_body(kind, body), b"}"
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
+        ttl = ttl if whole else 0
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 

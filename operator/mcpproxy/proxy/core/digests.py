@@ -34,7 +34,7 @@ def digests_of(listings: "Mapping[str, Listing]", owners: Mapping[str, str]) -> 
     items: dict[str, dict[bytes, None]] = {}
     for backend, listed in listings.items():
         for item, name in zip(listed.items, listed.names, strict=True):
-            if owners[name] == backend:
+            if owners.get(name) == backend:
                 items.setdefault(name, {})[item] = None
     return {name: component_digest(b",".join(found)) for name, found in items.items()}
 

@@ -15,7 +15,13 @@ from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
 from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Message, RpcError
 
-_CACHEABLE: Final = {*BY_METHOD, "resources/read", "server/discover"}
+_CACHEABLE: Final = {
+    *BY_METHOD,
+    "resources/read",
+    "server/discover",
+    "skills/get",
+    "skills/list",
+}
 _MODERN_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
 _RETRY_MEMBERS: Final = ("inputResponses", "requestState")
 MAX_KEPT: Final = 1024
@@ -30,14 +36,22 @@ def meta(params: Message) -> Message:
 
 
 def stamped(
-    params: Message | None, client: Client, revision: str, log_level: str | None
+    params: Message | None,
+    client: Client,
+    revision: str,
+    log_level: str | None,
+    capabilities: bytes | None = None,
 ) -> Message:
-    """Params for a modern backend: `_meta` says who asks, which legacy says once a session."""
+    """Params for a modern backend: `_meta` says who asks, which legacy says once a session.
+
+    `capabilities` are given where they are not those that the client has declared.
+    """
     given = params or {}
-    if "_meta" not in given and len(client.capabilities) + len(client.info or b"") <= MAX_KEPT:
-        said = _stamp_often(client.capabilities, client.info, revision, log_level)
+    declared = client.capabilities if capabilities is None else capabilities
+    if "_meta" not in given and len(declared) + len(client.info or b"") <= MAX_KEPT:
+        said = _stamp_often(declared, client.info, revision, log_level)
         return {**given, "_meta": said}
-    found = {**meta(given), **_stamp(client.capabilities, client.info, revision, log_level)}
+    found = {**meta(given), **_stamp(declared, client.info, revision, log_level)}
     return {**given, "_meta": jsonrpc.dump(found)}
 
 

@@ -10,8 +10,9 @@
     ├─ HostRefused            the server does not serve the host that the request names
     └─ NotMcp                 an answer that is no MCP
 
-Texts name the backend and what happened, never what the backend wrote into an error page. Addresses
-are for the status alone: see `BackendError.finding`.
+Texts name the backend and what happened. They quote the first bytes of what a backend sent as a
+message, never what it wrote into an error page.
+Addresses are for the status alone: see `BackendError.finding`.
 """
 
 from typing import ClassVar, Final, Self

@@ -21,7 +21,7 @@ class Kind:
     @property
     def by_uri(self) -> bool:
         """Whether items are identified by URIs (or URI templates)."""
-        return self.key != "name"
+        return self.key.startswith("uri")
 
 
 TOOLS: Final = Kind("tools", "name", "tools/list", "tools", "notifications/tools/list_changed")
@@ -38,6 +38,8 @@ TEMPLATES: Final = Kind(
     "resources",
     "notifications/resources/list_changed",
 )
+TASKS: Final = Kind("tasks", "taskId", "tasks/list", "tasks", "notifications/tasks")
+"""Tasks, which are no components: no catalog has them, and their ids say where they are."""
 KINDS: Final = (TOOLS, PROMPTS, RESOURCES, TEMPLATES)
 BY_METHOD: Final[Mapping[str, Kind]] = {kind.method: kind for kind in KINDS}
 BY_CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mcpproxy.proxy.core.tasks import TaskIds
+
 MAX_NAME: Final = 64
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 
@@ -25,11 +27,18 @@ class Names:
     """The mapping of one backend."""
 
     prefix: str
+    tasks: TaskIds = field(default_factory=TaskIds, repr=False, compare=False)
+    """The mapping of its task ids."""
     _head: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """What every name begins with is made once."""
         object.__setattr__(self, "_head", f"{self.prefix}_" if self.prefix else "")
+
+    @property
+    def change(self) -> bool:
+        """Whether clients know anything by another name."""
+        return bool(self.prefix or self.tasks.sealer)
 
     def outward(self, name: str) -> str:
         """The name that clients see."""

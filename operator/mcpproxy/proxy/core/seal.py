@@ -8,6 +8,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ class Sealer:
         """`keys` are at least MIN_KEY secret bytes each; `random(n)` gives n unpredictable ones."""
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
+        self._nonces = b""
         self.keys: tuple[bytes, ...] = ()
         """The sealing keys in use; the first one seals. Replaced as a whole by `rekey`."""
         self.rekey(keys)
@@ -51,6 +53,7 @@ class Sealer:
             raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
         self.keys = tuple(keys)
         self._ciphers = []
+        self._nonces = hashlib.sha256(b"mcpproxy nonces " + keys[0]).digest()
         for key in keys:
             derived = hashlib.sha256(b"mcpproxy sealing " + key).digest()
             self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))
@@ -60,9 +63,21 @@ class Sealer:
 
         Raises TooLarge for a token that `open` would refuse.
         """
-        nonce = self._random(NONCE)
+        return self._sealed(purpose, msgspec.json.encode(content), self._random(NONCE))
+
+    def seal_same(self, purpose: str, content: Any) -> str:
+        """The one token for this content, as long as the key is the same: an id.
+
+        Its nonce is a keyed digest of what is sealed, so that no two contents share one. Raises
+        TooLarge.
+        """
+        plain = msgspec.json.encode(content)
+        nonce = hmac.digest(self._nonces, purpose.encode() + b"\0" + plain, "sha256")[:NONCE]
+        return self._sealed(purpose, plain, nonce)
+
+    def _sealed(self, purpose: str, plain: bytes, nonce: bytes) -> str:
         mark, cipher = self._ciphers[0]
-        sealed = cipher.encrypt(nonce, msgspec.json.encode(content), purpose.encode())
+        sealed = cipher.encrypt(nonce, plain, purpose.encode())
         token = _spelled(bytes([mark]) + nonce + sealed)
         if len(token) > SEALED_TOKEN.value:
             raise TooLarge(f"a token of {len(token)} characters")

@@ -11,7 +11,9 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.names import Names
+from mcpproxy.proxy.core.outward import LINKS, RELATED_TASK
 from mcpproxy.proxy.wire import jsonrpc
 
 MAX_HELD: Final = 64 * 1024
@@ -35,23 +37,50 @@ class _Place:
     members: Mapping[str, "_Place"] = field(default_factory=dict)
     items: "_Place | None" = None
     holds: str = ""
-    """What a string is here: `uri` or `id`."""
+    """What a string is here: `uri`, `task` or `id`."""
     of: str = ""
     """The type of the object that it has to be a member of."""
 
 
 _URI: Final = _Place(holds="uri")
-_LINKED: Final = _Place(members={"uri": _URI})
+_TASK_ID: Final = _Place(holds="task")
+_TASK: Final = _Place(members={"taskId": _TASK_ID})
+_META: Final = _Place(
+    members={
+        "ui": _Place(members={"resourceUri": _URI}),
+        **dict.fromkeys(LINKS, _URI),
+        RELATED_TASK: _TASK,
+    }
+)
+_LINKED: Final = _Place(members={"uri": _URI, "_meta": _META})
 _BLOCK: Final = _Place(
     members={
         "uri": _Place(holds="uri", of="resource_link"),
-        "resource": _Place(members={"uri": _URI}, of="resource"),
+        "resource": _Place(members=_LINKED.members, of="resource"),
+        "_meta": _META,
     }
 )
+_FILES: Final = _Place(items=_Place(members={"uri": _URI}))
+_SKILL: Final = _Place(members={"uri": _URI, "resources": _FILES})
+_CALLED: Final = _Place(
+    members={
+        "content": _Place(items=_BLOCK),
+        "_meta": _META,
+        "taskId": _TASK_ID,
+        "task": _TASK,
+    }
+)
+_PROMPTED: Final = _Place(items=_Place(members={"content": _BLOCK}))
 _RESULTS: Final = {
-    "tools/call": _Place(members={"content": _Place(items=_BLOCK)}),
-    "prompts/get": _Place(members={"messages": _Place(items=_Place(members={"content": _BLOCK}))}),
-    "resources/read": _Place(members={"contents": _Place(items=_LINKED)}),
+    "tools/call": _CALLED,
+    "prompts/get": _Place(members={"messages": _PROMPTED, "_meta": _META}),
+    "resources/read": _Place(members={"contents": _Place(items=_LINKED), "_meta": _META}),
+    "tasks/get": _Place(members={"taskId": _TASK_ID, "result": _CALLED, "_meta": _META}),
+    "tasks/result": _CALLED,
+    "tasks/list": _Place(members={"tasks": _Place(items=_TASK)}),
+    "skills/get": _Place(members={"skill": _SKILL}),
+    "skills/list": _Place(members={"skills": _Place(items=_SKILL)}),
+    "resources/directory/read": _Place(members={"resources": _Place(items=_LINKED)}),
 }
 _ID: Final = _Place(holds="id")
 _KINDS: Final = ("result", "error", "method")
@@ -85,11 +114,19 @@ class Streamed:
     """One response on its way. Its id becomes that of the client's request."""
 
     def __init__(
-        self, request_id: Raw, method: str, names: Names, known_as: Raw | None = None
+        self,
+        request_id: Raw,
+        method: str,
+        names: Names,
+        known_as: Raw | None = None,
+        principal: str = "",
     ) -> None:
-        """`known_as` is the id of the request at the backend; None: that is not checked."""
+        """`known_as` is the id of the request at the backend; None: that is not checked.
+
+        `principal` is the client's.
+        """
         members = {"id": _ID}
-        if names.prefix and method in _RESULTS:
+        if names.change and method in _RESULTS:
             members["result"] = _RESULTS[method]
         self.kind = ""
         """`result`, `error` or `method`, whichever member comes first; empty until then."""
@@ -101,6 +138,7 @@ class Streamed:
         self._id = bytes(request_id)
         self._known_as = known_as
         self._names = names
+        self._principal = principal
         self._levels: list[_Level] = []
         self._skipped = 0
         """Open brackets of a value that is of no interest."""
@@ -266,8 +304,8 @@ class Streamed:
             if not (own is None or jsonrpc.answers({"id": Raw(plain)}, own)):
                 raise Garbled("its id is not that of the request")
             self.identified = True
-        elif place.holds == "uri":
-            value = outward = jsonrpc.encode(self._names.outward_uri(jsonrpc.string(plain) or ""))
+        elif place.holds:
+            value = outward = self._outward(place.holds, plain)
             level = self._levels[-1]
             decides = (level, place.of) if place.of and not level.type else level.outer
             if decides is not None:
@@ -276,3 +314,13 @@ class Streamed:
                 decides[0].waiting.append(waiting)
         self._out += (self._data[self._sent : at], value)
         self._sent = end
+
+    def _outward(self, holds: str, plain: bytes) -> bytes:
+        """A URI or the id of a task as clients know it. Raises Garbled."""
+        own = jsonrpc.string(plain) or ""
+        if holds == "uri":
+            return jsonrpc.encode(self._names.outward_uri(own)) if self._names.prefix else plain
+        try:
+            return jsonrpc.encode(self._names.tasks.outward(own, self._principal))
+        except NotMcp as error:
+            raise Garbled(str(error)) from None

@@ -15,6 +15,7 @@ from mcpproxy.proxy.core.sessions import LIFETIME
 from mcpproxy.proxy.front.cors import Cors, HeaderFields
 from mcpproxy.proxy.front.guard import Guard
 from mcpproxy.proxy.front.handover import PRINCIPAL, Peers
+from mcpproxy.proxy.front.http_batches import BatchHttp
 from mcpproxy.proxy.front.http_legacy import LegacyHttp
 from mcpproxy.proxy.front.http_modern import ModernHttp
 from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
@@ -25,6 +26,7 @@ from mcpproxy.proxy.front.request import Head, HttpRefusal, Inbound
 from mcpproxy.proxy.front.standing import StandingStreams
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import headers as h
+from mcpproxy.proxy.wire.batches import is_batch
 from mcpproxy.proxy.wire.revisions import LEGACY
 
 REAP_EVERY: Final = 30.0
@@ -58,9 +60,11 @@ class HttpFront:
         parking = Parking(sealer, self.peers.owner, time.time)
         self._streams = StandingStreams()
         self._legacy = LegacyHttp(gateway, sealer, self.live, self.peers, self._streams)
+        self._batches = BatchHttp(self._legacy, self.peers)
         self._modern = ModernHttp(gateway, parking, self.peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
+        gateway.seal_with(sealer)
         gateway.set_standing(lambda client: StandingCaller(client, self.live))
         gateway.metrics.sessions.set_function(lambda: len(self.live))
         gateway.metrics.parked.set_function(lambda: parking.count)
@@ -140,6 +144,8 @@ class HttpFront:
         """Answer a request of either era."""
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
+            if inbound.method == "POST" and is_batch(inbound.body):
+                return self._batches.serve(inbound, reply)
             return self._legacy.serve(inbound, reply)
         return self._modern.serve(inbound, reply)
 

@@ -72,7 +72,8 @@ class LegacyHttp:
             return self._delete(inbound, reply)
         return reply.empty(405, _ALLOW)
 
-    def _ticket(self, inbound: Inbound) -> Ticket:
+    def ticket(self, inbound: Inbound) -> Ticket:
+        """Return the session that a request names. Raises HttpRefusal."""
         head = inbound.head
         ticket = head.ticket
         if ticket is None or not sessions.valid(ticket, time.time()):
@@ -113,7 +114,7 @@ class LegacyHttp:
             return False
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
-        ticket = self._ticket(inbound)
+        ticket = self.ticket(inbound)
         if not self._peers.mine(ticket.owner):
             live = self.live.find(ticket.client.session)
             if self.gateway.holds_state or live is None or not live.acquainted:
@@ -135,7 +136,7 @@ class LegacyHttp:
 
     def _list(self, inbound: Inbound, call: Call, reply: Reply) -> bool:
         """Answer with a list, if it is there and new enough. Raises HttpRefusal."""
-        ticket = self._ticket(inbound)
+        ticket = self.ticket(inbound)
         if not self._peers.mine(ticket.owner):
             return False
         kind, now = BY_METHOD[call.method], reply.loop.time()
@@ -164,7 +165,7 @@ class LegacyHttp:
         if method == "initialize" and "id" in message:
             await self._initialize(inbound, message, reply)
             return
-        ticket = self._ticket(inbound)
+        ticket = self.ticket(inbound)
         if await self._handed_over(inbound, ticket, message, method, reply):
             return
         session = ticket.client.session
@@ -257,7 +258,7 @@ class LegacyHttp:
     async def _get(self, inbound: Inbound, reply: Reply) -> None:
         if not inbound.accepts_stream():
             raise HttpRefusal(406, "a GET must accept text/event-stream")
-        ticket = self._ticket(inbound)
+        ticket = self.ticket(inbound)
         if self.closing:
             raise HttpRefusal(503, "the proxy is shutting down")
         where = position(inbound.headers.get(h.LAST_EVENT_ID, b""))
@@ -305,7 +306,7 @@ class LegacyHttp:
             live.stream.end()
         stream = live.stream = self._streams.open((reply.network, client.principal))
         unsubscribe = self.gateway.subscribe(
-            lambda method: stream.announce(jsonrpc.notification(method))
+            lambda method: stream.announce(jsonrpc.notification(method)), client.session
         )
         self.gateway.metrics.streams.inc()
         reply.on_gone = stream.end
@@ -322,7 +323,7 @@ class LegacyHttp:
     # DELETE
 
     async def _delete(self, inbound: Inbound, reply: Reply) -> None:
-        ticket = self._ticket(inbound)
+        ticket = self.ticket(inbound)
         session = ticket.client.session
         live = self.live.find(session)
         await self._acquaintance.spread(inbound, ticket, "DELETE", live)

@@ -121,6 +121,8 @@ class ModernHttp:
     async def _request(self, message: Message, inbound: Inbound, reply: Reply) -> None:
         method = jsonrpc.string(message["method"]) or ""
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        if not self.gateway.first_round_over and self.gateway.routes(method):
+            await self.gateway.located(method, params)
         asked = self._asked(params, method, inbound)
         if asked.owner is not None and not self._peers.mine(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
@@ -130,7 +132,7 @@ class ModernHttp:
     def _asked(self, params: Message, method: str, inbound: Inbound) -> Asked:
         """What a request says of itself. Raises RpcError."""
         said = self._said(params, method, inbound.head)
-        route = modern.route_of(self.gateway, method, params)
+        route = modern.route_of(self.gateway, method, params, said.client)
         if route is not None and route.properties:
             envelope.check_params(route.properties, params, inbound.lines)
         return Asked(params, said.client, said.level, route, self._parking.owner(params))
@@ -188,7 +190,7 @@ class ModernHttp:
         holder = (reply.network, client.principal)
         outbox = self._streams.open(holder)
         try:
-            listening = modern.Listening(self.gateway, message, params, outbox, holder)
+            listening = modern.Listening(self.gateway, message, params, outbox, holder, client)
             return await listening.run(reply.event, reply.ping)
         finally:
             self._streams.close(outbox)

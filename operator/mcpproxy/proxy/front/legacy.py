@@ -14,6 +14,7 @@ from mcpproxy.proxy.core.sessions import declared
 from mcpproxy.proxy.front.events import EventLog
 from mcpproxy.proxy.front.live import InFlight, Live, LiveSessions
 from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.offer import GREETING_WAIT
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import (
     INVALID_PARAMS,
@@ -65,10 +66,10 @@ def client_of(params: Message, principal: str, session: str) -> Client:
 
 async def initialized(gateway: Gateway, client: Client) -> bytes:
     """The result of initialize."""
-    await gateway.settled()
+    await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
-        "capabilities": gateway.capabilities(),
+        "capabilities": gateway.capabilities(modern=False),
         "serverInfo": gateway.server_info(),
     }
     instructions = gateway.instructions()
@@ -178,6 +179,8 @@ async def _result(
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    if prepared is None and not gateway.first_round_over and gateway.routes(method):
+        await gateway.located(method, params)
     return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 

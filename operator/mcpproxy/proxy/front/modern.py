@@ -8,28 +8,44 @@ from msgspec import Raw
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.exchange import Client, Told
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION, declares
 from mcpproxy.proxy.core.kinds import BY_METHOD
 from mcpproxy.proxy.core.shares import Holder
 from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.reply import PING_EVERY
 from mcpproxy.proxy.gateway import Gateway, Prepared
+from mcpproxy.proxy.offer import GREETING_WAIT
 from mcpproxy.proxy.routing import Route
+from mcpproxy.proxy.task_streams import TaskStreams
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire import revisions as rev
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.wire.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    Message,
+    RpcError,
+)
 
 Emit = Callable[[bytes], Awaitable[None]]
 LISTEN: Final = "subscriptions/listen"
 DISCOVER: Final = "server/discover"
 CALL: Final = "tools/call"
-_LEGACY_ONLY: Final = (
-    "initialize",
-    "ping",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
+_LEGACY_ONLY: Final = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/list",
+        "tasks/result",
+    }
 )
+_ABOUT_TASKS: Final = TASKS_EXTENSION.routed.keys() - _LEGACY_ONLY
+_APART: Final = _LEGACY_ONLY | _ABOUT_TASKS
+"""Requests of which some are refused before they are routed."""
 _WANTED: Final = {
     "toolsListChanged": "notifications/tools/list_changed",
     "promptsListChanged": "notifications/prompts/list_changed",
@@ -68,11 +84,11 @@ class ModernCaller:
 
 async def discovered(gateway: Gateway) -> bytes:
     """The result of server/discover."""
-    await gateway.settled()
+    await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(rev.MODERN),
-        "capabilities": gateway.capabilities(),
+        "capabilities": gateway.capabilities(modern=True),
         "ttlMs": 0,
         "cacheScope": "private",
         "_meta": {rev.META_SERVER_INFO: gateway.server_info()},
@@ -122,10 +138,26 @@ async def answer(
     return await gateway.call(request, method, params, caller, prepared)
 
 
-def route_of(gateway: Gateway, method: str, params: Message) -> Route | None:
-    """Where a request goes; None when it is not about a component. Raises RpcError."""
-    known = gateway.routes(method) and method not in _LEGACY_ONLY
-    return gateway.route(method, params) if known else None
+def route_of(gateway: Gateway, method: str, params: Message, client: Client) -> Route | None:
+    """Where a request goes; None when it is not about a component or task. Raises RpcError."""
+    if method in _APART:
+        if method in _LEGACY_ONLY:
+            return None
+        if len(gateway.backends) > 1:
+            need_tasks(client)
+    if not gateway.routes(method):
+        return gateway.guessed(method, params, client.principal)
+    return gateway.route(method, params, client.principal)
+
+
+def need_tasks(client: Client) -> None:
+    """Raise RpcError for a client that does not declare the extension for tasks."""
+    if not declares(client.capabilities, TASKS_EXTENSION):
+        raise RpcError(
+            MISSING_CAPABILITY,
+            "missing required client capability",
+            {"requiredCapabilities": {"extensions": {TASKS_EXTENSION.name: {}}}},
+        )
 
 
 class Listening:
@@ -138,8 +170,12 @@ class Listening:
         params: Message,
         outbox: Outbox | None = None,
         holder: Holder = ("", ""),
+        client: Client | None = None,
     ) -> None:
-        """Its subscriptions count for `holder`. Raises RpcError."""
+        """Its subscriptions count for `holder`; `client` is who may follow tasks.
+
+        Raises RpcError.
+        """
         wanted = jsonrpc.value(params.get("notifications"))
         if not isinstance(wanted, dict):
             raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
@@ -150,12 +186,14 @@ class Listening:
         }
         self._methods = {_WANTED[name] for name in self._honoured}
         self._gateway = gateway
-        self._unsubscribe = gateway.subscribe(self._changed)
-        uris = wanted.get("resourceSubscriptions")
-        named = [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
-        self._uris = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]
-        if len(self._uris) < len(named):
-            SUBSCRIPTIONS.record()
+        self._client = client
+        tasks = wanted.get("taskIds")
+        self._tasks = _texts(tasks)
+        if client is not None and tasks is not None:
+            need_tasks(client)
+        self._streams = TaskStreams(client, self._updated) if client and self._tasks else None
+        self._unsubscribe = gateway.subscribe(self._changed, "")
+        self._uris = _texts(wanted.get("resourceSubscriptions"))
         self._holder = holder
         self._ends: list[Callable[[], Awaitable[None]]] = []
         self._gauge = gateway.metrics.streams
@@ -183,6 +221,22 @@ class Listening:
         if honoured:
             self._honoured["resourceSubscriptions"] = honoured
 
+    async def _follow_tasks(self) -> None:
+        """Follow the tasks asked for; those that can't be are not acknowledged."""
+        if self._streams is None or self._client is None:
+            return
+        routes = []
+        for task in self._tasks:
+            params = {"taskId": jsonrpc.dump(task)}
+            try:
+                route = self._gateway.route("tasks/get", params, self._client.principal)
+            except RpcError:
+                continue
+            routes.append(route)
+        acknowledged = await self._streams.open(routes)
+        if acknowledged:
+            self._honoured["taskIds"] = acknowledged
+
     def _tagged(self, method: str, params: dict[str, Any]) -> bytes:
         return jsonrpc.notification(method, {**params, "_meta": self._meta()})
 
@@ -194,6 +248,7 @@ class Listening:
         self._gauge.inc()
         try:
             await self._subscribe()
+            await self._follow_tasks()
             acknowledged = "notifications/subscriptions/acknowledged"
             await emit(self._tagged(acknowledged, {"notifications": self._honoured}))
             while True:
@@ -208,10 +263,21 @@ class Listening:
         finally:
             self._gauge.dec()
             self._unsubscribe()
+            if self._streams is not None:
+                self._streams.close()
             for end in self._ends:
                 await end()
         result = {"resultType": "complete", "_meta": self._meta()}
         return jsonrpc.response(self._id, jsonrpc.encode(result))
+
+
+def _texts(found: Any) -> list[str]:
+    """The different strings of a list, as many as one listen may name."""
+    named = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    kept = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]
+    if len(kept) < len(named):
+        SUBSCRIPTIONS.record()
+    return kept
 
 
 def era_of(message: Message) -> bool:

@@ -5,11 +5,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, Client
-from mcpproxy.proxy.core.kinds import KINDS
+from mcpproxy.proxy.core.kinds import BY_METHOD, KINDS
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front import envelope, legacy, modern
 from mcpproxy.proxy.front.descriptors import NothingToServe, OutputFailed, has_left
@@ -19,13 +20,12 @@ from mcpproxy.proxy.front.outbox import Outbox
 from mcpproxy.proxy.front.parking import Parking
 from mcpproxy.proxy.front.workload import Workload
 from mcpproxy.proxy.gateway import Gateway
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire import batches, jsonrpc
+from mcpproxy.proxy.wire.batches import REVISION
 from mcpproxy.proxy.wire.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.wire.lines import LineSplitter, TooLong
 
 SESSION: Final = "stdio"
-BATCHES: Final = "2025-03-26"
-"""The revision that has JSON-RPC batches."""
 FOREVER: Final = 10.0**9
 TURN: Final = 64
 """Lines after which other tasks get a turn."""
@@ -62,6 +62,7 @@ class StdioFront:
         self._parking = Parking(sealer, SESSION, time.time)
         self._live = self._sessions.of(SESSION, 0.0)
         self._live.stream = Outbox()
+        gateway.seal_with(sealer)
         gateway.set_standing(lambda client: StandingCaller(client, self._sessions))
         self._modern: bool | None = None
         self._client: Client | None = None
@@ -73,7 +74,7 @@ class StdioFront:
 
     async def run(self, source: Source) -> None:
         """Serve until the client closes its end. Raises NothingToServe and OutputFailed."""
-        unsubscribe = self._gateway.subscribe(self._changed)
+        unsubscribe = self._gateway.subscribe(self._changed, SESSION)
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
         failed = self._target.failed
@@ -166,13 +167,13 @@ class StdioFront:
             return
         await self._room(len(line))
         try:
-            if line.startswith(b"[") and self._client and self._client.revision == BATCHES:
-                batch = _batch(line)
+            if self._client and self._client.revision == REVISION and batches.is_batch(line):
+                batch = batches.of_client(line, limits.STDIO_BATCH.value, limits.STDIO_BATCH.record)
                 self._work.spawn(self._answer_all(batch), len(line), len(batch))
             else:
                 await self._take(jsonrpc.parse(line), len(line))
         except RpcError as error:
-            await self._emit(jsonrpc.failure(None, error))
+            await self._emit(batches.refusal(line, error))
 
     async def _room(self, size: int) -> None:
         """Read no further before there is room, unless the client's answers might make it."""
@@ -184,7 +185,7 @@ class StdioFront:
     async def _take(self, message: Message, size: int) -> None:
         if self._modern is None and "method" in message:
             self._modern = modern.era_of(message)
-        if not _is_request(message):
+        if not batches.is_request(message):
             self._noted(message, size)
         elif self._work.fits(size):
             self._work.spawn(self._answer(message), size)
@@ -214,20 +215,20 @@ class StdioFront:
             # A client that waits for nothing says that it is initialized before it can know.
             self._greeted = True
 
-    async def _answer_all(self, messages: list[Message | RpcError]) -> None:
-        """Respond to a batch with a batch."""
-        requests = [m for m in messages if isinstance(m, RpcError) or _is_request(m)]
+    async def _answer_all(self, messages: list[Message | bytes]) -> None:
+        """Respond to a batch with a batch, in the order of its messages; bytes are refusals."""
+        wanted = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
         for message in messages:
-            if not isinstance(message, RpcError) and not _is_request(message):
+            if not isinstance(message, bytes) and not batches.is_request(message):
                 self._noted(message, 0)
-        if requests:
-            bodies = await asyncio.gather(*(self._response(m) for m in requests))
+        if wanted:
+            bodies = await asyncio.gather(*(self._response(m) for m in wanted))
             with contextlib.suppress(OSError):
                 await self._emit(b"[%b]" % b",".join(bodies))
 
-    async def _response(self, message: Message | RpcError) -> bytes:
-        if isinstance(message, RpcError):
-            return jsonrpc.failure(None, message)
+    async def _response(self, message: Message | bytes) -> bytes:
+        if isinstance(message, bytes):
+            return message
         try:
             serve = self._answer_modern if self._modern else self._answer_legacy
             return await serve(message)
@@ -251,18 +252,24 @@ class StdioFront:
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
         # Those of a file are all there before the backends are.
-        await self._gateway.settled()
+        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
+        await self._located(jsonrpc.string(message["method"]) or "", params)
         caller = legacy.LegacyCaller(self._client, self._live, self._sessions, _Pipe(self._emit))
         return await legacy.answer(
             self._gateway, self._live, message, caller, asyncio.current_task()
         )
+
+    async def _located(self, method: str, params: Message) -> None:
+        """Wait for the backend of a request; lists and the like wait themselves."""
+        if method not in BY_METHOD and method not in (modern.DISCOVER, "logging/setLevel"):
+            await self._gateway.located(method, params)
 
     async def _listen(self, message: Message, params: Message) -> bytes:
         if len(self._listening) >= limits.STDIO_STREAMS.value:
             limits.STDIO_STREAMS.record()
             why = f"{limits.STDIO_STREAMS.value} streams are open; cancel one"
             raise RpcError(jsonrpc.UNAVAILABLE, why)
-        listening = modern.Listening(self._gateway, message, params)
+        listening = modern.Listening(self._gateway, message, params, client=self._client)
         self._listening.add(listening.outbox)
         try:
             return await listening.run(self._emit, _silence)
@@ -272,6 +279,8 @@ class StdioFront:
     async def _answer_modern(self, message: Message) -> bytes:
         params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
         client, level = envelope.client_of("", params, None, "")
+        # Nobody else is on this pipe: whatever is kept for it is kept for this client.
+        client = replace(client, session=SESSION)
         caller = modern.ModernCaller(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])
@@ -280,8 +289,8 @@ class StdioFront:
             method = jsonrpc.string(message["method"]) or ""
             if method == modern.LISTEN:
                 return await self._listen(message, params)
-            await self._gateway.settled()
-            route = modern.route_of(self._gateway, method, params)
+            await self._located(method, params)
+            route = modern.route_of(self._gateway, method, params, client)
             answer = await modern.answer(
                 self._gateway, self._parking, message, params, caller, route
             )
@@ -316,10 +325,6 @@ async def _silence() -> None:
     """Pipes need no pings."""
 
 
-def _is_request(message: Message) -> bool:
-    return "method" in message and "id" in message
-
-
 def _waits(message: Message) -> bool:
     """True for a notification that takes its turn behind those before it."""
     return jsonrpc.string(message.get("method")) not in (None, CANCELLED)
@@ -328,28 +333,3 @@ def _waits(message: Message) -> bool:
 def _full() -> RpcError:
     why = f"{limits.STDIO_MESSAGES.value} messages are being processed; answer what is asked first"
     return RpcError(jsonrpc.UNAVAILABLE, why)
-
-
-def _batch(line: bytes) -> list[Message | RpcError]:
-    """The messages of a batch, errors for what is not one. Raises RpcError."""
-    try:
-        count = jsonrpc.length(line, limits.STDIO_BATCH.value)
-    except RpcError:
-        raise RpcError(jsonrpc.PARSE_ERROR, "the line is not JSON") from None
-    if not count:
-        raise RpcError(INVALID_REQUEST, "the batch is empty")
-    if count > limits.STDIO_BATCH.value:
-        limits.STDIO_BATCH.record()
-        why = f"the batch has more than {limits.STDIO_BATCH.value} messages; split it"
-        raise RpcError(INVALID_REQUEST, why)
-    return [_member(bytes(item)) for item in jsonrpc.items(line)]
-
-
-def _member(item: bytes) -> Message | RpcError:
-    try:
-        message = jsonrpc.parse(item)
-    except RpcError as error:
-        return error
-    if jsonrpc.string(message.get("method")) == "initialize":
-        return RpcError(INVALID_REQUEST, "initialize must not be part of a batch")
-    return message

@@ -134,8 +134,13 @@ class _Mounted:
             return own
         modern = is_modern(ctx.protocol_version)
         client, gateway = _SdkCaller(ctx).client, self.inner.gateway
-        listed = jsonrpc.value(await gateway.listing(kind, None, modern=modern, client=client))
         items = list(own.get(kind.member, ()))
+        try:
+            listed = jsonrpc.value(await gateway.listing(kind, None, modern=modern, client=client))
+        except RpcError as error:
+            if items:
+                return {**own, "ttlMs": 0} if "ttlMs" in own else own
+            raise MCPError(error.code, error.message, error.data) from None
         taken = {item[kind.key] for item in items}
         own[kind.member] = items + [i for i in listed[kind.member] if i[kind.key] not in taken]
         if "ttlMs" in own:
@@ -145,7 +150,7 @@ class _Mounted:
     async def _is_mine(self, name: str, kind: Kind, ctx: Context, params: Message) -> bool:
         """Whether the mounted server has a component, and the server itself has not."""
         gateway = self.inner.gateway
-        await gateway.settled()
+        await gateway.located(ctx.method, params)
         try:
             gateway.route(ctx.method, params)
         except RpcError:

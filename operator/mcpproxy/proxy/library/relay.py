@@ -17,6 +17,7 @@ from mcpproxy.proxy.front.modern import discovered
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
+from mcpproxy.proxy.wire.revisions import is_modern
 
 
 class DirectLink:
@@ -73,7 +74,7 @@ class GatewayLink(DirectLink):
 
     def __init__(self, gateway: Gateway, revision: str) -> None:
         offered: dict[str, Any] = {
-            "capabilities": gateway.capabilities(),
+            "capabilities": gateway.capabilities(modern=is_modern(revision)),
             "serverInfo": gateway.server_info(),
         }
         if (text := gateway.instructions()) is not None:

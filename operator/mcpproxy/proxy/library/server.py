@@ -1,6 +1,7 @@
 """Servers of ours: local components, copies and other servers, seen as one."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,7 +30,6 @@ from mcpproxy.proxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.proxy.library.relay import GatewayOpener
 from mcpproxy.proxy.library.sources import source_of
 from mcpproxy.proxy.library.visible import LABEL_OF, VisibleCatalog, VisibleGateway
-from mcpproxy.proxy.offer import FIRST_ROUND
 from mcpproxy.proxy.runtime import VERSION, Options, Runtime, surroundings
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
@@ -168,19 +168,19 @@ class Server:
     # Looking at it
 
     async def list_tools(self) -> list[Mirrored]:
-        """Its tools."""
+        """Its tools. Raises MCPError where none are known, since backends have failed."""
         return await self._list(TOOLS)
 
     async def list_prompts(self) -> list[Mirrored]:
-        """Its prompts."""
+        """Its prompts. Raises MCPError as `list_tools` does."""
         return await self._list(PROMPTS)
 
     async def list_resources(self) -> list[Mirrored]:
-        """Its resources."""
+        """Its resources. Raises MCPError as `list_tools` does."""
         return await self._list(RESOURCES)
 
     async def list_resource_templates(self) -> list[Mirrored]:
-        """Its resource templates."""
+        """Its resource templates. Raises MCPError as `list_tools` does."""
         return await self._list(TEMPLATES)
 
     async def get_tool(self, name: str) -> Mirrored:
@@ -207,7 +207,7 @@ class Server:
         request = {"id": Raw(b'"call"'), "params": jsonrpc.dump(params)}
         caller = Discarding(Client(LATEST_LEGACY))
         async with self:
-            await self._settled()
+            await self.gateway.located("tools/call", params)
             try:
                 answer = await self.gateway.call(request, "tools/call", params, caller)
                 error = jsonrpc.error_of(answer)
@@ -217,26 +217,20 @@ class Server:
             raise MCPError(error.code, error.message, error.data)
         return t.CallToolResult.model_validate(jsonrpc.value(answer["result"]), by_name=False)
 
-    async def _settled(self) -> None:
-        """Wait until every backend was tried once; a hung one is waited for only so long."""
-        backends = self.gateway.backends.values()
-        waiting = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
-        if waiting:
-            await asyncio.wait(waiting, timeout=FIRST_ROUND)
-        for task in waiting:
-            task.cancel()
-
     async def _list(self, kind: Kind) -> list[Mirrored]:
         async with self:
-            await self._settled()
-            listed = jsonrpc.value(await self.gateway.listing(kind, None, modern=False))
+            try:
+                listed = jsonrpc.value(await self.gateway.listing(kind, None, modern=False))
+            except RpcError as error:
+                raise MCPError(error.code, error.message, error.data) from None
         return [Mirrored(kind, item, self, str(item[kind.key])) for item in listed[kind.member]]
 
     async def _get(self, kind: Kind, identifier: str) -> Mirrored:
         async with self:
-            for found in await self._list(kind):
-                if found.identifier == identifier:
-                    return found
+            with contextlib.suppress(MCPError):
+                for found in await self._list(kind):
+                    if found.identifier == identifier:
+                        return found
             states = [backend.status() for backend in self.gateway.backends.values()]
         bad = [f"{one.name} is {one.state}: {one.message}" for one in states if one.message]
         missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"

@@ -9,7 +9,7 @@ import contextlib
 import inspect
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +100,11 @@ def _specified(configuration: Configuration, index: int) -> Source:
     def opener(given: BackendSettings, around: Surroundings, background: Background) -> Opener:
         return opener_of(proxy, spec, given, around, background)
 
-    return Source(spec.model_dump_json(), settings(proxy.spec, spec), opener)
+    given = settings(proxy.spec, spec)
+    if given.session_mode_from == "Transport":
+        # A program that a proxy is created for serves each request afresh, as all servers do here.
+        given = replace(given, session_mode="Isolated")
+    return Source(spec.model_dump_json(), given, opener)
 
 
 def _only(configuration: Configuration, target: Any, fields: Mapping[str, Any]) -> Source:

@@ -6,11 +6,13 @@ from typing import Final, Protocol
 
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.core.catalog import Catalog, Listing
+from mcpproxy.proxy.core.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, Kind
 from mcpproxy.proxy.core.rewrite import unknown
 from mcpproxy.proxy.core.uri_templates import Uri
 from mcpproxy.proxy.gateway import Gateway
 from mcpproxy.proxy.routing import Route
+from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
 KEY_OF: Final[dict[Kind, str]] = {
@@ -133,8 +135,10 @@ class VisibleGateway(Gateway):
             for server in self._beneath:
                 await server.close()
 
-    def route(self, method: str, params: Message) -> Route:
+    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
         """See Gateway."""
+        if method in TASKS_EXTENSION.routed:
+            return super().route(method, params, principal)
         name, kind = self._router.named(method, params)
         known = self.catalog.owner(kind, name)
         if known is not None:
@@ -148,6 +152,15 @@ class VisibleGateway(Gateway):
         if template is not None:
             return self.way(template[0], name, kind)
         return super().route(method, params)
+
+    def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
+        """See Gateway."""
+        for member, kinds in (("uri", (RESOURCES,)), ("name", (TOOLS, PROMPTS))):
+            name = jsonrpc.string(params.get(member))
+            for kind in kinds if name is not None else ():
+                if self.catalog.hides(kind, name or ""):
+                    raise unknown(kind, name or "")
+        return super().guessed(method, params, principal)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
         """The backend and the template that a URI is an expansion of, if there is one.

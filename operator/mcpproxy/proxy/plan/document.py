@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mcpproxy.api.catalog import CatalogSpec
-from mcpproxy.api.status import BackendStatus
-from mcpproxy.api.v1alpha1 import ObjectMeta
+from mcpproxy.api.status import LIST_FAILED, BackendStatus
+from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.core.names import MAX_NAME, Names
@@ -56,12 +56,17 @@ def _entries(
     return found
 
 
-def _clashes(kind: Kind, entries: Iterable[Plan]) -> list[Plan]:
+def _clashes(kind: Kind, entries: Iterable[Plan], on_clash: OnClash | None) -> list[Plan]:
     claimed: dict[str, list[str]] = {}
     for entry in entries:
         claimed.setdefault(entry["name"], []).append(entry["backend"])
     return [
-        {"kind": kind.member, "name": name, "servedBy": backends[0], "backends": backends}
+        {
+            "kind": kind.member,
+            "name": name,
+            "servedBy": None if on_clash == "Fail" else backends[0],
+            "backends": backends,
+        }
         for name, backends in claimed.items()
         if len(backends) > 1
     ]
@@ -83,19 +88,24 @@ def document(
     *,
     known: bool,
     approved: CatalogSpec | None = None,
+    on_clash: OnClash | None = None,
+    failures: Mapping[Kind, Mapping[str, str]] | None = None,
 ) -> Plan:
     """The plan of one proxy, ready for JSON.
 
-    `known` says whether the lists of every backend are; without them there is no hash.
+    `known` says whether the lists of every backend are; without them there is no hash. `failures`
+    are the backends whose list of a kind is missing, and why.
     """
     lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
     return {
         "name": metadata.name,
         "namespace": metadata.namespace,
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
-        "failed": [status.name for status in statuses if status.state != "Healthy"],
+        "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
         **{kind.member: entries for kind, entries in lists.items()},
-        "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind])],
+        "notKnown": {kind.member: dict(found) for kind, found in (failures or {}).items() if found},
+        "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind], on_clash)],
+        "onClash": on_clash,
         "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
         "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
         "catalogHash": catalog.digest() if known else None,
@@ -153,7 +163,7 @@ def exit_code(plan: Plan) -> int:
     """What CI is told of one proxy."""
     if plan["failed"]:
         return FAILED
-    if plan["clashes"] or plan["tooLong"]:
+    if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
         return CLASHING
     drifted = plan["approval"] is not None and plan["approval"]["matches"] is not True
     if drifted or (plan.get("differences") and differ(plan["differences"])):

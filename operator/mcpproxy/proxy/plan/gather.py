@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mcpproxy.api.defaults import health, settings
+from mcpproxy.api.defaults import health, on_clash, settings
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy.back.backend import Backend, Surroundings, configured
 from mcpproxy.proxy.back.lists import selections
-from mcpproxy.proxy.core.kinds import Kind
+from mcpproxy.proxy.core.catalog import Catalog
+from mcpproxy.proxy.core.kinds import KINDS, Kind
 from mcpproxy.proxy.plan import saved
 from mcpproxy.proxy.plan.document import Plan, document
 from mcpproxy.proxy.runtime import Options, surroundings
@@ -34,7 +35,8 @@ class Sources:
 async def planned(configuration: Configuration, options: Options, sources: Sources) -> Plan:
     """The plan of one proxy. Raises OSError when it can't be saved."""
     proxy = configuration.proxy
-    around = surroundings(health(proxy.spec), options, configuration.directory)
+    catalog = Catalog(serves_clashes=on_clash(proxy.spec) == "First")
+    around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
     backends = [_backend(proxy, spec, around, sources) for spec in proxy.spec.backends]
     backends.sort(key=lambda backend: backend.name)
     heard = {backend.name: _listening(backend) for backend in backends}
@@ -49,7 +51,9 @@ async def planned(configuration: Configuration, options: Options, sources: Sourc
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, heard[backend.name])
-        known = all(backend.watch.known for backend in backends)
+        known = all(
+            backend.watch.known and not backend.watch.lists.failures for backend in backends
+        )
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
         return document(
             proxy.metadata,
@@ -58,6 +62,8 @@ async def planned(configuration: Configuration, options: Options, sources: Sourc
             origins,
             known=known,
             approved=proxy.spec.catalog,
+            on_clash=proxy.spec.names.on_clash if proxy.spec.names else None,
+            failures={kind: _failures(backends, kind) for kind in KINDS},
         )
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
@@ -71,6 +77,12 @@ def _backend(proxy: MCPProxy, spec: BackendSpec, around: Surroundings, sources: 
     return configured(
         proxy, spec, around, partial(saved.SavedOpener, path, settings(proxy.spec, spec))
     )
+
+
+def _failures(backends: list[Backend], kind: Kind) -> dict[str, str]:
+    """Why lists of a kind are missing, by backend."""
+    failures = ((backend.name, backend.watch.failure(kind)) for backend in backends)
+    return {name: why for name, why in failures if why is not None}
 
 
 def _listening(backend: Backend) -> dict[str, list[Message]]:

@@ -16,7 +16,9 @@ TITLES: Final = {
     "resources": "resources",
     "resourceTemplates": "templates",
 }
-_HEAD: Final = ("backend", "state", "transport", "revision", "session", *TITLES.values())
+_HEAD: Final = ("backend", "state", "transport", "revision", "session", "mode", *TITLES.values())
+_ORIGINS: Final = {"Backend": "its own", "Proxy": "spec.session", "Transport": "default"}
+"""Where the session mode of a backend comes from."""
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -65,18 +67,31 @@ def _backends(plan: Plan) -> Iterator[str]:
         counts = found.get("components", {})
         facts = (found.get(name, "-") for name in ("transport", "protocolVersion", "session"))
         rows.append(
-            (found["name"], found["state"], *facts, *(counts.get(kind, "-") for kind in TITLES))
+            (
+                found["name"],
+                found["state"],
+                *facts,
+                _mode(found),
+                *(counts.get(kind, "-") for kind in TITLES),
+            )
         )
     yield from _table(rows)
     for found in plan["backends"]:
-        if found["state"] != "Healthy":
+        if found["name"] in plan["failed"]:
             why = f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
             yield f"  {found['name']}: {safe(why)}"
+
+
+def _mode(found: Plan) -> str:
+    """The session mode in force, and where it comes from."""
+    origin = _ORIGINS.get(found.get("sessionModeFrom", ""))
+    return f"{found['sessionMode']} ({origin})" if origin else "-"
 
 
 def _list(plan: Plan, member: str) -> Iterator[str]:
     entries = plan[member]
     if not entries:
+        yield from _not_known(plan, member)
         return
     served = sum(entry["served"] for entry in entries)
     estimate = f", about {plan['toolTokens']} tokens" if member == "tools" else ""
@@ -85,6 +100,15 @@ def _list(plan: Plan, member: str) -> Iterator[str]:
     yield from _table([_row(entry, weighed=member == "tools") for entry in entries])
     if member == "tools":
         yield f"  (a token is taken to be {BYTES_PER_TOKEN} bytes of compact JSON)"
+
+
+def _not_known(plan: Plan, member: str) -> Iterator[str]:
+    """Say of an empty list that it is empty because backends have failed."""
+    failures = plan.get("notKnown", {}).get(member, {})
+    if failures:
+        yield ""
+        named = safe(", ".join(failures))
+        yield f"{TITLES[member]}: not known, since backends have failed: {named}"
 
 
 def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
@@ -103,10 +127,13 @@ def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
 def _wrong(plan: Plan) -> Iterator[str]:
     if plan["clashes"]:
         yield ""
-        yield "clashes (give one of the backends another prefix, or rename or exclude one)"
+        accepted = "; names.onClash accepts them" if plan["onClash"] == "First" else ""
+        remedy = "give one of the backends another prefix, or rename or exclude one"
+        yield f"clashes ({remedy}{accepted})"
     for found in plan["clashes"]:
         claims = ", ".join(found["backends"])
-        yield f"  {found['kind']}: {safe(found['name'])} of {claims}: {found['servedBy']} serves it"
+        server = found["servedBy"] or "none of them"
+        yield f"  {found['kind']}: {safe(found['name'])} of {claims}: {server} serves it"
     if plan["tooLong"]:
         yield ""
         yield f"names over {MAX_NAME} characters (shorten the prefix, or rename or exclude them)"

@@ -22,6 +22,10 @@ NAME_MEMBER: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
+    # Of the extension for tasks.
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
 }
 """Which member of params the header Mcp-Name repeats."""
 

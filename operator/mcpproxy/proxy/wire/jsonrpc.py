@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from mcpproxy.limits.http import ENVELOPE_MEMBERS
+from mcpproxy.proxy.wire import shapes, tolerance
 from mcpproxy.proxy.wire.sizes import LEAST, exceeds
 
 Message = dict[str, Raw]
@@ -178,36 +179,59 @@ def dump(content: Any) -> Raw:
 
 
 def parse(body: bytes) -> Message:
-    """One JSON-RPC message: request, notification or response.
+    """Return one JSON-RPC message: request, notification or response.
 
-    Raises RpcError with PARSE_ERROR for what is not JSON and INVALID_REQUEST for what is not one
-    message, batches among it (removed in 2025-06-18).
+    Raises RpcError with PARSE_ERROR for text that even SDKs can't read as JSON, and INVALID_REQUEST
+    for JSON that is not a single message.
     """
+    return _parsed(body, of_backend=False)
+
+
+def bounded(body: bytes) -> Message:
+    """Return a message of a backend, whose params or result has not too many members.
+
+    Raises RpcError, see `parse`.
+    """
+    message = _parsed(body, of_backend=True)
+    if len(body) > _FEW:
+        for name in ("params", "result"):
+            if name in message:
+                _refuse_many(message[name], INVALID_PARAMS)
+    return message
+
+
+def _parsed(body: bytes, *, of_backend: bool) -> Message:
+    try:
+        message = _decoded(body)
+    except RpcError as error:
+        if error.code != PARSE_ERROR:
+            raise
+        text = tolerance.repaired(body, of_backend=of_backend)
+        if text is None:
+            raise
+        message = _decoded(text)
+    if message.get("jsonrpc") == VERSION:
+        if _shaped(message):
+            return message
+        shapes.reshape(message, of_backend=of_backend)
+        if _shaped(message):
+            return message
+    raise RpcError(INVALID_REQUEST, "the body is not a JSON-RPC 2.0 message")
+
+
+def _decoded(body: bytes) -> Message:
     try:
         if not body.isascii():
             body.decode()
         if len(body) > _FEW:
             _refuse_many(body, INVALID_REQUEST)
-        message = _object(body)
+        return _object(body)
     except msgspec.ValidationError:
         raise RpcError(
             INVALID_REQUEST, "the body must be a single JSON-RPC request, notification or response"
         ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise RpcError(PARSE_ERROR, "the body is not JSON") from None
-    if message.get("jsonrpc") != VERSION or not _shaped(message):
-        raise RpcError(INVALID_REQUEST, "the body is not a JSON-RPC 2.0 message")
-    return message
-
-
-def bounded(body: bytes) -> Message:
-    """See `parse`; neither params nor a result has too many members."""
-    message = parse(body)
-    if len(body) > _FEW:
-        for name in ("params", "result"):
-            if name in message:
-                _refuse_many(message[name], INVALID_PARAMS)
-    return message
 
 
 def call(body: bytes) -> Call | None:
@@ -254,7 +278,11 @@ def _shaped(message: Message) -> bool:
     if method is not None:
         params = message.get("params")
         return bytes(method)[:1] == b'"' and (params is None or bytes(params)[:1] in b"{")
-    return request_id is not None and (("result" in message) != ("error" in message))
+    if "error" in message:
+        return (
+            request_id is not None and "result" not in message and shapes.is_error(message["error"])
+        )
+    return request_id is not None and "result" in message
 
 
 def is_id(raw: Raw) -> bool:

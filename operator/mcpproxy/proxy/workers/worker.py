@@ -56,7 +56,7 @@ class Worker:
         self._backends = self._runtime.gateway.backends
         for backend in self._backends.values():
             # What one worker has checked the others need not: the first one is the first to look.
-            backend.watch.patience = 1.0 + PATIENCE * setup.number
+            backend.watch.rounds.patience = 1.0 + PATIENCE * setup.number
             backend.watch.on_checked = functools.partial(self._checked, backend.name)
 
     def _checked(self, backend: str, good: bool) -> None:

@@ -1,0 +1,33 @@
+"""Limits on what backends do by way of extensions."""
+
+from typing import Final
+
+from mcpproxy.limits.limit import Limit
+
+TASK_ID: Final = Limit(
+    name="task-id",
+    value=1024,
+    unit="count",
+    counts="characters of the id that a backend gives a task, where there are several backends",
+    share="message",
+    beyond="the call ends with JSON-RPC error -32000; data.reason is NotMCP",
+    test="test_a_task_id_beyond_the_limit_ends_the_call",
+)
+TASK_POLL: Final = Limit(
+    name="task-poll",
+    value=1,
+    unit="seconds",
+    counts="least time between two requests for the state of a task that a legacy client waits for",
+    share="request",
+    beyond="a backend that asks to be polled more often is polled this often",
+    test="test_a_backend_that_asks_for_it_is_not_polled_more_often",
+)
+EXTENSION_LIST_WAIT: Final = Limit(
+    name="extension-list-wait",
+    value=10,
+    unit="seconds",
+    counts="time that a list of skills or tasks waits for one backend",
+    share="request",
+    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    test="test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long",
+)

@@ -1,0 +1,127 @@
+"""The stream on which one backend announces changes: kept open, and begun again with pauses."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcpproxy.api import status
+from mcpproxy.proxy.back import pace
+from mcpproxy.proxy.back.link import Link, OnMessage
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import Caller
+from mcpproxy.proxy.core.health import Finding
+from mcpproxy.proxy.wire.jsonrpc import RpcError
+
+log = logging.getLogger("mcpproxy.backend")
+
+STREAM_PAUSE: Final = 2.0
+"""Seconds before a stream that failed at once is begun again."""
+SESSION_PAUSE: Final = 10.0
+"""Seconds before a session that ended at once, such as that of a program, is opened again."""
+TOLD_AFTER: Final = 3
+"""Failures in a row after which the state says so."""
+
+
+class Listening:
+    """Listens to one link at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        standing: Caller,
+        announced: OnMessage,
+        uris: Callable[[], Sequence[str]],
+    ) -> None:
+        """`announced` gets what the backend announces; `uris` are the resources of interest."""
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called when a stream breaks that has worked: perhaps the backend has gone."""
+        self.on_due: Callable[[], None] = lambda: None
+        """Called when it is time to begin again."""
+        self._name = name
+        self._standing = standing
+        self._announced = announced
+        self._uris = uris
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._began_at = 0.0
+        self._backoff = pace.Backoff(STREAM_PAUSE)
+        self._again: asyncio.TimerHandle | None = None
+        """Begins again after a failure."""
+        self._why = ""
+
+    @property
+    def resting(self) -> bool:
+        """Whether it waits after a failure."""
+        return self._again is not None
+
+    @property
+    def missing(self) -> bool:
+        """Whether nobody listens."""
+        return self._task is None or self._task.done()
+
+    def begin(self, link: Link) -> None:
+        """Listen to a link, whatever became of the one before."""
+        self._rest_no_more()
+        self._link = link
+        self._task = asyncio.create_task(self._listen(link, lambda: None))
+
+    def renew(self) -> None:
+        """Open the stream anew; the one before stays until nothing is missed."""
+        before, link = self._task, self._link
+        if link is not None:
+            self._rest_no_more()
+            self._task = asyncio.create_task(self._listen(link, lambda: end(before)))
+
+    def leave(self) -> "asyncio.Task[None] | None":
+        """Go on without a link; the task that listened to the last one, which is to be ended."""
+        self._rest_no_more()
+        task, self._task, self._link = self._task, None, None
+        return task
+
+    def start_over(self) -> None:
+        """The backend itself has failed: what failed meanwhile says nothing of its stream."""
+        self._backoff.works()
+
+    def remark(self) -> Finding | None:
+        """What the state says where changes can't be noticed."""
+        lived = asyncio.get_running_loop().time() - self._began_at
+        if not self.missing and lived >= pace.STEADY:
+            self._backoff.works()
+        if self._backoff.failures < TOLD_AFTER:
+            return None
+        text = "its stream of changes can't be kept open, so changes are seen after cache.ttl"
+        return Finding("Healthy", status.CHANGES_UNHEARD, f"{text}: {self._why}")
+
+    async def _listen(self, link: Link, ready: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._began_at = began_at = loop.time()
+        try:
+            await link.listen(self._standing, self._announced, ready, self._uris())
+        except (BackendError, RpcError) as error:
+            log.info("backend %s: its stream of changes broke: %s", self._name, error)
+            if link is self._link:
+                self._broke(link, error, loop.time() - began_at)
+
+    def _broke(self, link: Link, error: Exception, lived: float) -> None:
+        self._why = str(error)
+        pause = self._backoff.failed(lived, least=0.0 if link.alive else SESSION_PAUSE)
+        if pause:
+            self._again = asyncio.get_running_loop().call_later(pause, self._due)
+        else:
+            self.on_doubt()
+
+    def _due(self) -> None:
+        self._again = None
+        self.on_due()
+
+    def _rest_no_more(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+
+def end(task: "asyncio.Task[None] | None") -> None:
+    """End what listens, if there is something."""
+    if task is not None:
+        task.cancel()

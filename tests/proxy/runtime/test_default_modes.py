@@ -1,0 +1,121 @@
+"""The session mode where none is set: a program serves its client alone, HTTP each request."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.proxy.runtime.counting import Counter
+from tests.proxy.runtime.program import PROGRAM
+from tests.proxy.runtime.serving import LIVE, serving
+
+pytestmark = LIVE
+MCPPROXY = str(Path(sys.executable).with_name("mcpproxy"))
+ERAS = ("legacy", "2026-07-28")
+
+
+def _program(directory: Path) -> dict[str, Any]:
+    """A program that counts its calls, as mcp.json has it."""
+    script = directory / "program.py"
+    script.write_text(PROGRAM)
+    args = [str(script), str(directory / "starts")]
+    return {"command": sys.executable, "args": args, "env": {"TOKEN": "x"}}
+
+
+def _backend(directory: Path, **fields: Any) -> dict[str, Any]:
+    program = _program(directory)
+    env = [{"name": "TOKEN", "value": "x"}]
+    return {"name": "p", "stdio": {**program, "env": env}, **fields}
+
+
+async def _told(client: Client, tool: str = "p_tell") -> tuple[int, int]:
+    """The process that answered, and its number of calls."""
+    result = await client.call_tool(tool, {})
+    (content,) = result.content
+    found = json.loads(content.text)  # type: ignore[union-attr]
+    return found["pid"], found["told"]
+
+
+async def test_a_clients_calls_reach_one_process_that_is_its_own(
+    proxy: Any, tmp_path: Path
+) -> None:
+    running = await proxy(_backend(tmp_path))
+    async with (
+        Client(running.url, mode="legacy") as a,
+        Client(running.url, mode="legacy") as b,
+    ):
+        first, other = await _told(a), await _told(b)
+        assert first[0] != other[0]
+        assert [await _told(a) for _ in range(3)] == [(first[0], told) for told in (2, 3, 4)]
+        assert await _told(b) == (other[0], 2)
+
+
+async def test_a_principal_without_a_session_keeps_its_process(proxy: Any, tmp_path: Path) -> None:
+    running = await proxy(_backend(tmp_path))
+
+    async def calls(principal: str) -> list[tuple[int, int]]:
+        headers = {"Authorization": f"Bearer {principal}"}
+        async with httpx2.AsyncClient(headers=headers) as http:
+            transport = streamable_http_client(running.url, http_client=http)
+            async with Client(transport, mode="2026-07-28") as client:
+                return [await _told(client) for _ in range(2)]
+
+    ann, bo, again = await calls("ann"), await calls("bo"), await calls("ann")
+    assert [told for _, told in (*ann, *again)] == [1, 2, 3, 4]
+    assert len({pid for pid, _ in (*ann, *again)}) == 1
+    assert [told for _, told in bo] == [1, 2]
+    assert bo[0][0] != ann[0][0]
+
+
+async def test_a_client_without_session_and_identity_finds_a_fresh_process(
+    proxy: Any, tmp_path: Path
+) -> None:
+    running = await proxy(_backend(tmp_path))
+    async with Client(running.url, mode="2026-07-28") as client:
+        found = [await _told(client) for _ in range(3)]
+    assert [told for _, told in found] == [1, 1, 1]
+    assert len({pid for pid, _ in found}) == 3
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_the_one_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
+    tmp_path: Path, mode: Any
+) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"p": _program(tmp_path)}}))
+    parameters = StdioServerParameters(command=MCPPROXY, args=["run", str(path)])
+    async with Client(stdio_client(parameters), mode=mode) as client:
+        found = [await _told(client, "tell") for _ in range(3)]
+        found += await asyncio.gather(*(_told(client, "tell") for _ in range(3)))
+    assert sorted(told for _, told in found) == [1, 2, 3, 4, 5, 6]
+    assert len({pid for pid, _ in found}) == 1
+
+
+async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Path) -> None:
+    server = {**_program(tmp_path), "session": {"mode": "Isolated"}}
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"p": server}}))
+    parameters = StdioServerParameters(command=MCPPROXY, args=["run", str(path)])
+    async with Client(stdio_client(parameters), mode="legacy") as client:
+        assert [(await _told(client, "tell"))[1] for _ in range(2)] == [1, 1]
+
+
+async def test_the_status_says_which_mode_is_in_force_and_why(
+    proxy: Any, stack: Any, tmp_path: Path
+) -> None:
+    base = await stack.enter_async_context(serving(Counter().gate))
+    own = {**_backend(tmp_path, session={"mode": "Isolated"}), "name": "own"}
+    running = await proxy(_backend(tmp_path), {"name": "web", "url": f"{base}/mcp"}, own)
+    report = await running.report()
+    assert [(b.name, b.session_mode, b.session_mode_from) for b in report.backends] == [
+        ("own", "Isolated", "Backend"),
+        ("p", "PerClient", "Transport"),
+        ("web", "Isolated", "Transport"),
+    ]
