@@ -16,7 +16,7 @@ BOUNDED: Final[dict[str, str]] = {
     "fleet/fleet.py:Fleet._streams": "followed-pods",
     "fleet/fleet.py:Fleet._left_out": "followed-pods",
     "fleet/fleet.py:Fleet.follow:task": "followed-pods",
-    "proxy/back/between.py:_together:task": "server-requests",
+    "proxy/back/polling.py:_together:task": "server-requests",
     "proxy/back/attribution.py:Users._abandoned": "abandoned-requests",
     "proxy/merging.py:ExtensionLists._pages:task": "extension-list-wait",
     "proxy/task_streams.py:TaskStreams._running": "subscriptions",

@@ -1,5 +1,6 @@
 """Content codings that nobody asked for: decoded within bounds, and never asked for."""
 
+import functools
 import gzip
 import json
 import zlib
@@ -14,6 +15,7 @@ from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.core.errors import NotMcp
 from tests.proxy.back.answering import ON_HTTP, Told, answering, called
 
+gzipped = functools.partial(gzip.compress, mtime=0)
 ASKED = b"\r\naccept-encoding: identity\r\n"
 
 
@@ -23,22 +25,22 @@ def _raw_deflate(body: bytes) -> bytes:
 
 
 def _members(body: bytes) -> bytes:
-    return gzip.compress(body[:20]) + gzip.compress(body[20:])
+    return gzipped(body[:20]) + gzipped(body[20:])
 
 
 def _trailing(body: bytes) -> bytes:
-    return gzip.compress(body) + b"\0\0"
+    return gzipped(body) + b"\0\0"
 
 
 CODINGS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
-    "gzip": (b"gzip", gzip.compress),
-    "x-gzip": (b"X-GZIP", gzip.compress),
+    "gzip": (b"gzip", gzipped),
+    "x-gzip": (b"X-GZIP", gzipped),
     "members": (b"gzip", _members),
     "trailing": (b"gzip", _trailing),
     "deflate": (b"deflate", zlib.compress),
     "raw-deflate": (b"deflate", _raw_deflate),
     "identity": (b"identity", bytes),
-    "both": (b"identity, gzip", gzip.compress),
+    "both": (b"identity, gzip", gzipped),
 }
 
 
@@ -68,18 +70,18 @@ async def test_a_body_with_a_content_coding_is_decoded(transport: str, coding: s
 @pytest.mark.parametrize("transport", ON_HTTP)
 async def test_a_large_body_with_a_content_coding_is_decoded_whole(transport: str) -> None:
     text = "".join(f"{n} " for n in range(200_000))
-    coded = gzip.compress(_body(transport, text))
+    coded = gzipped(_body(transport, text))
     async with answering(transport, coded, more=_coded(b"gzip")) as (link, _):
         assert (await called(link))["result"] == {"a": text}
 
 
 @pytest.mark.parametrize("transport", ON_HTTP)
-@pytest.mark.parametrize("code", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("code", [gzipped, zlib.compress])
 async def test_a_body_that_grows_without_measure_when_decoded_is_refused(
     transport: str, code: Callable[[bytes], bytes]
 ) -> None:
     before = DECODED_RATIO.reached
-    name = b"gzip" if code is gzip.compress else b"deflate"
+    name = b"gzip" if code is gzipped else b"deflate"
     coded = code(_body(transport, "x" * 8_000_000))
     async with answering(transport, coded, more=_coded(name)) as (link, _):
         with pytest.raises(NotMcp, match="grows to more than 100 times"):
@@ -93,7 +95,7 @@ async def test_a_body_that_grows_without_measure_when_decoded_is_refused(
     [
         (b"gzip", b"\x1f\x8bnonsense", "not what its Content-Encoding says"),
         (b"br", b"\x0b\x02\x80hello\x03", "the Content-Encoding 'br'"),
-        (b"gzip, gzip", gzip.compress(b""), "the Content-Encoding 'gzip, gzip'"),
+        (b"gzip, gzip", gzipped(b""), "the Content-Encoding 'gzip, gzip'"),
         (b"gzip", b"", "without a"),
     ],
 )
