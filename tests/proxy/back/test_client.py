@@ -76,7 +76,7 @@ async def test_a_request_is_written_as_http_wants_it() -> None:
         authority = client.origin.authority
     assert peer.requests == [
         b"POST /mcp?a=b%20c HTTP/1.1\r\nhost: " + authority + b"\r\nx-a: 1\r\n"
-        b"content-length: 5\r\n\r\nhello"
+        b"accept-encoding: identity\r\ncontent-length: 5\r\n\r\nhello"
     ]
 
 

@@ -27,6 +27,7 @@ _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 CLOSED_BEHIND: Final = 0.05
 """Seconds after an answer in which a server that closes the connection does so behind each one."""
 UNKEPT_FOR: Final = 60.0
+_IDENTITY: Final = b"\r\naccept-encoding: identity"
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -147,10 +148,20 @@ class HttpClient:
         return f"{scheme}://{self.origin.authority.decode('ascii')}"
 
     def head(self, method: bytes, target: str, headers: Headers) -> bytes:
-        """The head of a request, but for the length of its body."""
+        """The head of a request, but for the length of its body.
+
+        It accepts no content coding unless `headers` say so: without the field, any of them would
+        be acceptable (RFC 9110, section 12.5.3). All cookies are in one line.
+        """
         lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target.encode(), self.origin.authority)]
-        lines += [b"%b: %b" % header for header in one_cookie_line(headers)]
-        return b"\r\n".join(lines) + b"\r\n"
+        lines += [b"%b: %b" % header for header in headers]
+        head = b"\r\n".join(lines)
+        names = head.lower()
+        if names.count(b"\ncookie:") > 1:
+            return self.head(method, target, one_cookie_line(headers))
+        if b"\naccept-encoding:" not in names:
+            head += _IDENTITY
+        return head + b"\r\n"
 
     def take(self) -> Connection | None:
         """A connection that is free."""

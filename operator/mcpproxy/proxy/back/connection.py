@@ -146,6 +146,15 @@ def _media_type(content_type: bytes) -> bytes:
     return content_type.split(b";")[0].strip().lower()
 
 
+def _joined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Header lines by name, those of one name joined (RFC 9110, section 5.3)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in fields:
+        key = name.lower()
+        found[key] = found[key] + b", " + value if key in found else value
+    return found
+
+
 def _head_too_large() -> NotMcp:
     RESPONSE_HEAD.record()
     return NotMcp(f"the answer's head is larger than {_MAX_HEAD} bytes")
@@ -180,8 +189,6 @@ class Connection(asyncio.Protocol):
         self._head: asyncio.Future[None] | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         """Header lines of a head that is not complete, or trailers."""
-        self._informational: list[int] = [0, 0]
-        """Bytes and lines of the informational responses before an answer."""
         self._unfinished = 0
         """Bytes that came since the parser was last through with something."""
         self._held_back = False
@@ -337,6 +344,8 @@ class Connection(asyncio.Protocol):
         if self._reusable is not None:
             raise ValueError("an answer that nobody asked for")
         self._between = False
+        # Also of trailers: those of the answer before are not headers of this one.
+        self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
@@ -351,26 +360,19 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        response = self._response
+        response, fields = self._response, self._fields
         assert response is not None
-        status, fields, headers = self._parser.get_status_code(), self._fields, response.headers
         self._fields = []
-        size, lines = self._informational
-        for name, value in fields:
-            size += len(name) + len(value)
-            key = name.lower()
-            headers[key] = headers[key] + b", " + value if key in headers else value
-        if size > _MAX_HEAD:
-            self._refuse(_head_too_large())
-        if status >= 200:
-            self._unfinished = 0
-            self._headed(status)
+        status = self._parser.get_status_code()
+        if status < 200:
+            # Its bytes are counted together with those of what follows.
             return
-        # They are counted together with what follows them.
-        headers.clear()
-        self._informational = [size, lines + len(fields)]
-        if self._informational[1] > _MAX_LINES:
-            self._refuse(_too_many_lines())
+        if self._unfinished > _MAX_HEAD and sum(len(n) + len(v) for n, v in fields) > _MAX_HEAD:
+            self._refuse(_head_too_large())
+        self._unfinished = 0
+        headers = {name.lower(): value for name, value in fields}
+        response.headers = headers if len(headers) == len(fields) else _joined(fields)
+        self._headed(status)
 
     def _headed(self, status: int) -> None:
         assert self._response is not None
@@ -402,8 +404,6 @@ class Connection(asyncio.Protocol):
         response = self._response
         assert response is not None
         self._response = self._reusable = None
-        if self._fields or self._informational[1]:
-            self._fields, self._informational = [], [0, 0]
         self._unfinished = 0
         response.end()
         if not reusable:

@@ -35,7 +35,6 @@ MAX_HEADS: Final = 1024
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _JSON: Final = (b"content-type", h.JSON)
-_IDENTITY: Final = (b"accept-encoding", b"identity")
 Lines = tuple[tuple[bytes, bytes], ...]
 _REFUSES_HOST: Final = (403, 421)
 _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
@@ -125,7 +124,7 @@ class Endpoint:
         else:
             response = await sent.head()
         if response.status in (307, 308):
-            every = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
+            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             response = await self.client.followed(response, b"POST", path, every, body)
         if response.status in _REFUSES_HOST:
             await self._check_host(response)
@@ -160,14 +159,14 @@ class Endpoint:
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            lines = _complete((_ACCEPT_BOTH, _JSON, *headers, *configured))
+            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
             head = self._heads[key] = self.client.head(b"POST", path, lines)
         self._kept = path, headers, configured, head
         return head
 
     async def get(self, headers: Headers) -> Response:
         """Open an event stream."""
-        lines = _complete((_ACCEPT_SSE, *headers, *self._lines()))
+        lines = (_ACCEPT_SSE, *headers, *self._lines())
         response = await self.client.request(b"GET", lines)
         _check(response)
         if (failure := failed(response, None)) is not None:
@@ -225,16 +224,6 @@ async def _first_words(response: Response) -> str:
         return ""
     response.unread([chunk] if chunk else [])
     return clean(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
-
-
-def _complete(lines: Lines) -> Lines:
-    """Return the header lines of a request with the content codings that it accepts: none.
-
-    Without the field, any of them would be acceptable (RFC 9110, 12.5.3).
-    """
-    if any(name == b"accept-encoding" for name, _ in lines):
-        return lines
-    return (*lines, _IDENTITY)
 
 
 def _check(response: Response) -> None:

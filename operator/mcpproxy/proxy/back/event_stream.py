@@ -25,6 +25,8 @@ MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
 UNRELATED_RATE: Final = STANDING_MESSAGES.value
 _LINES_OF_AN_EVENT: Final = 4
+_FREE: Final = 8
+"""Lines of a part that are not counted: every stream may begin with some, or send a ping."""
 _LINES_OF_A_STEP: Final = 100
 _LEAST_STEP: Final = 256
 _SHOWN: Final = 80
@@ -89,7 +91,7 @@ class EventStream:
             self.response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
         idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
-        if idle > 0 and (pause := self._pace.take(idle)):
+        if idle > _FREE and (pause := self._pace.take(idle)):
             EVENT_LINES.record()
             await asyncio.sleep(pause)
         return events

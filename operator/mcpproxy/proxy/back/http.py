@@ -48,6 +48,7 @@ from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message
 
+_INITIALIZED: Final = jsonrpc.encode(jsonrpc.told(INITIALIZED))
 MAX_RESUMES: Final = RESUMED_STREAMS.value
 
 
@@ -307,6 +308,10 @@ class HttpLegacyLink:
             await self.notify(message)
         except BackendError:
             return
+
+    def begin_initialized(self, done: Callable[[], None]) -> Response | None:
+        """POST `notifications/initialized`, if a connection is free; see `Connection.begin`."""
+        return self._endpoint.begin(_INITIALIZED, self._headers, done)
 
     async def notify(self, message: Message, client: Client | None = None) -> None:
         """See Link."""

@@ -58,6 +58,7 @@ class Opener:
         pin = settings.protocol
         self._deadline = settings.deadlines
         self._in_time = Within(self._deadline.connect + self._deadline.initialize)
+        self._soon = Within(INITIALIZED_TIME.value)
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
         self._sharing = settings.session_mode == "Reused"
@@ -272,12 +273,26 @@ class HttpOpener(Opener):
         await self._initialized(link)
         return link
 
-    async def _initialized(self, link: Link) -> None:
+    async def _initialized(self, link: HttpLegacyLink) -> None:
         """Tell the backend that the session has begun.
 
         That it goes out is all that matters: a backend that refuses it, or holds its HTTP response
         back, may answer requests all the same.
         """
+        told = asyncio.Event()
+        response = link.begin_initialized(told.set)
+        if response is not None:
+            deadline = self._soon.start(told.set)
+            try:
+                await told.wait()
+            finally:
+                deadline.cancel()
+                response.leave()
+            if deadline.missed:
+                INITIALIZED_TIME.record()
+            if deadline.missed or response.status:
+                return
+        # There is no free connection, or it was lost: the notification may be sent twice.
         telling = self._background.spawn(told_initialized(link))
         done, _ = await asyncio.wait((telling,), timeout=INITIALIZED_TIME.value)
         if not done:

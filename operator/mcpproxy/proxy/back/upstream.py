@@ -95,17 +95,17 @@ class Upstream:
         session wait for it.
         """
         ready = self.listen(link, standing)
+        deadline = self._in_time.start(ready.set)
         try:
-            with self._in_time():
-                await ready.wait()
-        except TimeoutError:
-            # Requests work all the same.
-            if not ready.is_set():
-                self._wait_for_stream(0.0)
-            return
+            await ready.wait()
         except BaseException:
             self.end(link)
             raise
+        finally:
+            deadline.cancel()
+        if deadline.missed:
+            # Requests work all the same.
+            self._wait_for_stream(0.0)
 
     def listen(self, link: Link, standing: Caller) -> asyncio.Event:
         """Begin to listen; the event is set once nothing is missed any more."""

@@ -1,10 +1,11 @@
 """Blocks of tasks that end in time, for those that are entered many times a second."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 
 
 class Limited:
@@ -45,6 +46,13 @@ class Within:
 
     def __call__(self) -> Limited:
         """A block to enter."""
+        return Limited(self._of_loop())
+
+    def start(self, ended: Callable[[], object]) -> Deadline:
+        """A deadline that calls `ended`, for what needs no task to be cancelled."""
+        return self._of_loop().start(ended)
+
+    def _of_loop(self) -> Deadlines:
         if self._deadlines is None:
             self._deadlines = Deadlines(asyncio.get_running_loop(), self._seconds)
-        return Limited(self._deadlines)
+        return self._deadlines

@@ -17,25 +17,25 @@ BYTES_A_TURN: Final = 16 * 1024
 class Ahead:
     """Bytes that came and are not parsed yet."""
 
-    __slots__ = ("_at", "_data", "steps")
+    __slots__ = ("_at", "data", "steps")
 
     def __init__(self) -> None:
-        self._data = b""
+        self.data = b""
         self._at = 0
         self.steps = 0
         """Steps since the turn began."""
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self.data)
 
     def add(self, data: bytes) -> None:
         """Put bytes behind those that wait."""
-        self._data = self._data[self._at :] + data
+        self.data = self.data[self._at :] + data
         self._at = 0
 
     def clear(self) -> None:
         """Drop what waits."""
-        self._data, self._at = b"", 0
+        self.data, self._at = b"", 0
 
     @property
     def turn_is_over(self) -> bool:
@@ -53,11 +53,11 @@ class Ahead:
             # Of chunks nothing tells the end: a few short requests may end in such a part.
             end = self._at + _CHUNKS
         else:
-            head = self._data.find(_END_OF_HEAD, self._at)
-            end = len(self._data) if head < 0 else head + len(_END_OF_HEAD)
-        found = self._data[self._at : end]
+            head = self.data.find(_END_OF_HEAD, self._at)
+            end = len(self.data) if head < 0 else head + len(_END_OF_HEAD)
+        found = self.data[self._at : end]
         self._at = end
-        if end >= len(self._data):
+        if end >= len(self.data):
             self.clear()
         self.steps += 1 if left else 1 + len(found) * REQUESTS_A_TURN // BYTES_A_TURN
         return found

@@ -281,7 +281,7 @@ class Connection(Intake, asyncio.Protocol):
             self._taken = 0
         if self.closing:
             self._shut()
-        elif self._waiting or self._rest:
+        elif self._waiting or self._rest.data:
             self._next()
         elif self._inbound is not None:
             self.invite()

@@ -109,12 +109,12 @@ class Intake(ABC):
             return
         begins = self._between
         known = self._heads.look_up(data) if begins else None
-        if known is not None and not self._rest and self.has_room(0, known[1] - known[2]):
+        if known is not None and not self._rest.data and self.has_room(0, known[1] - known[2]):
             self._sweeps = 0
             self.received(Inbound(known[0], data[known[2] :]), None, False, False)
             return
         self._complete = None
-        if self._rest or (has_many(data, self.room_ahead()) and self._left < len(data)):
+        if self._rest.data or (has_many(data, self.room_ahead()) and self._left < len(data)):
             self._rest.add(data)
             self.read_rest()
             return
