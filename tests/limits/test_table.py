@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions
+from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions, streams
 from mcpproxy.limits.limit import Limit
 from mcpproxy.limits.table import ALL
 from scripts.limits import PAGE, amount, render
@@ -41,7 +41,7 @@ def test_a_test_drives_a_peer_beyond_each_limit(limit: Limit) -> None:
 def test_each_limit_is_enforced_where_it_is_imported(limit: Limit) -> None:
     (constant,) = (
         name
-        for module in (backends, clients, extensions, http, instances, pods, sessions)
+        for module in (backends, clients, extensions, http, instances, pods, sessions, streams)
         for name, value in vars(module).items()
         if value is limit
     )

@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Final
 
-from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions
+from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions, streams
 from mcpproxy.limits.limit import Limit
 
 
@@ -12,7 +12,12 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
 
 
 CLIENTS: Final = (*_defined_in(http), *_defined_in(clients))
-BACKENDS: Final = (*_defined_in(backends), *_defined_in(sessions), *_defined_in(extensions))
+BACKENDS: Final = (
+    *_defined_in(backends),
+    *_defined_in(sessions),
+    *_defined_in(streams),
+    *_defined_in(extensions),
+)
 INSTANCES: Final = _defined_in(instances)
 PODS: Final = _defined_in(pods)
 OF_THE_RUNTIME: Final = (*CLIENTS, *BACKENDS, *INSTANCES)

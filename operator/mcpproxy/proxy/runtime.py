@@ -20,7 +20,8 @@ from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy import keys
 from mcpproxy.proxy.admin import Admin
-from mcpproxy.proxy.back.backend import Surroundings, configured
+from mcpproxy.proxy.back.backend import Surroundings
+from mcpproxy.proxy.back.configured import configured
 from mcpproxy.proxy.back.values import Values
 from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import Catalog

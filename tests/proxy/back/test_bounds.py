@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from mcpproxy.limits import backends as limits
 from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.streams import EVENT_ID
 from mcpproxy.proxy.back import backend as backend_module
 from mcpproxy.proxy.back import client as client_module
 from mcpproxy.proxy.back import endpoint as endpoint_module
@@ -20,12 +21,12 @@ from mcpproxy.proxy.back import lists as lists_module
 from mcpproxy.proxy.back import questions as questions_module
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint
-from mcpproxy.proxy.back.event_stream import EventReader, new_pace
+from mcpproxy.proxy.back.event_stream import EventReader, new_line_rate
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.back.lists import pages_of, shown
 from mcpproxy.proxy.back.questions import Questions
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.catalog import Listing
 from mcpproxy.proxy.core.errors import NotMcp, Overloaded, TimedOut
 from mcpproxy.proxy.core.exchange import Caller, Client, Discarding, Told
@@ -179,11 +180,11 @@ async def _reader(stream: bytes) -> EventReader:
     wire = Wire()
     response = wire.begin()
     wire.feed(STREAM + b"%x\r\n%b\r\n" % (len(stream), stream))
-    return EventReader(response, new_pace())
+    return EventReader(response, new_line_rate())
 
 
 async def test_an_event_id_that_no_header_could_carry_is_ignored() -> None:
-    limit = limits.EVENT_ID
+    limit = EVENT_ID
     reached = limit.reached
     message = b'\ndata: {"jsonrpc":"2.0","method":"a"}\n\n'
     reader = await _reader(b"id: " + b"x" * limit.value + message)

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mcpproxy.proxy.back.client import HttpClient, Origin, with_body
-from mcpproxy.proxy.back.connection import HIGH_WATER, Connection, Response
+from mcpproxy.proxy.back.connection import Connection
+from mcpproxy.proxy.back.response import HIGH_WATER, Response
 from mcpproxy.proxy.core.errors import NotMcp, TimedOut, Unreachable
 from tests.proxy.byhand import served
 from tests.proxy.runtime.waiting import soon

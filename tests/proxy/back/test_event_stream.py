@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.limits import backends as limits
+from mcpproxy.limits import streams as limits
 from mcpproxy.proxy.back import event_stream
-from mcpproxy.proxy.back.event_stream import EventReader, in_steps, new_pace
+from mcpproxy.proxy.back.event_stream import EventReader, in_steps, new_line_rate
 from mcpproxy.proxy.core.errors import NotMcp
-from mcpproxy.proxy.core.pace import Pace
+from mcpproxy.proxy.core.rate import SharedRate
 from mcpproxy.proxy.wire.jsonrpc import Message
 from tests.proxy.back.test_standing_stream import CHANGED, Stream
 
 ANSWER = b'data: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
 
 
-def _reader(*chunks: bytes, pace: Pace | None = None) -> EventReader:
+def _reader(*chunks: bytes, rate: SharedRate | None = None) -> EventReader:
     response: Any = Stream(*chunks)
-    return EventReader(response, pace or new_pace())
+    return EventReader(response, rate or new_line_rate())
 
 
 async def _messages(reader: EventReader) -> list[Message]:
@@ -89,14 +89,14 @@ async def test_lines_without_messages_are_read_at_a_limited_rate(
         now += seconds
 
     monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
-    pace = Pace(limits.EVENT_LINES.value, limits.EVENT_LINES_AHEAD.value, lambda: now)
+    rate = SharedRate(limits.EVENT_LINES.value, limits.EVENT_LINES_AHEAD.value, lambda: now)
     reached = limits.EVENT_LINES.reached
     lines = 10 * limits.EVENT_LINES.value
     block = b":\nid: 1\n\nretry: 1\n"
     chunks = [block * 1000] * (lines // (1000 * block.count(b"\n")))
     # Two streams of one backend share the rate.
     for half in (chunks[::2], chunks[1::2]):
-        assert await _messages(_reader(*half, pace=pace)) == []
+        assert await _messages(_reader(*half, rate=rate)) == []
     ahead = limits.EVENT_LINES_AHEAD.value
     assert slept == pytest.approx((lines - ahead) / limits.EVENT_LINES.value, rel=0.01)
     assert limits.EVENT_LINES.reached > reached
@@ -107,9 +107,9 @@ async def test_messages_are_read_as_fast_as_they_come(monkeypatch: pytest.Monkey
         assert not seconds
 
     monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
-    pace = Pace(limits.EVENT_LINES.value, 0, lambda: 1000.0)
+    rate = SharedRate(limits.EVENT_LINES.value, 0, lambda: 1000.0)
     chunks = [b"event: message\r\nid: 7\r\n" + CHANGED] * 10_000
-    assert len(await _messages(_reader(*chunks, pace=pace))) == 10_000
+    assert len(await _messages(_reader(*chunks, rate=rate))) == 10_000
 
 
 def test_a_chunk_of_long_lines_is_read_at_once() -> None:

@@ -44,9 +44,9 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
         return Stream(CHANGED * 50, CHANGED * 100, CHANGED)
 
     monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
-    pace = event_stream.new_pace()
+    rate = event_stream.new_line_rate()
     endpoint: Any = SimpleNamespace(
-        get=get, events=lambda response: event_stream.EventReader(response, pace)
+        get=get, events=lambda response: event_stream.EventReader(response, rate)
     )
     link = HttpLegacyLink(endpoint, Greeting("2025-06-18", {}), None, Background())
     heard: list[Message] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.api.defaults import health
-from mcpproxy.proxy.back.backend import configured
 from mcpproxy.proxy.back.client import HttpClient
+from mcpproxy.proxy.back.configured import configured
 from mcpproxy.proxy.back.tls import TlsContext
 from mcpproxy.proxy.core.errors import BackendError, TlsInvalid, Unreachable, ValueMissing
 from mcpproxy.proxy.runtime import Options, surroundings

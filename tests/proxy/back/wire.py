@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mcpproxy.proxy.back.connection import Connection, Response
+from mcpproxy.proxy.back.connection import Connection
+from mcpproxy.proxy.back.response import Response
 
 
 class Wire(asyncio.Transport):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.limits.backends import RESUMED_STREAMS
-from mcpproxy.proxy.back import connection
+from mcpproxy.limits.streams import RESUMED_STREAMS
+from mcpproxy.proxy.back import response as response_module
 from mcpproxy.proxy.front.connection import Connection
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import END, HEAD, KINDS, TEXT, called, chunk, plain, stage
@@ -66,7 +66,7 @@ async def test_a_response_as_the_only_event_takes_no_task(
 async def test_a_response_counts_when_it_is_there_and_not_when_its_stream_ends(
     proxy: Any, http: Any, kind: str, in_one: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DRAIN", 0.05)
+    monkeypatch.setattr(response_module, "DRAIN", 0.05)
     body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
 
     async def writes(request_id: Any, writer: asyncio.StreamWriter) -> None:
@@ -126,14 +126,14 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
     event = b"data: %b\n\n" % (body % (b"1" if kind == "modern" else b'"mine"'))
     rest = asyncio.Event()
     writers: list[asyncio.StreamWriter] = []
-    left: list[connection.Response] = []
-    leave = connection.Response.leave
+    left: list[response_module.Response] = []
+    leave = response_module.Response.leave
 
-    def leaves(self: connection.Response) -> None:
+    def leaves(self: response_module.Response) -> None:
         left.append(self)
         leave(self)
 
-    monkeypatch.setattr(connection.Response, "leave", leaves)
+    monkeypatch.setattr(response_module.Response, "leave", leaves)
 
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)

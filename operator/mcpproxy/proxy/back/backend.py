@@ -9,27 +9,22 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpproxy.api.defaults import BackendSettings, HealthPolicy, settings
+from mcpproxy.api.defaults import BackendSettings, HealthPolicy
 from mcpproxy.api.status import BackendStatus, ServerInfo
 from mcpproxy.api.text import clean
-from mcpproxy.api.v1alpha1 import Backend as BackendSpec
-from mcpproxy.api.v1alpha1 import MCPProxy, Stdio
 from mcpproxy.limits.backends import SERVER_NAME
-from mcpproxy.proxy.back import stdio
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.calls import Calls, Mapping
-from mcpproxy.proxy.back.client import HttpClient, Origin
-from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.forwarding import EVERYTHING, Forwarding
 from mcpproxy.proxy.back.link import Background, Link, Outgoing
 from mcpproxy.proxy.back.lists import selections
-from mcpproxy.proxy.back.opener import HttpOpener, Opener, StdioOpener
+from mcpproxy.proxy.back.opener import Opener
 from mcpproxy.proxy.back.pace import Pace
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.back.spares import SpareOpener
 from mcpproxy.proxy.back.tailored import Tailored
-from mcpproxy.proxy.back.tls import SKIPPED, TlsContext
-from mcpproxy.proxy.back.values import Environment, Headers, Values
+from mcpproxy.proxy.back.tls import SKIPPED
+from mcpproxy.proxy.back.values import Values
 from mcpproxy.proxy.back.watch import LISTS_TIME, Watch
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, SessionRefused, Unreachable
@@ -320,27 +315,6 @@ class Backend:
         return finding
 
 
-def configured(
-    proxy: MCPProxy,
-    spec: BackendSpec,
-    around: Surroundings,
-    opener: Callable[[Background], Opener] | None = None,
-) -> Backend:
-    """The backend that an MCPProxy's entry describes, or one that is reached by this opener."""
-    given = settings(proxy.spec, spec)
-    return Backend(
-        spec.name,
-        given,
-        opener or (lambda background: opener_of(proxy, spec, given, around, background)),
-        around,
-        # A process costs more than it saves to have two of.
-        warm_each=1 if spec.stdio else 2,
-        forwarding=Forwarding(withdrawn=given.withdrawn, denied=given.denied)
-        if given.withdrawn or given.denied
-        else EVERYTHING,
-    )
-
-
 def _session(session: str) -> bytes:
     return b"session " + session.encode()
 
@@ -365,54 +339,3 @@ def _cut(text: str) -> str:
     if len(text) > SERVER_NAME.value:
         SERVER_NAME.record()
     return clean(text, SERVER_NAME.value)
-
-
-def opener_of(
-    proxy: MCPProxy,
-    spec: BackendSpec,
-    given: BackendSettings,
-    around: Surroundings,
-    background: Background,
-) -> Opener:
-    """How sessions are opened with the backend that an MCPProxy's entry describes."""
-    if spec.stdio is not None:
-        return _stdio_opener(spec.name, spec.stdio, given, around, background)
-    url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
-    resolve = dict(around.resolve)
-    if spec.service is not None and spec.service.name in resolve:
-        resolve[Origin(url).host] = resolve[spec.service.name]
-    name = spec.tls.server_name if spec.tls else None
-    if given.unverified:
-        log.warning("backend %s: %s", spec.name, SKIPPED)
-    headers = Headers(around.values, spec.headers or ())
-    tls = TlsContext(spec.tls, around.values) if spec.tls else None
-    client = HttpClient(url, given.deadlines.connect, tls or around.tls, resolve, name)
-    endpoint = Endpoint(client, headers if spec.headers else tuple, given.passed)
-    changed = (headers.changed, tls.changed) if tls else (headers.changed,)
-    return HttpOpener(endpoint, given, background, *changed)
-
-
-def _service_url(spec: BackendSpec, namespace: str) -> str:
-    service, scheme = spec.service, "https" if spec.tls else "http"
-    assert service is not None
-    host = f"{service.name}.{service.namespace or namespace}.svc"
-    return f"{scheme}://{host}:{service.port}{service.path or '/mcp'}"
-
-
-def _stdio_opener(
-    name: str,
-    spec: Stdio,
-    given: BackendSettings,
-    around: Surroundings,
-    background: Background,
-) -> StdioOpener:
-    environment = Environment(around.values, spec.env or ())
-
-    async def spawn() -> stdio.StdioChannel:
-        cwd = spec.cwd or str(around.directory)
-        return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
-
-    if given.session_mode == "Isolated":
-        # Each request gets a fresh process.
-        return SpareOpener(spawn, given, background, environment.changed)
-    return StdioOpener(spawn, given, background, environment.changed)

@@ -12,9 +12,9 @@ from mcpproxy.proxy.back.between import (
     respelt,
     sent_over,
 )
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import Background, OnAnnounced, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.back.sessions import Sessions
 from mcpproxy.proxy.core.deadlines import Deadline, Deadlines
 from mcpproxy.proxy.core.errors import SessionGone, TimedOut

@@ -15,8 +15,9 @@ from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
-from mcpproxy.proxy.back.connection import Connection, Response
+from mcpproxy.proxy.back.connection import Connection
 from mcpproxy.proxy.back.cookies import one_cookie_line
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import Overloaded, TimedOut, Unreachable
 from mcpproxy.proxy.wire.heads import Heads
 

@@ -9,7 +9,7 @@ import zlib
 from typing import Final
 
 from mcpproxy.limits.backends import DECODED_RATIO
-from mcpproxy.proxy.back.connection import Response
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.wire.tolerance import quote
 

@@ -12,9 +12,9 @@ from mcpproxy.api.text import clean
 from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.codings import decoded
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.cookies import cookies_of
-from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_pace
+from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_line_rate
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import (
     HostRefused,
@@ -60,7 +60,7 @@ class Endpoint:
         """What the client has of them whose requests these are."""
         self._configured = configured
         self._in_time = Within(OWN_REQUEST_TIME.value)
-        self.pace = new_pace()
+        self.line_rate = new_line_rate()
         """How fast event streams are read."""
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
@@ -176,7 +176,7 @@ class Endpoint:
 
     def events(self, response: Response, last_id: bytes | None = None) -> EventReader:
         """The messages of an event stream, behind the event with `last_id`."""
-        return EventReader(response, self.pace, last_id)
+        return EventReader(response, self.line_rate, last_id)
 
     async def deliver(
         self, body: bytes, headers: Lines, path: str | None = None, *, again: bool = False

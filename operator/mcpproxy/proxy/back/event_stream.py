@@ -6,17 +6,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from mcpproxy.limits.backends import (
+from mcpproxy.limits.backends import MESSAGE
+from mcpproxy.limits.streams import (
     EVENT_ID,
     EVENT_LINES,
     EVENT_LINES_AHEAD,
-    MESSAGE,
     STANDING_MESSAGES,
 )
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.passing import LARGE
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import NotMcp
-from mcpproxy.proxy.core.pace import Pace
+from mcpproxy.proxy.core.rate import SharedRate
 from mcpproxy.proxy.wire import batches, sse
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.tolerance import quote
@@ -36,9 +36,9 @@ _PAUSE: Final = 1.0
 """Seconds before a stream is resumed whose backend names no time."""
 
 
-def new_pace() -> Pace:
-    """The pace of all event streams of one backend: that of lines beyond those of messages."""
-    return Pace(EVENT_LINES.value, EVENT_LINES_AHEAD.value, time.monotonic)
+def new_line_rate() -> SharedRate:
+    """The rate of all event streams of one backend: that of lines beyond those of messages."""
+    return SharedRate(EVENT_LINES.value, EVENT_LINES_AHEAD.value, time.monotonic)
 
 
 def in_steps(chunk: bytes) -> list[bytes]:
@@ -62,10 +62,10 @@ async def hold_back(messages: Sequence[Message]) -> None:
 class EventStream:
     """The events of a response, those of a small part at a time."""
 
-    def __init__(self, response: Response, pace: Pace) -> None:
+    def __init__(self, response: Response, rate: SharedRate) -> None:
         self.response = response
         self.parser = sse.Parser(MAX_MESSAGE)
-        self._pace = pace
+        self._rate = rate
         self._parts: deque[bytes] = deque()
 
     @property
@@ -91,7 +91,7 @@ class EventStream:
             self.response.close()
             raise NotMcp(f"an event of its stream is not MCP: {error}") from None
         idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
-        if idle > _FREE and (pause := self._pace.take(idle)):
+        if idle > _FREE and (pause := self._rate.take(idle)):
             EVENT_LINES.record()
             await asyncio.sleep(pause)
         return events
@@ -104,9 +104,9 @@ class EventReader:
     clients of the SDKs do: servers send heartbeats in many forms.
     """
 
-    def __init__(self, response: Response, pace: Pace, last_id: bytes | None = None) -> None:
+    def __init__(self, response: Response, rate: SharedRate, last_id: bytes | None = None) -> None:
         self._response = response
-        self._stream = EventStream(response, pace)
+        self._stream = EventStream(response, rate)
         self.last_id = last_id
         """The id of the event behind which the stream can be resumed; None if it can't."""
         self._seen_id: bytes | None = None

@@ -7,10 +7,10 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.limits.sessions import PROGRAM_PROBE_TIME
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint, read_json
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding

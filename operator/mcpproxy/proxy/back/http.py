@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpproxy.limits.backends import RESUMED_STREAMS
+from mcpproxy.limits.streams import RESUMED_STREAMS
 from mcpproxy.proxy.back.attribution import (
     COMPLETED,
     NOBODY,
@@ -14,7 +14,6 @@ from mcpproxy.proxy.back.attribution import (
     progress_token,
     with_token,
 )
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint, failed, no_response, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.inbox import Inbox
@@ -28,6 +27,7 @@ from mcpproxy.proxy.back.link import (
 )
 from mcpproxy.proxy.back.lost import Refusal, is_lost, refusal_of
 from mcpproxy.proxy.back.questions import Questions
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import (
     BackendError,
     NotMcp,

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint, Lines, failed, no_response, read_json
 from mcpproxy.proxy.back.event_stream import hold_back
 from mcpproxy.proxy.back.link import (
@@ -16,6 +15,7 @@ from mcpproxy.proxy.back.link import (
     is_announcement,
     listen_request,
 )
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.wire import headers as h

@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.inbox import Inbox
 from mcpproxy.proxy.back.passing import Onward, Sink, Source
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.deadlines import Deadline
 from mcpproxy.proxy.core.eras import meta, stamped
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, Caller, Client, Told

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.proxy.back.connection import HIGH_WATER
+from mcpproxy.proxy.back.response import HIGH_WATER
 from mcpproxy.proxy.core.errors import NotMcp
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.streamed import Garbled, Streamed

@@ -4,9 +4,9 @@ import asyncio
 import collections
 from typing import Final
 
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.event_stream import EventStream
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import NotMcp, SessionGone, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import sse
@@ -23,7 +23,7 @@ class SseChannel:
     def __init__(self, endpoint: Endpoint, stream: Response) -> None:
         self._endpoint = endpoint
         self._stream = stream
-        self._source = EventStream(stream, endpoint.pace)
+        self._source = EventStream(stream, endpoint.line_rate)
         self._events: collections.deque[sse.Event] = collections.deque()
         self._path = ""
 

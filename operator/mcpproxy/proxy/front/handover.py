@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 
 from mcpproxy.limits import instances as limits
 from mcpproxy.proxy.back.client import HttpClient, with_body
-from mcpproxy.proxy.back.connection import Connection, Response
+from mcpproxy.proxy.back.connection import Connection
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.seal import Sealer
 from mcpproxy.proxy.front.instance_tls import Credential, Credentials

@@ -21,7 +21,8 @@ from pydantic import AnyUrl
 
 from mcpproxy.api.defaults import BackendSettings, settings
 from mcpproxy.api.manifest import ManifestError
-from mcpproxy.proxy.back.backend import Surroundings, opener_of
+from mcpproxy.proxy.back.backend import Surroundings
+from mcpproxy.proxy.back.configured import opener_of
 from mcpproxy.proxy.back.inprocess import Transport, connect, in_memory
 from mcpproxy.proxy.back.link import Background
 from mcpproxy.proxy.back.opener import Opener, StdioOpener

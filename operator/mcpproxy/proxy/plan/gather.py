@@ -9,7 +9,8 @@ from mcpproxy.api.defaults import health, on_clash, settings
 from mcpproxy.api.status import BackendStatus
 from mcpproxy.api.v1alpha1 import Backend as BackendSpec
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.proxy.back.backend import Backend, Surroundings, configured
+from mcpproxy.proxy.back.backend import Backend, Surroundings
+from mcpproxy.proxy.back.configured import configured
 from mcpproxy.proxy.back.lists import selections
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.kinds import KINDS, Kind

@@ -14,9 +14,9 @@ from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.status import BackendStatus
-from mcpproxy.proxy.back.connection import Response
 from mcpproxy.proxy.back.link import Background, Greeting, Link, OnMessage, Outgoing
 from mcpproxy.proxy.back.opener import Opener, TransportName
+from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.kinds import BY_METHOD

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-class Pace:
+class SharedRate:
     """So many units a second, and a number of them ahead after a pause."""
 
     def __init__(self, rate: int, ahead: int, clock: Callable[[], float]) -> None:
