@@ -43,6 +43,13 @@ class Chatter:
         hint = {"cacheScope": "private", "ttlMs": 60000} if self.era == "modern" else {}
         self.backend = Backend(self.era, self.answer, {"tools": [tool]}, list_hint=hint)
 
+    def change(self) -> None:
+        """List another tool, and say so to everyone."""
+        tools = self.backend.lists["tools"]
+        tools.append(json.dumps({"name": f"t{len(tools)}", "inputSchema": {"type": "object"}}))
+        changed = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        self.backend.broadcast(json.dumps(changed))
+
     async def answer(self, call: Call) -> None:
         """Everything, or with `wait` nothing."""
         params = call.message["params"]

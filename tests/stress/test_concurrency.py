@@ -220,7 +220,7 @@ async def test_changes_reach_a_stream_at_either_instance(world: World, at: int) 
     listening = asyncio.create_task(listen())
     await asyncio.wait_for(opened.wait(), 10)
     changed = "notifications/tools/list_changed"
-    world.chatters["a"].backend.broadcast(json.dumps({"jsonrpc": "2.0", "method": changed}))
+    world.chatters["a"].change()
     await soon(lambda: changed in news, "the change to arrive")
     listening.cancel()
 

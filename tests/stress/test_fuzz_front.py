@@ -118,13 +118,17 @@ async def exchanged(server: Server, parts: Sequence[bytes]) -> bytes:
         if not transport.ended:
             connection.data_received(part)
     for turn in range(IDLE_TURNS):
-        if transport.ended or not (connection.answering or connection.waiting):
+        if transport.ended or not _busy(connection):
             break
         await asyncio.sleep(0 if turn < QUICK_TURNS else 0.002)
-    stuck = not transport.ended and (connection.answering or connection.waiting)
+    stuck = not transport.ended and _busy(connection)
     connection.connection_lost(None)
     assert not stuck, (parts, bytes(transport.written))
     return bytes(transport.written)
+
+
+def _busy(connection: Connection) -> bool:
+    return bool(connection.answering or connection.waiting or connection._rest)
 
 
 def answers(written: bytes, methods: Sequence[bytes]) -> list[tuple[int, Any]]:

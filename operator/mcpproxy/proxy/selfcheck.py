@@ -13,7 +13,7 @@ from mcpproxy.proxy.back.opener import HttpOpener
 from mcpproxy.proxy.core.eras import stamped
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Client, Discarding
-from mcpproxy.proxy.wire.jsonrpc import RpcError, error_of
+from mcpproxy.proxy.wire.jsonrpc import UNAVAILABLE, RpcError, error_of
 from mcpproxy.proxy.wire.revisions import LATEST_MODERN
 
 ANYWHERE: Final = ("0.0.0.0", "::", "")
@@ -43,7 +43,10 @@ async def handshake(
             Outgoing(Raw(b'"list"'), "tools/list", params), Discarding(asker)
         )
         error = error_of(answer)
-        return None if error is None else f"tools/list ends with error {error.code}"
+        if error is None or error.code == UNAVAILABLE:
+            # Where all backends have failed, the list is an error that says so.
+            return None
+        return f"tools/list ends with error {error.code}"
     except (BackendError, RpcError) as error:
         return f"the handshake failed: {error}"
     finally:

@@ -24,7 +24,6 @@ from tests.stress.chatter import Chatter, Talker
 
 pytestmark = [*LIVE, pytest.mark.timeout(180)]
 OLD, NEW = b"o" * 32, b"n" * 32
-CHANGED = '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 PER_CLIENT = {"mode": "PerClient"}
 
 
@@ -183,7 +182,7 @@ async def test_no_session_is_lost_and_no_call_fails_while_two_instances_change_t
         await late
         quiet.url = pair[1].url
         assert await told(quiet) == {**before, "told": 2}
-        chatter.backend.broadcast(CHANGED)
+        chatter.change()
         assert b"list_changed" in (await asyncio.wait_for(anext(stream), 15))[1]
         await stream.aclose()  # type: ignore[attr-defined]
         assert await listener.tell(b'{"jsonrpc":"2.0","id":1,"method":"ping"}') == 200
