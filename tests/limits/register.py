@@ -102,7 +102,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/front/stdio.py:StdioFront._take:task": "stdio-messages stdio-batch",
     "proxy/front/workload.py:Workload.spawn:task": "stdio-messages",
     "proxy/front/workload.py:Workload.tasks": "stdio-messages",
-    "proxy/gateway.py:Gateway._listeners": "streams",
+    "proxy/resource_subscriptions.py:ResourceSubscriptions._listeners": "streams",
     "proxy/gateway.py:Gateway._subscribers": "subscriptions-in-all",
     "proxy/process.py:StderrHandler.__init__:queue": "log-records",
     "proxy/wire/lines.py:LineSplitter._buffer": "program-line stdio-line",

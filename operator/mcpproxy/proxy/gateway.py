@@ -2,14 +2,12 @@
 
 import asyncio
 import functools
-import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.back.attribution import unattributed
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
@@ -18,23 +16,21 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import Caller, Client
 from mcpproxy.proxy.core.extensions import OF_FRONTS
 from mcpproxy.proxy.core.kinds import KINDS, Kind
-from mcpproxy.proxy.core.outward import outward_message
 from mcpproxy.proxy.core.rewrite import (
     COMPLETE,
     ROUTED,
     named,
 )
 from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.core.shares import Holder, Shares
+from mcpproxy.proxy.core.shares import Holder
 from mcpproxy.proxy.merging import ExtensionLists
 from mcpproxy.proxy.metrics import Metrics
 from mcpproxy.proxy.offer import Offer
+from mcpproxy.proxy.resource_subscriptions import ResourceSubscriptions
 from mcpproxy.proxy.routing import Route, Router, extra_of, outgoing_of
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import (
-    INVALID_PARAMS,
     METHOD_NOT_FOUND,
-    UNAVAILABLE,
     Call,
     Message,
     RpcError,
@@ -77,9 +73,7 @@ class Gateway(Offer):
         """Whether clients have sessions of their own with any backend."""
         self._subscribers: dict[Subscriber, str | None] = {}
         """By the session of the client that each of them is for; see `subscribe`."""
-        self._listeners: dict[tuple[str, str], list[Callable[[Message], None]]] = {}
-        self._subscriptions: Shares[int] = Shares(ALL_SUBSCRIPTIONS.value)
-        self._numbers = itertools.count(1)
+        self._resources = ResourceSubscriptions(self.route)
         self._watchers: set[Callable[[], None]] = set()
         self.in_flight = 0
         """Calls that backends have not answered yet."""
@@ -107,7 +101,7 @@ class Gateway(Offer):
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
             backend.watch.on_change = self._changed
-            backend.watch.on_updated = functools.partial(self._updated, backend)
+            backend.watch.on_updated = functools.partial(self._resources.updated, backend)
 
     def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
         for backend in self.backends.values():
@@ -346,66 +340,8 @@ class Gateway(Offer):
     async def subscribe_resource(
         self, uri: str, listener: Callable[[Message], None], holder: Holder = ("", "")
     ) -> Callable[[], Awaitable[None]]:
-        """Call `listener` with a notification when a resource changes; returns the end.
-
-        The subscription counts for `holder`. Raises RpcError, also for what a backend did wrong.
-        """
-        number = self._admitted(uri, holder)
-        try:
-            return await self._subscribed(uri, listener, number)
-        except BaseException:
-            self._subscriptions.discard(number)
-            raise
-
-    def _admitted(self, uri: str, holder: Holder) -> int:
-        """The number of a subscription that may be made. Raises RpcError."""
-        size = len(uri.encode("utf-8", "surrogatepass"))
-        if size > RESOURCE_URI.value:
-            RESOURCE_URI.record()
-            raise RpcError(
-                INVALID_PARAMS,
-                f"params.uri has {size} bytes; at most {RESOURCE_URI.value} are accepted",
-            )
-        if not self._subscriptions.admits(holder):
-            ALL_SUBSCRIPTIONS.record()
-            raise RpcError(
-                UNAVAILABLE, "clients have too many subscriptions already; end some, or try later"
-            )
-        number = next(self._numbers)
-        self._subscriptions.add(number, holder)
-        return number
-
-    async def _subscribed(
-        self, uri: str, listener: Callable[[Message], None], number: int
-    ) -> Callable[[], Awaitable[None]]:
-        params = {"uri": jsonrpc.dump(uri)}
-        route = self.route("resources/subscribe", params)
-        backend = route.backend
-        own = jsonrpc.string(route.own) or uri
-        try:
-            await backend.watch.subscribe(own)
-        except BackendError as error:
-            raise error.rpc(backend.name) from None
-        key = (backend.name, own)
-        self._listeners.setdefault(key, []).append(listener)
-
-        async def end() -> None:
-            self._subscriptions.discard(number)
-            listeners = self._listeners.get(key, [])
-            if listener in listeners:
-                listeners.remove(listener)
-                if not listeners:
-                    del self._listeners[key]
-                await backend.watch.unsubscribe(own)
-
-        return end
-
-    def _updated(self, backend: Backend, message: Message) -> None:
-        params = jsonrpc.members(message.get("params", jsonrpc.EMPTY))
-        own = jsonrpc.string(params.get("uri")) or ""
-        shown = outward_message(message, backend.names)
-        for listener in list(self._listeners.get((backend.name, own), ())):
-            listener(shown)
+        """See ResourceSubscriptions.subscribe."""
+        return await self._resources.subscribe(uri, listener, holder)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when anything that the status shows may have changed."""

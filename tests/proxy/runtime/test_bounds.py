@@ -113,8 +113,8 @@ async def test_subscriptions_are_bounded_in_number_and_size(
     await http.delete(running.url, headers={"mcp-session-id": raw.session or ""})
     assert not library.subscribed
     gateway = running.runtime.gateway
-    assert not gateway._listeners
-    assert len(gateway._subscriptions) == 0
+    assert not gateway._resources._listeners
+    assert len(gateway._resources._holders) == 0
 
 
 async def test_a_listening_client_gets_as_many_resources_as_are_admitted(
@@ -140,7 +140,7 @@ async def test_a_client_with_many_subscriptions_leaves_room_for_others(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
     _, running = await _library(stack)
-    subscriptions = running.runtime.gateway._subscriptions
+    subscriptions = running.runtime.gateway._resources._holders
     subscriptions.limit = 32
     before = ALL_SUBSCRIPTIONS.reached
     answers = []
@@ -166,7 +166,7 @@ async def test_a_subscription_that_the_backend_refuses_takes_no_place(
     raw = Raw(running.url, http)
     await raw.initialize()
     assert "error" in await _subscribe(raw, "x://1")
-    assert len(running.runtime.gateway._subscriptions) == 0
+    assert len(running.runtime.gateway._resources._holders) == 0
 
 
 def _shortened(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
