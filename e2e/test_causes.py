@@ -21,7 +21,7 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 EXPECTED = {
     "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
     "out-of-memory": ("NotReady", r"\(OOMKilled\): raise resources\.limits\.memory"),
-    "start-error": ("NotReady", r"can't be started: .*executable file not found in \$PATH"),
+    "start-error": ("NotReady", r"can't start: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
         (
@@ -32,16 +32,16 @@ EXPECTED = {
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
     "image-pull": ("NotReady", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
     "unschedulable": ("NotReady", r"can't be scheduled: 0/3 nodes are available"),
-    "paused": ("Paused", r"paused: kubectl rollout resume deployment/paused"),
+    "paused": ("Paused", r"paused: kubectl rollout resume -n default deployment/paused"),
     "teller": ("Stalled", r"Deployment teller, Service teller belong to somebody else"),
     "terminating": (
         "Terminating",
         r"being deleted, .* waits for its finalizers: example\.com/held",
     ),
     "asleep": ("Suspended", r"everything is left as it is, as spec\.suspend asks for"),
-    "resting": ("Scaled to 0", r"no pods run, as asked for by 0 replicas"),
+    "resting": ("Scaled to 0", r"the Deployment is scaled to 0, so no pods run"),
     "quota-pods": ("Stalled", r"1 pod serves the previous configuration .* ResourceQuota small is"),
-    "quota-services": ("Stalled", r"ResourceQuota small is used up; raise it"),
+    "quota-services": ("Stalled", r"ResourceQuota small of the namespace leaves no room for it"),
     "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
     "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
     "webhook-down": ("Stalled", r"webhook gone\.example\.com can't be called; mend it"),

@@ -15,7 +15,9 @@ from tests.status.views import a_deployment, a_pod, a_report, a_view, observed, 
 Object = dict[str, Any]
 
 COUNTS = ComponentCounts(tools=2, prompts=0)
-LOOP = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing; its log says why")
+LOOP = Finding(
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+)
 GONE = {"reason": "Unreachable", "message": "connection refused"}
 DENIED = {"reason": "Unauthorized", "message": "it answers HTTP 401"}
 LIMITED = {"reason": "RateLimited", "message": "it answers HTTP 429: too many requests"}

@@ -28,17 +28,17 @@ PROBLEMS = {
     "start-error": (
         "CrashLoopBackOff",
         (
-            r'container mcpproxy can\'t be started: .*exec: "mcpproxy": executable file not found'
-            r" in \$PATH.*"
+            r'container mcpproxy of image \S+ can\'t start: exec: "mcpproxy": executable file'
+            r" not found in \$PATH.*"
         ),
     ),
     "init-crash": (
         "CrashLoopBackOff",
-        r"init container injected-init keeps crashing \(exit code 3\); its log says why",
+        r"init container injected-init keeps crashing \(exit code 3\); see kubectl logs .*",
     ),
     "sidecar-crash": (
         "CrashLoopBackOff",
-        r"container injected-sidecar keeps crashing \(exit code 3\); its log says why",
+        r"container injected-sidecar keeps crashing \(exit code 3\); see kubectl logs .*",
     ),
     "image-pull": (
         "ImagePullBackOff",
@@ -76,7 +76,10 @@ def test_an_evicted_pod_is_named_for_a_while_and_its_secret_never() -> None:
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("quota-pods", "ResourceQuota small is used up; raise it, or remove what it counts: "),
+        (
+            "quota-pods",
+            "ResourceQuota small of the namespace leaves no room for it; raise the quota: ",
+        ),
         ("pod-security", "Pod Security (restricted:latest) forbids the pods; "),
     ],
 )

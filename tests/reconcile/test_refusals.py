@@ -9,7 +9,9 @@ from tests.reconcile.stage import Stage
 # As API servers of version 1.35 have worded them.
 TEXTS = {
     'services "tools" is forbidden: exceeded quota: small, requested: services=1, used: services=0,'
-    " limited: services=0": "ResourceQuota small is used up; raise it, or remove what it counts",
+    " limited: services=0": (
+        "ResourceQuota small of the namespace leaves no room for it; raise the quota"
+    ),
     'pods "tools-1" is forbidden: failed quota: compute: must specify limits.cpu for: mcpproxy': (
         "ResourceQuota compute admits only pods with limits.cpu; set spec.resources"
     ),
@@ -17,19 +19,20 @@ TEXTS = {
         "a LimitRange of the namespace forbids it; correct spec.resources or the LimitRange"
     ),
     'pods "tools-1" is forbidden: violates PodSecurity "restricted:latest": privileged': (
-        "Pod Security (restricted:latest) forbids the pods; see what adds the fields that the text"
-        " names"
+        "Pod Security (restricted:latest) forbids the pods; remove the fields named below."
+        " kubectl get deployment -o yaml --show-managed-fields says who has set them"
     ),
     "deployments.apps \"tools\" is forbidden: ValidatingAdmissionPolicy 'team' with binding 'all'"
     " denied request: no label": (
-        "ValidatingAdmissionPolicy team denies it; change the policy or what it denies"
+        "ValidatingAdmissionPolicy team denies it; do what it demands, or change the policy"
     ),
     'Internal error occurred: failed calling webhook "gone.example.com": failed to call webhook:'
     ' Post "https://gone.team.svc:443/?timeout=10s": service "gone" not found': (
-        "webhook gone.example.com can't be called; mend it or remove its configuration"
+        "webhook gone.example.com can't be called; restore its service, or delete the"
+        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that names it"
     ),
     'admission webhook "no.example.com" denied the request: not today': (
-        "webhook no.example.com denies it; change what it denies, or ask who runs it"
+        "webhook no.example.com denies it; do what it demands, or ask who runs it"
     ),
     'pods "tools-1" is forbidden: error looking up service account team/absent: serviceaccount'
     ' "absent" not found': (
@@ -58,7 +61,11 @@ QUOTA, RBAC = next(iter(TEXTS)), 'User "operator" cannot patch resource "service
 async def test_a_quota_is_told_from_a_permission_that_the_operator_lacks(stage: Stage) -> None:
     stage.user_applies()
     for error, reason, words in (
-        (Invalid(QUOTA), "RefusedByApiServer", "a child: ResourceQuota small is used up; raise it"),
+        (
+            Invalid(QUOTA),
+            "RefusedByApiServer",
+            "an object of this proxy: ResourceQuota small of the namespace leaves no room",
+        ),
         (Forbidden(RBAC), "Forbidden", f"the operator lacks a permission: {RBAC}"),
     ):
 

@@ -66,7 +66,7 @@ CASES: list[tuple[list[Object], str]] = [
     ),
     (
         [a_service(ports=[{"port": 443}, {"port": 80}]), a_pod(**READY)],
-        "Service weather-service has no port 8080; correct service.port: it has 80, 443",
+        "Service weather-service has no port 8080 but 80, 443; correct service.port",
     ),
     (
         [
@@ -75,12 +75,12 @@ CASES: list[tuple[list[Object], str]] = [
         ],
         (
             "Service weather-service is headless, so connections go to port 8080 of the pods and"
-            " not to its targetPort; set service.port and the port of the Service to 9000"
+            " not to its targetPort; give the Service the port 9000 and set service.port to it"
         ),
     ),
     (
         [a_service()],
-        "Service weather-service has no endpoints: no pod has the labels that it selects",
+        "Service weather-service has no endpoints: no pod has the labels app=weather",
     ),
     (
         [a_service(), a_pod()],
@@ -116,9 +116,7 @@ async def test_a_service_elsewhere_that_consents_is_explained(stage: Stage) -> N
     service = a_service("office")
     service["metadata"]["annotations"] = {names.ANNOTATION_ALLOW_FROM: "team"}
     found = await failing(stage, service, namespace="office")
-    assert found == (
-        "Service weather-service has no endpoints: no pod has the labels that it selects"
-    )
+    assert found == ("Service weather-service has no endpoints: no pod has the labels app=weather")
 
 
 async def test_a_service_that_can_not_be_read_leaves_the_message_as_it_is(stage: Stage) -> None:

@@ -26,7 +26,7 @@ async def test_suspending_changes_nothing_but_the_status(stage: Stage) -> None:
     await stage.reconcile()
     assert children(stage) == before
     assert stage.verdict("Suspended") == ("True", "Suspended")
-    assert "no change waits" in stage.message("Suspended")
+    assert "no change is pending" in stage.message("Suspended")
     assert stage.verdict("Ready") == ("True", "Serving")
     assert stage.verdict("Reconciling") is None
     stage.cluster.writes.clear()

@@ -57,9 +57,12 @@ def running(restarts: int, code: int = 1) -> Object:
 
 
 NO_IMAGE = Finding("ImagePullBackOff", "the image x:1 can't be pulled")
-LOOP = Finding("CrashLoopBackOff", "container mcpproxy keeps crashing; its log says why")
+LOOP = Finding(
+    "CrashLoopBackOff", "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+)
 CODE = Finding(
-    "CrashLoopBackOff", "container mcpproxy keeps crashing (exit code 1); its log says why"
+    "CrashLoopBackOff",
+    "container mcpproxy keeps crashing (exit code 1); see kubectl logs --previous -c mcpproxy",
 )
 RUNS_AS_ROOT = (
     "container has runAsNonRoot and image will run as root (pod:"
@@ -91,7 +94,9 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         ),
         (
             ended("StartError", 128, f"{NOT_FOUND}: {'ab' * 32}"),
-            Finding("CrashLoopBackOff", f"container mcpproxy can't be started: {NOT_FOUND}: …"),
+            Finding(
+                "CrashLoopBackOff", f"container mcpproxy of image x:1 can't start: {NOT_FOUND}: …"
+            ),
         ),
         (
             running(restarts=1),
@@ -176,7 +181,8 @@ def test_an_init_container_that_another_manager_has_added_is_named() -> None:
     init = {**ended("Error", 3), "name": "injected"}
     pod = a_pod(initContainerStatuses=[init], containerStatuses=[waiting("PodInitializing")])
     found = problem_of(pod, after(5))
-    message = "init container injected keeps crashing (exit code 3); its log says why"
+    message = "init container injected keeps crashing (exit code 3);"
+    message += " see kubectl logs --previous -c injected"
     assert found == Finding("CrashLoopBackOff", message)
 
 

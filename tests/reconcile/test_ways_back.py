@@ -163,7 +163,7 @@ async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
     await stage.reconcile()
     assert stage.child("Service") == foreign
     assert stage.verdict("Ready") == ("False", "NotOwned")
-    assert "Service tools belongs to somebody else and stays as it is" in stage.message("Ready")
+    assert "Service tools exists already and is not of this MCPProxy" in stage.message("Ready")
     assert events(stage, "Adopted") == []
 
 

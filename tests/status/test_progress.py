@@ -21,7 +21,9 @@ from tests.status.views import (
     verdict,
 )
 
-LOOP = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing; its log says why")
+LOOP = Finding(
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+)
 ONCE = Finding(reasons.CRASHED, "container mcpproxy has crashed and is started again")
 
 
@@ -144,8 +146,8 @@ def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
 def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
     seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
     message = (
-        "the MCPProxy or its namespace is being deleted, and its pods with it; it waits for its"
-        " finalizers: example.com/held, foregroundDeletion"
+        "the MCPProxy or its namespace is being deleted, and its pods with it; finalizers"
+        " keep it, which their owner has to remove: example.com/held, foregroundDeletion"
     )
     conditions = {one.type: one.message for one in status_of(seen).conditions or []}
     assert conditions["Ready"] == conditions["Reconciling"] == message

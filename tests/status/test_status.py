@@ -197,10 +197,10 @@ def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
 
 @pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
 def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
-    blocked = Finding(reason, "the API server refuses a child: no")
+    blocked = Finding(reason, "the API server refuses an object of this proxy: no")
     status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("True", "Serving")
-    assert "refuses a child" in condition(status, "Ready").message
+    assert "refuses an object" in condition(status, "Ready").message
     bad = a_view(state="Unhealthy", message="refused")
     status = status_of(observed(a_pod("tools-1", bad, current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")

@@ -54,4 +54,4 @@ def test_the_failing_optional_backend_is_named_where_the_proxy_serves() -> None:
     status = status_of(observed(a_pod("tools-1", *views), spec=proxy.spec))
     ready = next(one for one in status.conditions or [] if one.type == "Ready")
     assert (ready.status, status.summary) == ("True", "Degraded")
-    assert "news is Unhealthy: refused" in ready.message
+    assert "news (optional) is Unhealthy: refused" in ready.message

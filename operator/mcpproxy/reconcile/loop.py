@@ -347,9 +347,11 @@ def _refused(error: ClusterError) -> Finding:
     if isinstance(error, Forbidden):
         return Finding(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
     if isinstance(error, Unavailable):
-        return Finding(reasons.API_SERVER_UNAVAILABLE, f"a child could not be written: {error}")
+        return Finding(
+            reasons.API_SERVER_UNAVAILABLE, f"an object of this proxy could not be written: {error}"
+        )
     why = explain_refusal(str(error))
-    return Finding(reasons.REFUSED, f"the API server refuses a child: {why}")
+    return Finding(reasons.REFUSED, f"the API server refuses an object of this proxy: {why}")
 
 
 def _unread(world: World) -> Finding:

@@ -175,10 +175,10 @@ def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
             foreign.append(thing)
     if foreign:
         one = len(foreign) == 1
-        belong = "belongs to somebody else and stays as it is" if one else ""
-        belong = belong or "belong to somebody else and stay as they are"
-        remedy = f"delete {'it' if one else 'them'} or give the MCPProxy another name"
-        return Finding(reasons.NOT_OWNED, f"{list_of(foreign)} {belong}; {remedy}")
+        exist = "exists already and is" if one else "exist already and are"
+        remedy = f"or delete {'it' if one else 'them'} if nobody needs {'it' if one else 'them'}"
+        message = f"{list_of(foreign)} {exist} not of this MCPProxy; give it another name, {remedy}"
+        return Finding(reasons.NOT_OWNED, message)
     if leaving:
         return Finding(reasons.WAITING_FOR_DELETION, f"{list_of(leaving)} is being deleted")
     return None

@@ -25,7 +25,7 @@ def _refusal(pattern: str, sentence: str) -> _Refusal:
 _REFUSALS: Final = (
     _refusal(
         r"exceeded quota: (?P<name>[^\s,]{1,253})",
-        "ResourceQuota {name} is used up; raise it, or remove what it counts",
+        "ResourceQuota {name} of the namespace leaves no room for it; raise the quota",
     ),
     _refusal(
         r"failed quota: (?P<name>[^\s:]{1,253}): must specify (?P<what>[\w.,-]{1,80})",
@@ -37,19 +37,21 @@ _REFUSALS: Final = (
     ),
     _refusal(
         r'violates PodSecurity "(?P<name>[^"]{1,80})"',
-        "Pod Security ({name}) forbids the pods; see what adds the fields that the text names",
+        "Pod Security ({name}) forbids the pods; remove the fields named below. kubectl get"
+        " deployment -o yaml --show-managed-fields says who has set them",
     ),
     _refusal(
         r"ValidatingAdmissionPolicy '(?P<name>[^']{1,253})'",
-        "ValidatingAdmissionPolicy {name} denies it; change the policy or what it denies",
+        "ValidatingAdmissionPolicy {name} denies it; do what it demands, or change the policy",
     ),
     _refusal(
         r'failed calling webhook "(?P<name>[^"]{1,253})"',
-        "webhook {name} can't be called; mend it or remove its configuration",
+        "webhook {name} can't be called; restore its service, or delete the"
+        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that names it",
     ),
     _refusal(
         r'admission webhook "(?P<name>[^"]{1,253})" denied',
-        "webhook {name} denies it; change what it denies, or ask who runs it",
+        "webhook {name} denies it; do what it demands, or ask who runs it",
     ),
     _refusal(
         r'serviceaccount "(?P<name>[^"]{1,253})" not found',

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.status import PodReport
+from mcpproxy.api.text import clean
 from mcpproxy.api.v1alpha1 import Backend, MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
@@ -61,6 +62,10 @@ async def explain_services(
     return found
 
 
+_SHOWN: Final = 200
+"""Characters of a selector that a message shows."""
+
+
 async def _explain(cluster: Cluster, own: str, backend: Backend) -> str | None:
     assert backend.service is not None
     namespace, name = backend.service.namespace or own, backend.service.name
@@ -87,7 +92,7 @@ def _wrong_port(route: _Route) -> str | None:
     if not route.ports or route.port in route.ports:
         return None
     listed = ", ".join(map(str, sorted(route.ports)))
-    return f"Service {route.name} has no port {route.port}; correct service.port: it has {listed}"
+    return f"Service {route.name} has no port {route.port} but {listed}; correct service.port"
 
 
 def _headless(route: _Route) -> str | None:
@@ -98,14 +103,16 @@ def _headless(route: _Route) -> str | None:
         return None
     return (
         f"Service {route.name} is headless, so connections go to port {route.port} of the pods and"
-        f" not to its targetPort; set service.port and the port of the Service to {target}"
+        f" not to its targetPort; give the Service the port {target} and set service.port to it"
     )
 
 
 def _no_pods(route: _Route) -> str | None:
     if route.pods is None or route.pods:
         return None
-    return f"Service {route.name} has no endpoints: no pod has the labels that it selects"
+    selector = (route.service or {"spec": {}})["spec"].get("selector") or {}
+    labels = ", ".join(f"{key}={text}" for key, text in sorted(selector.items()))
+    return f"Service {route.name} has no endpoints: no pod has the labels {clean(labels, _SHOWN)}"
 
 
 def _no_ready_pod(route: _Route) -> str | None:

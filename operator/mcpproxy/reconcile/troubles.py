@@ -176,7 +176,10 @@ def _no_start(container: Container) -> Finding | None:
     if container.ended.get("reason") not in _NO_START:
         return None
     why = _ID.sub("…", container.ended.get("message", "")).strip()
-    return Finding(reasons.CRASH_LOOP, f"{container.title} can't be started: {why}")
+    # The runtime of the node tells through which of its layers the error came.
+    why = why[why.rfind("exec: ") :] if "exec: " in why else why
+    message = f"{container.title} of image {container.image} can't start: {why}"
+    return Finding(reasons.CRASH_LOOP, message)
 
 
 def _loop(container: Container) -> Finding | None:
@@ -184,7 +187,10 @@ def _loop(container: Container) -> Finding | None:
         return None
     code = container.ended.get("exitCode")
     how = f" (exit code {code})" if code else ""
-    return Finding(reasons.CRASH_LOOP, f"{container.title} keeps crashing{how}; its log says why")
+    return Finding(
+        reasons.CRASH_LOOP,
+        f"{container.title} keeps crashing{how}; see kubectl logs --previous -c {container.name}",
+    )
 
 
 def _waiting(container: Container) -> Finding | None:

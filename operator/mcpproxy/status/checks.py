@@ -27,7 +27,9 @@ def accepted(observed: Observed) -> Verdict:
 def backends_healthy(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
     """Whether every backend is Healthy, optional ones too."""
     if not observed.serving:
-        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "no ready pod looks at the backends")
+        return Verdict(
+            "Unknown", reasons.BACKENDS_UNKNOWN, "no pod is ready, so no backend is checked"
+        )
     verdict = _backends_healthy(observed, backends)
     said = [verdict.message, *doubts.notes(observed)]
     return Verdict(verdict.status, verdict.reason, "; ".join(said))
@@ -146,6 +148,18 @@ def _name(backends: Sequence[BackendStatus]) -> str:
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
+def _optional(observed: Observed, backends: Sequence[BackendStatus]) -> str:
+    """See `_name`, of backends without which the proxy is ready."""
+    required = _required(observed.spec)
+    named = [
+        found
+        if found.name in required
+        else found.model_copy(update={"name": f"{found.name} (optional)"})
+        for found in backends
+    ]
+    return _name(named)
+
+
 def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     works = sum(map(is_served, backends))
     clashes = sorted(
@@ -155,7 +169,7 @@ def _serving(observed: Observed, backends: Sequence[BackendStatus]) -> str:
     troubled = [found for found in backends if found.state in _IN_TROUBLE]
     troubled += _failed(backends)
     if troubled:
-        said.append(_name(troubled))
+        said.append(_optional(observed, troubled))
     said += doubts.notes(observed)
     deployment = observed.deployment
     if deployment is not None and (

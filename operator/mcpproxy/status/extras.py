@@ -24,11 +24,11 @@ def suspended(observed: Observed) -> Verdict | None:
     """Present while the operator leaves everything as it is."""
     if not observed.suspended:
         return None
-    changes = waiting_changes(observed) if observed.withheld else "no change waits"
+    changes = waiting_changes(observed) if observed.withheld else "no change is pending"
     return Verdict(
         "True",
         reasons.SUSPENDED,
-        f"everything is left as it is, as spec.suspend asks for; {changes}",
+        f"spec.suspend is true, so nothing is changed; {changes}",
     )
 
 

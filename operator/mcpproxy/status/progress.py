@@ -14,7 +14,11 @@ def deletion(observed: Observed) -> str:
     """The sentence about a deletion, with the finalizers that it waits for."""
     message = "the MCPProxy or its namespace is being deleted, and its pods with it"
     held = ", ".join(observed.finalizers[:_NAMED])
-    return f"{message}; it waits for its finalizers: {held}" if held else message
+    return (
+        f"{message}; finalizers keep it, which their owner has to remove: {held}"
+        if held
+        else message
+    )
 
 
 def available(observed: Observed) -> Verdict:
@@ -31,7 +35,9 @@ def available(observed: Observed) -> Verdict:
             return Verdict("False", reasons.SUSPENDED, "nothing runs: the proxy is suspended")
         return Verdict("False", reasons.CREATING, "the Deployment is being created")
     if deployment.desired == 0:
-        return Verdict("False", reasons.SCALED_TO_ZERO, "no pods run, as asked for by 0 replicas")
+        return Verdict(
+            "False", reasons.SCALED_TO_ZERO, "the Deployment is scaled to 0, so no pods run"
+        )
     if observed.outdated or observed.superseded:
         return Verdict("True", reasons.ROLLING_OUT, with_problems(observed))
     if observed.serving:
@@ -84,7 +90,8 @@ def _paused(observed: Observed) -> list[str]:
     deployment = observed.deployment
     if deployment is None or not deployment.paused or deployment.rolled_out:
         return []
-    return [f"the Deployment is paused: kubectl rollout resume deployment/{observed.name}"]
+    command = f"kubectl rollout resume -n {observed.namespace} deployment/{observed.name}"
+    return [f"the Deployment is paused: {command}"]
 
 
 def older_pods(observed: Observed) -> str:
@@ -168,4 +175,4 @@ def waiting_changes(observed: Observed) -> str:
     """What a suspended proxy would change."""
     named = ", ".join(observed.withheld[:_NAMED])
     more = len(observed.withheld) - _NAMED
-    return f"changes wait: {named}" + (f" and {more} more" if more > 0 else "")
+    return f"pending changes: {named}" + (f" and {more} more" if more > 0 else "")

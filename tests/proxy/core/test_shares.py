@@ -109,5 +109,7 @@ def test_what_is_remembered_of_holders_is_bounded_by_their_entries() -> None:
     for number in range(10_000):
         shares.add(0, (f"net {number}", "p"))
         shares.touch(0)
+        assert shares.choose() == 0
+    assert shares._root is not None
     assert len(shares._root.children) == 1
     assert len(shares._root.heaviest) < 50

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
-from mcpproxy.proxy.back.connection import Connection
+from mcpproxy.proxy.back.connection import Connection, KnownHead
 from mcpproxy.proxy.back.cookies import one_cookie_line
 from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import Overloaded, TimedOut, Unreachable
@@ -81,7 +81,7 @@ class HttpClient:
         self._kept_for = kept_for
         self._idle: collections.deque[Connection] = collections.deque()
         self._all: set[Connection] = set()
-        self._heads: Heads[dict[bytes, bytes]] = Heads()
+        self._heads: Heads[KnownHead] = Heads()
         self._opening = 0
         """Connections that are being opened."""
         self._closed = False
@@ -272,7 +272,7 @@ def _why(error: OSError) -> str:
         why = getattr(error, "verify_message", None) or error.reason or "handshake"
         return f"TLS failed: {why}"
     if isinstance(error, socket.gaierror):
-        return f"its name does not resolve: {error.strerror or error}"
+        return "its name does not resolve"
     # Where a name has several addresses, the numbers are in the text of the error alone.
     numbers = {error.errno} if error.errno else set(map(int, _NUMBERS.findall(str(error))))
     if numbers == {errno.ECONNREFUSED}:

@@ -12,6 +12,8 @@ from mcpproxy.proxy.core.errors import NotMcp, Unreachable
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire.heads import Heads
 
+KnownHead = tuple[int, dict[bytes, bytes]]
+"""Status and headers of an answer; several answers share the headers."""
 _MAX_HEAD: Final = RESPONSE_HEAD.value
 _MAX_LINES: Final = RESPONSE_LINES.value
 
@@ -39,11 +41,11 @@ class Connection(asyncio.Protocol):
     """Sends one request at a time. `on_free` is called when it can take another one."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, heads: Heads[dict[bytes, bytes]] | None = None
+        self, loop: asyncio.AbstractEventLoop, heads: Heads[KnownHead] | None = None
     ) -> None:
-        """`heads` are those of answers with status 200 that the backend gave before."""
+        """`heads` are those of answers that the backend gave before."""
         self.loop = loop
-        self._heads: Heads[dict[bytes, bytes]] = Heads() if heads is None else heads
+        self._heads: Heads[KnownHead] = Heads() if heads is None else heads
         self._between = True
         """Whether no part of an answer is here."""
         self._complete: Response | None = None
@@ -150,29 +152,30 @@ class Connection(asyncio.Protocol):
         if self._done is not None and self._begins_events():
             self.hand_on()
         if begins and self._complete is not None:
-            headers = self._complete.headers
-            self._complete = None
-            self._heads.keep(data, headers, headers)
+            answer, self._complete = self._complete, None
+            self._heads.keep(data, answer.headers, (answer.status, answer.headers))
 
     def _begins_events(self) -> bool:
         """Whether the first part of a stream of events is there."""
         response = self._response
         return response is not None and response.waiting and response.media_type == h.EVENT_STREAM
 
-    def _whole(self, response: Response, headers: dict[bytes, bytes], body: bytes) -> None:
-        """An answer with status 200 and a known head is there at once."""
-        response.headers = headers
+    def _whole(self, response: Response, known: KnownHead, body: bytes) -> None:
+        """An answer with a known head is there at once."""
+        status, response.headers = known
         awaited = self._head is not None and not self._head.done()
         if awaited or self._done is None or len(body) > HIGH_WATER:
-            self._headed(200)
-            response.feed(body)
+            self._headed(status)
+            if body:
+                response.feed(body)
             self._completed(reusable=True)
             return
         # Nobody waits for a part of it: whoever began the request sees to all of it.
-        response.status = 200
+        response.status = status
         response.complete = True
-        response._chunks.append(body)
-        response._size = len(body)
+        if body:
+            response._chunks.append(body)
+            response._size = len(body)
         self._response = None
         done, self._done = self._done, None
         if self.on_free is not None:
@@ -266,7 +269,7 @@ class Connection(asyncio.Protocol):
         self._between = reusable
         if response is None or not response.status:
             return
-        if reusable and response.status == 200:
+        if reusable:
             self._complete = response
         self._reusable = reusable
 

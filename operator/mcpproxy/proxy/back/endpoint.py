@@ -146,7 +146,7 @@ class Endpoint:
         raise HostRefused(
             f"it answers HTTP {response.status}: it does not serve the host that it is called by",
             finding=f"it answers HTTP {response.status}{told}: it does not serve the host {host};"
-            " add this to the allowed hosts of the server",
+            " add it, with its port, to the allowed hosts of the server",
         )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:

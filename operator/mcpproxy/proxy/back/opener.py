@@ -258,7 +258,8 @@ class HttpOpener(Opener):
         endpoint = endpoint.with_cookies(response)
         message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
-            remedy = "; correct its path, of which /mcp is usual" if status == 404 else ""
+            path = endpoint.client.origin.path
+            remedy = f"; correct the path, now {path}" if status == 404 else ""
             why = f"it answers initialize with HTTP {status} and no MCP{remedy}"
             raise NotLegacy(why, no_post=True) if status in _NO_ENDPOINT else NotMcp(why)
         greeting = legacy_greeting(message, self._pinned)

@@ -34,6 +34,7 @@ class Upstream:
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
+        self._last_words = Within(LAST_WORDS)
         self._wait_for_stream(FIRST_WAIT)
 
     @property
@@ -152,10 +153,10 @@ class Upstream:
             await link.close()
         finally:
             self._ending -= 1
-        if listening is not None:
+        if listening is not None and not listening.done():
             # What was said before the end may still be on its way.
-            await asyncio.wait([listening], timeout=LAST_WORDS)
-            listening.cancel()
+            deadline = self._last_words.start(listening.cancel)
+            listening.add_done_callback(lambda _: deadline.cancel())
 
 
 async def _end_unused(opening: "asyncio.Future[Link]") -> None:

@@ -32,6 +32,40 @@ class _Node(Generic[K]):
         # Names of children that have gained weight since the last choice.
         self.changed: set[str] = set()
 
+    def insert(self, key: K, holder: Holder) -> None:
+        """Add an entry below this node, the most recently used of its holder."""
+        node = self
+        node.weight += 1
+        for name in holder:
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = _Node()
+            child.weight += 1
+            node.changed.add(name)
+            node = child
+        node.entries[key] = None
+
+    def remove(self, key: K, holder: Holder) -> None:
+        """Remove an entry below this node."""
+        node = self
+        node.weight -= 1
+        for name in holder:
+            child = node.children[name]
+            child.weight -= 1
+            if not child.weight:
+                del node.children[name]
+                node.changed.discard(name)
+                return
+            node = child
+        del node.entries[key]
+
+    def leaf(self, holder: Holder) -> "_Node[K]":
+        """The node with the entries of a holder."""
+        node = self
+        for name in holder:
+            node = node.children[name]
+        return node
+
     def _rank(self) -> None:
         for name in self.changed:
             heapq.heappush(self.heaviest, (-self.children[name].weight, name))
@@ -67,8 +101,10 @@ class Shares(Generic[K]):
     def __init__(self, limit: int) -> None:
         """The paths of all holders have the same length."""
         self.limit = limit
-        self._root: _Node[K] = _Node()
+        self._root: _Node[K] | None = None
+        """Who holds how many: known while there are so many entries that it matters."""
         self._holders: dict[K, Holder] = {}
+        """In the order of their last use."""
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -89,39 +125,33 @@ class Shares(Generic[K]):
         if key in self._holders:
             self.discard(key)
         self._holders[key] = holder
-        node = self._root
-        node.weight += 1
-        for name in holder:
-            child = node.children.get(name)
-            if child is None:
-                child = node.children[name] = _Node()
-            child.weight += 1
-            node.changed.add(name)
-            node = child
-        node.entries[key] = None
+        if self._root is not None:
+            self._root.insert(key, holder)
 
     def touch(self, key: K) -> None:
         """Note that an entry was used just now."""
-        entries = self._leaf(self._holders[key]).entries
-        del entries[key]
-        entries[key] = None
+        holder = self._holders[key] = self._holders.pop(key)
+        if self._root is not None:
+            entries = self._root.leaf(holder).entries
+            del entries[key]
+            entries[key] = None
 
     def discard(self, key: K) -> None:
         """Remove an entry, if present."""
         holder = self._holders.pop(key, None)
-        if holder is None:
+        if holder is None or self._root is None:
             return
-        node = self._root
-        node.weight -= 1
-        for name in holder:
-            child = node.children[name]
-            child.weight -= 1
-            if not child.weight:
-                del node.children[name]
-                node.changed.discard(name)
-                return
-            node = child
-        del node.entries[key]
+        if len(self._holders) < self.limit // FEW // 2:
+            self._root = None
+        else:
+            self._root.remove(key, holder)
+
+    def _counted(self) -> _Node[K]:
+        if self._root is None:
+            self._root = _Node()
+            for key, holder in self._holders.items():
+                self._root.insert(key, holder)
+        return self._root
 
     def holder(self, key: K) -> Holder:
         """The holder of an entry."""
@@ -129,7 +159,7 @@ class Shares(Generic[K]):
 
     def held(self, holder: Holder) -> int:
         """The number of entries of a holder."""
-        node = self._root
+        node = self._counted()
         for name in holder:
             child = node.children.get(name)
             if child is None:
@@ -151,13 +181,7 @@ class Shares(Generic[K]):
 
     def choose(self, may_go: Callable[[K], bool] = lambda key: True) -> K | None:
         """The entry that is to make room; None if no entry may go. It is not removed."""
-        return _chosen(self._root, may_go)
-
-    def _leaf(self, holder: Holder) -> _Node[K]:
-        node = self._root
-        for name in holder:
-            node = node.children[name]
-        return node
+        return _chosen(self._counted(), may_go)
 
 
 def _chosen(node: _Node[K], may_go: Callable[[K], bool]) -> K | None:
