@@ -29,10 +29,11 @@ class BodyRoom:
     def grow(self, address: str, before: int, after: int) -> bool:
         """Let a body grow from `before` to `after` bytes; False where there is no room for it."""
         if after <= _SMALL:
-            if self.small + after - before > SMALL_BODIES.value:
+            small = self.small + after - before
+            if small > SMALL_BODIES.value:
                 SMALL_BODIES.record()
                 return False
-            self.small += after - before
+            self.small = small
             return True
         was_small = before <= _SMALL
         more = after if was_small else after - before

@@ -277,7 +277,7 @@ class Connection(Intake, asyncio.Protocol):
         self._reply = self._task = None
         self._sweeps = 0
         if self._taken:
-            self._release(self._taken)
+            self._server.room.release(self.address, self._taken)
             self._taken = 0
         if self.closing:
             self._shut()
