@@ -26,9 +26,9 @@ STANDING_MESSAGES: Final = Limit(
     name="standing-messages",
     value=1000,
     unit="1/s",
-    counts="messages on the stream of an HTTP GET",
-    share="session",
-    beyond="the stream is read no faster",
+    counts="messages on the streams of HTTP GETs and of subscriptions/listen",
+    share="backend",
+    beyond="these streams are read no faster",
     test="test_a_backend_that_tells_without_end_waits_for_other_work",
 )
 EVENT_LINES: Final = Limit(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.limits.streams import STANDING_MESSAGES
 from mcpproxy.proxy.back import event_stream
 from mcpproxy.proxy.back.http import HttpLegacyLink
 from mcpproxy.proxy.back.link import Background, Greeting
+from mcpproxy.proxy.core.rate import SharedRate
 from mcpproxy.proxy.wire.jsonrpc import Message
 from tests.proxy.back.test_duplex import Listener
 
@@ -46,7 +48,9 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
     monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
     rate = event_stream.new_line_rate()
     endpoint: Any = SimpleNamespace(
-        get=get, events=lambda response: event_stream.EventReader(response, rate)
+        get=get,
+        events=lambda response: event_stream.EventReader(response, rate),
+        unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
     )
     link = HttpLegacyLink(endpoint, Greeting("2025-06-18", {}), None, Background())
     heard: list[Message] = []
@@ -56,4 +60,5 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
 
     await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
     assert len(heard) == 151
-    assert waits == [each / event_stream.UNRELATED_RATE for each in (50, 50, 50, 1)]
+    # The clock stands still: each wait is behind all before it, on whichever stream.
+    assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])

@@ -13,7 +13,12 @@ from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.back.client import Headers, HttpClient, with_body
 from mcpproxy.proxy.back.codings import decoded
 from mcpproxy.proxy.back.cookies import cookies_of
-from mcpproxy.proxy.back.event_stream import MAX_MESSAGE, EventReader, new_line_rate
+from mcpproxy.proxy.back.event_stream import (
+    MAX_MESSAGE,
+    EventReader,
+    new_line_rate,
+    new_unrelated_rate,
+)
 from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.back.within import Within
 from mcpproxy.proxy.core.errors import (
@@ -60,7 +65,7 @@ class Endpoint:
         """What the client has of them whose requests these are."""
         self._configured = configured
         self._in_time = Within(OWN_REQUEST_TIME.value)
-        self.line_rate = new_line_rate()
+        self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
         """How fast event streams are read."""
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")

@@ -23,7 +23,6 @@ from mcpproxy.proxy.wire.tolerance import quote
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Bytes of one message from a backend; more is refused."""
-UNRELATED_RATE: Final = STANDING_MESSAGES.value
 _LINES_OF_AN_EVENT: Final = 4
 _FREE: Final = 8
 """Lines of a part that are not counted: every stream may begin with some, or send a ping."""
@@ -50,13 +49,18 @@ def in_steps(chunk: bytes) -> list[bytes]:
     return [chunk[begin : begin + step] for begin in range(0, len(chunk), step)]
 
 
-async def hold_back(messages: Sequence[Message]) -> None:
+def new_unrelated_rate() -> SharedRate:
+    """The rate of messages that belong to no request, on all streams of one backend."""
+    return SharedRate(STANDING_MESSAGES.value, 0, time.monotonic)
+
+
+async def hold_back(messages: Sequence[Message], rate: SharedRate) -> None:
     """Wait behind messages that belong to no request.
 
-    A backend that sends them without end waits in turn, and its connection with it.
+    A backend that sends them without end waits in turn, and its connections with it.
     """
     if messages:
-        await asyncio.sleep(len(messages) / UNRELATED_RATE)
+        await asyncio.sleep(rate.take(len(messages)))
 
 
 class EventStream:

@@ -351,7 +351,7 @@ class HttpLegacyLink:
                 for message in messages:
                     await self._unrelated(message, standing, announced)
                 self._telling = reader.has_more
-                await hold_back(messages)
+                await hold_back(messages, self._endpoint.unrelated_rate)
         finally:
             self._unheard, self._telling = None, False
             response.close()

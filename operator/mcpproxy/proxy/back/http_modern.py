@@ -147,7 +147,7 @@ class HttpModernLink:
                         ready()
                     elif is_announcement(message):
                         await announced(message)
-                await hold_back(messages)
+                await hold_back(messages, self._endpoint.unrelated_rate)
         finally:
             response.close()
 
