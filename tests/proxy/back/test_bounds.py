@@ -18,13 +18,15 @@ from mcpproxy.proxy.back import client as client_module
 from mcpproxy.proxy.back import endpoint as endpoint_module
 from mcpproxy.proxy.back import event_stream as event_stream_module
 from mcpproxy.proxy.back import lists as lists_module
+from mcpproxy.proxy.back import pages as pages_module
 from mcpproxy.proxy.back import questions as questions_module
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.client import HttpClient
 from mcpproxy.proxy.back.endpoint import Endpoint
 from mcpproxy.proxy.back.event_stream import EventReader, new_line_rate
 from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
-from mcpproxy.proxy.back.lists import pages_of, shown
+from mcpproxy.proxy.back.lists import shown
+from mcpproxy.proxy.back.pages import pages_of
 from mcpproxy.proxy.back.questions import Questions
 from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.catalog import Listing
@@ -343,7 +345,7 @@ def _tools(count: int) -> list[Any]:
 async def test_a_list_without_an_end_is_given_up_after_its_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limit = smaller(monkeypatch, lists_module, limits.LIST_PAGES, "LIST_PAGES", 5)
+    limit = smaller(monkeypatch, pages_module, limits.LIST_PAGES, "LIST_PAGES", 5)
     lister, reached = Lister([{"name": "a"}]), limit.reached
     assert len((await _listed(lister)).items) == 5
     assert (lister.asked, limit.reached - reached) == (5, 1)
@@ -352,7 +354,7 @@ async def test_a_list_without_an_end_is_given_up_after_its_pages(
 async def test_a_list_is_given_up_when_all_its_pages_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limit = smaller(monkeypatch, lists_module, limits.LIST_BYTES, "LIST_BYTES", 10_000)
+    limit = smaller(monkeypatch, pages_module, limits.LIST_BYTES, "LIST_BYTES", 10_000)
     lister, reached = Lister([{"name": "a" * 3000}]), limit.reached
     with pytest.raises(NotMcp, match="more than 10000 bytes"):
         await _listed(lister)

@@ -73,6 +73,7 @@ def failed(code: int) -> Answer:
 INCONCLUSIVE: dict[str, Answer] = {
     "401": status(401),
     "403": status(403),
+    "429": status(429),
     "500": status(500),
     "500 with an error": failed(500),
     "501": status(501),
@@ -103,12 +104,21 @@ async def test_a_probe_that_comes_to_nothing_is_followed_by_initialize(case: str
     assert probes <= (2 if case == "dropped" else 1)
 
 
-async def test_a_rate_limit_on_the_probe_is_not_answered_with_more_requests() -> None:
-    server = Server(status(429), legacy)
+async def test_a_rate_limit_on_everything_is_reported_after_one_request_of_each_era() -> None:
+    server = Server(status(429), status(429))
     async with opener_of(server) as opener:
         with pytest.raises(RateLimited):
             await opener.open(MODERN)
-    assert server.asked == ["server/discover"]
+    assert server.asked == ["server/discover", "initialize"]
+
+
+@pytest.mark.parametrize("code", [-32601, -32022])
+async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_to(
+    code: int,
+) -> None:
+    server = Server(modern, error(code, 500))
+    async with opener_of(server) as opener:
+        assert (await opener.open(LEGACY)).greeting.modern
 
 
 async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era() -> None:

@@ -22,6 +22,7 @@ class Forgetful:
         self.asked: list[str] = []
         self.tools: list[dict[str, Any]] = TOOLS
         self.pings_known = True
+        self.capabilities: dict[str, Any] = {"tools": {}}
 
     def forget(self) -> None:
         """What a restart does."""
@@ -44,7 +45,7 @@ class Forgetful:
             self.sessions[session] = 0
             result = {
                 "protocolVersion": message["params"]["protocolVersion"],
-                "capabilities": {"tools": {}},
+                "capabilities": self.capabilities,
                 "serverInfo": {"name": "f", "version": "1"},
             }
             answer = self._result(own, result)

@@ -1,9 +1,11 @@
 """A backend that forgets its sessions: no client sees more of it than that its state is gone."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from mcp import Client
+from starlette.responses import Response
 
 from tests.proxy.runtime.forgetful import TOOLS, Forgetful
 from tests.proxy.runtime.serving import LIVE, serving
@@ -115,3 +117,45 @@ async def test_a_backend_whose_sessions_answer_nothing_but_errors_is_not_healthy
     server.forget()
     server._served = lambda session, method, own: server._refused(own)  # type: ignore[method-assign]
     await running.until("p", "Unhealthy")
+
+
+class ShortLived(Forgetful):
+    """Forgets each session after four requests, though there are four lists and `initialized`."""
+
+    def __init__(self, *refusal: Any) -> None:
+        super().__init__(*refusal)
+        self.capabilities = {"tools": {}, "prompts": {}, "resources": {}}
+        self.served: Counter[str] = Counter()
+
+    def _served(self, session: str, method: str, own: Any) -> Response:
+        self.served[session] += 1
+        lists = {
+            "prompts/list": {"prompts": [{"name": "greet"}]},
+            "resources/list": {"resources": [{"uri": "x://one", "name": "one"}]},
+            "resources/templates/list": {"resourceTemplates": []},
+        }
+        if method in lists:
+            answer = self._result(own, lists[method])
+        else:
+            answer = super()._served(session, method, own)
+        if self.served[session] == 4:
+            del self.sessions[session]
+        return answer
+
+
+@pytest.mark.parametrize("way", ["404", "400 with an error", "200 with an error"])
+async def test_lists_that_a_lost_session_leaves_out_are_fetched_over_another_one(
+    proxy: Any, stack: Any, way: str
+) -> None:
+    server = ShortLived(*WAYS[way])
+    base = await stack.enter_async_context(serving(server))
+    running = await proxy(
+        {"name": "p", "url": f"{base}/mcp"}, health={"interval": "1h", "unhealthyAfter": 1}
+    )
+    await running.until("p", "Healthy")
+    async with Client(running.url, mode="legacy") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["p_count"]
+        assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["p_greet"]
+        assert len((await client.list_resources()).resources) == 1
+    report = await running.report()
+    assert not any(backend.message for backend in report.backends)

@@ -21,6 +21,7 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 _DISCOVER: Final = Raw(b'"mcpproxy-discover"')
 _INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
+_OF_ERA: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.UNSUPPORTED_VERSION)
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -105,11 +106,17 @@ async def first_response(endpoint: Endpoint, response: Response, request_id: Raw
     except BaseException:
         response.close()
         raise
-    if response.status >= 500:
+    if response.status >= 500 and not _refuses(message):
         raise Unreachable(f"it answers HTTP {response.status}")
     if message is None or "method" in message or not jsonrpc.answers(message, request_id):
         return None
     return message
+
+
+def _refuses(message: Message | None) -> bool:
+    """Return True if a message is an error that says which era the backend does not speak."""
+    error = None if message is None else jsonrpc.error_of(message)
+    return error is not None and error.code in _OF_ERA
 
 
 async def _first_streamed(

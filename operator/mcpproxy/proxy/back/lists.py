@@ -7,22 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from msgspec import Raw
-
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import (
-    LIST_BYTES,
-    LIST_COMPONENTS,
-    LIST_PAGES,
-    LIST_WAIT,
-    RETRY_PAUSE,
-)
+from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
 from mcpproxy.proxy.back.asking import Asker
 from mcpproxy.proxy.back.link import Link
 from mcpproxy.proxy.back.pace import Pace
+from mcpproxy.proxy.back.pages import pages_of
 from mcpproxy.proxy.back.patience import Flights, Patience
 from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
-from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, SessionGone, TimedOut
 from mcpproxy.proxy.core.kinds import KINDS, TOOLS, Kind
 from mcpproxy.proxy.core.names import Names
 from mcpproxy.proxy.core.selection import Selection
@@ -39,61 +32,11 @@ AGAIN: Final = 10.0
 """Seconds until checks ask again for a list that failed; twice as many after each failure."""
 UNDECLARED_WAIT: Final = 2.0
 """Seconds that a list may take which the backend does not declare."""
-_NO_CURSOR: Final = Raw(b'""')
 
 
 def selections(settings: BackendSettings) -> dict[Kind, Selection]:
     """What is shown of each kind."""
     return {kind: Selection.of(settings.components.get(kind.member)) for kind in KINDS}
-
-
-async def pages_of(asker: Asker, link: Link, kind: Kind) -> list[Message] | None:
-    """All pages of a list as they came; None where the backend does not know its method.
-
-    Raises BackendError.
-    """
-    pages: list[Message] = []
-    cursor: Raw | None = None
-    seen: set[bytes] = set()
-    size = 0
-    while True:
-        if len(pages) >= LIST_PAGES.value:
-            LIST_PAGES.record()
-            break
-        params = {} if cursor is None else {"cursor": cursor}
-        try:
-            answer = await asker.ask(link, kind.method, params, optional=True)
-        except (RpcError, NotMcp) as error:
-            if cursor == _NO_CURSOR:
-                # It writes down a cursor for the next page, and has no such page.
-                break
-            if isinstance(error, NotMcp):
-                raise
-            text = f"its {kind.method} ends with error {error.code}: {error.message}"
-            raise NotMcp(text) from None
-        if answer is None:
-            return pages or None
-        if pages and _repeats(kind, answer, pages):
-            break
-        pages.append(answer)
-        size += sum(map(len, answer.values()))
-        if size > LIST_BYTES.value:
-            LIST_BYTES.record()
-            raise NotMcp(f"its {kind.method} has more than {LIST_BYTES.value} bytes in all")
-        cursor = answer.get("nextCursor")
-        if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
-            break
-        seen.add(bytes(cursor))
-    return pages
-
-
-def _repeats(kind: Kind, page: Message, pages: list[Message]) -> bool:
-    """Whether a page has components, all of which the page before or the first one has."""
-    items = page.get(kind.member)
-    if items is None or bytes(items) in (b"[]", b"null"):
-        # A page may be empty, and another one follow.
-        return False
-    return any(items == earlier.get(kind.member) for earlier in (pages[0], pages[-1]))
 
 
 async def fetched(
@@ -274,6 +217,22 @@ class Lists:
         others = await asyncio.gather(*(self._attempted(link, kind) for kind in order[1:]))
         self.raise_failure()
         return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
+
+    @property
+    def lost(self) -> list[Kind]:
+        """The kinds whose lists failed because the backend had forgotten the session."""
+        failures = self.failures.items()
+        return [kind for kind, one in failures if isinstance(one.error, SessionGone)]
+
+    async def fetch_lost(self, link: Link) -> set[Kind]:
+        """Fetch the lists whose session was lost over another one; return the changed kinds.
+
+        Raises BackendError as `fetch_all` does.
+        """
+        lost = self.lost
+        found = await asyncio.gather(*(self._attempt(link, kind) for kind in lost))
+        self.raise_failure()
+        return {kind for kind, (differs, _) in zip(lost, found, strict=True) if differs}
 
     async def _attempted(self, link: Link, kind: Kind) -> bool:
         """Fetch a list for the first time; whether clients see a difference."""

@@ -1,8 +1,8 @@
 """Opening links: which transport and which eras a backend speaks, found out once and remembered.
 
 A backend that speaks both eras is spoken to in the client's own. The probe for the modern era
-(`server/discover`) takes only a clear answer for a yes; whatever else comes of it (401, 5xx, a lost
-connection, nothing), `initialize` follows. Only HTTP 429 ends it: that asks for fewer requests.
+(`server/discover`) takes only a clear answer for a yes; whatever else comes of it (401, 429, 5xx, a
+lost connection, nothing), `initialize` follows.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from mcpproxy.proxy.back.http_modern import HttpModernLink
 from mcpproxy.proxy.back.link import Background, Greeting, Link
 from mcpproxy.proxy.back.stdio import StdioChannel
 from mcpproxy.proxy.back.within import Within
-from mcpproxy.proxy.core.errors import BackendError, NotMcp, RateLimited, TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -127,7 +127,7 @@ class Opener:
     def _doubts(self, era: Era, error: BackendError) -> bool:
         """Whether a probe that ended so says nothing of the era, and the other one is tried."""
         unsaid = era == "modern" and era not in self._spoken
-        return unsaid and error.reached and not isinstance(error, RateLimited)
+        return unsaid and error.reached
 
     def _speaks(self, era: Era, doubt: BackendError | None) -> None:
         self._spoken.add(era)

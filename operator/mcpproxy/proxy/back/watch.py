@@ -228,11 +228,17 @@ class Watch:
     async def _listed(self, found: tuple[Link, bool]) -> set[Kind]:
         """Fetch the lists of a new link, or those that are due; the kinds that changed."""
         link, new = found
+        changed: set[Kind] = set()
         if new:
-            return await self.lists.fetch_all(link)
-        if link.alive:
+            changed = await self.lists.fetch_all(link)
+        elif link.alive:
             await self.lists.fetch_old(link, self._policy.timeout)
-        return set()
+        if self.lists.lost:
+            # Lists that were fetched before the session was lost are not fetched again.
+            async with asyncio.timeout(self._check_timeout()):
+                link = await self._connect()
+            changed |= await self.lists.fetch_lost(link)
+        return changed
 
     async def _ask(self, link: Link) -> None:
         if link.greeting.modern:
