@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.stress.misbehaviours import ERAS, LEGACY, OLD, Misbehaviour, table
+from tests.stress.misbehaving_texts import OLD
+from tests.stress.misbehaviours import ERAS, LEGACY, Misbehaviour, table
 
 MODES: Final[dict[str, dict[str, Any]]] = {
     "Isolated": {"mode": "Isolated"},

@@ -9,16 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.stress.misbehaviours import (
-    JSON,
     LEGACY,
     MODERN,
-    OLD,
     Http,
     Misbehaviour,
-    dump,
     place,
     respond,
 )
+from tests.stress.misbehaving_texts import JSON, OLD, dump
 
 LOST_AFTER: Final = 4
 """Requests after which a backend that loses sessions loses one."""

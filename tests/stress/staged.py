@@ -20,7 +20,8 @@ from tests.stress import typescript
 from tests.stress.cells import CLIENTS, MODES, Place, excepted
 from tests.stress.conversation import LISTS, Outcome, allowed, calls, held, listed, outcome, own
 from tests.stress.misbehaving import PROGRAM, Backend, Backends, Programs
-from tests.stress.misbehaviours import JSON, LEGACY, OLD, STDIO, table
+from tests.stress.misbehaving_texts import JSON, OLD, STDIO
+from tests.stress.misbehaviours import LEGACY, table
 
 IDLE: Final = 10.0
 """Seconds without a client, in which the proxy may send one request a second to each backend."""

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from scripts import npm
 from tests.stress.conversation import LISTS, Outcome, canonical
-from tests.stress.misbehaviours import LEGACY, OLD, REVISIONS, STDIO
+from tests.stress.misbehaving_texts import OLD, STDIO
+from tests.stress.misbehaviours import LEGACY, REVISIONS
 
 INSTALLED: Final = npm.NODE.exists() and (npm.MODULES / "@modelcontextprotocol/client").exists()
 _TRANSPORTS: Final = {OLD: "sse", STDIO: "stdio"}
