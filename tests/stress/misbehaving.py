@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from tests.stress.misbehaving_texts import JSON, OLD, dump
 from tests.stress.misbehaviours import (
     LEGACY,
     MODERN,
@@ -16,7 +17,6 @@ from tests.stress.misbehaviours import (
     place,
     respond,
 )
-from tests.stress.misbehaving_texts import JSON, OLD, dump
 
 LOST_AFTER: Final = 4
 """Requests after which a backend that loses sessions loses one."""

@@ -72,3 +72,10 @@ BLOCKS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "unknown fields": lambda text: b"odd: 1\nodd\n" + _event(text),
     "no blank before the colon": lambda text: b"data:%b\n\n" % text,
 }
+PRELUDES: Final[dict[str, bytes]] = {
+    "retry and id": b"retry: 100\nid: 1\n\n",
+    "event connected": b"event: connected\ndata: {}\n\n",
+    "event ping": b"event: ping\ndata: 1\n\n",
+    "comment": b": hello\n\n",
+    "BOM": b"\xef\xbb\xbf",
+}

@@ -12,6 +12,7 @@ from tests.stress.misbehaving_texts import (
     BLOCKS,
     JSON,
     OLD,
+    PRELUDES,
     STDIO,
     STREAM,
     STREAMS,
@@ -338,13 +339,6 @@ _INITIALIZED: Final = {
     "400": _plain(400),
     "open stream": Http(200, "text/event-stream", b": hello\n\n", end="stall"),
 }
-_PRELUDES: Final[dict[str, bytes]] = {
-    "retry and id": b"retry: 100\nid: 1\n\n",
-    "event connected": b"event: connected\ndata: {}\n\n",
-    "event ping": b"event: ping\ndata: 1\n\n",
-    "comment": b": hello\n\n",
-    "BOM": b"\xef\xbb\xbf",
-}
 _SESSIONS: Final = ("none", "strict", "cookie", *(f"lost-{s}" for s in (404, 400, 401, 410, 200)))
 _LIVES: Final = ("slow", "once", "probe", "silent")
 
@@ -394,7 +388,7 @@ def table() -> dict[str, Misbehaviour]:
         ),
         *(
             Misbehaviour(f"endpoint behind {name}", (OLD,), (LEGACY,), prelude=prelude)
-            for name, prelude in _PRELUDES.items()
+            for name, prelude in PRELUDES.items()
         ),
         Misbehaviour("output behind BOM", (STDIO,), prelude=b"\xef\xbb\xbf"),
         Misbehaviour("output behind text", (STDIO,), prelude=b"hello\n"),
