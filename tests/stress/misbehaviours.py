@@ -151,9 +151,6 @@ def respond(misbehaviour: Misbehaviour, era: str, request: Message) -> list[byte
     return [dump(response)]
 
 
-# Tables
-
-
 def _in(method: str, **members: Any) -> Answer:
     """An answer that replaces members of the result of one method."""
 
