@@ -159,7 +159,7 @@ def test_describe_says_what_fails_and_what_is_not_counted(stage: Stage) -> None:
         told = " ".join(stage.kubectl("describe", "mcpproxy/tools").split())
     for words in (
         "Backends Counted: 1/2 Backends Healthy: 1/2",
-        "Message: connection refused Name: absent Reason: Unhealthy State: Unhealthy",
+        "Message: connection refused Name: absent Reason: Unhealthy Session Mode: Isolated",
         "Components: Prompts: 0 Tools: 2 Name: bare Not Offered: resources resourceTemplates",
         "Message: absent is Unhealthy: connection refused",
         "Reason: BackendsUnhealthy Status: False Type: Ready",

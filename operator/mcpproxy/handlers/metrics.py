@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from mcpproxy.cluster.kinds import DEPLOYMENT
 from mcpproxy.limits.table import PODS
 from mcpproxy.reconcile.worker import Result
 
@@ -117,6 +118,8 @@ class Metrics:
             "Objects that others keep changing and that were changed back",
             "kind",
         )
+        # An alert that asks for a series that is not there yet can't be tried out.
+        self._reversals.labels(DEPLOYMENT.name)
 
     def passed(self, result: Result, seconds: float) -> None:
         """One pass ended."""

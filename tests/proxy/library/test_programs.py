@@ -10,6 +10,7 @@ from mcp import Client
 
 from mcpproxy import create_proxy
 from mcpproxy.limits.backends import SPARE_PROGRAMS
+from mcpproxy.proxy.back.spares import Spares
 from tests.proxy.library.conftest import ERAS, text
 from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.waiting import soon
@@ -49,11 +50,25 @@ async def _told(client: Client) -> tuple[int, int]:
     return found["pid"], found["told"]
 
 
+def _spares(monkeypatch: pytest.MonkeyPatch) -> list[Spares]:
+    """Those of backends to come."""
+    found: list[Spares] = []
+    begin = Spares.__init__
+
+    def kept(self: Spares, *args: Any) -> None:
+        begin(self, *args)
+        found.append(self)
+
+    monkeypatch.setattr(Spares, "__init__", kept)
+    return found
+
+
 @pytest.mark.parametrize("mode", ERAS)
 async def test_each_call_has_a_fresh_process_that_was_started_before_the_call(
-    connect: Any, tmp_path: Path, mode: str
+    connect: Any, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
+    spares = _spares(monkeypatch)
     proxy = create_proxy(str(world.file))
     async with proxy:
         client = await connect(proxy, mode)
@@ -61,7 +76,10 @@ async def test_each_call_has_a_fresh_process_that_was_started_before_the_call(
         used: set[int] = set()
         for _ in range(3):
             # One is watched, another one waits.
-            await soon(lambda: len(world.living - used) > 1, "a process that waits")
+            await soon(
+                lambda: any(one._waiting for one in spares) and len(world.living - used) > 1,
+                "a process that waits",
+            )
             before = world.pids
             pid, told = await _told(client)
             assert told == 1

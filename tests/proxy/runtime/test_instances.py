@@ -232,6 +232,7 @@ async def test_credentials_of_a_client_stay_at_the_instance_that_received_them(
     crossed = {name.decode() for inbound in served for name in inbound.headers}
     assert crossed == {
         "accept",
+        "accept-encoding",
         "content-length",
         "content-type",
         "host",

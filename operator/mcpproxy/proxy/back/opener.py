@@ -269,7 +269,8 @@ class HttpOpener(Opener):
             greeting,
             session_id,
             self._background,
-            shared=self._sharing or (self._by_principal and client.modern),
+            shared=self._sharing
+            or (self._by_principal and client.modern and bool(client.principal)),
         )
         await self._initialized(link)
         return link
