@@ -1,6 +1,7 @@
 """MCPProxies of which each one meets another fault, and the judgement on their statuses."""
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ from tests.apiserver.wire import Request, Wire
 from tests.builders import a_manifest
 from tests.on_demand import ASKED
 
+log = logging.getLogger("matrix")
 PROXY: Final = "tools"
 PATIENCE: Final = 60
 """Looks, half a second apart, within which something has to be so."""
@@ -63,23 +65,27 @@ class Matrix:
         wire: Wire,
         operator: OperatorProcess,
         operations: Iterable[Operation],
+        number: int,
     ) -> None:
+        """`operator` is one that has seen no round before; `number` is of this round alone."""
         self._client = client
         self._wire = wire
         self._operator = operator
         self._operations = list(operations)
         self._changed: set[Operation] = set()
-        self._number = 0
+        self._number = number
         self._live: dict[Kind, dict[str, list[Object]]] = {}
         self.findings = Findings()
 
     def begin(self) -> None:
-        """Create all namespaces and MCPProxies."""
+        """Bring every MCPProxy to where its fault can begin."""
         for operation in self._operations:
             metadata = {"name": operation.namespace}
             answer = self._client.post("/api/v1/namespaces", json={"metadata": metadata})
             assert answer.status_code in (201, 409), answer.text
-        self._reset()
+            self._apply(operation)
+        left = self._until(self._operations, self._is_healed)
+        assert not left, [self._cell(one, {}) for one in left]
 
     def round(
         self,
@@ -90,8 +96,6 @@ class Matrix:
 
         `admission` begins and ends the faults that the API server itself makes.
         """
-        self._number += 1
-        self._reset()
         began, before = time.monotonic(), self._writes()
 
         def fault(request: Request) -> Way | None:
@@ -106,11 +110,11 @@ class Matrix:
             admission(operation, True)
         for operation in faults:
             self._trigger(operation)
-        silent = self._until(faults, self._is_told)
+        silent = self._until(faults, self._is_told, "told")
         self._wire.fault = lambda request: None
         for operation in faults:
             admission(operation, False)
-        not_healed = self._until(faults, self._is_healed)
+        not_healed = self._until(faults, self._is_healed, "healed")
         allowed = time.monotonic() - began + BURST
         after = self._writes()
         self.findings.silent += [self._cell(one, faults) for one in silent]
@@ -120,14 +124,6 @@ class Matrix:
             for one in faults
             if after[one.namespace] - before[one.namespace] > allowed
         ]
-
-    def _reset(self) -> None:
-        """Bring every MCPProxy to where its fault can begin."""
-        self._changed.clear()
-        for operation in self._operations:
-            self._apply(operation)
-        left = self._until(self._operations, self._is_healed)
-        assert not left, [self._cell(one, {}) for one in left]
 
     def _trigger(self, operation: Operation) -> None:
         """Make the operator request an operation."""
@@ -185,16 +181,22 @@ class Matrix:
         assert answer.is_success, answer.text
 
     def _until(
-        self, operations: Iterable[Operation], is_so: Callable[[Operation], bool]
+        self, operations: Iterable[Operation], is_so: Callable[[Operation], bool], what: str = ""
     ) -> list[Operation]:
-        """Wait until something is so of all; return those of which it is not in the end."""
-        left = list(operations)
+        """Wait until something is so of all; return those of which it is not in the end.
+
+        `what` names it where the seconds that the slowest took are to be logged.
+        """
+        began, left, slowest = time.monotonic(), list(operations), list[Operation]()
         for _ in range(PATIENCE):
             self._look()
-            left = [operation for operation in left if not is_so(operation)]
+            slowest, left = left, [operation for operation in left if not is_so(operation)]
             if not left:
                 break
             self._operator.wait(0.5)
+        if what:
+            last = ", ".join(one.namespace for one in slowest)
+            log.info("%s within %.1f s, last: %s", what, time.monotonic() - began, last)
         return left
 
     def _look(self) -> None:

@@ -6,6 +6,7 @@ Every operation in one way by default, in all with STRESS=1.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,27 @@ FROM_THE_WATCH = {"fault-get-mcpproxies"}
 WRITES = [operation for operation in EVERY if operation.writes]
 
 
-@pytest.fixture(scope="module")
-def matrix(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    """MCPProxies that are brought about, and an operator for all tests."""
-    directory = tmp_path_factory.mktemp("faults")
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def matrix(apiserver: ApiServer, tmp_path: Path) -> Iterator[Matrix]:
+    """MCPProxies that are brought about, by an operator that has seen nobody delete a child."""
     with ExitStack() as stack:
-        wire = stack.enter_context(wired(apiserver, directory))
-        operator = stack.enter_context(operating(wire.kubeconfig, log=directory / "log"))
+        wire = stack.enter_context(wired(apiserver, tmp_path))
+        operator = stack.enter_context(operating(wire.kubeconfig, log=tmp_path / "log"))
         client = stack.enter_context(apiserver.client())
-        found = Matrix(client, wire, operator, EVERY)
+        found = Matrix(client, wire, operator, EVERY, next(NUMBERS))
         found.begin()
         yield found
 
 
 def rounds() -> list[dict[Operation, Way]]:
     """Return the ways in which operations fail at the same time."""
-    count = len(CODES) if FULL else 1
+    turns = range(len(CODES) if FULL else 1)
     return [
         {operation: CODES[(place + turn) % len(CODES)] for place, operation in enumerate(EVERY)}
-        for turn in range(count)
+        for turn in turns
     ]
 
 

@@ -73,7 +73,8 @@ def outward_response(prefix: str, method: str, response: Json) -> Json:
     if "error" in response:
         error = response["error"]
         missing = error["code"] in ("-32602", "-32002") and isinstance(error.get("data"), dict)
-        if missing and isinstance(error["data"].get("uri"), str):
+        told = error["data"].get("uri") if missing else None
+        if isinstance(told, str) and not isinstance(told, Number):
             error = {**error, "data": _uri(prefix, error["data"])}
         return {**response, "error": error}
     result = response["result"]

@@ -8,9 +8,8 @@ import yaml
 
 from mcpproxy.api.defaults import health
 from mcpproxy.api.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
-from mcpproxy.proxy.back.watch import GUARDED, NOT_LISTED
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.health import Health
+from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, Health
 from mcpproxy.proxy.workers import merge
 from mcpproxy.status import reasons
 from tests.builders import an_mcpproxy

@@ -55,8 +55,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "thinking": {"command": NODE, "args": [THINKING]},
     }
     if shutil.which(CHROMIUM):
-        browser = ["--headless", "--isolated", "--no-sandbox", "--executable-path"]
-        args = [PLAYWRIGHT, *browser, str(shutil.which(CHROMIUM))]
+        browser = ["--headless", "--isolated", "--no-sandbox"]
+        written = str(tmp_path_factory.mktemp("playwright"))
+        paths = ["--executable-path", str(shutil.which(CHROMIUM)), "--output-dir", written]
+        args = [PLAYWRIGHT, *browser, *paths]
         found["playwright"] = {"command": NODE, "args": args}
     return found
 

@@ -45,10 +45,7 @@ def places(modes: Iterable[str] = MODES) -> Iterator[Place]:
                     yield Place(misbehaviour, transport, era, mode)
 
 
-_FORGETFUL: Final = "not mended yet: a list over a session that was lost midway may lack a kind"
-EXCEPTIONS: Final[tuple[tuple[str, str, str], ...]] = tuple(
-    ("session: lost-*", step, _FORGETFUL) for step in ("tools", "prompts", "resources")
-)
+EXCEPTIONS: Final[tuple[tuple[str, str, str], ...]] = ()
 """Differences: patterns of a cell and of a step, and the reason."""
 
 

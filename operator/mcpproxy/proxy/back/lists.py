@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -105,6 +105,9 @@ class Lists:
     ) -> None:
         """A list is hidden once it has failed `hidden_after` times in a row."""
         self.link: Link | None = None
+        self.reopen: Callable[[Link], Awaitable[Link]] = _not_reopened
+        """Called with a link whose session is lost; returns the one that takes its place. Raises
+        BackendError."""
         self.on_change: Callable[[Kind], None] = lambda kind: None
         """Called when clients would see another list."""
         self.on_pages: Callable[[Kind, list[Message]], None] = lambda kind, pages: None
@@ -214,25 +217,10 @@ class Lists:
         order = sorted(KINDS, key=lambda kind: kind not in declared)
         first = await self._attempted(link, order[0])
         self.raise_failure(early=True)
+        link = self.link or link
         others = await asyncio.gather(*(self._attempted(link, kind) for kind in order[1:]))
         self.raise_failure()
         return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
-
-    @property
-    def lost(self) -> list[Kind]:
-        """The kinds whose lists failed because the backend had forgotten the session."""
-        failures = self.failures.items()
-        return [kind for kind, one in failures if isinstance(one.error, SessionGone)]
-
-    async def fetch_lost(self, link: Link) -> set[Kind]:
-        """Fetch the lists whose session was lost over another one; return the changed kinds.
-
-        Raises BackendError as `fetch_all` does.
-        """
-        lost = self.lost
-        found = await asyncio.gather(*(self._attempt(link, kind) for kind in lost))
-        self.raise_failure()
-        return {kind for kind, (differs, _) in zip(lost, found, strict=True) if differs}
 
     async def _attempted(self, link: Link, kind: Kind) -> bool:
         """Fetch a list for the first time; whether clients see a difference."""
@@ -279,7 +267,7 @@ class Lists:
         """Fetch a list; whether clients see a difference, and how many requests that took."""
         try:
             async with asyncio.timeout(self._timeout):
-                found, requests = await self._fetch(link, kind)
+                found, requests = await self._fetch_anyway(link, kind)
         except TimeoutError:
             text = f"its {kind.method} has no answer within {self._timeout:g} s"
             return self._failed(kind, TimedOut(text)), 1
@@ -296,7 +284,7 @@ class Lists:
         if kind is TOOLS or not any(_declares(link, other) for other in KINDS):
             try:
                 async with asyncio.timeout(UNDECLARED_WAIT):
-                    found, _ = await self._fetch(link, kind)
+                    found, _ = await self._fetch_anyway(link, kind)
             except (BackendError, TimeoutError) as error:
                 log.debug("backend %s: %s is not declared: %s", self._name, kind.method, error)
         if found is not None and not found.items:
@@ -305,6 +293,16 @@ class Lists:
             self._undeclared.add(kind)
         (self._lacking.add if found is None else self._lacking.discard)(kind)
         return self._put(kind, found)
+
+    async def _fetch_anyway(self, link: Link, kind: Kind) -> tuple[Listing | None, int]:
+        """Fetch a list, over another link if its session is lost. Raises BackendError."""
+        try:
+            return await self._fetch(link, kind)
+        except BackendError as error:
+            # Another list may have met the same before, and had the link closed.
+            if not isinstance(error, SessionGone) and self.link in (link, None):
+                raise
+        return await self._fetch(await self.reopen(link), kind)
 
     async def _fetch(self, link: Link, kind: Kind) -> tuple[Listing | None, int]:
         """Fetch a list; and how many requests that took. Raises BackendError."""
@@ -348,6 +346,10 @@ class Lists:
         self.link = None
         for flights in self._flights.values():
             flights.cancel()
+
+
+async def _not_reopened(link: Link) -> Link:
+    return link
 
 
 def _declares(link: Link, kind: Kind) -> bool:

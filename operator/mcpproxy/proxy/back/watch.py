@@ -23,27 +23,14 @@ from mcpproxy.proxy.back.tailored import Tailored
 from mcpproxy.proxy.core.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError, NotMcp, SessionGone, TimedOut, Unauthorized
 from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.health import Finding, Health
+from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, Finding, Health
 from mcpproxy.proxy.core.kinds import BY_CHANGED, KINDS, Kind
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 from mcpproxy.proxy.wire.revisions import LATEST_LEGACY, LATEST_MODERN
 
-GUARDED: Final = Finding(
-    "Healthy",
-    "ClientCredentials",
-    "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
-    " them alone",
-)
-
 LISTS_TIME: Final = 10.0
 """Seconds that lists of a session which is open have, before others wait for it no more."""
-
-NOT_LISTED: Final = Finding(
-    "RateLimited",
-    status.NOT_LISTED,
-    "it answers HTTP 429, and what it offers was not listed before",
-)
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -93,6 +80,7 @@ class Watch:
         self._asker = asker
         self.lists = Lists(name, settings, catalog, asker, own_pace, policy.unhealthy_after)
         self.lists.on_change = lambda kind: self.on_change({kind}, "")
+        self.lists.reopen = self._reopen
         self.tailored = tailored
         tailored.on_change = lambda kind, session: self.on_change({kind}, session)
         for lists in (self.lists, tailored):
@@ -105,6 +93,7 @@ class Watch:
         self._listening.on_due = self.rounds.wake_to_listen
         self._subscriptions = Subscriptions(self._asker, self._listening.renew)
         self._link: Link | None = None
+        self._opening = asyncio.Lock()
         self._renewals = self._renewed = 0
         """How often another link was wanted, and up to which time there is one."""
         self._background = Background()
@@ -214,13 +203,14 @@ class Watch:
             link = self._link
             resting = self._listening.resting and not self.rounds.wanted
             if link is None or self._outdated or not (link.alive or resting):
-                return await self._connect(), True
+                async with self._opening:
+                    return await self._connect(), True
             if asking and link.alive:
                 try:
                     await self._ask(link)
                 except SessionGone:
                     # Whether calls are answered shows in a new one.
-                    return await self._connect(), True
+                    return await self._reopen(link), True
             if self._listening.missing and link.alive and not resting:
                 self._listening.begin(link)
             return link, False
@@ -228,17 +218,11 @@ class Watch:
     async def _listed(self, found: tuple[Link, bool]) -> set[Kind]:
         """Fetch the lists of a new link, or those that are due; the kinds that changed."""
         link, new = found
-        changed: set[Kind] = set()
         if new:
-            changed = await self.lists.fetch_all(link)
-        elif link.alive:
+            return await self.lists.fetch_all(link)
+        if link.alive:
             await self.lists.fetch_old(link, self._policy.timeout)
-        if self.lists.lost:
-            # Lists that were fetched before the session was lost are not fetched again.
-            async with asyncio.timeout(self._check_timeout()):
-                link = await self._connect()
-            changed |= await self.lists.fetch_lost(link)
-        return changed
+        return set()
 
     async def _ask(self, link: Link) -> None:
         if link.greeting.modern:
@@ -256,9 +240,22 @@ class Watch:
                 raise
             await self._asker.ask(link, offered.method)
 
-    async def _connect(self) -> Link:
-        """A new link; one that can still be used is left once nothing is missed on this one."""
-        if self._link is None or not self._link.alive:
+    async def _reopen(self, lost: Link) -> Link:
+        """The link that takes the place of one whose session is lost; lists go on over it.
+
+        Raises BackendError.
+        """
+        async with self._opening:
+            if self._link is not None and self._link is not lost:
+                return self._link
+            return await self._connect(goes_on=True)
+
+    async def _connect(self, *, goes_on: bool = False) -> Link:
+        """A new link; one that can still be used is left once nothing is missed on this one.
+
+        `goes_on`: the lists that are being fetched are told by themselves. Raises BackendError.
+        """
+        if not goes_on and (self._link is None or not self._link.alive):
             self._disconnect()
         loop = asyncio.get_running_loop()
         started, renewals = loop.time(), self._renewals
@@ -267,7 +264,8 @@ class Watch:
         before, listener = self._link, self._listening.leave()
         self._link, self.greeting, self.guarded = link, link.greeting, False
         self._renewed = renewals
-        self.lists.stop()
+        if not goes_on:
+            self.lists.stop()
         self.lists.link = link
         self.stateful = link.stateful and not link.greeting.modern
         self._listening.begin(link)

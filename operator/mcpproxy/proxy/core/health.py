@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from mcpproxy.api import status
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.api.status import BackendState
 from mcpproxy.api.text import clean
@@ -19,6 +20,20 @@ class Finding:
     state: BackendState
     reason: str | None = None
     message: str | None = None
+
+
+GUARDED: Final = Finding(
+    "Healthy",
+    "ClientCredentials",
+    "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
+    " them alone",
+)
+
+NOT_LISTED: Final = Finding(
+    "RateLimited",
+    status.NOT_LISTED,
+    "it answers HTTP 429, and what it offers was not listed before",
+)
 
 
 class Health:
