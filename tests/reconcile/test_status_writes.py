@@ -4,7 +4,7 @@ import pytest
 
 from mcpproxy.cluster.errors import Forbidden, Unavailable
 from mcpproxy.cluster.kinds import ProxyKey
-from mcpproxy.reconcile.status_writes import PATIENCE, StatusWrites
+from mcpproxy.reconcile.status_writes import PATIENCE, SLOW, StatusWrites
 from tests.reconcile.clock import FakeClock
 from tests.reconcile.stage import Stage
 
@@ -40,6 +40,20 @@ def test_one_status_that_fails_beside_others_is_counted_and_no_problem(
     writes.written(B)
     assert writes.problem() is None
     assert len(writes) == 1
+
+
+def test_a_write_that_hangs_counts_as_one_that_fails_until_it_ends(
+    writes: StatusWrites, clock: FakeClock
+) -> None:
+    with writes.writing(A):
+        assert len(writes) == 0
+        clock.advance(SLOW)
+        assert len(writes) == 1
+        writes.failed(A, Unavailable("no answer in 15 s"))
+        assert len(writes) == 1
+    assert len(writes) == 1
+    writes.written(A)
+    assert len(writes) == 0
 
 
 @pytest.mark.parametrize("end", [StatusWrites.written, StatusWrites.unchanged])

@@ -116,7 +116,8 @@ class Reporter:
         if held is not None:
             return held if again is None else min(again, held)
         try:
-            after = await self._write(key, parent, lambda: self._status(seen, before, parent))
+            with self._writes.writing(key):
+                after = await self._write(key, parent, lambda: self._status(seen, before, parent))
         except (Ending, NotFound):
             raise
         except ClusterError as error:

@@ -1,6 +1,7 @@
 """Success and failure of the writes of statuses, for probes and metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -8,6 +9,8 @@ from mcpproxy.cluster.kinds import ProxyKey
 
 PATIENCE: Final = 30.0
 """Seconds without a written status after which the operator is not ready."""
+SLOW: Final = 3.0
+"""Seconds after which a write that has no answer yet counts as one that fails."""
 
 
 class StatusWrites:
@@ -16,11 +19,22 @@ class StatusWrites:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._failing: dict[ProxyKey, tuple[datetime, str]] = {}
+        self._begun: dict[ProxyKey, datetime] = {}
         self._written_at: datetime | None = None
 
     def __len__(self) -> int:
         """Return the number of MCPProxies with an outdated status."""
-        return len(self._failing)
+        slow = {key for key, began in self._begun.items() if self._seconds_since(began) >= SLOW}
+        return len(self._failing.keys() | slow)
+
+    @contextmanager
+    def writing(self, key: ProxyKey) -> Iterator[None]:
+        """Note that a status is being written, until the block ends."""
+        self._begun[key] = self._now()
+        try:
+            yield
+        finally:
+            del self._begun[key]
 
     def written(self, key: ProxyKey) -> None:
         """Note that a status was written."""
@@ -43,6 +57,9 @@ class StatusWrites:
         since, error = min(self._failing.values())
         if self._written_at is not None and self._written_at >= since:
             return None
-        if (self._now() - since).total_seconds() < PATIENCE:
+        if self._seconds_since(since) < PATIENCE:
             return None
         return f"the status of {len(self._failing)} MCPProxies can't be written: {error}"
+
+    def _seconds_since(self, moment: datetime) -> float:
+        return (self._now() - moment).total_seconds()
