@@ -4,6 +4,7 @@ Every operation in one way by default, in all with STRESS=1.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -14,7 +15,7 @@ import pytest
 
 from tests.acto.faults import ADMISSION, CODES, Operation, Way, operations, policy, quota, webhook
 from tests.acto.matrix import Matrix
-from tests.apiserver.operator_process import operating
+from tests.apiserver.operator_process import operating, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import Request, wired
@@ -29,6 +30,10 @@ WRITES = [operation for operation in EVERY if operation.writes]
 
 
 NUMBERS = count(1)
+ENDING = (409, 410, 422)
+"""Refusals of a watch at which Kopf ends."""
+WATCH_TRIES = 5
+"""Failures in a row of each watch; what waits 10 s then, waits for minutes later on."""
 
 
 @pytest.fixture
@@ -102,6 +107,43 @@ def test_lists_that_fail_stop_neither_passes_nor_the_operator(
         assert operator.errors == 0
     text = log.read_text()
     assert text.count("the list of services failed") <= 1, text
+
+
+@pytest.mark.parametrize("way", CODES if FULL else (403, 410))
+def test_watches_that_fail_again_and_again_are_begun_again_in_time(
+    apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
+) -> None:
+    """Of every kind, with the lists that they begin with, in every namespace."""
+    stage = Stage(apiserver, namespace)
+    with ExitStack() as stack:
+        wire = stack.enter_context(wired(apiserver, tmp_path))
+        first = stack.enter_context(starting(wire.kubeconfig, log=tmp_path / "log"))
+        first.until(lambda: first.get("/readyz")[0] == 200, "the operator is ready")
+        stage.apply()
+        stage.wait("service/tools", "create")
+        stage.passes_settle(first)
+        failed = Counter[str]()
+
+        def fault(request: Request) -> Way | None:
+            if request.method != "GET" or "kopf" not in request.agent.lower():
+                return None
+            failed[request.path] += 1
+            return way
+
+        wire.fault = fault
+        wire.sever()
+        if way in ENDING:
+            assert first.process.wait(20) == 1
+        else:
+            tries = 1 if way == "hang" else WATCH_TRIES
+            first.until(lambda: min(failed.values(), default=0) >= tries, "watches fail", 3)
+        stage.kubectl("delete", "service/tools")
+        wire.fault = lambda request: None
+        # Kubernetes starts a container again that has ended.
+        again = starting(wire.kubeconfig, log=tmp_path / "log")
+        operator = stack.enter_context(again) if way in ENDING else first
+        operator.until(lambda: stage.find("service/tools") is not None, "it is back")
+        operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
 
 
 @pytest.mark.parametrize("way", ADMISSION if FULL else ADMISSION[:1])

@@ -45,6 +45,7 @@ class Wire:
         """Gives the HTTP status of a refusal, "hang", "cut", or None for requests that pass."""
         self.requests: list[Request] = []
         self._told: dict[str, int] = {}
+        self._streams: set[asyncio.Transport] = set()
         self.kubeconfig = directory / "kubeconfig"
         self._target = apiserver.url
         self._context = ssl.create_default_context(cafile=str(apiserver.authority))
@@ -60,6 +61,11 @@ class Wire:
     def told(self, path: str) -> int:
         """The newest resource version that a watch at this path has told the operator of."""
         return self._told.get(path, 0)
+
+    def sever(self) -> None:
+        """Cut all watches that are under way."""
+        for transport in list(self._streams):
+            self._loop.call_soon_threadsafe(transport.abort)
 
     def stop(self) -> None:
         """Close it."""
@@ -116,14 +122,25 @@ class Wire:
             response = web.StreamResponse(status=answer.status, headers=kept)
             await self._wait(found)
             await response.prepare(request)
-            tail = b""
-            async for chunk in answer.content.iter_any():
-                await self._wait(found)
-                await response.write(chunk)
-                if "watch" in request.query:
-                    self._note(request.path, tail + chunk)
-                    tail = chunk[-_LONGEST:]
+            transport = request.transport
+            if found.watches and transport is not None:
+                self._streams.add(transport)
+            try:
+                await self._copy(answer, response, found)
+            finally:
+                self._streams.discard(transport)
             return response
+
+    async def _copy(
+        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, found: Request
+    ) -> None:
+        tail = b""
+        async for chunk in answer.content.iter_any():
+            await self._wait(found)
+            await response.write(chunk)
+            if found.watches:
+                self._note(found.path, tail + chunk)
+                tail = chunk[-_LONGEST:]
 
     def _note(self, path: str, chunk: bytes) -> None:
         versions = [int(version) for version in _VERSION.findall(chunk)]

@@ -1,5 +1,6 @@
 """Kopf's settings and its way to the API server."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import kopf
@@ -11,6 +12,18 @@ STOP_SECONDS: Final = 20.0
 """After a signal to stop, the process is gone by then. The grace of its pod has to be longer."""
 
 
+class Backoffs:
+    """Pauses between requests of Kopf that fail, without an end and 5 seconds at most.
+
+    Kopf's own grow to 21 seconds, and end the operator after the last one.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (1.0, 1.0, 2.0, 3.0)
+        while True:
+            yield 5.0
+
+
 def settings() -> kopf.OperatorSettings:
     """How Kopf should behave: it watches, and does nothing else."""
     found = kopf.OperatorSettings()
@@ -20,6 +33,7 @@ def settings() -> kopf.OperatorSettings:
     found.scanning.disabled = True
     found.networking.connect_timeout = 10
     found.networking.request_timeout = 60
+    found.networking.error_backoffs = Backoffs()
     found.watching.connect_timeout = 10
     found.watching.server_timeout = 300
     found.watching.chunk_size = 500
