@@ -86,8 +86,27 @@ async def test_a_pod_that_can_not_be_reached_is_settled_without_a_report() -> No
     scene.fleet.follow("tools", [POD])
     await scene.change()
     view = scene.fleet.view("p1")
-    assert (view.settled, view.report) == (True, None)
+    assert (view.settled, view.report, view.error) == (True, None, "connection refused")
     await scene.fleet.close()
+
+
+async def test_the_first_error_stays_while_attempts_fail_in_other_ways(scene: Scene) -> None:
+    scene.pods.say("p1", a_report(weather="Healthy"))
+    await scene.change()
+    assert scene.fleet.view("p1").error == ""
+    scene.pods.lost.add("p1")
+    scene.pods.hang_up("p1")
+    await scene.pause()
+    await scene.next_attempt(15)
+    await scene.change()
+    assert scene.fleet.view("p1").error == "connection refused"
+    scene.pods.lost.clear()
+    await scene.pause()
+    await scene.next_attempt(5)
+    scene.pods.hang_up("p1")
+    await scene.pause()
+    assert scene.fleet.view("p1").error == "connection refused"
+    assert scene.changes.empty()
 
 
 async def test_a_report_outlives_a_short_loss_and_not_a_long_one(scene: Scene) -> None:

@@ -100,7 +100,10 @@ async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> 
     stage.clock.advance(PATIENCE)
     await restarted.reconcile()
     assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotHeard")
-    assert stage.message("BackendsHealthy") == "1 of 1 healthy; seen by 1 of 3 pods"
+    assert stage.message("BackendsHealthy") == (
+        "1 of 1 healthy; seen by 1 of 3 pods;"
+        " the operator can't read pod tools-2: connection refused"
+    )
     assert stage.verdict("Ready") == ("Unknown", "PodsNotHeard")
     assert "seen by 1 of 3 pods" in stage.message("Ready")
     assert stage.verdict("Available") == ("True", "PodsReady")
@@ -129,3 +132,17 @@ def test_nothing_is_remembered_of_one_that_has_gone() -> None:
     clock.advance(PATIENCE)
     patience.forget(KEY)
     assert patience.young(KEY, doubts, frozenset()) == (doubts, PATIENCE)
+
+
+async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stage: Stage) -> None:
+    await stage.is_running(replicas=1)
+    stage.pods.lost.add(stage.pod_uid("tools-1"))
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    await asyncio.wait_for(restarted.changes.get(), 5)
+    stage.clock.advance(PATIENCE)
+    await restarted.reconcile()
+    for condition in ("Ready", "BackendsHealthy"):
+        assert stage.verdict(condition) == ("Unknown", "BackendsUnknown")
+        said = stage.message(condition)
+        assert said.endswith("; the operator can't read pod tools-1: connection refused")

@@ -82,9 +82,14 @@ class StreamingReader:
                 async for line in _lines_of(answer.content):
                     yield line
         except TimeoutError as error:
-            raise Unavailable("no answer in time") from error
+            raise Unavailable(f"{self._where(pod)} does not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(str(error)) from error
+            raise Unavailable(f"{self._where(pod)}: {error}") from error
+
+    def _where(self, pod: PodAddress) -> str:
+        if self._client is not None:
+            return f"port {pod.port}, through the API server"
+        return _authority(pod)
 
     @asynccontextmanager
     async def _open(self, pod: PodAddress) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -99,8 +104,7 @@ class StreamingReader:
     async def _request(self, pod: PodAddress) -> tuple[str, dict[str, str], dict[str, Any]]:
         """URL, headers and options of the request."""
         if self._client is None:
-            host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-            return f"http://{host}:{pod.port}/status?watch", {}, {}
+            return f"http://{_authority(pod)}/status?watch", {}, {}
         path = POD.path(pod.namespace, f"{pod.name}:{pod.port}", "proxy/status")
         query: list[tuple[str, Any]] = [("watch", "true")]
         _, url, headers, *_ = await self._client.param_serialize(
@@ -132,6 +136,11 @@ class StreamingReader:
             max_field_size=POD_HEADER.value,
             max_headers=POD_HEADERS.value,
         )
+
+
+def _authority(pod: PodAddress) -> str:
+    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+    return f"{host}:{pod.port}"
 
 
 def _small_socket(address: Any) -> socket.socket:

@@ -10,6 +10,7 @@ from typing import Final, Generic, TypeVar
 from pydantic import ValidationError
 
 from mcpproxy.api.status import PodReport
+from mcpproxy.api.text import clean
 from mcpproxy.cluster.errors import ClusterError, LimitExceeded, Unavailable
 from mcpproxy.cluster.pods import PodAddress, PodReader
 from mcpproxy.fleet.pace import Clock, LineCount, Pace
@@ -19,6 +20,7 @@ from mcpproxy.limits.pods import FIRST_REPORT, FOLLOWED_PODS, POD_SILENCE
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
+_ERROR_TEXT: Final = 200
 Sleep = Callable[[float], Awaitable[object]]
 
 
@@ -41,6 +43,8 @@ class View:
     settled: bool
     """It was asked once, with whatever outcome."""
     report: PodReport | None
+    error: str = ""
+    """Why there is no report: of the first attempt that had none."""
 
 
 NOT_ASKED: Final = View(settled=False, report=None)
@@ -56,6 +60,8 @@ class _Stream(Generic[K]):
     lines: LineCount
     retries: Retries
     view: View = NOT_ASKED
+    error: str = ""
+    """How the last attempt ended."""
     heard_at: float = float("-inf")
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -150,7 +156,7 @@ class Fleet(Generic[K]):
         while True:
             delay = self._jitter() * await self._attempt(stream)
             if stream.view.report is None or self._is_stale(stream):
-                self._set(stream, NOT_REACHED)
+                self._lose(stream)
             await self._sleep(delay)
 
     async def _attempt(self, stream: _Stream[K]) -> float:
@@ -160,7 +166,8 @@ class Fleet(Generic[K]):
             await self._listen(stream)
             reason = "the pod ended the stream"
         except LimitExceeded as error:
-            self._set(stream, NOT_REACHED)
+            stream.error = f"it {error}"
+            self._lose(stream)
             delay = stream.retries.after_excess()
             where = (pod.namespace, pod.name)
             log.warning("pod %s/%s %s: next attempt in %.0f s", *where, error, delay)
@@ -170,10 +177,18 @@ class Fleet(Generic[K]):
         except Exception:
             # Nothing that a pod sends may end its task, whose last report would stay for good.
             log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
-            self._set(stream, NOT_REACHED)
+            stream.error = "what it reports could not be understood"
+            self._lose(stream)
             return stream.retries.after_excess()
+        stream.error = clean(reason, _ERROR_TEXT)
         log.debug("no report from pod %s: %s", pod.name, reason)
         return stream.retries.after_end(heard=stream.heard_at != heard_before)
+
+    def _lose(self, stream: _Stream[K]) -> None:
+        """Let go of the report; the words of the first attempt in vain stay until another comes."""
+        view = stream.view
+        if not (view.settled and view.report is None and view.error):
+            self._set(stream, View(settled=True, report=None, error=stream.error))
 
     def _is_stale(self, stream: _Stream[K]) -> bool:
         return self._clock() - stream.heard_at >= self._limits.grace

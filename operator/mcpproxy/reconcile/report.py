@@ -203,7 +203,8 @@ class Reporter:
     def _pod(self, pod: Object, world: World) -> PodView:
         metadata = pod["metadata"]
         mounted = config_map_of(pod["spec"], world.parent["metadata"]["name"])
-        report = self._fleet.view(metadata["uid"]).report
+        view = self._fleet.view(metadata["uid"])
+        report = view.report
         return PodView(
             name=metadata["name"],
             ready=is_ready(pod),
@@ -212,6 +213,7 @@ class Reporter:
             problem=problem_of(pod, self._now()),
             starting=is_starting(pod, self._now()),
             report=report if report and mounted and _runs(report, mounted) else None,
+            unread=view.error,
         )
 
     def _is_asked(self, pod: Object) -> bool:

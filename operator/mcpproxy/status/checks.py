@@ -84,7 +84,8 @@ def ready(observed: Observed, backends: Sequence[BackendStatus]) -> Verdict:
         return Verdict("False", reasons.BACKENDS_UNHEALTHY, _name(bad))
     unknown = [found for found in backends if found.name in required and found.state == "Unknown"]
     if unknown:
-        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, _name(unknown))
+        said = filter(None, (_name(unknown), doubts.unread(observed)))
+        return Verdict("Unknown", reasons.BACKENDS_UNKNOWN, "; ".join(said))
     message = _serving(observed, backends)
     if 2 * doubts.unheard(observed) > len(observed.serving):
         return Verdict("Unknown", reasons.PODS_NOT_HEARD, message)

@@ -73,11 +73,23 @@ def unheard(observed: Observed) -> int:
     return len(observed.serving) - len(observed.reports)
 
 
+def unread(observed: Observed) -> str | None:
+    """Why the operator can't read a serving pod, the first by name; None where it can."""
+    if PODS in observed.young:
+        return None
+    pods = sorted((pod for pod in observed.serving if not pod.report), key=lambda pod: pod.name)
+    found = next((pod for pod in pods if pod.unread), None)
+    return None if found is None else f"the operator can't read pod {found.name}: {found.unread}"
+
+
 def notes(observed: Observed) -> list[str]:
     """What is to be added to words on all backends."""
     found = []
     if unheard(observed):
         found.append(f"{_SEEN} {len(observed.reports)} of {len(observed.serving)} pods")
+    cause = unread(observed)
+    if cause is not None:
+        found.append(cause)
     if CATALOG not in observed.young and catalogs_differ(observed.reports):
         found.append(_CATALOGS)
     return found

@@ -62,6 +62,8 @@ class PodView:
     """It is not ready yet, and nothing says that it won't be."""
     report: PodReport | None = None
     """What it says of itself; None when it can't be reached."""
+    unread: str = ""
+    """Why the operator can't read what it says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
