@@ -15,7 +15,7 @@ COPY scripts/image-deps /src/scripts/
 
 # --- The project's own files, at /opt/app.
 FROM tools AS app
-COPY pyproject.toml README.md /src/
+COPY pyproject.toml README.md LICENSE /src/
 COPY operator /src/operator
 RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --no-compile --target /opt/app /src \
     && rm -rf /opt/app/bin \
