@@ -63,7 +63,7 @@ def test_describe_of_a_failing_proxy_says_what_fails_and_what_is_not_counted(
     for line in (
         r"Backends Healthy: +1/2",
         r"Backends Counted: +1/2",
-        r"Name: +absent\n +Reason: +Unreachable\n +State: +Unhealthy",
+        r"Name: +absent\n +Reason: +Unreachable\n( +Session.*\n)* +State: +Unhealthy",
         r"Message: +absent is Unhealthy: \S+",
         r"Reason: +BackendsUnhealthy\n +Status: +False\n +Type: +Ready",
         r"Warning +BackendUnhealthy",

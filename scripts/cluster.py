@@ -26,13 +26,21 @@ class Cluster:
         return self.name in machine.run(["kind", "get", "clusters"], self.env).split()
 
     def create(self, config: Path | None = None) -> None:
-        """Create it, from KIND_NODE_IMAGE if that is set; returns when its node is ready."""
+        """Create it, from KIND_NODE_IMAGE if that is set; returns when its node is ready.
+
+        Kind gives a node 30 seconds to boot, which a busy machine may exceed: it has two tries.
+        Raises CommandFailed.
+        """
         command = ["kind", "create", "cluster", "--name", self.name, "--wait", "120s"]
         if image := self.env.get("KIND_NODE_IMAGE"):
             command += ["--image", image]
         if config is not None:
             command += ["--config", str(config)]
-        machine.run(command + self._place(), self.env)
+        try:
+            machine.run(command + self._place(), self.env)
+        except machine.CommandFailed:
+            self.delete()
+            machine.run(command + self._place(), self.env)
 
     def join(self) -> None:
         """Write the context of a cluster that is there already."""
