@@ -52,8 +52,8 @@ e2e-long: install ## The same with the long ones: ten idle minutes, five under A
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)
 	@$(BIN)/python -m scripts.conformance $(ARGS)
 
-peers: install ## The proxy between servers and clients of other makers (needs npm)
-	@$(BIN)/python -c "from scripts import npm; npm.install()"
+peers: install ## The proxy between servers and clients of other makers (needs npm, git)
+	@$(BIN)/python -c "from scripts import npm, pip_peers; npm.install(); pip_peers.install()"
 	@$(BIN)/pytest tests/peers -m peers $(ARGS)
 
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)

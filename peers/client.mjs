@@ -2,12 +2,11 @@
 // {method, params}) one after another, answers what servers ask in a fixed way, and prints what came.
 // Usage: node client.mjs http|sse|stdio TARGET MODE CAPABILITIES
 // TARGET is a URL, or a command as a JSON list; MODE is legacy or a revision; CAPABILITIES is JSON.
-import { readFileSync } from "node:fs";
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import { answered, given } from "./requests.mjs";
 
 const [kind, target, mode, capabilities] = process.argv.slice(2);
-const requests = JSON.parse(readFileSync(0, "utf8"));
 
 const transports = {
   http: () => new StreamableHTTPClientTransport(new URL(target)),
@@ -57,16 +56,10 @@ const methods = {
 
 await client.connect(transports[kind]());
 const answers = [];
-for (const { method, params } of requests) {
-  const progress = [];
-  const options = { timeout: 30000, onprogress: (event) => progress.push(event) };
+for (const request of given) {
   const begun = asked.length;
-  try {
-    const result = await methods[method](params, options);
-    answers.push({ result, progress, asked: asked.slice(begun) });
-  } catch (error) {
-    answers.push({ error: { code: error.code ?? null, message: String(error.message ?? error) } });
-  }
+  const answer = await answered(methods, request);
+  answers.push("error" in answer ? answer : { ...answer, asked: asked.slice(begun) });
 }
 const revision = client.getNegotiatedProtocolVersion();
 await client.close();

@@ -1,15 +1,17 @@
 """The locked requirements of each place of use."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from scripts import sbom
+from scripts import pip_peers, sbom
 
 ROOT = Path(__file__).parents[2]
 FILES = ("build", "controller", "dev", "runtime")
+PEERS = tuple(f"peers-{name}" for name in pip_peers.ENVIRONMENTS)
 NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 
 
@@ -30,7 +32,7 @@ def test_the_operator_has_nothing_that_only_the_runtime_needs() -> None:
     assert {"mcp", "mcp-types", "uvloop", "httptools", "msgspec"}.isdisjoint(locked("controller"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES + PEERS)
 def test_every_package_is_locked_with_hashes_and_no_file_names_an_index(name: str) -> None:
     content = text(name)
     entries = re.split(r"^(?=\S)", content, flags=re.MULTILINE)[1:]
@@ -56,6 +58,19 @@ def test_the_bill_of_materials_has_every_package_with_its_hashes(name: str) -> N
         for found in reference["hashes"]
     ]
     assert listed == re.findall(r"sha256:([0-9a-f]{64})", text(name))
+
+
+def test_every_npm_package_is_locked_with_a_hash_and_no_address() -> None:
+    lock = json.loads((ROOT / "peers" / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {path: one for path, one in lock["packages"].items() if path}
+    assert packages
+    assert [path for path, one in packages.items() if not one.get("integrity")] == []
+    assert [path for path, one in packages.items() if "resolved" in one] == []
+
+
+def test_the_clients_of_other_makers_are_of_both_majors_of_the_sdk() -> None:
+    majors = [locked(name)["mcp"].partition(".")[0] for name in PEERS]
+    assert majors == ["1", "2"]
 
 
 def test_every_direct_dependency_is_locked() -> None:

@@ -1,7 +1,11 @@
-"""Four servers of other makers behind one proxy, for all tests here."""
+"""Four servers of other makers behind one proxy, and a web page, for all tests here."""
 
+import http.server
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,27 @@ from scripts import npm
 from scripts.conformance_servers import manifest, proxy, running
 from scripts.demo_local import free_ports
 from tests.peers.world import EVERYTHING, FILESYSTEM, NODE, Server
+
+PAGE = "<title>Shelf</title><h1>Books</h1><button onclick='this.textContent = 1'>Count</button>"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Write nothing."""
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a page on this machine."""
+    directory = tmp_path_factory.mktemp("page")
+    (directory / "index.html").write_text(PAGE, encoding="utf-8")
+    handler = partial(_Quiet, directory=os.fspath(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,9 @@
 """Servers that keep state, behind one mcp.json and in the mode that they have by default."""
 
-import http.server
 import json
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +19,6 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 MCPPROXY = os.fspath(Path(sys.executable).with_name("mcpproxy"))
 CHROMIUM = "chromium"
 SLOW_START = 10
-PAGE = "<title>Shelf</title><h1>Books</h1><button onclick='this.textContent = 1'>Count</button>"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Write nothing."""
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a page on this machine."""
-    directory = tmp_path_factory.mktemp("page")
-    (directory / "index.html").write_text(PAGE, encoding="utf-8")
-    handler = partial(_Quiet, directory=os.fspath(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,9 @@ PLAYWRIGHT: Final = os.fspath(npm.module("@playwright/mcp", "cli.js"))
 INSPECTOR: Final = os.fspath(
     npm.module("@modelcontextprotocol/inspector", "clients/launcher/build/index.js")
 )
-CLIENT_SECONDS: Final = 50.0
+CLIENT_SECONDS: Final = 90.0
+TYPESCRIPT: Final = (NODE, "client.mjs")
+"""The client of the TypeScript SDK's current major version."""
 
 Request = tuple[str, dict[str, Any]]
 
@@ -52,12 +54,12 @@ def ask(
     mode: str,
     requests: Sequence[Request],
     capabilities: Mapping[str, Any] = MappingProxyType({}),
+    client: Sequence[str] = TYPESCRIPT,
 ) -> Any:
-    """What peers/client.mjs prints: the revision spoken, and an answer to each request."""
+    """What a client of peers/ prints: the revision spoken, and an answer to each request."""
     given = json.dumps([{"method": method, "params": params} for method, params in requests])
     command = [
-        NODE,
-        "client.mjs",
+        *client,
         server.transport,
         server.target,
         mode,
