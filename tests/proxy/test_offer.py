@@ -242,6 +242,27 @@ async def test_a_list_is_never_said_to_last_longer_than_the_backend_says() -> No
         assert 0 < found["ttlMs"] <= 5000
 
 
+@pytest.mark.parametrize("ttl", [0, 5000])
+async def test_the_time_that_a_list_takes_counts_as_its_age(
+    monkeypatch: pytest.MonkeyPatch, ttl: int
+) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.back.lists.YOUNG", 0.0)
+    backend = offering("old")
+    async with running(b=backend) as gateway:
+        assert await tools(gateway) == ["old"]
+        gate = asyncio.Event()
+        backend.answers["tools/list"] = gate
+        backend.answers["tools/list later"] = {
+            "result": {"tools": [{"name": "new"}], "ttlMs": ttl, "cacheScope": "public"}
+        }
+        listing = asyncio.create_task(gateway.listing(TOOLS, None, modern=True))
+        await asyncio.wait([listing], timeout=0.1)
+        gate.set()
+        found: Any = jsonrpc.value(await listing)
+        assert [tool["name"] for tool in found["tools"]] == ["new"]
+        assert found["ttlMs"] <= max(ttl - 90, 0)
+
+
 async def test_a_list_that_lacks_a_failed_backend_may_not_be_kept() -> None:
     good, bad = offering(), offering("b")
     good.answers["tools/list"] = {

@@ -149,7 +149,7 @@ class Offer:
         self._listed[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
-        failures = self._failures(kind)
+        failures, now = self._failures(kind), asyncio.get_running_loop().time()
         found = self.catalog.result_parts(
             kind, modern=modern, now=now, audience=audience, whole=not failures
         )
