@@ -93,12 +93,14 @@ async def test_a_legacy_client_that_cancels_ends_the_call_and_the_backend_hears_
     async with stage(proxy, http, kind, plain) as (backend, client):
         await called(client, kind)
         backend.shape = None
-        running = asyncio.create_task(called(client, kind))
+        running = asyncio.create_task(client.post(rpc("tools/call", {"name": "p_x"}, "mine")))
         await soon(lambda: len(backend.calls) == 2, "the call")
         params = {"requestId": "mine", "reason": "enough"}
         told = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
         assert (await client.post(told)).status_code == 202
-        assert (await running)["error"]["message"] == "the request was cancelled"
+        ended = await running
+        assert ended.headers["content-type"] == "text/event-stream"
+        assert last(ended)["error"] == {"code": -32800, "message": "the request was cancelled"}
         await soon(lambda: backend.told, "the word that the call is cancelled")
         assert backend.told[-1]["params"] == {**params, "requestId": backend.calls[-1]["id"]}
         async with asyncio.timeout(5):

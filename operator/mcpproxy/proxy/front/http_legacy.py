@@ -203,9 +203,10 @@ class LegacyHttp:
         body = await legacy.answer(self.gateway, live, message, caller, task, prepared)
         if live.shared_with:
             await self._acquaintance.spread(inbound, ticket, method, live)
-        # Servers of this era stream their lists; clients may rely on the type.
-        send = reply.only_event if method in BY_METHOD else reply.finish
-        await send(body)
+        # Servers of this era stream their lists; clients may rely on the type. One that has
+        # cancelled reads no more, which the SDK's client gets over in a stream alone.
+        streamed = method in BY_METHOD or caller.cancelled
+        await (reply.only_event(body) if streamed else reply.finish(body))
 
     async def _initialize(self, inbound: Inbound, message: Message, reply: Reply) -> None:
         try:

@@ -46,7 +46,7 @@ _MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
 
 def cancelled() -> RpcError:
     """The end of a request that the client cancelled, and no longer waits for."""
-    return RpcError(jsonrpc.UNAVAILABLE, "the request was cancelled")
+    return RpcError(jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
 
 
 def client_of(params: Message, principal: str, session: str) -> Client:
@@ -100,6 +100,8 @@ class LegacyCaller:
     def __init__(self, client: Client, live: Live, sessions: LiveSessions, stream: Stream) -> None:
         self.client = client
         self.log_level = live.log_level
+        self.cancelled = False
+        """Whether the client has cancelled the request."""
         self._live = live
         self._sessions = sessions
         self._stream = stream
@@ -150,6 +152,7 @@ async def answer(
             raise
         assert found.task is not None
         found.task.uncancel()
+        caller.cancelled = True
         return jsonrpc.failure(request_id, cancelled())
     finally:
         live.in_flight.pop(key, None)

@@ -28,6 +28,8 @@ LEGACY_NOT_FOUND: Final = -32002
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
+REQUEST_CANCELLED: Final = -32800
+"""As servers of the SDKs answer a request that its client has cancelled."""
 
 VERSION: Final = Raw(b'"2.0"')
 NULL: Final = Raw(b"null")
