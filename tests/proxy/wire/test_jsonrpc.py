@@ -1,6 +1,7 @@
 """Envelopes: read one level deep, everything else stays the bytes it was."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -174,3 +175,26 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
         "id": None,
         "error": {"code": PARSE_ERROR, "message": "no", "data": {"a": 1}},
     }
+
+
+def test_one_spelling_stands_for_all_but_for_fractions_and_exponents() -> None:
+    text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
+    assert jsonrpc.uniform(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()
+    assert jsonrpc.uniform(jsonrpc.uniform(text)) == jsonrpc.uniform(text)
+
+
+def test_a_value_is_spelled_in_room_that_does_not_grow_with_its_depth() -> None:
+    size = 100_000
+    text = b'{"a":' * 300 + b'"%b"' % (b"x" * size) + b"}" * 300
+    tracemalloc.start()
+    try:
+        assert jsonrpc.uniform(text) == text
+        assert tracemalloc.get_traced_memory()[1] < 10 * size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [b"{", b"[" * 100_000, b"9" * 100_000])
+def test_what_can_not_be_spelled_is_refused(text: bytes) -> None:
+    with pytest.raises(RpcError):
+        jsonrpc.uniform(text)

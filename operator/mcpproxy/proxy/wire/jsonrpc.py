@@ -77,6 +77,8 @@ _success: Final = msgspec.json.Decoder(Success).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
+# Numbers that no machine type holds are JSON, too.
+_exact: Final = msgspec.json.Decoder(float_hook=lambda text: Raw(text.encode())).decode
 encode = msgspec.json.Encoder().encode
 canonical = msgspec.json.Encoder(order="sorted").encode
 """JSON bytes that are the same for the same value, whatever the order of its members was."""
@@ -96,10 +98,6 @@ def members(raw: bytes | Raw) -> Message:
     """The members of a JSON object. Raises RpcError when it is none, or has too many."""
     if len(raw) > _FEW:
         _refuse_many(raw, INVALID_PARAMS)
-    return _any_members(raw)
-
-
-def _any_members(raw: bytes | Raw) -> Message:
     try:
         return _object(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -153,24 +151,15 @@ def value(raw: bytes | Raw | None) -> Any:
 
 
 def uniform(raw: bytes | Raw) -> bytes:
-    """A value in one spelling, but for its numbers, which stay as they are. Raises RpcError.
+    """A value in one spelling, but for its fractions and exponents, which stay as written.
 
-    Numbers that no machine type holds are JSON, too.
+    Takes time in proportion to its size, however deep it is. Raises RpcError for what is no JSON,
+    is nested too deeply, or has an integer of thousands of digits.
     """
     try:
-        return _uniform(bytes(raw).strip())
-    except RecursionError:
-        raise RpcError(INVALID_PARAMS, "nested too deeply") from None
-
-
-def _uniform(text: bytes) -> bytes:
-    if text[:1] == b"{":
-        found = sorted(_any_members(text).items())
-        return b"{%b}" % b",".join(encode(k) + b":" + _uniform(bytes(v)) for k, v in found)
-    if text[:1] == b"[":
-        return b"[%b]" % b",".join(_uniform(bytes(one)) for one in items(text))
-    own = string(text) if text[:1] == b'"' else None
-    return text if own is None else encode(own)
+        return canonical(_exact(raw))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError(INVALID_PARAMS, f"not JSON that can be compared: {error}") from None
 
 
 def dump(content: Any) -> Raw:
