@@ -150,6 +150,15 @@ SERVER_REQUESTS: Final = Limit(
     beyond="the backend gets the JSON-RPC error -32000",
     test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
 )
+SERVER_REQUEST_BYTES: Final = Limit(
+    name="server-request-bytes",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of these requests, if more than one waits",
+    share="session",
+    beyond="the backend gets the JSON-RPC error -32000",
+    test="test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit",
+)
 SERVER_REQUEST_TIME: Final = Limit(
     name="server-request-time",
     value=600,
