@@ -63,7 +63,9 @@ class ExtensionLists:
             return False
         if len(self._backends) > 1 or is_denied(method, self._router.denied):
             return True
-        return method != TASKS_LIST and not all(one.shows_all for one in self._backends.values())
+        if method == TASKS_LIST:
+            return not all(one.tells_apart for one in self._backends.values())
+        return not all(one.shows_all for one in self._backends.values())
 
     def contributors(self, method: str, *, modern: bool) -> list[Backend]:
         """The backends that have a part of a list for clients of this era."""
@@ -178,7 +180,8 @@ def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
     if method in SKILLS.lists:
         return offers(greeting.capabilities, SKILLS)
     tasks = greeting.capabilities.get("tasks")
-    return not modern and isinstance(tasks, Mapping) and "list" in tasks
+    # Any other one would list the tasks of all clients to each of them.
+    return not modern and backend.tells_apart and isinstance(tasks, Mapping) and "list" in tasks
 
 
 def _collected(flights: Mapping["asyncio.Task[Page]", Backend], method: str) -> dict[str, Page]:
