@@ -32,7 +32,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/back/inbox.py:Pending.__init__:queue": "unread-messages unread-bytes",
     "proxy/back/questions.py:Questions.__init__:queue": "unsent-answers",
     "proxy/back/questions.py:Questions._elicited": "elicitations",
-    "proxy/back/questions.py:Questions._open": "server-requests server-request-bytes server-request-time",
+    "proxy/back/questions.py:Questions._open": "server-requests server-request-bytes",
     "proxy/back/questions.py:Questions.put:task": "server-requests server-request-time",
     "proxy/back/http.py:HttpLegacyLink.request:task": "own-request-time connections",
     "proxy/back/sessions.py:Sessions._held": "upstream-sessions",

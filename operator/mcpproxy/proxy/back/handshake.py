@@ -65,7 +65,7 @@ def modern_greeting(message: Message) -> Greeting | None:
 
 def speaks_modern(message: Message) -> bool:
     """Whether a refused `server/discover` names a modern revision that we both speak."""
-    error = jsonrpc.error_of(message)
+    error = jsonrpc.error_of(message, understood=True)
     if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
         return False
     supported = error.data.get("supported") if isinstance(error.data, dict) else None

@@ -69,11 +69,20 @@ class Success(msgspec.Struct, forbid_unknown_fields=True):
     result: Raw
 
 
+class _Error(msgspec.Struct):
+    """The members of an error, of which only the code is needed."""
+
+    code: int
+    message: Raw = Raw(b'""')
+    data: Raw = Raw(b"")
+
+
 # Bound once: these are called for every message.
 _object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _call: Final = msgspec.json.Decoder(Call).decode
 _outline: Final = msgspec.json.Decoder(_Outline).decode
 _success: Final = msgspec.json.Decoder(Success).decode
+_error: Final = msgspec.json.Decoder(_Error).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
@@ -372,12 +381,18 @@ def with_member(raw: bytes | Raw | None, **changed: Any) -> Raw:
     return dump(content)
 
 
-def error_of(message: Message) -> RpcError | None:
-    """The error of a response, if it is one."""
+def error_of(message: Message, *, understood: bool = False) -> RpcError | None:
+    """The error of a response, if it is one.
+
+    Its data may be of any size, and stays JSON unless it is to be `understood`.
+    """
     raw = message.get("error")
     if raw is None:
         return None
-    found = value(raw)
-    if not isinstance(found, dict) or not isinstance(found.get("code"), int):
+    try:
+        found = _error(raw)
+    except (msgspec.DecodeError, RecursionError):
         return RpcError(INTERNAL_ERROR, "the backend sent an error without a code")
-    return RpcError(found["code"], str(found.get("message", "")), found.get("data"))
+    data = None if bytes(found.data) in (b"", b"null") else found.data
+    text = string(found.message)
+    return RpcError(found.code, text or "", value(data) if understood else data)
