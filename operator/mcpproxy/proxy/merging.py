@@ -9,7 +9,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.limits.extensions import EXTENSION_LIST_WAIT
+from mcpproxy.limits.extensions import (
+    EXTENSION_LIST_WAIT,
+    EXTENSION_PAGE_BYTES,
+    EXTENSION_PAGE_ITEMS,
+)
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.exchange import Caller
@@ -135,7 +139,7 @@ class ExtensionLists:
         if error is not None:
             raise error
         result = jsonrpc.members(answer["result"])
-        items = jsonrpc.items(result.get(LISTS[outgoing.method], Raw(b"[]")))
+        items = _items(outgoing.method, result.get(LISTS[outgoing.method], Raw(b"[]")))
         if outgoing.method in SKILLS.lists:
             items = [item for item in items if self._shows(backend, item)]
         ttl = jsonrpc.value(result.get("ttlMs"))
@@ -171,6 +175,18 @@ class ExtensionLists:
             raise RpcError(INVALID_PARAMS, why)
         found: dict[str, str] = sealed[1]
         return found
+
+
+def _items(method: str, raw: Raw) -> list[Raw]:
+    """The items of a backend's page. Raises RpcError where they are too many or too large."""
+    most, largest = EXTENSION_PAGE_ITEMS.value, EXTENSION_PAGE_BYTES.value
+    if len(raw) > largest:
+        EXTENSION_PAGE_BYTES.record()
+        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {largest} bytes")
+    if jsonrpc.length(raw, most) > most:
+        EXTENSION_PAGE_ITEMS.record()
+        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {most} items")
+    return jsonrpc.items(raw)
 
 
 def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
