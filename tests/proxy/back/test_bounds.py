@@ -274,26 +274,16 @@ async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> 
         assert limits.SERVER_REQUESTS.reached == reached + 3
 
 
-async def test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    limit = smaller(
-        monkeypatch, questions_module, limits.SERVER_REQUEST_BYTES, "SERVER_REQUEST_BYTES", 1000
-    )
-    large, reached = Raw(b'{"x":"%b"}' % (b"x" * 600)), limit.reached
-    peer, client = Peer(OK), Silent()
+async def test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit() -> None:
+    most, reached = limits.SERVER_REQUEST_BYTES.value, limits.SERVER_REQUEST_BYTES.reached
+    peer, client, large = Peer(OK), Silent(), {"params": Raw(b'"%b"' % (b"x" * most))}
     async with _questions(peer) as questions:
-        await questions.put({**_asks(1), "params": large}, client)
-        await questions.put({**_asks(2), "params": large}, client)
-        await questions.put(_asks(3), client)
-        await soon(lambda: len(peer.requests) == 1, "the refusal")
-        assert client.asked == 2
-        assert [(body["id"], body["error"]["code"]) for body in _bodies(peer)] == [(2, -32000)]
-        assert limit.reached == reached + 1
-        questions.over(client, answered=False)
-        await soon(lambda: not questions.open, "the questions to end")
-        await questions.put({**_asks(4), "params": Raw(b'"%b"' % (b"x" * 9000))}, client)
-        assert client.asked == 3
+        for request in ({**_asks(1), **large}, _asks(2), {**_asks(3), **large}):
+            await questions.put(request, client)
+        await soon(lambda: len(peer.requests) == 2, "the refusals")
+        assert client.asked == 1
+        assert [body["error"]["code"] for body in _bodies(peer)] == [-32000, -32000]
+        assert limits.SERVER_REQUEST_BYTES.reached == reached + 2
 
 
 async def test_a_question_outlives_its_call_only_for_a_while(
