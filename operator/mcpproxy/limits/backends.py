@@ -71,7 +71,8 @@ CONNECTIONS: Final = Limit(
     name="connections",
     value=1024,
     unit="count",
-    counts="connections to a backend, busy ones and idle ones",
+    counts="connections to a backend, busy ones and idle ones; the last eighth is for clients with"
+    " few",
     share="backend",
     beyond="a request that would need another one ends with the error Overloaded",
     test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
