@@ -297,10 +297,16 @@ class Connection(Intake, asyncio.Protocol):
         sizes = [len(inbound.body) for inbound, *_ in self._waiting]
         if self._refusal is None:
             sizes.append(self._size)
-        if self._served is not None and self._taken:
-            # A call goes on though its client has gone, and only whoever serves it knows its end.
-            weakref.finalize(self._served, self._release, self._taken).atexit = False
+        taken, served = self._taken, self._served
         self._served, self._taken = None, 0
+        # A call goes on though its client has gone.
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: self._release(taken))
+        elif self._reply is not None and served is not None:
+            # Only whoever serves it knows its end.
+            weakref.finalize(served, self._release, taken).atexit = False
+        else:
+            sizes.append(taken)
         for size in sizes:
             self._release(size)
 
