@@ -80,10 +80,10 @@ class HostileClient(HttpClient):
         self.intact = self.intact and found.intact
         return found
 
-    async def _connected(self) -> Connection:
+    async def _connected(self, number: int) -> Connection:
         connection = Connection(asyncio.get_running_loop(), self._heads)
         HostileWire(self, connection)
-        self._all.add(connection)
+        self._all[connection] = number
         connection.on_free = self._freed
         return connection
 

@@ -71,7 +71,8 @@ CONNECTIONS: Final = Limit(
     name="connections",
     value=1024,
     unit="count",
-    counts="connections to a backend, busy ones and idle ones",
+    counts="connections to a backend, busy ones and idle ones; the last eighth is for clients with"
+    " few",
     share="backend",
     beyond="a request that would need another one ends with the error Overloaded",
     test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
@@ -149,6 +150,15 @@ SERVER_REQUESTS: Final = Limit(
     share="session",
     beyond="the backend gets the JSON-RPC error -32000",
     test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
+)
+SERVER_REQUEST_BYTES: Final = Limit(
+    name="server-request-bytes",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of these requests, if more than one waits",
+    share="session",
+    beyond="the backend gets the JSON-RPC error -32000",
+    test="test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit",
 )
 SERVER_REQUEST_TIME: Final = Limit(
     name="server-request-time",

@@ -31,3 +31,21 @@ EXTENSION_LIST_WAIT: Final = Limit(
     beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
     test="test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long",
 )
+EXTENSION_PAGE_BYTES: Final = Limit(
+    name="extension-page-bytes",
+    value=16 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of one page of a backend's list of skills or tasks",
+    share="message",
+    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    test="test_a_page_of_skills_beyond_a_limit_is_left_out",
+)
+EXTENSION_PAGE_ITEMS: Final = Limit(
+    name="extension-page-items",
+    value=10_000,
+    unit="count",
+    counts="skills or tasks in such a page",
+    share="message",
+    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    test="test_a_page_of_skills_beyond_a_limit_is_left_out",
+)

@@ -172,3 +172,13 @@ ENVELOPE_MEMBERS: Final = Limit(
     beyond="JSON-RPC error -32600 or -32602; from a backend: the error NotMCP",
     test="test_a_message_of_too_many_members_is_refused_before_it_takes_room",
 )
+COMPARED_VALUE: Final = Limit(
+    name="compared-value",
+    value=256 * _KIB,
+    unit="bytes",
+    counts="bytes of a component, or of an argument of a call that is gone on with, up to which the"
+    " order of members and the spelling of strings make no difference",
+    share="message",
+    beyond="it counts as the same only if its bytes are",
+    test="test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are",
+)

@@ -49,3 +49,13 @@ COOKIES: Final = Limit(
     beyond="those beyond are not sent back",
     test="test_cookies_beyond_the_limit_are_not_sent_back",
 )
+GREETING: Final = Limit(
+    name="greeting",
+    value=1024 * 1024,
+    unit="bytes",
+    counts="bytes of the result of initialize or server/discover: capabilities and instructions,"
+    " which all clients get",
+    share="session",
+    beyond="the session is not opened: the error NotMCP",
+    test="test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used",
+)

@@ -9,7 +9,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.limits.extensions import EXTENSION_LIST_WAIT
+from mcpproxy.limits.extensions import (
+    EXTENSION_LIST_WAIT,
+    EXTENSION_PAGE_BYTES,
+    EXTENSION_PAGE_ITEMS,
+)
 from mcpproxy.proxy.back.backend import Backend
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.exchange import Caller
@@ -63,7 +67,9 @@ class ExtensionLists:
             return False
         if len(self._backends) > 1 or is_denied(method, self._router.denied):
             return True
-        return method != TASKS_LIST and not all(one.shows_all for one in self._backends.values())
+        if method == TASKS_LIST:
+            return not all(one.tells_apart for one in self._backends.values())
+        return not all(one.shows_all for one in self._backends.values())
 
     def contributors(self, method: str, *, modern: bool) -> list[Backend]:
         """The backends that have a part of a list for clients of this era."""
@@ -133,7 +139,7 @@ class ExtensionLists:
         if error is not None:
             raise error
         result = jsonrpc.members(answer["result"])
-        items = jsonrpc.items(result.get(LISTS[outgoing.method], Raw(b"[]")))
+        items = _items(outgoing.method, result.get(LISTS[outgoing.method], Raw(b"[]")))
         if outgoing.method in SKILLS.lists:
             items = [item for item in items if self._shows(backend, item)]
         ttl = jsonrpc.value(result.get("ttlMs"))
@@ -171,6 +177,18 @@ class ExtensionLists:
         return found
 
 
+def _items(method: str, raw: Raw) -> list[Raw]:
+    """The items of a backend's page. Raises RpcError where they are too many or too large."""
+    most, largest = EXTENSION_PAGE_ITEMS.value, EXTENSION_PAGE_BYTES.value
+    if len(raw) > largest:
+        EXTENSION_PAGE_BYTES.record()
+        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {largest} bytes")
+    if jsonrpc.length(raw, most) > most:
+        EXTENSION_PAGE_ITEMS.record()
+        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {most} items")
+    return jsonrpc.items(raw)
+
+
 def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
     greeting = backend.watch.greeting
     if greeting is None:
@@ -178,7 +196,8 @@ def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
     if method in SKILLS.lists:
         return offers(greeting.capabilities, SKILLS)
     tasks = greeting.capabilities.get("tasks")
-    return not modern and isinstance(tasks, Mapping) and "list" in tasks
+    # Any other one would list the tasks of all clients to each of them.
+    return not modern and backend.tells_apart and isinstance(tasks, Mapping) and "list" in tasks
 
 
 def _collected(flights: Mapping["asyncio.Task[Page]", Backend], method: str) -> dict[str, Page]:

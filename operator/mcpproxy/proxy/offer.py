@@ -109,6 +109,7 @@ class Offer:
                 modern_backend=greeting.modern,
                 modern_client=modern,
                 alone=len(self.backends) == 1,
+                tells_apart=backend.tells_apart,
                 denied=self._denied,
             )
             offers += [offer, {name: {} for name in backend.watch.lists.undeclared}]

@@ -16,12 +16,15 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from mcpproxy.api.text import clean
 from mcpproxy.proxy.back.link import Outgoing
 from mcpproxy.proxy.core.eras import meta
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
+LONGEST: Final = 256
+"""Characters of a method or name in a span: clients choose them, and spans wait to be sent."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
 
@@ -74,7 +77,8 @@ class Tracing:
         given = meta(outgoing.params or {})
         carrier = {key: text for key in _KEYS if (text := jsonrpc.string(given.get(key)))}
         parent = self._propagator.extract(carrier or _received.get() or {})
-        method = outgoing.method
+        method = clean(outgoing.method, LONGEST)
+        target = None if target is None else clean(target, LONGEST)
         attributes: dict[str, str] = {"mcp.method.name": method, "mcpproxy.backend": backend}
         if target is not None:
             attributes["mcpproxy.target"] = target

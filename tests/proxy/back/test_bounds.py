@@ -274,6 +274,18 @@ async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> 
         assert limits.SERVER_REQUESTS.reached == reached + 3
 
 
+async def test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit() -> None:
+    most, reached = limits.SERVER_REQUEST_BYTES.value, limits.SERVER_REQUEST_BYTES.reached
+    peer, client, large = Peer(OK), Silent(), {"params": Raw(b'"%b"' % (b"x" * most))}
+    async with _questions(peer) as questions:
+        for request in ({**_asks(1), **large}, _asks(2), {**_asks(3), **large}):
+            await questions.put(request, client)
+        await soon(lambda: len(peer.requests) == 2, "the refusals")
+        assert client.asked == 1
+        assert [body["error"]["code"] for body in _bodies(peer)] == [-32000, -32000]
+        assert limits.SERVER_REQUEST_BYTES.reached == reached + 2
+
+
 async def test_a_question_outlives_its_call_only_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

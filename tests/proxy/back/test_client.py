@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from mcpproxy.limits.backends import CONNECTIONS
+from mcpproxy.proxy.back import client as client_module
 from mcpproxy.proxy.back.client import HttpClient, Origin, with_body
 from mcpproxy.proxy.back.connection import Connection
 from mcpproxy.proxy.back.response import HIGH_WATER, Response
@@ -374,3 +377,14 @@ async def test_what_was_read_and_put_back_is_read_again_before_the_rest() -> Non
     response.complete = True
     assert response.whole == b"one two three four"
     assert await response.read(18) == b"one two three four"
+
+
+async def test_a_client_with_many_connections_leaves_some_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECTIONS", dataclasses.replace(CONNECTIONS, value=16))
+    shares = HttpClient("http://127.0.0.1:9", 1.0)._shares
+    while shares.admits(("network", "greedy")):
+        shares.add(len(shares), ("network", "greedy"))
+    assert len(shares) == 14
+    assert shares.admits(("network", "other"))

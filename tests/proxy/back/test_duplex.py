@@ -162,6 +162,19 @@ async def test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits(
     assert len(slow.told) == 1
 
 
+async def test_a_long_progress_token_counts_with_each_message_that_carries_it(
+    pipe: Pipe, link: DuplexLink
+) -> None:
+    stuck = _call(link, Slow(), _meta={"progressToken": "t" * (MAX_BYTES // 4)})
+    _call(link, Slow())
+    sent = await pipe.sent.get()
+    await pipe.sent.get()
+    for _ in range(7):
+        pipe.says(**_progress(sent["id"], "x"))
+    assert (await asyncio.wait_for(pipe.sent.get(), 5))["method"] == "notifications/cancelled"
+    assert not stuck.done()
+
+
 async def test_an_only_caller_that_is_slow_holds_the_backend_back_and_loses_nothing(
     pipe: Pipe, link: DuplexLink
 ) -> None:

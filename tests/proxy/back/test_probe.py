@@ -1,12 +1,17 @@
 """What the probe for the modern era costs a backend that does not know it: nothing."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from mcpproxy.limits.sessions import GREETING
+from mcpproxy.proxy.back.handshake import legacy_greeting, modern_greeting
 from mcpproxy.proxy.core.errors import NotMcp, RateLimited, Unauthorized, Unreachable
+from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.wire.jsonrpc import Message
 from tests.proxy.back.era_servers import (
     LEGACY,
     MODERN,
@@ -221,3 +226,15 @@ async def test_a_greeting_of_no_known_revision_is_still_refused() -> None:
     async with opener_of(Server(status(500), odd)) as opener:
         with pytest.raises(NotMcp):
             await opener.open(MODERN)
+
+
+@pytest.mark.parametrize("read", [modern_greeting, lambda message: legacy_greeting(message, None)])
+def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
+    read: Callable[[Message], Any],
+) -> None:
+    reached = GREETING.reached
+    said = {"protocolVersion": "2025-11-25", "supportedVersions": ["2026-07-28"]}
+    assert read({"result": jsonrpc.dump(said)}) is not None
+    with pytest.raises(NotMcp, match="introduces itself"):
+        read({"result": jsonrpc.dump({**said, "instructions": "x" * GREETING.value})})
+    assert GREETING.reached == reached + 1

@@ -8,6 +8,7 @@ import pytest
 from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import catalog_hash
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
+from mcpproxy.limits.http import COMPARED_VALUE
 from mcpproxy.proxy.core.approval import ApprovedCatalog
 from mcpproxy.proxy.core.catalog import Catalog, Listing, listing
 from mcpproxy.proxy.core.digests import component_digest, differences
@@ -42,6 +43,15 @@ def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> No
     one = component_digest('{"name":"é","inputSchema":{"a":1,"b":[1,2]}}'.encode())
     assert one == component_digest(b'{ "inputSchema": {"b":[1, 2],"a":1}, "name" : "\\u00e9"}')
     assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
+
+
+def test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are() -> None:
+    before = COMPARED_VALUE.reached
+    large = "x" * COMPARED_VALUE.value
+    one = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert one == component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert one != component_digest(f'{{"description":"{large}","name":"a"}}'.encode())
+    assert COMPARED_VALUE.reached == before + 3
 
 
 def test_the_hash_of_a_catalog_is_that_of_its_digests_whatever_their_order() -> None:

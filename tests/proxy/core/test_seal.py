@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from mcpproxy.limits.clients import CLIENT_INFO, SEALED_TOKEN, SESSION_ID
+from mcpproxy.limits.clients import (
+    CLIENT_CAPABILITIES,
+    CLIENT_INFO,
+    SEALED_TOKEN,
+    SESSION_ID,
+)
 from mcpproxy.proxy.core import sessions
 from mcpproxy.proxy.core.client_info import SMALLEST, bounded_info
 from mcpproxy.proxy.core.exchange import Client
@@ -157,6 +162,12 @@ def test_equal_capabilities_are_equal_bytes(raw: Any, expected: bytes) -> None:
 
 def test_the_order_of_capabilities_makes_no_difference() -> None:
     assert sessions.declared(Raw(b'{"a":{},"b":{}}')) == sessions.declared(Raw(b'{"b":{},"a":{}}'))
+
+
+def test_capabilities_that_are_too_large_are_not_even_read() -> None:
+    deep = b'{"a":' * 300 + b'"%b"' % (b"x" * CLIENT_CAPABILITIES.value) + b"}" * 300
+    with pytest.raises(RpcError, match="at most 8192 are accepted"):
+        declared(Raw(deep))
 
 
 JSON_OBJECTS = st.dictionaries(

@@ -184,6 +184,7 @@ class Served:
         finally:
             await self.server.drain(0)
         await soon(lambda: len(asyncio.all_tasks()) == 1, "tasks to end")
+        self.app.served.clear()
         assert self.server.held == 0
         assert not self.problems
 

@@ -284,6 +284,23 @@ def test_a_body_that_grows_is_counted_once_and_released_whole() -> None:
     assert (room.held, room._by_address) == (0, {})
 
 
+async def test_a_body_counts_until_its_request_has_ended_though_its_client_has_gone(
+    served: Served,
+) -> None:
+    gate = Gate()
+    served.app.handlers["/slow"] = gate
+    client = await served.client()
+    await client.send(request("/slow", b"x" * 300_000))
+    await soon(lambda: served.server.held == 300_000, "the body to be there")
+    client.reset()
+    connection = served.connection()
+    await soon(lambda: connection.lost, "the client to have gone")
+    assert served.server.held == 300_000
+    served.app.served.clear()
+    gate.opened.set()
+    await soon(lambda: served.server.held == 0, "the room to be free")
+
+
 # Connections
 
 

@@ -12,7 +12,12 @@ from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 from mcp_types import TextResourceContents
 
-from mcpproxy.limits.extensions import EXTENSION_LIST_WAIT
+from mcpproxy.limits.extensions import (
+    EXTENSION_LIST_WAIT,
+    EXTENSION_PAGE_BYTES,
+    EXTENSION_PAGE_ITEMS,
+)
+from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy import merging
 from tests.proxy.runtime.extended import APPS, SKILLS, TASKS, Asker, Extended, World, tool
 from tests.proxy.runtime.serving import LIVE, Proxy, serving
@@ -237,6 +242,23 @@ async def test_the_pages_of_all_backends_come_together_and_one_cursor_stands_for
         cursor = {"cursor": found.get("nextCursor")}
     assert names == [["one", "four"], ["two"], ["three"]]
     assert cursor == {"cursor": None}
+
+
+@pytest.mark.parametrize("limit", [EXTENSION_PAGE_ITEMS, EXTENSION_PAGE_BYTES])
+async def test_a_page_of_skills_beyond_a_limit_is_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: Limit
+) -> None:
+    smaller = dataclasses.replace(limit, value={"count": 2, "bytes": 1000}[limit.unit])
+    name = "EXTENSION_PAGE_ITEMS" if limit.unit == "count" else "EXTENSION_PAGE_BYTES"
+    monkeypatch.setattr(merging, name, smaller)
+    reached = smaller.reached
+    many = _skills("modern", [_skill("one", "x" * 400), _skill("two", "x" * 400), _skill("three")])
+    await world.add("a", many)
+    await world.add("b", _skills("modern", [_skill("four")]))
+    client = await world.asker(await world.proxy())
+    found = await client.result("skills/list")
+    assert [skill["frontmatter"]["name"] for skill in found["skills"]] == ["four"]
+    assert smaller.reached == reached + 1
 
 
 async def test_a_hidden_resource_is_no_skill_either(world: World) -> None:

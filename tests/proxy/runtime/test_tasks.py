@@ -302,7 +302,8 @@ def _legacy(*own: str) -> Extended:
 async def test_tasks_of_2025_11_25_are_routed_and_their_lists_merged_page_by_page(
     world: World,
 ) -> None:
-    one, two = await world.add("a", _legacy("a-1", "a-2")), await world.add("b", _legacy("b-1"))
+    one = await world.add("a", _legacy("a-1", "a-2"), forwardHeaders=["x-user"])
+    two = await world.add("b", _legacy("b-1"), forwardHeaders=["x-user"])
     running = await world.proxy()
     client = await world.asker(running, "legacy")
     assert running.runtime.gateway.capabilities(modern=False)["tasks"]["list"] == {}
@@ -325,3 +326,16 @@ async def test_tasks_of_2025_11_25_are_routed_and_their_lists_merged_page_by_pag
     assert two.params("tasks/list") == [{}]
     wrong = await client.error("tasks/list", {"cursor": "made up"})
     assert wrong["code"] == -32602
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+async def test_s9_tasks_are_not_listed_by_backends_that_take_all_clients_for_one(
+    world: World, names: str
+) -> None:
+    backends = [await world.add(name, _legacy(f"{name}-1")) for name in names]
+    running = await world.proxy()
+    offered = running.runtime.gateway.capabilities(modern=False)["tasks"]
+    assert set(offered) == {"cancel", "requests"}
+    client = await world.asker(running, "legacy")
+    assert (await client.error("tasks/list"))["code"] == -32601
+    assert all(backend.params("tasks/list") == [] for backend in backends)

@@ -1,6 +1,7 @@
 """Envelopes: read one level deep, everything else stays the bytes it was."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -161,7 +162,7 @@ def test_big_integers_and_odd_spellings_survive_a_change() -> None:
 def test_the_error_of_a_response_is_read_whatever_it_looks_like(
     error: Any, expected: tuple[int, str | None, Any]
 ) -> None:
-    found = jsonrpc.error_of({"error": jsonrpc.dump(error)})
+    found = jsonrpc.error_of({"error": jsonrpc.dump(error)}, understood=True)
     assert found is not None
     assert (found.code, found.data) == (expected[0], expected[2])
     assert expected[1] is None or found.message == expected[1]
@@ -174,3 +175,41 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
         "id": None,
         "error": {"code": PARSE_ERROR, "message": "no", "data": {"a": 1}},
     }
+
+
+def test_one_spelling_stands_for_all_but_for_fractions_and_exponents() -> None:
+    text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
+    assert jsonrpc.uniform(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()
+    assert jsonrpc.uniform(jsonrpc.uniform(text)) == jsonrpc.uniform(text)
+
+
+def test_a_value_is_spelled_in_room_that_does_not_grow_with_its_depth() -> None:
+    size = 100_000
+    text = b'{"a":' * 300 + b'"%b"' % (b"x" * size) + b"}" * 300
+    tracemalloc.start()
+    try:
+        assert jsonrpc.uniform(text) == text
+        assert tracemalloc.get_traced_memory()[1] < 10 * size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [b"{", b"[" * 100_000, b"9" * 100_000])
+def test_what_can_not_be_spelled_is_refused(text: bytes) -> None:
+    with pytest.raises(RpcError):
+        jsonrpc.uniform(text)
+
+
+def test_the_data_of_an_error_is_not_read() -> None:
+    size = 300_000
+    data = b"[%b1]" % (b"[]," * (size // 3))
+    error = b'{"code":-5,"message":"no","data":%b}' % data
+    tracemalloc.start()
+    try:
+        found = jsonrpc.error_of(jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error))
+        assert tracemalloc.get_traced_memory()[1] < 5 * size
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert (found.code, found.message, bytes(found.data)) == (-5, "no", data)
+    assert jsonrpc.failure(b"1", found) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % error

@@ -160,6 +160,14 @@ class Backend:
         return declared if own is None else (declared or b"{}") + own
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether it gets headers of clients, and so can know whose tasks it lists to whom.
+
+        All others it takes for one: whoever has the credentials that the proxy has for it.
+        """
+        return bool(self.settings.passed)
+
+    @property
     def shows_all(self) -> bool:
         """Whether clients may use all that it has."""
         return not self._catalog.approves and all(

@@ -12,6 +12,7 @@ from mcpproxy.proxy.back.between import (
     respelt,
     sent_over,
 )
+from mcpproxy.proxy.back.client import asking
 from mcpproxy.proxy.back.link import Background, OnAnnounced, Outgoing, is_announcement
 from mcpproxy.proxy.back.passing import Onward
 from mcpproxy.proxy.back.response import Response
@@ -158,6 +159,7 @@ class Calls:
 
         Raises BackendError, TimedOut among it.
         """
+        asking.set(caller.client.holder)
         deadlines = self._timing()
         task = asyncio.current_task(self._loop)
         assert task is not None

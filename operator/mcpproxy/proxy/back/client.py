@@ -6,11 +6,13 @@ Nothing here retries: whether a request may be sent again is for the caller to k
 import asyncio
 import collections
 import errno
+import itertools
 import os
 import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -19,11 +21,14 @@ from mcpproxy.proxy.back.connection import Connection, KnownHead
 from mcpproxy.proxy.back.cookies import one_cookie_line
 from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.errors import Overloaded, TimedOut, Unreachable
+from mcpproxy.proxy.core.shares import Holder, Shares
 from mcpproxy.proxy.wire.heads import Heads
 
 KEPT_FOR: Final = 4.0
 """Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
 servers close theirs, so that no request is lost to a connection that is just being closed."""
+asking: Final[ContextVar[Holder]] = ContextVar("asking", default=("", "proxy"))
+"""Whose request it is that may need another connection; the proxy's own, where it is nobody's."""
 _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 CLOSED_BEHIND: Final = 0.05
 """Seconds after an answer in which a server that closes the connection does so behind each one."""
@@ -80,10 +85,12 @@ class HttpClient:
         self._server_name = server_name or self.origin.host
         self._kept_for = kept_for
         self._idle: collections.deque[Connection] = collections.deque()
-        self._all: set[Connection] = set()
+        self._all: dict[Connection, int] = {}
+        """Connections and their numbers in `_shares`."""
+        self._shares: Shares[int] = Shares(CONNECTIONS.value)
+        """Whose the connections are that are open or being opened."""
+        self._numbers = itertools.count(1)
         self._heads: Heads[KnownHead] = Heads()
-        self._opening = 0
-        """Connections that are being opened."""
         self._closed = False
         self._unkept_until = float("-inf")
         """Up to which time no connection serves a second request."""
@@ -179,16 +186,29 @@ class HttpClient:
 
     async def connect(self) -> Connection:
         """A new connection. Raises Overloaded, Unreachable, TimedOut, and what `tls` raises."""
-        if len(self._all) + self._opening >= CONNECTIONS.value:
+        holder = asking.get()
+        if not self._shares.admits(holder):
             CONNECTIONS.record()
-            raise Overloaded(f"{CONNECTIONS.value} connections are open with it already").unsent()
-        self._opening += 1
+            raise Overloaded(f"{len(self._shares)} connections are open with it already").unsent()
+        number = next(self._numbers)
+        self._shares.add(number, holder)
         try:
-            return await self._connected()
-        finally:
-            self._opening -= 1
+            return await self._connected(number)
+        except BaseException:
+            self._shares.discard(number)
+            raise
 
-    async def _connected(self) -> Connection:
+    @property
+    def _opening(self) -> int:
+        """Connections that are being opened."""
+        return len(self._shares) - len(self._all)
+
+    def _forget(self, connection: Connection) -> None:
+        number = self._all.pop(connection, None)
+        if number is not None:
+            self._shares.discard(number)
+
+    async def _connected(self, number: int) -> Connection:
         loop = asyncio.get_running_loop()
         tls = self._tls() if self._tls else None
         renewals = self._renewals
@@ -208,8 +228,10 @@ class HttpClient:
         except OSError as error:
             why = _why(error)
             raise Unreachable(why, finding=self._at(why)).unsent() from None
-        if not connection.lost:
-            self._all.add(connection)
+        if connection.lost:
+            self._shares.discard(number)
+        else:
+            self._all[connection] = number
         connection.on_free = self._freed if renewals == self._renewals else self._retired
         return connection
 
@@ -231,14 +253,14 @@ class HttpClient:
 
     def _retired(self, connection: Connection) -> None:
         if connection.lost:
-            self._all.discard(connection)
+            self._forget(connection)
         else:
             connection.abort()
 
     def _freed(self, connection: Connection) -> None:
         now = connection.loop.time()
         if connection.lost:
-            self._all.discard(connection)
+            self._forget(connection)
             self._lost(connection, now)
         elif self._closed or now < self._unkept_until:
             connection.abort()

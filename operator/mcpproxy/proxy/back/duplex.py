@@ -291,6 +291,8 @@ class DuplexLink:
         if method == PROGRESS and (token := progress_token(message)) is not None:
             pending = self._pending.get(own_id(token))
             if pending is not None and pending.token is not None:
+                # The client's token may be far longer than ours, which came.
+                size += len(pending.token)
                 await self._put(pending, with_token(message, pending.token), size)
         elif is_announcement(message):
             if self._announced is not None:

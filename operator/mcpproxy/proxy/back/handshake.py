@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.limits.sessions import PROGRAM_PROBE_TIME
+from mcpproxy.limits.sessions import GREETING, PROGRAM_PROBE_TIME
 from mcpproxy.proxy.back.endpoint import Endpoint, read_json
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
@@ -51,21 +51,32 @@ def initialize_request(client: Client, revision: str) -> Outgoing:
 
 
 def modern_greeting(message: Message) -> Greeting | None:
-    """The greeting in the answer to `server/discover`; None when it does not speak modern."""
+    """The greeting in the answer to `server/discover`; None when it does not speak modern.
+
+    Raises NotMcp for one that is too large.
+    """
     if "result" not in message:
         return None
     try:
         result = jsonrpc.members(message["result"])
     except RpcError:
         return None
+    _check_size(result)
     offered = jsonrpc.value(result.get("supportedVersions"))
     mutual = [v for v in rev.MODERN if isinstance(offered, list) and v in offered]
     return Greeting(mutual[-1], result) if mutual else None
 
 
+def _check_size(result: Message) -> None:
+    """Raise NotMcp for a greeting that is too large: every client gets what it says."""
+    if sum(map(len, result.values())) > GREETING.value:
+        GREETING.record()
+        raise NotMcp(f"it introduces itself with more than {GREETING.value} bytes")
+
+
 def speaks_modern(message: Message) -> bool:
     """Whether a refused `server/discover` names a modern revision that we both speak."""
-    error = jsonrpc.error_of(message)
+    error = jsonrpc.error_of(message, understood=True)
     if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
         return False
     supported = error.data.get("supported") if isinstance(error.data, dict) else None
@@ -78,6 +89,7 @@ def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
         error = jsonrpc.error_of(message)
         raise NotLegacy(f"it refuses initialize: error {error.code if error else 'unknown'}")
     result = jsonrpc.members(message["result"])
+    _check_size(result)
     revision = jsonrpc.string(result.get("protocolVersion"))
     if revision not in rev.LEGACY:
         raise NotMcp("it answers initialize with a revision that is not known")

@@ -19,6 +19,9 @@ STREAM_PAUSE: Final = 2.0
 """Seconds before a stream that failed at once is begun again."""
 SESSION_PAUSE: Final = 10.0
 """Seconds before a session that ended at once, such as that of a program, is opened again."""
+RENEWAL_RATE: Final = 1024 * 1024
+"""Characters of URIs a second with which a stream is opened anew: each time, all are sent."""
+LONGEST_RENEWAL: Final = 10.0
 TOLD_AFTER: Final = 3
 """Failures in a row after which the state says so."""
 
@@ -44,6 +47,9 @@ class Listening:
         self._uris = uris
         self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
+        self._heard: asyncio.Task[None] | None = None
+        """The one that misses nothing; another one than `_task` while that is not ready."""
+        self._renewal: asyncio.TimerHandle | None = None
         self._began_at = 0.0
         self._backoff = pace.Backoff(STREAM_PAUSE)
         self._again: asyncio.TimerHandle | None = None
@@ -63,21 +69,44 @@ class Listening:
     def begin(self, link: Link) -> None:
         """Listen to a link, whatever became of the one before."""
         self._rest_no_more()
-        self._link = link
-        self._task = asyncio.create_task(self._listen(link, lambda: None))
+        self._link, self._heard = link, None
+        self._start(link)
+
+    def _start(self, link: Link) -> None:
+        def ready() -> None:
+            if self._task is task and self._heard is not task:
+                end(self._heard)
+                self._heard = task
+
+        task = self._task = asyncio.create_task(self._listen(link, ready))
 
     def renew(self) -> None:
-        """Open the stream anew; the one before stays until nothing is missed."""
-        before, link = self._task, self._link
+        """Open the stream anew, soon: one request names all resources, however many are new.
+
+        The stream before stays until nothing is missed.
+        """
+        if self._renewal is None and self._link is not None:
+            loop = asyncio.get_running_loop()
+            due = self._began_at + min(sum(map(len, self._uris())) / RENEWAL_RATE, LONGEST_RENEWAL)
+            self._renewal = loop.call_later(max(due - loop.time(), 0.0), self._renew)
+
+    def _renew(self) -> None:
+        link, pending = self._link, self._task
+        self._rest_no_more()
         if link is not None:
-            self._rest_no_more()
-            self._task = asyncio.create_task(self._listen(link, lambda: end(before)))
+            if pending is not self._heard:
+                # It was not ready yet: a backend that hangs must not get one more each time.
+                end(pending)
+            self._start(link)
 
     def leave(self) -> "asyncio.Task[None] | None":
         """Go on without a link; the task that listened to the last one, which is to be ended."""
         self._rest_no_more()
-        task, self._task, self._link = self._task, None, None
-        return task
+        pending, heard = self._task, self._heard
+        self._task = self._heard = self._link = None
+        if heard is not None and heard is not pending:
+            end(pending)
+        return heard or pending
 
     def start_over(self) -> None:
         """The backend itself has failed: what failed meanwhile says nothing of its stream."""
@@ -119,6 +148,9 @@ class Listening:
         if self._again is not None:
             self._again.cancel()
             self._again = None
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
 
 
 def end(task: "asyncio.Task[None] | None") -> None:

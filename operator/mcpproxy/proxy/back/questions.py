@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from mcpproxy.limits.backends import (
     ELICITATIONS,
+    SERVER_REQUEST_BYTES,
     SERVER_REQUEST_TIME,
     SERVER_REQUESTS,
     UNSENT_ANSWERS,
@@ -28,6 +29,11 @@ _TOO_MANY: Final = RpcError(
     jsonrpc.UNAVAILABLE,
     f"{SERVER_REQUESTS.value} requests of this session wait for responses already",
 )
+_TOO_LARGE: Final = RpcError(
+    jsonrpc.UNAVAILABLE,
+    "requests of this session that wait for responses have"
+    f" {SERVER_REQUEST_BYTES.value} bytes with this one",
+)
 
 
 class Questions:
@@ -41,6 +47,8 @@ class Questions:
         self._send = send
         self._one_session = one_session
         self._open: dict[tuple[int, bytes], asyncio.Task[None]] = {}
+        self._size = 0
+        """Bytes of the requests that are open."""
         self._unsent: collections.deque[bytes] = collections.deque()
         """What the backend gets from us, one after the other."""
         self._sending = False
@@ -62,7 +70,14 @@ class Questions:
             SERVER_REQUESTS.record()
             self._say_in_turn(jsonrpc.failure(request["id"], _TOO_MANY))
             return
-        self._open[key] = self._background.spawn(self._ask(key, request, caller))
+        size = sum(map(len, request.values()))
+        if self._open and self._size + size > SERVER_REQUEST_BYTES.value:
+            SERVER_REQUEST_BYTES.record()
+            self._say_in_turn(jsonrpc.failure(request["id"], _TOO_LARGE))
+            return
+        self._size += size
+        asking = self._open[key] = self._background.spawn(self._ask(request, caller))
+        asking.add_done_callback(lambda _: self._over(key, size))
         if jsonrpc.string(request["method"]) == "elicitation/create":
             self._remember(request, caller)
         # What the backend says next must not overtake it.
@@ -72,14 +87,16 @@ class Questions:
         """Refuse a request that can't be read."""
         self._say_in_turn(jsonrpc.failure(request_id, error))
 
-    async def _ask(self, key: tuple[int, bytes], request: Message, caller: Caller) -> None:
+    async def _ask(self, request: Message, caller: Caller) -> None:
         try:
             await self._send(await answered(caller, request, self._told))
         except BackendError:
             # The call itself will end with the same error.
             return
-        finally:
-            self._open.pop(key, None)
+
+    def _over(self, key: tuple[int, bytes], size: int) -> None:
+        del self._open[key]
+        self._size -= size
 
     def _remember(self, request: Message, caller: Caller) -> None:
         given = jsonrpc.members(request.get("params", jsonrpc.EMPTY)).get("elicitationId")

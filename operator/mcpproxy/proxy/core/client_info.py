@@ -35,13 +35,13 @@ def bounded_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | None:
     return None
 
 
-def check_capabilities(capabilities: bytes) -> None:
-    """Raise RpcError for capabilities that are too large to be kept."""
-    if len(capabilities) > CLIENT_CAPABILITIES.value:
+def check_capabilities(size: int) -> None:
+    """Raise RpcError for capabilities of so many bytes, if that is too large to be kept."""
+    if size > CLIENT_CAPABILITIES.value:
         CLIENT_CAPABILITIES.record()
         raise RpcError(
             INVALID_PARAMS,
-            f"the client's capabilities have {len(capabilities)} bytes; at most"
+            f"the client's capabilities (params.capabilities) have {size} bytes; at most"
             f" {CLIENT_CAPABILITIES.value} are accepted",
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mcpproxy.api.agreement import NAMED
 from mcpproxy.api.catalog import CatalogDigests
 from mcpproxy.api.status import CatalogDrift, Drifted
+from mcpproxy.limits.http import COMPARED_VALUE
 from mcpproxy.proxy.wire import jsonrpc
 from mcpproxy.proxy.wire.jsonrpc import RpcError
 
@@ -14,16 +15,23 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.core.catalog import Listing
 
 
+def spelled(text: bytes) -> bytes:
+    """JSON in one spelling, where it is not too large to be read for that; else as it is."""
+    if len(text) > COMPARED_VALUE.value:
+        COMPARED_VALUE.record()
+        return text
+    try:
+        return jsonrpc.uniform(text)
+    except RpcError:
+        return text
+
+
 def component_digest(item: bytes) -> str:
     """SHA-256 of a component as clients see it, hexadecimal.
 
-    The order of members and the spelling of strings do not count; numbers count as written.
+    The order of members and the spelling of strings do not count; fractions count as written.
     """
-    try:
-        spelt = jsonrpc.uniform(item)
-    except RpcError:
-        spelt = item
-    return hashlib.sha256(spelt).hexdigest()
+    return hashlib.sha256(spelled(item)).hexdigest()
 
 
 def digests_of(listings: "Mapping[str, Listing]", owners: Mapping[str, str]) -> dict[str, str]:

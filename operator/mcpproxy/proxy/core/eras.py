@@ -169,9 +169,13 @@ def legacy_error(method: str, error: Raw) -> Raw:
     """A modern backend's error for a legacy client, the other way round."""
     if method != "resources/read":
         return error
-    found = jsonrpc.members(error)
-    data = jsonrpc.value(found.get("data"))
-    missing = jsonrpc.value(found.get("code")) == INVALID_PARAMS and isinstance(data, dict)
-    if not missing or "uri" not in data:
+    try:
+        found = jsonrpc.members(error)
+        data = found.get("data", jsonrpc.NULL)
+        about = jsonrpc.members(data) if bytes(data)[:1] == b"{" else {}
+    except RpcError:
+        # It has too many members for one that names a resource.
+        return error
+    if "uri" not in about or jsonrpc.value(found.get("code")) != INVALID_PARAMS:
         return error
     return jsonrpc.dump({**found, "code": LEGACY_NOT_FOUND})

@@ -76,11 +76,13 @@ def offered(
     modern_backend: bool,
     modern_client: bool,
     alone: bool,
+    tells_apart: bool = True,
     denied: Collection[str] = (),
 ) -> dict[str, Any]:
     """The capabilities of a backend without those that clients of this era can't use through us.
 
-    `alone` says that it is the only backend: then any method finds it.
+    `alone` says that it is the only backend: then any method finds it. One that does not tell
+    clients apart would list the tasks of all of them.
     """
     found = dict(offer)
     extensions = found.get("extensions")
@@ -98,6 +100,9 @@ def offered(
             del found["extensions"]
     if modern_backend or modern_client or TASKS_EXTENSION.name in denied:
         found.pop("tasks", None)
+    tasks = found.get("tasks")
+    if isinstance(tasks, Mapping) and not tells_apart:
+        found["tasks"] = {name: value for name, value in tasks.items() if name != "list"}
     return found
 
 

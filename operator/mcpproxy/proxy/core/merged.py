@@ -141,7 +141,8 @@ def claims_of(
                 clashes[_hidden(kind, name, backend, owner)] = None
             elif not kind.by_uri and len(name) > MAX_NAME:
                 clashes[_too_long(kind, name, backend)] = None
-    claims.clashes = [clash for clash in clashes if clash not in everyones.clashes]
+    told = {*everyones.clashes}
+    claims.clashes = [clash for clash in clashes if clash not in told]
     return claims
 
 

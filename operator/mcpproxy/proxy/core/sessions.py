@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.limits.clients import CLIENT_INFO, SESSION_ID
-from mcpproxy.proxy.core.client_info import SMALLEST, bounded_info
+from mcpproxy.proxy.core.client_info import SMALLEST, bounded_info, check_capabilities
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.seal import BadToken, Sealer, TooLarge
 from mcpproxy.proxy.wire import jsonrpc
@@ -105,9 +105,13 @@ def valid(ticket: Ticket, now: float) -> bool:
 
 
 def declared(raw: Raw | None) -> bytes:
-    """Capabilities as bytes in one spelling, so that equal ones are equal."""
+    """Capabilities as bytes in one spelling, so that equal ones are equal.
+
+    Raises RpcError for capabilities that are too large to be looked at.
+    """
     if raw is None or bytes(raw)[:1] != b"{":
         return b"{}"
+    check_capabilities(len(raw))
     try:
         return jsonrpc.uniform(raw)
     except RpcError:

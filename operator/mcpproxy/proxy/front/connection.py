@@ -7,6 +7,7 @@ what it takes too slowly holds back who writes.
 import asyncio
 import collections
 import contextlib
+import weakref
 from collections.abc import Awaitable
 from typing import Final, cast
 
@@ -53,6 +54,8 @@ class Connection(Intake, asyncio.Protocol):
         """Whether no further request is served."""
         self._taken = 0
         """Bytes of the body of the request that is served."""
+        self._served: Inbound | None = None
+        """That request."""
         self._unsent = 0
         """Bytes that wait for the client to take them, when it last took enough."""
         self._held_back = False
@@ -224,7 +227,7 @@ class Connection(Intake, asyncio.Protocol):
     def _begin(self, inbound: Inbound, refusal: HttpRefusal | None, last: bool, old: bool) -> None:
         self.closing = last or self._server.draining
         self.old = old
-        self._taken = len(inbound.body)
+        self._served, self._taken = inbound, len(inbound.body)
         server = self._server
         kind = HeadReply if inbound.method == "HEAD" else Reply
         reply = self._reply = kind(self, server.pings, server.loop)
@@ -274,7 +277,7 @@ class Connection(Intake, asyncio.Protocol):
 
     def answered(self) -> None:
         """See Wire."""
-        self._reply = self._task = None
+        self._reply = self._task = self._served = None
         self._sweeps = 0
         if self._taken:
             self._server.room.release(self.address, self._taken)
@@ -290,11 +293,20 @@ class Connection(Intake, asyncio.Protocol):
         self._server.room.release(self.address, size)
 
     def _release_all(self) -> None:
-        """Of a connection that is lost no body is counted any more."""
-        sizes = [self._taken, *(len(inbound.body) for inbound, *_ in self._waiting)]
+        """Of a connection that is lost a body counts as long as its request is being served."""
+        sizes = [len(inbound.body) for inbound, *_ in self._waiting]
         if self._refusal is None:
             sizes.append(self._size)
-        self._taken = 0
+        taken, served = self._taken, self._served
+        self._served, self._taken = None, 0
+        # A call goes on though its client has gone.
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: self._release(taken))
+        elif self._reply is not None and served is not None:
+            # Only whoever serves it knows its end.
+            weakref.finalize(served, self._release, taken).atexit = False
+        else:
+            sizes.append(taken)
         for size in sizes:
             self._release(size)
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.client_info import bounded_info, check_capabilities
+from mcpproxy.proxy.core.client_info import bounded_info
 from mcpproxy.proxy.core.eras import MAX_KEPT, meta
 from mcpproxy.proxy.core.exchange import Client
 from mcpproxy.proxy.core.sessions import declared
@@ -79,7 +79,6 @@ def _said(raw: bytes | None, principal: str) -> _Said:
     if version in rev.MODERN and not missing:
         info = found.get(rev.META_CLIENT_INFO)
         capabilities = declared(found[rev.META_CAPABILITIES])
-        check_capabilities(capabilities)
         known = None if info is None else bounded_info(bytes(info))
         client = Client(version, capabilities, known, principal)
     return _Said(missing, version, level, client)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcpproxy.limits.clients import PARKED_CALLS, PARKED_FOR
+from mcpproxy.proxy.core.digests import spelled
 from mcpproxy.proxy.core.exchange import Caller, Client, Told, cause_of
 from mcpproxy.proxy.core.seal import BadToken, Sealer
 from mcpproxy.proxy.core.shares import Shares
@@ -237,5 +238,5 @@ def _digest(request: Message, params: Message) -> str:
     found = hashlib.sha256(bytes(request["method"]))
     for name in sorted(params):
         if name not in _RETRY:
-            found.update(b"\0" + name.encode() + b"\0" + jsonrpc.uniform(params[name]))
+            found.update(b"\0" + name.encode() + b"\0" + spelled(bytes(params[name])))
     return found.hexdigest()

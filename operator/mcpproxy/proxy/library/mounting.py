@@ -193,7 +193,7 @@ class _Mounted:
             )
         else:
             answer = await gateway.call(request, method, params, caller)
-        error = jsonrpc.error_of(answer)
+        error = jsonrpc.error_of(answer, understood=True)
         if error is not None:
             raise error
         return jsonrpc.value(answer["result"])

@@ -210,7 +210,7 @@ class Server:
             await self.gateway.located("tools/call", params)
             try:
                 answer = await self.gateway.call(request, "tools/call", params, caller)
-                error = jsonrpc.error_of(answer)
+                error = jsonrpc.error_of(answer, understood=True)
             except RpcError as found:
                 error = found
         if error is not None:

@@ -71,14 +71,25 @@ class Success(msgspec.Struct, forbid_unknown_fields=True):
     result: Raw
 
 
+class _Error(msgspec.Struct):
+    """The members of an error, of which only the code is needed."""
+
+    code: int
+    message: Raw = Raw(b'""')
+    data: Raw = Raw(b"")
+
+
 # Bound once: these are called for every message.
 _object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _call: Final = msgspec.json.Decoder(Call).decode
 _outline: Final = msgspec.json.Decoder(_Outline).decode
 _success: Final = msgspec.json.Decoder(Success).decode
+_error: Final = msgspec.json.Decoder(_Error).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
+# Numbers that no machine type holds are JSON, too.
+_exact: Final = msgspec.json.Decoder(float_hook=lambda text: Raw(text.encode())).decode
 encode = msgspec.json.Encoder().encode
 canonical = msgspec.json.Encoder(order="sorted").encode
 """JSON bytes that are the same for the same value, whatever the order of its members was."""
@@ -98,10 +109,6 @@ def members(raw: bytes | Raw) -> Message:
     """The members of a JSON object. Raises RpcError when it is none, or has too many."""
     if len(raw) > _FEW:
         _refuse_many(raw, INVALID_PARAMS)
-    return _any_members(raw)
-
-
-def _any_members(raw: bytes | Raw) -> Message:
     try:
         return _object(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -155,24 +162,15 @@ def value(raw: bytes | Raw | None) -> Any:
 
 
 def uniform(raw: bytes | Raw) -> bytes:
-    """A value in one spelling, but for its numbers, which stay as they are. Raises RpcError.
+    """A value in one spelling, but for its fractions and exponents, which stay as written.
 
-    Numbers that no machine type holds are JSON, too.
+    Takes time in proportion to its size, however deep it is. Raises RpcError for what is no JSON,
+    is nested too deeply, or has an integer of thousands of digits.
     """
     try:
-        return _uniform(bytes(raw).strip())
-    except RecursionError:
-        raise RpcError(INVALID_PARAMS, "nested too deeply") from None
-
-
-def _uniform(text: bytes) -> bytes:
-    if text[:1] == b"{":
-        found = sorted(_any_members(text).items())
-        return b"{%b}" % b",".join(encode(k) + b":" + _uniform(bytes(v)) for k, v in found)
-    if text[:1] == b"[":
-        return b"[%b]" % b",".join(_uniform(bytes(one)) for one in items(text))
-    own = string(text) if text[:1] == b'"' else None
-    return text if own is None else encode(own)
+        return canonical(_exact(raw))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError(INVALID_PARAMS, f"not JSON that can be compared: {error}") from None
 
 
 def dump(content: Any) -> Raw:
@@ -385,12 +383,18 @@ def with_member(raw: bytes | Raw | None, **changed: Any) -> Raw:
     return dump(content)
 
 
-def error_of(message: Message) -> RpcError | None:
-    """The error of a response, if it is one."""
+def error_of(message: Message, *, understood: bool = False) -> RpcError | None:
+    """The error of a response, if it is one.
+
+    Its data may be of any size, and stays JSON unless it is to be `understood`.
+    """
     raw = message.get("error")
     if raw is None:
         return None
-    found = value(raw)
-    if not isinstance(found, dict) or not isinstance(found.get("code"), int):
+    try:
+        found = _error(raw)
+    except (msgspec.DecodeError, RecursionError):
         return RpcError(INTERNAL_ERROR, "the backend sent an error without a code")
-    return RpcError(found["code"], str(found.get("message", "")), found.get("data"))
+    data = None if bytes(found.data) in (b"", b"null") else found.data
+    text = string(found.message)
+    return RpcError(found.code, text or "", value(data) if understood else data)

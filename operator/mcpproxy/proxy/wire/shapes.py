@@ -6,6 +6,8 @@ import msgspec
 from msgspec import Raw
 
 _NULL: Final = Raw(b"null")
+_MOST: Final = 64 * 1024
+"""Bytes of an error of another shape that is still understood."""
 _NO_CODE: Final = -32603
 """Internal error: the code in place of one that can't be read."""
 
@@ -62,9 +64,12 @@ def _reshape_error(message: dict[str, Raw], *, of_backend: bool) -> None:
 
 
 def _as_error(raw: Raw) -> Raw:
-    """Return the error object that stands for something else."""
+    """Return the error object that stands for something else.
+
+    What is too large to be understood stands for an error about which nothing is known.
+    """
     try:
-        found = _any(raw)
+        found = _any(raw) if len(raw) <= _MOST else None
     except (msgspec.DecodeError, RecursionError):
         found = None
     content = dict(found) if isinstance(found, dict) else {"message": found}
