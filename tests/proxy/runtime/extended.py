@@ -140,3 +140,48 @@ class World:
         if era == "legacy":
             await client.initialize(json.dumps({"extensions": declared["extensions"]}))
         return Asker(client, declared["extensions"])
+
+
+async def settled(running: Proxy) -> None:
+    """Wait until all backends have listed what they have."""
+    for backend in running.runtime.gateway.backends.values():
+        await backend.watch.settled.wait()
+
+
+def a_skill(path: str, *files: str) -> dict[str, Any]:
+    """A skill as a backend lists it."""
+    uris = [f"skill://{path}/{name}" for name in ("SKILL.md", *files)]
+    resources = [{"uri": uri, "digest": "sha256:" + "0" * 64, "size": 7} for uri in uris]
+    front = {"name": path.rpartition("/")[2], "description": f"Reads skill://{path}/SKILL.md."}
+    return {"uri": uris[0], "frontmatter": front, "resources": resources}
+
+
+def with_skills(era: str, *pages: list[dict[str, Any]], **extension: Any) -> Extended:
+    """A backend with pages of skills."""
+
+    def listed(params: dict[str, Any]) -> dict[str, Any]:
+        page = int(params.get("cursor", 0))
+        more = {"nextCursor": str(page + 1)} if page + 1 < len(pages) else {}
+        return {"skills": pages[page], "ttlMs": 60000, "cacheScope": "public", **more}
+
+    def got(params: dict[str, Any]) -> dict[str, Any]:
+        for skill in (skill for page in pages for skill in page):
+            if skill["uri"] == params["uri"]:
+                return {"skill": skill, "ttlMs": 60000, "cacheScope": "public"}
+        return {"error": {"code": -32602, "message": "unknown skill"}}
+
+    return Extended(
+        era,
+        {SKILLS: extension},
+        {
+            "skills/list": listed,
+            "skills/get": got,
+            "resources/directory/read": lambda params: {
+                "resources": [{"uri": params["uri"] + "/x.md", "name": "x.md"}],
+                "nextCursor": "theirs",
+            },
+            "resources/read": lambda params: {
+                "contents": [{"uri": params["uri"], "text": "# skill://git/SKILL.md\r\n"}]
+            },
+        },
+    )

@@ -1,6 +1,5 @@
 """Apps, skills and other extensions: what is advertised is routed, and nothing else."""
 
-import dataclasses
 import json
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,15 +11,19 @@ from mcp.server.apps import Apps
 from mcp.server.mcpserver import MCPServer
 from mcp_types import TextResourceContents
 
-from mcpproxy.limits.extensions import (
-    EXTENSION_LIST_WAIT,
-    EXTENSION_PAGE_BYTES,
-    EXTENSION_PAGE_ITEMS,
+from tests.proxy.runtime.extended import (
+    APPS,
+    SKILLS,
+    TASKS,
+    Asker,
+    Extended,
+    World,
+    a_skill,
+    settled,
+    tool,
+    with_skills,
 )
-from mcpproxy.limits.limit import Limit
-from mcpproxy.proxy import merging
-from tests.proxy.runtime.extended import APPS, SKILLS, TASKS, Asker, Extended, World, tool
-from tests.proxy.runtime.serving import LIVE, Proxy, serving
+from tests.proxy.runtime.serving import LIVE, serving
 
 pytestmark = LIVE
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -44,12 +47,6 @@ SHOWN_LINKS = {
 def world(stack: AsyncExitStack, http: httpx2.AsyncClient) -> World:
     """No backends yet."""
     return World(stack, http)
-
-
-async def _settled(running: Proxy) -> None:
-    """Wait until all backends have listed what they have."""
-    for backend in running.runtime.gateway.backends.values():
-        await backend.watch.settled.wait()
 
 
 # Apps
@@ -79,7 +76,7 @@ async def test_the_resource_that_the_tool_of_an_app_names_can_be_read(
     await world.add("a", _app(backend_era, "draw"))
     await world.add("b", _app(backend_era, "draw"))
     running = await world.proxy()
-    await _settled(running)
+    await settled(running)
     client = await world.asker(running, era)
     (found,) = [t for t in (await client.result("tools/list"))["tools"] if t["name"] == "a_draw"]
     assert found["_meta"] == SHOWN_LINKS
@@ -107,7 +104,7 @@ async def test_an_app_of_the_python_sdk_can_be_shown_through_the_proxy(
     world.specs.append({"name": "a", "url": f"{base}/mcp"})
     await world.add("b", Extended())
     running = await world.proxy()
-    await _settled(running)
+    await settled(running)
     async with Client(running.url, mode=mode) as client:
         (tool,) = [t for t in (await client.list_tools()).tools if t.name == "a_get_time"]
         assert tool.meta is not None
@@ -120,7 +117,7 @@ async def test_the_extension_for_apps_is_advertised_to_both_eras(world: World) -
     await world.add("a", _app("modern", "draw"))
     await world.add("b", Extended())
     running = await world.proxy()
-    await _settled(running)
+    await settled(running)
     for modern in (False, True):
         assert running.runtime.gateway.capabilities(modern=modern)["extensions"] == {APPS: {}}
 
@@ -134,7 +131,7 @@ async def test_an_app_calls_tools_by_the_names_that_its_backend_has_for_them(
     await world.add("b", _app(era, "paint", "both"), **accepts)
     await world.add("c", _app(era, "draw", "hide"))
     running = await world.proxy()
-    await _settled(running)
+    await settled(running)
     client = await world.asker(running, era)
     await client.result("tools/list")
     called = await client.result("tools/call", {"name": "draw"})
@@ -151,166 +148,18 @@ async def test_a_tool_that_is_hidden_has_no_bare_name(world: World) -> None:
     await world.add("a", _app("modern", "draw", "paint"), **hidden)
     await world.add("b", _app("modern", "other"))
     running = await world.proxy()
-    await _settled(running)
+    await settled(running)
     client = await world.asker(running)
     await client.result("tools/list")
     assert (await client.error("tools/call", {"name": "draw"}))["code"] == -32602
     assert (await client.result("tools/call", {"name": "paint"}))["content"][0]["text"] == "paint"
 
 
-# Skills
-
-
-def _skill(path: str, *files: str) -> dict[str, Any]:
-    uris = [f"skill://{path}/{name}" for name in ("SKILL.md", *files)]
-    resources = [{"uri": uri, "digest": "sha256:" + "0" * 64, "size": 7} for uri in uris]
-    front = {"name": path.rpartition("/")[2], "description": f"Reads skill://{path}/SKILL.md."}
-    return {"uri": uris[0], "frontmatter": front, "resources": resources}
-
-
-def _skills(era: str, *pages: list[dict[str, Any]], **extension: Any) -> Extended:
-    def listed(params: dict[str, Any]) -> dict[str, Any]:
-        page = int(params.get("cursor", 0))
-        more = {"nextCursor": str(page + 1)} if page + 1 < len(pages) else {}
-        return {"skills": pages[page], "ttlMs": 60000, "cacheScope": "public", **more}
-
-    def got(params: dict[str, Any]) -> dict[str, Any]:
-        for skill in (skill for page in pages for skill in page):
-            if skill["uri"] == params["uri"]:
-                return {"skill": skill, "ttlMs": 60000, "cacheScope": "public"}
-        return {"error": {"code": -32602, "message": "unknown skill"}}
-
-    return Extended(
-        era,
-        {SKILLS: extension},
-        {
-            "skills/list": listed,
-            "skills/get": got,
-            "resources/directory/read": lambda params: {
-                "resources": [{"uri": params["uri"] + "/x.md", "name": "x.md"}],
-                "nextCursor": "theirs",
-            },
-            "resources/read": lambda params: {
-                "contents": [{"uri": params["uri"], "text": "# skill://git/SKILL.md\r\n"}]
-            },
-        },
-    )
-
-
-@eras
-@pytest.mark.parametrize("backend_era", ["legacy", "modern"])
-async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
-    world: World, era: str, backend_era: str
-) -> None:
-    one = await world.add("a", _skills(backend_era, [_skill("git", "x.md")], directoryRead=True))
-    two = await world.add("b", _skills(backend_era, [_skill("acme/git")]))
-    running = await world.proxy()
-    await _settled(running)
-    client = await world.asker(running, era)
-    offered = running.runtime.gateway.capabilities(modern=era == "modern")["extensions"]
-    assert offered == {SKILLS: {"directoryRead": True}}
-    found = await client.result("skills/list")
-    uris = [skill["uri"] for skill in found["skills"]]
-    assert uris == ["skill://a/git/SKILL.md", "skill://b/acme/git/SKILL.md"]
-    first = found["skills"][0]
-    assert first["frontmatter"] == _skill("git")["frontmatter"]
-    assert [file["uri"] for file in first["resources"]] == [uris[0], "skill://a/git/x.md"]
-    assert {file["digest"] for file in first["resources"]} == {"sha256:" + "0" * 64}
-    assert ("resultType" in found) == (era == "modern")
-    if era == "modern":
-        assert (found["ttlMs"], found["cacheScope"]) == (60000, "public")
-    assert (await client.result("skills/get", {"uri": uris[0]}))["skill"] == first
-    asked = {"uri": "skill://a/git", "cursor": "theirs"}
-    read = await client.result("resources/directory/read", asked)
-    assert (read["resources"][0]["uri"], read["nextCursor"]) == ("skill://a/git/x.md", "theirs")
-    assert one.params("resources/directory/read") == [{"uri": "skill://git", "cursor": "theirs"}]
-    text = (await client.result("resources/read", {"uri": uris[0]}))["contents"][0]["text"]
-    assert text == "# skill://git/SKILL.md\r\n"
-    assert two.params("skills/get") == []
-
-
-async def test_the_pages_of_all_backends_come_together_and_one_cursor_stands_for_theirs(
-    world: World,
-) -> None:
-    await world.add("a", _skills("modern", [_skill("one")], [_skill("two")], [_skill("three")]))
-    await world.add("b", _skills("modern", [_skill("four")]))
-    client = await world.asker(await world.proxy())
-    names, cursor = [], dict[str, Any]()
-    for _ in range(3):
-        found = await client.result("skills/list", cursor)
-        names.append([skill["frontmatter"]["name"] for skill in found["skills"]])
-        cursor = {"cursor": found.get("nextCursor")}
-    assert names == [["one", "four"], ["two"], ["three"]]
-    assert cursor == {"cursor": None}
-
-
-@pytest.mark.parametrize("limit", [EXTENSION_PAGE_ITEMS, EXTENSION_PAGE_BYTES])
-async def test_a_page_of_skills_beyond_a_limit_is_left_out(
-    world: World, monkeypatch: pytest.MonkeyPatch, limit: Limit
-) -> None:
-    smaller = dataclasses.replace(limit, value={"count": 2, "bytes": 1000}[limit.unit])
-    name = "EXTENSION_PAGE_ITEMS" if limit.unit == "count" else "EXTENSION_PAGE_BYTES"
-    monkeypatch.setattr(merging, name, smaller)
-    reached = smaller.reached
-    many = _skills("modern", [_skill("one", "x" * 400), _skill("two", "x" * 400), _skill("three")])
-    await world.add("a", many)
-    await world.add("b", _skills("modern", [_skill("four")]))
-    client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["frontmatter"]["name"] for skill in found["skills"]] == ["four"]
-    assert smaller.reached == reached + 1
-
-
-async def test_a_hidden_resource_is_no_skill_either(world: World) -> None:
-    hidden = {"resources": {"exclude": ["skill://secret/*"]}}
-    backend = _skills("modern", [_skill("git"), _skill("secret")])
-    await world.add("a", backend, **hidden)
-    client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["frontmatter"]["name"] for skill in found["skills"]] == ["git"]
-    error = await client.error("skills/get", {"uri": "skill://a/secret/SKILL.md"})
-    assert error["code"] == -32602
-    assert backend.params("skills/get") == []
-
-
-async def test_a_list_of_skills_is_an_error_where_every_backend_fails(world: World) -> None:
-    failing = {"error": {"code": -32603, "message": "no disk"}}
-    broken = _skills("modern", [])
-    broken.handlers["skills/list"] = lambda params: failing
-    await world.add("a", broken)
-    await world.add("b", Extended())
-    client = await world.asker(await world.proxy())
-    error = await client.error("skills/list")
-    assert error["message"] == "skills/list failed: backend a: no disk"
-
-
-async def test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = dataclasses.replace(EXTENSION_LIST_WAIT, value=1)
-    monkeypatch.setattr(merging, "EXTENSION_LIST_WAIT", limit)
-    hung = _skills("modern", [_skill("git")])
-    hung.hangs.add("skills/list")
-    await world.add("a", hung)
-    await world.add("b", _skills("modern", [_skill("two")]))
-    client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["uri"] for skill in found["skills"]] == ["skill://b/two/SKILL.md"]
-
-
-async def test_without_a_backend_that_has_skills_their_methods_are_unknown(world: World) -> None:
-    await world.add("a", Extended())
-    await world.add("b", Extended())
-    client = await world.asker(await world.proxy())
-    assert "extensions" not in (await client.result("server/discover"))["capabilities"]
-    assert (await client.error("skills/list"))["code"] == -32601
-
-
 # Denied
 
 
 def _everything() -> Extended:
-    found = _skills("modern", [_skill("git")])
+    found = with_skills("modern", [a_skill("git")])
     found.extensions |= {TASKS: {}, APPS: {}, "com.example/odd": {}}
     found.handlers["tools/call"] = lambda params: {"content": []}
     found.handlers["tasks/get"] = lambda params: {"taskId": params["taskId"]}
