@@ -22,7 +22,7 @@ from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, SAMPLES, fields
-from tests.stress.size import FULL, size
+from tests.stress.size import WHOLE, size
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 
@@ -86,7 +86,7 @@ def test_every_field_of_the_crd_is_mutated() -> None:
     every = mutations.mutations(schema(), bases())
     assert set(fields(schema())) - {one.field for one in every} == set()
     assert len(every) > 5000
-    if FULL:
+    if WHOLE:
         assert {one.field for one in chosen()} == {one.field for one in every}
 
 
@@ -94,7 +94,7 @@ def test_every_mutation_is_judged(run: Run) -> None:
     assert run.findings.stuck == []
     assert sum(run.findings.verdicts.values()) == len(chosen()) >= size(100, 1500)
     assert run.findings.verdicts["refused"] > run.findings.verdicts["reflected"] > 0
-    assert run.findings.verdicts["conditioned"] > 0 or not FULL
+    assert run.findings.verdicts["conditioned"] > 0 or not WHOLE
 
 
 def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:

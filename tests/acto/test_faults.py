@@ -1,6 +1,6 @@
 """Each read and write of the operator fails in each way: its status tells, and all heals.
 
-Every operation in one way by default, in all with STRESS=1.
+Every operation in one way by default, in all with STRESS=1, in every third with STRESS=3.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.apiserver.operator_process import operating, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import Request, wired
-from tests.stress.size import FULL
+from tests.stress.size import some
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
 
@@ -50,7 +50,7 @@ def matrix(apiserver: ApiServer, tmp_path: Path) -> Iterator[Matrix]:
 
 def rounds() -> list[dict[Operation, Way]]:
     """Return the ways in which operations fail at the same time."""
-    turns = range(len(CODES) if FULL else 1)
+    turns = some(range(len(CODES)), range(1))
     return [
         {operation: CODES[(place + turn) % len(CODES)] for place, operation in enumerate(EVERY)}
         for turn in turns
@@ -74,7 +74,7 @@ def test_a_request_that_fails_is_told_and_heals(
     assert matrix.findings.hot == []
 
 
-@pytest.mark.parametrize("way", CODES if FULL else (500, "cut"))
+@pytest.mark.parametrize("way", some(CODES, (500, "cut")))
 def test_lists_that_fail_stop_neither_passes_nor_the_operator(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
@@ -109,7 +109,7 @@ def test_lists_that_fail_stop_neither_passes_nor_the_operator(
     assert text.count("the list of services failed") <= 1, text
 
 
-@pytest.mark.parametrize("way", CODES if FULL else (403, 410))
+@pytest.mark.parametrize("way", some(CODES, (403, 410)))
 def test_watches_that_fail_again_and_again_are_begun_again_in_time(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
@@ -146,7 +146,7 @@ def test_watches_that_fail_again_and_again_are_begun_again_in_time(
         operator.until(lambda: operator.get("/readyz")[0] == 200, "the operator is ready")
 
 
-@pytest.mark.parametrize("way", ADMISSION if FULL else ADMISSION[:1])
+@pytest.mark.parametrize("way", some(ADMISSION, ADMISSION[:1]))
 def test_a_write_that_admission_refuses_is_told_and_heals(
     matrix: Matrix, apiserver: ApiServer, way: str
 ) -> None:

@@ -16,7 +16,7 @@ from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.instances import instances
 from tests.stress.malformed import malformed
-from tests.stress.size import FULL, size
+from tests.stress.size import WHOLE, size
 
 _ACCEPT = "application/json, text/event-stream"
 
@@ -188,5 +188,5 @@ async def test_malformed_requests_leave_nothing_behind(tmp_path: Path) -> None:
             assert statuses["400"] > REQUESTS // 20
             assert "Traceback" not in proxy.log.read_text()
             assert '"exception"' not in proxy.log.read_text()
-            if FULL:
+            if WHOLE:
                 assert proxy.resident() <= memory * 1.1
