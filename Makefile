@@ -11,6 +11,7 @@ ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$
 
 .DEFAULT_GOAL := help
 PART ?= 1
+STORIES ?= e2e
 .PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
@@ -41,8 +42,8 @@ stress: install ## Hostile peers for 5 minutes; differential, concurrency and fu
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
 
-e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it)
-	@$(BIN)/pytest e2e $(ARGS)
+e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; STORIES names files)
+	@$(BIN)/pytest $(STORIES) $(ARGS)
 
 fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
 	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)

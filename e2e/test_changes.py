@@ -23,11 +23,11 @@ def changing(demo: World) -> World:
         }
     )
     demo.wait_ready(NAME)
-    eventually("one configuration is left", lambda: len(_configurations(demo)) == 1)
+    _are_pruned(demo)
     return demo
 
 
-def test_each_change_is_one_rolling_update_and_prunes_the_old_configuration(
+def test_each_change_is_one_rolling_update_and_keeps_what_a_rollback_needs(
     changing: World,
 ) -> None:
     header = {"name": "X-Team", "value": "platform"}
@@ -39,11 +39,12 @@ def test_each_change_is_one_rolling_update_and_prunes_the_old_configuration(
     )
     for done, change in enumerate(changes, start=1):
         before = _configurations(changing)
+        assert len(before) == done
         changing.patch(NAME, change)
         changing.wait_ready(NAME)
         assert _revision(changing) == 1 + done
-        eventually("one configuration is left", lambda: len(_configurations(changing)) == 1)
-        assert _configurations(changing).isdisjoint(before)
+        _are_pruned(changing)
+        assert len(_configurations(changing) - before) == 1
     assert changing.status(NAME)["backendsHealthy"] == "2/2"
 
 
@@ -65,6 +66,23 @@ def test_a_label_rolls_nothing_and_writes_nothing(changing: World, audit: AuditL
 def _revision(world: World) -> int:
     annotations = world.get("deployment", NAME)["metadata"]["annotations"]
     return int(annotations["deployment.kubernetes.io/revision"])
+
+
+def _are_pruned(world: World) -> None:
+    """Wait until there are the configurations alone that a ReplicaSet mounts."""
+    eventually("no other configuration is left", lambda: _configurations(world) == _mounted(world))
+
+
+def _mounted(world: World) -> set[str]:
+    uid = world.get("deployment", NAME)["metadata"]["uid"]
+    volumes = [
+        volume
+        for one in world.all("replicasets")
+        if uid in [owner["uid"] for owner in one["metadata"].get("ownerReferences", [])]
+        for volume in one["spec"]["template"]["spec"]["volumes"]
+    ]
+    names = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+    return {name for name in names if name.startswith(f"{NAME}-")}
 
 
 def _configurations(world: World) -> set[str]:
