@@ -65,3 +65,8 @@ def _normalized(host: str) -> str | None:
         return f"[{IPv6Address(host[1:-1]).compressed}]"
     except AddressValueError:
         return None
+
+
+def joined(host: str, port: int) -> str:
+    """Return a host without brackets, which may be an IPv6 address, and its port as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

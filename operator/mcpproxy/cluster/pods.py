@@ -11,6 +11,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from mcpproxy.api import names
+from mcpproxy.api.authority import joined
 from mcpproxy.cluster.errors import LimitExceeded, Unavailable, error_of
 from mcpproxy.cluster.kinds import POD
 from mcpproxy.limits.pods import (
@@ -89,7 +90,7 @@ class StreamingReader:
     def _where(self, pod: PodAddress) -> str:
         if self._client is not None:
             return f"port {pod.port}, through the API server"
-        return _authority(pod)
+        return joined(pod.ip, pod.port)
 
     @asynccontextmanager
     async def _open(self, pod: PodAddress) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -104,7 +105,7 @@ class StreamingReader:
     async def _request(self, pod: PodAddress) -> tuple[str, dict[str, str], dict[str, Any]]:
         """URL, headers and options of the request."""
         if self._client is None:
-            return f"http://{_authority(pod)}/status?watch", {}, {}
+            return f"http://{joined(pod.ip, pod.port)}/status?watch", {}, {}
         path = POD.path(pod.namespace, f"{pod.name}:{pod.port}", "proxy/status")
         query: list[tuple[str, Any]] = [("watch", "true")]
         _, url, headers, *_ = await self._client.param_serialize(
@@ -136,11 +137,6 @@ class StreamingReader:
             max_field_size=POD_HEADER.value,
             max_headers=POD_HEADERS.value,
         )
-
-
-def _authority(pod: PodAddress) -> str:
-    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-    return f"{host}:{pod.port}"
 
 
 def _small_socket(address: Any) -> socket.socket:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import names
+from mcpproxy.api.authority import joined
 from mcpproxy.api.defaults import HealthPolicy, denied, health, on_clash
 from mcpproxy.api.status import PodReport
 from mcpproxy.api.v1alpha1 import MCPProxySpec
@@ -284,4 +285,4 @@ def guard_of(configuration: Configuration | None, options: Options) -> Guard:
 def _address(options: Options, port: int) -> str:
     """Where other processes reach this one, as `host:port`."""
     host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return joined(host, port)

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from mcpproxy.api.authority import joined
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.back.connection import Connection, KnownHead
 from mcpproxy.proxy.back.cookies import one_cookie_line
@@ -237,7 +238,7 @@ class HttpClient:
 
     def _at(self, why: str) -> str:
         host, port = self.origin.address
-        return f"{f'[{host}]' if ':' in host else host}:{port}: {why}"
+        return f"{joined(host, port)}: {why}"
 
     def renew(self) -> None:
         """What `tls` gives has changed: no connection that there is serves another request.
