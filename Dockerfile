@@ -18,7 +18,7 @@ FROM tools AS app
 COPY pyproject.toml README.md LICENSE /src/
 COPY operator /src/operator
 RUN /opt/build/bin/pip install -q --no-deps --no-build-isolation --no-compile --target /opt/app /src \
-    && rm -rf /opt/app/bin \
+    && rm -rf /opt/app/bin /opt/app/mcpproxy/testing \
     && /opt/build/bin/python -m compileall -q /opt/app
 
 # --- What the runtime depends on.

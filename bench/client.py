@@ -29,18 +29,15 @@ class Connection(asyncio.Protocol):
         """The Mcp-Session-Id that was given last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         self._transport = None
         waiting = self._replied or self._opened
         self._replied = self._opened = None
@@ -50,22 +47,18 @@ class Connection(asyncio.Protocol):
             self.lost.set_result(None)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
         if len(name) == 14 and name.lower() == b"mcp-session-id":
             self.session = value
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
         if self._opened is not None:
             opened, self._opened = self._opened, None
             opened(Reply(self._parser.get_status_code(), b""))
 
     def on_body(self, body: bytes) -> None:
-        """See httptools."""
         self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        """See httptools."""
         reply = Reply(self._parser.get_status_code(), b"".join(self._parts))
         self._parts.clear()
         replied, self._replied = self._replied, None

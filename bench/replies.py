@@ -78,7 +78,6 @@ class Checker:
         self._around: tuple[bytes, bytes] | None = None
 
     def is_right(self, number: int, reply: Reply) -> bool:
-        """See `is_right`."""
         mark = b'"id":%d' % number
         if self._around is not None and reply.status == 200:
             before, after = self._around

@@ -134,31 +134,25 @@ class Connection(asyncio.Protocol):
         self._session: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._transport.close()
 
     def on_message_begin(self) -> None:
-        """See httptools."""
         self._body, self._session = b"", None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
         if len(name) == 14 and name.lower() == b"mcp-session-id":
             self._session = value
 
     def on_body(self, body: bytes) -> None:
-        """See httptools."""
         self._body += body
 
     def on_message_complete(self) -> None:
-        """See httptools."""
         method = self._parser.get_method()
         if method == b"POST":
             self._post()

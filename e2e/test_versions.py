@@ -18,7 +18,10 @@ CONTRACT = (
     (f"{OPERATOR}/proxy/command.py",),
     (f"{OPERATOR}/api/status.py",),
     tuple(f"{OPERATOR}/proxy/core/{name}.py" for name in ("seal", "sessions")),
-    tuple(f"{OPERATOR}/proxy/front/{name}.py" for name in ("handover", "live", "parking")),
+    tuple(
+        f"{OPERATOR}/proxy/downstream/{name}.py"
+        for name in ("peers/forwarding", "legacy/sessions", "modern/input_required")
+    ),
 )
 """Parts of what they say: the spec, the pod, arguments, reports, tokens, and what pods say."""
 KEY_NAMED = "def sealing_secret_name(proxy: str, uid: str)"

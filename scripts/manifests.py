@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.cluster import rbac
 from scripts.dashboard import dashboard
 
@@ -64,7 +64,7 @@ def argocd_settings() -> str:
     """The health check as a part of Argo CD's settings."""
     script = (MANIFESTS / "argocd" / "health.lua").read_text(encoding="utf-8")
     indented = "".join(f"    {line}" if line.strip() else line for line in script.splitlines(True))
-    key = f"resource.customizations.health.{names.GROUP}_{names.KIND}"
+    key = f"resource.customizations.health.{constants.GROUP}_{constants.KIND}"
     return (
         HEADER.format(source="manifests/argocd/health.lua")
         + "# kubectl -n argocd patch configmap argocd-cm --type merge --patch-file argocd-cm.yaml\n"

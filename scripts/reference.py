@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mcpproxy.api.crd import definition
+from mcpproxy.api.crd.definition import definition
 from scripts.generated import write_or_compare
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"

@@ -61,7 +61,7 @@ class RoundRobin:
         self._http = http
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI. A client that goes away ends its request at the target."""
+        """A client that goes away ends its request at the target."""
         if scope["type"] != "http":
             return
         body = await _body(receive)

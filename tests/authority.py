@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mcpproxy.api.v1alpha1 import Tls
-from mcpproxy.proxy.back.tls import TlsContext
-from mcpproxy.proxy.back.values import Values
+from mcpproxy.proxy.upstream.mounted.tls import TlsContext
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 PEM = serialization.Encoding.PEM
 
@@ -76,4 +76,4 @@ class Mounted:
 
     def context(self, spec: dict[str, Any]) -> TlsContext:
         """What a backend of this spec connects with."""
-        return TlsContext(Tls.model_validate(spec), Values(self.directory, lambda: 0.0))
+        return TlsContext(Tls.model_validate(spec), MountedValues(self.directory, lambda: 0.0))

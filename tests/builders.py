@@ -5,10 +5,10 @@ from typing import Any
 
 from mcpproxy.api import manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired import Options, Owner
+from mcpproxy.desired import BuildOptions, OwnerRef
 
-OPTIONS = Options(image="mcpproxy-runtime:1.2.3", version="1.2.3")
-OWNER = Owner(name="tools", uid="0e7c2a3c-5b1e-4f7e-9f0a-3f6f8d0c9b11")
+OPTIONS = BuildOptions(image="mcpproxy-runtime:1.2.3", version="1.2.3")
+OWNER = OwnerRef(name="tools", uid="0e7c2a3c-5b1e-4f7e-9f0a-3f6f8d0c9b11")
 
 
 def a_backend(name: str = "weather", **fields: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mcpproxy.api.catalog import catalog_hash
+from mcpproxy.api.v1alpha1.catalog import approved_hash
 from tests.bad_manifests import ref
 from tests.builders import a_backend, a_manifest
 
@@ -224,7 +224,7 @@ GOOD = {
         catalog={"approved": {}, "onDrift": "Withhold"}
     ),
     "an approved catalog and its hash": a_manifest(
-        catalog={"approved": APPROVED, "approvedHash": catalog_hash(APPROVED)}
+        catalog={"approved": APPROVED, "approvedHash": approved_hash(APPROVED)}
     ),
     "names taken crosswise as prefixes": a_manifest(
         backends=[a_backend("a", prefix="b"), a_backend("b", prefix="a")]

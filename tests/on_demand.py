@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcpproxy.cluster.kinds import (
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import (
     AUTOSCALER,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
     POD_MONITOR,
-    Kind,
-    Object,
+    ResourceKind,
 )
 
-ASKED: Final[dict[Kind, dict[str, Any]]] = {
+ASKED: Final[dict[ResourceKind, dict[str, Any]]] = {
     NETWORK_POLICY: {"networkPolicy": {}},
     POD_MONITOR: {"monitoring": {"podMonitor": {"labels": {"release": "x"}}}},
     AUTOSCALER: {"autoscaling": {"minReplicas": 2, "maxReplicas": 3}},
@@ -43,7 +43,7 @@ def _another_port(live: Object) -> None:
     live["spec"]["podMetricsEndpoints"] = [{"port": "http"}]
 
 
-EDITS: Final[dict[Kind, Callable[[Object], None]]] = {
+EDITS: Final[dict[ResourceKind, Callable[[Object], None]]] = {
     NETWORK_POLICY: _open_door,
     POD_MONITOR: _another_port,
     AUTOSCALER: _more_pods,

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mcpproxy import command_line, standard_descriptors
 
         standard_descriptors.reserve()
-        args, command = command_line.parsed(argv)
+        args, command = command_line.parse_command_line(argv)
         signal.signal(signal.SIGINT, on_interrupt)
         return command(args)
     except KeyboardInterrupt:

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import NoReturn
 
 COMMANDS = {
-    "run": ("mcpproxy.proxy.command", "run the proxy in front of MCP servers"),
-    "plan": ("mcpproxy.proxy.plan.command", "show what a manifest would serve"),
-    "operator": ("mcpproxy.handlers.command", "run the operator"),
-    "crd": ("mcpproxy.api.crd", "print the CustomResourceDefinition"),
+    "run": ("mcpproxy.proxy.cli", "run the proxy in front of MCP servers"),
+    "plan": ("mcpproxy.plan.command", "show what a manifest would serve"),
+    "operator": ("mcpproxy.controller.command", "run the operator"),
+    "crd": ("mcpproxy.api.crd.definition", "print the CustomResourceDefinition"),
 }
 EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
 WRONG_CALL = {"plan": 1}
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(self.wrong_call, f"{self.prog}: error: {message}\n")
 
 
-def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[..., int]]:
+def parse_command_line(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[..., int]]:
     """Return the arguments and the function that runs the command; exits if they are wrong."""
     given = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")

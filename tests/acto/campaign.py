@@ -18,7 +18,7 @@ import httpx2
 
 from mcpproxy import desired
 from mcpproxy.api import manifest
-from mcpproxy.cluster.kinds import Object
+from mcpproxy.api.kubernetes.objects import Object
 from tests.acto.mutations import Mutation, Path, Spec
 from tests.acto.world import VERBS, World
 from tests.builders import OPTIONS, OWNER, a_manifest

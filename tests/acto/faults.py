@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcpproxy.cluster.kinds import (
+from mcpproxy.cluster.rbac import RULES
+from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
@@ -17,10 +18,9 @@ from mcpproxy.cluster.kinds import (
     POD_MONITOR,
     REPLICA_SET,
     SECRET,
-    Kind,
+    ResourceKind,
     kind_of,
 )
-from mcpproxy.cluster.rbac import RULES
 from tests.apiserver.wire import Request
 from tests.on_demand import ASKED, ASKING
 
@@ -33,7 +33,7 @@ ADMISSION: Final = ("webhook", "policy", "quota")
 LISTED: Final = (CONFIG_MAP, POD, POD_MONITOR, REPLICA_SET)
 """Kinds of which a pass lists objects; all others are listed beside their watches alone."""
 _METHODS: Final = {"get": "GET", "list": "GET", "patch": "PATCH", "delete": "DELETE"}
-_KINDS: Final[dict[str, Kind]] = {
+_KINDS: Final[dict[str, ResourceKind]] = {
     kind.plural: kind
     for kind in (
         *(kind_of({"kind": name}) for name in ("Service", "ServiceAccount", "NetworkPolicy")),
@@ -48,7 +48,7 @@ class Operation:
     """A verb on a kind, or on its status."""
 
     verb: str
-    kind: Kind
+    kind: ResourceKind
     of_status: bool = False
 
     @property
@@ -167,7 +167,7 @@ def _selector(operation: Operation) -> dict[str, Any]:
     return {"matchLabels": {"kubernetes.io/metadata.name": operation.namespace}}
 
 
-def lost_child(operation: Operation) -> Kind | None:
+def lost_child(operation: Operation) -> ResourceKind | None:
     """Return the kind of the child that a test deletes to make the operator act."""
     if operation.kind == SECRET:
         return DEPLOYMENT

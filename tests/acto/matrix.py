@@ -10,18 +10,18 @@ from typing import Any, Final
 
 import httpx2
 
-from mcpproxy.api import names
-from mcpproxy.cluster.kinds import (
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import (
     ALWAYS,
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     ON_DEMAND,
     POD,
-    Kind,
-    Object,
+    ResourceKind,
 )
-from mcpproxy.reconcile.views import config_map_of
+from mcpproxy.reconcile.object_views import mounted_config_map
 from mcpproxy.status import reasons
 from tests.acto.faults import CODES, Operation, Way, lost_child, spec_of
 from tests.apiserver.operator_process import OperatorProcess
@@ -74,7 +74,7 @@ class Matrix:
         self._operations = list(operations)
         self._changed: set[Operation] = set()
         self._number = number
-        self._live: dict[Kind, dict[str, list[Object]]] = {}
+        self._live: dict[ResourceKind, dict[str, list[Object]]] = {}
         self.findings = Findings()
 
     def begin(self) -> None:
@@ -159,7 +159,7 @@ class Matrix:
         owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "controller": True}
         metadata = {
             "name": f"pod-{self._number}",
-            "labels": names.selector_labels(PROXY),
+            "labels": constants.selector_labels(PROXY),
             "ownerReferences": [{**owner, "uid": f"uid-{self._number}"}],
         }
         spec = {"containers": [{"name": "a", "image": "a"}], "serviceAccountName": PROXY}
@@ -207,7 +207,7 @@ class Matrix:
             for item in answer.json()["items"]:
                 self._live[kind].setdefault(item["metadata"]["namespace"], []).append(item)
 
-    def _one(self, kind: Kind, operation: Operation) -> Object | None:
+    def _one(self, kind: ResourceKind, operation: Operation) -> Object | None:
         live = self._live[kind].get(operation.namespace, [])
         return next((one for one in live if one["metadata"]["name"] == PROXY), None)
 
@@ -242,7 +242,7 @@ class Matrix:
         deployment = self._one(DEPLOYMENT, operation)
         if deployment is None:
             return False
-        name = config_map_of(deployment["spec"]["template"]["spec"], PROXY)
+        name = mounted_config_map(deployment["spec"]["template"]["spec"], PROXY)
         content = self._config_maps(operation).get(name or "", "")
         return f"{2 * self._number + (operation in self._changed) + 1}s" in content
 

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from mcpproxy.api import crd
+from mcpproxy.api.crd import definition
 from tests.acto import mutations
 from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign, is_refusal
 from tests.acto.mutations import Mutation, Schema, Spec
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 
 def schema() -> Schema:
     """The schema of a spec."""
-    (version,) = crd.definition()["spec"]["versions"]
+    (version,) = definition.definition()["spec"]["versions"]
     found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 

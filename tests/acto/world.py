@@ -9,18 +9,18 @@ from typing import Any, Final
 
 import httpx2
 
-from mcpproxy.api import names
-from mcpproxy.cluster.kinds import (
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import (
     ALWAYS,
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     ON_DEMAND,
     SERVICE,
-    Kind,
-    Object,
+    ResourceKind,
 )
-from mcpproxy.reconcile.views import config_map_of
+from mcpproxy.reconcile.object_views import mounted_config_map
 from tests.acto.mutations import Spec
 from tests.apiserver.server import ApiServer
 
@@ -93,7 +93,7 @@ class World:
         found = [one for objects in lists for one in objects]
         mounted = ""
         for deployment in [one for one in found if one["kind"] == DEPLOYMENT.name]:
-            mounted = config_map_of(deployment["spec"]["template"]["spec"], PROXY) or ""
+            mounted = mounted_config_map(deployment["spec"]["template"]["spec"], PROXY) or ""
             if "replicas" not in spec:
                 del deployment["spec"]["replicas"]
         kept = [
@@ -107,7 +107,7 @@ class World:
             text = text.replace(owner, "uid-of-owner")
         return text.replace(mounted, f"{PROXY}-hash") if mounted else text
 
-    async def _list(self, kind: Kind, namespace: str) -> list[Object]:
+    async def _list(self, kind: ResourceKind, namespace: str) -> list[Object]:
         answer = await self._client.get(kind.path(namespace))
         assert answer.status_code == 200, answer.text
         items: list[Object] = answer.json()["items"]
@@ -171,8 +171,8 @@ def _path(namespace: str) -> str:
 
 def _manifest(namespace: str, spec: Any) -> Object:
     return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.KIND,
         "metadata": {"name": PROXY, "namespace": namespace},
         "spec": spec,
     }

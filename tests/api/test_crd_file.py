@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mcpproxy.api import crd
+from mcpproxy.api.crd import definition
 from mcpproxy.cli import main
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "mcpproxies.mcpproxy.dev.yaml"
@@ -15,7 +15,7 @@ FORBIDDEN = {"$ref", "$defs", "title", "const", "default", "nullable", "oneOf", 
 
 
 def version() -> dict[str, Any]:
-    (found,) = crd.definition()["spec"]["versions"]
+    (found,) = definition.definition()["spec"]["versions"]
     assert isinstance(found, dict)
     return found
 
@@ -36,16 +36,16 @@ def all_schemas() -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_the_committed_crd_is_what_the_models_generate() -> None:
-    assert CRD_FILE.read_text() == crd.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
+    assert CRD_FILE.read_text() == definition.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
 
 
 def test_the_file_has_no_anchors() -> None:
-    assert not any(isinstance(token, yaml.AnchorToken) for token in yaml.scan(crd.render()))
+    assert not any(isinstance(token, yaml.AnchorToken) for token in yaml.scan(definition.render()))
 
 
 def test_the_command_prints_the_crd(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crd"]) == 0
-    assert capsys.readouterr().out == crd.render()
+    assert capsys.readouterr().out == definition.render()
 
 
 def test_the_schema_has_nothing_that_is_not_structural_and_no_default_but_that_of_the_status() -> (

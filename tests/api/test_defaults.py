@@ -8,7 +8,7 @@ MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_M
 
 def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
     proxy = an_mcpproxy()
-    found = defaults.settings(proxy.spec, proxy.spec.backends[0])
+    found = defaults.effective_settings(proxy.spec, proxy.spec.backends[0])
     assert found == defaults.BackendSettings(
         prefix="weather",
         transport="auto",
@@ -17,7 +17,9 @@ def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
         session_mode_from="Transport",
         declared_stateless=False,
         cache_ttl=300.0,
-        deadlines=defaults.Deadlines(connect=5.0, initialize=10.0, request=300.0, idle=1800.0),
+        deadlines=defaults.EffectiveTimeouts(
+            connect=5.0, initialize=10.0, request=300.0, idle=1800.0
+        ),
         optional=False,
     )
 
@@ -31,7 +33,7 @@ def test_the_proxys_own_settings_hold_unless_the_backend_has_its_own() -> None:
         cache={"ttl": "60s"},
         session={"mode": "PerClient"},
     )
-    a, b = [defaults.settings(proxy.spec, backend) for backend in proxy.spec.backends]
+    a, b = [defaults.effective_settings(proxy.spec, backend) for backend in proxy.spec.backends]
     assert (a.cache_ttl, a.session_mode, a.prefix) == (60.0, "PerClient", "a")
     assert (b.cache_ttl, b.session_mode, b.prefix) == (0.0, "Isolated", "")
 
@@ -66,7 +68,7 @@ def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_ow
         (tracing, {b"x-user"}),
     ):
         proxy = an_mcpproxy(backends=[named], monitoring=monitoring)
-        assert defaults.settings(proxy.spec, proxy.spec.backends[0]).passed == expected
+        assert defaults.effective_settings(proxy.spec, proxy.spec.backends[0]).passed == expected
 
 
 def test_only_clients_have_the_credentials_of_a_backend_without_any_of_its_own() -> None:
@@ -79,15 +81,15 @@ def test_only_clients_have_the_credentials_of_a_backend_without_any_of_its_own()
         ({"headers": own, "forwardHeaders": ["Cookie"]}, True),
     ):
         proxy = an_mcpproxy(backends=[a_backend(**fields)])
-        assert defaults.guarded(proxy.spec.backends[0]) == expected
+        assert defaults.needs_client_credentials(proxy.spec.backends[0]) == expected
 
 
 def test_health_is_checked_every_ten_seconds_unless_said_otherwise() -> None:
-    plain = defaults.health(an_mcpproxy().spec)
+    plain = defaults.health_policy(an_mcpproxy().spec)
     assert plain == defaults.HealthPolicy(
         interval=10.0, timeout=5.0, unhealthy_after=2, healthy_after=1
     )
-    given = defaults.health(an_mcpproxy(health={"interval": "1s", "healthyAfter": 4}).spec)
+    given = defaults.health_policy(an_mcpproxy(health={"interval": "1s", "healthyAfter": 4}).spec)
     assert (given.interval, given.healthy_after, given.unhealthy_after) == (1.0, 4, 2)
 
 
@@ -121,7 +123,7 @@ def test_a_program_has_a_minute_to_start_unless_said_otherwise() -> None:
     spec = an_mcpproxy(
         backends=[program, {**program, "name": "q", "timeouts": {"initialize": "5s"}}]
     ).spec
-    given = [defaults.deadlines(backend).initialize for backend in spec.backends]
+    given = [defaults.effective_timeouts(backend).initialize for backend in spec.backends]
     assert given == [60.0, 5.0]
     (plain,) = an_mcpproxy().spec.backends
-    assert defaults.deadlines(plain).initialize == 10.0
+    assert defaults.effective_timeouts(plain).initialize == 10.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api import crd
-from mcpproxy.api.quantities import DURATION_PATTERN
+from mcpproxy.api.crd import definition
+from mcpproxy.api.kubernetes.quantities import DURATION_PATTERN
 
 Schema = dict[str, Any]
 _LAST = re.compile(r"(^|[.;:)] )Default: [^.]([^.]|\.\S)*\.$")
@@ -29,7 +29,7 @@ def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 def spec() -> Schema:
     """The schema of the spec."""
-    (version,) = crd.definition()["spec"]["versions"]
+    (version,) = definition.definition()["spec"]["versions"]
     found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 

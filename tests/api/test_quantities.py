@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpproxy.api.quantities import parsed_quantity, seconds
+from mcpproxy.api.kubernetes.quantities import parse_duration, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -17,18 +17,18 @@ from mcpproxy.api.quantities import parsed_quantity, seconds
     ],
 )
 def test_a_duration_is_its_parts_added_up(text: str, expected: float) -> None:
-    assert seconds(text) == expected
+    assert parse_duration(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5sec", "5s\n", "1d", "٣s", "1.s"])
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration, write one such as 5s"):
-        seconds(text)
+        parse_duration(text)
 
 
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_every_duration_of_whole_parts_is_understood(h: int, m: int, s: int, ms: int) -> None:
-    found = seconds(f"{h}h{m}m{s}s{ms}ms")
+    found = parse_duration(f"{h}h{m}m{s}s{ms}ms")
     assert found == pytest.approx(h * 3600 + m * 60 + s + ms / 1000)
 
 
@@ -41,7 +41,7 @@ def test_every_duration_of_whole_parts_is_understood(h: int, m: int, s: int, ms:
     ],
 )
 def test_a_quantity_is_the_number_that_kubernetes_reads(quantity: int | str, expected: str) -> None:
-    assert parsed_quantity(quantity) == Decimal(expected)
+    assert parse_quantity(quantity) == Decimal(expected)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_quantity_is_the_number_that_kubernetes_reads(quantity: int | str, exp
 )
 def test_what_is_no_quantity_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a quantity, write one such as 250m"):
-        parsed_quantity(text)
+        parse_quantity(text)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mcpproxy.api.status import Condition, MCPProxyStatus, PodReport
+from mcpproxy.api.v1alpha1.status import Condition, MCPProxyStatus, PodReport
 from mcpproxy.limits import pods as limits
 
 LONG = "\x1b[2J" + "x" * 2_000_000

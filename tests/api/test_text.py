@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpproxy.api.text import clean
+from mcpproxy.api.untrusted_text import clean_text
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -27,7 +27,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
     ],
 )
 def test_only_characters_that_print_stay(text: str, expected: str) -> None:
-    assert clean(text, 100) == expected
+    assert clean_text(text, 100) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_only_characters_that_print_stay(text: str, expected: str) -> None:
     ],
 )
 def test_a_long_text_ends_with_an_ellipsis(text: str, limit: int, expected: str) -> None:
-    assert clean(text, limit) == expected
+    assert clean_text(text, limit) == expected
 
 
 @given(ANY_TEXT, st.integers(0, 64))
 def test_the_result_fits_and_obeys_no_terminal_whatever_the_text(text: str, limit: int) -> None:
-    result = clean(text, limit)
+    result = clean_text(text, limit)
     assert len(result) <= limit
     result.encode()
     assert not [c for c in result if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
@@ -54,10 +54,10 @@ def test_the_result_fits_and_obeys_no_terminal_whatever_the_text(text: str, limi
 
 @given(ANY_TEXT, st.integers(0, 64), st.integers(0, 64))
 def test_a_clean_text_stays_as_it_is(text: str, limit: int, more: int) -> None:
-    result = clean(text, limit)
-    assert clean(result, limit + more) == result
+    result = clean_text(text, limit)
+    assert clean_text(result, limit + more) == result
 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S"), max_codepoint=0x10FF)))
 def test_text_that_only_prints_is_not_changed(text: str) -> None:
-    assert clean(text, len(text)) == text
+    assert clean_text(text, len(text)) == text

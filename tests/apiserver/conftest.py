@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.api import crd, names
+from mcpproxy.api import constants
+from mcpproxy.api.crd import definition as crd
 from tests.apiserver import pod_monitor_crd
 from tests.apiserver.server import ApiServer, running
 
@@ -40,13 +41,13 @@ def apiserver(bare_apiserver: ApiServer) -> ApiServer:
     for definition in (crd.render(), json.dumps(pod_monitor_crd.CRD)):
         applied = bare_apiserver.kubectl("apply", "--server-side", "-f", "-", input=definition)
         assert applied.returncode == 0, applied.stderr
-    definitions = (f"crd/{names.CRD_NAME}", f"crd/{pod_monitor_crd.CRD['metadata']['name']}")
+    definitions = (f"crd/{constants.CRD_NAME}", f"crd/{pod_monitor_crd.CRD['metadata']['name']}")
     established = bare_apiserver.kubectl(
         "wait", "--for=condition=Established", *definitions, "--timeout=20s"
     )
     assert established.returncode == 0, established.stderr
     # An established kind answers with 429 until its storage is ready: kubectl tries again.
-    for plural in (names.PLURAL, "podmonitors"):
+    for plural in (constants.PLURAL, "podmonitors"):
         listed = bare_apiserver.kubectl("get", plural, "--all-namespaces")
         assert listed.returncode == 0, listed.stderr
     return bare_apiserver

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from mcpproxy.api import names
-from mcpproxy.api.status import PodReport
-from mcpproxy.handlers.settings import STOP_SECONDS
-from mcpproxy.proxy.admin import KEEP_ALIVE
+from mcpproxy.api import constants
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.controller.kopf_settings import STOP_SECONDS
+from mcpproxy.proxy.admin.app import KEEP_ALIVE
 
 IMAGE = "mcpproxy-runtime:1"
 _ATTEMPTS = 400
@@ -120,7 +120,7 @@ def _on_loopback(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     while True:
         address = ".".join(["127", *(str(random.randint(1, 250)) for _ in range(3))])
         try:
-            return ThreadingHTTPServer((address, names.PORT_ADMIN), handler)
+            return ThreadingHTTPServer((address, constants.PORT_ADMIN), handler)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise

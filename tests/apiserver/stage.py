@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.manifest import config_hash
-from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
+from mcpproxy.api.v1alpha1.status import BackendStatus, ComponentCounts, PodReport
 from tests.apiserver.operator_process import OperatorProcess, StatusServer
 from tests.apiserver.server import ApiServer
 from tests.builders import a_manifest
@@ -150,7 +150,7 @@ class Stage:
 
     def report(self, *, tools: int = 2, why: str | None = None, **states: Any) -> PodReport:
         """What a pod that runs the current configuration says."""
-        content = self.get(f"configmap/{self.config_map()}")["data"][names.CONFIG_FILE]
+        content = self.get(f"configmap/{self.config_map()}")["data"][constants.CONFIG_FILE]
         counts = ComponentCounts(tools=tools, prompts=0)
         return PodReport(
             config_hash=config_hash(content),

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 import yaml
 
-from mcpproxy.api import names
-from mcpproxy.cluster.kinds import (
+from mcpproxy.api import constants
+from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     EVENT,
     LEASE,
@@ -18,10 +18,10 @@ from mcpproxy.cluster.kinds import (
     POD,
     REPLICA_SET,
     SECRET,
-    Kind,
+    ResourceKind,
 )
+from mcpproxy.controller.kopf_watches import CHILDREN, SELECTORS
 from mcpproxy.desired import CHILD_KINDS
-from mcpproxy.handlers.watches import CHILDREN, SELECTORS
 from scripts.manifests import INSTALLS, MANIFESTS, NAMESPACE
 from tests.apiserver.server import ApiServer
 
@@ -36,7 +36,7 @@ READ: Final = ("get", "list", "watch")
 ATTEMPTS: Final = 2000
 
 
-def rights(kinds: Iterable[Kind], *verbs: str) -> set[Right]:
+def rights(kinds: Iterable[ResourceKind], *verbs: str) -> set[Right]:
     """These verbs on these kinds."""
     return {(kind.group, kind.plural, verb) for kind in kinds for verb in verbs}
 
@@ -49,8 +49,8 @@ SERVED: Final = (
     | rights((CONFIG_MAP, *ON_DEMAND), "delete")
     | rights((SECRET, EVENT), "create")
     | rights((EVENT,), "patch")
-    | {(names.GROUP, f"{names.PLURAL}/status", "patch")}
-    | {(names.GROUP, f"{names.PLURAL}/finalizers", "update")}
+    | {(constants.GROUP, f"{constants.PLURAL}/status", "patch")}
+    | {(constants.GROUP, f"{constants.PLURAL}/finalizers", "update")}
 )
 """In a namespace that is served: what is watched is read, what is built is applied, what can be
 asked for no longer is deleted. Owner references may need the finalizers' right."""
@@ -108,7 +108,11 @@ def every(client: httpx2.Client) -> list[Right]:
     """All verbs on all resources that the API server has, and on those that it does not show."""
     groups = client.get("/apis").json()["groups"]
     versions = [one["groupVersion"] for group in groups for one in group["versions"]]
-    found = {(names.GROUP, f"{names.PLURAL}/finalizers"), ("", "pods/proxy"), ("", "pods/exec")}
+    found = {
+        (constants.GROUP, f"{constants.PLURAL}/finalizers"),
+        ("", "pods/proxy"),
+        ("", "pods/exec"),
+    }
     for path in ("/api/v1", *(f"/apis/{version}" for version in versions)):
         group = path.removeprefix("/apis/").partition("/")[0] if path != "/api/v1" else ""
         for one in client.get(path).json()["resources"]:
@@ -135,7 +139,7 @@ def overlay(request: pytest.FixtureRequest, apiserver: ApiServer, tmp_path: Path
 @pytest.fixture
 def operator(client: httpx2.Client, overlay: str) -> Reviewer:
     """The operator's account, as soon as the API server knows of its rights."""
-    found = Reviewer(client, names.OPERATOR)
+    found = Reviewer(client, constants.OPERATOR)
     wide = overlay == "cluster"
     for _ in range(ATTEMPTS):
         known = found.may((MCP_PROXY.group, MCP_PROXY.plural, "list"), "" if wide else NAMESPACE)
@@ -158,9 +162,9 @@ def test_the_operator_may_do_what_its_code_does_and_nothing_else(
     assert operator.all(NAMESPACE, every) - anyone == SERVED | AT_HOME
     elsewhere = operator.all(ELSEWHERE, every) - anyone
     assert elsewhere == (SERVED if overlay == "cluster" else set())
-    assert {right for right in BY_NAME if operator.may(right, NAMESPACE, names.FIELD_MANAGER)} == (
-        BY_NAME
-    )
+    assert {
+        right for right in BY_NAME if operator.may(right, NAMESPACE, constants.FIELD_MANAGER)
+    } == (BY_NAME)
     assert not any(operator.may(right, NAMESPACE, "another") for right in BY_NAME)
 
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import yaml
 
-from mcpproxy.api import manifest, names
+from mcpproxy.api import constants, manifest
 from tests import bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
 from tests.bad_manifests import Bad
@@ -45,7 +45,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.wrong)
 def test_the_api_server_refuses_it_and_names_the_field(client: httpx2.Client, case: Bad) -> None:
     answer = client.post(
-        f"/apis/{names.API_VERSION}/namespaces/default/{names.PLURAL}?fieldValidation=Strict",
+        f"/apis/{constants.API_VERSION}/namespaces/default/{constants.PLURAL}?fieldValidation=Strict",
         content=placed(case.manifest, "default"),
         headers={"Content-Type": "application/json"},
     )

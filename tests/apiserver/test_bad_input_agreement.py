@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api import manifest, names
+from mcpproxy.api import constants, manifest
 from tests.apiserver.server import ApiServer
 from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 
@@ -63,7 +63,7 @@ def test_the_api_server_and_the_parser_agree_on_odd_values(apiserver: ApiServer)
         for path in paths(whole["spec"])
         for odd in ODD
     ]
-    url = f"/apis/{names.API_VERSION}/namespaces/default/{names.PLURAL}"
+    url = f"/apis/{constants.API_VERSION}/namespaces/default/{constants.PLURAL}"
     differ, taken = [], 0
     with apiserver.client() as client:
         for whole, path, odd in random.Random(0).sample(every, CASES):

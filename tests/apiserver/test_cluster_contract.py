@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster import client
-from mcpproxy.cluster.access import NoAccess, find
-from mcpproxy.cluster.client import KubeCluster
+from mcpproxy.cluster.client import KubeClient
 from mcpproxy.cluster.errors import Unavailable
-from mcpproxy.cluster.kinds import CONFIG_MAP, Object, kind_of
+from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
+from mcpproxy.cluster.resources import CONFIG_MAP, kind_of
 from tests.apiserver.server import ApiServer
 from tests.cluster.contract import CONTRACT
 from tests.cluster.sides import Change, Side, a_config_map
@@ -47,8 +48,8 @@ class KubectlHand:
 @pytest.fixture
 async def side(apiserver: ApiServer, namespace: str) -> AsyncIterator[Side]:
     """The real API server."""
-    access = await find(str(apiserver.kubeconfig))
-    cluster = KubeCluster(access.configuration)
+    access = await load_config(str(apiserver.kubeconfig))
+    cluster = KubeClient(access.configuration)
     yield Side(cluster, namespace, KubectlHand(apiserver))
     await cluster.close()
 
@@ -69,14 +70,14 @@ async def test_a_list_is_read_page_by_page(side: Side, monkeypatch: pytest.Monke
 
 
 async def test_an_api_server_that_is_not_there_is_unavailable(apiserver: ApiServer) -> None:
-    access = await find(str(apiserver.kubeconfig))
+    access = await load_config(str(apiserver.kubeconfig))
     access.configuration.host = "https://127.0.0.1:1"
-    cluster = KubeCluster(access.configuration)
+    cluster = KubeClient(access.configuration)
     with pytest.raises(Unavailable):
         await cluster.get(CONFIG_MAP, "default", "one")
     await cluster.close()
 
 
 async def test_without_a_usable_kubeconfig_there_is_no_access(tmp_path: object) -> None:
-    with pytest.raises(NoAccess):
-        await find(f"{tmp_path}/none")
+    with pytest.raises(ConfigNotFound):
+        await load_config(f"{tmp_path}/none")

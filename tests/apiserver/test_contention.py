@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -67,7 +67,7 @@ def test_two_operators_slow_down_and_say_so(
         stage.apply()
         stage.wait("deployment/tools", "create")
         operators[0].until(lambda: "another operator" in stalled(stage), "it is told", times=2)
-        assert f"(field manager {names.FIELD_MANAGER})" in stalled(stage)
+        assert f"(field manager {constants.FIELD_MANAGER})" in stalled(stage)
         assert re.search(r"containers\[mcpproxy\]\.image of Deployment tools", stalled(stage))
         before = [len(wire.writes()) for wire in wires]
         for _ in range(20):

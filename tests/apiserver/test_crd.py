@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from tests.apiserver.server import ApiServer
 from tests.builders import a_manifest
 from tests.kstatus import kstatus
@@ -46,19 +46,19 @@ def tools(apiserver: ApiServer, namespace: str) -> str:
     run(apiserver, "apply", "-f", "-", input=json.dumps(a_manifest(namespace=namespace)))
     patch = json.dumps({"status": STATUS})
     where = ("-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
-    run(apiserver, "patch", names.CRD_NAME, "tools", *where)
+    run(apiserver, "patch", constants.CRD_NAME, "tools", *where)
     return namespace
 
 
 def test_the_crd_is_structural_and_its_names_are_accepted(apiserver: ApiServer) -> None:
-    found = json.loads(run(apiserver, "get", "crd", names.CRD_NAME, "-o", "json"))
+    found = json.loads(run(apiserver, "get", "crd", constants.CRD_NAME, "-o", "json"))
     conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
     assert conditions.get("NonStructuralSchema", "False") == "False"
     assert conditions["NamesAccepted"] == "True"
     assert conditions["Established"] == "True"
 
 
-@pytest.mark.parametrize("word", ["mcpproxies", "mcpproxy", "mcpp", "mcp", names.CRD_NAME])
+@pytest.mark.parametrize("word", ["mcpproxies", "mcpproxy", "mcpp", "mcp", constants.CRD_NAME])
 def test_the_table_shows_the_columns_of_the_design(
     apiserver: ApiServer, tools: str, word: str
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_status_is_not_written_with_the_spec(apiserver: ApiServer, namespace
 
 def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> None:
     run(apiserver, "scale", "mcpp/tools", "-n", tools, "--replicas=4")
-    path = f"/apis/{names.API_VERSION}/namespaces/{tools}/mcpproxies/tools/scale"
+    path = f"/apis/{constants.API_VERSION}/namespaces/{tools}/mcpproxies/tools/scale"
     scale = json.loads(run(apiserver, "get", "--raw", path))
     assert scale["spec"] == {"replicas": 4}
     assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}

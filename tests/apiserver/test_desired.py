@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
-from mcpproxy.cluster.fields import owned, same, wanted
+from mcpproxy.api import constants, manifest
+from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 from mcpproxy.desired import Manifest
 from tests.apiserver.server import ApiServer
 from tests.builders import OPTIONS, OWNER
@@ -66,9 +66,11 @@ def test_a_child_as_it_is_stored_needs_no_write(
     given = children(GOOD[name], namespace)
     stored = applied(apiserver, given, "--show-managed-fields")
     differ = [
-        (wanted(manifest), owned(live, names.FIELD_MANAGER))
+        (intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER))
         for manifest, live in zip(given, stored, strict=True)
-        if not same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+        if not semantically_equal(
+            intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+        )
     ]
     assert differ == []
 

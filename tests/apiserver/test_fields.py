@@ -9,8 +9,8 @@ from unittest import mock
 import pytest
 import yaml
 
-from mcpproxy.api.names import CONFIG_FILE
-from mcpproxy.cluster.kinds import Kind
+from mcpproxy.api.constants import CONFIG_FILE
+from mcpproxy.cluster.resources import ResourceKind
 from tests.apiserver.changes import CHANGES, HPA, NETWORK
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
@@ -139,7 +139,9 @@ def test_an_optional_backend_that_fails_leaves_a_proxy_ready(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-def test_a_child_on_demand_comes_back_and_goes_with_the_field(stage: Stage, kind: Kind) -> None:
+def test_a_child_on_demand_comes_back_and_goes_with_the_field(
+    stage: Stage, kind: ResourceKind
+) -> None:
     what = f"{kind.plural}/tools"
     stage.apply(**ASKED[kind])
     stage.wait(what, "create")

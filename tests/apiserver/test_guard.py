@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.kinds import ON_DEMAND
+from mcpproxy.cluster.resources import ON_DEMAND
 from scripts.manifests import MANIFESTS
 from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api import names
-from mcpproxy.cluster.kinds import DEPLOYMENT
+from mcpproxy.api import constants
+from mcpproxy.cluster.resources import DEPLOYMENT
 from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -39,7 +39,7 @@ class Flood:
         while True:
             address = ".".join(["127", *(str(1 + one % 250) for one in os.urandom(3))])
             try:
-                return socket.create_server((address, names.PORT_ADMIN))
+                return socket.create_server((address, constants.PORT_ADMIN))
             except OSError:
                 continue
 
@@ -103,7 +103,7 @@ def neighbour(apiserver: ApiServer, stage: Stage) -> Iterator[Stage]:
 
 def put_pods(stage: Stage, address: str, owner: dict[str, Any] | None) -> None:
     """Create running pods with the labels of `tools` and, if it is given, this owner."""
-    labels = names.selector_labels("tools")
+    labels = constants.selector_labels("tools")
     references = {} if owner is None else {"ownerReferences": [owner]}
     for number in range(HOSTILE):
         name = f"hostile-{number}"

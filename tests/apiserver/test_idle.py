@@ -10,19 +10,19 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.manifest import config_hash
-from mcpproxy.api.status import BackendStatus, ComponentCounts, PodReport
-from mcpproxy.cluster.kinds import (
+from mcpproxy.api.v1alpha1.status import BackendStatus, ComponentCounts, PodReport
+from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     NETWORK_POLICY,
     POD,
     REPLICA_SET,
-    Kind,
+    ResourceKind,
 )
-from mcpproxy.reconcile.views import config_map_of
+from mcpproxy.reconcile.object_views import mounted_config_map
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object
@@ -54,12 +54,12 @@ class Crowd:
         answer = self._client.post(MCP_PROXY.path(self._namespace), json=manifest)
         assert answer.status_code == 201, answer.text
 
-    def find(self, kind: Kind, name: str) -> Object | None:
+    def find(self, kind: ResourceKind, name: str) -> Object | None:
         """One object; None if there is none."""
         answer = self._client.get(kind.path(self._namespace, name))
         return None if answer.status_code == 404 else dict(answer.json())
 
-    def version(self, kind: Kind) -> int:
+    def version(self, kind: ResourceKind) -> int:
         """The newest resource version among all proxies' objects of a kind."""
         found = [self.find(kind, name) or {} for name in PROXIES]
         return max(int(one["metadata"]["resourceVersion"]) for one in found)
@@ -74,10 +74,10 @@ class Crowd:
         """One pod of the proxy runs and reports."""
         self._operator.until(lambda: self.find(DEPLOYMENT, name) is not None, f"{name} is made")
         template = (self.find(DEPLOYMENT, name) or {})["spec"]["template"]
-        config = self.find(CONFIG_MAP, config_map_of(template["spec"], name) or "") or {}
+        config = self.find(CONFIG_MAP, mounted_config_map(template["spec"], name) or "") or {}
         pod.say(
             PodReport(
-                config_hash=config_hash(config["data"][names.CONFIG_FILE]),
+                config_hash=config_hash(config["data"][constants.CONFIG_FILE]),
                 version="1",
                 clashes=[],
                 backends=[
@@ -146,12 +146,12 @@ class Crowd:
         self._send(DEPLOYMENT, name, "scale", {"spec": {"replicas": replicas}}, MERGE, **by_hpa)
         self.roll_out(name)
 
-    def patch(self, kind: Kind, name: str, subresource: str, patch: Any) -> None:
+    def patch(self, kind: ResourceKind, name: str, subresource: str, patch: Any) -> None:
         """Merge a patch into an object or its subresource."""
         self._send(kind, name, subresource, patch, MERGE)
 
     def _send(
-        self, kind: Kind, name: str, subresource: str, patch: Any, form: str, **query: str
+        self, kind: ResourceKind, name: str, subresource: str, patch: Any, form: str, **query: str
     ) -> None:
         answer = self._client.patch(
             kind.path(self._namespace, name, subresource),

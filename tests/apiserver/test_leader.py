@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.election import Timing
-from mcpproxy.handlers.settings import STOP_SECONDS
+from mcpproxy.controller.kopf_settings import STOP_SECONDS
+from mcpproxy.controller.leader_election import LeaderElectionConfig
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Stage
@@ -143,7 +143,10 @@ def test_a_leader_that_is_stopped_is_followed_by_one_that_waits_long_before_the_
             first.operator.process.terminate()
             told = time.monotonic()
             second.operator.until(lambda: second.operator.followed == 1, "the other leads")
-            assert time.monotonic() - told < Timing().duration - Timing().retry
+            assert (
+                time.monotonic() - told
+                < LeaderElectionConfig().duration - LeaderElectionConfig().retry
+            )
             assert first.operator.process.wait(STOP_SECONDS) == 0
             stage.passes_settle(second.operator)
             after = identities(stage)

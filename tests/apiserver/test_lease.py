@@ -4,33 +4,33 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mcpproxy.cluster.access import find
-from mcpproxy.cluster.client import KubeCluster
-from mcpproxy.cluster.election import Election, Place, Timing
+from mcpproxy.cluster.client import KubeClient
 from mcpproxy.cluster.errors import Conflict, Unavailable
-from mcpproxy.cluster.kinds import CONFIG_MAP, LEASE
+from mcpproxy.cluster.kubeconfig import load_config
+from mcpproxy.cluster.resources import CONFIG_MAP, LEASE
+from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
 from tests.apiserver.server import ApiServer
 from tests.reconcile.clock import FakeClock
 
 pytestmark = pytest.mark.apiserver
 
-TIMING = Timing(duration=10, renewal=6, retry=2)
+TIMING = LeaderElectionConfig(duration=10, renewal=6, retry=2)
 
 
 @pytest.fixture
-async def cluster(apiserver: ApiServer) -> AsyncIterator[KubeCluster]:
+async def cluster(apiserver: ApiServer) -> AsyncIterator[KubeClient]:
     """The real one."""
-    found = KubeCluster((await find(str(apiserver.kubeconfig))).configuration)
+    found = KubeClient((await load_config(str(apiserver.kubeconfig))).configuration)
     yield found
     await found.close()
 
 
 async def test_a_lease_is_won_renewed_released_and_won_by_another(
-    cluster: KubeCluster, namespace: str
+    cluster: KubeClient, namespace: str
 ) -> None:
-    clock, place = FakeClock(), Place(namespace, "operator")
+    clock, place = FakeClock(), LeaseRef(namespace, "operator")
     first, second = (
-        Election(cluster, place, name, clock.time, clock.now, TIMING)
+        LeaderElector(cluster, place, name, clock.time, clock.now, TIMING)
         for name in ("first", "second")
     )
     assert await first.attempt()
@@ -49,23 +49,23 @@ async def test_a_lease_is_won_renewed_released_and_won_by_another(
 
 
 async def test_a_lease_that_changed_meanwhile_is_not_replaced(
-    cluster: KubeCluster, namespace: str
+    cluster: KubeClient, namespace: str
 ) -> None:
-    clock, place = FakeClock(), Place(namespace, "operator")
-    await Election(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
+    clock, place = FakeClock(), LeaseRef(namespace, "operator")
+    await LeaderElector(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
     read = await cluster.get(LEASE, namespace, "operator")
     assert read is not None
     clock.advance(1)
-    await Election(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
+    await LeaderElector(cluster, place, "first", clock.time, clock.now, TIMING).attempt()
     with pytest.raises(Conflict):
         await cluster.replace({**read, "spec": {**read["spec"], "holderIdentity": "late"}})
 
 
 async def test_without_the_lease_nothing_is_sent(apiserver: ApiServer, namespace: str) -> None:
     told: list[tuple[str, str, str]] = []
-    access = await find(str(apiserver.kubeconfig))
+    access = await load_config(str(apiserver.kubeconfig))
     leads = [True]
-    cluster = KubeCluster(
+    cluster = KubeClient(
         access.configuration,
         may_write=lambda: leads[0],
         wrote=lambda *write: told.append(write),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.kinds import MCP_PROXY, SERVICE
+from mcpproxy.cluster.resources import MCP_PROXY, SERVICE
 from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage

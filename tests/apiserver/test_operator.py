@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from tests.apiserver.operator_process import IMAGE, OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Stage
@@ -51,7 +51,7 @@ def test_an_mcpproxy_gets_its_children_and_stays_unmarked(stage: Stage, pod: Sta
         "Service",
         "ServiceAccount",
     ]
-    sealing = names.sealing_secret_name("tools", parent["metadata"]["uid"])
+    sealing = constants.sealing_secret_name("tools", parent["metadata"]["uid"])
     for found in [*ours, stage.get(f"secret/{sealing}")]:
         (reference,) = found["metadata"]["ownerReferences"]
         assert reference["uid"] == parent["metadata"]["uid"]

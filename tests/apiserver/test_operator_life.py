@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mcpproxy.cluster.kinds import ON_DEMAND
 from mcpproxy.cluster.rbac import RULES
+from mcpproxy.cluster.resources import ON_DEMAND
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.kinds import MCP_PROXY
+from mcpproxy.cluster.resources import MCP_PROXY
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.test_idle import Crowd

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
-from mcpproxy.desired import Owner
+from mcpproxy.api import constants, manifest
+from mcpproxy.desired import OwnerRef
 from tests.apiserver.server import ApiServer
 from tests.builders import a_manifest
 from tests.docs.blocks import blocks, script
@@ -27,7 +27,7 @@ def test_the_documented_command_replaces_the_key_and_nothing_else(
     given = a_manifest()
     given["metadata"] = {"name": "tools", "namespace": namespace}
     created = apiserver.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(given))
-    owner = Owner("tools", json.loads(created.stdout)["metadata"]["uid"])
+    owner = OwnerRef("tools", json.loads(created.stdout)["metadata"]["uid"])
     secret = desired.sealing_secret.build(manifest.parse(given), owner, OLD)
     assert apiserver.kubectl("create", "-f", "-", input=json.dumps(secret)).returncode == 0
     own = tmp_path / "kubeconfig"
@@ -51,8 +51,8 @@ def test_the_documented_command_replaces_the_key_and_nothing_else(
     assert after == before
 
 
-def _secret(apiserver: ApiServer, namespace: str, owner: Owner) -> dict[str, dict[str, str]]:
-    name = names.sealing_secret_name(owner.name, owner.uid)
+def _secret(apiserver: ApiServer, namespace: str, owner: OwnerRef) -> dict[str, dict[str, str]]:
+    name = constants.sealing_secret_name(owner.name, owner.uid)
     answer = apiserver.kubectl("get", "secret", name, "-n", namespace, "-o", "json")
     assert answer.returncode == 0, answer.stderr
     found: dict[str, dict[str, str]] = json.loads(answer.stdout)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.kinds import CONFIG_MAP, POD, SERVICE, Kind
-from mcpproxy.handlers.watches import SELECTORS
+from mcpproxy.cluster.resources import CONFIG_MAP, POD, SERVICE, ResourceKind
+from mcpproxy.controller.kopf_watches import SELECTORS
 from tests.apiserver.operator_process import OperatorProcess, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -16,7 +16,7 @@ from tests.on_demand import ASKED
 pytestmark = pytest.mark.apiserver
 
 
-def cut(wire: Wire, kind: Kind) -> None:
+def cut(wire: Wire, kind: ResourceKind) -> None:
     """Let no list and no watch of a kind through to Kopf; who else asks is answered."""
 
     def holds(request: Request) -> bool:
@@ -25,13 +25,13 @@ def cut(wire: Wire, kind: Kind) -> None:
     wire.holds = holds
 
 
-def touch(stage: Stage, kind: Kind) -> None:
+def touch(stage: Stage, kind: ResourceKind) -> None:
     """Change an object of a kind in a way that asks for nothing."""
     names = {CONFIG_MAP: stage.config_map(), POD: "tools-1"}
     stage.kubectl("annotate", kind.plural, names.get(kind, "tools"), "touched=yes")
 
 
-def probe(operator: OperatorProcess, path: str, kind: Kind) -> bool:
+def probe(operator: OperatorProcess, path: str, kind: ResourceKind) -> bool:
     """Whether a probe fails and names the kind."""
     status, text = operator.get(path)
     return status == 503 and kind.plural in text
@@ -39,7 +39,7 @@ def probe(operator: OperatorProcess, path: str, kind: Kind) -> bool:
 
 @pytest.mark.parametrize("kind", SELECTORS, ids=lambda kind: kind.plural)
 def test_a_silent_watch_fails_the_probes(
-    apiserver: ApiServer, namespace: str, tmp_path: Path, kind: Kind
+    apiserver: ApiServer, namespace: str, tmp_path: Path, kind: ResourceKind
 ) -> None:
     stage = Stage(apiserver, namespace)
     args = ("--namespace", namespace, "--resync-interval", "1s")

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 import yaml
 
-from mcpproxy.api.quantities import parsed_quantity
+from mcpproxy.api.kubernetes.quantities import parse_quantity
 from tests.apiserver.operator_process import StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.test_idle import Crowd
@@ -66,7 +66,7 @@ def test_the_operators_memory_is_what_the_documentation_says(
 def test_what_is_documented_of_a_hundred_is_within_the_operators_limit() -> None:
     text = (ROOT / "manifests" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
-    limit = int(parsed_quantity(container["resources"]["limits"]["memory"])) / MEBI
+    limit = int(parse_quantity(container["resources"]["limits"]["memory"])) / MEBI
     assert max(documented().values()) < limit / 2
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert f"its own limit is {limit:.0f} MiB" in page

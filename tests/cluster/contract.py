@@ -5,21 +5,21 @@ from typing import Any, Final
 
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Conflict, Invalid, NotFound
-from mcpproxy.cluster.fields import owned, same, wanted
-from mcpproxy.cluster.kinds import (
+from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
+from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     NETWORK_POLICY,
     ON_DEMAND,
     SERVICE,
-    Kind,
-    Object,
+    ResourceKind,
     kind_of,
 )
-from mcpproxy.desired import Owner, build
+from mcpproxy.desired import OwnerRef, build
 from tests.builders import OPTIONS, a_manifest, an_mcpproxy
 from tests.cluster.sides import Side, a_config_map, a_deployment
 from tests.on_demand import ASKING, EDITS
@@ -31,7 +31,9 @@ async def every_character_arrives_as_it_was_sent(side: Side) -> None:
     manifest = a_config_map(side, one=text)
     stored = await side.cluster.apply(manifest)
     assert stored["data"] == {"one": text}
-    assert same(wanted(manifest), owned(stored, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(stored, constants.FIELD_MANAGER)
+    )
 
 
 async def an_absent_object_is_none(side: Side) -> None:
@@ -58,20 +60,26 @@ async def applying_the_same_again_changes_nothing(side: Side) -> None:
 
 async def what_was_applied_is_owned_and_defaults_are_not(side: Side) -> None:
     live = await side.cluster.apply(a_deployment(side))
-    assert same(wanted(a_deployment(side)), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(a_deployment(side)), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def a_quantity_in_another_spelling_is_the_same(side: Side) -> None:
     manifest = a_deployment(side, resources={"requests": {"cpu": "0.5", "memory": "1024Mi"}})
     live = await side.cluster.apply(manifest)
-    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def a_default_beside_our_fields_is_no_drift(side: Side) -> None:
     probe = {"httpGet": {"path": "/", "port": 80}}
     manifest = a_deployment(side, livenessProbe=probe)
     live = await side.cluster.apply(manifest)
-    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def what_goes_inside_a_field_that_is_owned_whole_is_seen(side: Side) -> None:
@@ -83,11 +91,17 @@ async def what_goes_inside_a_field_that_is_owned_whole_is_seen(side: Side) -> No
         "spec": {"podSelector": {}, "egress": [rule]},
     }
     live = await side.cluster.apply(manifest)
-    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
     del rule["ports"]
-    assert not same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert not semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
     live = await side.cluster.apply(manifest, live["metadata"]["uid"])
-    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def a_field_that_is_no_longer_applied_goes(side: Side) -> None:
@@ -96,7 +110,9 @@ async def a_field_that_is_no_longer_applied_goes(side: Side) -> None:
     del without["spec"]["template"]["spec"]["containers"][0]["env"]
     live = await side.cluster.apply(without, first["metadata"]["uid"])
     assert "env" not in live["spec"]["template"]["spec"]["containers"][0]
-    assert same(wanted(without), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(without), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def a_field_that_is_handed_over_keeps_its_value_and_is_no_longer_ours(side: Side) -> None:
@@ -109,7 +125,9 @@ async def a_field_that_is_handed_over_keeps_its_value_and_is_no_longer_ours(side
     del without["spec"]["replicas"]
     live = await side.cluster.apply(without, uid)
     assert live["spec"]["replicas"] == 2
-    assert same(wanted(without), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(without), applied_fields(live, constants.FIELD_MANAGER)
+    )
 
 
 async def an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back(side: Side) -> None:
@@ -121,10 +139,14 @@ async def an_edit_by_hand_shows_in_what_is_owned_and_is_taken_back(side: Side) -
     await side.hand.edit(live, other_image)
     edited = await side.cluster.get(DEPLOYMENT, side.namespace, "one")
     assert edited is not None
-    assert not same(wanted(a_deployment(side)), owned(edited, names.FIELD_MANAGER))
+    assert not semantically_equal(
+        intended_fields(a_deployment(side)), applied_fields(edited, constants.FIELD_MANAGER)
+    )
     restored = await side.cluster.apply(a_deployment(side), live["metadata"]["uid"])
     assert restored["spec"]["template"]["spec"]["containers"][0]["image"] == "main:1"
-    assert same(wanted(a_deployment(side)), owned(restored, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(a_deployment(side)), applied_fields(restored, constants.FIELD_MANAGER)
+    )
 
 
 async def a_label_taken_away_by_hand_shows_and_comes_back(side: Side) -> None:
@@ -132,7 +154,9 @@ async def a_label_taken_away_by_hand_shows_and_comes_back(side: Side) -> None:
     await side.hand.edit(live, lambda thing: thing["metadata"]["labels"].pop("a"))
     edited = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
     assert edited is not None
-    assert not same(wanted(a_config_map(side)), owned(edited, names.FIELD_MANAGER))
+    assert not semantically_equal(
+        intended_fields(a_config_map(side)), applied_fields(edited, constants.FIELD_MANAGER)
+    )
     restored = await side.cluster.apply(a_config_map(side), live["metadata"]["uid"])
     assert restored["metadata"]["labels"] == {"a": "1", "b": "2"}
 
@@ -145,7 +169,9 @@ async def what_others_add_is_kept_and_not_ours(side: Side) -> None:
     await side.hand.apply(sidecar, "injector")
     seen = await side.cluster.get(DEPLOYMENT, side.namespace, "one")
     assert seen is not None
-    assert same(wanted(a_deployment(side)), owned(seen, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(a_deployment(side)), applied_fields(seen, constants.FIELD_MANAGER)
+    )
     again = await side.cluster.apply(a_deployment(side), live["metadata"]["uid"])
     containers = again["spec"]["template"]["spec"]["containers"]
     assert sorted(container["name"] for container in containers) == ["main", "side"]
@@ -211,7 +237,7 @@ async def a_status_is_applied_apart_from_the_spec(side: Side) -> None:
     live = await side.cluster.apply_status(status, parent["metadata"]["uid"])
     assert live["spec"] == parent["spec"]
     assert live["metadata"]["generation"] == parent["metadata"]["generation"] == 1
-    assert owned(live, names.FIELD_MANAGER, "status") == {"status": status["status"]}
+    assert applied_fields(live, constants.FIELD_MANAGER, "status") == {"status": status["status"]}
     fewer = _status(side, observedGeneration=1, backendsHealthy="0/1")
     live = await side.cluster.apply_status(fewer, parent["metadata"]["uid"])
     assert live["status"] == {"observedGeneration": 1, "backendsHealthy": "0/1"}
@@ -246,14 +272,16 @@ async def ports_of_a_service_are_owned_by_number_and_protocol(side: Side) -> Non
         },
     }
     live = await side.cluster.apply(manifest)
-    assert same(wanted(manifest), owned(live, names.FIELD_MANAGER))
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+    )
     assert await side.cluster.get(SERVICE, side.namespace, "one") is not None
 
 
 def _on_demand(side: Side) -> list[Object]:
     """A child of each kind that is only there on demand, as it is really made."""
     proxy = an_mcpproxy(namespace=side.namespace, **ASKING)
-    children = build(proxy, OPTIONS, Owner("tools", "00000000-0000-0000-0000-000000000001"))
+    children = build(proxy, OPTIONS, OwnerRef("tools", "00000000-0000-0000-0000-000000000001"))
     return [child for child in children if kind_of(child) in ON_DEMAND]
 
 
@@ -262,7 +290,9 @@ async def every_kind_on_demand_is_owned_as_applied_and_deleted_by_uid(side: Side
     for manifest in _on_demand(side):
         kind = kind_of(manifest)
         live = await side.cluster.apply(manifest)
-        assert same(wanted(manifest), owned(live, names.FIELD_MANAGER)), kind.name
+        assert semantically_equal(
+            intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
+        ), kind.name
         again = await side.cluster.apply(manifest, live["metadata"]["uid"])
         assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
         await side.cluster.delete(kind, side.namespace, "tools", live["metadata"]["uid"])
@@ -276,13 +306,17 @@ async def an_edit_of_a_kind_on_demand_shows_and_is_taken_back(side: Side) -> Non
         await side.hand.edit(live, EDITS[kind])
         edited = await side.cluster.get(kind, side.namespace, "tools")
         assert edited is not None
-        assert not same(wanted(manifest), owned(edited, names.FIELD_MANAGER)), kind.name
+        assert not semantically_equal(
+            intended_fields(manifest), applied_fields(edited, constants.FIELD_MANAGER)
+        ), kind.name
         restored = await side.cluster.apply(manifest, live["metadata"]["uid"])
-        assert same(wanted(manifest), owned(restored, names.FIELD_MANAGER)), kind.name
+        assert semantically_equal(
+            intended_fields(manifest), applied_fields(restored, constants.FIELD_MANAGER)
+        ), kind.name
 
 
 async def a_kind_that_is_not_installed_has_no_objects_and_can_not_be_listed(side: Side) -> None:
-    things = Kind("nobody.example.com", "v1", "Thing", "things")
+    things = ResourceKind("nobody.example.com", "v1", "Thing", "things")
     assert await side.cluster.get(things, side.namespace, "one") is None
     with pytest.raises(NotFound):
         await side.cluster.list(things, side.namespace, {"a": "1"})
@@ -290,8 +324,8 @@ async def a_kind_that_is_not_installed_has_no_objects_and_can_not_be_listed(side
 
 def _status(side: Side, **status: Any) -> Object:
     return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.KIND,
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.KIND,
         "metadata": {"name": "tools", "namespace": side.namespace},
         "status": status,
     }

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.kinds import Object
 
 Change = Callable[[Object], None]
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mcpproxy.cluster.events import SAME_SERIES, Events
-from mcpproxy.cluster.kinds import Object
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.events import SAME_SERIES, EventRecorder
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 METADATA = {"name": "tools", "namespace": "team", "uid": "u1"}
@@ -11,7 +11,7 @@ PROXY: Object = {"apiVersion": "mcpproxy.dev/v1alpha1", "kind": "MCPProxy", "met
 
 
 def test_an_event_that_comes_again_counts_up_in_the_same_object() -> None:
-    events = Events("pod-1")
+    events = EventRecorder("pod-1")
     first = events.event(PROXY, "Warning", "BackendUnhealthy", "refused", BEGIN)
     later = BEGIN + timedelta(seconds=30)
     second = events.event(PROXY, "Warning", "BackendUnhealthy", "timed out", later)
@@ -23,7 +23,7 @@ def test_an_event_that_comes_again_counts_up_in_the_same_object() -> None:
 
 
 def test_after_a_while_a_new_series_begins() -> None:
-    events = Events("pod-1")
+    events = EventRecorder("pod-1")
     first = events.event(PROXY, "Normal", "Serving", "", BEGIN)
     second = events.event(PROXY, "Normal", "Serving", "", BEGIN + timedelta(seconds=SAME_SERIES))
     assert second["count"] == 1
@@ -31,11 +31,11 @@ def test_after_a_while_a_new_series_begins() -> None:
 
 
 def test_events_of_one_moment_have_names_of_their_own() -> None:
-    events = Events("pod-1")
+    events = EventRecorder("pod-1")
     made = [events.event(PROXY, "Normal", reason, "", BEGIN) for reason in ("A", "B", "C")]
     assert len({one["metadata"]["name"] for one in made}) == 3
 
 
 def test_a_note_is_cut_by_its_bytes_and_never_within_a_character() -> None:
-    made = Events("pod-1").event(PROXY, "Normal", "A", "ä" * 1000, BEGIN)
+    made = EventRecorder("pod-1").event(PROXY, "Normal", "A", "ä" * 1000, BEGIN)
     assert made["message"] == "ä" * 510 + "…"

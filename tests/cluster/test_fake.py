@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import Object, kind_of
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import kind_of
+from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.cluster.contract import CONTRACT
 from tests.cluster.sides import Change, Side
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
-from mcpproxy.proxy.core import sessions
-from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.core.sessions import Ticket
-from mcpproxy.proxy.front.instance_tls import Credential
+from mcpproxy.api import constants, manifest
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.tokens import session_token
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.tokens.session_token import SessionToken
+from mcpproxy.proxy.downstream.peers.tls import PeerCertificate
 from tests.builders import OPTIONS, OWNER
 from tests.good_manifests import EVERY_FIELD
 
@@ -44,7 +44,7 @@ def tokens() -> dict[str, Any]:
     """What is sealed, of every purpose."""
     sealer = Sealer([KEY.encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
-    client = Client("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
+    client = ClientIdentity("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
     contents: dict[str, dict[str, Any]] = {
         "question": {"o": OWNER_OF_ALL, "n": 1},
         "stream": {"o": OWNER_OF_ALL, "n": 2},
@@ -54,8 +54,10 @@ def tokens() -> dict[str, Any]:
         "key": KEY,
         "time": TIME,
         "owner": OWNER_OF_ALL,
-        "instance": Credential(KEY.encode(), ANOTHER).name_of(OWNER_OF_ALL),
-        "session": sessions.mint(sealer, Ticket(client, TIME, OWNER_OF_ALL)),
+        "instance": PeerCertificate(KEY.encode(), ANOTHER).name_of(OWNER_OF_ALL),
+        "session": session_token.encode_session_token(
+            sealer, SessionToken(client, TIME, OWNER_OF_ALL)
+        ),
         **{purpose: sealer.seal(purpose, content) for purpose, content in contents.items()},
     }
 
@@ -66,8 +68,8 @@ def main(version: str) -> None:
     folder.mkdir()
     built = desired.build(manifest.parse(EVERY_FIELD), OPTIONS, OWNER)
     children = {child["kind"]: child for child in built}
-    text = children["ConfigMap"]["data"][names.CONFIG_FILE]
-    (folder / names.CONFIG_FILE).write_text(text, encoding="utf-8")
+    text = children["ConfigMap"]["data"][constants.CONFIG_FILE]
+    (folder / constants.CONFIG_FILE).write_text(text, encoding="utf-8")
     for name, content in (("container", container(children)), ("tokens", tokens())):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     latest = max(path for path in FOLDER.glob("*/report.json"))

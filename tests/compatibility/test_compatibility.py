@@ -16,21 +16,21 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
-from mcpproxy.cluster.pods import PodAddress
+from mcpproxy.api import constants, manifest
+from mcpproxy.cluster.pods.reports import PodReportWatcher
+from mcpproxy.cluster.pods.status_stream import PodAddress
 from mcpproxy.desired import config_map
-from mcpproxy.fleet.fleet import Fleet
-from mcpproxy.proxy import command
-from mcpproxy.proxy.core import sessions
-from mcpproxy.proxy.core.exchange import Client
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.core.sessions import Ticket
-from mcpproxy.proxy.front.instance_tls import Credential
-from mcpproxy.proxy.front.live import LiveSessions
-from mcpproxy.proxy.front.parking import Parking
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy import cli
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.tokens import session_token
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.tokens.session_token import SessionToken
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.downstream.peers.tls import PeerCertificate
+from mcpproxy.proxy.protocol import jsonrpc
 from tests.builders import OPTIONS, OWNER, an_mcpproxy
-from tests.fleet.pods import FakePods
+from tests.cluster.pods.pods import FakePods
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.name[0].isdigit())
@@ -49,7 +49,7 @@ def test_a_configuration_is_read_and_rendered_to_the_very_same_bytes(version: st
     text = frozen(version, "mcpproxy.yaml")
     proxy = manifest.load(text)
     built = config_map.build(proxy, OWNER)
-    assert built["data"][names.CONFIG_FILE] == text
+    assert built["data"][constants.CONFIG_FILE] == text
     assert built["metadata"]["name"] == frozen(version, "container.json")["configMap"]
 
 
@@ -58,11 +58,11 @@ def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
     name, *arguments = container["args"]
     assert (container["command"], name) == (["mcpproxy"], "run")
     parser = argparse.ArgumentParser(exit_on_error=False)
-    command.add_arguments(parser)
+    cli.add_arguments(parser)
     found = parser.parse_args(arguments)
-    assert str(found.file) == f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"
-    assert (found.port, found.admin_port) == (names.PORT_HTTP, names.PORT_ADMIN)
-    assert str(found.sealing_keys) == names.SEALING_DIR
+    assert str(found.file) == f"{constants.CONFIG_DIR}/{constants.CONFIG_FILE}"
+    assert (found.port, found.admin_port) == (constants.PORT_HTTP, constants.PORT_ADMIN)
+    assert str(found.sealing_keys) == constants.SEALING_DIR
     assert found.drain == 110
 
 
@@ -87,7 +87,7 @@ def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
 async def test_a_report_says_what_it_said(version: str) -> None:
     said = frozen(version, "report.json")
     pods, changes = FakePods(), asyncio.Queue[str]()
-    fleet: Fleet[str] = Fleet(pods, changes.put_nowait, time.monotonic)
+    fleet: PodReportWatcher[str] = PodReportWatcher(pods, changes.put_nowait, time.monotonic)
     fleet.follow("tools", [POD])
     pods.say_bytes(POD.uid, json.dumps({**said, "later": True}).encode())
     await asyncio.wait_for(changes.get(), 5)
@@ -101,23 +101,25 @@ def test_tokens_are_opened_and_sealed_to_the_very_same_text(version: str) -> Non
     tokens = frozen(version, "tokens.json")
     sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
-    client = Client("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
-    ticket = Ticket(client, tokens["time"], tokens["owner"])
-    assert sessions.read(sealer, tokens["session"], "p", tokens["time"]) == ticket
-    assert sessions.mint(sealer, ticket) == tokens["session"]
+    client = ClientIdentity("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
+    ticket = SessionToken(client, tokens["time"], tokens["owner"])
+    assert (
+        session_token.decode_session_token(sealer, tokens["session"], "p", tokens["time"]) == ticket
+    )
+    assert session_token.encode_session_token(sealer, ticket) == tokens["session"]
 
 
 def test_what_a_pod_of_another_version_holds_is_found(version: str) -> None:
     tokens = frozen(version, "tokens.json")
     sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
-    live = LiveSessions(sealer, "here", 1800.0)
+    live = SessionRegistry(sealer, "here", 1800.0)
     assert live.stream_owner(tokens["stream"]) == tokens["owner"]
     assert live.questioner(Raw(jsonrpc.encode(tokens["question"]))) == tokens["owner"]
-    parking = Parking(sealer, "here", time.time)
+    parking = SuspendedCalls(sealer, "here", time.time)
     params = {"requestState": Raw(jsonrpc.encode(tokens["parked"]))}
     assert parking.owner(params) == tokens["owner"]
 
     if "instance" in tokens:
         # A pod of a version before that counts as terminated.
-        credential = Credential(tokens["key"].encode(), "another")
+        credential = PeerCertificate(tokens["key"].encode(), "another")
         assert credential.name_of(tokens["owner"]) == tokens["instance"]

@@ -25,7 +25,6 @@ class Target:
         self.left = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
         if scope["type"] != "http":
             return
         body = (await receive())["body"]

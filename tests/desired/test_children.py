@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
+from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.cluster.kinds import Kind
+from mcpproxy.cluster.resources import ResourceKind
 from tests.bad_manifests import ref
 from tests.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
 from tests.good_manifests import AUTOSCALED, EVERY_FIELD
@@ -59,7 +59,7 @@ def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> No
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 def test_a_kind_on_demand_is_there_when_asked_for_alone_and_bears_the_proxys_name(
-    kind: Kind,
+    kind: ResourceKind,
 ) -> None:
     proxy = an_mcpproxy(**ASKED[kind])
     assert set(kinds_of(proxy)) - set(kinds_of(an_mcpproxy())) == {(kind.api_version, kind.name)}
@@ -71,7 +71,7 @@ def test_every_child_goes_with_its_owner_and_carries_the_labels() -> None:
     for child in [*desired.build(an_mcpproxy(**ASKING), OPTIONS, OWNER), sealing]:
         found = child["metadata"]
         assert found["namespace"] == "team"
-        assert names.child_labels("tools").items() <= found["labels"].items()
+        assert constants.child_labels("tools").items() <= found["labels"].items()
         assert found["ownerReferences"] == [
             {
                 "apiVersion": "mcpproxy.dev/v1alpha1",
@@ -92,7 +92,7 @@ def test_children_of_a_proxy_without_namespace_have_none() -> None:
 def test_the_config_map_holds_the_runtimes_manifest_and_the_pod_mounts_it() -> None:
     proxy = an_mcpproxy()
     config_map = built(proxy)["ConfigMap"]
-    content = config_map["data"][names.CONFIG_FILE]
+    content = config_map["data"][constants.CONFIG_FILE]
     assert config_map["immutable"] is True
     assert manifest.load(content) == proxy
     assert config_map["metadata"]["name"] == f"tools-{manifest.config_hash(content)[:10]}"
@@ -141,7 +141,7 @@ def test_labels_and_annotations_of_the_mcpproxy_change_no_child() -> None:
 
 
 def test_a_new_version_of_the_operator_with_the_same_image_rolls_nothing() -> None:
-    newer = desired.Options(image=OPTIONS.image, version="2.0.0")
+    newer = desired.BuildOptions(image=OPTIONS.image, version="2.0.0")
     *_, before = desired.build(an_mcpproxy(), OPTIONS, OWNER)
     *_, after = desired.build(an_mcpproxy(), newer, OWNER)
     assert before["spec"] == after["spec"]
@@ -213,7 +213,7 @@ def test_referenced_values_are_projected_by_kind_name_and_key_and_may_be_missing
             }
         },
     ]
-    mount = {"name": "values", "mountPath": names.VALUES_DIR, "readOnly": True}
+    mount = {"name": "values", "mountPath": constants.VALUES_DIR, "readOnly": True}
     assert mount in container(proxy)["volumeMounts"]
 
 
@@ -233,7 +233,7 @@ def test_no_value_of_a_secret_stands_in_any_child() -> None:
     proxy = an_mcpproxy(backends=[a_backend(headers=[{"name": "A", "valueFrom": ref(secret="s")}])])
     for child in desired.build(proxy, OPTIONS, OWNER):
         assert child["kind"] != "Secret"
-    config = json.loads(built(proxy)["ConfigMap"]["data"][names.CONFIG_FILE])
+    config = json.loads(built(proxy)["ConfigMap"]["data"][constants.CONFIG_FILE])
     assert config["spec"]["backends"][0]["headers"] == [
         {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "token"}}}
     ]
@@ -259,8 +259,8 @@ def test_probes_ask_the_admin_port_which_the_service_does_not_have() -> None:
     (port,) = built(proxy)["Service"]["spec"]["ports"]
     assert (port["port"], port["targetPort"]) == (80, "http")
     assert {one["name"]: one["containerPort"] for one in found["ports"]} == {
-        "http": names.PORT_HTTP,
-        "admin": names.PORT_ADMIN,
+        "http": constants.PORT_HTTP,
+        "admin": constants.PORT_ADMIN,
     }
 
 

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from mcpproxy import desired
-from mcpproxy.api import names
-from mcpproxy.desired import Behind, Options, ServiceName, network_policy
+from mcpproxy.api import constants
+from mcpproxy.desired import BuildOptions, ServiceName, ServiceTarget, network_policy
 from tests.builders import OWNER, a_backend, an_mcpproxy
 from tests.packaging.test_manifests import INSTALL
 
-IN_CLUSTER = Options(image="runtime:1", version="1", operator_namespace="mcpproxy-system")
-OWN = {"podSelector": {"matchLabels": names.selector_labels("tools")}}
+IN_CLUSTER = BuildOptions(image="runtime:1", version="1", operator_namespace="mcpproxy-system")
+OWN = {"podSelector": {"matchLabels": constants.selector_labels("tools")}}
 SAME: dict[str, Any] = {"podSelector": {}}
 CALENDAR = {"service": {"name": "calendar", "port": 80}}
 OFFICE = {"service": {"name": "calendar", "namespace": "office", "port": 80}}
@@ -22,8 +22,8 @@ IN_OFFICE = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name"
 
 def policy(
     *backends: dict[str, Any],
-    services: Mapping[ServiceName, Behind] | None = None,
-    options: Options = IN_CLUSTER,
+    services: Mapping[ServiceName, ServiceTarget] | None = None,
+    options: BuildOptions = IN_CLUSTER,
     **network: Any,
 ) -> dict[str, Any]:
     """The spec of the NetworkPolicy of a proxy with these backends."""
@@ -64,7 +64,7 @@ def test_both_directions_are_closed_for_the_pods_of_the_proxy() -> None:
 
 def test_the_pods_talk_to_dns_and_to_one_another_and_to_nobody_else() -> None:
     dns, own = sorted(ALONE, key=lambda rule: OWN in rule["to"])
-    assert own == {"to": [OWN], "ports": tcp(names.PORT_HTTP)}
+    assert own == {"to": [OWN], "ports": tcp(constants.PORT_HTTP)}
     assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "TCP"), (53, "UDP")}
     kube_system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
     assert {"namespaceSelector": kube_system} in dns["to"]
@@ -72,7 +72,7 @@ def test_the_pods_talk_to_dns_and_to_one_another_and_to_nobody_else() -> None:
 
 def test_clients_are_the_pods_of_the_namespace_unless_others_are_named() -> None:
     (mcp, _) = policy()["ingress"]
-    assert mcp["ports"] == tcp(names.PORT_HTTP)
+    assert mcp["ports"] == tcp(constants.PORT_HTTP)
     assert are(mcp["from"], OWN, SAME)
     named = {"ipBlock": {"cidr": "10.0.0.0/8"}}
     (mcp, _) = policy(clients=[named])["ingress"]
@@ -85,7 +85,7 @@ def test_the_admin_port_is_for_the_operator_and_for_scrapers() -> None:
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "mcpproxy-operator"}},
     }
     (_, admin) = policy()["ingress"]
-    assert admin == {"from": [operator], "ports": tcp(names.PORT_ADMIN)}
+    assert admin == {"from": [operator], "ports": tcp(constants.PORT_ADMIN)}
     prometheus = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
     (_, admin) = policy(scrapers=[prometheus])["ingress"]
     assert are(admin["from"], operator, prometheus)
@@ -95,13 +95,13 @@ def test_the_operators_pods_are_called_as_the_policy_expects() -> None:
     objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
     (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert labels[names.LABEL_NAME] == names.OPERATOR
+    assert labels[constants.LABEL_NAME] == constants.OPERATOR
 
 
 def test_an_operator_outside_of_the_cluster_may_come_from_anywhere() -> None:
-    outside = Options(image="runtime:1", version="1")
+    outside = BuildOptions(image="runtime:1", version="1")
     (_, admin) = policy(options=outside)["ingress"]
-    assert admin == {"ports": tcp(names.PORT_ADMIN)}
+    assert admin == {"ports": tcp(constants.PORT_ADMIN)}
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_an_operator_outside_of_the_cluster_may_come_from_anywhere() -> None:
 def test_behind_a_service_its_pods_are_let_through_on_their_own_port(
     backend: dict[str, Any], place: dict[str, Any]
 ) -> None:
-    known = Behind({"app": "calendar"}, {80: 8080, 81: "other"})
+    known = ServiceTarget({"app": "calendar"}, {80: 8080, 81: "other"})
     name = ("office" if place else "team", "calendar")
     pods = {"podSelector": {"matchLabels": {"app": "calendar"}}, **place}
     assert egress(backend, services={name: known}) == [{"to": [pods], "ports": tcp(8080)}]
 
 
 def test_a_port_that_has_a_name_is_let_through_by_it() -> None:
-    services = {("team", "calendar"): Behind({"app": "calendar"}, {80: "http"})}
+    services = {("team", "calendar"): ServiceTarget({"app": "calendar"}, {80: "http"})}
     (rule,) = egress(CALENDAR, services=services)
     assert rule["ports"] == tcp("http")
 
@@ -136,11 +136,11 @@ def test_behind_a_service_that_can_not_be_read_is_its_whole_namespace() -> None:
 
 
 def test_behind_a_service_that_is_not_there_is_nobody() -> None:
-    assert egress(CALENDAR, services={("team", "calendar"): Behind()}) == []
+    assert egress(CALENDAR, services={("team", "calendar"): ServiceTarget()}) == []
 
 
 def test_behind_a_service_whose_endpoints_others_set_is_anyone_on_its_port() -> None:
-    services = {("team", "calendar"): Behind(anywhere=True)}
+    services = {("team", "calendar"): ServiceTarget(anywhere=True)}
     assert egress(CALENDAR, services=services) == [{"ports": tcp(80)}]
 
 
@@ -178,6 +178,6 @@ def test_two_backends_at_one_place_make_one_rule() -> None:
 
 def test_services_are_asked_for_only_where_a_policy_needs_them() -> None:
     backends = [a_backend("a", **OFFICE), a_backend("b", url="http://c/mcp"), a_backend("d")]
-    assert network_policy.services_of(an_mcpproxy(backends=backends)) == set()
+    assert network_policy.referenced_services(an_mcpproxy(backends=backends)) == set()
     closed = an_mcpproxy(backends=backends, networkPolicy={})
-    assert network_policy.services_of(closed) == {("office", "calendar"), ("team", "c")}
+    assert network_policy.referenced_services(closed) == {("office", "calendar"), ("team", "c")}

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy import desired
-from mcpproxy.api import manifest, names
-from mcpproxy.reconcile.plan import plan
+from mcpproxy.api import constants, manifest
+from mcpproxy.reconcile.plan import make_plan
 from tests.builders import OPTIONS, OWNER, shuffled
 from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
@@ -83,7 +83,7 @@ def served(source: dict[str, Any]) -> list[dict[str, Any]]:
     """The backends as the runtime reads them."""
     children = desired.build(manifest.parse(source), OPTIONS, OWNER)
     (found,) = [one for one in children if one["kind"] == "ConfigMap"]
-    backends: list[dict[str, Any]] = json.loads(found["data"][names.CONFIG_FILE])["spec"][
+    backends: list[dict[str, Any]] = json.loads(found["data"][constants.CONFIG_FILE])["spec"][
         "backends"
     ]
     return backends
@@ -94,7 +94,7 @@ def served(source: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_order_in_which_children_are_seen_does_not_change_the_plan(
     by: random.Random, kept: int
 ) -> None:
-    parent = {"kind": names.KIND, "metadata": {"name": OWNER.name, "uid": OWNER.uid}}
+    parent = {"kind": constants.KIND, "metadata": {"name": OWNER.name, "uid": OWNER.uid}}
     children = list(desired.build(manifest.parse(EVERY_FIELD), IN_CLUSTER, OWNER))
     live = [
         {**one, "metadata": {**one["metadata"], "uid": one["kind"], "managedFields": []}}
@@ -102,7 +102,7 @@ def test_the_order_in_which_children_are_seen_does_not_change_the_plan(
     ]
 
     def planned(wanted: list[Any], seen: list[Any]) -> object:
-        return plan(wanted, seen, parent, lambda want, have: False)
+        return make_plan(wanted, seen, parent, lambda want, have: False)
 
     expected = planned(children, live)
     assert planned(by.sample(children, len(children)), by.sample(live, len(live))) == expected

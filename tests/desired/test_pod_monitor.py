@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpproxy import desired
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from tests.builders import OPTIONS, OWNER, an_mcpproxy
 
 
@@ -17,7 +17,7 @@ def monitor(**given: Any) -> dict[str, Any]:
 
 def test_the_admin_port_of_the_pods_is_scraped() -> None:
     found = monitor()["spec"]
-    assert found["selector"]["matchLabels"] == names.selector_labels("tools")
+    assert found["selector"]["matchLabels"] == constants.selector_labels("tools")
     (endpoint,) = found["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"]) == ("admin", "/metrics")
     assert endpoint.keys() == {"port", "path", "relabelings"}
@@ -29,7 +29,7 @@ def test_the_admin_port_of_the_pods_is_scraped() -> None:
 
 def test_labels_and_times_are_as_the_spec_says() -> None:
     found = monitor(labels={"release": "x"}, interval="30s", scrapeTimeout="5s")
-    assert found["metadata"]["labels"] == {**names.child_labels("tools"), "release": "x"}
+    assert found["metadata"]["labels"] == {**constants.child_labels("tools"), "release": "x"}
     (endpoint,) = found["spec"]["podMetricsEndpoints"]
     assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("30s", "5s")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpproxy import desired
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from tests.builders import OPTIONS, OWNER, an_mcpproxy
 
 
@@ -21,7 +21,7 @@ def targets(**autoscaling: Any) -> dict[str, int]:
     given = {"maxReplicas": 3, **autoscaling}
     metrics = child("HorizontalPodAutoscaler", autoscaling=given, resources=resources)["metrics"]
     measured = [metric["containerResource"] for metric in metrics]
-    assert {one["container"] for one in measured} == {names.CONTAINER}
+    assert {one["container"] for one in measured} == {constants.CONTAINER}
     return {one["name"]: one["target"]["averageUtilization"] for one in measured}
 
 
@@ -61,7 +61,7 @@ def test_the_budget_is_as_the_spec_says_and_selects_the_pods() -> None:
     most = child("PodDisruptionBudget", disruptionBudget={"maxUnavailable": "50%"})
     assert (least["minAvailable"], most["maxUnavailable"]) == (2, "50%")
     assert "maxUnavailable" not in least
-    assert least["selector"]["matchLabels"] == names.selector_labels("tools")
+    assert least["selector"]["matchLabels"] == constants.selector_labels("tools")
 
 
 def test_a_pod_that_serves_nobody_is_no_reason_to_keep_its_node() -> None:

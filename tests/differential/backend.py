@@ -119,7 +119,6 @@ class Backend:
                 stream.put_nowait(None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if scope["type"] != "http":
             return
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}

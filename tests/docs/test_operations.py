@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mcpproxy import desired
-from mcpproxy.api import names
-from mcpproxy.proxy import keys
+from mcpproxy.api import constants
+from mcpproxy.proxy import sealing_keys
 from tests.builders import OWNER, an_mcpproxy
 from tests.docs.blocks import blocks, script
 from tests.kubelet import Volume
@@ -37,7 +37,7 @@ def stored(tmp_path: Path) -> Path:
             pytest.skip(f"the command needs {program}")
     found = tmp_path / "secret.json"
     found.write_text(json.dumps(desired.sealing_secret.build(an_mcpproxy(), OWNER, OLD)))
-    name = names.sealing_secret_name(OWNER.name, OWNER.uid)
+    name = constants.sealing_secret_name(OWNER.name, OWNER.uid)
     kubectl = tmp_path / "bin" / "kubectl"
     kubectl.parent.mkdir()
     text = KUBECTL.replace("UID", OWNER.uid).replace("NAME", name)
@@ -57,7 +57,7 @@ def _mounted(stored: Path, directory: Path) -> list[bytes]:
     secret: dict[str, Any] = json.loads(stored.read_text())
     volume = Volume(directory)
     volume.write({key: base64.b64decode(value) for key, value in secret["data"].items()})
-    return keys.read(directory)
+    return sealing_keys.read_keys(directory)
 
 
 def test_a_key_is_replaced_by_the_documented_command_and_the_old_one_is_kept(

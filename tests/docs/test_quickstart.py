@@ -14,7 +14,7 @@ from scripts import images
 from scripts.demo_local import free_ports
 from scripts.manifests import INSTALLS
 from tests.docs.blocks import ROOT, blocks, outputs, script, shape
-from tests.proxy.plan.planning import COMMAND, ran
+from tests.plan.planning import COMMAND, ran
 from tests.samples.test_servers import process, serving
 
 

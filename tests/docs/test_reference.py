@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mcpproxy.api.crd import definition
+from mcpproxy.api.crd.definition import definition
 from scripts.reference import PAGE, render
 
 ROOT = Path(__file__).parents[2]

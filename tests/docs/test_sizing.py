@@ -2,9 +2,9 @@
 
 import pytest
 
-from mcpproxy.api.quantities import parsed_quantity
+from mcpproxy.api.kubernetes.quantities import parse_quantity
 from mcpproxy.desired import build
-from mcpproxy.proxy.back import passing
+from mcpproxy.proxy.upstream import large_results
 from scripts.sizing import MEASURED, PAGE, REQUEST, figure, render, table
 from tests.builders import OPTIONS, OWNER, an_mcpproxy
 
@@ -65,8 +65,8 @@ def test_what_a_pod_requests_and_holds_is_as_the_page_says() -> None:
     (deployment,) = [one for one in children if one["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     resources, page = container["resources"], PAGE.read_text(encoding="utf-8")
-    assert float(parsed_quantity(resources["requests"]["cpu"])) == REQUEST
+    assert float(parse_quantity(resources["requests"]["cpu"])) == REQUEST
     assert resources.keys() == {"requests"}
     cpu, memory = (resources["requests"][name] for name in ("cpu", "memory"))
     assert f"The default requests {cpu} CPU and {memory} memory and limits neither" in page
-    assert f"Of a large answer {passing.LARGE // 1024} KiB are held" in page
+    assert f"Of a large answer {large_results.LARGE // 1024} KiB are held" in page

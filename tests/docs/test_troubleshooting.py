@@ -6,11 +6,11 @@ from typing import get_args
 
 import yaml
 
-from mcpproxy.api.defaults import health
-from mcpproxy.api.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
+from mcpproxy.api.defaults import health_policy
+from mcpproxy.api.v1alpha1.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, Health
-from mcpproxy.proxy.workers import merge
+from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth
+from mcpproxy.proxy.workers import report_merge
 from mcpproxy.status import reasons
 from tests.builders import an_mcpproxy
 
@@ -38,11 +38,17 @@ def _errors(kind: type[BackendError]) -> set[str]:
 def _reasons() -> set[str]:
     constants = {value for value in vars(reasons).values() if isinstance(value, str)}
     named = {value for value in constants if re.fullmatch(r"[A-Z]\w+", value)} - TYPES
-    untried = Health(health(an_mcpproxy().spec)).finding.reason
+    untried = BackendHealth(health_policy(an_mcpproxy().spec)).finding.reason
     assert untried is not None
     assert GUARDED.reason is not None
     assert NOT_LISTED.reason is not None
-    own = {merge.VOICES.disagree, merge.VOICES.differ, untried, GUARDED.reason, NOT_LISTED.reason}
+    own = {
+        report_merge.VOICES.disagree,
+        report_merge.VOICES.differ,
+        untried,
+        GUARDED.reason,
+        NOT_LISTED.reason,
+    }
     own |= {LIST_FAILED, CHANGES_UNHEARD}
     return named | _errors(BackendError) | own
 

@@ -3,7 +3,7 @@
 import functools
 from typing import Any, Final
 
-from mcpproxy.api import crd
+from mcpproxy.api.crd import definition
 from mcpproxy.api.manifest import RUNTIME_FIELDS
 from tests.samples.test_samples import fields
 
@@ -15,7 +15,7 @@ _OF_THE_OPERATOR: Final = {".backends[].optional", ".catalog.approvedHash"}
 @functools.cache
 def spec_schema() -> dict[str, Any]:
     """The schema of a spec."""
-    (version,) = crd.definition()["spec"]["versions"]
+    (version,) = definition.definition()["spec"]["versions"]
     found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 

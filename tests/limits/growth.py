@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "operator" / "mcpproxy"
-PACKAGES = ("proxy", "fleet")
+PACKAGES = ("proxy", "library", "plan", "cluster/pods")
 CALLS = {
     "create_task": "task",
     "ensure_future": "task",

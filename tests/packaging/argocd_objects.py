@@ -5,17 +5,17 @@ from typing import Any
 
 import yaml
 
-from mcpproxy.api.status import NOT_SEEN, BackendStatus, ComponentCounts
-from mcpproxy.reconcile.observe import validate
+from mcpproxy.api.v1alpha1.status import NOT_SEEN, BackendStatus, ComponentCounts
+from mcpproxy.reconcile.snapshot import validate
 from mcpproxy.status import reasons
-from mcpproxy.status.observed import DeploymentView, Finding, Observed
+from mcpproxy.status.inputs import ConditionReason, DeploymentView, StatusInput
 from tests.builders import a_backend, a_manifest, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_report, a_view, observed, status_of
 
 Object = dict[str, Any]
 
 COUNTS = ComponentCounts(tools=2, prompts=0)
-LOOP = Finding(
+LOOP = ConditionReason(
     reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
 )
 GONE = {"reason": "Unreachable", "message": "connection refused"}
@@ -30,7 +30,7 @@ def _view(state: str = "Healthy", **fields: Any) -> BackendStatus:
     return a_view(state=state, **fields)
 
 
-def _object(seen: Observed | None = None, generation: int | None = None, **spec: Any) -> Object:
+def _object(seen: StatusInput | None = None, generation: int | None = None, **spec: Any) -> Object:
     """What the API server has; without `seen`, before the operator saw it."""
     parent = a_manifest(**spec)
     newest = generation or (seen.generation if seen else 1)
@@ -43,13 +43,13 @@ def _object(seen: Observed | None = None, generation: int | None = None, **spec:
     return {**parent, "status": status}
 
 
-def _pods(*views: BackendStatus, **fields: Any) -> Observed:
+def _pods(*views: BackendStatus, **fields: Any) -> StatusInput:
     """A ready pod for each view."""
     pods = [a_pod(f"tools-{number}", view) for number, view in enumerate(views, 1)]
     return observed(*pods, generation=1, **fields)
 
 
-def _waiting(deployment: DeploymentView, **fields: Any) -> Observed:
+def _waiting(deployment: DeploymentView, **fields: Any) -> StatusInput:
     """One pod, which is not ready."""
     pod = a_pod("tools-1", ready=False, **fields)
     return observed(pod, generation=1, deployment=deployment)
@@ -70,11 +70,11 @@ def _rejected() -> Object:
     return _object(replace(_pods(_view()), rejected=why, generation=2), **bad)
 
 
-def _not_heard() -> Observed:
+def _not_heard() -> StatusInput:
     return observed(a_pod("tools-1", _view()), a_pod("tools-2"), a_pod("tools-3"), generation=1)
 
 
-def _catalogs_differ() -> Observed:
+def _catalogs_differ() -> StatusInput:
     reports = [a_report(_view(), catalog=catalog) for catalog in ("c1", "c2")]
     pods = [a_pod(f"tools-{number}", report=report) for number, report in enumerate(reports)]
     return observed(*pods, generation=1)
@@ -86,7 +86,9 @@ def objects() -> dict[str, Object]:
     gone, denied = _view("Unhealthy", **GONE), _view("Unauthorized", **DENIED)
     none = a_deployment(1, replicas=0, updated=0, available=0, ready=0)
     lost = _after_a_rollout(available=0, ready=0)
-    late = Finding(reasons.DEADLINE_EXCEEDED, 'ReplicaSet "tools-1" has timed out progressing.')
+    late = ConditionReason(
+        reasons.DEADLINE_EXCEEDED, 'ReplicaSet "tools-1" has timed out progressing.'
+    )
     zero = observed(generation=1, deployment=a_deployment(0), spec=_replicas(0))
     adding = replace(_pods(_view()), deployment=_scaling())
     return {

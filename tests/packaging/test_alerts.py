@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mcpproxy.handlers.watched import LAG
+from mcpproxy.controller.watch_cache import LAG
 from tests.promql_values import Labels, Points, Series, value
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.cluster import rbac
-from mcpproxy.handlers.settings import STOP_SECONDS
+from mcpproxy.controller.kopf_settings import STOP_SECONDS
 from scripts import images, manifests
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_no_role_lets_the_operator_read_secrets_or_write_the_users_objects() -> 
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             if "secrets" in rule["resources"]:
                 assert rule["verbs"] == ["create"]
-            if names.PLURAL in rule["resources"]:
+            if constants.PLURAL in rule["resources"]:
                 assert set(rule["verbs"]) <= {"get", "list", "watch"}
 
 
@@ -67,7 +67,7 @@ def test_leases_are_touched_in_the_operators_own_namespace_and_one_alone_is_chan
     ]
     assert {(kind, namespace) for kind, namespace, _ in rules} == {("Role", "mcpproxy-system")}
     for _, _, rule in rules:
-        assert rule["verbs"] == ["create"] or rule["resourceNames"] == [names.FIELD_MANAGER]
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == [constants.FIELD_MANAGER]
 
 
 def test_a_namespaced_installation_has_nothing_outside_of_its_namespace() -> None:
@@ -97,7 +97,7 @@ def test_an_operator_has_ended_by_itself_before_its_pods_grace_is_over(file: str
 
 
 def test_install_yaml_holds_the_crd_as_generated() -> None:
-    crd = yaml.safe_load((ROOT / "crds" / f"{names.CRD_NAME}.yaml").read_text(encoding="utf-8"))
+    crd = yaml.safe_load((ROOT / "crds" / f"{constants.CRD_NAME}.yaml").read_text(encoding="utf-8"))
     assert installed("CustomResourceDefinition") == [crd]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
 from scripts.dashboard import dashboard
@@ -43,8 +43,8 @@ def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, An
     selector = monitor["spec"]["selector"]
     assert selector["matchLabels"].items() <= labels.items()
     for expression in selector.get("matchExpressions", []):
-        assert expression == {"key": names.LABEL_INSTANCE, "operator": "Exists"}
-        assert names.LABEL_INSTANCE in labels
+        assert expression == {"key": constants.LABEL_INSTANCE, "operator": "Exists"}
+        assert constants.LABEL_INSTANCE in labels
     ports = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
     assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
 
@@ -61,9 +61,9 @@ def test_all_that_is_scraped_of_a_proxy_bears_its_name_by_either_monitor() -> No
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["relabelings"] == [NAMED]
     (source,) = NAMED["sourceLabels"]
-    meta = "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9_]", "_", names.LABEL_INSTANCE)
+    meta = "__meta_kubernetes_pod_label_" + re.sub(r"[^a-zA-Z0-9_]", "_", constants.LABEL_INSTANCE)
     assert source == meta
-    assert template("mcpproxy-proxies")["metadata"]["labels"][names.LABEL_INSTANCE] == "tools"
+    assert template("mcpproxy-proxies")["metadata"]["labels"][constants.LABEL_INSTANCE] == "tools"
 
 
 def test_the_dashboard_is_as_generated() -> None:

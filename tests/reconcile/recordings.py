@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mcpproxy.cluster.kinds import Object
-from mcpproxy.reconcile.troubles import problem_of
-from mcpproxy.status.observed import Finding
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.status.inputs import ConditionReason
+from mcpproxy.status.pod_problems import pod_problem
 from tests.reconcile.record import RECORDED
 
 
@@ -18,10 +18,10 @@ class Recording:
     replica_sets: list[Object]
     pods: list[Object]
 
-    def problem(self, seconds: float = 90) -> Finding | None:
+    def problem(self, seconds: float = 90) -> ConditionReason | None:
         """The problem of the newest pod with one, so long after it was created."""
         newest = sorted(self.pods, key=_created, reverse=True)
-        found = (problem_of(pod, _created(pod) + timedelta(seconds=seconds)) for pod in newest)
+        found = (pod_problem(pod, _created(pod) + timedelta(seconds=seconds)) for pod in newest)
         return next((one for one in found if one is not None), None)
 
 

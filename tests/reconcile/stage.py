@@ -5,25 +5,18 @@ import copy
 from datetime import datetime
 from typing import Any
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.manifest import config_hash
-from mcpproxy.api.status import MCPProxyStatus
-from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import (
-    CONFIG_MAP,
-    DEPLOYMENT,
-    MCP_PROXY,
-    POD,
-    REPLICA_SET,
-    Object,
-    ProxyKey,
-)
-from mcpproxy.fleet.fleet import Fleet
-from mcpproxy.reconcile.loop import Reconciler
-from mcpproxy.reconcile.status_writes import StatusWrites
-from mcpproxy.status.build import find_condition
+from mcpproxy.api.v1alpha1.status import MCPProxyStatus
+from mcpproxy.cluster.pods.reports import PodReportWatcher
+from mcpproxy.cluster.resources import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, POD, REPLICA_SET, ProxyKey
+from mcpproxy.reconcile.reconciler import Reconciler
+from mcpproxy.reconcile.status_write_health import StatusWriteHealth
+from mcpproxy.status.compute import find_condition
+from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.builders import OPTIONS, a_manifest
-from tests.fleet.pods import FakePods, a_report
+from tests.cluster.pods.pods import FakePods, a_report
 from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
@@ -38,10 +31,10 @@ class Stage:
         self.clock: FakeClock = earlier.clock if earlier else FakeClock()
         self.pods: FakePods = earlier.pods if earlier else FakePods()
         self.changes: asyncio.Queue[ProxyKey] = asyncio.Queue()
-        self.fleet = Fleet(self.pods, self.changes.put_nowait, self.clock.time, _forever)
+        self.fleet = PodReportWatcher(self.pods, self.changes.put_nowait, self.clock.time, _forever)
         self.knows = True
         """Whether the watches know children of every kind."""
-        self.statuses = StatusWrites(self._now)
+        self.statuses = StatusWriteHealth(self._now)
         self._reconciler = Reconciler(
             self.cluster,
             self.fleet,
@@ -118,7 +111,7 @@ class Stage:
             "metadata": {
                 "name": name,
                 "namespace": KEY.namespace,
-                "labels": names.child_labels(KEY.name),
+                "labels": constants.child_labels(KEY.name),
                 "ownerReferences": [controlled_by(self.deployment())],
             },
             "spec": {"template": template},
@@ -128,7 +121,7 @@ class Stage:
         metadata = {
             "name": name,
             "namespace": KEY.namespace,
-            "labels": names.child_labels(KEY.name),
+            "labels": constants.child_labels(KEY.name),
             "ownerReferences": [controlled_by(self.replica_sets()[-1])],
         }
         return {
@@ -167,7 +160,7 @@ class Stage:
         """Let a pod report states of backends, and the fleet hear it."""
         mounted = self.child("Deployment")["spec"]["template"]["spec"]["volumes"]
         name = next(found["configMap"]["name"] for found in mounted if found["name"] == "config")
-        content = self.child("ConfigMap", name)["data"][names.CONFIG_FILE]
+        content = self.child("ConfigMap", name)["data"][constants.CONFIG_FILE]
         self.pods.say(self.pod_uid(pod), a_report(config_hash(content), tools=tools, **states))
         await asyncio.wait_for(self.changes.get(), 5)
 
@@ -203,7 +196,7 @@ class Stage:
     def sealing(self) -> tuple[str, str, str]:
         """Kind, namespace and name of the Secret with the sealing key."""
         uid = self.child(MCP_PROXY.name)["metadata"]["uid"]
-        return "Secret", KEY.namespace, names.sealing_secret_name(KEY.name, uid)
+        return "Secret", KEY.namespace, constants.sealing_secret_name(KEY.name, uid)
 
     def deployment(self) -> Object:
         """The live Deployment."""

@@ -2,22 +2,24 @@
 
 import pytest
 
-from mcpproxy.cluster.kinds import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, Kind
-from mcpproxy.reconcile.contention import FIRST_PAUSE
-from mcpproxy.reconcile.loop import LOOK_AGAIN
+from mcpproxy.cluster.resources import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, ResourceKind
+from mcpproxy.reconcile.field_conflicts import FIRST_PAUSE
+from mcpproxy.reconcile.reconciler import LOOK_AGAIN
 from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
 
 every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 
 
-def is_there(stage: Stage, kind: Kind) -> bool:
+def is_there(stage: Stage, kind: ResourceKind) -> bool:
     """Whether the child exists."""
     return (kind.name, *KEY) in stage.cluster.objects
 
 
 @every_kind
-async def test_it_comes_when_asked_for_and_goes_when_no_longer(stage: Stage, kind: Kind) -> None:
+async def test_it_comes_when_asked_for_and_goes_when_no_longer(
+    stage: Stage, kind: ResourceKind
+) -> None:
     await stage.is_running()
     assert not is_there(stage, kind)
     stage.user_applies(**ASKED[kind])
@@ -38,7 +40,7 @@ async def test_it_comes_when_asked_for_and_goes_when_no_longer(stage: Stage, kin
 
 @every_kind
 async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
-    stage: Stage, kind: Kind
+    stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])
     before = stage.child(kind.name)
@@ -55,7 +57,7 @@ async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
 
 @every_kind
 async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
-    stage: Stage, kind: Kind
+    stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])
     theirs = stage.child(kind.name)
@@ -72,7 +74,9 @@ async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
 
 
 @every_kind
-async def test_one_that_is_on_its_way_out_is_not_deleted_again(stage: Stage, kind: Kind) -> None:
+async def test_one_that_is_on_its_way_out_is_not_deleted_again(
+    stage: Stage, kind: ResourceKind
+) -> None:
     await stage.is_running(**ASKED[kind])
     leaving = stage.child(kind.name)
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
-from mcpproxy.cluster.kinds import DEPLOYMENT, REPLICA_SET, Kind, Object
+from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ResourceKind
 from tests.reconcile.stage import KEY, Stage, controlled_by
 
 Change = Callable[[Object], None]
@@ -43,12 +44,14 @@ def put_stranger(stage: Stage, change: Change) -> str:
     return stage.pod_uid("stranger")
 
 
-def lists_of(stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> list[str]:
+def lists_of(stage: Stage, monkeypatch: pytest.MonkeyPatch, kind: ResourceKind) -> list[str]:
     """Grows by one entry for each list request of a kind."""
     made: list[str] = []
     list_all = stage.cluster.list
 
-    async def noting(wanted: Kind, namespace: str | None, labels: object = None) -> list[Object]:
+    async def noting(
+        wanted: ResourceKind, namespace: str | None, labels: object = None
+    ) -> list[Object]:
         if wanted is kind:
             made.append(str(namespace))
         return await list_all(wanted, namespace, labels)  # type: ignore[arg-type]
@@ -148,7 +151,9 @@ async def test_pods_that_were_known_stay_while_replica_sets_can_not_be_listed(
     put_stranger(stage, of_another)
     list_all = stage.cluster.list
 
-    async def refuse(kind: Kind, namespace: str | None, labels: object = None) -> list[Object]:
+    async def refuse(
+        kind: ResourceKind, namespace: str | None, labels: object = None
+    ) -> list[Object]:
         if kind is REPLICA_SET:
             raise Forbidden('User "operator" cannot list resource "replicasets"')
         return await list_all(kind, namespace, labels)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mcpproxy.cluster.kinds import Object
-from mcpproxy.reconcile.plan import WAIT, plan, prunable
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.reconcile.plan import WAIT, make_plan, prunable
 
 OWNER = {"kind": "MCPProxy", "metadata": {"name": "tools", "uid": "u1"}}
 
@@ -37,7 +37,7 @@ def always(manifest: Object, live: Object) -> bool:
 
 
 def test_what_is_absent_is_created_with_the_deployment_last() -> None:
-    found = plan(ALL, [], OWNER, always)
+    found = make_plan(ALL, [], OWNER, always)
     assert [(step.manifest["kind"], step.uid) for step in found.apply] == [
         ("ConfigMap", None),
         ("Service", None),
@@ -47,17 +47,17 @@ def test_what_is_absent_is_created_with_the_deployment_last() -> None:
 
 def test_what_is_in_sync_is_left_alone() -> None:
     live = [a_child("Deployment"), a_child("Service"), a_child("ConfigMap", "tools-1")]
-    assert plan(ALL, live, OWNER, always).apply == ()
+    assert make_plan(ALL, live, OWNER, always).apply == ()
 
 
 def test_what_has_drifted_is_applied_to_the_object_that_was_seen() -> None:
-    found = plan([wanted("Service")], [a_child("Service")], OWNER, never)
+    found = make_plan([wanted("Service")], [a_child("Service")], OWNER, never)
     assert [step.uid for step in found.apply] == ["Service-tools"]
 
 
 def test_an_object_of_somebody_else_blocks_everything_and_is_named() -> None:
     live = [a_child("Deployment", owner=None), a_child("Service")]
-    found = plan(ALL, live, OWNER, never)
+    found = make_plan(ALL, live, OWNER, never)
     assert (found.apply, found.replace, found.requeue_after) == ((), (), WAIT)
     assert found.blocked is not None
     assert found.blocked.reason == "NotOwned"
@@ -68,13 +68,13 @@ def test_an_object_of_somebody_else_blocks_everything_and_is_named() -> None:
 def test_a_child_of_another_kind_of_owner_is_somebody_elses() -> None:
     live = a_child("Deployment")
     live["metadata"]["ownerReferences"][0] |= {"kind": "Other", "uid": "u9"}
-    found = plan(ALL, [live], OWNER, never)
+    found = make_plan(ALL, [live], OWNER, never)
     assert found.blocked is not None
     assert found.blocked.reason == "NotOwned"
 
 
 def test_children_of_an_earlier_proxy_of_this_name_are_waited_for() -> None:
-    found = plan(ALL, [a_child("Deployment", owner="u0")], OWNER, never)
+    found = make_plan(ALL, [a_child("Deployment", owner="u0")], OWNER, never)
     assert found.apply == ()
     assert found.blocked is not None
     assert found.blocked.reason == "WaitingForDeletion"
@@ -82,14 +82,14 @@ def test_children_of_an_earlier_proxy_of_this_name_are_waited_for() -> None:
 
 def test_a_child_that_is_being_deleted_is_waited_for() -> None:
     live = a_child("Deployment", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    found = plan(ALL, [live], OWNER, never)
+    found = make_plan(ALL, [live], OWNER, never)
     assert found.blocked is not None
     assert found.blocked.reason == "WaitingForDeletion"
 
 
 def test_an_immutable_child_with_other_content_is_replaced() -> None:
     live = a_child("ConfigMap", "tools-1", immutable=True, data={"a": "1"})
-    found = plan([wanted("ConfigMap", "tools-1", data={"a": "2"})], [live], OWNER, never)
+    found = make_plan([wanted("ConfigMap", "tools-1", data={"a": "2"})], [live], OWNER, never)
     assert found.replace == (live,)
     assert [step.uid for step in found.apply] == [None]
 

@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from mcpproxy.cluster.fake import FakeCluster
-from mcpproxy.cluster.kinds import Object, ProxyKey
-from mcpproxy.reconcile.observe import World
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.reconcile.object_views import deployment_view
 from mcpproxy.reconcile.ownership import PodOwnership
-from mcpproxy.reconcile.troubles import STARTS_WITHIN
-from mcpproxy.reconcile.views import deployment_view
+from mcpproxy.reconcile.snapshot import Snapshot
+from mcpproxy.status.pod_problems import STARTS_WITHIN
+from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.reconcile.recordings import Recording, load
 
 PROBLEMS = {
@@ -107,7 +108,7 @@ async def superseded(recording: Recording) -> dict[str, bool]:
     deployment = _in_team(recording.deployment)
     deployment["metadata"]["ownerReferences"] = [owner]
     parent: Object = {"metadata": {"uid": "u", "name": "x"}}
-    world = World(parent, None, None, (deployment,), tuple(recording.pods), {})
+    world = Snapshot(parent, None, None, (deployment,), tuple(recording.pods), {})
     key = ProxyKey("team", deployment["metadata"]["name"])
     found = await PodOwnership(cluster).narrow(key, world)
     assert len(found.pods) == len(recording.pods)

@@ -5,24 +5,24 @@ import json
 
 import pytest
 
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import (
     ClusterError,
-    Ending,
+    FieldNotDeclared,
     Forbidden,
     Invalid,
-    TooLarge,
+    NamespaceTerminating,
+    ObjectTooLarge,
     Unavailable,
-    Undeclared,
 )
-from mcpproxy.cluster.kinds import (
+from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     MCP_PROXY,
     ON_DEMAND,
     POD,
     SERVICE,
-    Kind,
-    Object,
+    ResourceKind,
 )
 from tests.reconcile.stage import KEY, Stage
 
@@ -62,7 +62,7 @@ async def test_a_status_that_an_older_crd_refuses_is_written_without_the_fields_
         status = manifest["status"]
         if "backendsCounted" in status or "session" in (status.get("backends") or [{}])[0]:
             fields = frozenset({"status.backendsCounted", "status.backends.session"})
-            raise Undeclared("field not declared in schema", fields)
+            raise FieldNotDeclared("field not declared in schema", fields)
         return await apply_status(manifest, uid)
 
     stage.cluster.apply_status = refuse  # type: ignore[method-assign]
@@ -87,7 +87,7 @@ async def test_a_failure_of_the_operator_itself_is_reported(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("mcpproxy.reconcile.loop.build", fail)
+    monkeypatch.setattr("mcpproxy.reconcile.reconciler.build", fail)
     with pytest.raises(ZeroDivisionError):
         await stage.reconcile()
     assert stage.verdict("Stalled") == ("True", "OperatorFailed")
@@ -96,7 +96,7 @@ async def test_a_failure_of_the_operator_itself_is_reported(
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE, CONFIG_MAP, POD], ids=lambda kind: kind.name)
 async def test_a_read_that_is_refused_is_reported_and_changes_nothing(
-    stage: Stage, kind: Kind
+    stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running()
     stage.cluster.unreadable[kind.name] = Forbidden(f"cannot read {kind.plural}")
@@ -129,7 +129,7 @@ async def test_a_namespace_that_is_being_deleted_gets_one_refused_write_for_each
         # An object that exists can be changed until it is deleted.
         if not request.startswith("status"):
             refused.append(request)
-            raise Ending("it is being terminated")
+            raise NamespaceTerminating("it is being terminated")
 
     stage.cluster.before_write = refuse
     stage.cluster.remove(SERVICE, *KEY)
@@ -151,7 +151,7 @@ async def test_an_event_that_a_namespace_in_deletion_refuses_is_no_warning(
     def refuse(request: str) -> None:
         if not request.startswith("status"):
             refused.append(request)
-            raise Ending("it is being terminated")
+            raise NamespaceTerminating("it is being terminated")
 
     stage.cluster.before_write = refuse
     await stage.pod_says("tools-1", weather="Unhealthy")
@@ -169,9 +169,11 @@ async def test_a_status_is_reduced_until_the_api_server_takes_it(stage: Stage) -
     async def refuse(manifest: Object, uid: str) -> Object:
         sizes.append(len(json.dumps(manifest["status"])))
         if len(sizes) == 1:
-            raise TooLarge("etcdserver: request is too large")
+            raise ObjectTooLarge("etcdserver: request is too large")
         if "summary" in manifest["status"]:
-            raise Undeclared("status.summary: Unsupported value", frozenset({"status.summary"}))
+            raise FieldNotDeclared(
+                "status.summary: Unsupported value", frozenset({"status.summary"})
+            )
         return await apply_status(manifest, uid)
 
     stage.cluster.apply_status = refuse  # type: ignore[method-assign]
@@ -186,7 +188,7 @@ async def test_a_status_is_reduced_until_the_api_server_takes_it(stage: Stage) -
 async def test_a_write_that_takes_long_is_reported_before_it_ends(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcpproxy.reconcile.loop.SLOW", 0.0)
+    monkeypatch.setattr("mcpproxy.reconcile.reconciler.SLOW", 0.0)
     apply, reported = stage.cluster.apply, asyncio.Event()
 
     async def wait(manifest: Object, uid: str | None = None) -> Object:

@@ -1,7 +1,7 @@
 """The Secret with the sealing key is created and never read, so its name says whose it is."""
 
-from mcpproxy.api import names
-from mcpproxy.reconcile.views import mounts_secret
+from mcpproxy.api import constants
+from mcpproxy.reconcile.object_views import mounts_secret
 from tests.reconcile.stage import KEY, Stage
 
 
@@ -24,7 +24,7 @@ async def test_an_earlier_or_foreign_sealing_secret_of_the_name_is_neither_used_
     stage: Stage,
 ) -> None:
     """The operator could not tell whose it is."""
-    others = [f"{KEY.name}-sealing", names.sealing_secret_name(KEY.name, "uid-of-another")]
+    others = [f"{KEY.name}-sealing", constants.sealing_secret_name(KEY.name, "uid-of-another")]
     metadata = {"namespace": KEY.namespace}
     for name in others:
         stage.cluster.put(

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
-from mcpproxy.cluster.kinds import SERVICE, Kind, Object
-from mcpproxy.desired import Behind
-from mcpproxy.reconcile.loop import LOOK_AGAIN
+from mcpproxy.cluster.resources import SERVICE, ResourceKind
+from mcpproxy.desired import ServiceTarget
+from mcpproxy.reconcile.object_views import service_target
 from mcpproxy.reconcile.plan import WAIT
-from mcpproxy.reconcile.views import behind
+from mcpproxy.reconcile.reconciler import LOOK_AGAIN
 from tests.builders import a_backend
 from tests.reconcile.stage import Stage
 
@@ -30,7 +31,7 @@ def a_service(**spec: Any) -> Object:
         "metadata": {
             "name": "calendar",
             "namespace": "office",
-            "annotations": {names.ANNOTATION_ALLOW_FROM: "others, team"},
+            "annotations": {constants.ANNOTATION_ALLOW_FROM: "others, team"},
         },
         "spec": {"clusterIP": "10.96.0.7", "selector": {"app": "calendar"}, **spec},
     }
@@ -54,8 +55,8 @@ async def test_the_policy_waits_for_a_service_of_its_own_namespace(stage: Stage)
 HIDDEN = [
     None,
     {},
-    {names.ANNOTATION_ALLOW_FROM: ""},
-    {names.ANNOTATION_ALLOW_FROM: "tea,teams,te*"},
+    {constants.ANNOTATION_ALLOW_FROM: ""},
+    {constants.ANNOTATION_ALLOW_FROM: "tea,teams,te*"},
 ]
 
 
@@ -83,7 +84,7 @@ async def test_a_service_of_another_namespace_is_not_shown_without_its_consent(
 @pytest.mark.parametrize("allowed", ["team", "*", " office ,team"])
 async def test_a_service_of_another_namespace_may_consent(stage: Stage, allowed: str) -> None:
     service = a_service(ports=[{"port": 80, "targetPort": 6543}])
-    service["metadata"]["annotations"] = {names.ANNOTATION_ALLOW_FROM: allowed}
+    service["metadata"]["annotations"] = {constants.ANNOTATION_ALLOW_FROM: allowed}
     stage.cluster.put(service)
     stage.user_applies(**CLOSED)
     await stage.reconcile()
@@ -127,7 +128,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 ) -> None:
     get = stage.cluster.get
 
-    async def refuse(kind: Kind, namespace: str, name: str) -> Object | None:
+    async def refuse(kind: ResourceKind, namespace: str, name: str) -> Object | None:
         if namespace == "office":
             raise Forbidden("no")
         return await get(kind, namespace, name)
@@ -142,20 +143,23 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 @pytest.mark.parametrize(
     ("service", "found"),
     [
-        (None, Behind()),
+        (None, ServiceTarget()),
         (
             a_service(ports=[{"port": 80}, {"port": 81, "targetPort": "admin"}]),
-            Behind({"app": "calendar"}, {80: 80, 81: "admin"}),
+            ServiceTarget({"app": "calendar"}, {80: 80, 81: "admin"}),
         ),
         (
             a_service(clusterIP="None", ports=[{"port": 80, "targetPort": 8080}]),
-            Behind({"app": "calendar"}, {80: 80}),
+            ServiceTarget({"app": "calendar"}, {80: 80}),
         ),
-        (a_service(selector=None, ports=[{"port": 80}]), Behind(anywhere=True)),
-        (a_service(type="ExternalName", externalName="a.example.com"), Behind(anywhere=True)),
+        (a_service(selector=None, ports=[{"port": 80}]), ServiceTarget(anywhere=True)),
+        (
+            a_service(type="ExternalName", externalName="a.example.com"),
+            ServiceTarget(anywhere=True),
+        ),
     ],
     ids=["none", "ports", "headless", "no selector", "external name"],
 )
-def test_what_is_behind_a_service(service: Object | None, found: Behind) -> None:
+def test_what_is_behind_a_service(service: Object | None, found: ServiceTarget) -> None:
     assert SERVICE.name == "Service"
-    assert behind(service) == found
+    assert service_target(service) == found

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import ClusterError, Unavailable
-from mcpproxy.cluster.kinds import DEPLOYMENT, Object
+from mcpproxy.cluster.resources import DEPLOYMENT
 from tests.reconcile.stage import KEY, Stage
 
 

@@ -2,7 +2,7 @@
 
 import copy
 
-from mcpproxy.cluster.kinds import SERVICE
+from mcpproxy.cluster.resources import SERVICE
 from tests.builders import a_backend
 from tests.on_demand import ASKING
 from tests.reconcile.stage import KEY, Stage

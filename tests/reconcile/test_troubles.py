@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.cluster.kinds import Object
-from mcpproxy.reconcile.troubles import (
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.status.inputs import ConditionReason
+from mcpproxy.status.pod_problems import (
     MOUNTS_WITHIN,
     STARTS_WITHIN,
     is_starting,
-    look_again,
-    problem_of,
+    next_deadline,
+    pod_problem,
 )
-from mcpproxy.status.observed import Finding
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 READY = {"type": "Ready", "status": "True"}
@@ -56,11 +56,11 @@ def running(restarts: int, code: int = 1) -> Object:
     }
 
 
-NO_IMAGE = Finding("ImagePullBackOff", "the image x:1 can't be pulled")
-LOOP = Finding(
+NO_IMAGE = ConditionReason("ImagePullBackOff", "the image x:1 can't be pulled")
+LOOP = ConditionReason(
     "CrashLoopBackOff", "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
 )
-CODE = Finding(
+CODE = ConditionReason(
     "CrashLoopBackOff",
     "container mcpproxy keeps crashing (exit code 1); see kubectl logs --previous -c mcpproxy",
 )
@@ -86,7 +86,7 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         (running(restarts=2), CODE),
         (
             ended("OOMKilled", 137),
-            Finding(
+            ConditionReason(
                 "OOMKilled",
                 "container mcpproxy was killed for lack of memory (OOMKilled): raise"
                 " resources.limits.memory",
@@ -94,25 +94,27 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         ),
         (
             ended("StartError", 128, f"{NOT_FOUND}: {'ab' * 32}"),
-            Finding(
+            ConditionReason(
                 "CrashLoopBackOff", f"container mcpproxy of image x:1 can't start: {NOT_FOUND}: …"
             ),
         ),
         (
             running(restarts=1),
-            Finding("ContainerCrashed", "container mcpproxy has crashed and is started again"),
+            ConditionReason(
+                "ContainerCrashed", "container mcpproxy has crashed and is started again"
+            ),
         ),
         (running(restarts=1, code=0), None),
         (
             waiting("CreateContainerConfigError", "no such user"),
-            Finding(
+            ConditionReason(
                 "CreateContainerConfigError",
                 "container mcpproxy: CreateContainerConfigError: no such user",
             ),
         ),
         (
             waiting("CreateContainerConfigError", RUNS_AS_ROOT),
-            Finding(
+            ConditionReason(
                 "CreateContainerConfigError",
                 "container mcpproxy: CreateContainerConfigError: container has runAsNonRoot and"
                 " image will run as root",
@@ -120,70 +122,70 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         ),
         (
             waiting("StrangeState", "strange"),
-            Finding("PodsNotReady", "container mcpproxy: StrangeState: strange"),
+            ConditionReason("PodsNotReady", "container mcpproxy: StrangeState: strange"),
         ),
         (waiting("ContainerCreating"), None),
         ({"name": "mcpproxy", "state": {"running": {}}}, None),
     ],
 )
 def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
-    status: Object, problem: Finding | None
+    status: Object, problem: ConditionReason | None
 ) -> None:
     pod = a_pod(containerStatuses=[status])
-    assert problem_of(pod, after(5)) == problem
+    assert pod_problem(pod, after(5)) == problem
     assert is_starting(pod, after(5)) is (problem is None)
 
 
 def test_a_pod_that_fits_nowhere_says_so_and_a_ready_one_has_no_problem() -> None:
     unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
-    found = problem_of(a_pod(conditions=[unscheduled]), after(5))
-    assert found == Finding("Unschedulable", "can't be scheduled: 0/3 nodes")
+    found = pod_problem(a_pod(conditions=[unscheduled]), after(5))
+    assert found == ConditionReason("Unschedulable", "can't be scheduled: 0/3 nodes")
     ready = a_pod(conditions=[READY], containerStatuses=[waiting("CrashLoopBackOff")])
-    assert problem_of(ready, after(5)) is None
+    assert pod_problem(ready, after(5)) is None
     assert not is_starting(ready, after(5))
 
 
 def test_a_pod_that_waits_for_its_volumes_for_a_minute_names_the_secret_it_needs() -> None:
     pod = a_pod(conditions=[MOUNTING], containerStatuses=[waiting("ContainerCreating")])
-    assert problem_of(pod, after(MOUNTS_WITHIN - 1)) is None
-    assert look_again(pod, after(MOUNTS_WITHIN - 1)) == 1
-    found = problem_of(pod, after(MOUNTS_WITHIN))
+    assert pod_problem(pod, after(MOUNTS_WITHIN - 1)) is None
+    assert next_deadline(pod, after(MOUNTS_WITHIN - 1)) == 1
+    found = pod_problem(pod, after(MOUNTS_WITHIN))
     assert found is not None
     assert found.reason == "VolumesNotMounted"
     assert found.message.endswith("it can't start without Secret tools-sealing")
-    assert problem_of(pod, after(5000)) == found
+    assert pod_problem(pod, after(5000)) == found
 
 
 def test_a_pod_that_pulls_a_large_image_has_no_problem() -> None:
     mounted = {**MOUNTING, "status": "True"}
     pod = a_pod(conditions=[mounted], containerStatuses=[waiting("ContainerCreating")])
-    assert problem_of(pod, after(MOUNTS_WITHIN * 2)) is None
+    assert pod_problem(pod, after(MOUNTS_WITHIN * 2)) is None
     assert is_starting(pod, after(MOUNTS_WITHIN * 2))
 
 
 def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
     pod = a_pod(phase="Running")
     assert is_starting(pod, after(STARTS_WITHIN - 1))
-    assert look_again(pod, after(STARTS_WITHIN - 1)) == 1
+    assert next_deadline(pod, after(STARTS_WITHIN - 1)) == 1
     assert not is_starting(pod, after(STARTS_WITHIN))
-    assert look_again(pod, after(STARTS_WITHIN)) is None
+    assert next_deadline(pod, after(STARTS_WITHIN)) is None
 
 
 def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> None:
     pod = a_pod(containerStatuses=[waiting("CrashLoopBackOff")])
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert problem_of(pod, after(5)) is None
+    assert pod_problem(pod, after(5)) is None
     assert not is_starting(pod, after(5))
-    assert look_again(pod, after(5)) is None
+    assert next_deadline(pod, after(5)) is None
 
 
 def test_an_init_container_that_another_manager_has_added_is_named() -> None:
     init = {**ended("Error", 3), "name": "injected"}
     pod = a_pod(initContainerStatuses=[init], containerStatuses=[waiting("PodInitializing")])
-    found = problem_of(pod, after(5))
+    found = pod_problem(pod, after(5))
     message = "init container injected keeps crashing (exit code 3);"
     message += " see kubectl logs --previous -c injected"
-    assert found == Finding("CrashLoopBackOff", message)
+    assert found == ConditionReason("CrashLoopBackOff", message)
 
 
 def test_an_evicted_pod_is_told_of_for_a_while_and_then_ignored() -> None:
@@ -191,17 +193,17 @@ def test_an_evicted_pod_is_told_of_for_a_while_and_then_ignored() -> None:
     evicted["lastTransitionTime"] = "2026-01-01T01:00:00Z"
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}
     pod = a_pod(**status, conditions=[MOUNTING, evicted])
-    found = problem_of(pod, after(3600))
-    assert found == Finding("Evicted", "a pod was evicted: The node was low on resource")
-    assert look_again(pod, after(3600 + STARTS_WITHIN - 1)) == 1
-    assert problem_of(pod, after(3600 + STARTS_WITHIN)) is None
+    found = pod_problem(pod, after(3600))
+    assert found == ConditionReason("Evicted", "a pod was evicted: The node was low on resource")
+    assert next_deadline(pod, after(3600 + STARTS_WITHIN - 1)) == 1
+    assert pod_problem(pod, after(3600 + STARTS_WITHIN)) is None
     assert not is_starting(pod, after(3600))
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_has_ended_is_neither_in_trouble_nor_on_its_way(phase: str) -> None:
     pod = a_pod(phase=phase, conditions=[MOUNTING], containerStatuses=[ended("Error", 1)])
-    assert problem_of(pod, after(5000)) is None
+    assert pod_problem(pod, after(5000)) is None
     assert not is_starting(pod, after(5))
 
 
@@ -210,14 +212,14 @@ def test_a_node_that_does_not_report_is_named() -> None:
     container = {"name": "mcpproxy", "ready": True, "state": {"running": {}}}
     pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])
     pod["spec"]["nodeName"] = "worker-2"
-    found = problem_of(pod, after(5))
+    found = pod_problem(pod, after(5))
     message = "node worker-2 does not report: it may be down, see kubectl describe node worker-2"
-    assert found == Finding("NodeNotReady", message)
+    assert found == ConditionReason("NodeNotReady", message)
 
 
 def test_a_pod_without_its_volumes_names_config_maps_too() -> None:
     pod = a_pod(conditions=[MOUNTING])
     pod["spec"]["volumes"].append({"name": "config", "configMap": {"name": "tools-0123456789"}})
-    found = problem_of(pod, after(MOUNTS_WITHIN))
+    found = pod_problem(pod, after(MOUNTS_WITHIN))
     assert found is not None
     assert "ConfigMap tools-0123456789, Secret tools-sealing" in found.message

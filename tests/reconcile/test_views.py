@@ -4,13 +4,9 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.cluster.kinds import Object
-from mcpproxy.reconcile.views import (
-    address_of,
-    config_map_of,
-    deployment_view,
-    is_ready,
-)
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map, pod_address
+from mcpproxy.status.pod_problems import is_ready
 
 
 def a_pod(**status: Any) -> Object:
@@ -62,23 +58,23 @@ def test_the_mounted_configuration_is_told_from_other_config_maps() -> None:
         {"name": "theirs", "configMap": {"name": "tools-settings"}},
         {"name": "config", "configMap": {"name": "tools-0123456789"}},
     ]
-    assert config_map_of({"volumes": volumes}, "tools") == "tools-0123456789"
-    assert config_map_of({"volumes": volumes[:1]}, "tools") is None
-    assert config_map_of({}, "tools") is None
+    assert mounted_config_map({"volumes": volumes}, "tools") == "tools-0123456789"
+    assert mounted_config_map({"volumes": volumes[:1]}, "tools") is None
+    assert mounted_config_map({}, "tools") is None
 
 
 def test_a_pod_that_is_being_deleted_is_neither_ready_nor_asked() -> None:
     pod = a_pod(conditions=[READY])
     assert is_ready(pod)
-    assert address_of(pod) is not None
+    assert pod_address(pod) is not None
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert not is_ready(pod)
-    assert address_of(pod) is None
+    assert pod_address(pod) is None
 
 
 @pytest.mark.parametrize("status", [{"podIP": ""}, {"phase": "Pending"}, {"phase": "Failed"}])
 def test_a_pod_without_an_address_is_not_asked(status: dict[str, str]) -> None:
-    assert address_of(a_pod(**status)) is None
+    assert pod_address(a_pod(**status)) is None
 
 
 def test_a_rollout_that_has_ended_is_not_begun_by_pods_that_come_or_fail() -> None:

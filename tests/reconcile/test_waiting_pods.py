@@ -1,6 +1,6 @@
 """Pods that can't start, and the passes that find out though nothing changes."""
 
-from mcpproxy.reconcile.troubles import MOUNTS_WITHIN
+from mcpproxy.status.pod_problems import MOUNTS_WITHIN
 from tests.reconcile.stage import Stage
 
 

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from mcpproxy.cluster.kinds import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, Kind, Object
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, ResourceKind
 from mcpproxy.reconcile.plan import WAIT
 from tests.on_demand import ASKED
 from tests.reconcile.stage import KEY, Stage
@@ -112,7 +113,9 @@ async def test_what_an_orphaning_deletion_has_left_is_taken_over_with_an_event(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-async def test_what_was_left_and_is_not_asked_for_any_more_goes(stage: Stage, kind: Kind) -> None:
+async def test_what_was_left_and_is_not_asked_for_any_more_goes(
+    stage: Stage, kind: ResourceKind
+) -> None:
     await stage.is_running(**ASKED[kind])
     orphan(stage)
     stage.user_applies()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.plan.planning import COMMAND, ROOT, Ended, proxy, ran
+from tests.plan.planning import COMMAND, ROOT, Ended, proxy, ran
 
 SCRIPT = ROOT / "samples" / "ci" / "plan.sh"
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.builders import a_manifest
-from tests.proxy.plan.planning import COMMAND, ROOT, Ended, ran
+from tests.plan.planning import COMMAND, ROOT, Ended, ran
 
 CI = ROOT / "samples" / "ci"
 ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}

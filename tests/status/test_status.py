@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from mcpproxy.api.status import ComponentCounts
+from mcpproxy.api.v1alpha1.status import ComponentCounts
 from mcpproxy.status import reasons
-from mcpproxy.status.build import build_status, find_condition
-from mcpproxy.status.observed import Finding
+from mcpproxy.status.compute import build_status, find_condition
+from mcpproxy.status.inputs import ConditionReason
 from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import (
     EARLIER,
@@ -24,7 +24,7 @@ from tests.status.views import (
 )
 
 READY = observed(a_pod("tools-1", a_view()))
-NO_IMAGE = Finding(reasons.IMAGE_PULL, "the image x:1 can't be pulled")
+NO_IMAGE = ConditionReason(reasons.IMAGE_PULL, "the image x:1 can't be pulled")
 
 
 def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
@@ -179,7 +179,9 @@ def test_reports_of_pods_that_are_not_ready_do_not_count() -> None:
 
 
 def test_while_pods_of_the_previous_configuration_serve_ready_says_so() -> None:
-    waits = a_pod("tools-1", ready=False, problem=Finding("ImagePullBackOff", "no such image"))
+    waits = a_pod(
+        "tools-1", ready=False, problem=ConditionReason("ImagePullBackOff", "no such image")
+    )
     status = status_of(observed(waits, a_pod("tools-2", a_view(), current=False)))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert verdict(status, "Available") == ("True", "RollingOut")
@@ -197,7 +199,7 @@ def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
 
 @pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
 def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
-    blocked = Finding(reason, "the API server refuses an object of this proxy: no")
+    blocked = ConditionReason(reason, "the API server refuses an object of this proxy: no")
     status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert "refuses an object" in condition(status, "Ready").message
@@ -207,7 +209,7 @@ def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
 
 
 def test_pods_that_could_not_be_read_are_not_said_to_be_missing() -> None:
-    blocked = Finding("Forbidden", "the operator lacks a permission to read Pod")
+    blocked = ConditionReason("Forbidden", "the operator lacks a permission to read Pod")
     status = status_of(observed(blocked=blocked, unread=frozenset({"Pod"})))
     assert verdict(status, "Available") == ("Unknown", "Forbidden")
     assert verdict(status, "Ready") == ("Unknown", "Forbidden")
@@ -257,7 +259,7 @@ def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_p
 
 
 def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
-    failure = Finding(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
+    failure = ConditionReason(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
     pod = a_pod("tools-1", ready=False, problem=NO_IMAGE)
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
     status = status_of(seen)
@@ -268,7 +270,7 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
 
 
 def test_a_pod_that_is_not_ready_says_why() -> None:
-    problem = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
+    problem = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
     pod = a_pod("tools-1", ready=False, problem=problem)
     status = status_of(observed(pod, deployment=a_deployment(1, available=0)))
     assert verdict(status, "Available") == verdict(status, "Ready") == ("False", "CrashLoopBackOff")
@@ -294,7 +296,7 @@ def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
 
 
 def test_an_object_of_somebody_else_is_named_and_stalls() -> None:
-    blocked = Finding(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
+    blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     status = status_of(observed(deployment=None, blocked=blocked))
     assert verdict(status, "Accepted") == ("True", "Valid")
     for type_ in ("Available", "Ready"):
@@ -304,7 +306,7 @@ def test_an_object_of_somebody_else_is_named_and_stalls() -> None:
 
 
 def test_waiting_for_a_deletion_is_reconciling_not_stalled() -> None:
-    blocked = Finding(reasons.WAITING_FOR_DELETION, "Deployment tools is being deleted")
+    blocked = ConditionReason(reasons.WAITING_FOR_DELETION, "Deployment tools is being deleted")
     status = status_of(observed(deployment=None, blocked=blocked))
     assert verdict(status, "Reconciling") == ("True", "WaitingForDeletion")
     assert find_condition(status, "Stalled") is None

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from mcpproxy.status import reasons
-from mcpproxy.status.observed import Finding, Observed
+from mcpproxy.status.inputs import ConditionReason, StatusInput
 from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_view, observed, status_of
 
 SERVES = a_pod("tools-1", a_view())
-LOOP = Finding(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
+LOOP = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
 CRASHING = a_pod("tools-1", ready=False, problem=LOOP)
 
 OLDER = a_pod("tools-0", a_view(), superseded=True)
@@ -36,7 +36,7 @@ OLDER = a_pod("tools-0", a_view(), superseded=True)
         (observed(OLDER, deployment=a_deployment(1, updated=0, paused=True)), "Paused"),
     ],
 )  # fmt: skip
-def test_the_word_is_the_most_important_that_holds(seen: Observed, word: str) -> None:
+def test_the_word_is_the_most_important_that_holds(seen: StatusInput, word: str) -> None:
     assert status_of(seen).summary == word
 
 

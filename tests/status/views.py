@@ -3,9 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from mcpproxy.api.status import BackendStatus, ComponentCounts, Condition, MCPProxyStatus, PodReport
-from mcpproxy.status.build import build_status, find_condition
-from mcpproxy.status.observed import DeploymentView, Observed, PodView
+from mcpproxy.api.v1alpha1.status import (
+    BackendStatus,
+    ComponentCounts,
+    Condition,
+    MCPProxyStatus,
+    PodReport,
+)
+from mcpproxy.status.compute import build_status, find_condition
+from mcpproxy.status.inputs import DeploymentView, PodView, StatusInput
 from tests.builders import a_backend, an_mcpproxy
 
 EARLIER = "2026-01-01T00:00:00Z"
@@ -38,10 +44,12 @@ def a_deployment(desired: int = 1, **fields: Any) -> DeploymentView:
     return replace(done, **fields)
 
 
-def observed(*pods: PodView, backends: tuple[str, ...] = ("weather",), **fields: Any) -> Observed:
+def observed(
+    *pods: PodView, backends: tuple[str, ...] = ("weather",), **fields: Any
+) -> StatusInput:
     """One MCPProxy with these pods."""
     proxy = an_mcpproxy(backends=[a_backend(name) for name in backends])
-    found = Observed(
+    found = StatusInput(
         name="tools",
         namespace="team",
         generation=3,
@@ -52,7 +60,7 @@ def observed(*pods: PodView, backends: tuple[str, ...] = ("weather",), **fields:
     return replace(found, **fields)
 
 
-def status_of(seen: Observed, before: MCPProxyStatus | None = None) -> MCPProxyStatus:
+def status_of(seen: StatusInput, before: MCPProxyStatus | None = None) -> MCPProxyStatus:
     """Its status."""
     return build_status(seen, before, NOW)
 

@@ -41,17 +41,14 @@ class HttpTurn:
         self._call = call
 
     async def emit(self, message: dict[str, Any]) -> None:
-        """See Turn."""
         await self._call.emit(spelt(message))
 
     async def aside(self, message: dict[str, Any]) -> None:
-        """See Turn."""
         for session, stream in self._backend.streams:
             if session and session == self._call.session:
                 stream.put_nowait(spelt(message))
 
     async def ask(self, request: dict[str, Any], *, aside: bool) -> dict[str, Any]:
-        """See Turn."""
         if not (aside and any(s == self._call.session for s, _ in self._backend.streams if s)):
             return (await self._call.ask(lambda own: spelt({"id": own, **request}))).message
         own = f"aside-{next(self._backend.numbers)}"
@@ -61,7 +58,6 @@ class HttpTurn:
         return found
 
     async def finish(self, result: dict[str, Any]) -> None:
-        """See Turn."""
         await self._call.finish(spelt({"id": self.message["id"], "result": result}))
 
 
@@ -123,13 +119,11 @@ class PipeTurn:
         self._session = session
 
     async def emit(self, message: dict[str, Any]) -> None:
-        """See Turn."""
         await self._session.put(spelt(message))
 
     aside = emit
 
     async def ask(self, request: dict[str, Any], *, aside: bool) -> dict[str, Any]:
-        """See Turn."""
         own = next(self._session.numbers)
         waiting = self._session.waiting[own] = asyncio.get_running_loop().create_future()
         await self.emit({"id": own, **request})
@@ -137,7 +131,7 @@ class PipeTurn:
         return found
 
     async def finish(self, result: dict[str, Any]) -> None:
-        """See Turn. Who is not listened to any more may answer twice."""
+        """Who is not listened to any more may answer twice."""
         for _ in range(2):
             await self.emit({"id": self.message["id"], "result": result})
 
@@ -150,7 +144,6 @@ class Sse:
         self._sessions: dict[bytes, Session] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if scope["type"] != "http":
             return
         if scope["method"] == "GET":

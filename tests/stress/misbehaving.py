@@ -9,14 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.stress.misbehaving_texts import JSON, OLD, dump
-from tests.stress.misbehaviours import (
-    LEGACY,
-    MODERN,
-    Http,
-    Misbehaviour,
-    place,
-    respond,
-)
+from tests.stress.misbehaviours import LEGACY, MODERN, Http, Misbehaviour, place, respond
 
 LOST_AFTER: Final = 4
 """Requests after which a backend that loses sessions loses one."""

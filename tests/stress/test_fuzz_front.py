@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.proxy.front.connection import Connection
-from mcpproxy.proxy.front.http import HttpFront
-from mcpproxy.proxy.front.principals import Principals
-from mcpproxy.proxy.front.server import Server
-from mcpproxy.proxy.runtime import guard_of
+from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.principals import Principals
+from mcpproxy.proxy.http1.server.connection import ServerConnection
+from mcpproxy.proxy.http1.server.server import HttpServer
+from mcpproxy.proxy.runtime import build_host_policy
 from tests.differential.backend import LEGACY, Backend, Call
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.waiting import soon
@@ -65,49 +65,39 @@ class Memory(asyncio.Transport):
         """Whether nothing more is written."""
 
     def write(self, data: Any) -> None:
-        """See Transport."""
         self.written += data
 
     def writelines(self, parts: Any) -> None:
-        """See Transport."""
         self.written += b"".join(parts)
 
     def get_write_buffer_size(self) -> int:
-        """See Transport."""
         return 0
 
     def can_write_eof(self) -> bool:
-        """See Transport."""
         return True
 
     def write_eof(self) -> None:
-        """See Transport."""
         self.ended = True
 
     def pause_reading(self) -> None:
-        """See Transport."""
         self.reading = False
 
     def resume_reading(self) -> None:
-        """See Transport."""
         self.reading = True
 
     def is_closing(self) -> bool:
-        """See Transport."""
         return self.ended
 
     def close(self) -> None:
-        """See Transport."""
         self.ended = True
 
     def abort(self) -> None:
-        """See Transport."""
         self.ended = True
 
 
-async def exchanged(server: Server, parts: Sequence[bytes]) -> bytes:
+async def exchanged(server: HttpServer, parts: Sequence[bytes]) -> bytes:
     """What a connection answers to these packets."""
-    connection, transport = Connection(server), Memory()
+    connection, transport = ServerConnection(server), Memory()
     connection.connection_made(transport)
     for part in parts:
         for turn in range(IDLE_TURNS):
@@ -127,7 +117,7 @@ async def exchanged(server: Server, parts: Sequence[bytes]) -> bytes:
     return bytes(transport.written)
 
 
-def _busy(connection: Connection) -> bool:
+def _busy(connection: ServerConnection) -> bool:
     return bool(connection.answering or connection.waiting or connection._rest)
 
 
@@ -204,7 +194,6 @@ class Failures(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See Handler."""
         if record.exc_info and record.exc_info[0] is not None:
             self.found.append(logging.Formatter().format(record))
 
@@ -221,7 +210,7 @@ def failures() -> Iterator[Failures]:
 
 
 @asynccontextmanager
-async def fronted() -> AsyncIterator[Server]:
+async def fronted() -> AsyncIterator[HttpServer]:
     """A server of a whole front, with a backend behind it."""
     backend = Backend("legacy", _echo)
     async with AsyncExitStack() as stack:
@@ -230,12 +219,12 @@ async def fronted() -> AsyncIterator[Server]:
         spec = {"name": "p", "url": f"{base}/mcp", "timeouts": {"idle": "1s"}}
         proxy = await stack.enter_async_context(proxied(spec))
         runtime: Any = proxy.runtime
-        guard = guard_of(runtime._configuration, runtime._options)
-        front = HttpFront(
+        guard = build_host_policy(runtime._configuration, runtime._options)
+        front = Endpoint(
             runtime.gateway, runtime._sealer, guard, "127.0.0.1:1", "/mcp", Principals(None)
         )
         front.start()
-        server = Server(front)
+        server = HttpServer(front)
         try:
             yield server
         finally:
@@ -243,7 +232,7 @@ async def fronted() -> AsyncIterator[Server]:
             await server.drain(1)
 
 
-async def session(server: Server) -> bytes:
+async def session(server: HttpServer) -> bytes:
     """The id of a new session."""
     found = _SESSION.search(await exchanged(server, [INITIALIZE]))
     assert found is not None

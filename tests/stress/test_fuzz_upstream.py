@@ -13,18 +13,18 @@ import httpx2
 import pytest
 from msgspec import Raw
 
-from mcpproxy.proxy.back.client import HttpClient
-from mcpproxy.proxy.back.connection import Connection
-from mcpproxy.proxy.back.endpoint import Endpoint
-from mcpproxy.proxy.back.event_stream import EventReader
-from mcpproxy.proxy.back.http import HttpLegacyLink
-from mcpproxy.proxy.back.link import Background, Greeting, Outgoing
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import Client, Discarding
-from mcpproxy.proxy.wire.jsonrpc import Message
-from tests.proxy.back.wire import Wire
+from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
+from mcpproxy.proxy.http1.client.client import HttpClient
+from mcpproxy.proxy.http1.client.connection import ClientConnection
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.transports.event_stream import SseMessageReader
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
+from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamRequest
 from tests.proxy.byhand import served
 from tests.proxy.runtime.waiting import soon
+from tests.proxy.upstream.wire import Wire
 from tests.stress.hostile_http import Answer, Grammar
 from tests.stress.instances import instances
 from tests.stress.size import size
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(600)
 class HostileWire(Wire):
     """Plays an answer for each request; a response that has not ended then ends here."""
 
-    def __init__(self, client: "HostileClient", connection: Connection) -> None:
+    def __init__(self, client: "HostileClient", connection: ClientConnection) -> None:
         super().__init__(connection)
         self._client = client
 
@@ -80,8 +80,8 @@ class HostileClient(HttpClient):
         self.intact = self.intact and found.intact
         return found
 
-    async def _connected(self, number: int) -> Connection:
-        connection = Connection(asyncio.get_running_loop(), self._heads)
+    async def _connected(self, number: int) -> ClientConnection:
+        connection = ClientConnection(asyncio.get_running_loop(), self._heads)
         HostileWire(self, connection)
         self._all[connection] = number
         connection.on_free = self._freed
@@ -103,11 +103,11 @@ class Session:
     def __init__(self, grammar: Grammar, outcomes: Counter[str]) -> None:
         rng = grammar.random
         self.client = HostileClient(grammar)
-        self.background = Background()
-        self.caller = Discarding(Client(LEGACY, session="s"))
-        self.link = HttpLegacyLink(
-            Endpoint(self.client, lambda: ()),
-            Greeting(LEGACY, {}),
+        self.background = TaskSet()
+        self.caller = NullContext(ClientIdentity(LEGACY, session="s"))
+        self.link = HttpLegacySession(
+            McpHttpClient(self.client, lambda: ()),
+            ServerDescription(LEGACY, {}),
             rng.choice((None, b"abc")),
             self.background,
             shared=rng.random() < 0.5,
@@ -121,7 +121,7 @@ class Session:
         client.hostile, client.intact = hostile, True
         own = self._random.choice((b"%d" % number, b'"%d"' % number, b'"a-%d"' % number))
         token = {"_meta": Raw(b'{"progressToken":%b}' % own)}
-        outgoing = Outgoing(Raw(own), "tools/call", {"name": Raw(b'"a"'), **token})
+        outgoing = UpstreamRequest(Raw(own), "tools/call", {"name": Raw(b'"a"'), **token})
         try:
             answer = await self._sent(outgoing)
         except BackendError as error:
@@ -133,7 +133,7 @@ class Session:
         # Answers of ours to its requests are sent meanwhile, and what it says to them comes.
         await _until(lambda: not (client.playing or self.background._tasks))
 
-    async def _sent(self, outgoing: Outgoing) -> Message:
+    async def _sent(self, outgoing: UpstreamRequest) -> Message:
         if self._random.random() < 0.5:
             there = asyncio.Event()
             sent = self.link.begin(outgoing, self.caller.client, there.set)
@@ -142,7 +142,7 @@ class Session:
                 await there.wait()
         return await self.link.request(outgoing, self.caller)
 
-    def _check(self, outgoing: Outgoing, answer: Message) -> None:
+    def _check(self, outgoing: UpstreamRequest, answer: Message) -> None:
         assert answer["id"] == outgoing.id
         self._outcomes["result" if "result" in answer else "error"] += 1
         found = json.loads(bytes(answer.get("result", b"{}")))
@@ -177,10 +177,10 @@ class Session:
 async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def no_pause(reader: EventReader) -> None:
+    async def no_pause(reader: SseMessageReader) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(EventReader, "pause", no_pause)
+    monkeypatch.setattr(SseMessageReader, "pause", no_pause)
     loop = asyncio.get_running_loop()
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))

@@ -45,7 +45,6 @@ class Polling(Backend):
         self.returns: list[str] = []
 
     async def play(self, call: Call) -> None:
-        """See Backend."""
         event_id = f"c{len(self.calls)}"
         self.calls[event_id] = call
         start = {"type": "http.response.start", "status": 200, "headers": SSE}
@@ -70,7 +69,6 @@ class Polling(Backend):
         await self._part(send, b"", more=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         last = dict(scope.get("headers", ())).get(b"last-event-id", b"").decode()
         if not last:
             await super().__call__(scope, receive, send)

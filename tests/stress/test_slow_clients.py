@@ -90,7 +90,6 @@ class Flooding:
         self.backend = Backend(self.era, self.answer, {"tools": [TOOL]})
 
     async def answer(self, call: Call) -> None:
-        """See Backend."""
         arguments = call.message["params"]["arguments"]
         for _ in range(FLOOD if arguments.get("flood") else 0):
             await call.emit(_log())

@@ -26,7 +26,7 @@ class Authority(NamedTuple):
     port: int | None
 
 
-class Origin(NamedTuple):
+class WebOrigin(NamedTuple):
     """The scheme, host and port of a page; the default port of the scheme is filled in."""
 
     scheme: str
@@ -45,7 +45,7 @@ def parse_authority(text: str) -> Authority | None:
     return None if host is None or too_high else Authority(host, port)
 
 
-def parse_origin(text: str) -> Origin | None:
+def parse_origin(text: str) -> WebOrigin | None:
     """Parse one serialized origin; None for `null`, lists, paths and malformed text."""
     match = _ORIGIN.fullmatch(text)
     if match is None:
@@ -54,7 +54,7 @@ def parse_origin(text: str) -> Origin | None:
     port = int(match[3]) if match[3] else DEFAULT_PORTS.get(scheme)
     if host is None or (port is not None and port > MAX_PORT):
         return None
-    return Origin(scheme, host, port)
+    return WebOrigin(scheme, host, port)
 
 
 def _normalized(host: str) -> str | None:
@@ -67,6 +67,6 @@ def _normalized(host: str) -> str | None:
         return None
 
 
-def joined(host: str, port: int) -> str:
+def join_host_port(host: str, port: int) -> str:
     """Return a host without brackets, which may be an IPv6 address, and its port as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mcpproxy.api import names
-from mcpproxy.api.components import Components, NamedComponents
-from mcpproxy.api.quantities import seconds
-from mcpproxy.api.status import ModeOrigin
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1 import (
     Autoscaling,
-    Backend,
+    BackendSpec,
     MCPProxySpec,
     OnClash,
     Protocol,
     SessionMode,
     Transport,
 )
+from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents
+from mcpproxy.api.v1alpha1.status import ModeOrigin
 
 CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
@@ -41,7 +41,7 @@ _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
+class EffectiveTimeouts:
     """How long each wait on a backend may last, in seconds."""
 
     connect: float
@@ -71,7 +71,7 @@ class BackendSettings:
     session_mode_from: ModeOrigin
     declared_stateless: bool
     cache_ttl: float
-    deadlines: Deadlines
+    deadlines: EffectiveTimeouts
     optional: bool
     components: Mapping[str, Components | NamedComponents] = field(default_factory=dict)
     """Member of list results (tools, ...) → what is shown of them."""
@@ -89,24 +89,24 @@ class BackendSettings:
     """Whether only clients have the credentials that it may ask for."""
 
 
-def deadlines(backend: Backend) -> Deadlines:
+def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
     """The backend's timeouts in seconds."""
     given = backend.timeouts
     initialize = INITIALIZE if backend.stdio is None else INITIALIZE_PROGRAM
-    return Deadlines(
-        connect=seconds((given and given.connect) or CONNECT),
-        initialize=seconds((given and given.initialize) or initialize),
-        request=seconds((given and given.request) or REQUEST),
-        idle=seconds((given and given.idle) or IDLE),
+    return EffectiveTimeouts(
+        connect=parse_duration((given and given.connect) or CONNECT),
+        initialize=parse_duration((given and given.initialize) or initialize),
+        request=parse_duration((given and given.request) or REQUEST),
+        idle=parse_duration((given and given.idle) or IDLE),
     )
 
 
-def prefix(backend: Backend) -> str:
+def name_prefix(backend: BackendSpec) -> str:
     """The prefix of the backend's components; never depends on other backends."""
     return backend.name if backend.prefix is None else backend.prefix
 
 
-def session_mode(spec: MCPProxySpec, backend: Backend) -> tuple[SessionMode, ModeOrigin]:
+def session_mode(spec: MCPProxySpec, backend: BackendSpec) -> tuple[SessionMode, ModeOrigin]:
     """The session mode in force for a backend, and where it comes from."""
     if backend.session is not None and backend.session.mode is not None:
         return backend.session.mode, "Backend"
@@ -126,55 +126,55 @@ def session_modes(spec: MCPProxySpec) -> str:
     return ", ".join(mode + min(why) for mode, why in sorted(found.items()))
 
 
-def on_clash(spec: MCPProxySpec) -> OnClash:
+def clash_policy(spec: MCPProxySpec) -> OnClash:
     """What becomes of a name that two backends list."""
     return (spec.names and spec.names.on_clash) or ON_CLASH
 
 
-def settings(spec: MCPProxySpec, backend: Backend) -> BackendSettings:
+def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSettings:
     """What holds for `backend`, from its own fields, those of `spec` and the defaults."""
     mode, mode_from = session_mode(spec, backend)
     own, cache = backend.session, backend.cache
     ttl = (cache and cache.ttl) or (spec.cache and spec.cache.ttl) or CACHE_TTL
     return BackendSettings(
-        prefix=prefix(backend),
+        prefix=name_prefix(backend),
         transport=backend.transport or "auto",
         protocol=backend.protocol or "auto",
         session_mode=mode,
         session_mode_from=mode_from,
         declared_stateless=bool(own and own.stateless),
-        cache_ttl=seconds(ttl),
-        deadlines=deadlines(backend),
+        cache_ttl=parse_duration(ttl),
+        deadlines=effective_timeouts(backend),
         optional=bool(backend.optional),
         components=_chosen(backend),
-        withdrawn=withdrawn(backend),
+        withdrawn=disabled_features(backend),
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
-        passed=passed(spec, backend),
-        guarded=guarded(backend),
-        denied=denied(spec),
+        passed=forwarded_headers(spec, backend),
+        guarded=needs_client_credentials(backend),
+        denied=denied_extensions(spec),
         accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
     )
 
 
-def denied(spec: MCPProxySpec) -> frozenset[str]:
+def denied_extensions(spec: MCPProxySpec) -> frozenset[str]:
     """The extensions that are neither advertised nor routed."""
     return frozenset((spec.extensions and spec.extensions.deny) or ())
 
 
-def passed(spec: MCPProxySpec, backend: Backend) -> frozenset[bytes]:
+def forwarded_headers(spec: MCPProxySpec, backend: BackendSpec) -> frozenset[bytes]:
     """The headers of clients that the backend gets; our own spans say of which trace they are."""
     own = _TRACE if spec.monitoring and spec.monitoring.tracing else frozenset()
     named = (name.lower() for name in backend.forward_headers or ())
     return frozenset(name.encode("ascii") for name in named if name not in own)
 
 
-def guarded(backend: Backend) -> bool:
+def needs_client_credentials(backend: BackendSpec) -> bool:
     """Whether a request of our own that the backend refuses (HTTP 401) may be fit for a client."""
     named = {name.lower() for name in backend.forward_headers or ()}
     return bool(named) and (not backend.headers or not named.isdisjoint(_CREDENTIALS))
 
 
-def _chosen(backend: Backend) -> dict[str, Components | NamedComponents]:
+def _chosen(backend: BackendSpec) -> dict[str, Components | NamedComponents]:
     found = {
         "tools": backend.tools,
         "prompts": backend.prompts,
@@ -184,19 +184,19 @@ def _chosen(backend: Backend) -> dict[str, Components | NamedComponents]:
     return {member: chosen for member, chosen in found.items() if chosen is not None}
 
 
-def withdrawn(backend: Backend) -> frozenset[str]:
+def disabled_features(backend: BackendSpec) -> frozenset[str]:
     """Features of clients that the backend gets to see nothing of."""
     if backend.forward is None:
         return frozenset()
     return frozenset(k for k, passes in backend.forward.model_dump().items() if passes is False)
 
 
-def health(spec: MCPProxySpec) -> HealthPolicy:
+def health_policy(spec: MCPProxySpec) -> HealthPolicy:
     """The health policy of the proxy."""
     given = spec.health
     return HealthPolicy(
-        interval=seconds((given and given.interval) or HEALTH_INTERVAL),
-        timeout=seconds((given and given.timeout) or HEALTH_TIMEOUT),
+        interval=parse_duration((given and given.interval) or HEALTH_INTERVAL),
+        timeout=parse_duration((given and given.timeout) or HEALTH_TIMEOUT),
         unhealthy_after=(given and given.unhealthy_after) or UNHEALTHY_AFTER,
         healthy_after=(given and given.healthy_after) or HEALTHY_AFTER,
     )
@@ -204,9 +204,9 @@ def health(spec: MCPProxySpec) -> HealthPolicy:
 
 def service_port(spec: MCPProxySpec) -> int:
     """The Service's port."""
-    return (spec.service and spec.service.port) or names.PORT_SERVICE
+    return (spec.service and spec.service.port) or constants.PORT_SERVICE
 
 
 def scale_down_seconds(autoscaling: Autoscaling) -> int:
     """How long fewer pods must have been enough, in whole seconds as Kubernetes has it."""
-    return math.ceil(seconds(autoscaling.scale_down_after or SCALE_DOWN_AFTER))
+    return math.ceil(parse_duration(autoscaling.scale_down_after or SCALE_DOWN_AFTER))

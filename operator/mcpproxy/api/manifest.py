@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mcpproxy.api.json_text import json_text
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.api.yaml_safe_json import json_text
 
 _TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 _UNKNOWN_FIELD = "unknown field, remove it or correct its spelling"
@@ -42,7 +42,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def explain(error: ValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """Every finding as `path: message`, joined with `; `."""
     findings = []
     for found in error.errors(include_url=False, include_input=False):
@@ -69,7 +69,7 @@ def parse(manifest: Any) -> MCPProxy:
     try:
         return MCPProxy.model_validate(manifest, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError(explain(error)) from error
+        raise ManifestError(format_validation_error(error)) from error
 
 
 def load(text: str) -> MCPProxy:
@@ -77,7 +77,7 @@ def load(text: str) -> MCPProxy:
 
     Raises ManifestError when there is none, more than one, or it is wrong.
     """
-    found = [d for d in documents(text) if is_ours(d)]
+    found = [d for d in documents(text) if is_mcpproxy(d)]
     if len(found) != 1:
         raise ManifestError(f"expected one document of kind MCPProxy, found {len(found)}")
     return parse(found[0])
@@ -91,7 +91,7 @@ def documents(text: str) -> list[Any]:
         raise ManifestError(f"not YAML: {error}") from error
 
 
-def is_ours(document: Any) -> bool:
+def is_mcpproxy(document: Any) -> bool:
     """Whether a document says that it is an MCPProxy, right or wrong."""
     return isinstance(document, dict) and document.get("kind") == "MCPProxy"
 

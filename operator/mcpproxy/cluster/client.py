@@ -9,10 +9,11 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from mcpproxy.api import names
-from mcpproxy.api.json_text import json_text
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object, Objects
+from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.errors import ClusterError, Conflict, NotFound, Unavailable, error_of
-from mcpproxy.cluster.kinds import Kind, Object, Objects, kind_of
+from mcpproxy.cluster.resources import ResourceKind, kind_of
 
 TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
@@ -20,7 +21,7 @@ READ_TIMEOUT: Final = 5.0
 """Seconds that one read may take."""
 PAGE: Final = 500
 """Objects in one answer to a list request."""
-HEIR: Final = f"{names.FIELD_MANAGER}-handed-over"
+HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
 """Field manager of what we have set and now leave to others."""
 
 # With the charset, the client library sends text as it is and doesn't make JSON of it.
@@ -32,15 +33,15 @@ _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 class Cluster(Protocol):
     """What the operator does with the API server. Every method raises ClusterError."""
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+    async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
         """One object; None when there is none."""
 
     async def list(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+        self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
 
-    async def heads(self, kind: Kind, namespace: str | None, selector: str) -> Objects:
+    async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         """The objects that a label selector chooses ("" for all), with their metadata alone."""
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
@@ -59,11 +60,11 @@ class Cluster(Protocol):
     async def create(self, manifest: Object) -> bool:
         """Create an object and never change it; False when it exists already."""
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
         """Delete the object that has this uid; one that is gone already is fine."""
 
 
-class KubeCluster:
+class KubeClient:
     """A Cluster behind the client library of the Kubernetes project."""
 
     def __init__(
@@ -79,7 +80,7 @@ class KubeCluster:
         `wrote` and `read` are given the kind, the verb and the result of each request.
         """
         self._client = ApiClient(configuration)
-        self._client.user_agent = names.FIELD_MANAGER
+        self._client.user_agent = constants.FIELD_MANAGER
         self._timeout = timeout
         self._may_write = may_write
         self._wrote = wrote
@@ -89,7 +90,7 @@ class KubeCluster:
         """Close all connections."""
         await self._client.close()
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+    async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
         """One object; None when there is none."""
         try:
             found: Object = await self._read(kind, "get", kind.path(namespace, name))
@@ -98,17 +99,19 @@ class KubeCluster:
         return found
 
     async def list(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
+        self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
         """All objects of one namespace (None: of all), or those that carry `labels`."""
         selector = ",".join(f"{key}={(labels or {})[key]}" for key in sorted(labels or {}))
         return await self._list(kind, namespace, selector, _JSON)
 
-    async def heads(self, kind: Kind, namespace: str | None, selector: str) -> Objects:
+    async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         """The objects that a label selector chooses ("" for all), with their metadata alone."""
         return await self._list(kind, namespace, selector, _HEADS)
 
-    async def _list(self, kind: Kind, namespace: str | None, selector: str, accept: str) -> Objects:
+    async def _list(
+        self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
+    ) -> Objects:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         found: Objects = []
         while True:
@@ -136,7 +139,7 @@ class KubeCluster:
     async def create(self, manifest: Object) -> bool:
         """Create an object and never change it; False when it exists already."""
         path = kind_of(manifest).path(manifest["metadata"]["namespace"])
-        query = {"fieldManager": names.FIELD_MANAGER}
+        query = {"fieldManager": constants.FIELD_MANAGER}
         try:
             await self._write("create", manifest["kind"], "POST", path, query, manifest, _JSON)
         except Conflict:
@@ -147,10 +150,10 @@ class KubeCluster:
         """Replace an object as it was read; Conflict if it has changed since."""
         kind, metadata = kind_of(manifest), manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
-        query = {"fieldManager": names.FIELD_MANAGER}
+        query = {"fieldManager": constants.FIELD_MANAGER}
         return await self._write("replace", kind.name, "PUT", path, query, manifest, _JSON)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
         """Delete the object that has this uid; one that is gone already is fine."""
         options = {
             "kind": "DeleteOptions",
@@ -169,7 +172,7 @@ class KubeCluster:
         manifest: Object,
         subresource: str,
         uid: str | None,
-        manager: str = names.FIELD_MANAGER,
+        manager: str = constants.FIELD_MANAGER,
     ) -> Object:
         metadata = manifest["metadata"]
         path = kind_of(manifest).path(metadata["namespace"], metadata["name"], subresource)
@@ -202,7 +205,7 @@ class KubeCluster:
 
     async def _read(
         self,
-        kind: Kind,
+        kind: ResourceKind,
         verb: str,
         path: str,
         query: Mapping[str, str] | None = None,

@@ -16,7 +16,7 @@ import json
 import re
 from typing import Any, Final
 
-from mcpproxy.api.text import clean
+from mcpproxy.api.untrusted_text import clean_text
 
 _TEXT: Final = 2048
 """Characters of a response that an error repeats."""
@@ -30,7 +30,7 @@ class Conflict(ClusterError):
     """Another writer was faster, or a precondition failed."""
 
 
-class Ending(ClusterError):
+class NamespaceTerminating(ClusterError):
     """The namespace is being deleted."""
 
 
@@ -42,11 +42,11 @@ class Invalid(ClusterError):
     """Validation, a quota, a policy or a webhook refuses the object."""
 
 
-class TooLarge(Invalid):
+class ObjectTooLarge(Invalid):
     """The object is larger than the API server or etcd admits."""
 
 
-class Undeclared(Invalid):
+class FieldNotDeclared(Invalid):
     """The installed CRD, older than the operator, lacks fields or does not admit their values.
 
     `fields` are their paths without list keys, such as `status.backends.session`.
@@ -81,7 +81,7 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
-    413: TooLarge,
+    413: ObjectTooLarge,
     415: Invalid,
     422: Invalid,
 }
@@ -98,15 +98,15 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
     if isinstance(found.get("message"), str) and found["message"]:
         text = found["message"]
         causes = _causes(found)
-    text = clean(text, _TEXT) or f"HTTP {status}"
+    text = clean_text(text, _TEXT) or f"HTTP {status}"
     # Applying to an object that has another uid is said to be invalid.
     if any(cause.get("field") == "metadata.uid" for cause in causes):
         return Conflict(text)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return Ending(text)
+        return NamespaceTerminating(text)
     fields = _status_fields(causes)
     if status == 422 and fields:
-        return Undeclared(text, fields)
+        return FieldNotDeclared(text, fields)
     return (_refusal(status, text) if writing else None) or _BY_STATUS.get(status, Unavailable)(
         text
     )
@@ -145,9 +145,9 @@ def _refusal(status: int, text: str) -> ClusterError | None:
     """The errors that share an HTTP status with others and differ only in their text."""
     undeclared = frozenset(_LIST_KEY.sub("", path) for path in _UNDECLARED.findall(text))
     if undeclared:
-        return Undeclared(text, undeclared)
+        return FieldNotDeclared(text, undeclared)
     if _TOO_LARGE.search(text):
-        return TooLarge(text)
+        return ObjectTooLarge(text)
     if status == 403 and not _LACKS_PERMISSION.search(text):
         return Invalid(text)
     # A webhook that can't be called is answered with 500, whether or not it will come back.

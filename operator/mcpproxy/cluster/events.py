@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from mcpproxy.api import names
-from mcpproxy.api.text import ELLIPSIS, clean
-from mcpproxy.cluster.kinds import EVENT, Object
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.untrusted_text import ELLIPSIS, clean_text
+from mcpproxy.cluster.resources import EVENT
 
 EventType = Literal["Normal", "Warning"]
 
@@ -24,20 +25,20 @@ _MAX_NOTE: Final = 1024
 
 
 @dataclass(slots=True)
-class _Series:
+class _EventSeries:
     name: str
     first: datetime
     last: datetime
     count: int = 0
 
 
-class Events:
+class EventRecorder:
     """Makes Events; remembers which were made lately."""
 
     def __init__(self, instance: str) -> None:
         """`instance` names this process."""
         self._instance = instance[:128]
-        self._series: OrderedDict[tuple[str, EventType, str], _Series] = OrderedDict()
+        self._series: OrderedDict[tuple[str, EventType, str], _EventSeries] = OrderedDict()
 
     def event(
         self, regarding: Object, type_: EventType, reason: str, note: str, now: datetime
@@ -62,16 +63,16 @@ class Events:
             "firstTimestamp": _time(series.first),
             "lastTimestamp": _time(series.last),
             "count": series.count,
-            "source": {"component": names.FIELD_MANAGER},
-            "reportingComponent": f"{names.GROUP}/{names.FIELD_MANAGER}",
+            "source": {"component": constants.FIELD_MANAGER},
+            "reportingComponent": f"{constants.GROUP}/{constants.FIELD_MANAGER}",
             "reportingInstance": self._instance,
         }
 
-    def _of(self, key: tuple[str, EventType, str], proxy: str, now: datetime) -> _Series:
+    def _of(self, key: tuple[str, EventType, str], proxy: str, now: datetime) -> _EventSeries:
         series = self._series.pop(key, None)
         if series is None or (now - series.last).total_seconds() >= SAME_SERIES:
             # Names sort by time.
-            series = _Series(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
+            series = _EventSeries(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
             while any(other.name == series.name for other in self._series.values()):
                 series.name += "a"
         self._series[key] = series
@@ -86,7 +87,7 @@ def _time(when: datetime) -> str:
 
 
 def _cut(note: str) -> str:
-    found = clean(note, _MAX_NOTE)
+    found = clean_text(note, _MAX_NOTE)
     if len(found.encode()) <= _MAX_NOTE:
         return found
     room = _MAX_NOTE - len(ELLIPSIS.encode())

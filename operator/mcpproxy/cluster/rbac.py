@@ -2,7 +2,7 @@
 
 from typing import Final, NotRequired, TypedDict
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 
 
 class PolicyRule(TypedDict):
@@ -16,20 +16,20 @@ class PolicyRule(TypedDict):
 
 RULES: Final[tuple[PolicyRule, ...]] = (
     {
-        "apiGroups": [names.GROUP],
-        "resources": [names.PLURAL],
+        "apiGroups": [constants.GROUP],
+        "resources": [constants.PLURAL],
         "verbs": ["get", "list", "watch"],
     },
     {
-        "apiGroups": [names.GROUP],
-        "resources": [f"{names.PLURAL}/status"],
+        "apiGroups": [constants.GROUP],
+        "resources": [f"{constants.PLURAL}/status"],
         "verbs": ["patch"],
     },
     {
         # Owner references that block the owner's deletion need this where
         # OwnerReferencesPermissionEnforcement is on (OpenShift).
-        "apiGroups": [names.GROUP],
-        "resources": [f"{names.PLURAL}/finalizers"],
+        "apiGroups": [constants.GROUP],
+        "resources": [f"{constants.PLURAL}/finalizers"],
         "verbs": ["update"],
     },
     {
@@ -89,7 +89,7 @@ LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
     {
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
-        "resourceNames": [names.FIELD_MANAGER],
+        "resourceNames": [constants.FIELD_MANAGER],
         "verbs": ["get", "update"],
     },
 )

@@ -19,22 +19,29 @@ from mcpproxy.desired import (
     service,
     service_account,
 )
-from mcpproxy.desired.model import Behind, ChildKind, Manifest, Options, Owner, ServiceName
+from mcpproxy.desired.types import (
+    BuildOptions,
+    ChildKind,
+    Manifest,
+    OwnerRef,
+    ServiceName,
+    ServiceTarget,
+)
 
 __all__ = [
     "CHILD_KINDS",
-    "Behind",
+    "BuildOptions",
     "ChildKind",
     "Manifest",
-    "Options",
-    "Owner",
+    "OwnerRef",
     "ServiceName",
+    "ServiceTarget",
     "build",
     "network_policy",
     "sealing_secret",
 ]
 
-_NO_SERVICES: Final[Mapping[ServiceName, Behind]] = {}
+_NO_SERVICES: Final[Mapping[ServiceName, ServiceTarget]] = {}
 
 CHILD_KINDS: Final = (
     ChildKind("v1", "ServiceAccount", "serviceaccounts"),
@@ -51,9 +58,9 @@ CHILD_KINDS: Final = (
 
 def build(
     proxy: MCPProxy,
-    options: Options,
-    owner: Owner,
-    services: Mapping[ServiceName, Behind] = _NO_SERVICES,
+    options: BuildOptions,
+    owner: OwnerRef,
+    services: Mapping[ServiceName, ServiceTarget] = _NO_SERVICES,
 ) -> tuple[Manifest, ...]:
     """The children of `proxy`, in the order to apply them: what the pods need comes first.
 

@@ -1,11 +1,11 @@
 """The HorizontalPodAutoscaler that sets the number of pods."""
 
-from mcpproxy.api import defaults, names
+from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
     """The autoscaler; None unless the spec asks for one.
 
     It measures the runtime's container alone: one that was injected beside it may request nothing.
@@ -38,7 +38,7 @@ def _metric(resource: str, percent: int) -> Manifest:
         "type": "ContainerResource",
         "containerResource": {
             "name": resource,
-            "container": names.CONTAINER,
+            "container": constants.CONTAINER,
             "target": {"type": "Utilization", "averageUtilization": percent},
         },
     }

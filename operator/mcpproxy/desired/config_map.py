@@ -1,21 +1,21 @@
 """The ConfigMap that holds the runtime's configuration: an MCPProxy manifest."""
 
-from mcpproxy.api import manifest, names
+from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def name(proxy: MCPProxy) -> str:
     """Its name, which differs for every configuration."""
-    return names.config_map_name(proxy.metadata.name, manifest.runtime_manifest(proxy))
+    return constants.config_map_name(proxy.metadata.name, manifest.runtime_manifest(proxy))
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
     """The ConfigMap; immutable, since a change of it would reach pods without a rollout."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(proxy, owner, name(proxy)),
         "immutable": True,
-        "data": {names.CONFIG_FILE: manifest.runtime_manifest(proxy)},
+        "data": {constants.CONFIG_FILE: manifest.runtime_manifest(proxy)},
     }

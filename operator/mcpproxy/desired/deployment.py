@@ -2,38 +2,38 @@
 
 from typing import Final
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired import placement
-from mcpproxy.desired.model import Manifest, Options, Owner, metadata
+from mcpproxy.desired import pod_template
+from mcpproxy.desired.types import BuildOptions, Manifest, OwnerRef, metadata
 from mcpproxy.desired.volumes import mounts, volumes
 
-ANNOTATION_VERSION: Final = f"{names.GROUP}/operator-version"
+ANNOTATION_VERSION: Final = f"{constants.GROUP}/operator-version"
 
 _START_UP_SECONDS = 120
 _DEFAULT_REQUESTS = {"cpu": "50m", "memory": "128Mi"}
 _POD_IP: Final = {"apiVersion": "v1", "fieldPath": "status.podIP"}
 _ARGS: Final = (
-    *("run", "-f", f"{names.CONFIG_DIR}/{names.CONFIG_FILE}"),
-    *("--transport", "http", "--host", "::", "--port", str(names.PORT_HTTP)),
-    *("--admin-host", "::", "--admin-port", str(names.PORT_ADMIN)),
-    *("--values", names.VALUES_DIR, "--sealing-keys", names.SEALING_DIR),
+    *("run", "-f", f"{constants.CONFIG_DIR}/{constants.CONFIG_FILE}"),
+    *("--transport", "http", "--host", "::", "--port", str(constants.PORT_HTTP)),
+    *("--admin-host", "::", "--admin-port", str(constants.PORT_ADMIN)),
+    *("--values", constants.VALUES_DIR, "--sealing-keys", constants.SEALING_DIR),
 )
 
 
-def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
+def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
     """The Deployment; without `replicas` when the spec has none, so that others may set them."""
     found = metadata(proxy, owner, proxy.metadata.name)
     found["annotations"] = {ANNOTATION_VERSION: options.version}
     spec: Manifest = {
         "revisionHistoryLimit": 2,
-        "selector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+        "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
         },
         "template": {
-            "metadata": placement.pod_metadata(proxy),
+            "metadata": pod_template.pod_metadata(proxy),
             "spec": _pod(proxy, options, owner),
         },
     }
@@ -42,9 +42,9 @@ def build(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": found, "spec": spec}
 
 
-def _pod(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
+def _pod(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
     found: Manifest = {
-        **placement.pod_fields(proxy),
+        **pod_template.pod_fields(proxy),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "containers": [_container(proxy, options)],
@@ -57,24 +57,24 @@ def _pod(proxy: MCPProxy, options: Options, owner: Owner) -> Manifest:
     return found
 
 
-def _container(proxy: MCPProxy, options: Options) -> Manifest:
+def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
     image = proxy.spec.image or options.image
     return {
-        "name": names.CONTAINER,
+        "name": constants.CONTAINER,
         "image": image,
         "imagePullPolicy": proxy.spec.image_pull_policy or _pull_policy(image),
         "command": ["mcpproxy"],
-        "args": [*_ARGS, *placement.drain_arguments(proxy)],
+        "args": [*_ARGS, *pod_template.drain_arguments(proxy)],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": _POD_IP}}],
         "ports": [
-            {"name": "http", "containerPort": names.PORT_HTTP, "protocol": "TCP"},
-            {"name": "admin", "containerPort": names.PORT_ADMIN, "protocol": "TCP"},
+            {"name": "http", "containerPort": constants.PORT_HTTP, "protocol": "TCP"},
+            {"name": "admin", "containerPort": constants.PORT_ADMIN, "protocol": "TCP"},
         ],
         "startupProbe": _probe("/livez", period=1, failures=_START_UP_SECONDS),
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         # Endpoints lose a pod some time after its end began: it serves on until they have.
-        "lifecycle": {"preStop": {"sleep": {"seconds": placement.DRAIN_SECONDS}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": pod_template.DRAIN_SECONDS}}},
         "resources": _resources(proxy),
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -1,11 +1,11 @@
 """The PodDisruptionBudget that limits evictions."""
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
     """The budget; None unless the spec asks for one."""
     given = proxy.spec.disruption_budget
     if given is None:
@@ -16,7 +16,7 @@ def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
         "metadata": metadata(proxy, owner, proxy.metadata.name),
         "spec": {
             **given.to_manifest(),
-            "selector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+            "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             # A pod that serves nobody must not keep its node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },

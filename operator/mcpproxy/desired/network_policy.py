@@ -5,22 +5,31 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mcpproxy.api import names
-from mcpproxy.api.backend import Backend
-from mcpproxy.api.network import NetworkPolicySpec
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.canonical import canonical
-from mcpproxy.desired.model import Behind, Manifest, Options, Owner, ServiceName, metadata
+from mcpproxy.api.v1alpha1.backend import BackendSpec
+from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
+from mcpproxy.desired.types import (
+    BuildOptions,
+    Manifest,
+    OwnerRef,
+    ServiceName,
+    ServiceTarget,
+    canonical_order,
+    metadata,
+)
 
 _NAMESPACE: Final = "kubernetes.io/metadata.name"
 _DNS_NAMESPACE: Final = "kube-system"
 _NODE_LOCAL_DNS: Final = "169.254.20.10/32"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-Services = Mapping[ServiceName, Behind]
+Services = Mapping[ServiceName, ServiceTarget]
 
 
-def build(proxy: MCPProxy, options: Options, owner: Owner, services: Services) -> Manifest | None:
+def build(
+    proxy: MCPProxy, options: BuildOptions, owner: OwnerRef, services: Services
+) -> Manifest | None:
     """The policy; None unless the spec asks for one.
 
     A policy can't name Services: `services` says what is behind those of the backends. Of one
@@ -34,7 +43,7 @@ def build(proxy: MCPProxy, options: Options, owner: Owner, services: Services) -
         "kind": "NetworkPolicy",
         "metadata": metadata(proxy, owner, proxy.metadata.name),
         "spec": {
-            "podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+            "podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             "policyTypes": ["Egress", "Ingress"],
             "ingress": _ingress(proxy, given, options),
             "egress": _distinct(_egress(proxy, given, services)),
@@ -42,7 +51,7 @@ def build(proxy: MCPProxy, options: Options, owner: Owner, services: Services) -
     }
 
 
-def services_of(proxy: MCPProxy) -> set[ServiceName]:
+def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
     """The Services that a policy has to know; none unless the spec asks for one."""
     if proxy.spec.network_policy is None:
         return set()
@@ -57,22 +66,22 @@ def _collector(proxy: MCPProxy) -> list[str]:
     return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
 
 
-def _ingress(proxy: MCPProxy, given: NetworkPolicySpec, options: Options) -> list[Manifest]:
+def _ingress(proxy: MCPProxy, given: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
     clients = [peer.to_manifest() for peer in given.clients or []] or [{"podSelector": {}}]
     # Pods hand requests over to one another.
-    own = {"podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)}}
+    own = {"podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)}}
     scrapers = [peer.to_manifest() for peer in given.scrapers or []]
-    admin: Manifest = {"ports": [_port(names.PORT_ADMIN)]}
+    admin: Manifest = {"ports": [_port(constants.PORT_ADMIN)]}
     if options.operator_namespace is not None:
         admin["from"] = _distinct([_operator(options.operator_namespace), *scrapers])
     # By way of the API server, the operator may come from anywhere.
-    return [{"ports": [_port(names.PORT_HTTP)], "from": _distinct([own, *clients])}, admin]
+    return [{"ports": [_port(constants.PORT_HTTP)], "from": _distinct([own, *clients])}, admin]
 
 
 def _operator(namespace: str) -> Manifest:
     return {
         "namespaceSelector": {"matchLabels": {_NAMESPACE: namespace}},
-        "podSelector": {"matchLabels": {names.LABEL_NAME: names.OPERATOR}},
+        "podSelector": {"matchLabels": {constants.LABEL_NAME: constants.OPERATOR}},
     }
 
 
@@ -82,8 +91,8 @@ def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> It
         "to": [dns, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}],
         "ports": [_port(53, "UDP"), _port(53)],
     }
-    own = {"podSelector": {"matchLabels": names.selector_labels(proxy.metadata.name)}}
-    yield {"to": [own], "ports": [_port(names.PORT_HTTP)]}
+    own = {"podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)}}
+    yield {"to": [own], "ports": [_port(constants.PORT_HTTP)]}
     for backend in proxy.spec.backends:
         service = _service_of(proxy, backend)
         if service is not None:
@@ -99,7 +108,7 @@ def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> It
         yield _with_protocols(rule.to_manifest())
 
 
-def _service_of(proxy: MCPProxy, backend: Backend) -> tuple[str, str, int] | None:
+def _service_of(proxy: MCPProxy, backend: BackendSpec) -> tuple[str, str, int] | None:
     """Namespace, name and port of a backend's Service, also where a url names one."""
     own = proxy.metadata.namespace or "default"
     if backend.service is not None:
@@ -111,7 +120,7 @@ def _service_at(proxy: MCPProxy, address: str) -> tuple[str, str, int] | None:
     own, url = proxy.metadata.namespace or "default", urlsplit(address)
     host, port = (url.hostname or "").rstrip("."), url.port or _DEFAULT_PORTS[url.scheme.lower()]
     match host.split("."):
-        case [name] if names.is_dns_label(name) and name != "localhost":
+        case [name] if constants.is_dns_label(name) and name != "localhost":
             return own, name, port
         case [name, namespace, "svc", *_]:
             return namespace, name, port
@@ -163,7 +172,7 @@ def _with_protocols(rule: Manifest) -> Manifest:
 def _distinct(found: Any) -> list[Manifest]:
     """The entries in one order, each once."""
     once: list[Manifest] = []
-    for entry in canonical(list(found)):
+    for entry in canonical_order(list(found)):
         if entry not in once:
             once.append(entry)
     return once

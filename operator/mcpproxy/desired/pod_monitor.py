@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.canonical import canonical
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, canonical_order, metadata
 
 NAMED: Final[Manifest] = {
     "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"],
@@ -16,17 +15,17 @@ NAMED: Final[Manifest] = {
 same: its rules and its dashboard tell proxies apart by this label."""
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
     """The PodMonitor; None unless the spec asks for one."""
     given = proxy.spec.monitoring.pod_monitor if proxy.spec.monitoring else None
     if given is None:
         return None
     found = metadata(proxy, owner, proxy.metadata.name)
-    found["labels"] = {**canonical(given.labels or {}), **found["labels"]}
+    found["labels"] = {**canonical_order(given.labels or {}), **found["labels"]}
     endpoint: Manifest = {"port": "admin", "path": "/metrics"}
     if given.interval is not None:
         endpoint["interval"] = given.interval
-    endpoint["relabelings"] = [canonical(NAMED)]
+    endpoint["relabelings"] = [canonical_order(NAMED)]
     if given.scrape_timeout is not None:
         endpoint["scrapeTimeout"] = given.scrape_timeout
     return {
@@ -34,7 +33,7 @@ def build(proxy: MCPProxy, owner: Owner) -> Manifest | None:
         "kind": "PodMonitor",
         "metadata": found,
         "spec": {
-            "selector": {"matchLabels": names.selector_labels(proxy.metadata.name)},
+            "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             "podMetricsEndpoints": [endpoint],
         },
     }

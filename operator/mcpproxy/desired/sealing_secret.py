@@ -3,14 +3,14 @@
 from base64 import b64encode
 from typing import Final
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 KEY_BYTES: Final = 32
 
 
-def build(proxy: MCPProxy, owner: Owner, key: bytes) -> Manifest:
+def build(proxy: MCPProxy, owner: OwnerRef, key: bytes) -> Manifest:
     """The Secret, for creation: it is never applied again and never read.
 
     Raises ValueError unless `key` has KEY_BYTES bytes.
@@ -20,7 +20,7 @@ def build(proxy: MCPProxy, owner: Owner, key: bytes) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(proxy, owner, names.sealing_secret_name(owner.name, owner.uid)),
+        "metadata": metadata(proxy, owner, constants.sealing_secret_name(owner.name, owner.uid)),
         "type": "Opaque",
         "data": {"current": b64encode(key).decode("ascii")},
     }

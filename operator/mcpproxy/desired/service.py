@@ -1,11 +1,11 @@
 """The Service that agents connect to."""
 
-from mcpproxy.api import defaults, names
+from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
     """The Service; the admin port is not in it."""
     given = proxy.spec.service
     found = metadata(proxy, owner, proxy.metadata.name)
@@ -17,7 +17,7 @@ def build(proxy: MCPProxy, owner: Owner) -> Manifest:
         "metadata": found,
         "spec": {
             "type": (given and given.type) or "ClusterIP",
-            "selector": names.selector_labels(proxy.metadata.name),
+            "selector": constants.selector_labels(proxy.metadata.name),
             "ports": [
                 {
                     "name": "http",

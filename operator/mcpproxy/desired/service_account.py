@@ -1,10 +1,10 @@
 """The ServiceAccount of the pods, which has no rights and no token."""
 
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.desired.model import Manifest, Owner, metadata
+from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
-def build(proxy: MCPProxy, owner: Owner) -> Manifest:
+def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
     """The ServiceAccount."""
     return {
         "apiVersion": "v1",

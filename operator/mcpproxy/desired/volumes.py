@@ -3,18 +3,18 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from mcpproxy.api import names
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy, ValueFrom
 from mcpproxy.desired import config_map
-from mcpproxy.desired.model import Manifest, Owner
+from mcpproxy.desired.types import Manifest, OwnerRef
 
 _SECRET = "secret"
 _CONFIG_MAP = "configmap"
 
 
-def volumes(proxy: MCPProxy, owner: Owner) -> list[Manifest]:
+def volumes(proxy: MCPProxy, owner: OwnerRef) -> list[Manifest]:
     """The pod's volumes; the one for values only if something is referenced."""
-    sealing = names.sealing_secret_name(owner.name, owner.uid)
+    sealing = constants.sealing_secret_name(owner.name, owner.uid)
     found: list[Manifest] = [
         {"name": "config", "configMap": {"name": config_map.name(proxy)}},
         {"name": "sealing", "secret": {"secretName": sealing}},
@@ -29,12 +29,12 @@ def volumes(proxy: MCPProxy, owner: Owner) -> list[Manifest]:
 def mounts(proxy: MCPProxy) -> list[Manifest]:
     """Where the container finds them."""
     found: list[Manifest] = [
-        {"name": "config", "mountPath": names.CONFIG_DIR, "readOnly": True},
-        {"name": "sealing", "mountPath": names.SEALING_DIR, "readOnly": True},
+        {"name": "config", "mountPath": constants.CONFIG_DIR, "readOnly": True},
+        {"name": "sealing", "mountPath": constants.SEALING_DIR, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     if _sources(proxy):
-        found.append({"name": "values", "mountPath": names.VALUES_DIR, "readOnly": True})
+        found.append({"name": "values", "mountPath": constants.VALUES_DIR, "readOnly": True})
     return found
 
 
@@ -55,7 +55,9 @@ def _source(kind: str, name: str, keys: set[str]) -> Manifest:
     content = {
         "name": name,
         "optional": True,
-        "items": [{"key": key, "path": names.value_path(kind, name, key)} for key in sorted(keys)],
+        "items": [
+            {"key": key, "path": constants.value_path(kind, name, key)} for key in sorted(keys)
+        ],
     }
     return {"secret" if kind == _SECRET else "configMap": content}
 

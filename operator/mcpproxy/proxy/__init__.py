@@ -1,5 +1,6 @@
 """The proxy runtime: a transparent MCP relay for both protocol eras.
 
-Reading order: `runtime` (what is put together), `core.exchange` (a request on its way),
-`front` (clients), `back` (backends), `wire` (bytes).
+Reading order: `runtime` (the parts and how they are connected), `core.exchange` (one request),
+`downstream` (clients), `gateway` (routing), `upstream` (backends), `protocol` (bytes).
+Knows the contract and nothing of Kubernetes.
 """

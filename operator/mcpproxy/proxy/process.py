@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpproxy import standard_descriptors
-from mcpproxy.api.text import clean
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.backends import LOG_MESSAGE
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.limits.http import DESCRIPTORS
@@ -38,7 +38,7 @@ REAP_EVERY: Final = 10.0
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest event loop that is installed."""
     standard_descriptors.reserve()
-    work = reaping(work)
+    work = reap_children(work)
     _give_large_memory_back()
     _raise_descriptors()
     # Pydantic has read the docstrings of the models from their sources, which it leaves here.
@@ -50,7 +50,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     return uvloop.run(work)
 
 
-async def reaping(work: Coroutine[Any, Any, Result]) -> Result:
+async def reap_children(work: Coroutine[Any, Any, Result]) -> Result:
     """Do the work; as the first process of a container, also that of an init process."""
     if os.getpid() != _INIT:
         return await work
@@ -114,7 +114,7 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class JsonLines(logging.Formatter):
+class RuntimeLogFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def __init__(self, worker: int | None = None) -> None:
@@ -133,7 +133,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             **self._worker,
             "logger": record.name,
-            "message": clean(message, LOG_MESSAGE.value),
+            "message": clean_text(message, LOG_MESSAGE.value),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -177,7 +177,7 @@ class StderrHandler(logging.Handler):
                 _write(self.format(record))
 
 
-def complain(text: str) -> None:
+def report_error(text: str) -> None:
     """Write a line to standard error, after all that was logged; give up if it is not read."""
     if _has_own_stderr():
         for handler in logging.getLogger().handlers:
@@ -208,6 +208,6 @@ def _has_own_stderr() -> bool:
 def log_to_stderr(level: str, worker: int | None = None) -> None:
     """Everything of this level and above."""
     handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(worker))
+    handler.setFormatter(RuntimeLogFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -13,36 +13,36 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api import names
-from mcpproxy.api.authority import joined
-from mcpproxy.api.defaults import HealthPolicy, denied, health, on_clash
-from mcpproxy.api.status import PodReport
+from mcpproxy.api import constants
+from mcpproxy.api.authority import join_host_port
+from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
-from mcpproxy.proxy import keys
-from mcpproxy.proxy.admin import Admin
-from mcpproxy.proxy.back.backend import Surroundings
-from mcpproxy.proxy.back.configured import configured
-from mcpproxy.proxy.back.values import Values
-from mcpproxy.proxy.core.approval import ApprovedCatalog
-from mcpproxy.proxy.core.catalog import Catalog
-from mcpproxy.proxy.core.digests import differences
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.front.descriptors import standard_streams
-from mcpproxy.proxy.front.guard import LOCAL, Guard, service_hosts
-from mcpproxy.proxy.front.http import HttpFront, InstanceFront
-from mcpproxy.proxy.front.principals import Principals
-from mcpproxy.proxy.front.server import Server
-from mcpproxy.proxy.front.stdio import StdioFront
-from mcpproxy.proxy.gateway import Gateway
-from mcpproxy.proxy.metrics import Shown
-from mcpproxy.proxy.selfcheck import ANYWHERE, handshake
-from mcpproxy.proxy.serving import DRAIN, AdminServer, listen
-from mcpproxy.proxy.targets import Configuration
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.proxy import sealing_keys as key_files
+from mcpproxy.proxy.admin.app import AdminApp
+from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.digests import differences
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
+from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.downstream.principals import Principals
+from mcpproxy.proxy.downstream.standard_streams import standard_streams
+from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.http1.server.server import HttpServer
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.sockets import DRAIN, AdminServer, listen
+from mcpproxy.proxy.telemetry.metrics import BackendGauges
+from mcpproxy.proxy.upstream.backend import BackendContext
+from mcpproxy.proxy.upstream.factory import build_backend
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
-    from mcpproxy.proxy.tracing import Tracing
+    from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 EXPORT_WITHIN: Final = 3.0
 """Seconds that a collector has to take spans."""
@@ -53,15 +53,15 @@ GARBAGE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RuntimeOptions:
     """Where a proxy serves, and what it finds around it."""
 
     host: str = "127.0.0.1"
     port: int = 8000
-    path: str = names.MCP_PATH
+    path: str = constants.MCP_PATH
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
-    values: Path = Path(names.VALUES_DIR)
+    values: Path = Path(constants.VALUES_DIR)
     sealing_keys: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
@@ -83,8 +83,8 @@ class Runtime:
 
     def __init__(
         self,
-        configuration: Configuration | None,
-        options: Options,
+        configuration: ProxyConfig | None,
+        options: RuntimeOptions,
         gateway: Gateway | None = None,
     ) -> None:
         """What the configuration describes is served, or a gateway that is there already."""
@@ -98,12 +98,12 @@ class Runtime:
             assert configuration is not None
             gateway = _gateway(configuration, options)
         self.gateway = gateway
-        self._shown = Shown()
-        self._keys: keys.WatchedKeys | None = None
+        self._shown = BackendGauges()
+        self._keys: key_files.SealingKeyWatcher | None = None
         if options.sealing_keys is None:
-            self._sealer = Sealer(options.keys or [keys.fresh()], secrets.token_bytes)
+            self._sealer = Sealer(options.keys or [key_files.new_key()], secrets.token_bytes)
         else:
-            self._keys = keys.WatchedKeys(options.sealing_keys, time.monotonic)
+            self._keys = key_files.SealingKeyWatcher(options.sealing_keys, time.monotonic)
             self._sealer = self._keys.sealer
 
     def report(self) -> PodReport:
@@ -140,7 +140,7 @@ class Runtime:
         with standard_streams() as (source, target):
             self.gateway.start()
             try:
-                await StdioFront(self.gateway, self._sealer, target).run(source)
+                await StdioServer(self.gateway, self._sealer, target).run(source)
             finally:
                 await self.gateway.close()
 
@@ -149,20 +149,20 @@ class Runtime:
 
         `serving` is called once all ports are open. Raises OSError, ValueError.
         """
-        options, guard = self._options, guard_of(self._configuration, self._options)
+        options, guard = self._options, build_host_policy(self._configuration, self._options)
         sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
         if options.own_port is not None:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
         address = _address(options, self._port)
         principals = Principals(self._principal_header)
-        front = HttpFront(self.gateway, self._sealer, guard, address, options.path, principals)
-        server, for_instances = Server(front), Server(InstanceFront(front, self.gateway))
+        front = Endpoint(self.gateway, self._sealer, guard, address, options.path, principals)
+        server, for_instances = HttpServer(front), HttpServer(PeerEndpoint(front, self.gateway))
         server.accept_instances(front.peers.credentials, for_instances)
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = AdminServer(Admin(self).app)
+            admin = AdminServer(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         # What was imported lives as long as the process; requests leave hardly any cycles.
@@ -210,21 +210,23 @@ class Runtime:
             return "the first round over the backends has not ended"
         if not self._verified:
             header = self._principal_header
-            why_not = await handshake(self._options.host, self._port, self._options.path, header)
+            why_not = await check_endpoint(
+                self._options.host, self._port, self._options.path, header
+            )
             if why_not is not None:
                 return why_not
             self._verified = True
         return None
 
 
-def surroundings(
-    policy: HealthPolicy, options: Options, directory: Path, catalog: Catalog | None = None
-) -> Surroundings:
+def build_backend_context(
+    policy: HealthPolicy, options: RuntimeOptions, directory: Path, catalog: Catalog | None = None
+) -> BackendContext:
     """What the backends of one proxy share; relative paths begin in `directory`."""
-    return Surroundings(
+    return BackendContext(
         catalog=catalog or Catalog(),
         policy=policy,
-        values=Values(options.values, time.monotonic),
+        values=MountedValues(options.values, time.monotonic),
         resolve=options.resolve,
         info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
         tls=functools.cache(ssl.create_default_context),
@@ -232,12 +234,16 @@ def surroundings(
     )
 
 
-def _gateway(configuration: Configuration, options: Options) -> Gateway:
+def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     proxy = configuration.proxy
-    catalog = catalog_of(proxy.spec)
-    around = surroundings(health(proxy.spec), options, configuration.directory, catalog)
-    backends = [configured(proxy, spec, around) for spec in proxy.spec.backends]
-    gateway = Gateway(proxy.metadata.name, VERSION, backends, catalog, denied(proxy.spec))
+    catalog = build_catalog(proxy.spec)
+    around = build_backend_context(
+        health_policy(proxy.spec), options, configuration.directory, catalog
+    )
+    backends = [build_backend(proxy, spec, around) for spec in proxy.spec.backends]
+    gateway = Gateway(
+        proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
+    )
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.look
     monitoring = proxy.spec.monitoring
@@ -246,26 +252,28 @@ def _gateway(configuration: Configuration, options: Options) -> Gateway:
     return gateway
 
 
-def _tracing(given: TracingSpec, name: str) -> "Tracing":
+def _tracing(given: TracingSpec, name: str) -> "CallTracing":
     # Both are large, and most proxies have no need of them.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    from mcpproxy.proxy.tracing import Tracing
+    from mcpproxy.proxy.telemetry.tracing import CallTracing
 
     exporter = OTLPSpanExporter(f"{given.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
     share = 100 if given.sampling_percentage is None else given.sampling_percentage
-    return Tracing(exporter, name, VERSION, share)
+    return CallTracing(exporter, name, VERSION, share)
 
 
-def catalog_of(proxy: MCPProxySpec) -> Catalog:
+def build_catalog(proxy: MCPProxySpec) -> Catalog:
     """The catalog of a proxy, still empty."""
-    spec, serves_clashes = proxy.catalog, on_clash(proxy) == "First"
+    spec, serves_clashes = proxy.catalog, clash_policy(proxy) == "First"
     if spec is None or spec.approved is None or spec.on_drift != "Withhold":
         return Catalog(serves_clashes=serves_clashes)
     return ApprovedCatalog(spec.approved.digests, serves_clashes=serves_clashes)
 
 
-def guard_of(configuration: Configuration | None, options: Options) -> Guard:
+def build_host_policy(
+    configuration: ProxyConfig | None, options: RuntimeOptions
+) -> HostOriginPolicy:
     """Which Host and Origin headers are served. Raises ValueError where nobody could call."""
     hosts = options.allowed_hosts
     origins = options.allowed_origins
@@ -279,10 +287,10 @@ def guard_of(configuration: Configuration | None, options: Options) -> Guard:
             f"--host {options.host} serves other machines: say with --allowed-host (or"
             " spec.allowedHosts) by which names they may call"
         )
-    return Guard((*LOCAL, *hosts), origins)
+    return HostOriginPolicy((*LOCAL, *hosts), origins)
 
 
-def _address(options: Options, port: int) -> str:
+def _address(options: RuntimeOptions, port: int) -> str:
     """Where other processes reach this one, as `host:port`."""
     host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
-    return joined(host, port)
+    return join_host_port(host, port)

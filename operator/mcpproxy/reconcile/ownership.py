@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from mcpproxy.api import names
-from mcpproxy.api.json_text import json_text
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
-from mcpproxy.cluster.kinds import DEPLOYMENT, REPLICA_SET, Object, ProxyKey
-from mcpproxy.reconcile.observe import World
+from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ProxyKey
+from mcpproxy.reconcile.object_views import mounted_config_map
 from mcpproxy.reconcile.plan import controller_of
-from mcpproxy.reconcile.views import config_map_of
+from mcpproxy.reconcile.snapshot import Snapshot
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
 """The label by which Kubernetes tells the pods of one template from those of another."""
@@ -59,7 +60,7 @@ class PodOwnership:
         # Of the newest list alone.
         self._known: dict[ProxyKey, _ReplicaSets] = {}
 
-    async def narrow(self, key: ProxyKey, world: World) -> World:
+    async def narrow(self, key: ProxyKey, world: Snapshot) -> Snapshot:
         """The world with those of its pods alone that belong to its Deployment.
 
         Pods of another template than the Deployment's are noted in `World.superseded`.
@@ -97,7 +98,9 @@ class PodOwnership:
         mounted = frozenset(one.config_map for one in known.by_uid.values() if one.config_map)
         return mounted, known.version == _UNSETTLED
 
-    async def _replica_sets(self, key: ProxyKey, world: World, claimed: set[str]) -> _ReplicaSets:
+    async def _replica_sets(
+        self, key: ProxyKey, world: Snapshot, claimed: set[str]
+    ) -> _ReplicaSets:
         """The Deployment's ReplicaSets, as far as pods claim them."""
         known = self._known.get(key, _NONE)
         if DEPLOYMENT.name in world.unread:
@@ -116,7 +119,7 @@ class PodOwnership:
         self._known.pop(key, None)
 
     async def _list(self, key: ProxyKey, deployment: Object) -> _ReplicaSets:
-        labels = names.selector_labels(key.name)
+        labels = constants.selector_labels(key.name)
         listed = await self._cluster.list(REPLICA_SET, key.namespace, labels)
         uid = deployment["metadata"]["uid"]
         ours = {
@@ -130,7 +133,7 @@ class PodOwnership:
 
 def _replica_set(live: Object, proxy: str) -> _ReplicaSet:
     template = (live.get("spec") or {}).get("template") or {}
-    return _ReplicaSet(_digest(template), config_map_of(template.get("spec") or {}, proxy))
+    return _ReplicaSet(_digest(template), mounted_config_map(template.get("spec") or {}, proxy))
 
 
 def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | None]:

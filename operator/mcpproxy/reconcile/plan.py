@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mcpproxy.api import names
-from mcpproxy.cluster.fields import owned
-from mcpproxy.cluster.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, ON_DEMAND, Object
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.managed_fields import applied_fields
+from mcpproxy.cluster.resources import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, ON_DEMAND
 from mcpproxy.desired import CHILD_KINDS
 from mcpproxy.status import reasons
-from mcpproxy.status.observed import Finding
+from mcpproxy.status.inputs import ConditionReason
 
 WAIT: Final = 15.0
 """Seconds until something is looked at again that no watch tells about."""
@@ -19,7 +20,7 @@ _ON_DEMAND: Final = frozenset(kind.name for kind in ON_DEMAND)
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
+class ApplyStep:
     """Apply `manifest`, to the object of this uid or, without one, as a new object."""
 
     manifest: Object
@@ -36,30 +37,30 @@ class Plan:
     """Live objects that must go first, since they can't be changed into what they should be."""
     prune: tuple[Object, ...] = ()
     """Live children that the spec asks for no longer."""
-    apply: tuple[Apply, ...] = ()
+    apply: tuple[ApplyStep, ...] = ()
     adopt: tuple[Object, ...] = ()
     """Live objects among those that are applied that an earlier MCPProxy of this name has left."""
-    blocked: Finding | None = None
+    blocked: ConditionReason | None = None
     requeue_after: float | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
         """The children that it would change, create or delete, in words."""
-        applied = [identity(step.manifest) for step in self.apply]
-        things = {*applied, *map(identity, self.replace), *map(identity, self.prune)}
+        applied = [kind_and_name(step.manifest) for step in self.apply]
+        things = {*applied, *map(kind_and_name, self.replace), *map(kind_and_name, self.prune)}
         return tuple(f"{kind} {name}" for kind, name in sorted(things))
 
 
-def plan(
+def make_plan(
     desired: Iterable[Object],
     live: Iterable[Object],
     owner: Object,
     in_sync: Callable[[Object, Object], bool],
 ) -> Plan:
     """Decide what to apply. `in_sync(manifest, live)` says whether an object needs nothing."""
-    found = {identity(thing): thing for thing in live}
+    found = {kind_and_name(thing): thing for thing in live}
     wanted = sorted(desired, key=lambda manifest: _ORDER.index(manifest["kind"]))
-    pairs = [(manifest, found.get(identity(manifest))) for manifest in wanted]
+    pairs = [(manifest, found.get(kind_and_name(manifest))) for manifest in wanted]
     blocked = _blocked([thing for _, thing in pairs if thing is not None], owner)
     if blocked is not None:
         return Plan(blocked=blocked, requeue_after=WAIT)
@@ -72,11 +73,11 @@ def plan(
             replace.append(thing)
             thing = None
         if thing is None:
-            apply.append(Apply(manifest, None))
+            apply.append(ApplyStep(manifest, None))
         else:
             handed = _hand_over(manifest, thing, _fewest(wanted))
-            apply.append(Apply(manifest, thing["metadata"]["uid"], handed))
-    asked = {identity(manifest) for manifest in wanted}
+            apply.append(ApplyStep(manifest, thing["metadata"]["uid"], handed))
+    asked = {kind_and_name(manifest) for manifest in wanted}
     prune = [thing for key, thing in found.items() if key not in asked and _leaves(thing, owner)]
     adopt = [thing for _, thing in pairs if thing is not None and is_orphan(thing, owner)]
     return Plan(tuple(replace), tuple(prune), tuple(apply), tuple(adopt))
@@ -98,7 +99,7 @@ def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
 
     A field that its only owner stops applying would fall back to its default: one pod.
     """
-    ours = owned(live, names.FIELD_MANAGER).get("spec", {})
+    ours = applied_fields(live, constants.FIELD_MANAGER).get("spec", {})
     if live["kind"] != DEPLOYMENT.name or "replicas" in manifest["spec"]:
         return None
     if "replicas" not in ours:
@@ -122,7 +123,7 @@ def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list
     ]
 
 
-def identity(thing: Object) -> tuple[str, str]:
+def kind_and_name(thing: Object) -> tuple[str, str]:
     """Kind and name."""
     return thing["kind"], thing["metadata"]["name"]
 
@@ -139,12 +140,12 @@ def is_orphan(thing: Object, owner: Object) -> bool:
     `kubectl delete --cascade=orphan` does so. All of it has to be true: nothing controls the
     object, it has the labels of a child, and our field manager has applied it.
     """
-    labels = names.child_labels(owner["metadata"]["name"])
+    labels = constants.child_labels(owner["metadata"]["name"])
     return (
         controller_of(thing) is None
         and "deletionTimestamp" not in thing["metadata"]
         and labels.items() <= (thing["metadata"].get("labels") or {}).items()
-        and bool(owned(thing, names.FIELD_MANAGER))
+        and bool(applied_fields(thing, constants.FIELD_MANAGER))
     )
 
 
@@ -158,7 +159,7 @@ def controller_of(thing: Object) -> Object | None:
     return next((found for found in references if found.get("controller")), None)
 
 
-def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
+def _blocked(found: Sequence[Object], owner: Object) -> ConditionReason | None:
     foreign, leaving = [], []
     for thing in found:
         controller = controller_of(thing)
@@ -178,12 +179,12 @@ def _blocked(found: Sequence[Object], owner: Object) -> Finding | None:
         exist = "exists already and is" if one else "exist already and are"
         remedy = f"or delete {'it' if one else 'them'} if nobody needs {'it' if one else 'them'}"
         message = f"{list_of(foreign)} {exist} not of this MCPProxy; give it another name, {remedy}"
-        return Finding(reasons.NOT_OWNED, message)
+        return ConditionReason(reasons.NOT_OWNED, message)
     if leaving:
-        return Finding(reasons.WAITING_FOR_DELETION, f"{list_of(leaving)} is being deleted")
+        return ConditionReason(reasons.WAITING_FOR_DELETION, f"{list_of(leaving)} is being deleted")
     return None
 
 
 def list_of(things: Sequence[Object]) -> str:
     """Kinds and names of objects, sorted, as messages name them."""
-    return ", ".join(f"{kind} {name}" for kind, name in sorted(map(identity, things)))
+    return ", ".join(f"{kind} {name}" for kind, name in sorted(map(kind_and_name, things)))

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.status import reasons
-from mcpproxy.status.observed import Observed
-from mcpproxy.status.progress import problems
-from mcpproxy.status.verdict import Verdict
+from mcpproxy.status.conditions.condition import ConditionValue
+from mcpproxy.status.conditions.pods import pod_problems
+from mcpproxy.status.inputs import StatusInput
 
 _PENDING: Final = frozenset(
     {
@@ -20,8 +20,10 @@ _PENDING: Final = frozenset(
 )
 
 
-def summary(
-    observed: Observed, verdicts: Mapping[str, Verdict | None], backends: Sequence[BackendStatus]
+def summarize(
+    observed: StatusInput,
+    verdicts: Mapping[str, ConditionValue | None],
+    backends: Sequence[BackendStatus],
 ) -> str:
     """The first that holds of all that can be said, the most important first."""
     ready, available = verdicts[reasons.READY], verdicts[reasons.AVAILABLE]
@@ -43,10 +45,10 @@ def summary(
     return "Serving" if healthy else "Degraded"
 
 
-def _rollout(observed: Observed) -> str:
+def _rollout(observed: StatusInput) -> str:
     """A rollout that goes on by itself is told from one that needs a human."""
     deployment = observed.deployment
     if deployment is not None and deployment.paused and not deployment.rolled_out:
         return "Paused"
-    blocked = any(found.reason in reasons.HINDERS for found in problems(observed))
+    blocked = any(found.reason in reasons.HINDERS for found in pod_problems(observed))
     return "Degraded" if blocked else "Updating"

@@ -4,14 +4,14 @@ import pytest
 
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.limits.backends import FINDING_TEXT
-from mcpproxy.proxy.core.health import Finding, Health
+from mcpproxy.proxy.core.health import BackendHealth, HealthState
 
 
-def _health(unhealthy_after: int = 2, healthy_after: int = 1) -> Health:
-    return Health(HealthPolicy(10, 5, unhealthy_after, healthy_after))
+def _health(unhealthy_after: int = 2, healthy_after: int = 1) -> BackendHealth:
+    return BackendHealth(HealthPolicy(10, 5, unhealthy_after, healthy_after))
 
 
-def _bad(health: Health, state: str = "Unhealthy") -> bool:
+def _bad(health: BackendHealth, state: str = "Unhealthy") -> bool:
     return health.bad(state, "Unreachable", "connection refused")  # type: ignore[arg-type]
 
 
@@ -24,8 +24,8 @@ def test_the_first_check_decides_alone() -> None:
     good, bad = _health(3, 3), _health(3, 3)
     assert good.good()
     assert _bad(bad)
-    assert good.finding == Finding("Healthy")
-    assert bad.finding == Finding("Unhealthy", "Unreachable", "connection refused")
+    assert good.finding == HealthState("Healthy")
+    assert bad.finding == HealthState("Unhealthy", "Unreachable", "connection refused")
 
 
 def test_a_healthy_backend_becomes_unhealthy_after_enough_bad_checks() -> None:
@@ -111,7 +111,7 @@ def test_a_reason_or_message_that_changes_with_each_check_is_not_told_each_time(
     assert health.finding.message == "refused"
     assert not health.bad("Unhealthy", "TimedOut", "late")
     assert health.bad("Unhealthy", "TimedOut", "late")
-    assert health.finding == Finding("Unhealthy", "TimedOut", "late")
+    assert health.finding == HealthState("Unhealthy", "TimedOut", "late")
 
 
 def test_a_good_check_forgets_how_others_failed() -> None:

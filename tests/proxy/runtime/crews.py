@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcpproxy.api.status import PodReport
+from mcpproxy.api.v1alpha1.status import PodReport
 from scripts.ports import ports_in_a_row
 from tests.builders import a_manifest
 from tests.proxy.runtime.serving import free_port

@@ -29,7 +29,6 @@ class Forgetful:
         self.sessions.clear()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
         if scope["type"] == "http":
             request = Request(scope, receive)
             body = await request.body()

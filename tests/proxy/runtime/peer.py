@@ -137,7 +137,6 @@ class Peer:
     # Tools
 
     async def call_tool(self, c: Any, p: Any) -> Any:
-        """See `tools`."""
         if p.name not in self.tools:
             raise MCPError(code=t.INVALID_PARAMS, message=f"Unknown tool: {p.name}")
         try:

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcpproxy.api import manifest
-from mcpproxy.api.status import PodReport
-from mcpproxy.proxy.runtime import Options, Runtime
-from mcpproxy.proxy.targets import Configuration
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
 from scripts.ports import ports_in_a_row
 from tests.builders import an_mcpproxy
 from tests.proxy.runtime.waiting import eventually
@@ -111,7 +111,6 @@ class Gate:
         return sum(request.rpc == method for request in self.seen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -179,12 +178,12 @@ class Proxy:
         await self.serving
 
 
-def configuration(*backends: dict[str, Any], **spec: Any) -> Configuration:
+def configuration(*backends: dict[str, Any], **spec: Any) -> ProxyConfig:
     """A configuration of these backends, checked often: what the pods of such a proxy mount."""
     health = {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}
     spec = {"health": health, **spec, "backends": list(backends)}
     mounted = manifest.runtime_manifest(an_mcpproxy(**spec))
-    return Configuration(manifest.load(mounted), "0" * 64, Path.cwd())
+    return ProxyConfig(manifest.load(mounted), "0" * 64, Path.cwd())
 
 
 @asynccontextmanager
@@ -194,7 +193,7 @@ async def proxied(
     """A proxy in front of these backends, from its first round on."""
     chosen = {"port": free_port(), "admin_port": free_port(), **(options or {})}
     port, admin = chosen["port"], chosen["admin_port"]
-    given = Options(**chosen)
+    given = RuntimeOptions(**chosen)
     runtime = Runtime(configuration(*backends, **spec), given)
     task = asyncio.create_task(runtime.serve_http())
     proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)

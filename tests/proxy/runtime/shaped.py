@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mcpproxy.proxy.back.sessions import Sessions
-from mcpproxy.proxy.core.deadlines import Deadlines
+from mcpproxy.proxy.core.timers import TimerQueue
+from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import Raw, last, rpc
 
@@ -112,13 +112,13 @@ class ByHand:
         """Sessions and methods of all requests and notifications."""
         self.streams: dict[bytes, asyncio.StreamWriter] = {}
         """The stream of each session."""
-        self.sessions: Sessions
+        self.sessions: SessionPool
         """The proxy's with it."""
         self.reap: Callable[[], None] = lambda: None
         """Has the proxy end the sessions that nobody uses."""
         self.resumed = b""
         """The answer to who comes back for what is behind its event 1."""
-        self.deadlines: Callable[[], Deadlines]
+        self.deadlines: Callable[[], TimerQueue]
         """Those of the calls to it."""
         self.answers: list[Any] = []
         """Of clients to its questions."""

@@ -59,7 +59,6 @@ class Shelf(Peer):
         return text(p.name)
 
     async def list_prompts(self, c: Any, p: Any) -> t.ListPromptsResult:
-        """See PROMPTS."""
         return t.ListPromptsResult(prompts=[t.Prompt(name=name) for name in PROMPTS])
 
     async def get_prompt(self, c: Any, p: Any) -> t.GetPromptResult:
@@ -68,10 +67,8 @@ class Shelf(Peer):
         return t.GetPromptResult(messages=[t.PromptMessage(role="user", content=content)])
 
     async def list_resources(self, c: Any, p: Any) -> t.ListResourcesResult:
-        """See RESOURCES."""
         return t.ListResourcesResult(resources=[t.Resource(uri=u, name="r") for u in RESOURCES])
 
     async def list_templates(self, c: Any, p: Any) -> t.ListResourceTemplatesResult:
-        """See TEMPLATES."""
         found = [t.ResourceTemplate(uri_template=one, name="t") for one in TEMPLATES]
         return t.ListResourceTemplatesResult(resource_templates=found)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.front.handover import Peers
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder
 
 KEY, ANOTHER_KEY = b"k" * 32, b"x" * 32
 
@@ -97,7 +97,7 @@ def relay(port: int, sent: bytearray | None = None) -> Conduct:
 
 def tls_of_another_key() -> ssl.SSLContext:
     """The context of an instance that has another sealing key."""
-    peers = Peers(Sealer([ANOTHER_KEY], bytes), "127.0.0.1:1", "/mcp")
+    peers = PeerForwarder(Sealer([ANOTHER_KEY], bytes), "127.0.0.1:1", "/mcp")
     context = peers.credentials.own.server_context
     context.verify_mode = ssl.CERT_NONE
     return context

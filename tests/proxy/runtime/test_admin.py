@@ -12,10 +12,10 @@ import pytest_asyncio
 from mcp import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcpproxy.api.status import PodReport
-from mcpproxy.proxy import admin
-from mcpproxy.proxy.runtime import Options, Runtime
-from mcpproxy.proxy.serving import DRAIN
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.proxy.admin import app
+from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.sockets import DRAIN
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.test_failures import silent
@@ -82,7 +82,7 @@ async def test_it_is_not_ready_before_the_first_round_and_alive_all_the_time(
     timeouts = {"connect": "1s", "initialize": "1500ms"}
     runtime = Runtime(
         configuration({"name": "hung", "url": hung, "timeouts": timeouts}),
-        Options(port=port, admin_port=admin_port),
+        RuntimeOptions(port=port, admin_port=admin_port),
     )
     serving = asyncio.create_task(runtime.serve_http())
     base = f"http://127.0.0.1:{admin_port}"
@@ -184,7 +184,7 @@ async def test_a_watcher_gets_a_report_at_once_and_one_for_each_change(
 async def test_a_watcher_gets_blank_lines_while_nothing_changes(
     peer: Any, proxy: Any, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin, "KEEP_ALIVE", 0.02)
+    monkeypatch.setattr(app, "KEEP_ALIVE", 0.02)
     _, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     await running.until("p", "Healthy")

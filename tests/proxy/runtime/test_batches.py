@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits import clients as limits
-from mcpproxy.proxy.front import http_batches
+from mcpproxy.proxy.downstream import batches
 from tests.proxy.runtime.raw import Raw, error, rpc
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import plain, stage
@@ -88,7 +88,7 @@ async def test_requests_of_a_batch_are_served_a_few_at_a_time(
     proxy: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = replace(limits.BATCH_REQUESTS, value=2)
-    monkeypatch.setattr(http_batches, "BATCH_REQUESTS", few)
+    monkeypatch.setattr(batches, "BATCH_REQUESTS", few)
     before = few.reached
     release = asyncio.Event()
     running = most = 0

@@ -18,17 +18,17 @@ from mcpproxy.limits.clients import (
     STANDING_ANSWER,
     SUBSCRIPTIONS,
 )
-from mcpproxy.proxy.core.exchange import NOT_OFFERED, Client
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.front import live as live_module
-from mcpproxy.proxy.front import parking as parking_module
-from mcpproxy.proxy.front.live import LiveSessions, StandingCaller
-from mcpproxy.proxy.front.outbox import Outbox
-from mcpproxy.proxy.front.parking import Parking
-from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, UNAVAILABLE, RpcError
-from mcpproxy.proxy.wire.jsonrpc import Message as JsonMessage
-from tests.proxy.front.test_live import QUESTION, parked
+from mcpproxy.proxy.core.exchange import NOT_OFFERED, ClientIdentity
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.legacy import sessions as live_module
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionStreamContext
+from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.downstream.modern import input_required as parking_module
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import Message as JsonMessage
+from tests.proxy.downstream.legacy.test_sessions import QUESTION, parked
 from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 
@@ -43,7 +43,6 @@ class Library:
         self.error: dict[str, Any] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
         request = Request(scope, receive)
         await (await self._answer(request))(scope, receive, send)
 
@@ -179,11 +178,11 @@ async def test_a_question_outside_of_any_request_ends_without_an_answer(
 ) -> None:
     assert STANDING_ANSWER.value == 600
     _shortened(monkeypatch, live_module, "STANDING_ANSWER")
-    sessions = LiveSessions(Sealer([b"k" * 16], lambda n: b"r" * n), "here", 1800.0)
-    client = Client("2025-11-25", session="s")
+    sessions = SessionRegistry(Sealer([b"k" * 16], lambda n: b"r" * n), "here", 1800.0)
+    client = ClientIdentity("2025-11-25", session="s")
     live = sessions.of("s", 0.0)
-    live.stream = Outbox()
-    answer = await StandingCaller(client, sessions).ask(QUESTION)
+    live.stream = MessageQueue()
+    answer = await SessionStreamContext(client, sessions).ask(QUESTION)
     assert answer == {"error": NOT_OFFERED}
     assert not live.asked
 
@@ -191,7 +190,7 @@ async def test_a_question_outside_of_any_request_ends_without_an_answer(
 async def test_a_parked_call_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PARKED_FOR.value == 300
     _shortened(monkeypatch, parking_module, "PARKED_FOR")
-    parking = Parking(Sealer([b"k" * 16], lambda n: b"r" * n), "here", lambda: 0.0)
+    parking = SuspendedCalls(Sealer([b"k" * 16], lambda n: b"r" * n), "here", lambda: 0.0)
     answer = await parked(parking, "ann")
     (exchange,) = parking._parked.values()
     task = exchange.task
@@ -200,8 +199,8 @@ async def test_a_parked_call_expires(monkeypatch: pytest.MonkeyPatch) -> None:
         await task
     assert parking.count == 0
     state = json.loads(bytes(answer["result"]))["requestState"]
-    client = Client("2026-07-28", principal="ann")
-    params: JsonMessage = {"requestState": jsonrpc.dump(state)}
-    request: JsonMessage = {"id": jsonrpc.dump(2), "method": jsonrpc.dump("tools/call")}
+    client = ClientIdentity("2026-07-28", principal="ann")
+    params: JsonMessage = {"requestState": jsonrpc.encode_raw(state)}
+    request: JsonMessage = {"id": jsonrpc.encode_raw(2), "method": jsonrpc.encode_raw("tools/call")}
     with pytest.raises(RpcError, match="expired"):
         parking._resumed(state, request, params, client)

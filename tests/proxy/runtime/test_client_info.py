@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from mcpproxy.limits.clients import CLIENT_CAPABILITIES, SESSION_ID
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS
 from tests.proxy.runtime.raw import META, MODERN, Raw, error, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE
 

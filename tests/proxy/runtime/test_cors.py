@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.proxy.front.request import MAX_BODY
+from mcpproxy.proxy.http1.server.request import MAX_BODY
 from tests.proxy.runtime.raw import MODERN, Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE
 

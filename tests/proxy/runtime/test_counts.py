@@ -6,7 +6,7 @@ import mcp_types as t
 import pytest
 from mcp.server import Server
 
-from mcpproxy.api.status import ComponentCounts
+from mcpproxy.api.v1alpha1.status import ComponentCounts
 from tests.proxy.runtime.serving import LIVE, Gate, free_port, serving
 
 pytestmark = LIVE

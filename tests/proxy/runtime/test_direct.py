@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.proxy.back import lists
-from mcpproxy.proxy.front.connection import Connection
+from mcpproxy.proxy.http1.server.connection import ServerConnection
+from mcpproxy.proxy.upstream.monitor import list_cache
 from tests.proxy.runtime.raw import MODERN, error, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import (
@@ -164,7 +164,7 @@ async def test_between_the_eras_a_call_takes_no_task(
     async with stage(proxy, http, kind, plain, client_kind=client_kind) as (_, client):
         await called(client, client_kind)
         taken: list[Any] = []
-        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))
         assert "result" in await called(client, client_kind)
         assert taken == []
 
@@ -200,10 +200,10 @@ async def test_a_list_that_is_there_takes_no_task_and_keeps_its_type(
                 return await client.call("tools/list")
             return await client.post(rpc("tools/list"))
 
-        monkeypatch.setattr(lists, "YOUNG", 60.0)
+        monkeypatch.setattr(list_cache, "YOUNG", 60.0)
         before = await ask()
         taken: list[Any] = []
-        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))
         again = await ask()
         assert taken == []
         assert last(again)["result"]["tools"] == last(before)["result"]["tools"] == []
@@ -221,7 +221,7 @@ async def test_once_a_connection_is_open_a_call_takes_no_task(
         if kind == "Isolated":
             await soon(backend.is_warm, "a session that waits")
         taken: list[Any] = []
-        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))
         await called(client, kind)
         assert taken == []
 

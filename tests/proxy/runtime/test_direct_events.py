@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits.streams import RESUMED_STREAMS
-from mcpproxy.proxy.back import response as response_module
-from mcpproxy.proxy.front.connection import Connection
+from mcpproxy.proxy.http1.client import response as response_module
+from mcpproxy.proxy.http1.server.connection import ServerConnection
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import END, HEAD, KINDS, TEXT, called, chunk, plain, stage
 from tests.proxy.runtime.waiting import soon
@@ -37,7 +37,7 @@ async def _warm(backend: Any, client: Any, kind: str) -> None:
 def _tasks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The calls that a task is wanted for, from now on."""
     taken: list[Any] = []
-    monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+    monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))
     return taken
 
 
@@ -126,14 +126,14 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
     event = b"data: %b\n\n" % (body % (b"1" if kind == "modern" else b'"mine"'))
     rest = asyncio.Event()
     writers: list[asyncio.StreamWriter] = []
-    left: list[response_module.Response] = []
-    leave = response_module.Response.leave
+    left: list[response_module.ClientResponse] = []
+    leave = response_module.ClientResponse.leave
 
-    def leaves(self: response_module.Response) -> None:
+    def leaves(self: response_module.ClientResponse) -> None:
         left.append(self)
         leave(self)
 
-    monkeypatch.setattr(response_module.Response, "leave", leaves)
+    monkeypatch.setattr(response_module.ClientResponse, "leave", leaves)
 
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)

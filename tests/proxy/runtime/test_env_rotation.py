@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.proxy.back import backend as module
+from mcpproxy.proxy.upstream import backend as module
 from tests.differential.client import Client
 from tests.kubelet import Volume
 from tests.proxy.runtime.program import PROGRAM, told

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 from kubernetes.aio.client.configuration import Configuration
 
-from mcpproxy.api.status import PodReport
-from mcpproxy.cluster.pods import PodAddress, StreamingReader
-from mcpproxy.desired import Owner, deployment
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAddress
+from mcpproxy.desired import OwnerRef, deployment
 from tests.builders import OPTIONS, an_mcpproxy
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -29,7 +29,7 @@ def at(url: str, address: str) -> str:
 
 def argument(name: str) -> str:
     """The value of an argument with which the operator starts pods."""
-    rendered = deployment.build(an_mcpproxy(), OPTIONS, Owner("tools", "u"))
+    rendered = deployment.build(an_mcpproxy(), OPTIONS, OwnerRef("tools", "u"))
     arguments = rendered["spec"]["template"]["spec"]["containers"][0]["args"]
     return str(arguments[arguments.index(name) + 1])
 
@@ -74,7 +74,7 @@ async def test_the_operator_reads_the_report_of_a_pod_at_an_address_of_either_fa
 ) -> None:
     async with instances(address, 1) as (instance,):
         port = int(instance.admin.rpartition(":")[2])
-        reader = StreamingReader(Configuration(), "direct")
+        reader = HttpPodStatusReader(Configuration(), "direct")
         try:
             lines = reader.lines(PodAddress("team", "tools-1", "u", address, port))
             report = PodReport.model_validate_json(await anext(lines))

@@ -115,7 +115,6 @@ class Headless(Forgetful):
         self.gets = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
         if scope.get("method") == "GET":
             self.gets += 1
             while (await receive())["type"] != "http.disconnect":

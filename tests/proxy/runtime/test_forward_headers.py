@@ -51,7 +51,6 @@ class House:
             self.rooms[user] = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         room = self.rooms.get(headers.get("authorization", ""))
         if room is None:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from mcpproxy.proxy.front import intake
+from mcpproxy.proxy.http1.server import request_parser
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, error, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
@@ -67,7 +67,7 @@ async def test_s2_a_foreign_host_is_refused_with_any_method(raw: Raw) -> None:
 async def test_s4_a_body_beyond_the_limit_is_refused(
     raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MAX_BODY", 1000)
+    monkeypatch.setattr(request_parser, "MAX_BODY", 1000)
     body = json.dumps(rpc("ping", {"x": "y" * 2000})).encode()
     assert (await raw.post(body)).status_code == 413
 

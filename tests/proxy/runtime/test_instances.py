@@ -13,9 +13,9 @@ import pytest
 
 from mcpproxy.limits import instances as limits
 from mcpproxy.limits.limit import Limit
-from mcpproxy.proxy.front.http import HttpFront
-from mcpproxy.proxy.front.http_legacy import LegacyHttp
-from mcpproxy.proxy.front.request import Inbound
+from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
+from mcpproxy.proxy.http1.server.request import Request
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -204,17 +204,17 @@ async def test_a_stranger_that_relays_to_another_instance_reads_nothing_and_reac
     assert served == []
 
 
-def _record_handed_over(monkeypatch: pytest.MonkeyPatch) -> list[Inbound]:
+def _record_handed_over(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """The requests that instances serve for one another, as these come."""
-    served: list[Inbound] = []
-    serve = LegacyHttp.serve
+    served: list[Request] = []
+    serve = LegacyEndpoint.serve
 
-    def record(front: LegacyHttp, inbound: Inbound, reply: Any) -> Any:
+    def record(front: LegacyEndpoint, inbound: Request, reply: Any) -> Any:
         if inbound.handed_over:
             served.append(inbound)
         return serve(front, inbound, reply)
 
-    monkeypatch.setattr(LegacyHttp, "serve", record)
+    monkeypatch.setattr(LegacyEndpoint, "serve", record)
     return served
 
 
@@ -317,18 +317,18 @@ async def test_a_process_at_the_address_of_its_predecessor_gets_nothing_of_its_s
         assert received == []
 
 
-def _record_received(monkeypatch: pytest.MonkeyPatch, port: int) -> list[Inbound]:
+def _record_received(monkeypatch: pytest.MonkeyPatch, port: int) -> list[Request]:
     """The requests of sessions that an instance receives at this port."""
-    received: list[Inbound] = []
-    screened = HttpFront.screened
+    received: list[Request] = []
+    screened = Endpoint.screened
 
-    def record(front: HttpFront, inbound: Inbound) -> Any:
+    def record(front: Endpoint, inbound: Request) -> Any:
         here = inbound.headers.get(b"host", b"").endswith(b":%d" % port)
         if here and b"mcp-session-id" in inbound.headers:
             received.append(inbound)
         return screened(front, inbound)
 
-    monkeypatch.setattr(HttpFront, "screened", record)
+    monkeypatch.setattr(Endpoint, "screened", record)
     return received
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.proxy import keys as module
-from mcpproxy.proxy.core import keyring
-from mcpproxy.proxy.core.seal import BadToken, Sealer
+from mcpproxy.proxy import sealing_keys as module
+from mcpproxy.proxy.core.tokens import key_rotation
+from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from tests.differential.client import Client
 from tests.kubelet import Volume
 from tests.proxy.runtime.counting import Counter
@@ -32,13 +32,13 @@ class Looks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._found: dict[Path, list[bytes]] = {}
-        read = module.read
+        read = module.read_keys
 
         def noted(directory: Path) -> list[bytes]:
             self._found[directory] = read(directory)
             return self._found[directory]
 
-        monkeypatch.setattr(module, "read", noted)
+        monkeypatch.setattr(module, "read_keys", noted)
         monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
 
     async def see(self, volume: Volume, *keys: bytes) -> None:
@@ -128,7 +128,7 @@ async def sealed_with(key: bytes, url: str, http: httpx2.AsyncClient) -> bool:
     client = await begun(http, url)
     try:
         Sealer([key], lambda size: b"r" * size).open("session", client.session or "")
-    except BadToken:
+    except InvalidToken:
         return False
     finally:
         assert await client.end() == 204
@@ -168,7 +168,7 @@ async def test_no_session_is_lost_and_no_call_fails_while_two_instances_change_t
                 await traffic.goes_on()
                 assert await sealed_with(OLD, pair[0].url, http)
             # Both know it long enough.
-            monkeypatch.setattr(keyring, "SETTLE", 0.0)
+            monkeypatch.setattr(key_rotation, "SETTLE", 0.0)
             for one in pair:
                 await eventually(lambda one=one: sealed_with(NEW, one.url, http), "the new key")  # type: ignore[misc]
             late = asyncio.create_task(traffic.count("late"))

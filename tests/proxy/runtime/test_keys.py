@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from mcpproxy.proxy import keys as module
-from mcpproxy.proxy.core import keyring
-from mcpproxy.proxy.core.keyring import SETTLE
-from mcpproxy.proxy.core.seal import BadToken, Sealer
-from mcpproxy.proxy.keys import WatchedKeys
+from mcpproxy.proxy import sealing_keys as module
+from mcpproxy.proxy.core.tokens import key_rotation
+from mcpproxy.proxy.core.tokens.key_rotation import SETTLE
+from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
+from mcpproxy.proxy.sealing_keys import SealingKeyWatcher
 from tests.proxy.runtime.raw import Raw, rpc
 from tests.proxy.runtime.serving import proxied
 from tests.proxy.runtime.waiting import eventually
@@ -35,7 +35,7 @@ def _with(*keys: bytes) -> Sealer:
 def test_a_changed_directory_changes_what_opens_and_later_what_seals(tmp_path: Path) -> None:
     clock = Clock()
     (tmp_path / "current").write_bytes(OLD)
-    watched = WatchedKeys(tmp_path, clock)
+    watched = SealingKeyWatcher(tmp_path, clock)
     early = watched.sealer.seal("x", 1)
     (tmp_path / "previous").write_bytes(OLD)
     (tmp_path / "current").write_bytes(NEW)
@@ -53,7 +53,7 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "current").write_bytes(OLD)
-    watched = WatchedKeys(tmp_path, Clock())
+    watched = SealingKeyWatcher(tmp_path, Clock())
     token = watched.sealer.seal("x", 1)
     with caplog.at_level(logging.WARNING):
         for content in (b"short", b"short"):
@@ -74,11 +74,11 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
 def test_a_key_that_is_too_short_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "current").write_bytes(b"short")
     with pytest.raises(ValueError, match="at least 16 bytes"):
-        WatchedKeys(tmp_path, Clock())
+        SealingKeyWatcher(tmp_path, Clock())
 
 
 def test_another_key_opens_nothing() -> None:
-    with pytest.raises(BadToken):
+    with pytest.raises(InvalidToken):
         _with(OLD).open("x", _with(NEW).seal("x", 1))
 
 
@@ -86,7 +86,7 @@ async def test_sessions_outlive_a_change_of_keys_and_new_ones_are_sealed_with_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(keyring, "SETTLE", 0.0)
+    monkeypatch.setattr(key_rotation, "SETTLE", 0.0)
     (tmp_path / "current").write_bytes(OLD)
     backend = {"name": "p", "url": "http://127.0.0.1:9/mcp"}
     options = {"sealing_keys": tmp_path}
@@ -110,6 +110,6 @@ async def test_sessions_outlive_a_change_of_keys_and_new_ones_are_sealed_with_th
 def _opens(sealer: Sealer, token: str) -> bool:
     try:
         sealer.open("session", token)
-    except BadToken:
+    except InvalidToken:
         return False
     return True

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.api.status import BackendStatus
-from mcpproxy.proxy.back import backend as module
+from mcpproxy.api.v1alpha1.status import BackendStatus
+from mcpproxy.proxy.upstream import backend as module
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
 from tests.kubelet import Volume

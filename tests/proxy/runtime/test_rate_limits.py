@@ -8,8 +8,8 @@ from mcp import Client, MCPError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcpproxy.api.status import BackendStatus, PodReport
-from mcpproxy.proxy.back import lists
+from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
+from mcpproxy.proxy.upstream.monitor import list_cache
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import eventually
 
@@ -24,7 +24,6 @@ class Limiter:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -109,7 +108,7 @@ async def test_lists_of_a_backend_that_answers_429_for_hours_are_not_shown_any_m
     server.gate.status = 429
     await running.until("p", "RateLimited")
     assert only(await running.report()).components is not None
-    monkeypatch.setattr(lists, "STALE", 0.0)
+    monkeypatch.setattr(list_cache, "STALE", 0.0)
 
     async def hidden() -> bool:
         return only(await running.report()).reason == "NotListed"

@@ -115,7 +115,6 @@ class Both:
         self._old: ASGIApp = server.sse_app(sse_path="/mcp", message_path="/messages/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         old = scope["type"] == "http" and (
             scope["method"] == "GET" or scope["path"].startswith("/messages")
         )

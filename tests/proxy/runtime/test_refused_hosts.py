@@ -11,13 +11,13 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcpproxy.api.status import BackendStatus
+from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.limits import backends as limits
-from mcpproxy.proxy.back import client as client_module
-from mcpproxy.proxy.back import endpoint as endpoint_module
-from tests.proxy.back.test_bounds import smaller
+from mcpproxy.proxy.http1.client import client as client_module
+from mcpproxy.proxy.upstream.transports import http_endpoint as endpoint_module
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, serving
+from tests.proxy.upstream.test_bounds import smaller
 
 pytestmark = LIVE
 

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from mcpproxy.proxy.core.seal import Sealer
-from mcpproxy.proxy.runtime import Options, Runtime
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import MODERN, Raw, last
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving
@@ -96,8 +96,8 @@ async def world() -> AsyncIterator[tuple[Bait, Temptation, Raw]]:
 
 
 async def test_s3_it_serves_this_machine_alone_unless_told_otherwise() -> None:
-    assert Options().host == "127.0.0.1"
-    assert Options().admin_host == "127.0.0.1"
+    assert RuntimeOptions().host == "127.0.0.1"
+    assert RuntimeOptions().admin_host == "127.0.0.1"
 
 
 async def test_s3_other_machines_are_served_only_under_names_that_were_given() -> None:
@@ -105,7 +105,7 @@ async def test_s3_other_machines_are_served_only_under_names_that_were_given() -
     nameless = config.proxy.model_copy(
         update={"metadata": config.proxy.metadata.model_copy(update={"namespace": None})}
     )
-    everywhere = Options(host="0.0.0.0", port=free_port())
+    everywhere = RuntimeOptions(host="0.0.0.0", port=free_port())
     runtime = Runtime(type(config)(nameless, config.hash, config.directory), everywhere)
     with pytest.raises(ValueError, match="--allowed-host"):
         await runtime.serve_http()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.proxy.back.attribution import unattributed
-from mcpproxy.proxy.front.connection import Connection
+from mcpproxy.proxy.http1.server.connection import ServerConnection
+from mcpproxy.proxy.upstream.attribution import unattributed
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import ASKED, END, HEAD, LOGGED, ByHand, chunk, plain, stage
@@ -102,7 +102,7 @@ async def test_a_call_in_a_shared_session_takes_no_task(
     async with stage(proxy, http, "Reused", plain) as (backend, client):
         await client.post(_call("warm"))
         taken: list[Any] = []
-        monkeypatch.setattr(Connection, "run", lambda self, *work: taken.append(work))
+        monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))
         for _ in range(2):
             answer = last(await client.post(_call("x")))
             assert answer["id"] == 1

@@ -13,7 +13,7 @@ from mcpproxy.limits.extensions import (
     EXTENSION_PAGE_ITEMS,
 )
 from mcpproxy.limits.limit import Limit
-from mcpproxy.proxy import merging
+from mcpproxy.proxy.gateway import extension_lists
 from tests.proxy.runtime.extended import SKILLS, Extended, World, a_skill, settled, with_skills
 from tests.proxy.runtime.serving import LIVE
 
@@ -84,7 +84,7 @@ async def test_a_page_of_skills_beyond_a_limit_is_left_out(
 ) -> None:
     smaller = dataclasses.replace(limit, value={"count": 2, "bytes": 1000}[limit.unit])
     name = "EXTENSION_PAGE_ITEMS" if limit.unit == "count" else "EXTENSION_PAGE_BYTES"
-    monkeypatch.setattr(merging, name, smaller)
+    monkeypatch.setattr(extension_lists, name, smaller)
     reached = smaller.reached
     many = with_skills(
         "modern", [a_skill("one", "x" * 400), a_skill("two", "x" * 400), a_skill("three")]
@@ -124,7 +124,7 @@ async def test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = dataclasses.replace(EXTENSION_LIST_WAIT, value=1)
-    monkeypatch.setattr(merging, "EXTENSION_LIST_WAIT", limit)
+    monkeypatch.setattr(extension_lists, "EXTENSION_LIST_WAIT", limit)
     hung = with_skills("modern", [a_skill("git")])
     hung.hangs.add("skills/list")
     await world.add("a", hung)

@@ -11,12 +11,13 @@ import pytest
 from mcp import Client
 
 from mcpproxy.limits.backends import LIST_VARIANTS
-from mcpproxy.proxy import audiences
-from mcpproxy.proxy.back import lists, tailored
-from mcpproxy.proxy.core.catalog import EVERYONE
-from mcpproxy.proxy.core.exchange import Client as Asking
-from mcpproxy.proxy.core.kinds import TOOLS
-from mcpproxy.proxy.wire.jsonrpc import RpcError
+from mcpproxy.proxy.core.catalog.catalog import EVERYONE
+from mcpproxy.proxy.core.exchange import ClientIdentity as Asking
+from mcpproxy.proxy.gateway import list_variants
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.kinds import TOOLS
+from mcpproxy.proxy.upstream.monitor import list_cache
+from mcpproxy.proxy.upstream.monitor import list_variants as tailored
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import eventually, soon
 
@@ -136,7 +137,7 @@ async def test_young_lists_do_not_ask_the_backend_whatever_the_client_declares(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tailored, "YOUNG", 3600.0)
-    monkeypatch.setattr(lists, "YOUNG", 3600.0)
+    monkeypatch.setattr(list_cache, "YOUNG", 3600.0)
     server, url = await _choosy(peer)
     running = await proxy({"name": "p", "url": url})
     await _listed(running)
@@ -275,7 +276,7 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
         declared = b'{"experimental":{"n%d":{}},"sampling":{}}' % number
         assert "p_sample" in await _listed(running, Asking("2025-11-25", declared))
     assert len(gateway.catalog.known("p", TOOLS)) == LIST_VARIANTS.value + 1
-    assert len(gateway._audiences._kept) == audiences.MAX_AUDIENCES
+    assert len(gateway._audiences._kept) == list_variants.MAX_AUDIENCES
     huge = b'{"experimental":{"x":"%b"},"sampling":{}}' % (b"x" * 10_000)
     assert gateway._audiences.of(Asking("2025-11-25", huge)) is EVERYONE
 

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from mcpproxy.limits.extensions import TASK_ID, TASK_POLL
-from mcpproxy.proxy.back import polling
-from mcpproxy.proxy.wire import jsonrpc
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.upstream import input_polling
 from tests.proxy.runtime.extended import TASKS, Extended, Handler, World
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import soon
@@ -187,7 +187,7 @@ async def test_notifications_of_tasks_have_the_id_that_the_client_knows(world: W
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls without a pause."""
-    monkeypatch.setattr(polling, "TASK_POLL", dataclasses.replace(TASK_POLL, value=0))
+    monkeypatch.setattr(input_polling, "TASK_POLL", dataclasses.replace(TASK_POLL, value=0))
 
 
 def _in_turn(*states: dict[str, Any]) -> Any:
@@ -267,8 +267,10 @@ async def test_a_task_that_takes_too_long_is_cancelled_when_the_time_is_over(wor
 
 
 async def test_a_backend_that_asks_for_it_is_not_polled_more_often() -> None:
-    pauses = [polling._pause({"pollIntervalMs": jsonrpc.dump(ms)}) for ms in (1, 2500, 1e9)]
-    assert pauses == [1, 2.5, polling.LONGEST_PAUSE]
+    pauses = [
+        input_polling._pause({"pollIntervalMs": jsonrpc.encode_raw(ms)}) for ms in (1, 2500, 1e9)
+    ]
+    assert pauses == [1, 2.5, input_polling.LONGEST_PAUSE]
 
 
 async def test_tasks_are_not_advertised_to_legacy_clients_of_modern_backends(world: World) -> None:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mcpproxy.proxy.back import backend as module
+from mcpproxy.proxy.upstream import backend as module
 from tests.authority import Authority
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
@@ -108,11 +108,9 @@ class World:
         return {**own, "configmap/ca/ca.crt": "".join(one.pem for one in trusted)}
 
     def mount(self, issuer: Authority, *trusted: Authority) -> None:
-        """See `files`."""
         self.volume.write(self.files(issuer, *trusted))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
         if scope["type"] == "http":
             port = scope["client"][1]
             scope = {**scope, "headers": [*scope["headers"], (b"x-port", b"%d" % port)]}

@@ -59,7 +59,6 @@ class Instrumented:
         self._app, self.provider = app, provider("backend", endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         headers = {name.decode(): value.decode() for name, value in scope.get("headers", [])}
         if "traceparent" not in headers:
             await self._app(scope, receive, send)

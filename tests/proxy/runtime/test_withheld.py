@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from mcpproxy.api.catalog import catalog_hash
-from mcpproxy.proxy.back import lists
+from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.proxy.upstream.monitor import list_cache
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
 from tests.proxy.runtime.waiting import eventually
@@ -37,7 +37,7 @@ async def _drift(proxy: Proxy) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An explicit list is always the backend's newest."""
-    monkeypatch.setattr(lists, "YOUNG", 0.0)
+    monkeypatch.setattr(list_cache, "YOUNG", 0.0)
 
 
 @modes
@@ -65,7 +65,7 @@ async def test_a_tool_that_appears_is_reported_and_neither_listed_nor_called(
     assert counts is not None
     assert counts.tools == len(before)
     assert report.catalog_hash is not None
-    assert report.catalog_hash != catalog_hash(approved)
+    assert report.catalog_hash != approved_hash(approved)
 
 
 @modes

@@ -14,9 +14,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from mcpproxy.proxy.runtime import Options
-from mcpproxy.proxy.workers.crew import Crew as Parent
-from mcpproxy.proxy.workers.crew import setups
+from mcpproxy.proxy.runtime import RuntimeOptions
+from mcpproxy.proxy.workers.supervisor import Supervisor as Parent
+from mcpproxy.proxy.workers.supervisor import worker_configs
 from scripts.ports import ports_in_a_row
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.crews import COMMAND, Crew, crews, started
@@ -216,8 +216,8 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None
     async with serving(peer.gate) as base:
         given = configuration({"name": "p", "url": f"{base}/mcp"})
         port = free_port()
-        options = Options(port=port)
-        found = setups(given, options, [free_port()], "warning")
+        options = RuntimeOptions(port=port)
+        found = worker_configs(given, options, [free_port()], "warning")
         parent = Parent(found, silence=8.0)
         running = asyncio.create_task(parent.run())
         (member,) = parent.members

@@ -1,1 +1,1 @@
-"""Pure state of the runtime: names, catalog, sealed tokens, health. No I/O, no clock."""
+"""State and rules of the runtime: catalog, names, tokens, health. No I/O, no clock."""

@@ -3,8 +3,8 @@
 from typing import Final
 
 from mcpproxy.limits.clients import CLIENT_CAPABILITIES, CLIENT_INFO
-from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 _NAMES: Final = ("name", "title", "version")
 _LENGTHS: Final = (256, 64, 16)
@@ -13,7 +13,7 @@ SMALLEST: Final = 400
 """Bytes in which three names of the smallest length always fit."""
 
 
-def bounded_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | None:
+def bound_client_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | None:
     """Client information of at most `limit` bytes (at least SMALLEST), with names if possible.
 
     Icons go first: they may be images (2025-11-25, Implementation.icons) that no backend needs in
@@ -26,7 +26,7 @@ def bounded_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | None:
     candidate = jsonrpc.encode(members)
     if members and len(candidate) <= limit:
         return candidate
-    names = {name: jsonrpc.string(members.get(name)) for name in _NAMES}
+    names = {name: jsonrpc.decode_str(members.get(name)) for name in _NAMES}
     for length in _LENGTHS:
         cut = {name: text[:length] for name, text in names.items() if text is not None}
         candidate = jsonrpc.encode(cut)
@@ -48,6 +48,6 @@ def check_capabilities(size: int) -> None:
 
 def _members(info: bytes) -> Message:
     try:
-        return jsonrpc.members(info)
+        return jsonrpc.decode_object(info)
     except RpcError:
         return {}

@@ -18,7 +18,7 @@ Addresses are for the status alone: see `BackendError.finding`.
 from typing import ClassVar, Final, Self
 
 from mcpproxy.proxy.core.health import Failure
-from mcpproxy.proxy.wire.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
 
 REUSE_REFUSED: Final = (
     "it keeps sessions, so they are not reused; set session.mode to Isolated or PerClient,"
@@ -75,7 +75,7 @@ class Unauthorized(BackendError):
     reason = "Unauthorized"
 
 
-class Stalled(BackendError):
+class SlowClient(BackendError):
     """The client took what the backend sent too slowly, and others had to go on."""
 
     reason = "StalledClient"
@@ -88,7 +88,7 @@ class RateLimited(BackendError):
     reason = "RateLimited"
 
 
-class SessionGone(BackendError):
+class SessionNotFound(BackendError):
     """The upstream session does not exist any more; the request was not executed."""
 
     reason = "SessionGone"
@@ -100,13 +100,13 @@ class HostRefused(BackendError):
     reason = "HostRefused"
 
 
-class NotMcp(BackendError):
+class ProtocolError(BackendError):
     """An answer that is no MCP."""
 
     reason = "NotMCP"
 
 
-class ValueMissing(BackendError):
+class MissingReference(BackendError):
     """A Secret, ConfigMap or key that a header or variable refers to is not there."""
 
     reason = "ValueMissing"
@@ -124,13 +124,13 @@ class ProcessFailed(BackendError):
     reason = "ProcessFailed"
 
 
-class SessionRefused(BackendError):
+class ReuseNotAllowed(BackendError):
     """Reused sessions were asked for, but the backend keeps state in them."""
 
     reason = "StatefulBackend"
 
 
-class Overloaded(BackendError):
+class TooManySessions(BackendError):
     """A limit on sessions or processes is reached."""
 
     reason = "Overloaded"

@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.proxy.wire import jsonrpc
-from mcpproxy.proxy.wire.jsonrpc import Message
-from mcpproxy.proxy.wire.revisions import is_modern
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.revisions import is_modern
 
 NOT_OFFERED: Final = Raw(b'{"code":-32601,"message":"the client does not offer this"}')
 CANCELLED: Final = "notifications/cancelled"
@@ -27,7 +27,7 @@ Told = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientIdentity:
     """Who asks, as far as backends may know it."""
 
     revision: str
@@ -75,10 +75,10 @@ class Client:
         return hashlib.sha256(repr(sorted(own)).encode()).digest() if own else None
 
 
-class Caller(Protocol):
+class CallContext(Protocol):
     """The client's side of one exchange."""
 
-    client: Client
+    client: ClientIdentity
     log_level: str | None
     """The level it set for log messages; None when it set none."""
 
@@ -102,7 +102,7 @@ class Caller(Protocol):
         """The backend closed that stream before its response: clients are to come back for it."""
 
 
-def cause_of(error: BaseException) -> Message | None:
+def cancelled_request_id(error: BaseException) -> Message | None:
     """The `notifications/cancelled` for which a task was cancelled; None when it was not for one.
 
     Tasks are cancelled with the notification as their message, so that it reaches the other side
@@ -112,18 +112,18 @@ def cause_of(error: BaseException) -> Message | None:
     return found if isinstance(found, dict) else None
 
 
-def cancellation(request_id: bytes | Raw, cause: Message | None) -> Message:
+def cancelled_notification(request_id: bytes | Raw, cause: Message | None) -> Message:
     """The `notifications/cancelled` for the other side, which knows a request by this id."""
     if cause is None:
-        return jsonrpc.told(CANCELLED, {"requestId": Raw(bytes(request_id))})
-    params = jsonrpc.with_member(cause.get("params"), requestId=Raw(bytes(request_id)))
+        return jsonrpc.notification_message(CANCELLED, {"requestId": Raw(bytes(request_id))})
+    params = jsonrpc.replace_member(cause.get("params"), requestId=Raw(bytes(request_id)))
     return {**cause, "params": params}
 
 
-class Discarding:
+class NullContext:
     """A caller that nobody stands behind: requests of our own, and sessions that wait."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ClientIdentity) -> None:
         self.client = client
         self.log_level: str | None = None
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mcpproxy.api import status
 from mcpproxy.api.defaults import HealthPolicy
-from mcpproxy.api.status import BackendState
-from mcpproxy.api.text import clean
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1 import status
+from mcpproxy.api.v1alpha1.status import BackendState
 from mcpproxy.limits.backends import FINDING_TEXT
 
 Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
@@ -14,7 +14,7 @@ _NOTHING: Final[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthState:
     """Why a backend is in a state: a CamelCase word and a sentence."""
 
     state: BackendState
@@ -22,21 +22,21 @@ class Finding:
     message: str | None = None
 
 
-GUARDED: Final = Finding(
+GUARDED: Final = HealthState(
     "Healthy",
     "ClientCredentials",
     "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
     " them alone",
 )
 
-NOT_LISTED: Final = Finding(
+NOT_LISTED: Final = HealthState(
     "RateLimited",
     status.NOT_LISTED,
     "it answers HTTP 429, and what it offers was not listed before",
 )
 
 
-class Health:
+class BackendHealth:
     """Counts checks in a row that went alike; changes its mind only after enough of them.
 
     The first check of all decides alone: nothing is known before it.
@@ -50,7 +50,7 @@ class Health:
         """How the last check failed, if otherwise than the finding says."""
         self._others = 0
         """How many in a row failed like that."""
-        self.finding = Finding("Unknown", "NotTried", "the backend was not tried yet")
+        self.finding = HealthState("Unknown", "NotTried", "the backend was not tried yet")
 
     @property
     def suspected(self) -> bool:
@@ -63,7 +63,7 @@ class Health:
         """Whether its components are to be shown."""
         return self.finding.state in ("Healthy", "RateLimited")
 
-    def good(self, finding: Finding | None = None) -> bool:
+    def good(self, finding: HealthState | None = None) -> bool:
         """A check succeeded, with a finding where there is something to say of it.
 
         Returns whether the state, its reason or its message changed.
@@ -71,7 +71,7 @@ class Health:
         self._good, self._bad = self._good + 1, 0
         self._other, self._others = _NOTHING, 0
         if self.finding.state == "Unknown" or self._good >= self._policy.healthy_after:
-            return self._become(finding or Finding("Healthy"))
+            return self._become(finding or HealthState("Healthy"))
         return False
 
     def bad(self, state: Failure, reason: str, message: str) -> bool:
@@ -81,7 +81,7 @@ class Health:
         """
         if len(message) > FINDING_TEXT.value:
             FINDING_TEXT.record()
-        found = Finding(state, reason, clean(message, FINDING_TEXT.value))
+        found = HealthState(state, reason, clean_text(message, FINDING_TEXT.value))
         self._good, self._bad = 0, self._bad + 1
         other = self._unlike(found)
         self._others = self._others + 1 if other == self._other else 1
@@ -92,13 +92,13 @@ class Health:
             return self._become(found)
         return False
 
-    def _unlike(self, found: Finding) -> tuple[str, ...]:
+    def _unlike(self, found: HealthState) -> tuple[str, ...]:
         """What is new about a failure: its state, or else its reason and message."""
         if found.state != self.finding.state:
             return (found.state,)
         return _NOTHING if found == self.finding else (f"{found.reason}", f"{found.message}")
 
-    def _become(self, finding: Finding) -> bool:
+    def _become(self, finding: HealthState) -> bool:
         changed, self.finding = finding != self.finding, finding
         self._other, self._others = _NOTHING, 0
         return changed

@@ -1,5 +1,5 @@
-"""Several worker processes that share one port: channel, worker, member, crew.
+"""Several worker processes that share one port.
 
-A parent process starts them, watches them, starts them again, and serves the admin port for all.
-Any worker serves any request; what lives in one of them is reached at a port of its own.
+A supervisor starts them, checks them, restarts them, and serves the admin port for all. Any worker
+serves any request; state of one worker is reached at a port of its own.
 """

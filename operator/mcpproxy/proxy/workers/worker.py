@@ -18,12 +18,20 @@ from typing import Final
 import msgspec
 
 from mcpproxy.proxy import process
-from mcpproxy.proxy.back.lifetime import die_with_parent
-from mcpproxy.proxy.runtime import Options, Runtime
-from mcpproxy.proxy.targets import Configuration
-from mcpproxy.proxy.workers import channel
-from mcpproxy.proxy.workers.channel import Answer, Ask, Beat, Begun, Channel, Checked, Reported
-from mcpproxy.proxy.workers.totals import told
+from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.upstream.processes.child_processes import die_with_parent
+from mcpproxy.proxy.workers import ipc
+from mcpproxy.proxy.workers.ipc import (
+    Heartbeat,
+    ProbeResult,
+    Query,
+    QueryResult,
+    Reported,
+    Started,
+    WorkerChannel,
+)
+from mcpproxy.proxy.workers.metrics_merge import encode_families
 
 BEAT_EVERY: Final = 5.0
 """Seconds between two signs of life."""
@@ -31,16 +39,16 @@ PATIENCE: Final = 0.2
 """How much longer a worker waits for the check of the one before it, in intervals."""
 CANNOT_SERVE: Final = 2
 """Exit code for what starting again can't help."""
-_decoder: Final = msgspec.json.Decoder(channel.ToWorker)
+_decoder: Final = msgspec.json.Decoder(ipc.ToWorker)
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class WorkerConfig:
     """What a worker is given at its start."""
 
     number: int
-    configuration: Configuration
-    options: Options
+    configuration: ProxyConfig
+    options: RuntimeOptions
     level: str
     """Of its log."""
 
@@ -48,7 +56,7 @@ class Setup:
 class Worker:
     """A runtime and its line to the parent."""
 
-    def __init__(self, setup: Setup, line: Channel) -> None:
+    def __init__(self, setup: WorkerConfig, line: WorkerChannel) -> None:
         self._runtime = Runtime(setup.configuration, setup.options)
         self._line = line
         self._last: Reported | None = None
@@ -60,7 +68,7 @@ class Worker:
             backend.watch.on_checked = functools.partial(self._checked, backend.name)
 
     def _checked(self, backend: str, good: bool) -> None:
-        self._line.send(Checked(backend, good))
+        self._line.send(ProbeResult(backend, good))
 
     async def run(self) -> None:
         """Serve until SIGTERM or the parent's end. Raises OSError, ValueError."""
@@ -73,7 +81,7 @@ class Worker:
                 task.cancel()
 
     def _begun(self) -> None:
-        self._line.send(Begun())
+        self._line.send(Started())
         self._report()
 
     def _report(self) -> None:
@@ -88,11 +96,11 @@ class Worker:
             await asyncio.sleep(BEAT_EVERY)
             # The end of the first round alone changes nothing that is watched.
             self._report()
-            self._line.send(Beat())
+            self._line.send(Heartbeat())
 
     async def _listen(self) -> None:
         while (message := await self._line.receive(_decoder)) is not None:
-            if isinstance(message, Ask):
+            if isinstance(message, Query):
                 task = asyncio.create_task(self._answer(message))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
@@ -100,17 +108,17 @@ class Worker:
                 self._backends[message.backend].told(message.good)
         self._runtime.stop()
 
-    async def _answer(self, question: Ask) -> None:
+    async def _answer(self, question: Query) -> None:
         value: object
         if question.subject == "ready":
             value = await self._runtime.not_ready()
         else:
-            value = told(self._runtime.gateway.metrics.families())
-        self._line.send(Answer(question.number, msgspec.Raw(msgspec.json.encode(value))))
+            value = encode_families(self._runtime.gateway.metrics.families())
+        self._line.send(QueryResult(question.number, msgspec.Raw(msgspec.json.encode(value))))
 
 
-async def _serve(setup: Setup, descriptor: int) -> None:
-    line = await channel.opened(socket.socket(fileno=descriptor))
+async def _serve(setup: WorkerConfig, descriptor: int) -> None:
+    line = await ipc.opened(socket.socket(fileno=descriptor))
     try:
         await Worker(setup, line).run()
     finally:
@@ -120,12 +128,12 @@ async def _serve(setup: Setup, descriptor: int) -> None:
 def main(descriptor: int) -> int:
     """Serve until stopped; 0, or 2 when that can't be."""
     die_with_parent(os.getppid())
-    setup: Setup = pickle.load(sys.stdin.buffer)
+    setup: WorkerConfig = pickle.load(sys.stdin.buffer)
     process.log_to_stderr(setup.level, setup.number)
     try:
         process.run(_serve(setup, descriptor))
     except (ValueError, OSError) as error:
-        process.complain(f"mcpproxy run: {error}")
+        process.report_error(f"mcpproxy run: {error}")
         return CANNOT_SERVE
     return 0
 

@@ -1,0 +1,132 @@
+"""Durations and resource quantities as the contract spells them."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_POWERS = (-9, -6, -3, 3, 6, 9, 12, 15, 18)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+# Three digits of exponent are more than any resource has, and no overflow of a Decimal.
+_QUANTITY = rf"^([+-]?{_NUMBER})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{{1,3}}|)$"
+_MAX_QUANTITY_LENGTH = 32
+_FACTORS = {
+    "": Decimal(1),
+    **{unit: Decimal(10) ** power for unit, power in zip("numkMGTPE", _POWERS, strict=True)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
+}
+_MAX_DURATION_LENGTH = 32
+MIN_POSITIVE_DURATION = 0.001
+MAX_DURATION = 24 * 3600.0
+
+
+def parse_duration(duration: str) -> float:
+    """Seconds of a duration such as `300s`, `1m30s`, `250ms`.
+
+    Raises ValueError when the text is no duration.
+    """
+    if not re.fullmatch(DURATION_PATTERN, duration):
+        raise ValueError(f"{duration!r} is not a duration, write one such as 5s, 1m30s or 250ms")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
+
+
+def _checked(duration: str) -> str:
+    if parse_duration(duration) > MAX_DURATION:
+        raise ValueError(f"{duration!r} is longer than 24h")
+    return duration
+
+
+def _positive(duration: str) -> str:
+    if parse_duration(_checked(duration)) < MIN_POSITIVE_DURATION:
+        raise ValueError(f"{duration!r} is shorter than 1ms")
+    return duration
+
+
+def _an_hour(duration: str) -> str:
+    if parse_duration(duration) > parse_duration("1h"):
+        raise ValueError(f"{duration!r} is longer than 1h")
+    return duration
+
+
+def parse_quantity(quantity: int | str) -> Decimal:
+    """The number that a resource quantity such as `250m` or `128Mi` stands for.
+
+    Raises ValueError when it is no quantity.
+    """
+    text = str(quantity)
+    found = re.fullmatch(_QUANTITY, text)
+    if len(text) > _MAX_QUANTITY_LENGTH or not found:
+        raise ValueError(f"{text!r} is not a quantity, write one such as 250m, 2 or 128Mi")
+    number, unit = found.groups()
+    return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
+
+
+def _checked_quantity(quantity: Any) -> Any:
+    if isinstance(quantity, bool) or not isinstance(quantity, int | str):
+        raise ValueError(f"{quantity!r} is not a quantity, write it as text, such as '0.5' or 500m")
+    if str(quantity).startswith("-"):
+        raise ValueError(f"{quantity!r} must not be negative")
+    parse_quantity(quantity)
+    return quantity
+
+
+def _duration_schema(rule: str, message: str) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "maxLength": _MAX_DURATION_LENGTH,
+        "pattern": DURATION_PATTERN,
+        "x-kubernetes-validations": [{"rule": rule, "message": message}],
+    }
+
+
+Duration = Annotated[
+    str,
+    Field(max_length=_MAX_DURATION_LENGTH),
+    AfterValidator(_checked),
+    WithJsonSchema(
+        _duration_schema("duration(self) <= duration('24h')", "must not be longer than 24h")
+    ),
+]
+"""Zero or longer, at most 24 hours."""
+
+PositiveDuration = Annotated[
+    str,
+    Field(max_length=_MAX_DURATION_LENGTH),
+    AfterValidator(_positive),
+    WithJsonSchema(
+        _duration_schema(
+            "duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
+            "must be at least 1ms and at most 24h",
+        )
+    ),
+]
+
+UpToAnHour = Annotated[
+    str,
+    Field(max_length=_MAX_DURATION_LENGTH),
+    AfterValidator(_an_hour),
+    WithJsonSchema(
+        _duration_schema("duration(self) <= duration('1h')", "must not be longer than 1h")
+    ),
+]
+"""Zero or longer, at most an hour."""
+
+Quantity = Annotated[
+    int | str,
+    Field(union_mode="left_to_right"),
+    BeforeValidator(_checked_quantity),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": _QUANTITY.replace("[+-]?", r"\+?", 1),
+            "maxLength": _MAX_QUANTITY_LENGTH,
+            "minimum": 0,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""A Kubernetes resource quantity such as `250m` or `128Mi`."""

@@ -1,0 +1,117 @@
+"""Strings and numbers of the contract whose form Kubernetes or HTTP prescribes."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from mcpproxy.api import constants
+from mcpproxy.api.authority import parse_authority, parse_origin
+
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=constants.DNS_LABEL)]
+"""What a Service may be called: it begins with a letter."""
+NamespaceName = Annotated[
+    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+]
+"""What a namespace may be called: it may begin with a digit."""
+_PART = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{_PART}(\.{_PART})*$")]
+# As in Kubernetes, not `.`, nor anything that begins with `..`: keys become file names.
+KeyName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")
+]
+HeaderName = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+]
+HeaderValue = Annotated[str, Field(max_length=16384, pattern=r"^[^\x00\r\n]*$")]
+VariableName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
+_AUTHORITY = r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+
+
+def _host(text: str) -> str:
+    if text != "*" and parse_authority(text) is None:
+        raise ValueError("must be a host with or without a port up to 65535")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and parse_origin(text.removesuffix("/")) is None:
+        raise ValueError("must be a scheme and a host with or without a port up to 65535")
+    return text
+
+
+AllowedHost = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=rf"^(\*|{_AUTHORITY})$"),
+    AfterValidator(_host),
+]
+"""A host with or without a port, `*.` and a domain, or `*`."""
+AllowedOrigin = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_AUTHORITY}/?)$",
+    ),
+    AfterValidator(_origin),
+]
+"""A scheme and a host with or without a port, a scheme, `*.` and a domain, or `*`."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+_PERCENT: Final = r"^(100|[1-9]?[0-9])%$"
+_MOST_PODS: Final = 1000
+
+
+def _int_or_percent(given: Any) -> Any:
+    if isinstance(given, str) and re.fullmatch(_PERCENT, given):
+        return given
+    if type(given) is int and 0 <= given <= _MOST_PODS:
+        return given
+    raise ValueError(f"{given!r} is neither a number from 0 to {_MOST_PODS} nor such as 50%")
+
+
+IntOrPercent = Annotated[
+    int | str,
+    BeforeValidator(_int_or_percent),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": _PERCENT,
+            "maxLength": 4,
+            "minimum": 0,
+            "maximum": _MOST_PODS,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""A number of pods, or a share of them such as `50%`."""
+
+BY_NAME: Final[dict[str, Any]] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["name"],
+}
+"""Schema extras of a list whose entries have a unique name."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def check_names_are_unique(entries: list[N]) -> list[N]:
+    """The entries as they are. Raises ValueError when two have the same name."""
+    twice = find_duplicates([entry.name for entry in entries])
+    if twice:
+        raise ValueError(f"two entries have the name {', '.join(twice)}")
+    return entries
+
+
+def find_duplicates(words: Sequence[str]) -> list[str]:
+    """Those that stand more than once among `words`, sorted."""
+    return sorted({word for word in words if words.count(word) > 1})

@@ -1,0 +1,36 @@
+"""Making text of untrusted peers fit for logs, statuses, events and metrics."""
+
+import re
+from typing import Final
+
+ELLIPSIS: Final = "…"
+"""Mark at the end of a text that was cut."""
+REPLACEMENT: Final = "\ufffd"
+"""Substitute of one character that is not permitted."""
+
+_SPACING: Final = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
+# Cc, Cf, Cs and what Unicode calls default-ignorable. A terminal obeys the first; the others hide
+# or reorder text (CVE-2021-42574); a lone surrogate can't be encoded at all, so that one of them
+# would make whatever holds it unwritable.
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
+    "\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff"
+    "\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def clean_text(text: str, limit: int) -> str:
+    """The text in at most `limit` characters that a terminal only prints.
+
+    Line breaks and tabs become spaces; every other control, formatting or invisible character and
+    every lone surrogate becomes U+FFFD. A text that is too long ends with an ellipsis. Takes time
+    in proportion to `limit`, however long the text is.
+    """
+    if limit < 1:
+        return ""
+    if len(text) > limit:
+        text = text[: limit - 1] + ELLIPSIS
+    if text.isprintable():
+        return text
+    return _UNSAFE.sub(REPLACEMENT, text.translate(_SPACING))

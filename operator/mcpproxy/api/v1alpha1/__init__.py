@@ -1,0 +1,74 @@
+"""MCPProxy v1alpha1: the models of the spec and the status. Import the spec's models from here."""
+
+from mcpproxy.api.v1alpha1.backend import (
+    BackendNames,
+    BackendSession,
+    BackendSpec,
+    Cache,
+    Protocol,
+    ServiceRef,
+    Session,
+    SessionMode,
+    Stdio,
+    Timeouts,
+    Transport,
+)
+from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
+from mcpproxy.api.v1alpha1.component_names import ComponentNames, OnClash
+from mcpproxy.api.v1alpha1.extensions import Extensions
+from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
+from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.references import EnvVar, Header, KeyRef, PrincipalFrom, ValueFrom
+from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
+from mcpproxy.api.v1alpha1.spec import (
+    NAME_MESSAGE,
+    Health,
+    LocalObjectReference,
+    MCPProxy,
+    MCPProxySpec,
+    ObjectMeta,
+    Resources,
+    ServiceSpec,
+)
+from mcpproxy.api.v1alpha1.tls import Tls
+
+__all__ = [
+    "NAME_MESSAGE",
+    "ApprovedComponents",
+    "Autoscaling",
+    "BackendNames",
+    "BackendSession",
+    "BackendSpec",
+    "Cache",
+    "CatalogSpec",
+    "ComponentNames",
+    "DisruptionBudget",
+    "EnvVar",
+    "Extensions",
+    "Header",
+    "Health",
+    "KeyRef",
+    "LocalObjectReference",
+    "MCPProxy",
+    "MCPProxySpec",
+    "Monitoring",
+    "NetworkPolicySpec",
+    "ObjectMeta",
+    "OnClash",
+    "PodMonitor",
+    "PodTemplate",
+    "PrincipalFrom",
+    "Protocol",
+    "Resources",
+    "ServiceRef",
+    "ServiceSpec",
+    "Session",
+    "SessionMode",
+    "Stdio",
+    "Timeouts",
+    "Tls",
+    "Tracing",
+    "Transport",
+    "ValueFrom",
+]

@@ -1,0 +1,36 @@
+"""Which extensions of MCP pass: import these models from `api.v1alpha1`."""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from mcpproxy.api.base import ApiModel
+from mcpproxy.api.kubernetes.scalars import find_duplicates
+
+_PART: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+
+ExtensionName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=rf"^({_PART}/)?{_PART}$")
+]
+"""Identifier of an extension, such as io.modelcontextprotocol/tasks."""
+
+
+def _once(given: list[str]) -> list[str]:
+    if twice := find_duplicates(given):
+        raise ValueError(f"{', '.join(twice)} stands there twice, remove one of them")
+    return given
+
+
+class Extensions(ApiModel):
+    """Which extensions of MCP pass between clients and backends."""
+
+    deny: (
+        Annotated[
+            list[ExtensionName],
+            Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}),
+            AfterValidator(_once),
+        ]
+        | None
+    ) = None
+    """Extensions that are neither advertised to clients and backends nor routed, such as
+    io.modelcontextprotocol/tasks. Default: none."""

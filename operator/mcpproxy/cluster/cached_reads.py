@@ -1,0 +1,151 @@
+"""Reads from what the watches have brought; the API server is asked for the rest.
+
+An object that no watch has brought may exist all the same, without our labels or a moment old. So
+its absence is never taken from a store: a miss is a request to the API server.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object, Objects
+from mcpproxy.api.yaml_safe_json import json_text
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.resources import ProxyKey, ResourceKind, kind_of, owner_key
+
+_FASTEST: Final = 1
+"""Level of compression: a Deployment shrinks from 8 to 2 KiB in 0.1 ms."""
+
+Name = tuple[str, str]
+"""Namespace and name of an object."""
+
+
+class ObjectCache:
+    """Objects of one kind by name, each with the MCPProxy that it belongs to.
+
+    Objects are stored as compressed JSON, which needs a twentieth of the memory of dictionaries.
+    """
+
+    def __init__(self) -> None:
+        self.is_fresh = False
+        """True while the watch that fills the store keeps up, as far as is known."""
+        self._contents: dict[Name, tuple[int, bytes]] = {}
+        self._names: dict[ProxyKey, set[Name]] = {}
+        self._owners: dict[Name, ProxyKey] = {}
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self._contents)
+
+    def put(self, live: Object, owner: ProxyKey | None) -> None:
+        """Store an object unless a newer version of it is stored already."""
+        metadata = live["metadata"]
+        name = metadata["namespace"], metadata["name"]
+        version = int(metadata["resourceVersion"])
+        stored = self._contents.get(name)
+        if stored is not None and stored[0] > version:
+            return
+        self.drop(name)
+        self._contents[name] = version, zlib.compress(json_text(live).encode(), _FASTEST)
+        if owner is not None:
+            self._owners[name] = owner
+            self._names.setdefault(owner, set()).add(name)
+
+    def drop(self, name: Name) -> None:
+        """Remove an object, if it is stored."""
+        self._contents.pop(name, None)
+        owner = self._owners.pop(name, None)
+        if owner is not None:
+            self._names[owner].discard(name)
+            if not self._names[owner]:
+                del self._names[owner]
+
+    def drop_older(self, versions: Mapping[Name, int]) -> None:
+        """Remove objects that do not exist in these versions, or newer ones, any more."""
+        for name, (version, _) in list(self._contents.items()):
+            if version < versions.get(name, version + 1):
+                self.drop(name)
+
+    def get(self, name: Name) -> Object | None:
+        """Return a copy of an object; None for one that is not stored or may be outdated."""
+        stored = self._contents.get(name) if self.is_fresh else None
+        return None if stored is None else _object(stored[1])
+
+    def of(self, owner: ProxyKey) -> Objects:
+        """Return copies of all objects of one MCPProxy, sorted by name."""
+        stored = self._names.get(owner, set()) if self.is_fresh else set()
+        return [_object(self._contents[name][1]) for name in sorted(stored)]
+
+
+class CachingClient:
+    """A Cluster whose reads are answered from stores, as far as those have the objects.
+
+    Results of writes are stored at once: a pass that follows a write never reads what was before.
+    """
+
+    def __init__(self, cluster: Cluster, stores: Mapping[ResourceKind, ObjectCache]) -> None:
+        """Without a store, objects of a kind are read from `cluster`."""
+        self._cluster = cluster
+        self._stores = stores
+
+    async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
+        """Return one object; None if it does not exist."""
+        store = self._stores.get(kind)
+        stored = None if store is None else store.get((namespace, name))
+        return stored if stored is not None else await self._cluster.get(kind, namespace, name)
+
+    async def list(
+        self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
+    ) -> list[Object]:
+        """Return all objects of one namespace (None: of all), or those that carry `labels`."""
+        store, instance = self._stores.get(kind), (labels or {}).get(constants.LABEL_INSTANCE)
+        if store is not None and namespace is not None and labels and instance:
+            stored = store.of(ProxyKey(namespace, instance))
+            kept = [live for live in stored if labels.items() <= _labels(live).items()]
+            if kept:
+                return kept
+        return await self._cluster.list(kind, namespace, labels)
+
+    async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
+        """Return the metadata of the objects that a label selector chooses ("" for all)."""
+        return await self._cluster.heads(kind, namespace, selector)
+
+    async def apply(self, manifest: Object, uid: str | None = None) -> Object:
+        """Apply a manifest under our field manager."""
+        return self._put(await self._cluster.apply(manifest, uid))
+
+    async def hand_over(self, manifest: Object, uid: str) -> None:
+        """Hand the fields of `manifest` over."""
+        await self._cluster.hand_over(manifest, uid)
+
+    async def apply_status(self, manifest: Object, uid: str) -> Object:
+        """Apply the status of the object that has this uid."""
+        return self._put(await self._cluster.apply_status(manifest, uid))
+
+    async def create(self, manifest: Object) -> bool:
+        """Create an object and never change it; False when it exists already."""
+        return await self._cluster.create(manifest)
+
+    async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
+        """Delete the object that has this uid; one that is gone already is fine."""
+        await self._cluster.delete(kind, namespace, name, uid)
+        store = self._stores.get(kind)
+        if store is not None:
+            store.drop((namespace, name))
+
+    def _put(self, live: Object) -> Object:
+        store = self._stores.get(kind_of(live))
+        if store is not None:
+            store.put(live, owner_key(live))
+        return live
+
+
+def _object(content: bytes) -> Object:
+    live: Object = json.loads(zlib.decompress(content))
+    return live
+
+
+def _labels(live: Object) -> Mapping[str, str]:
+    return live["metadata"].get("labels") or {}

@@ -1,0 +1,76 @@
+"""How to reach the API server: from inside a cluster, or with a kubeconfig."""
+
+from dataclasses import dataclass
+
+from kubernetes.aio import config
+from kubernetes.aio.client.configuration import Configuration
+
+
+class ConfigNotFound(Exception):
+    """There is neither a service account nor a usable kubeconfig."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the API server is and how to authenticate there; paths may be temporary files."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    scheme: str | None
+    token: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    proxy_url: str | None
+    username: str | None
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """A way to the API server."""
+
+    configuration: Configuration
+    in_cluster: bool
+
+    async def credentials(self) -> Credentials:
+        """What another client needs to connect; the token is the newest one."""
+        found = self.configuration
+        header = await found.get_api_key_with_prefix("BearerToken", alias="authorization")
+        scheme, _, token = (header or "").rpartition(" ")
+        return Credentials(
+            server=found.host,
+            ca_path=found.ssl_ca_cert,
+            insecure=not found.verify_ssl,
+            scheme=scheme or None,
+            token=token.strip() or None,
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+            proxy_url=found.proxy,
+            username=found.username or None,
+            password=found.password or None,
+        )
+
+
+async def load_config(kubeconfig: str | None) -> ClusterConfig:
+    """Access by the given kubeconfig, else as a pod, else by KUBECONFIG or its default place.
+
+    Raises NoAccess.
+    """
+    configuration = Configuration()
+    # Every request has its own deadline, and pod streams must not use up a limit.
+    configuration.connection_pool_maxsize = 0
+    # A proxy for the internet, set in the environment, is no way to the API server.
+    configuration.client_session_kwargs = {"trust_env": False}
+    try:
+        if kubeconfig is None:
+            try:
+                config.load_incluster_config(client_configuration=configuration)
+            except config.ConfigException:
+                pass
+            else:
+                return ClusterConfig(configuration, in_cluster=True)
+        await config.load_kube_config(kubeconfig, client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise ConfigNotFound(f"no way to the API server: {error}") from error
+    return ClusterConfig(configuration, in_cluster=False)

@@ -1,0 +1,67 @@
+"""Rates at which the reports of pods are read."""
+
+from collections.abc import Callable
+from typing import Final
+
+from mcpproxy.cluster.errors import LimitExceeded
+from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.pods import POD_LINES, PROXY_BYTES, PROXY_LINES
+
+Clock = Callable[[], float]
+
+WINDOW: Final = 10.0
+"""Seconds over which the lines of one pod are counted."""
+BURST: Final = 10.0
+"""Seconds of its rate that a proxy may use at once."""
+
+
+class LineCount:
+    """Lines of one pod in the current window."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._lines = 0
+
+    def add(self) -> None:
+        """Count one line. Raises LimitExceeded for one too many."""
+        now = self._clock()
+        if now - self._began >= WINDOW:
+            self._began, self._lines = now, 0
+        self._lines += 1
+        if self._lines > POD_LINES.value:
+            POD_LINES.record()
+            raise LimitExceeded(f"sends more than {POD_LINES.value} lines in {WINDOW:g} s")
+
+
+class TokenBucket:
+    """A token bucket that may be overdrawn by one amount at a time."""
+
+    def __init__(self, limit: Limit, clock: Clock) -> None:
+        """`limit` is an amount per second."""
+        self._limit = limit
+        self._clock = clock
+        self._free = BURST * limit.value
+        self._filled_at = clock()
+
+    def take(self, amount: int) -> float:
+        """Use an amount; seconds to wait until the bucket is not overdrawn."""
+        now, rate = self._clock(), self._limit.value
+        self._free = min(self._free + (now - self._filled_at) * rate, BURST * rate) - amount
+        self._filled_at = now
+        if self._free >= 0:
+            return 0.0
+        self._limit.record()
+        return -self._free / rate
+
+
+class ReportRate:
+    """The common rate of all pods of one MCPProxy."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._lines = TokenBucket(PROXY_LINES, clock)
+        self._bytes = TokenBucket(PROXY_BYTES, clock)
+
+    def take(self, line: bytes) -> float:
+        """Account for one line; seconds to wait before the next one is read."""
+        return max(self._lines.take(1), self._bytes.take(len(line) + 1))

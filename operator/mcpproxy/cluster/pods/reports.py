@@ -1,0 +1,229 @@
+"""What the pods report of themselves: one stream per running pod, the newest report kept."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.cluster.errors import ClusterError, LimitExceeded, Unavailable
+from mcpproxy.cluster.pods.rate_limits import Clock, LineCount, ReportRate
+from mcpproxy.cluster.pods.retries import RetrySchedule
+from mcpproxy.cluster.pods.status_stream import PodAddress, PodStatusReader
+from mcpproxy.limits.pods import FIRST_REPORT, FOLLOWED_PODS, POD_SILENCE
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+_ERROR_TEXT: Final = 200
+Sleep = Callable[[float], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLimits:
+    """How long the fleet waits; seconds."""
+
+    first_line: float = FIRST_REPORT.value
+    """Until a new stream has brought its first report."""
+    silence: float = POD_SILENCE.value
+    """Until a stream without a line is given up; pods send one every 10."""
+    grace: float = 15.0
+    """How long a report stays good while its stream is being opened again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodReportState:
+    """What is known of one pod."""
+
+    settled: bool
+    """It was asked once, with whatever outcome."""
+    report: PodReport | None
+    error: str = ""
+    """Why there is no report: of the first attempt that had none."""
+
+
+NOT_ASKED: Final = PodReportState(settled=False, report=None)
+NOT_REACHED: Final = PodReportState(settled=True, report=None)
+
+
+@dataclass(slots=True)
+class _PodStream(Generic[K]):
+    key: K
+    address: PodAddress
+    pace: ReportRate
+    """Shared by all pods under the key."""
+    lines: LineCount
+    retries: RetrySchedule
+    view: PodReportState = NOT_ASKED
+    error: str = ""
+    """How the last attempt ended."""
+    heard_at: float = float("-inf")
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class PodReportWatcher(Generic[K]):
+    """Keeps streams to the pods it is told to follow and calls back when a view changes."""
+
+    def __init__(
+        self,
+        reader: PodStatusReader,
+        on_change: Callable[[K], None],
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+        limits: ReportLimits | None = None,
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """`on_change` is given the key that a pod is followed under.
+
+        `jitter` gives the factor of one pause between attempts.
+        """
+        self._reader = reader
+        self._on_change = on_change
+        self._clock = clock
+        self._sleep = sleep
+        self._limits = limits or ReportLimits()
+        self._jitter = jitter
+        self._streams: dict[str, _PodStream[K]] = {}
+        self._paces: dict[K, ReportRate] = {}
+        self._left_out: dict[K, frozenset[str]] = {}
+
+    def __len__(self) -> int:
+        """Number of pods that are followed."""
+        return len(self._streams)
+
+    @property
+    def heard(self) -> int:
+        """Number of pods whose report is known."""
+        return sum(stream.view.report is not None for stream in self._streams.values())
+
+    def follow(self, key: K, pods: Iterable[PodAddress]) -> None:
+        """Follow exactly these pods under `key`; others followed under it so far are dropped."""
+        wanted = self._share(key, {pod.uid: pod for pod in pods})
+        for uid, stream in list(self._streams.items()):
+            if stream.key == key and wanted.get(uid) != stream.address:
+                self._drop(uid)
+        if not wanted:
+            self._paces.pop(key, None)
+            return
+        pace = self._paces.setdefault(key, ReportRate(self._clock))
+        for uid, pod in wanted.items():
+            if uid not in self._streams:
+                stream = self._streams[uid] = _PodStream(
+                    key, pod, pace, LineCount(self._clock), RetrySchedule(self._clock)
+                )
+                stream.task = asyncio.create_task(self._run(stream), name=f"pod {pod.name}")
+
+    def _share(self, key: K, pods: dict[str, PodAddress]) -> dict[str, PodAddress]:
+        """The pods that are followed of these; which others there are is noted."""
+        self._left_out.pop(key, None)
+        if len(pods) <= FOLLOWED_PODS.value:
+            return pods
+        FOLLOWED_PODS.record()
+        uids = sorted(pods, key=lambda uid: uid not in self._streams)
+        self._left_out[key] = frozenset(uids[FOLLOWED_PODS.value :])
+        return {uid: pods[uid] for uid in uids[: FOLLOWED_PODS.value]}
+
+    def forget(self, key: K) -> None:
+        """Follow no pod under `key` any more."""
+        self.follow(key, ())
+
+    def view(self, uid: str) -> PodReportState:
+        """What is known of the pod with this uid."""
+        stream = self._streams.get(uid)
+        if stream is not None:
+            return stream.view
+        left_out = any(uid in uids for uids in self._left_out.values())
+        return NOT_REACHED if left_out else NOT_ASKED
+
+    async def close(self) -> None:
+        """End all streams."""
+        tasks = [stream.task for stream in self._streams.values() if stream.task]
+        for uid in list(self._streams):
+            self._drop(uid)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _drop(self, uid: str) -> None:
+        stream = self._streams.pop(uid)
+        if stream.task is not None:
+            stream.task.cancel()
+
+    async def _run(self, stream: _PodStream[K]) -> None:
+        while True:
+            delay = self._jitter() * await self._attempt(stream)
+            if stream.view.report is None or self._is_stale(stream):
+                self._lose(stream)
+            await self._sleep(delay)
+
+    async def _attempt(self, stream: _PodStream[K]) -> float:
+        """Listen until the stream ends; seconds until the next attempt."""
+        pod, heard_before = stream.address, stream.heard_at
+        try:
+            await self._listen(stream)
+            reason = "the pod ended the stream"
+        except LimitExceeded as error:
+            stream.error = f"it {error}"
+            self._lose(stream)
+            delay = stream.retries.after_excess()
+            where = (pod.namespace, pod.name)
+            log.warning("pod %s/%s %s: next attempt in %.0f s", *where, error, delay)
+            return delay
+        except ClusterError as error:
+            reason = str(error)
+        except Exception:
+            # Nothing that a pod sends may end its task, whose last report would stay for good.
+            log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
+            stream.error = "what it reports could not be understood"
+            self._lose(stream)
+            return stream.retries.after_excess()
+        stream.error = clean_text(reason, _ERROR_TEXT)
+        log.debug("no report from pod %s: %s", pod.name, reason)
+        return stream.retries.after_end(heard=stream.heard_at != heard_before)
+
+    def _lose(self, stream: _PodStream[K]) -> None:
+        """Let go of the report; the words of the first attempt in vain stay until another comes."""
+        view = stream.view
+        if not (view.settled and view.report is None and view.error):
+            self._set(stream, PodReportState(settled=True, report=None, error=stream.error))
+
+    def _is_stale(self, stream: _PodStream[K]) -> bool:
+        return self._clock() - stream.heard_at >= self._limits.grace
+
+    async def _listen(self, stream: _PodStream[K]) -> None:
+        async with aclosing(self._reader.lines(stream.address)) as lines:
+            limit = self._limits.first_line
+            while True:
+                try:
+                    async with asyncio.timeout(limit):
+                        line = await anext(lines)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise Unavailable(f"silent for {limit:g} s") from error
+                limit = self._limits.silence
+                stream.lines.add()
+                if line:
+                    self._set(stream, PodReportState(settled=True, report=_parse(line)))
+                stream.heard_at = self._clock()
+                wait = stream.pace.take(line)
+                # A line that was sent ahead comes without suspending: others have their turn first.
+                await (self._sleep(wait) if wait else asyncio.sleep(0))
+
+    def _set(self, stream: _PodStream[K], view: PodReportState) -> None:
+        if view == stream.view:
+            return
+        stream.view = view
+        self._on_change(stream.key)
+
+
+def _parse(line: bytes) -> PodReport:
+    try:
+        # A newer runtime may report fields that this operator doesn't know.
+        return PodReport.model_validate_json(line, extra="ignore")
+    except ValidationError as error:
+        # The text of the error would repeat what was sent, as often as there are errors.
+        raise Unavailable(f"not a report: {error.error_count()} errors") from error

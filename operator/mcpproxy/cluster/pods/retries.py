@@ -1,0 +1,46 @@
+"""When a stream that ended is opened again."""
+
+from typing import Final
+
+from mcpproxy.cluster.pods.rate_limits import Clock
+
+FIRST: Final = 0.25
+LAST: Final = 5.0
+"""Seconds between attempts of a pod that can't be reached; they double from the first on."""
+FRESH: Final = 30.0
+"""Seconds in which a pod that was heard gets the first pause again once."""
+FIRST_AFTER_EXCESS: Final = 1.0
+LAST_AFTER_EXCESS: Final = 300.0
+"""Seconds between attempts of a pod that has exceeded a limit."""
+FORGIVEN: Final = 600.0
+"""Seconds without excess, after the pause, from which on the first pause applies again."""
+
+
+class RetrySchedule:
+    """Pauses between the attempts of one pod."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next = FIRST
+        self._fresh_at = float("-inf")
+        self._next_after_excess = FIRST_AFTER_EXCESS
+        self._excess_at = float("-inf")
+
+    def after_end(self, *, heard: bool) -> float:
+        """Seconds to wait after a stream that ended, was refused or fell silent."""
+        now = self._clock()
+        if heard and now - self._fresh_at >= FRESH:
+            self._fresh_at = now
+            self._next = FIRST
+        delay, self._next = self._next, min(self._next * 2, LAST)
+        return delay
+
+    def after_excess(self) -> float:
+        """Seconds to wait after a stream that exceeded a limit."""
+        now = self._clock()
+        if now - self._excess_at >= FORGIVEN + self._next_after_excess:
+            self._next_after_excess = FIRST_AFTER_EXCESS
+        self._excess_at = now
+        delay = self._next_after_excess
+        self._next_after_excess = min(delay * 2, LAST_AFTER_EXCESS)
+        return delay

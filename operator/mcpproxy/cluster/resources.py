@@ -1,0 +1,89 @@
+"""The kinds of objects that the operator touches, and where the API serves them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+
+
+class ProxyKey(NamedTuple):
+    """Which MCPProxy."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceKind:
+    """A kind of object and its place in the API."""
+
+    group: str
+    version: str
+    name: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        """The `apiVersion` of its manifests."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """Path of the collection, of one object or of one of its subresources."""
+        root = f"/apis/{self.group}" if self.group else "/api"
+        place = f"/namespaces/{namespace}" if namespace else ""
+        parts = "".join(f"/{part}" for part in (name, subresource) if part)
+        return f"{root}/{self.version}{place}/{self.plural}{parts}"
+
+
+MCP_PROXY: Final = ResourceKind(
+    constants.GROUP, constants.VERSION, constants.KIND, constants.PLURAL
+)
+DEPLOYMENT: Final = ResourceKind("apps", "v1", "Deployment", "deployments")
+REPLICA_SET: Final = ResourceKind("apps", "v1", "ReplicaSet", "replicasets")
+SERVICE: Final = ResourceKind("", "v1", "Service", "services")
+SERVICE_ACCOUNT: Final = ResourceKind("", "v1", "ServiceAccount", "serviceaccounts")
+CONFIG_MAP: Final = ResourceKind("", "v1", "ConfigMap", "configmaps")
+NETWORK_POLICY: Final = ResourceKind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+POD_MONITOR: Final = ResourceKind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
+AUTOSCALER: Final = ResourceKind(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"
+)
+DISRUPTION_BUDGET: Final = ResourceKind(
+    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"
+)
+SECRET: Final = ResourceKind("", "v1", "Secret", "secrets")
+POD: Final = ResourceKind("", "v1", "Pod", "pods")
+EVENT: Final = ResourceKind("", "v1", "Event", "events")
+LEASE: Final = ResourceKind("coordination.k8s.io", "v1", "Lease", "leases")
+
+ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
+"""Kinds of children that every MCPProxy has."""
+ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET, POD_MONITOR)
+"""Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
+
+_BY_NAME: Final = {
+    kind.name: kind
+    for kind in (MCP_PROXY, *ALWAYS, *ON_DEMAND, REPLICA_SET, SECRET, POD, EVENT, LEASE)
+}
+
+PLURALS: Final = frozenset(kind.plural for kind in _BY_NAME.values())
+"""Of all kinds that the operator touches."""
+
+
+def kind_of(manifest: Object) -> ResourceKind:
+    """The kind that a manifest names; KeyError for one that the operator never touches."""
+    return _BY_NAME[manifest["kind"]]
+
+
+def owner_key(found: Mapping[str, Any]) -> ProxyKey | None:
+    """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
+    metadata = found["metadata"]
+    if found.get("kind") == constants.KIND:
+        return ProxyKey(metadata["namespace"], metadata["name"])
+    for reference in metadata.get("ownerReferences") or []:
+        if reference.get("controller") and reference["kind"] == constants.KIND:
+            return ProxyKey(metadata["namespace"], reference["name"])
+    instance = (metadata.get("labels") or {}).get(constants.LABEL_INSTANCE)
+    return ProxyKey(metadata["namespace"], instance) if instance else None

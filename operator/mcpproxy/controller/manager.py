@@ -1,0 +1,179 @@
+"""Everything that runs beside Kopf: the election, the leader's work, the resync."""
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from mcpproxy.cluster.cached_reads import CachingClient
+from mcpproxy.cluster.client import Cluster, KubeClient
+from mcpproxy.cluster.pods.reports import PodReportWatcher
+from mcpproxy.cluster.pods.status_stream import PodStatusReader
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.controller.kopf_watches import SELECTORS
+from mcpproxy.controller.leader_election import LeaderElector
+from mcpproxy.controller.metrics import OperatorMetrics
+from mcpproxy.controller.resync import LOOK, Resync
+from mcpproxy.controller.watch_cache import LAG, WatchCache, Watches
+from mcpproxy.controller.work_queue import WorkQueue
+from mcpproxy.controller.worker import run_worker
+from mcpproxy.desired import BuildOptions
+from mcpproxy.reconcile.pass_spacing import PassSpacing
+from mcpproxy.reconcile.reconciler import Reconciler
+from mcpproxy.reconcile.status_write_health import StatusWriteHealth
+
+WORKERS: Final = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncConfig:
+    """How often watches are compared with lists, and how many seconds they may be behind."""
+
+    look: float = LOOK
+    lag: float = LAG
+
+
+class LeaderTasks:
+    """What a leader does while it is one. The next term begins with nothing of it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        reader: PodStatusReader,
+        options: BuildOptions,
+        metrics: OperatorMetrics,
+        watches: Watches,
+    ) -> None:
+        self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
+        spacing = PassSpacing(time.monotonic, self.queue.add_after)
+        self.fleet = PodReportWatcher(reader, spacing.changed, time.monotonic, jitter=jitter)
+        self.statuses = StatusWriteHealth(lambda: datetime.now(UTC))
+        self._reconciler = Reconciler(
+            CachingClient(cluster, {kind: watched.store for kind, watched in watches.items()}),
+            self.fleet,
+            options,
+            instance=socket.gethostname(),
+            known=lambda kind, key: watches[kind].knows(key),
+            reverted=metrics.reverted,
+            writes=self.statuses,
+        )
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        logged: dict[ProxyKey, str] = {}
+        parts = (self.queue, self._reconciler.reconcile, self._metrics, time.monotonic, logged)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WORKERS):
+                    group.create_task(run_worker(*parts))
+        finally:
+            self.queue.close()
+            await self.fleet.close()
+
+
+class Manager:
+    """The operator but for Kopf."""
+
+    def __init__(
+        self,
+        cluster: KubeClient,
+        reader: PodStatusReader,
+        namespaces: tuple[str, ...],
+        options: BuildOptions,
+        metrics: OperatorMetrics,
+        election: LeaderElector | None,
+        pace: ResyncConfig,
+    ) -> None:
+        """Without an `election` it leads from the start."""
+        self._parts = (cluster, reader, options, metrics)
+        self._election = election
+        self._term: LeaderTasks | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.watches: Watches = {
+            kind: WatchCache(time.monotonic, lag=pace.lag) for kind in SELECTORS
+        }
+        self._resync = Resync(
+            cluster, namespaces, SELECTORS, self.watches, self.enqueue, pace.look, jitter=jitter
+        )
+        for kind, watched in self.watches.items():
+            metrics.watch(kind.plural, watched.age, watched.behind)
+        metrics.work(self._waiting, self._followed, self._heard)
+        metrics.statuses(self._unwritten)
+
+    def start(self) -> None:
+        """Begin to work, or to stand for election."""
+        work = self._election.run(self._lead) if self._election else self._lead()
+        parts = {"the leader's work": work, "the comparison with lists": self._resync.run()}
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        for task in self._tasks:
+            task.add_done_callback(_tell)
+
+    async def stop(self) -> None:
+        """End all tasks; the Lease is free afterwards."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def enqueue(self, key: ProxyKey, delay: float = 0.0) -> None:
+        """Let an MCPProxy be reconciled, if this operator leads."""
+        if self._term is None:
+            return
+        if delay:
+            self._term.queue.add_after(key, delay)
+        else:
+            self._term.queue.add(key)
+
+    def wrong(self) -> str | None:
+        """What only a restart puts right."""
+        if any(task.done() for task in self._tasks):
+            return "a part of the operator came to an end; its log says why"
+        for kind, watched in self.watches.items():
+            if watched.lagging:
+                return f"the watch of {kind.plural} misses what has happened"
+        return None
+
+    def not_ready(self) -> str | None:
+        """Why this operator does not know yet what there is, or not any more."""
+        if not self._resync.caught_up:
+            return "the watches have not brought all that there is yet"
+        return self.wrong() or (self._term.statuses.problem() if self._term else None)
+
+    async def _lead(self) -> None:
+        term = self._term = LeaderTasks(*self._parts, self.watches)
+        try:
+            for watched in self.watches.values():
+                for key in watched.owners():
+                    term.queue.add(key)
+            await term.run()
+        finally:
+            self._term = None
+
+    def _waiting(self) -> int:
+        return len(self._term.queue) if self._term else 0
+
+    def _followed(self) -> int:
+        return len(self._term.fleet) if self._term else 0
+
+    def _unwritten(self) -> int:
+        return len(self._term.statuses) if self._term else 0
+
+    def _heard(self) -> int:
+        return self._term.fleet.heard if self._term else 0
+
+
+def _tell(ended: asyncio.Task[None]) -> None:
+    """Log why a part has ended, unless it was told to."""
+    if not ended.cancelled():
+        log.error("%s came to an end", ended.get_name(), exc_info=ended.exception())
+
+
+def jitter() -> float:
+    """The factor of one pause."""
+    return random.uniform(0.8, 1.2)

@@ -1,0 +1,98 @@
+"""The backstop: lists what is watched, and notices a watch that went silent."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from mcpproxy.cluster.cached_reads import Name
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import ClusterError, NotFound
+from mcpproxy.cluster.resources import MCP_PROXY, ProxyKey, ResourceKind, owner_key
+from mcpproxy.controller.watch_cache import ObjectVersion, Watches, name_of, version_of
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 60.0
+"""Seconds between two lists, on average."""
+EVERYTHING: Final = 10
+"""Each so many lists, every MCPProxy is reconciled."""
+FIRST_LOOK: Final = 1.0
+"""Seconds between two lists until the watches have caught up with them once."""
+
+
+class Resync:
+    """Lists again and again; what a watch has missed is reconciled."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespaces: Sequence[str],
+        selectors: Mapping[ResourceKind, str],
+        watches: Watches,
+        enqueue: Callable[[ProxyKey], None],
+        look: float = LOOK,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """`namespaces` may be empty: all. `jitter` gives the factor of one pause."""
+        self._cluster = cluster
+        self._namespaces = namespaces
+        self._selectors = selectors
+        self._watches = watches
+        self._enqueue = enqueue
+        self._look = look
+        self._sleep = sleep
+        self._jitter = jitter
+        self._logged: dict[ResourceKind, str] = {}
+        self.caught_up = False
+        """Whether every watch has brought all that was there when it began."""
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while not self.caught_up:
+            await self._sleep(FIRST_LOOK)
+            self.caught_up = await self._has_caught_up()
+        count = 0
+        while True:
+            await self._sleep(self._look * self._jitter())
+            count += 1
+            for kind, watched in self._watches.items():
+                listed = await self._list(kind)
+                watched.store.is_fresh = listed is not None
+                if listed is None:
+                    continue
+                missed = watched.compare(listed)
+                if missed:
+                    log.debug("the watch of %s is behind by %d", kind.plural, len(missed))
+                everything = kind == MCP_PROXY and count % EVERYTHING == 0
+                owners = {seen.owner for seen in listed.values() if seen.owner}
+                for key in missed | (owners if everything else set()):
+                    self._enqueue(key)
+
+    async def _has_caught_up(self) -> bool:
+        for kind, watched in self._watches.items():
+            listed = await self._list(kind)
+            if listed is None or watched.lacks(listed):
+                return False
+            watched.store.is_fresh = True
+        return True
+
+    async def _list(self, kind: ResourceKind) -> dict[Name, ObjectVersion] | None:
+        """What there is; None if the API server doesn't say."""
+        found: dict[Name, ObjectVersion] = {}
+        try:
+            for namespace in self._namespaces or (None,):
+                for head in await self._cluster.heads(kind, namespace, self._selectors[kind]):
+                    found[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
+        except NotFound:
+            # A kind that is not installed has no objects.
+            return {}
+        except ClusterError as error:
+            if self._logged.get(kind) != str(error):
+                log.warning("the list of %s failed: %s", kind.plural, error)
+            self._logged[kind] = str(error)
+            return None
+        if self._logged.pop(kind, None) is not None:
+            log.info("the list of %s has succeeded again", kind.plural)
+        return found

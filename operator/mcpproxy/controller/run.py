@@ -1,0 +1,131 @@
+"""The parts of the operator put together, and its life from start to stop."""
+
+import asyncio
+import logging
+import socket
+import time
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import kopf
+from aiohttp import web
+
+from mcpproxy.cluster.client import Cluster, KubeClient
+from mcpproxy.cluster.errors import ClusterError
+from mcpproxy.cluster.kubeconfig import ClusterConfig
+from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAccess
+from mcpproxy.cluster.resources import MCP_PROXY
+from mcpproxy.controller.healthz import application
+from mcpproxy.controller.kopf_settings import kopf_settings, register_login
+from mcpproxy.controller.kopf_watches import register_watches
+from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
+from mcpproxy.controller.manager import Manager, ResyncConfig
+from mcpproxy.controller.metrics import OperatorMetrics
+from mcpproxy.desired import BuildOptions
+
+log = logging.getLogger(__name__)
+
+CRD_RETRY: Final = 5.0
+"""Seconds between two looks for the CRD while it is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorConfig:
+    """What the command line decides."""
+
+    namespaces: tuple[str, ...]
+    """Served namespaces; none named means all."""
+    options: BuildOptions
+    pod_access: PodAccess
+    health_port: int
+    lease: LeaseRef | None
+    """What the replicas of the operator elect their leader by; None for a single one."""
+    timing: LeaderElectionConfig = field(default_factory=LeaderElectionConfig)
+    pace: ResyncConfig = field(default_factory=ResyncConfig)
+
+
+async def run(access: ClusterConfig, configuration: OperatorConfig) -> None:
+    """Run until SIGTERM or SIGINT."""
+    ready, metrics = asyncio.Event(), OperatorMetrics()
+    async with AsyncExitStack() as stack:
+        election = _election(access, configuration, metrics, stack)
+        leads = election.leads if election else lambda: True
+        cluster = KubeClient(
+            access.configuration, may_write=leads, wrote=metrics.wrote, read=metrics.read
+        )
+        stack.push_async_callback(cluster.close)
+        reader = HttpPodStatusReader(access.configuration, configuration.pod_access)
+        stack.push_async_callback(reader.close)
+        parts = (configuration.namespaces, configuration.options, metrics, election)
+        machine = Manager(cluster, reader, *parts, configuration.pace)
+        stack.push_async_callback(machine.stop)
+
+        def not_ready() -> str | None:
+            return machine.not_ready() if ready.is_set() else "the operator is starting"
+
+        app = application(metrics, machine.wrong, not_ready)
+        await _serve(app, configuration.health_port, stack)
+        await _wait_for_crd(cluster, configuration.namespaces)
+        machine.start()
+        log.info("started, serving %s", ", ".join(configuration.namespaces) or "all namespaces")
+        await kopf.operator(
+            registry=_registry(access, machine),
+            settings=kopf_settings(),
+            standalone=True,
+            namespaces=configuration.namespaces,
+            clusterwide=not configuration.namespaces,
+            ready_flag=ready,
+        )
+        log.info("stopped")
+
+
+def _election(
+    access: ClusterConfig,
+    configuration: OperatorConfig,
+    metrics: OperatorMetrics,
+    stack: AsyncExitStack,
+) -> LeaderElector | None:
+    if configuration.lease is None:
+        return None
+    timing = configuration.timing
+    leases = KubeClient(
+        access.configuration, timeout=timing.renewal / 2, wrote=metrics.wrote, read=metrics.read
+    )
+    stack.push_async_callback(leases.close)
+    identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    election = LeaderElector(leases, configuration.lease, identity, time.monotonic, timing=timing)
+    metrics.leadership(configuration.lease.name, election.leads)
+    return election
+
+
+def _registry(access: ClusterConfig, machine: Manager) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    register_login(registry, access)
+    register_watches(registry, machine.watches, machine.enqueue)
+
+    async def cleanup(**_: Any) -> None:
+        # Kopf waits for every task that began after it did: the streams must end first.
+        await machine.stop()
+
+    kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)
+    return registry
+
+
+async def _serve(app: web.Application, port: int, stack: AsyncExitStack) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, None, port).start()
+
+
+async def _wait_for_crd(cluster: Cluster, namespaces: tuple[str, ...]) -> None:
+    while True:
+        try:
+            await cluster.heads(MCP_PROXY, namespaces[0] if namespaces else None, "")
+        except ClusterError as error:
+            log.warning("can't list MCPProxies yet, is the CRD installed? %s", error)
+            await asyncio.sleep(CRD_RETRY)
+        else:
+            return

@@ -1,0 +1,113 @@
+"""What the watches know, and whether they keep up with what the API lists."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.cached_reads import Name, ObjectCache
+from mcpproxy.cluster.resources import ProxyKey, ResourceKind
+
+LAG: Final = 60.0
+"""Seconds that a watch may be behind the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One object as far as a watch, or a list, knows it."""
+
+    version: int
+    """Its resourceVersion. Those of one kind can be compared (KEP-5504)."""
+    owner: ProxyKey | None
+    """The MCPProxy that it belongs to."""
+
+
+class WatchCache:
+    """What the watch of one kind knows, compared with what is listed now and then."""
+
+    def __init__(self, clock: Callable[[], float], lag: float = LAG) -> None:
+        """`lag` is how many seconds the watch may be behind."""
+        self._clock = clock
+        self._allowed = lag
+        self._known: dict[Name, ObjectVersion] = {}
+        self._owned: Counter[ProxyKey] = Counter()
+        """Numbers of known objects by the MCPProxy that they belong to."""
+        self._behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
+        self._heard_at = clock()
+        self.store = ObjectCache()
+        """The objects themselves."""
+
+    def heard(self, found: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
+        """The watch brought an event."""
+        self._heard_at = self._clock()
+        name = name_of(found)
+        # It has moved on; the next comparison tells whether far enough.
+        self._behind.pop(name, None)
+        before = self._known.pop(name, None)
+        if before is not None and before.owner is not None:
+            self._owned[before.owner] -= 1
+            if not self._owned[before.owner]:
+                del self._owned[before.owner]
+        if deleted:
+            self.store.drop(name)
+        else:
+            self.store.put(found, owner)
+            self._known[name] = ObjectVersion(version_of(found), owner)
+            if owner is not None:
+                self._owned[owner] += 1
+
+    def knows(self, owner: ProxyKey) -> bool:
+        """Whether an object of this MCPProxy is known."""
+        return owner in self._owned
+
+    def lacks(self, listed: Mapping[Name, ObjectVersion]) -> bool:
+        """Whether something that is listed was never seen."""
+        return not listed.keys() <= self._known.keys()
+
+    def compare(self, listed: Mapping[Name, ObjectVersion]) -> set[ProxyKey]:
+        """Note what the watch does not know yet; the MCPProxies that this concerns."""
+        now = self._clock()
+        self.store.drop_older({name: there.version for name, there in listed.items()})
+        behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
+        concerned = set()
+        for name in listed.keys() | self._known.keys():
+            known, there = self._known.get(name), listed.get(name)
+            if known is not None and there is not None and known.version >= there.version:
+                continue
+            since = self._behind.get(name)
+            behind[name] = since if since and since[0] == known else (known, now)
+            concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
+        self._behind = behind
+        return concerned
+
+    def behind(self) -> float:
+        """For how many seconds the watch has been missing something; 0 if it misses nothing."""
+        now = self._clock()
+        return max((now - since for _, since in self._behind.values()), default=0.0)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the watch has missed something for too long."""
+        return self.behind() >= self._allowed
+
+    def age(self) -> float:
+        """Seconds since the last event."""
+        return self._clock() - self._heard_at
+
+    def owners(self) -> set[ProxyKey]:
+        """The MCPProxies of all objects that the watch knows."""
+        return set(self._owned)
+
+
+Watches = dict[ResourceKind, WatchCache]
+
+
+def name_of(found: Object) -> Name:
+    """Namespace and name."""
+    return found["metadata"]["namespace"], found["metadata"]["name"]
+
+
+def version_of(found: Object) -> int:
+    """The resourceVersion as a number."""
+    return int(found["metadata"]["resourceVersion"])

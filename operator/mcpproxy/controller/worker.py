@@ -1,0 +1,100 @@
+"""Workers: take keys from the queue and reconcile them, whatever happens."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, Protocol
+
+from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.controller.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+Result = Literal["ok", "conflict", "refused", "error"]
+
+
+class PassRecorder(Protocol):
+    """Keeps count of passes."""
+
+    def passed(self, result: Result, seconds: float) -> None:
+        """One pass ended."""
+
+
+SLOW: Final = 2.0
+"""Seconds after which a worker leaves a pass to itself and takes the next key."""
+WAITING: Final = 64
+"""Passes of one worker that may wait for the API server at the same time."""
+
+
+async def run_worker(
+    queue: WorkQueue[ProxyKey],
+    reconcile: Callable[[ProxyKey], Awaitable[float | None]],
+    recorder: PassRecorder,
+    clock: Callable[[], float],
+    logged: dict[ProxyKey, str] | None = None,
+) -> None:
+    """Reconcile one key after the other until cancelled.
+
+    A pass that takes long, such as one that waits for a webhook, does not delay other MCPProxies:
+    it goes on beside theirs. Workers share in `logged` what was logged of MCPProxies whose passes
+    fail.
+    """
+    logged = {} if logged is None else logged
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def run(key: ProxyKey) -> None:
+        began = clock()
+        try:
+            result = await _one(queue, reconcile, key, logged)
+        finally:
+            queue.done(key)
+        recorder.passed(result, clock() - began)
+
+    try:
+        while True:
+            if len(waiting) >= WAITING:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(run(await queue.get()))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+            await asyncio.wait({task}, timeout=SLOW)
+    finally:
+        unfinished = list(waiting)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+async def _one(
+    queue: WorkQueue[ProxyKey],
+    reconcile: Callable[[ProxyKey], Awaitable[float | None]],
+    key: ProxyKey,
+    logged: dict[ProxyKey, str],
+) -> Result:
+    """`logged` holds what was logged of MCPProxies whose passes fail, each message once."""
+    try:
+        again = await reconcile(key)
+    except asyncio.CancelledError:
+        raise
+    except Conflict as error:
+        log.info("%s/%s changed meanwhile, looking again: %s", *key, error)
+        queue.retry(key)
+        return "conflict"
+    except ClusterError as error:
+        delay = queue.retry(key)
+        level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
+        log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
+        logged[key] = str(error)
+        # What the API server refuses is for the author of the spec to mend, or of the policy.
+        return "refused" if isinstance(error, Invalid) else "error"
+    except Exception:
+        delay = queue.retry(key)
+        log.exception("%s/%s: next attempt in %.1f s", *key, delay)
+        return "error"
+    queue.forget(key)
+    if logged.pop(key, None) is not None:
+        log.info("%s/%s: the pass has succeeded again", *key)
+    if again is not None:
+        queue.add_after(key, again)
+    return "ok"

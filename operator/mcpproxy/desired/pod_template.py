@@ -1,0 +1,87 @@
+"""The part of a pod that the spec's overlay decides: where it runs."""
+
+from typing import Final
+
+from mcpproxy.api import constants
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.api.v1alpha1.pod_template import PodTemplate, TopologySpreadConstraint
+from mcpproxy.desired.types import Manifest, canonical_order
+
+GRACE_SECONDS: Final = 60
+DRAIN_SECONDS: Final = 5
+"""Seconds that a pod serves on while endpoints lose it."""
+_LAST_SECONDS: Final = 5
+"""Seconds for what comes after the last call."""
+_DEFAULT_SPREAD: Final = tuple(
+    TopologySpreadConstraint(max_skew=1, topology_key=topology, when_unsatisfiable="ScheduleAnyway")
+    for topology in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+)
+_TAKEN_AS_THEY_ARE: Final = (
+    *("affinity", "nodeSelector", "priorityClassName", "runtimeClassName", "schedulerName"),
+    "tolerations",
+)
+
+
+def pod_metadata(proxy: MCPProxy) -> Manifest:
+    """Labels and annotations of the pods."""
+    given = _given(proxy)
+    found: Manifest = {
+        "labels": {
+            **canonical_order(given.labels or {}),
+            **constants.child_labels(proxy.metadata.name),
+        }
+    }
+    if given.annotations:
+        found["annotations"] = canonical_order(given.annotations)
+    return found
+
+
+def pod_fields(proxy: MCPProxy) -> Manifest:
+    """Fields of the pod's spec that place it."""
+    given = _given(proxy)
+    overlay = given.to_manifest()
+    security = canonical_order(overlay.get("securityContext", {}))
+    found: Manifest = {
+        "serviceAccountName": given.service_account_name or proxy.metadata.name,
+        "terminationGracePeriodSeconds": given.termination_grace_period_seconds or GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            **security,
+        },
+        "topologySpreadConstraints": _spread(proxy, given),
+    }
+    if "affinity" in overlay:
+        # One without a word is none; the API server would keep it only if it comes first.
+        overlay["affinity"] = {kind: one for kind, one in overlay["affinity"].items() if one}
+    for field in _TAKEN_AS_THEY_ARE:
+        if overlay.get(field):
+            found[field] = canonical_order(overlay[field])
+    return found
+
+
+def drain_arguments(proxy: MCPProxy) -> list[str]:
+    """How long the runtime lets calls end, where the spec gives its pods another time to end."""
+    grace = _given(proxy).termination_grace_period_seconds
+    return [] if grace is None else ["--drain", str(grace - DRAIN_SECONDS - _LAST_SECONDS)]
+
+
+def _given(proxy: MCPProxy) -> PodTemplate:
+    return proxy.spec.pod_template or PodTemplate()
+
+
+def _spread(proxy: MCPProxy, given: PodTemplate) -> list[Manifest]:
+    chosen = given.topology_spread_constraints
+    labels = constants.selector_labels(proxy.metadata.name)
+    return [
+        {
+            **constraint.to_manifest(),
+            "labelSelector": {"matchLabels": labels},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for constraint in (
+            _DEFAULT_SPREAD
+            if chosen is None
+            else sorted(chosen, key=lambda one: (one.topology_key, one.when_unsatisfiable))
+        )
+    ]

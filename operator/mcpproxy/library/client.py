@@ -1,0 +1,140 @@
+"""ProxyClient: how a proxy talks to one server."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mcp import Client as SdkClient
+
+from mcpproxy.library.client_handlers import (
+    FORWARD,
+    ElicitationHandler,
+    ForwardFeature,
+    LogHandler,
+    ProgressHandler,
+    Roots,
+    SamplingHandler,
+    feature_policy_of,
+)
+from mcpproxy.library.fastmcp_objects import connected_client, unwrapped
+from mcpproxy.library.sessions.backend_factory import default_health
+from mcpproxy.library.sessions.sdk_session import (
+    SdkSession,
+    is_connected,
+    target_of_client,
+    target_of_session,
+)
+from mcpproxy.library.sessions.session_sharing import ClientSession
+from mcpproxy.library.targets import ServerTarget, named_headers, target_of
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
+from mcpproxy.proxy.upstream.backend import BackendContext
+
+
+class ProxyClient:
+    """A server, and what of its features passes between it and a proxy's clients.
+
+    It need not be connected: a proxy opens a fresh session for each request. Used with
+    `async with`, it has one session, which every proxy made from it shares.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        roots: Roots | ForwardFeature | None = FORWARD,
+        sampling_handler: SamplingHandler | ForwardFeature | None = FORWARD,
+        elicitation_handler: ElicitationHandler | ForwardFeature | None = FORWARD,
+        log_handler: LogHandler | ForwardFeature | None = FORWARD,
+        progress_handler: ProgressHandler | ForwardFeature | None = FORWARD,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        init_timeout: float | None = None,
+        protocol: str | None = None,
+    ) -> None:
+        """`target` is a URL, a path, a transport, client or server, or a configuration.
+
+        A handler that is None withdraws the feature: the server does not see that clients have
+        it, or what it sends is dropped. Any other handler answers (or listens) in the client's
+        place. Timeouts are in seconds; `protocol` pins an era or a revision.
+        """
+        self._arguments: dict[str, Any] = {
+            "roots": roots,
+            "sampling_handler": sampling_handler,
+            "elicitation_handler": elicitation_handler,
+            "log_handler": log_handler,
+            "progress_handler": progress_handler,
+            "headers": headers,
+            "timeout": timeout,
+            "init_timeout": init_timeout,
+            "protocol": protocol,
+        }
+        self._target = target
+        self.forwarding = feature_policy_of(
+            roots, sampling_handler, elicitation_handler, log_handler, progress_handler
+        )
+        self._sdk = target if isinstance(target, SdkClient) else connected_client(target)
+        self.source = self._source(headers, timeout, init_timeout, protocol)
+        self.session = self._session()
+        self._entered = False
+
+    def _session(self) -> ClientSession | SdkSession:
+        if self._sdk is not None and is_connected(self._sdk):
+            return SdkSession(self._sdk)
+        return ClientSession(self.source, self.forwarding)
+
+    def _source(
+        self,
+        headers: Mapping[str, str] | None,
+        timeout: float | None,
+        init_timeout: float | None,
+        protocol: str | None,
+    ) -> ServerTarget:
+        if isinstance(self._sdk, SdkClient):
+            return target_of_client(self._sdk)
+        if self._sdk is not None:
+            return target_of_session(self._sdk)
+        fields: dict[str, Any] = {}
+        if headers:
+            fields["headers"] = named_headers(headers)
+        timeouts = {"request": timeout, "initialize": init_timeout}
+        given = {name: f"{round(t * 1000)}ms" for name, t in timeouts.items() if t is not None}
+        if given:
+            fields["timeouts"] = given
+        target = unwrapped(self._target)
+        if isinstance(target, Path):
+            target = str(target)
+        return target_of(target, protocol, **fields)
+
+    def new(self) -> "ProxyClient":
+        """Another client of the same server, with a session of its own."""
+        return ProxyClient(self._target, **self._arguments)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it holds a session that proxies share."""
+        return self._entered or (self._sdk is not None and isinstance(self.session, SdkSession))
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ConnectionError."""
+        try:
+            await self.session.link(_alone())
+        except BackendError as error:
+            raise ConnectionError(f"{self._target}: {error}") from None
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the session."""
+        self._entered = False
+        await self.session.close()
+
+
+def _alone() -> BackendContext:
+    return build_backend_context(default_health(), RuntimeOptions(), Path.cwd())

@@ -1,0 +1,1 @@
+"""Components as Python programs see them. Sends nothing itself."""

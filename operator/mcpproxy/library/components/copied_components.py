@@ -1,0 +1,119 @@
+"""Local copies of mirrored components as one backend: each leads to the server it came from."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.library.components.components import CopiedComponent
+from mcpproxy.library.sessions.backend_factory import BackendDefinition, default_settings
+from mcpproxy.library.sessions.gateway_session import InProcessConnector, InProcessSession
+from mcpproxy.proxy.core.exchange import CallContext
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_ref
+from mcpproxy.proxy.core.translation.uri_templates import Uri
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol import revisions as rev
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, TEMPLATES, ComponentKind
+from mcpproxy.proxy.upstream.backend import BackendContext
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
+
+COPIES: Final = "_copies"
+"""Name of the backend of all copies in one server."""
+_COMPLETE_RESULT: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+
+
+class CopiedComponentsSession(InProcessSession):
+    """Lists copies and passes requests on to where they came from."""
+
+    def __init__(self, copies: Sequence[CopiedComponent], revision: str) -> None:
+        offered: dict[str, Any] = {copy.kind.capability: {} for copy in copies}
+        found = {
+            "capabilities": {**offered, "completions": {}},
+            "supportedVersions": list(rev.MODERN),
+        }
+        super().__init__(revision, found)
+        self._copies = copies
+
+    async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
+        method, params = outgoing.method, outgoing.params or {}
+        listed = BY_METHOD.get(method)
+        if listed is not None:
+            return jsonrpc.response(outgoing.id, self._listed(listed))
+        if method == "server/discover":
+            return jsonrpc.response(outgoing.id, jsonrpc.encode(self.greeting.result))
+        if method == "ping":
+            return jsonrpc.response(outgoing.id, b"{}")
+        if method not in ROUTED and method != COMPLETE:
+            raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+        name, kind = component_ref(method, params)
+        copy = self._found(name, kind)
+        request = jsonrpc.decode_object(outgoing.body())
+        own = _own(copy, method, params)
+        request["params"] = jsonrpc.encode_raw(own)
+        answer = await copy.origin.gateway.call(request, method, own, caller)
+        return jsonrpc.encode(_renamed(copy, answer) if kind.by_uri else answer)
+
+    def _listed(self, kind: ComponentKind) -> bytes:
+        items = [copy.definition for copy in self._copies if copy.kind is kind]
+        more = _COMPLETE_RESULT if self.greeting.modern else {}
+        return jsonrpc.encode({**more, kind.member: items})
+
+    def _found(self, name: str, kind: ComponentKind) -> CopiedComponent:
+        for copy in self._copies:
+            if copy.kind is kind and copy.identifier == name:
+                return copy
+        if kind.by_uri:
+            compared = Uri(name)
+            for copy in self._copies:
+                if copy.kind is TEMPLATES and compared.expands(copy.identifier):
+                    return copy
+        raise RpcError(INVALID_PARAMS, f"unknown {kind.key}: {name}")
+
+
+def _own(copy: CopiedComponent, method: str, params: Message) -> Message:
+    """Params with the name that the component has where it came from."""
+    if copy.kind is TEMPLATES:
+        return params
+    if method == COMPLETE:
+        return {**params, "ref": jsonrpc.replace_member(params["ref"], **{copy.kind.key: copy.own})}
+    return {**params, copy.kind.key: jsonrpc.encode_raw(copy.own)}
+
+
+def _renamed(copy: CopiedComponent, answer: Message) -> Message:
+    """An answer in which a copied resource has the URI that its copy has."""
+    if copy.kind is TEMPLATES or copy.identifier == copy.own:
+        return answer
+    if "error" in answer:
+        error = jsonrpc.decode_object(answer["error"])
+        if "data" in error:
+            error["data"] = _with_uri(copy, error["data"])
+        return {**answer, "error": jsonrpc.encode_raw(error)}
+    result = jsonrpc.decode_object(answer["result"])
+    contents = result.get("contents")
+    if contents is not None and bytes(contents)[:1] == b"[":
+        parts = [_with_uri(copy, part) for part in jsonrpc.decode_array(contents)]
+        result["contents"] = jsonrpc.encode_raw(parts)
+    return {**answer, "result": jsonrpc.encode_raw(result)}
+
+
+def _with_uri(copy: CopiedComponent, raw: Raw) -> Raw:
+    if bytes(raw)[:1] != b"{":
+        return raw
+    members = jsonrpc.decode_object(raw)
+    if jsonrpc.decode_str(members.get("uri")) != copy.own:
+        return raw
+    return jsonrpc.encode_raw({**members, "uri": copy.identifier})
+
+
+def part_of(copies: Sequence[CopiedComponent]) -> BackendDefinition:
+    """The backend to be."""
+
+    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
+        return InProcessConnector(
+            lambda revision: CopiedComponentsSession(copies, revision), given, background
+        )
+
+    return BackendDefinition(COPIES, default_settings(), opener, asks=True)

@@ -1,0 +1,259 @@
+"""Mounting a proxy into a server of the SDK: its lists get more items, its calls more targets.
+
+It sits in the SDK's middleware, which sees requests before they are parsed and whose answers are
+sent as they are, so that nothing of the proxied server is lost.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import mcp_types as t
+from mcp import MCPError
+from mcp.server import Server as SdkServer
+from mcp.server import ServerRequestContext
+from mcp.shared.message import ServerMessageMetadata
+from msgspec import Raw
+from pydantic import RootModel
+
+from mcpproxy.library.client_handlers import to_wire
+from mcpproxy.library.fastmcp_objects import unwrapped
+from mcpproxy.library.server import Server
+from mcpproxy.library.sessions.sdk_session import RawRequest
+from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity, Told
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.translation.era_translation import parse_meta
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, component_ref
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
+from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.upstream.transports.sdk_streams import lowlevel_server
+
+Context = ServerRequestContext[Any, Any]
+CallNext = Callable[[Context], Awaitable[Any]]
+
+_EMPTY: Final[dict[str, tuple[Any, Any]]] = {
+    "tools/list": (t.PaginatedRequestParams, t.ListToolsResult(tools=[])),
+    "prompts/list": (t.PaginatedRequestParams, t.ListPromptsResult(prompts=[])),
+    "resources/list": (t.PaginatedRequestParams, t.ListResourcesResult(resources=[])),
+    "resources/templates/list": (
+        t.PaginatedRequestParams,
+        t.ListResourceTemplatesResult(resource_templates=[]),
+    ),
+}
+_CALLS: Final[dict[str, Any]] = {
+    "tools/call": t.CallToolRequestParams,
+    "prompts/get": t.GetPromptRequestParams,
+    "resources/read": t.ReadResourceRequestParams,
+    COMPLETE: t.CompleteRequestParams,
+}
+"""What is registered where the server has no handler, so that it offers the capability."""
+
+
+def mount(server: Any, proxied: Any, prefix: str = "") -> None:
+    """Add all components of a proxy (or of what `create_proxy` takes) to a server, live.
+
+    The server is an MCPServer or a low-level server of the SDK, or a FastMCP server.
+
+    Where both have a component of one name, the server's own wins; of several proxies with one,
+    that which was mounted first.
+    """
+    low = lowlevel_server(unwrapped(server))
+    for middleware in low.middleware:
+        if isinstance(middleware, _Mounted):
+            middleware.inner.mount(proxied, prefix)
+            return
+    inner = Server(low.name)
+    inner.mount(proxied, prefix)
+    low.middleware.append(_Mounted(low, inner))
+    for method, (params, empty) in _EMPTY.items():
+        if low.get_request_handler(method) is None:
+            low.add_request_handler(method, params, _always(empty))
+    for method, params in _CALLS.items():
+        if low.get_request_handler(method) is None:
+            low.add_request_handler(method, params, _unknown)
+    low.lifespan = _running(inner, low.lifespan)
+
+
+def _always(result: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def answer(ctx: Any, params: Any) -> Any:
+        return result
+
+    return answer
+
+
+async def _unknown(ctx: Any, params: Any) -> Any:
+    raise MCPError(t.INVALID_PARAMS, "unknown component")
+
+
+def _running(inner: Server, lifespan: Any) -> Any:
+    """The server's lifespan, in which the mounted server runs, too."""
+
+    @asynccontextmanager
+    async def both(server: Any) -> Any:
+        async with inner, lifespan(server) as state:
+            yield state
+
+    return both
+
+
+class _Mounted:
+    """The middleware of all mounts into one server."""
+
+    def __init__(self, server: "SdkServer[Any]", inner: Server) -> None:
+        self._server = server
+        self.inner = inner
+        self._parking = SuspendedCalls(
+            Sealer([secrets.token_bytes(32)], secrets.token_bytes), "mounted", time.time
+        )
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> Any:
+        kind = BY_METHOD.get(ctx.method)
+        if ctx.request_id is None or not (kind or ctx.method in _CALLS):
+            return await call_next(ctx)
+        if kind is not None:
+            return await self._listed(kind, ctx, call_next)
+        params = jsonrpc.decode_object(jsonrpc.encode(dict(ctx.params or {})))
+        try:
+            name, kind = component_ref(ctx.method, params)
+            mine = await self._is_mine(name, kind, ctx, params)
+            return await self._called(ctx, params) if mine else await call_next(ctx)
+        except RpcError as error:
+            raise MCPError(error.code, error.message, error.data) from None
+
+    async def _listed(self, kind: ComponentKind, ctx: Context, call_next: CallNext) -> Any:
+        found = await call_next(ctx)
+        own = dict(found if isinstance(found, dict) else to_wire(found))
+        if own.get("nextCursor") is not None:
+            return own
+        modern = is_modern(ctx.protocol_version)
+        client, gateway = _SdkCaller(ctx).client, self.inner.gateway
+        items = list(own.get(kind.member, ()))
+        try:
+            listed = jsonrpc.decode(await gateway.listing(kind, None, modern=modern, client=client))
+        except RpcError as error:
+            if items:
+                return {**own, "ttlMs": 0} if "ttlMs" in own else own
+            raise MCPError(error.code, error.message, error.data) from None
+        taken = {item[kind.key] for item in items}
+        own[kind.member] = items + [i for i in listed[kind.member] if i[kind.key] not in taken]
+        if "ttlMs" in own:
+            own["ttlMs"] = min(own["ttlMs"], listed.get("ttlMs", 0))
+        return own
+
+    async def _is_mine(self, name: str, kind: ComponentKind, ctx: Context, params: Message) -> bool:
+        """Whether the mounted server has a component, and the server itself has not."""
+        gateway = self.inner.gateway
+        await gateway.located(ctx.method, params)
+        try:
+            gateway.route(ctx.method, params)
+        except RpcError:
+            return False
+        prefixed = all(backend.settings.prefix for backend in gateway.backends.values())
+        return prefixed or not await self._has(name, kind, ctx)
+
+    async def _has(self, name: str, kind: ComponentKind, ctx: Context) -> bool:
+        """Whether the server's own lists have a component of this name."""
+        entry = self._server.get_request_handler(kind.method)
+        assert entry is not None
+        cursor = None
+        while True:
+            request = replace(ctx, method=kind.method, params={"cursor": cursor} if cursor else {})
+            listed: Any = await entry.handler(request, t.PaginatedRequestParams(cursor=cursor))
+            found = to_wire(listed)
+            if any(item[kind.key] == name for item in found.get(kind.member, ())):
+                return True
+            cursor = found.get("nextCursor")
+            if cursor is None:
+                return False
+
+    async def _called(self, ctx: Context, params: Message) -> Any:
+        request: Message = {
+            "jsonrpc": jsonrpc.VERSION,
+            "id": jsonrpc.encode_raw(ctx.request_id),
+            "method": jsonrpc.encode_raw(ctx.method),
+            "params": jsonrpc.encode_raw(params),
+        }
+        caller = _SdkCaller(ctx)
+        gateway, method = self.inner.gateway, ctx.method
+        if is_modern(ctx.protocol_version):
+            answer = await self._parking.run(
+                lambda exchange: gateway.call(request, method, params, exchange),
+                request,
+                params,
+                caller.client,
+                caller.log_level,
+                caller.notify,
+            )
+        else:
+            answer = await gateway.call(request, method, params, caller)
+        error = jsonrpc.error_of(answer, understood=True)
+        if error is not None:
+            raise error
+        return jsonrpc.decode(answer["result"])
+
+
+class _SdkCaller:
+    """The client of an SDK server, as a caller."""
+
+    def __init__(self, ctx: Context) -> None:
+        session = ctx.session
+        known, who = session.client_capabilities, session.client_params
+        self.client = ClientIdentity(
+            revision=ctx.protocol_version,
+            capabilities=b"{}" if known is None else jsonrpc.canonical(to_wire(known)),
+            info=None if who is None else jsonrpc.encode(to_wire(who.client_info)),
+        )
+        meta: Any = (ctx.params or {}).get("_meta") or {}
+        self.log_level: str | None = meta.get("io.modelcontextprotocol/logLevel")
+        self._ctx = ctx
+
+    async def notify(self, message: Message) -> None:
+        told: Any = _relayed(message)
+        quiet = self.client.modern and self.log_level is None
+        if quiet and told.method == "notifications/message":
+            return
+        await self._ctx.session.send_notification(told, related_request_id=self._ctx.request_id)
+
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
+        asked: Any = _relayed(request)
+        token = parse_meta(jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))).get(
+            "progressToken"
+        )
+
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            said = {"progress": progress, "total": total, "message": message}
+            kept = {name: value for name, value in said.items() if value is not None}
+            assert told is not None
+            await told(jsonrpc.notification_message(PROGRESS, {"progressToken": token, **kept}))
+
+        metadata = ServerMessageMetadata(related_request_id=self._ctx.request_id)
+        try:
+            found = await self._ctx.session.send_request(
+                asked,
+                RootModel[dict[str, Any]],
+                metadata=metadata,
+                progress_callback=None if token is None or told is None else progressed,
+            )
+        except MCPError as error:
+            failure = {"code": error.code, "message": error.message, "data": error.data}
+            return {"error": jsonrpc.encode_raw(failure)}
+        return {"result": jsonrpc.encode_raw(found.root)}
+
+    async def streamed(self, retry: int | None) -> None:
+        """The SDK keeps its streams itself."""
+
+    async def paused(self) -> None: ...
+
+
+def _relayed(message: Message) -> RawRequest:
+    params: Raw | None = message.get("params")
+    return RawRequest(
+        method=jsonrpc.decode_str(message["method"]) or "",
+        params=None if params is None else jsonrpc.decode(params),
+    )

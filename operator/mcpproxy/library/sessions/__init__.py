@@ -1,0 +1,1 @@
+"""Upstream sessions over gateways and SDK clients of the same process."""

@@ -1,0 +1,158 @@
+"""A server of ours as a backend of another one: requests go from gateway to gateway.
+
+A link takes the revision of whoever asks, so that the inner gateway sees the client itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.downstream.modern.requests import server_discover
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.transports.session import (
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
+
+
+class InProcessSession:
+    """A link without a wire: whoever derives from it answers requests itself."""
+
+    stateful = False
+
+    def __init__(self, revision: str, offered: dict[str, Any]) -> None:
+        """`offered` is the result of initialize or server/discover."""
+        self.greeting = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        try:
+            return jsonrpc.decode_object(await self.answer(outgoing, caller))
+        except RpcError as error:
+            return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, error))
+
+    async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
+        """The response. Raises RpcError."""
+        raise NotImplementedError
+
+    def begin(
+        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
+    ) -> None:
+        """A task waits for each answer."""
+
+    def completes(self, outgoing: UpstreamRequest) -> bool:
+        """Nothing is begun."""
+        return False
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
+        """What clients tell has no meaning here."""
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        ready()
+
+    async def close(self) -> None: ...
+
+
+class GatewaySession(InProcessSession):
+    """Requests for another gateway."""
+
+    def __init__(self, gateway: Gateway, revision: str) -> None:
+        offered: dict[str, Any] = {
+            "capabilities": gateway.capabilities(modern=is_modern(revision)),
+            "serverInfo": gateway.server_info(),
+        }
+        if (text := gateway.instructions()) is not None:
+            offered["instructions"] = text
+        super().__init__(revision, offered)
+        self._gateway = gateway
+
+    async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
+        method, modern = outgoing.method, self.greeting.modern
+        kind = BY_METHOD.get(method)
+        if kind is not None:
+            found = await self._gateway.listing(
+                kind, outgoing.params, modern=modern, client=caller.client
+            )
+            return jsonrpc.response(outgoing.id, found)
+        if method == "ping":
+            return jsonrpc.response(outgoing.id, b"{}")
+        if method == "server/discover":
+            return jsonrpc.response(outgoing.id, await server_discover(self._gateway))
+        request = jsonrpc.decode_object(outgoing.body())
+        answer = await self._gateway.call(request, method, outgoing.params, caller)
+        return jsonrpc.encode(answer)
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
+        """The inner gateway knows which of its sessions are the client's."""
+        if client is not None:
+            await self._gateway.noted(client, message)
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        changes: asyncio.Queue[Message] = asyncio.Queue()
+
+        def changed(method: str) -> None:
+            changes.put_nowait(jsonrpc.decode_object(jsonrpc.notification(method)))
+
+        async with AsyncExitStack() as stack:
+            stack.callback(self._gateway.subscribe(changed))
+            for uri in uris:
+                end = await self._gateway.subscribe_resource(uri, changes.put_nowait)
+                stack.push_async_callback(end)
+            ready()
+            while True:
+                await announced(await changes.get())
+
+
+class InProcessConnector(Connector):
+    """Opens links that have no wire."""
+
+    def __init__(
+        self, link: Callable[[str], UpstreamSession], settings: BackendSettings, background: TaskSet
+    ) -> None:
+        """`link` makes one for a revision."""
+        super().__init__(settings, background)
+        self._link = link
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        return self._link(client.revision)
+
+
+class GatewayConnector(Connector):
+    """Opens links to another gateway, which whoever opens them keeps running."""
+
+    def __init__(
+        self, gateway: Callable[[], Gateway], settings: BackendSettings, background: TaskSet
+    ) -> None:
+        super().__init__(settings, background)
+        self._gateway = gateway
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        gateway = self._gateway()
+        await gateway.settled()
+        return GatewaySession(gateway, client.revision)

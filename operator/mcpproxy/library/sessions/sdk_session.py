@@ -1,0 +1,274 @@
+"""The SDK's `Client` as a backend: its session and its callbacks are used as they are."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import mcp_types as t
+from mcp import Client as SdkClient
+from mcp import MCPError
+from mcp.client.session import ClientRequestContext
+from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.library.client_handlers import to_wire
+from mcpproxy.library.fastmcp_objects import ConnectedClient
+from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.library.targets import ServerTarget, reopenable, target_of
+from mcpproxy.proxy.core.errors import ProtocolError, TimedOut, Unreachable
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.translation.era_translation import parse_meta
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.backend import BackendContext
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.transports.session import (
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
+
+GRACE: Final = 5.0
+CALLBACKS: Final = (
+    "sampling_callback",
+    "list_roots_callback",
+    "logging_callback",
+    "elicitation_callback",
+    "message_handler",
+    "extensions",
+)
+_ANY: Final[Any] = TypeAdapter(dict[str, Any])
+
+
+AnyClient = SdkClient | ConnectedClient
+
+
+class RawRequest(BaseModel):
+    """A request or notification whose params stay what they are."""
+
+    name_param: ClassVar[str | None] = None
+    method: str
+    params: dict[str, Any] | None = None
+
+
+class SdkUpstreamSession:
+    """The session of a connected client."""
+
+    stateful = True
+
+    def __init__(self, client: AnyClient) -> None:
+        session = client.session
+        found = session.discover_result or session.initialize_result
+        result = {} if found is None else to_wire(found)
+        self.greeting = ServerDescription(
+            client.protocol_version, jsonrpc.decode_object(jsonrpc.encode(result))
+        )
+        self._client = client
+
+    @property
+    def alive(self) -> bool:
+        return is_connected(self._client)
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        """What the server asks meanwhile, the client's own callbacks answer."""
+        params = outgoing.params
+        request = RawRequest(
+            method=outgoing.method,
+            params=None if params is None else jsonrpc.decode(jsonrpc.encode_raw(params)),
+        )
+        token = parse_meta(params or {}).get("progressToken")
+
+        async def told(progress: float, total: float | None, message: str | None) -> None:
+            said = {
+                "progressToken": token,
+                "progress": progress,
+                "total": total,
+                "message": message,
+            }
+            kept = {name: value for name, value in said.items() if value is not None}
+            note = jsonrpc.notification("notifications/progress", kept)
+            await caller.notify(jsonrpc.decode_object(note))
+
+        try:
+            found = await self._answered(request, None if token is None else told)
+            result = jsonrpc.encode(found)
+        except MCPError as error:
+            return self._failed(outgoing, error)
+        except ValidationError:
+            raise ProtocolError(
+                f"its answer to {outgoing.method} is not what its revision says"
+            ) from None
+        except RuntimeError:
+            raise Unreachable("its client is not connected any more") from None
+        return jsonrpc.decode_object(jsonrpc.response(outgoing.id, result))
+
+    async def _answered(self, request: RawRequest, progress: Any) -> Any:
+        """The result; what a modern server wants to know first, the callbacks answer."""
+        session, params = self._client.session, dict(request.params or {})
+        for _ in range(self._client.input_required_max_rounds):
+            sent: Any = RawRequest(method=request.method, params=params)
+            found: Any = await session.send_request(sent, _ANY, progress_callback=progress)
+            if found.get("resultType") != "input_required":
+                return found
+            wanted = t.InputRequiredResult.model_validate(found, by_name=False)
+            answers = {}
+            for key, question in (wanted.input_requests or {}).items():
+                context = ClientRequestContext(session=session, request_id=key)
+                answer = await session.dispatch_input_request(context, question)
+                if isinstance(answer, t.ErrorData):
+                    raise MCPError(answer.code, answer.message, answer.data)
+                answers[key] = to_wire(answer)
+            params |= {"inputResponses": answers, "requestState": wanted.request_state}
+            if wanted.request_state is None:
+                del params["requestState"]
+        raise ProtocolError("it asked for input too often")
+
+    @staticmethod
+    def _failed(outgoing: UpstreamRequest, error: MCPError) -> Message:
+        if error.code == CONNECTION_CLOSED:
+            raise Unreachable("its client's connection was closed")
+        if error.code == REQUEST_TIMEOUT:
+            raise TimedOut("its client waited long enough for an answer")
+        failure = jsonrpc.RpcError(error.code, error.message, error.data)
+        return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, failure))
+
+    def begin(
+        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
+    ) -> None:
+        """A task waits for each answer."""
+
+    def completes(self, outgoing: UpstreamRequest) -> bool:
+        """Nothing is begun."""
+        return False
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
+        """The client tells what it has to tell itself."""
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """What comes outside of requests goes to the client's own callbacks."""
+        ready()
+
+    async def close(self) -> None:
+        """It is not ours to close."""
+
+
+class OwnedSdkSession(SdkUpstreamSession):
+    """The session of a client that was connected for it."""
+
+    def __init__(self, client: SdkClient, end: "ClientLifetime") -> None:
+        super().__init__(client)
+        self._end = end
+
+    async def close(self) -> None:
+        await self._end.close()
+
+
+class ClientLifetime:
+    """Holds a client's context in a task of its own, to which its cancel scopes belong."""
+
+    def __init__(self, client: SdkClient) -> None:
+        self._client = client
+        self._closing = asyncio.Event()
+        self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold())
+
+    async def _hold(self) -> None:
+        try:
+            async with self._client:
+                self._connected.set_result(None)
+                await self._closing.wait()
+        except Exception as error:
+            # Whatever keeps a client from connecting, the backend can't be reached.
+            if not self._connected.done():
+                self._connected.set_exception(Unreachable(f"its client failed: {error}"))
+
+    async def connected(self) -> None:
+        """Wait until the client is connected. Raises Unreachable."""
+        try:
+            await asyncio.shield(self._connected)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; never raises."""
+        self._closing.set()
+        done, _ = await asyncio.wait([self._task], timeout=GRACE)
+        if not done:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._connected.done() and not self._connected.cancelled():
+            self._connected.exception()
+
+
+class SdkConnector(Connector):
+    """Connects a new client, made as the given one, for every session."""
+
+    def __init__(self, client: SdkClient, settings: BackendSettings, background: TaskSet) -> None:
+        super().__init__(settings, background)
+        self._client = client
+
+    async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
+        fresh = dataclasses.replace(self._client, server=reopenable(self._client.server))
+        end = ClientLifetime(fresh)
+        await end.connected()
+        return OwnedSdkSession(fresh, end)
+
+    async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
+        return await self._legacy(client)
+
+
+def is_connected(client: AnyClient) -> bool:
+    """Whether an SDK client is between its `__aenter__` and its `__aexit__`."""
+    with contextlib.suppress(RuntimeError):
+        return client.session is not None
+    return False
+
+
+def target_of_client(client: SdkClient) -> ServerTarget:
+    """How sessions are opened as this client would: with its callbacks, where it has some."""
+    if not any(getattr(client, name) is not None for name in CALLBACKS):
+        return target_of(client.server, None if client.mode == "auto" else client.mode)
+
+    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
+        return SdkConnector(client, given, background)
+
+    return ServerTarget(("client", id(client)), default_settings(), opener)
+
+
+def target_of_session(client: ConnectedClient) -> ServerTarget:
+    """No further sessions: the client's own one is all that there is."""
+
+    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
+        raise Unreachable("its client was connected by its user, and is not connected any more")
+
+    return ServerTarget(("client", id(client)), default_settings(), opener, once=True)
+
+
+class SdkSession:
+    """The session of a client that is connected already (see `sharing.Session`)."""
+
+    def __init__(self, client: AnyClient) -> None:
+        self.listening = False
+        self._link = SdkUpstreamSession(client)
+
+    async def link(self, around: BackendContext) -> UpstreamSession:
+        """The session."""
+        return self._link
+
+    def gone(self, link: UpstreamSession) -> None:
+        """Nothing can be done: it is the user's."""
+
+    async def close(self) -> None:
+        """It is not ours to close."""

@@ -1,0 +1,134 @@
+"""`mcpproxy plan`: show what a manifest would serve, with exit codes for CI.
+
+0 nothing is wrong, 1 it can't be known (manifest, call, a backend), 2 it differs, 3 names clash.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.plan import compare as plan_compare
+from mcpproxy.plan import manifests
+from mcpproxy.plan.collect import CollectOptions, build_plan
+from mcpproxy.plan.document import (
+    DIFFERENT,
+    FAILED,
+    FORM,
+    Plan,
+    exit_code,
+    highest_exit_code,
+    plan_differences,
+    removed_plan,
+)
+from mcpproxy.plan.render import render_plan, render_removed_plan
+from mcpproxy.proxy import process
+from mcpproxy.proxy.cli import add_places
+from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.runtime import RuntimeOptions
+
+TIMEOUT = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `mcpproxy plan`."""
+    add = parser.add_argument
+    add("-f", "--file", required=True, metavar="FILE", help="YAML with MCPProxies; - reads stdin")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--offline", type=Path, metavar="DIR", help="connect to nothing: read what --save has kept"
+    )
+    where.add_argument("--save", type=Path, metavar="DIR", help="keep what the backends list here")
+    add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
+    add(
+        "--against",
+        metavar="WHAT",
+        help="compare: a running proxy by URL or mcpproxy/NAME (by kubectl), or an earlier -o json",
+    )
+    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
+    add_places(parser)
+    add(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="time that the backends of a proxy have to answer (%(default)g)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return found
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the plan; the exit code says what it found."""
+    process.log_to_stderr("error")
+    try:
+        by_file = args.against is not None and not plan_compare.is_running(args.against)
+        found = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
+        for skipped in found.skipped:
+            print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
+        plans, lost = process.run(_plans(found.proxies, args))
+    except (ManifestError, ValueError, OSError) as error:
+        print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    code = highest_exit_code([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
+    sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
+    return code
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+async def _plans(
+    proxies: list[MCPProxy], args: argparse.Namespace
+) -> tuple[list[Plan], list[Plan]]:
+    """The plans of these proxies, and what was there in an earlier plan and is no more."""
+    options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
+    sources = CollectOptions(args.timeout, args.offline, args.save)
+    compare, running = args.against is not None, None
+    earlier: dict[tuple[str | None, str], Plan] = {}
+    if compare and plan_compare.is_running(args.against):
+        if len(proxies) != 1:
+            what = "URL" if plan_compare.is_url(args.against) else "mcpproxy/NAME"
+            raise ManifestError(
+                f"--against {what} compares one MCPProxy, but the file has {len(proxies)};"
+                " compare with the file of an earlier plan -o json"
+            )
+        namespace = proxies[0].metadata.namespace
+        running = await plan_compare.load_plan(args.against, namespace, options, args.timeout)
+    elif compare:
+        earlier = plan_compare.load_earlier_plan(Path(args.against))
+    found = []
+    for proxy in proxies:
+        plan = await build_plan(ProxyConfig(proxy, "", Path.cwd()), options, sources)
+        if compare:
+            served = running or earlier.pop((plan["namespace"], plan["name"]), None)
+            plan["differences"] = plan_differences(served, plan)
+        found.append(plan)
+    return found, [removed_plan(plan) for plan in earlier.values()]
+
+
+def _json(plans: list[Plan], lost: list[Plan], code: int) -> str:
+    content = {"version": FORM, "proxies": plans, "gone": lost, "exitCode": code}
+    # Only ASCII: what a backend wrote need not be anything that UTF-8 can say.
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _text(plans: list[Plan], lost: list[Plan]) -> str:
+    return "\n".join([*map(render_plan, plans), *map(render_removed_plan, lost)])

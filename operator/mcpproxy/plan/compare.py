@@ -1,0 +1,82 @@
+"""What is served now, to compare a plan with: a running proxy, or the JSON of an earlier plan."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.plan.collect import CollectOptions, build_plan
+from mcpproxy.plan.document import FORM, Plan
+from mcpproxy.plan.port_forward import port_forward, proxy_of
+from mcpproxy.proxy.config.targets import from_backends
+from mcpproxy.proxy.protocol.kinds import KINDS
+from mcpproxy.proxy.runtime import RuntimeOptions
+
+_MEMBERS = ("name", "backend", "served", "definition")
+
+
+def is_url(source: str) -> bool:
+    """Whether a running proxy is meant by its URL."""
+    return source.startswith(("http://", "https://"))
+
+
+def is_running(source: str) -> bool:
+    """Whether a running proxy is meant, by its URL or as one of a cluster."""
+    return is_url(source) or proxy_of(source) is not None
+
+
+async def load_plan(
+    source: str, namespace: str | None, options: RuntimeOptions, deadline: float
+) -> Plan:
+    """What the running proxy that is meant serves; `namespace` is that of one in a cluster.
+
+    Raises ManifestError that says why it can't be known.
+    """
+    proxy = proxy_of(source)
+    if proxy is None:
+        return await plan_running_proxy(source, options, deadline)
+    async with port_forward(proxy, namespace, deadline) as url:
+        return await plan_running_proxy(url, options, deadline)
+
+
+async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float) -> Plan:
+    """What the proxy at this URL serves. Raises ManifestError that says why it can't be known."""
+    try:
+        served = from_backends([{"name": "served", "prefix": "", "url": url}])
+    except ManifestError as error:
+        raise ManifestError(f"--against: {str(error).removeprefix('spec.backends[0].')}") from None
+    found = await build_plan(served, options, CollectOptions(deadline))
+    if found["failed"]:
+        message = found["backends"][0].get("message", "it is not healthy")
+        raise ManifestError(f"--against: the running proxy can't be asked: {message}")
+    return found
+
+
+def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
+    """The plans of a file that `plan -o json` has written, by namespace and name.
+
+    Raises ManifestError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"--against {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ManifestError(f"--against {path}: not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("version") != FORM:
+        raise ManifestError(f"--against {path}: not written by this version's plan -o json")
+    plans = content.get("proxies")
+    if not isinstance(plans, list) or not all(_is_plan(plan) for plan in plans):
+        raise ManifestError(f"--against {path}: its proxies are not as plan -o json writes them")
+    return {(plan.get("namespace"), plan["name"]): plan for plan in plans}
+
+
+def _is_plan(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        return False
+    lists = [found.get(kind.member) for kind in KINDS]
+    return all(isinstance(entries, list) for entries in lists) and all(
+        isinstance(entry, dict) and all(member in entry for member in _MEMBERS)
+        for entries in lists
+        for entry in entries or ()
+    )

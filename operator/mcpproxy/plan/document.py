@@ -1,0 +1,179 @@
+"""The plan as a document: what clients would see, where it comes from, and what differs. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
+from mcpproxy.api.v1alpha1.catalog import CatalogSpec
+from mcpproxy.api.v1alpha1.status import LIST_FAILED, BackendStatus
+from mcpproxy.plan.approval import check_approval, withheld_components
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.proxy.core.translation.namespacing import MAX_NAME, PrefixMapping
+from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
+
+FORM: Final = 1
+"""Version of the JSON document's shape."""
+NOTHING_WRONG: Final = 0
+FAILED: Final = 1
+DIFFERENT: Final = 2
+CLASHING: Final = 3
+ORDER: Final = (FAILED, CLASHING, DIFFERENT, NOTHING_WRONG)
+"""Of several exit codes the first of these holds."""
+BYTES_PER_TOKEN: Final = 4
+"""Of compact JSON; the estimate is rounded up for each tool."""
+
+Plan = dict[str, Any]
+Origin = tuple[PrefixMapping, Mapping[ComponentKind, ComponentFilter]]
+"""How the names of one backend's components are made."""
+
+
+def count_tokens(item: bytes) -> int:
+    """Estimated tokens of one item of a list: its compact JSON's bytes / 4, rounded up."""
+    compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate is JSON, but no UTF-8.
+    return -(-len(compact.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
+
+
+def _entries(
+    catalog: Catalog,
+    kind: ComponentKind,
+    origins: Mapping[str, Origin],
+    approved: CatalogSpec | None,
+) -> list[Plan]:
+    found = []
+    for backend in sorted(origins):
+        names, selections = origins[backend]
+        listing = catalog.get(backend, kind)
+        if listing is None:
+            continue
+        for item, name in zip(listing.items, listing.names, strict=True):
+            given = (names.inward_uri(name) if kind.by_uri else names.inward(name)) or name
+            own = selections[kind].inward(given) or given
+            entry = {"name": name, "backend": backend, "ownName": own, "renamed": own != given}
+            entry["withheld"] = withheld_components(approved, kind, name, item)
+            entry["served"] = not entry["withheld"] and catalog.owner(kind, name) == backend
+            entry["tokens"] = count_tokens(item)
+            found.append({**entry, "definition": json.loads(item)})
+    return found
+
+
+def _clashes(kind: ComponentKind, entries: Iterable[Plan], on_clash: OnClash | None) -> list[Plan]:
+    claimed: dict[str, list[str]] = {}
+    for entry in entries:
+        claimed.setdefault(entry["name"], []).append(entry["backend"])
+    return [
+        {
+            "kind": kind.member,
+            "name": name,
+            "servedBy": None if on_clash == "Fail" else backends[0],
+            "backends": backends,
+        }
+        for name, backends in claimed.items()
+        if len(backends) > 1
+    ]
+
+
+def _too_long(kind: ComponentKind, entries: Iterable[Plan]) -> list[Plan]:
+    return [
+        {"kind": kind.member, "name": e["name"], "backend": e["backend"], "length": len(e["name"])}
+        for e in entries
+        if e["served"] and not kind.by_uri and len(e["name"]) > MAX_NAME
+    ]
+
+
+def build_document(
+    metadata: ObjectMeta,
+    catalog: Catalog,
+    statuses: Sequence[BackendStatus],
+    origins: Mapping[str, Origin],
+    *,
+    known: bool,
+    approved: CatalogSpec | None = None,
+    on_clash: OnClash | None = None,
+    failures: Mapping[ComponentKind, Mapping[str, str]] | None = None,
+) -> Plan:
+    """The plan of one proxy, ready for JSON.
+
+    `known` says whether the lists of every backend are; without them there is no hash. `failures`
+    are the backends whose list of a kind is missing, and why.
+    """
+    lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
+    return {
+        "name": metadata.name,
+        "namespace": metadata.namespace,
+        "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
+        "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
+        **{kind.member: entries for kind, entries in lists.items()},
+        "notKnown": {kind.member: dict(found) for kind, found in (failures or {}).items() if found},
+        "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind], on_clash)],
+        "onClash": on_clash,
+        "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
+        "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
+        "catalogHash": catalog.digest() if known else None,
+        "approved": _digests(catalog) if known else None,
+        "approval": check_approval(approved, catalog, known=known),
+    }
+
+
+def _digests(catalog: Catalog) -> dict[str, dict[str, str]]:
+    """By kind and name; sorted, as which backend answered first is no matter."""
+    return {kind: dict(sorted(found.items())) for kind, found in catalog.digests().items() if found}
+
+
+def plan_differences(served: Plan | None, planned: Plan) -> Plan:
+    """Per kind the names that were added, removed, or whose definition changed.
+
+    Without `served` all is added. Another spelling of a number is a change, as it is to a digest.
+    """
+    found: Plan = {}
+    for kind in KINDS:
+        before, after = _served(served or {}, kind), _served(planned, kind)
+        both = before.keys() & after.keys()
+        found[kind.member] = {
+            "added": sorted(after.keys() - before.keys()),
+            "removed": sorted(before.keys() - after.keys()),
+            "changed": sorted(name for name in both if _changed(before[name], after[name])),
+        }
+    return found
+
+
+def removed_plan(served: Plan) -> Plan:
+    """What clients lose with a proxy that would be there no more."""
+    names = {"name": served["name"], "namespace": served.get("namespace")}
+    return {**names, "differences": plan_differences(served, {})}
+
+
+def _served(plan: Plan, kind: ComponentKind) -> dict[str, tuple[Any, str | None]]:
+    """Definition and digest, where that is known, of all that clients see."""
+    digests = (plan.get("approved") or {}).get(kind.member, {})
+    entries = (entry for entry in plan.get(kind.member, ()) if entry["served"])
+    return {e["name"]: (e["definition"], digests.get(e["name"])) for e in entries}
+
+
+def _changed(before: tuple[Any, str | None], after: tuple[Any, str | None]) -> bool:
+    known = before[1] is not None and after[1] is not None
+    return before[0] != after[0] or (known and before[1] != after[1])
+
+
+def differ(different: Plan) -> bool:
+    """Whether clients would notice."""
+    return any(names for kind in different.values() for names in kind.values())
+
+
+def exit_code(plan: Plan) -> int:
+    """What CI is told of one proxy."""
+    if plan["failed"]:
+        return FAILED
+    if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
+        return CLASHING
+    drifted = plan["approval"] is not None and plan["approval"]["matches"] is not True
+    if drifted or (plan.get("differences") and differ(plan["differences"])):
+        return DIFFERENT
+    return NOTHING_WRONG
+
+
+def highest_exit_code(codes: Iterable[int]) -> int:
+    """The exit code for several proxies."""
+    return min(codes, key=ORDER.index, default=NOTHING_WRONG)

@@ -1,0 +1,162 @@
+"""What a backend said, kept in a file: the raw pages of its lists, before prefix and selection.
+
+A backend that is read from its file goes the way of one that is connected to, so that a plan
+without a network answers to a changed manifest as one with a network does.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.v1alpha1.status import BackendStatus
+from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.upstream.connect.negotiation import Connector, TransportName
+from mcpproxy.proxy.upstream.transports.session import (
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
+
+VERSION: Final = 1
+"""Of the files' form."""
+NO_METHOD: Final = jsonrpc.encode(
+    {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog has no such list"}
+)
+
+
+@dataclass(slots=True)
+class SavedLists:
+    """All that a plan has to know of one backend."""
+
+    revision: str
+    transport: TransportName
+    stateful: bool
+    greeting: Message
+    """The result of initialize or server/discover."""
+    pages: dict[str, list[Message]] = field(default_factory=dict)
+    """Member of list results (tools, ...) → its pages; without lists that it does not know."""
+
+
+class _File(msgspec.Struct):
+    version: int
+    status: Raw
+    greeting: Raw
+    lists: dict[str, list[Raw]]
+
+
+def path_of(directory: Path, namespace: str | None, proxy: str, backend: str) -> Path:
+    """Where what a backend said is kept."""
+    return directory / (namespace or "default") / proxy / f"{backend}.json"
+
+
+def write_saved_lists(
+    path: Path, status: BackendStatus, greeting: Message, lists: Mapping[str, list[Message]]
+) -> None:
+    """Keep what a backend said. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = status.model_dump(by_alias=True, exclude_none=True)
+    content = {"version": VERSION, "status": known, "greeting": greeting, "lists": lists}
+    path.write_bytes(jsonrpc.encode(content) + b"\n")
+
+
+def read_saved_lists(path: Path) -> SavedLists:
+    """What a backend said when it was saved. Raises Unreachable, NotMcp."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        status = BackendStatus.model_validate_json(bytes(found.status))
+        greeting = jsonrpc.decode_object(found.greeting)
+        pages = {
+            kind: [jsonrpc.decode_object(page) for page in of] for kind, of in found.lists.items()
+        }
+    except FileNotFoundError:
+        raise Unreachable(f"there is no {path}; save it with --save") from None
+    except (OSError, ValueError, msgspec.MsgspecError, jsonrpc.RpcError):
+        raise ProtocolError(f"{path} is no saved catalog; save it again with --save") from None
+    if found.version != VERSION or status.protocol_version is None or status.transport is None:
+        raise ProtocolError(f"{path} is of another version of mcpproxy; save it again with --save")
+    stateful = status.session == "Stateful"
+    return SavedLists(status.protocol_version, status.transport, stateful, greeting, pages)
+
+
+class SavedSession:
+    """A session with a backend that is only remembered. See Link."""
+
+    alive: Final = True
+
+    def __init__(self, saved: SavedLists) -> None:
+        self.greeting = ServerDescription(saved.revision, saved.greeting)
+        self.stateful = saved.stateful
+        self._pages = saved.pages
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        """The next page of a list; nothing else is asked."""
+        kind = BY_METHOD.get(outgoing.method)
+        pages = self._pages.get(kind.member) if kind else None
+        envelope = {"jsonrpc": jsonrpc.VERSION, "id": outgoing.id}
+        if not pages:
+            return {**envelope, "error": Raw(NO_METHOD)}
+        cursor = (outgoing.params or {}).get("cursor")
+        after = (n for n, page in enumerate(pages, 1) if page.get("nextCursor") == cursor)
+        page = pages[0] if cursor is None else pages[next(after, 0)]
+        return {**envelope, "result": jsonrpc.encode_raw(page)}
+
+    def begin(
+        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
+    ) -> ClientResponse | None:
+        """Nothing is sent at once."""
+        return None
+
+    def completes(self, outgoing: UpstreamRequest) -> bool:
+        """Nothing is begun."""
+        return False
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
+        """Nobody is told."""
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """Nothing changes."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class SavedConnector(Connector):
+    """Opens files in place of connections."""
+
+    transport: TransportName | None
+
+    def __init__(self, path: Path, settings: BackendSettings, background: TaskSet) -> None:
+        super().__init__(settings, background)
+        self._path = path
+        self._pin = settings.protocol
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        """Raises Unreachable, NotMcp."""
+        saved = read_saved_lists(self._path)
+        era = "modern" if is_modern(saved.revision) else "legacy"
+        if self._pin not in ("auto", era, saved.revision):
+            raise ProtocolError(
+                f"it was saved speaking {saved.revision}, but protocol says {self._pin};"
+                " save it again with --save"
+            )
+        self.transport = saved.transport
+        return SavedSession(saved)

@@ -1,1 +1,0 @@
-"""Backends: connections, eras, sessions, and what is known of each."""

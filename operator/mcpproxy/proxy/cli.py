@@ -1,0 +1,257 @@
+"""`mcpproxy run`: run the proxy in front of MCP servers."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from mcpproxy.api import constants
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.v1alpha1 import PrincipalFrom
+from mcpproxy.proxy import process
+from mcpproxy.proxy.config.targets import ProxyConfig, from_manifest, from_target
+from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
+from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.sockets import DRAIN
+from mcpproxy.proxy.workers import supervisor
+from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
+
+MAX_PORT: Final = 65535
+WORKER_PORTS: Final = 100
+"""How far the workers' own ports are from the shared one."""
+MAX_WORKERS: Final = 64
+INTERRUPTED: Final = 130
+LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger("mcpproxy.run")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `mcpproxy run`."""
+    add = parser.add_argument
+    add("target", nargs="?", metavar="TARGET", help="URL, server.py, server.js or mcp.json")
+    add("-f", "--file", type=Path, metavar="MANIFEST", help="a YAML file with an MCPProxy")
+    add("--transport", choices=("http", "stdio"), help="default: stdio for TARGET, http for -f")
+    add("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
+    add("--port", type=_port, default=8000, help="port to serve on (%(default)s)")
+    add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
+    add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
+    add("--admin-port", type=_port, help="serve livez, readyz, metrics and status here")
+    add_places(parser)
+    add(
+        "--sealing-keys",
+        type=Path,
+        metavar="DIR",
+        help="files current and previous; default: random",
+    )
+    _add_access(add)
+    add(
+        "--drain",
+        type=int,
+        default=DRAIN,
+        metavar="SECONDS",
+        help="time that calls have to end after SIGTERM (%(default)s)",
+    )
+    _add_workers(add)
+    add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+
+
+def _add_access(add: Callable[..., object]) -> None:
+    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    add(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin call from browsers, such as http://localhost:6274",
+    )
+    add(
+        "--principal-from",
+        type=_header,
+        metavar="HEADER",
+        help="this header, set by an authenticating gateway in front, names the user; requests"
+        " without it are refused (default: users are told apart by Authorization)",
+    )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say where a manifest's values and Services are outside of a pod."""
+    add = parser.add_argument
+    add(
+        "--values",
+        type=Path,
+        default=Path(constants.VALUES_DIR),
+        metavar="DIR",
+        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
+    )
+    add(
+        "--resolve",
+        action="append",
+        default=[],
+        type=_resolution,
+        metavar="NAME=HOST:PORT",
+        help="connect to HOST:PORT for the Service (or host) NAME",
+    )
+
+
+def _add_workers(add: Callable[..., object]) -> None:
+    add(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that share the port; each has its own sessions with the backends, and"
+        " its own processes of stdio backends, Reused ones, too (%(default)s)",
+    )
+    add(
+        "--worker-ports",
+        type=_port,
+        metavar="FIRST",
+        help="worker 0 is reached here by other processes, worker 1 at the next port, and so on"
+        f" (--port + {WORKER_PORTS})",
+    )
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{number} is not a port")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} must begin with /")
+    return text
+
+
+def _header(text: str) -> str:
+    try:
+        return PrincipalFrom(header=text).header
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None
+
+
+def _resolution(text: str) -> tuple[str, str]:
+    """An argument NAME=HOST:PORT, in two."""
+    name, equals, address = text.partition("=")
+    host, colon, port = address.rpartition(":")
+    if not (name and equals and host and colon and port.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, address
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run until stopped; 0, or 2 when the configuration can't be used."""
+    process.log_to_stderr(args.log_level)
+    try:
+        configuration = _configuration(args)
+        options = _options(args)
+        transport = args.transport or ("http" if args.file else "stdio")
+        if args.workers > 1:
+            if transport == "stdio":
+                raise ManifestError("--workers serve HTTP: add --transport http")
+            serving = supervisor.serve(configuration, options, _worker_ports(args), args.log_level)
+            asyncio.run(process.reap_children(serving))
+            return 0
+        runtime = Runtime(configuration, options)
+        if transport == "stdio":
+            return process.run(_serve_stdio(runtime))
+        process.run(runtime.serve_http())
+    except (WorkerStartFailed, OutputFailed) as error:
+        process.report_error(f"mcpproxy run: {error}")
+        return 1
+    except NothingToServe as error:
+        process.report_error(f"mcpproxy run: {error}. For HTTP: --transport http")
+        return 2
+    except (ManifestError, ValueError, OSError) as error:
+        process.report_error(f"mcpproxy run: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+async def _serve_stdio(runtime: Runtime) -> int:
+    """Serve until the client ends it, SIGTERM or SIGINT; return the exit code."""
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if received:
+            # The programs of backends die with this process.
+            os._exit(INTERRUPTED)
+        received.append(number)
+        serving.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    if sys.stdin is not None and sys.stdin.isatty():
+        log.info("serving one client on the terminal; for HTTP: --transport http")
+    try:
+        await runtime.serve_stdio()
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return INTERRUPTED if received[0] == signal.SIGINT else 0
+    return 0
+
+
+def _worker_ports(args: argparse.Namespace) -> list[int]:
+    """The port of each worker's own. Raises ValueError."""
+    count, first = args.workers, args.worker_ports
+    if first is None:
+        first = args.port + WORKER_PORTS if args.port else 0
+    ports = [first + number if first else 0 for number in range(count)]
+    taken = {args.port: "--port", args.admin_port: "--admin-port"}
+    for port in ports:
+        if port and port in taken:
+            raise ValueError(
+                f"--worker-ports: {count} ports from {first} on contain {port}, which is"
+                f" {taken[port]}; choose others"
+            )
+        if port > MAX_PORT:
+            raise ValueError(
+                f"--worker-ports: {count} ports from {first} on go beyond {MAX_PORT};"
+                " choose a lower first one"
+            )
+    return ports
+
+
+def _configuration(args: argparse.Namespace) -> ProxyConfig:
+    if (args.target is None) == (args.file is None):
+        raise ManifestError("give exactly one of TARGET and -f MANIFEST")
+    return from_manifest(args.file) if args.file else from_target(args.target)
+
+
+def _options(args: argparse.Namespace) -> RuntimeOptions:
+    return RuntimeOptions(
+        host=args.host,
+        port=args.port,
+        path=args.path,
+        admin_host=args.admin_host,
+        admin_port=args.admin_port,
+        values=args.values,
+        sealing_keys=args.sealing_keys,
+        resolve=dict(args.resolve),
+        allowed_hosts=tuple(args.allowed_host),
+        allowed_origins=tuple(args.allowed_origin),
+        principal_from=args.principal_from,
+        drain=args.drain,
+        reachable=os.environ.get("POD_IP") or None,
+    )

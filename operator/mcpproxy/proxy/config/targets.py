@@ -1,0 +1,95 @@
+"""What `mcpproxy run` is pointed at: a URL, a server's file, an mcpServers file, a manifest.
+
+Everything becomes an MCPProxy: there is one way to configure the runtime.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mcpproxy.api import constants
+from mcpproxy.api.manifest import ManifestError, config_hash, load, parse
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.proxy.config import mcp_json, mcp_servers
+
+NAME: Final = "mcpproxy"
+_PROGRAMS: Final = {".py": sys.executable, ".js": "node", ".mjs": "node"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """A proxy to run, and where it came from."""
+
+    proxy: MCPProxy
+    hash: str
+    directory: Path
+    """Where relative paths begin."""
+
+
+def from_manifest(path: Path) -> ProxyConfig:
+    """The MCPProxy of a YAML file. Raises ManifestError."""
+    text = _read(path)
+    return ProxyConfig(load(text), config_hash(text), Path.cwd())
+
+
+def from_target(target: str) -> ProxyConfig:
+    """The MCPProxy that a URL or a file stands for. Raises ManifestError."""
+    if target.startswith(("http://", "https://")):
+        return from_backends([{"name": "backend", "prefix": "", "url": target}])
+    path = Path(target)
+    if path.suffix in (".yaml", ".yml"):
+        return from_manifest(path)
+    if path.suffix == ".json":
+        return _from_json(path)
+    if path.suffix not in _PROGRAMS:
+        raise ManifestError(
+            f"{target}: expected a URL, a .py or .js file, an mcpServers .json file or -f MANIFEST"
+        )
+    if not path.is_file():
+        raise ManifestError(f"{target}: there is no such file")
+    stdio = {"command": _PROGRAMS[path.suffix], "args": [str(path)]}
+    return from_backends([{"name": "backend", "prefix": "", "stdio": stdio}])
+
+
+def from_mcp_servers(content: Any) -> ProxyConfig:
+    """The MCPProxy of an mcpServers mapping. Raises ManifestError."""
+    found = mcp_servers.parse_servers(content)
+    try:
+        return from_backends([entry.backend for entry in found])
+    except ManifestError as error:
+        raise ManifestError(mcp_servers.in_words_of_the_file(str(error), found)) from None
+
+
+def _from_json(path: Path) -> ProxyConfig:
+    try:
+        content = mcp_json.read_json(mcp_json.decode_text(path.read_bytes()))
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{path}: not JSON: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return from_mcp_servers(content)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
+
+
+def from_backends(backends: list[dict[str, Any]]) -> ProxyConfig:
+    """The MCPProxy of these entries of `spec.backends`. Raises ManifestError."""
+    manifest = {
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.KIND,
+        "metadata": {"name": NAME},
+        "spec": {"backends": backends},
+    }
+    return ProxyConfig(
+        parse(manifest), config_hash(json.dumps(manifest, sort_keys=True)), Path.cwd()
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

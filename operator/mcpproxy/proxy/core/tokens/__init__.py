@@ -1,0 +1,1 @@
+"""Sealed tokens that carry state through clients. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Translation of messages between names, URIs and protocol eras. No I/O, no clock."""

@@ -1,0 +1,197 @@
+"""The MCP endpoint over streamable HTTP, both eras.
+
+What every request passes: path, Host and Origin. Then the header Mcp-Protocol-Version says which
+era it belongs to.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from mcpproxy.limits.clients import SESSION_IDLE
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.tokens.session_token import LIFETIME
+from mcpproxy.proxy.downstream.batches import BatchEndpoint
+from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
+from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
+from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionStreamContext
+from mcpproxy.proxy.downstream.modern.http import ModernEndpoint
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.downstream.peers.forwarding import PRINCIPAL, PeerForwarder
+from mcpproxy.proxy.downstream.principals import Principals
+from mcpproxy.proxy.downstream.stream_shares import OpenStreams
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.http1.server.request import HttpError, Request, RequestHead
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol.batches import is_batch
+from mcpproxy.proxy.protocol.revisions import LEGACY
+
+REAP_EVERY: Final = 30.0
+MAX_SHOWN: Final = 200
+"""Characters of a refused Origin that the response repeats."""
+Way = Callable[[Request, ResponseWriter], bool]
+_LEGACY: Final = frozenset(revision.encode() for revision in LEGACY)
+
+
+class Endpoint:
+    """Serves one gateway on one path."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        sealer: Sealer,
+        guard: HostOriginPolicy,
+        address: str,
+        path: str,
+        principals: Principals | None = None,
+    ) -> None:
+        """`address` is where other instances reach this process, `path` where the endpoint is."""
+        self._gateway = gateway
+        self._guard = guard
+        self._cors = CorsPolicy(guard, gateway.passed)
+        self._principals = principals or Principals()
+        self._path = path.rstrip("/")
+        self.peers = PeerForwarder(sealer, address, self._path or "/")
+        self.peers.passed = gateway.passed
+        self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
+        parking = SuspendedCalls(sealer, self.peers.owner, time.time)
+        self._streams = OpenStreams()
+        self._legacy = LegacyEndpoint(gateway, sealer, self.live, self.peers, self._streams)
+        self._batches = BatchEndpoint(self._legacy, self.peers)
+        self._modern = ModernEndpoint(gateway, parking, self.peers, self._streams)
+        self._parking = parking
+        self._reaper: asyncio.Task[None] | None = None
+        gateway.seal_with(sealer)
+        gateway.set_standing(lambda client: SessionStreamContext(client, self.live))
+        gateway.metrics.sessions.set_function(lambda: len(self.live))
+        gateway.metrics.parked.set_function(lambda: parking.count)
+
+    def start(self) -> None:
+        """Begin to look after what clients leave behind."""
+        self._reaper = asyncio.create_task(self._reap())
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_EVERY)
+            self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
+
+    def drain(self) -> None:
+        """The process stops: streams of changes end properly, calls go on to their end."""
+        self._legacy.end_streams()
+        self._streams.end()
+
+    def close(self) -> None:
+        """Cancel what still waits for clients."""
+        self._parking.close()
+        self.peers.close()
+        self.live.close()
+        if self._reaper is not None:
+            self._reaper.cancel()
+
+    def screened(self, inbound: Request) -> HttpError | None:
+        """See App: what is not meant for us is not read."""
+        if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
+            return HttpError(404, f"there is nothing at this path; the endpoint is {self._path}")
+        host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
+        if not self._guard.admits_host(host):
+            return HttpError(421, "the Host header names another server")
+        if not self._guard.admits_origin(origin, host):
+            return _foreign(origin or b"")
+        if self._cors.preflight(inbound.head) is None:
+            # Browsers send no credentials with a preflight.
+            try:
+                self._principals.identify(inbound.head)
+            except HttpError as refusal:
+                return refusal
+        return None
+
+    def response_headers(self, inbound: Request) -> HeaderFields:
+        return self._cors.headers_for(inbound.head)
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        if self._gateway.tracing is not None:
+            self._gateway.tracing.receive(inbound.headers)
+        way = inbound.head.way or self._found_way(inbound.head)
+        return way(inbound, reply)
+
+    def _found_way(self, head: RequestHead) -> Way:
+        version = head.headers.get(h.PROTOCOL_VERSION)
+        if head.method != "POST" or not head.fits:
+            head.way = _takes_a_task
+        elif version is None or version in _LEGACY:
+            head.way = self._legacy.at_once
+        else:
+            head.way = self._modern.at_once
+        # Requests of programs have no Origin, and cost nothing here.
+        shared = self._cors.headers_for(head)
+        if shared:
+            head.way = _sharing(head.way, shared)
+        return head.way
+
+    def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        preflight = self._cors.preflight(inbound.head)
+        if preflight is not None:
+            return reply.empty(204, *preflight)
+        return self.serve_era(inbound, reply)
+
+    def serve_era(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        """Answer a request of either era."""
+        version = inbound.headers.get(h.PROTOCOL_VERSION)
+        if version is None or version in _LEGACY:
+            if inbound.method == "POST" and is_batch(inbound.body):
+                return self._batches.serve(inbound, reply)
+            return self._legacy.serve(inbound, reply)
+        return self._modern.serve(inbound, reply)
+
+
+class PeerEndpoint:
+    """Serves what other instances hand over, on connections where they have proven the key."""
+
+    def __init__(self, front: Endpoint, gateway: Gateway) -> None:
+        self._front = front
+        self._gateway = gateway
+
+    def screened(self, inbound: Request) -> HttpError | None:
+        """See App: the instance that has the client has checked it."""
+        return None
+
+    def response_headers(self, inbound: Request) -> HeaderFields:
+        """See App: the instance that has the client adds what a page of another origin needs."""
+        return ()
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        if self._gateway.tracing is not None:
+            self._gateway.tracing.receive(inbound.headers)
+        return False
+
+    def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        inbound.handed_over = True
+        inbound.head.principal = inbound.headers.get(PRINCIPAL, b"").decode("latin-1")
+        return self._front.serve_era(inbound, reply)
+
+
+def _foreign(origin: bytes) -> HttpError:
+    shown = origin[:MAX_SHOWN].decode("latin-1")
+    return HttpError(
+        403,
+        f"the Origin {shown!r} is not allowed; add its scheme, host and port to"
+        " spec.allowedOrigins or --allowed-origin",
+    )
+
+
+def _sharing(way: Way, shared: HeaderFields) -> Way:
+    """Answer in the same way, with headers that let the page read the response."""
+
+    def answer(inbound: Request, reply: ResponseWriter) -> bool:
+        reply.add_headers(shared)
+        return way(inbound, reply)
+
+    return answer
+
+
+def _takes_a_task(inbound: Request, reply: ResponseWriter) -> bool:
+    """Requests of which none can be answered at once."""
+    return False

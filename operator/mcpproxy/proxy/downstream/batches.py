@@ -1,0 +1,155 @@
+"""JSON-RPC batches over HTTP, which the revision 2025-03-26 has: each message as if it came alone.
+
+The instance that owns the session serves the whole batch, so that none of its messages has to be
+handed over to another one but responses to server requests.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
+from mcpproxy.proxy.core.exchange import PROGRESS
+from mcpproxy.proxy.core.tokens.session_token import SessionToken
+from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
+from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
+from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
+from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.protocol import batches, jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+
+log = logging.getLogger("mcpproxy.http")
+
+_FAILED: Final = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
+
+
+class BatchEndpoint:
+    """Serves batches of clients with sessions."""
+
+    def __init__(self, front: LegacyEndpoint, peers: PeerForwarder) -> None:
+        self._front = front
+        self._peers = peers
+        self._acquaintance = SessionSync(front.live, peers)
+
+    async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Answer a POST whose body is a JSON array. Raises HttpRefusal."""
+        ticket = self._front.ticket(inbound)
+        if ticket.client.revision != batches.REVISION or not inbound.head.fits:
+            # Refused, with the reason.
+            await self._front.serve(inbound, reply)
+            return
+        try:
+            messages = batches.of_client(inbound.body, HTTP_BATCH.value, HTTP_BATCH.record)
+        except RpcError as error:
+            raise HttpError(400, error) from None
+        if await self._handed_over(inbound, ticket, messages, reply):
+            return
+        live = self._front.live.of(ticket.client.session, reply.loop.time())
+        try:
+            await self._serve_all(messages, inbound, ticket, live, reply)
+        finally:
+            self._front.live.release(ticket.client)
+
+    async def _handed_over(
+        self,
+        inbound: Request,
+        ticket: SessionToken,
+        messages: list[Message | bytes],
+        reply: ResponseWriter,
+    ) -> bool:
+        if inbound.handed_over or self._peers.mine(ticket.owner):
+            return False
+        try:
+            await self._peers.pass_on(ticket.owner, inbound, reply)
+        except PeerUnavailable:
+            if any(self._keeps_state(m) for m in messages if not isinstance(m, bytes)):
+                self._front.live.forget(ticket.client, reply.loop.time())
+                raise HttpError(
+                    404, "the instance that held this session has gone; initialize again"
+                ) from None
+            return False
+        return True
+
+    def _keeps_state(self, message: Message) -> bool:
+        method = jsonrpc.decode_str(message.get("method"))
+        return self._front.gateway.keeps_state(method, message)
+
+    async def _serve_all(
+        self,
+        messages: list[Message | bytes],
+        inbound: Request,
+        ticket: SessionToken,
+        live: SessionState,
+        reply: ResponseWriter,
+    ) -> None:
+        requests = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
+        known = live.acquainted or self._peers.mine(ticket.owner)
+        if not known and not await self._acquaintance.made(ticket, inbound, live):
+            raise HttpError(404, "this session has ended; initialize again")
+        room = asyncio.Semaphore(BATCH_REQUESTS.value)
+        if len(requests) > BATCH_REQUESTS.value:
+            BATCH_REQUESTS.record()
+        if requests:
+            reply.keep_alive()
+        async with asyncio.TaskGroup() as tasks:
+            for message in messages:
+                if isinstance(message, bytes):
+                    await reply.event(message)
+                elif batches.is_request(message):
+                    tasks.create_task(self._answer(message, inbound, ticket, live, reply, room))
+                    # It begins before what follows it, which may cancel it.
+                    await asyncio.sleep(0)
+                else:
+                    await self._note(message, inbound, ticket, live)
+        await (reply.end() if requests else reply.empty(202))
+
+    async def _answer(
+        self,
+        message: Message,
+        inbound: Request,
+        ticket: SessionToken,
+        live: SessionState,
+        reply: ResponseWriter,
+        room: asyncio.Semaphore,
+    ) -> None:
+        caller = legacy_requests.LegacyCallContext(ticket.client, live, self._front.live, reply)
+        gateway, task = self._front.gateway, asyncio.current_task()
+        async with room:
+            try:
+                body = await legacy_requests.handle_request(gateway, live, message, caller, task)
+                await self._spread(message, inbound, ticket, live)
+            except Exception:
+                log.exception("a request failed")
+                body = jsonrpc.error_response(message["id"], _FAILED)
+            await reply.event(body)
+
+    async def _note(
+        self, message: Message, inbound: Request, ticket: SessionToken, live: SessionState
+    ) -> None:
+        """Handle a notification or response."""
+        method = jsonrpc.decode_str(message.get("method"))
+        owner = None
+        if method is None or method == PROGRESS:
+            named = message["id"] if method is None else progress_token(message)
+            owner = self._front.live.questioner(named)
+        if owner is not None and not self._peers.mine(owner):
+            with contextlib.suppress(PeerUnavailable, HttpError):
+                await self._peers.tell(owner, "POST", inbound, jsonrpc.encode(message))
+            return
+        with contextlib.suppress(RpcError):
+            await legacy_requests.handle_notification(
+                self._front.gateway, live, ticket.client, message
+            )
+            await self._spread(message, inbound, ticket, live)
+
+    async def _spread(
+        self, message: Message, inbound: Request, ticket: SessionToken, live: SessionState
+    ) -> None:
+        """Pass on to other instances what concerns requests that they serve."""
+        method = jsonrpc.decode_str(message.get("method"))
+        alone = Request(inbound.head, jsonrpc.encode(message))
+        await self._acquaintance.spread(alone, ticket, method, live)

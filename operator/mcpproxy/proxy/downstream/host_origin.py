@@ -1,0 +1,136 @@
+"""Host and Origin protection (DNS rebinding): always on.
+
+A page may send requests if its origin is in `allowedOrigins`, or if it comes from the host and
+port that the request names. Headers of proxies in front (X-Forwarded-*, Forwarded) never count.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from mcpproxy.api.authority import (
+    DEFAULT_PORTS,
+    Authority,
+    WebOrigin,
+    parse_authority,
+    parse_origin,
+)
+
+LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
+ANY: Final = "*"
+_BELOW: Final = "*."
+
+
+class HostOriginPolicy:
+    """Decides by the Host and Origin headers whether a request is accepted."""
+
+    def __init__(self, hosts: Iterable[str], origins: Iterable[str] = ()) -> None:
+        """Accept these hosts and origins. Raises ValueError for one that is malformed.
+
+        A host is a name with or without a port, `*.example.com` for all names below one, or `*`
+        for any. An origin is `https://app.example.com`, `https://*.example.com` for all names
+        below one, or `*` for any.
+        """
+        self._hosts: set[Authority] = set()
+        self._any_host = self._any_origin = False
+        for host in hosts:
+            if host == ANY:
+                self._any_host = True
+            else:
+                self._hosts.add(_host(host))
+        self._domains = tuple(h for h in self._hosts if h.host.startswith(_BELOW))
+        self._origins: set[WebOrigin] = set()
+        for origin in origins:
+            if origin == ANY:
+                self._any_origin = True
+            else:
+                self._origins.add(_origin(origin))
+        self._origin_domains = tuple(o for o in self._origins if o.host.startswith(_BELOW))
+
+    def admits_host(self, header: bytes | None) -> bool:
+        """Whether this Host header names the proxy."""
+        authority = _read_host(header)
+        return authority is not None and (self._any_host or self._names_us(authority))
+
+    def admits_origin(self, header: bytes | None, host: bytes | None) -> bool:
+        """Whether a page of this Origin may send a request with this Host header.
+
+        Requests of programs have no Origin.
+        """
+        return header is None or self.shares_with(header) or self._is_own(header, host)
+
+    def shares_with(self, header: bytes) -> bool:
+        """Whether pages of this Origin may read responses (CORS)."""
+        origin = _read_origin(header)
+        return origin is not None and (self._any_origin or self._is_named(origin))
+
+    def names_origin(self, header: bytes) -> bool:
+        """Whether this Origin is admitted by name and not merely by `*`."""
+        origin = _read_origin(header)
+        return origin is not None and self._is_named(origin)
+
+    def _is_named(self, origin: WebOrigin) -> bool:
+        if origin in self._origins:
+            return True
+        return any(
+            (origin.scheme, origin.port) == (domain.scheme, domain.port)
+            and origin.host.endswith(domain.host[1:])
+            for domain in self._origin_domains
+        )
+
+    def _is_own(self, header: bytes, host: bytes | None) -> bool:
+        """Whether the page comes from the host and port that the request is sent to.
+
+        The scheme that clients use is not known here: TLS may end in front of the proxy. Such a
+        response has no CORS headers, so a browser gives it to a page of the same scheme alone.
+        A host that `*` alone admits may be any name that an attacker has rebound.
+        """
+        origin, authority = _read_origin(header), _read_host(host)
+        if origin is None or authority is None or origin.scheme not in DEFAULT_PORTS:
+            return False
+        port = DEFAULT_PORTS[origin.scheme] if authority.port is None else authority.port
+        return (origin.host, origin.port) == (authority.host, port) and self._names_us(authority)
+
+    def _names_us(self, authority: Authority) -> bool:
+        host, port = authority
+        ports = (None, port) if port is not None else (None, *DEFAULT_PORTS.values())
+        if any(Authority(host, named) in self._hosts for named in ports):
+            return True
+        return any(
+            domain.port in ports and host.endswith(domain.host[1:]) for domain in self._domains
+        )
+
+
+def _read_host(header: bytes | None) -> Authority | None:
+    return None if header is None else parse_authority(header.decode("latin-1").strip(" \t"))
+
+
+def _read_origin(header: bytes) -> WebOrigin | None:
+    return parse_origin(header.decode("latin-1").strip(" \t"))
+
+
+def _host(text: str) -> Authority:
+    authority = parse_authority(text)
+    if authority is None:
+        raise ValueError(
+            f"allowed host {text!r} is malformed: give a name with or without a port, such as"
+            " mcp.example.com, *.example.com, [::1]:8000, or *"
+        )
+    return authority
+
+
+def _origin(text: str) -> WebOrigin:
+    origin = parse_origin(text.removesuffix("/"))
+    if origin is None:
+        raise ValueError(
+            f"allowed origin {text!r} is malformed: give a scheme, a host and, unless it is the"
+            " scheme's own, a port, such as https://app.example.com or http://localhost:6274, or *"
+        )
+    return origin
+
+
+def service_hosts(name: str, namespace: str | None) -> tuple[str, ...]:
+    """The names that the Service of a proxy has inside its cluster."""
+    if namespace is None:
+        return ()
+    below = f"{name}.{namespace}"
+    return (name, below, f"{below}.svc", f"{below}.svc.cluster.local")

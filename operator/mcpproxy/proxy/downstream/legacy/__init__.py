@@ -1,0 +1,1 @@
+"""Clients of the legacy era: sessions, their streams, and resumption."""

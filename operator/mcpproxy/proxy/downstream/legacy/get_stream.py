@@ -1,0 +1,36 @@
+"""Messages of a session that belong to no request, sent on its GET stream or replayed."""
+
+import asyncio
+import contextlib
+
+from mcpproxy.proxy.downstream.legacy.event_store import EventsEvicted, StreamLog
+from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.http1.server.response_writer import PING_EVERY, ResponseWriter
+
+
+async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:
+    """Send what the outbox gets until it ends."""
+    await reply.ping()
+    while True:
+        try:
+            message = await stream.get(PING_EVERY)
+        except TimeoutError:
+            await reply.ping()
+            continue
+        if message is None:
+            await reply.end()
+            return
+        await reply.event(message)
+
+
+async def resume(log: StreamLog, after: int, reply: ResponseWriter) -> None:
+    """Send what a broken stream has not delivered, and what still comes."""
+    reply.keep_alive()
+    current = asyncio.current_task()
+    assert current is not None
+    reply.on_gone = current.cancel
+    await reply.ping()
+    with contextlib.suppress(EventsEvicted):
+        async for event_id, message in log.after(after):
+            await reply.replay(message, event_id)
+    await reply.end()

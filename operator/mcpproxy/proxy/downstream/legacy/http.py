@@ -1,0 +1,387 @@
+"""Requests of the legacy era over HTTP: sessions, their streams, and where they live.
+
+Any instance serves any session. What lives in one process is with the session's owner: its GET
+stream, subscriptions, log level, and sessions with backends that are the client's own. Requests
+about these go there; the others are served where they arrive.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.limits.instances import TICKETS
+from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
+from mcpproxy.proxy.core.tokens import session_token
+from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
+from mcpproxy.proxy.core.tokens.session_token import SessionToken
+from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
+from mcpproxy.proxy.downstream.legacy import requests
+from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
+from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState, progress_token
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
+from mcpproxy.proxy.downstream.stream_shares import OpenStreams
+from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope, RpcError
+from mcpproxy.proxy.protocol.kinds import BY_METHOD
+
+_ALLOW: Final = (b"allow", b"GET, POST, DELETE")
+
+
+class LegacyEndpoint:
+    """Serves clients that have sessions."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        sealer: Sealer,
+        live: SessionRegistry,
+        peers: PeerForwarder,
+        streams: OpenStreams,
+    ) -> None:
+        self.closing = False
+        """No new streams: the process stops."""
+        self.gateway = gateway
+        self._sealer = sealer
+        self.live = live
+        self._peers = peers
+        self._streams = streams
+        self._tickets: dict[tuple[bytes, str], SessionToken] = {}
+        """Opened session ids: opening one costs more than the rest of a request's head."""
+        self._relayed: set[asyncio.Task[Any]] = set()
+        self._acquaintance = SessionSync(live, peers)
+
+    def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        """Answer one request. Raises HttpRefusal."""
+        if inbound.method == "POST":
+            return self._post(inbound, reply)
+        if inbound.method == "GET":
+            return self._get(inbound, reply)
+        if inbound.method == "DELETE":
+            return self._delete(inbound, reply)
+        return reply.empty(405, _ALLOW)
+
+    def ticket(self, inbound: Request) -> SessionToken:
+        """Return the session that a request names. Raises HttpRefusal."""
+        head = inbound.head
+        ticket = head.ticket
+        if ticket is None or not session_token.is_valid_session_token(ticket, time.time()):
+            token = head.headers.get(h.SESSION_ID)
+            if token is None:
+                raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
+            ticket = self._opened(token, head.principal)
+            if self.gateway.passed:
+                ticket = replace(ticket, client=self.gateway.known(ticket.client, head.lines))
+            head.ticket = ticket
+        if self.live.has_ended(ticket.client.session):
+            raise HttpError(404, "this session has ended; initialize anew")
+        return ticket
+
+    def _opened(self, token: bytes, principal: str) -> SessionToken:
+        known = self._tickets.get((token, principal))
+        if known is not None and session_token.is_valid_session_token(known, time.time()):
+            return known
+        try:
+            ticket = session_token.decode_session_token(
+                self._sealer, token.decode("latin-1"), principal, time.time()
+            )
+        except InvalidToken:
+            raise HttpError(404, "this session does not exist; initialize anew") from None
+        if len(self._tickets) >= TICKETS.value:
+            TICKETS.record()
+            self._tickets.clear()
+        self._tickets[token, principal] = ticket
+        return ticket
+
+    # POST
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        """Begin a call without a task, where nothing but its answer has to be waited for.
+
+        Raises HttpRefusal.
+        """
+        call = jsonrpc.parse_request_fast(inbound.body)
+        if call is None:
+            return False
+        if call.method not in METHODS:
+            return call.method in BY_METHOD and self._list(inbound, call, reply)
+        ticket = self.ticket(inbound)
+        if not self._peers.mine(ticket.owner):
+            live = self.live.find(ticket.client.session)
+            if self.gateway.holds_state or live is None or not live.acquainted:
+                return False
+        try:
+            prepared = self.gateway.prepared_call(call)
+        except RpcError:
+            return False
+        live = self.live.of(ticket.client.session, reply.loop.time())
+        prepared.outgoing.sink = reply
+        direct = _LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
+        if direct.begin(ticket.client, levelled=live.log_level is not None):
+            live.in_flight[direct.key] = direct
+            reply.calm = True
+        else:
+            # It takes waiting: what was found out so far goes with it.
+            direct.go_on()
+        return True
+
+    def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
+        """Answer with a list, if it is there and new enough. Raises HttpRefusal."""
+        ticket = self.ticket(inbound)
+        if not self._peers.mine(ticket.owner):
+            return False
+        kind, now = BY_METHOD[call.method], reply.loop.time()
+        client = ticket.client
+        try:
+            found = self.gateway.listed(kind, call.params, modern=False, client=client, now=now)
+        except RpcError:
+            return False
+        if found is not None:
+            # Servers of this era stream their lists; clients may rely on the type.
+            reply.whole(jsonrpc.response_parts(call.id, found), streamed=True)
+        return found is not None
+
+    async def go_on(
+        self,
+        inbound: Request,
+        ticket: SessionToken,
+        live: SessionState,
+        reply: ResponseWriter,
+        prepared: PreparedCall,
+    ) -> None:
+        """Answer a call that was begun, or can be begun only in a task."""
+        try:
+            await self._answer(inbound, ticket, live, inbound.message(), reply, prepared)
+        finally:
+            self.live.release(ticket.client)
+
+    async def _post(self, inbound: Request, reply: ResponseWriter) -> None:
+        message = inbound.message()
+        method = jsonrpc.decode_str(message.get("method"))
+        if method == "initialize" and "id" in message:
+            await self._initialize(inbound, message, reply)
+            return
+        ticket = self.ticket(inbound)
+        if await self._handed_over(inbound, ticket, message, method, reply):
+            return
+        session = ticket.client.session
+        live = self.live.of(session, reply.loop.time())
+        try:
+            if inbound.handed_over and self._acquaintance.introduces(message, live):
+                await reply.finish(self._acquaintance.answer(message, live))
+            elif method is None or "id" not in message:
+                # What is spread by the session's owner concerns the calls that run here, no more.
+                spread = inbound.handed_over and not self._peers.mine(ticket.owner)
+                await requests.handle_notification(
+                    self.gateway, live, ticket.client, message, running_only=spread
+                )
+                await self._acquaintance.spread(inbound, ticket, method, live)
+                await reply.empty(202)
+            else:
+                await self._answer(inbound, ticket, live, message, reply)
+        finally:
+            self.live.release(ticket.client)
+
+    async def _answer(
+        self,
+        inbound: Request,
+        ticket: SessionToken,
+        live: SessionState,
+        message: Message,
+        reply: ResponseWriter,
+        prepared: PreparedCall | None = None,
+    ) -> None:
+        method = jsonrpc.decode_str(message["method"])
+        known = live.acquainted or self._peers.mine(ticket.owner)
+        if not known and not await self._acquaintance.made(ticket, inbound, live):
+            raise HttpError(404, "this session has ended; initialize anew")
+        caller = requests.LegacyCallContext(ticket.client, live, self.live, reply)
+        reply.keep_alive()
+        task = asyncio.current_task(reply.loop)
+        body = await requests.handle_request(self.gateway, live, message, caller, task, prepared)
+        if live.shared_with:
+            await self._acquaintance.spread(inbound, ticket, method, live)
+        # Servers of this era stream their lists; clients may rely on the type. One that has
+        # cancelled reads no more, which the SDK's client gets over in a stream alone.
+        streamed = method in BY_METHOD or caller.cancelled
+        await (reply.only_event(body) if streamed else reply.finish(body))
+
+    async def _initialize(self, inbound: Request, message: Message, reply: ResponseWriter) -> None:
+        try:
+            params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+            client = requests.client_of_session(
+                params, inbound.principal, secrets.token_urlsafe(16)
+            )
+            client = replace(client, network=reply.network)
+            ticket = SessionToken(client, int(time.time()), self._peers.owner)
+            session_id = session_token.encode_session_token(self._sealer, ticket)
+            result = await requests.initialize(self.gateway, client)
+        except RpcError as error:
+            await reply.finish(jsonrpc.error_response(message["id"], error))
+            return
+        reply.add_header(h.SESSION_ID, session_id.encode())
+        await reply.finish(jsonrpc.response(message["id"], result))
+
+    # Where things live
+
+    async def _handed_over(
+        self,
+        inbound: Request,
+        ticket: SessionToken,
+        message: Message,
+        method: str | None,
+        reply: ResponseWriter,
+    ) -> bool:
+        """Let another instance answer, where what the message is about lives there."""
+        if inbound.handed_over:
+            return False
+        owner = self._home(ticket, message, method)
+        if owner is None or self._peers.mine(owner):
+            return False
+        try:
+            await self._peers.pass_on(owner, inbound, reply)
+        except PeerUnavailable:
+            if self.gateway.keeps_state(method, message):
+                self.live.forget(ticket.client, reply.loop.time())
+                raise HttpError(
+                    404, "the instance that held this session has gone; initialize anew"
+                ) from None
+            return False
+        return True
+
+    def _home(self, ticket: SessionToken, message: Message, method: str | None) -> str | None:
+        """The owner of what a message is about; None when any instance can serve it."""
+        if method is None:
+            return self.live.questioner(message["id"])
+        if method == PROGRESS:
+            return self.live.questioner(progress_token(message))
+        if "id" not in message or method in requests.OF_THE_SESSION:
+            return ticket.owner
+        return ticket.owner if self.gateway.keeps_state(method, message) else None
+
+    # GET
+
+    async def _get(self, inbound: Request, reply: ResponseWriter) -> None:
+        if not inbound.accepts_stream():
+            raise HttpError(406, "a GET must accept text/event-stream")
+        ticket = self.ticket(inbound)
+        if self.closing:
+            raise HttpError(503, "the proxy is shutting down")
+        where = parse_event_id(inbound.headers.get(h.LAST_EVENT_ID, b""))
+        keeper = self.live.stream_owner(where[0]) if where else None
+        owner = keeper or ticket.owner
+        if not inbound.handed_over and not self._peers.mine(owner):
+            with contextlib.suppress(PeerUnavailable):
+                await self._relay(owner, inbound, reply)
+                return
+        session = ticket.client.session
+        if where is not None and keeper is not None:
+            log = self.live.logs.find(where[0], session)
+            if log is None or not log.has(where[1]):
+                # Another stream in its place would end the one that the client has open.
+                raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
+            await resume(log, where[1], reply)
+        else:
+            live = self.live.of(session, reply.loop.time())
+            await self._stream(ticket.client, live, reply)
+
+    async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+        """Pass the stream of another instance on, until one of the two stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._relayed.add(task)
+        try:
+            await self._peers.pass_on(owner, inbound, reply)
+        except asyncio.CancelledError:
+            if not self.closing:
+                raise
+            task.uncancel()
+            await reply.end()
+        finally:
+            self._relayed.discard(task)
+
+    def end_streams(self) -> None:
+        """The process stops: no new streams, and those of others that it passes on end properly."""
+        self.closing = True
+        for task in self._relayed:
+            task.cancel()
+
+    async def _stream(
+        self, client: ClientIdentity, live: SessionState, reply: ResponseWriter
+    ) -> None:
+        if live.stream is not None:
+            # The client came back before we knew that it had gone.
+            live.stream.end()
+        stream = live.stream = self._streams.open((reply.network, client.principal))
+        unsubscribe = self.gateway.subscribe(
+            lambda method: stream.announce(jsonrpc.notification(method)), client.session
+        )
+        self.gateway.metrics.streams.inc()
+        reply.on_gone = stream.end
+        try:
+            await pump(stream, reply)
+        finally:
+            self.gateway.metrics.streams.dec()
+            unsubscribe()
+            self._streams.close(stream)
+            if live.stream is stream:
+                live.stream = None
+            self.live.release(client)
+
+    # DELETE
+
+    async def _delete(self, inbound: Request, reply: ResponseWriter) -> None:
+        ticket = self.ticket(inbound)
+        session = ticket.client.session
+        live = self.live.find(session)
+        await self._acquaintance.spread(inbound, ticket, "DELETE", live)
+        await self.live.end(ticket.client, reply.loop.time())
+        self.gateway.end_client(session)
+        if not inbound.handed_over and not self._peers.mine(ticket.owner):
+            # Where it can't be reached, what it held has ended with it.
+            with contextlib.suppress(PeerUnavailable, HttpError):
+                await self._peers.tell(ticket.owner, "DELETE", inbound, b"")
+        await reply.empty(204)
+
+
+class _LegacyDirectCall(DirectCall):
+    """A call of a client with a session that no task waits for."""
+
+    def __init__(
+        self,
+        front: LegacyEndpoint,
+        inbound: Request,
+        ticket: SessionToken,
+        live: SessionState,
+        reply: ResponseWriter,
+        request_id: Raw,
+        prepared: PreparedCall,
+    ) -> None:
+        super().__init__(front.gateway, request_id, prepared)
+        self.key = jsonrpc.id_key(request_id)
+        """By which the client may cancel it."""
+        self._front = front
+        self._inbound = inbound
+        self._ticket = ticket
+        self._live = live
+        self._reply = reply
+
+    def finish(self, body: bytes, answer: Message | None) -> None:
+        self._live.in_flight.pop(self.key, None)
+        self._front.live.release(self._ticket.client)
+        self._reply.complete(body)
+
+    def go_on(self) -> None:
+        about = (self._inbound, self._ticket, self._live, self._reply, self.prepared)
+        self._reply.go_on(self._front.go_on(*about))

@@ -1,0 +1,267 @@
+"""The legacy era: what a client with a session asks, and how its questions are answered."""
+
+import asyncio
+import functools
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from mcpproxy.limits.clients import SUBSCRIPTIONS
+from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, ClientIdentity, Told
+from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
+from mcpproxy.proxy.core.translation.era_translation import to_legacy_error_bytes
+from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
+from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
+from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    UNAVAILABLE,
+    Message,
+    RpcError,
+)
+from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.protocol.revisions import negotiated
+
+RESUMABLE: Final = "2025-11-25"
+"""The revision that brought streams which a server closes and a client comes back to."""
+LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+SUBSCRIBE: Final = "resources/subscribe"
+SUBSCRIBING: Final = (SUBSCRIBE, "resources/unsubscribe")
+OF_THE_SESSION: Final = (*SUBSCRIBING, "logging/setLevel")
+"""Requests that change the session itself."""
+_MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
+
+
+def cancel_request() -> RpcError:
+    """The end of a request that the client cancelled, and no longer waits for."""
+    return RpcError(jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
+
+
+def client_of_session(params: Message, principal: str, session: str) -> ClientIdentity:
+    """Who initializes. Raises RpcError."""
+    requested = jsonrpc.decode_str(params.get("protocolVersion"))
+    if requested is None:
+        raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
+    info = params.get("clientInfo")
+    return ClientIdentity(
+        revision=negotiated(requested),
+        capabilities=canonical_capabilities(params.get("capabilities")),
+        info=None if info is None else bytes(info),
+        principal=principal,
+        session=session,
+    )
+
+
+async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
+    """The result of initialize."""
+    await gateway.settled(GREETING_WAIT)
+    result: dict[str, Any] = {
+        "protocolVersion": client.revision,
+        "capabilities": gateway.capabilities(modern=False),
+        "serverInfo": gateway.server_info(),
+    }
+    instructions = gateway.instructions()
+    if instructions is not None:
+        result["instructions"] = instructions
+    return jsonrpc.encode(result)
+
+
+class SessionStream(Protocol):
+    """Where the answer to a request goes."""
+
+    def event(self, message: bytes) -> Awaitable[None]:
+        """Send a message before the response."""
+
+    async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None:
+        """Keep what is sent from now on, so that the client can go on after a break.
+
+        `open_log` gives the log in which it is kept; it is called if there is none yet.
+        """
+
+    async def pause(self) -> None:
+        """Close the stream; the client comes back for the rest."""
+
+
+class LegacyCallContext:
+    """The client's side of one exchange: everything goes onto the stream of its request."""
+
+    def __init__(
+        self,
+        client: ClientIdentity,
+        live: SessionState,
+        sessions: SessionRegistry,
+        stream: SessionStream,
+    ) -> None:
+        self.client = client
+        self.log_level = live.log_level
+        self.cancelled = False
+        """Whether the client has cancelled the request."""
+        self._live = live
+        self._sessions = sessions
+        self._stream = stream
+
+    async def notify(self, message: Message) -> None:
+        await self._stream.event(jsonrpc.encode(message))
+
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
+        """The client answers with a message of its own."""
+        own = self._sessions.question_id()
+        return await self._live.ask(own, request, told, self._stream.event)
+
+    async def streamed(self, retry: int | None) -> None:
+        """Clients of older revisions do not know events without data."""
+        if self.client.revision >= RESUMABLE:
+            open_log = functools.partial(self._sessions.open_log, self.client)
+            await self._stream.resumable(open_log, retry)
+
+    async def paused(self) -> None:
+        await self._stream.pause()
+
+
+async def handle_request(
+    gateway: Gateway,
+    live: SessionState,
+    request: Message,
+    caller: LegacyCallContext,
+    task: "asyncio.Task[Any] | None",
+    prepared: PreparedCall | None = None,
+) -> bytes:
+    """The response to a request of an initialized client: always one, errors included.
+
+    `task` is the present one, which is cancelled when the client no longer wants the answer;
+    `prepared` the request where it was sent already.
+    """
+    request_id = request["id"]
+    found = RunningRequest(task)
+    key = jsonrpc.id_key(request_id)
+    live.in_flight[key] = found
+    try:
+        return await _result(gateway, live, request, caller, prepared)
+    except RpcError as error:
+        return jsonrpc.error_response(request_id, to_legacy_error_bytes(error))
+    except asyncio.CancelledError:
+        if not found.cancelled:
+            raise
+        assert found.task is not None
+        found.task.uncancel()
+        caller.cancelled = True
+        return jsonrpc.error_response(request_id, cancel_request())
+    finally:
+        live.in_flight.pop(key, None)
+
+
+async def _result(
+    gateway: Gateway,
+    live: SessionState,
+    request: Message,
+    caller: LegacyCallContext,
+    prepared: PreparedCall | None,
+) -> bytes:
+    method = jsonrpc.decode_str(request["method"]) or ""
+    params = jsonrpc.decode_object(request["params"]) if "params" in request else None
+    kind = BY_METHOD.get(method)
+    if kind is not None:
+        listed = await gateway.listing(kind, params, modern=False, client=caller.client)
+        return jsonrpc.response(request["id"], listed)
+    if method == "ping":
+        return jsonrpc.response(request["id"], b"{}")
+    if method == "logging/setLevel":
+        return jsonrpc.response(request["id"], _set_level(live, params or {}))
+    if method == "initialize":
+        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
+    if method in SUBSCRIBING:
+        await _subscribing(gateway, live, method, params or {}, caller.client)
+        return jsonrpc.response(request["id"], b"{}")
+    if method in _MODERN_ONLY:
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    if prepared is None and not gateway.first_round_over and gateway.routes(method):
+        await gateway.located(method, params)
+    return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
+
+
+async def _subscribing(
+    gateway: Gateway, live: SessionState, method: str, params: Message, client: ClientIdentity
+) -> None:
+    uri = jsonrpc.decode_str(params.get("uri"))
+    if uri is None:
+        raise RpcError(INVALID_PARAMS, f"{method}: params.uri must be a string")
+    if method == SUBSCRIBE:
+        await _subscribe(gateway, live, uri, client)
+        return
+    end = live.subscriptions.pop(uri, None)
+    if end is not None:
+        await end()
+
+
+async def _subscribe(
+    gateway: Gateway, live: SessionState, uri: str, client: ClientIdentity
+) -> None:
+    if uri in live.subscriptions:
+        return
+    if len(live.subscriptions) >= SUBSCRIPTIONS.value:
+        SUBSCRIPTIONS.record()
+        raise RpcError(
+            UNAVAILABLE, f"the session has {SUBSCRIPTIONS.value} subscriptions; end some of them"
+        )
+
+    async def pending() -> None:
+        """Stand for a subscription that the backend has not confirmed."""
+
+    # Taken before anything is waited for: requests of one session come at once.
+    live.subscriptions[uri] = pending
+    try:
+        end = await gateway.subscribe_resource(uri, live.updated, client.holder)
+    except BaseException:
+        if live.subscriptions.get(uri) is pending:
+            del live.subscriptions[uri]
+        raise
+    if live.subscriptions.get(uri) is pending:
+        live.subscriptions[uri] = end
+    else:
+        # The client has unsubscribed, or its session has ended.
+        await end()
+
+
+def _set_level(live: SessionState, params: Message) -> bytes:
+    level = jsonrpc.decode_str(params.get("level"))
+    if level not in LEVELS:
+        raise RpcError(INVALID_PARAMS, f"params.level must be one of {json.dumps(LEVELS)}")
+    live.log_level = level
+    return b"{}"
+
+
+async def handle_notification(
+    gateway: Gateway,
+    live: SessionState,
+    client: ClientIdentity | None,
+    message: Message,
+    *,
+    running_only: bool = False,
+) -> None:
+    """A notification or response of a client, None before it is known.
+
+    `running_only`: see `Gateway.noted`.
+    """
+    method = jsonrpc.decode_str(message.get("method"))
+    if "method" not in message:
+        live.answer(message)
+    elif method == CANCELLED:
+        request_id = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get("requestId")
+        if request_id is not None:
+            live.cancel(request_id, message)
+    elif method == PROGRESS:
+        await live.progressed(message)
+    elif method != INITIALIZED and client is not None:
+        await gateway.noted(client, message, running_only=running_only)

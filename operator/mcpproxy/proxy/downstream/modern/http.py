@@ -1,0 +1,281 @@
+"""Requests of the modern era over HTTP: one POST, one answer."""
+
+import asyncio
+from typing import Final, NamedTuple
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
+from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
+from mcpproxy.proxy.downstream.modern import requests, validation
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls, expired_call_error
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.downstream.stream_shares import OpenStreams
+from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.http1.server.request import HttpError, Request, RequestHead, RequestMeta
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
+from mcpproxy.proxy.protocol.revisions import MODERN
+
+_ALLOW: Final = (b"allow", b"POST")
+
+
+class ModernRequest(NamedTuple):
+    """What a request says of itself."""
+
+    params: Message
+    client: ClientIdentity
+    level: str | None
+    """The log level that it asks for."""
+    route: Route | None
+    """Where it goes, if it is about a component."""
+    owner: str | None
+    """Which instance it goes on with, if it goes on with one."""
+
+
+class ModernEndpoint:
+    """Serves clients that have no session."""
+
+    def __init__(
+        self, gateway: Gateway, parking: SuspendedCalls, peers: PeerForwarder, streams: OpenStreams
+    ) -> None:
+        self.gateway = gateway
+        self._parking = parking
+        self._peers = peers
+        self._streams = streams
+
+    async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Answer one request. Raises HttpRefusal."""
+        if inbound.method != "POST":
+            await reply.empty(405, _ALLOW)
+            return
+        request_id = None
+        try:
+            message = inbound.message()
+            if "id" not in message or "method" not in message:
+                await self._noted(message, inbound, reply)
+                return
+            request_id = message["id"]
+            await self._request(message, inbound, reply)
+        except HttpError:
+            raise
+        except RpcError as error:
+            _fail(reply, request_id, error)
+
+    def _list(
+        self, kind: ComponentKind, request_id: Raw, asked: ModernRequest, reply: ResponseWriter
+    ) -> bool:
+        """Answer with a list, if it is there and new enough. Raises RpcError."""
+        now, client = reply.loop.time(), asked.client
+        found = self.gateway.listed(kind, asked.params, modern=True, client=client, now=now)
+        if found is not None:
+            reply.whole(jsonrpc.response_parts(request_id, found), streamed=False)
+        return found is not None
+
+    async def go_on(
+        self, message: Message, asked: ModernRequest, reply: ResponseWriter, prepared: PreparedCall
+    ) -> None:
+        """Answer a call that was begun, or can be begun only in a task."""
+        try:
+            await self._answer(message, asked, reply, prepared)
+        except RpcError as error:
+            _fail(reply, message["id"], error)
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        """Begin a call without a task, where nothing but its answer has to be waited for.
+
+        Raises HttpRefusal.
+        """
+        call = jsonrpc.parse_request_fast(inbound.body)
+        if call is None or not (call.method in METHODS or call.method in BY_METHOD):
+            return False
+        try:
+            asked = self._asked(call.params or {}, call.method, inbound)
+            kind = BY_METHOD.get(call.method)
+            if kind is not None:
+                return self._list(kind, call.id, asked, reply)
+            if asked.owner is not None or asked.route is None or asked.route.backend.asks:
+                return False
+            prepared = self.gateway.prepared_call(call, asked.route)
+        except RpcError:
+            return False
+        prepared.outgoing.sink = reply
+        direct = _ModernDirectCall(self, inbound, asked, reply, call.id, prepared)
+        if direct.begin(asked.client):
+            reply.on_gone = direct.gone
+            reply.calm = True
+        else:
+            # It takes waiting: what was found out so far goes with it.
+            direct.go_on()
+        return True
+
+    async def _noted(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
+        if "method" not in message:
+            raise RpcError(INVALID_REQUEST, "clients of this era do not send responses")
+        version = inbound.headers[h.PROTOCOL_VERSION].decode("latin-1")
+        if version not in MODERN:
+            raise validation.unsupported_version_error(version)
+        await reply.empty(202)
+
+    async def _request(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
+        method = jsonrpc.decode_str(message["method"]) or ""
+        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+        if not self.gateway.first_round_over and self.gateway.routes(method):
+            await self.gateway.located(method, params)
+        asked = self._asked(params, method, inbound)
+        if asked.owner is not None and not self._peers.mine(asked.owner):
+            await self._hand_over(asked.owner, inbound, reply)
+            return
+        await self._answer(message, asked, reply)
+
+    def _asked(self, params: Message, method: str, inbound: Request) -> ModernRequest:
+        """What a request says of itself. Raises RpcError."""
+        said = self._said(params, method, inbound.head)
+        route = requests.find_route(self.gateway, method, params, said.client)
+        if route is not None and route.properties:
+            validation.check_param_headers(route.properties, params, inbound.lines)
+        return ModernRequest(params, said.client, said.level, route, self._parking.owner(params))
+
+    def _said(self, params: Message, method: str, head: RequestHead) -> RequestMeta:
+        """Who asks; most messages with one head say the same. Raises RpcError."""
+        member = h.NAME_MEMBER.get(method)
+        meta, name = params.get("_meta"), params.get(member) if member else None
+        about = method, meta, name
+        if head.said is not None and head.said.about == about:
+            return head.said
+        if len(head.headers) != len(head.lines):
+            validation.duplicate_header(head.lines)
+        client, level = validation.parse_client(method, params, head.headers, head.principal)
+        said = RequestMeta(about, self.gateway.known(client, head.lines), level)
+        if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
+            # Copies: else the whole message would be kept.
+            kept = method, meta.copy(), None if name is None else name.copy()
+            head.said = said._replace(about=kept)
+        return said
+
+    async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+        if inbound.handed_over:
+            raise expired_call_error()
+        try:
+            await self._peers.pass_on(owner, inbound, reply)
+        except PeerUnavailable:
+            # What was parked there is lost.
+            raise expired_call_error() from None
+
+    async def _answer(
+        self,
+        message: Message,
+        asked: ModernRequest,
+        reply: ResponseWriter,
+        prepared: PreparedCall | None = None,
+    ) -> None:
+        cancelling = _CancelOnDisconnect(reply)
+        caller = requests.ModernCallContext(asked.client, asked.level, reply.event, reply.network)
+        params = asked.params
+        try:
+            if jsonrpc.decode_str(message["method"]) == requests.LISTEN:
+                await reply.finish(await self._listen(message, params, asked.client, reply))
+                return
+            reply.keep_alive()
+            answer = await requests.handle_modern_request(
+                self.gateway, self._parking, message, params, caller, asked.route, prepared
+            )
+        except asyncio.CancelledError:
+            if not cancelling.done():
+                raise
+            await reply.end()
+            return
+        await _finish(reply, answer)
+
+    async def _listen(
+        self, message: Message, params: Message, client: ClientIdentity, reply: ResponseWriter
+    ) -> bytes:
+        holder = (reply.network, client.principal)
+        outbox = self._streams.open(holder)
+        try:
+            listening = requests.SubscriptionStream(
+                self.gateway, message, params, outbox, holder, client
+            )
+            return await listening.run(reply.event, reply.ping)
+        finally:
+            self._streams.close(outbox)
+
+
+class _ModernDirectCall(DirectCall):
+    """A call of a client without a session that no task waits for."""
+
+    def __init__(
+        self,
+        front: ModernEndpoint,
+        inbound: Request,
+        asked: ModernRequest,
+        reply: ResponseWriter,
+        request_id: Raw,
+        prepared: PreparedCall,
+    ) -> None:
+        super().__init__(front.gateway, request_id, prepared)
+        self._front = front
+        self._inbound = inbound
+        self._asked = asked
+        self._reply = reply
+
+    def finish(self, body: bytes, answer: Message | None) -> None:
+        self._reply.on_gone = None
+        self._reply.complete(body, 200 if answer is None else _status(answer))
+
+    def go_on(self) -> None:
+        message = self._inbound.message()
+        going_on = self._front.go_on(message, self._asked, self._reply, self.prepared)
+        self._reply.go_on(going_on)
+
+    def gone(self) -> None:
+        """The client has closed the connection."""
+        self.leave()
+        # The task that takes over listens for it after its first step.
+        self._reply.loop.call_soon(self._reply.gone)
+
+
+async def _finish(reply: ResponseWriter, answer: Message | bytes) -> None:
+    if isinstance(answer, bytes):
+        await reply.finish(answer)
+        return
+    await reply.finish(jsonrpc.encode(answer), _status(answer))
+
+
+def _fail(reply: ResponseWriter, request_id: Raw | None, error: RpcError) -> None:
+    body = jsonrpc.error_response(request_id, error)
+    reply.complete(body, validation.STATUS.get(error.code, 200))
+
+
+def _status(answer: Message) -> int:
+    """The status of a response."""
+    error = jsonrpc.error_of(answer)
+    return validation.STATUS.get(error.code, 200) if error else 200
+
+
+class _CancelOnDisconnect:
+    """Cancels the present task when its client closes the connection, which is this era's way."""
+
+    __slots__ = ("_gone", "_task")
+
+    def __init__(self, reply: ResponseWriter) -> None:
+        self._task = asyncio.current_task(reply.loop)
+        self._gone = False
+        reply.on_gone = self._cancel
+
+    def _cancel(self) -> None:
+        self._gone = True
+        assert self._task is not None
+        self._task.cancel()
+
+    def done(self) -> bool:
+        """Whether it was this that cancelled the task; then that is over."""
+        if self._gone:
+            assert self._task is not None
+            self._task.uncancel()
+        return self._gone

@@ -1,0 +1,290 @@
+"""The modern era: every request stands alone, and says in `_meta` who asks."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.limits.clients import SUBSCRIPTIONS
+from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declares
+from mcpproxy.proxy.core.exchange import ClientIdentity, Told
+from mcpproxy.proxy.core.fair_shares import Holder
+from mcpproxy.proxy.core.translation.era_translation import parse_meta
+from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.task_notifications import TaskNotifications
+from mcpproxy.proxy.http1.server.response_writer import PING_EVERY
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol import revisions as rev
+from mcpproxy.proxy.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+    Message,
+    RpcError,
+)
+from mcpproxy.proxy.protocol.kinds import BY_METHOD
+
+Emit = Callable[[bytes], Awaitable[None]]
+LISTEN: Final = "subscriptions/listen"
+DISCOVER: Final = "server/discover"
+CALL: Final = "tools/call"
+_LEGACY_ONLY: Final = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/list",
+        "tasks/result",
+    }
+)
+_ABOUT_TASKS: Final = TASKS_EXTENSION.routed.keys() - _LEGACY_ONLY
+_APART: Final = _LEGACY_ONLY | _ABOUT_TASKS
+"""Requests of which some are refused before they are routed."""
+_WANTED: Final = {
+    "toolsListChanged": "notifications/tools/list_changed",
+    "promptsListChanged": "notifications/prompts/list_changed",
+    "resourcesListChanged": "notifications/resources/list_changed",
+}
+
+
+class ModernCallContext:
+    """The client's side of one exchange with a modern backend, which never asks."""
+
+    def __init__(
+        self, client: ClientIdentity, log_level: str | None, emit: Emit, network: str = ""
+    ) -> None:
+        self.client = client
+        self.log_level = log_level
+        self.network = network
+        self._emit = emit
+
+    async def notify(self, message: Message) -> None:
+        """Log messages are for those who asked for them (server/logging)."""
+        quiet = self.log_level is None
+        if quiet and jsonrpc.decode_str(message["method"]) == "notifications/message":
+            return
+        await self._emit(jsonrpc.encode(message))
+
+    async def ask(self, request: Message, told: Told | None = None) -> Message:
+        """A modern backend answers with input_required instead."""
+        raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
+
+    async def streamed(self, retry: int | None) -> None:
+        """Streams of this era are not resumed."""
+
+    async def paused(self) -> None: ...
+
+
+async def server_discover(gateway: Gateway) -> bytes:
+    """The result of server/discover."""
+    await gateway.settled(GREETING_WAIT)
+    result: dict[str, Any] = {
+        "resultType": "complete",
+        "supportedVersions": list(rev.MODERN),
+        "capabilities": gateway.capabilities(modern=True),
+        "ttlMs": 0,
+        "cacheScope": "private",
+        "_meta": {rev.META_SERVER_INFO: gateway.server_info()},
+    }
+    instructions = gateway.instructions()
+    if instructions is not None:
+        result["instructions"] = instructions
+    return jsonrpc.encode(result)
+
+
+async def handle_modern_request(
+    gateway: Gateway,
+    parking: SuspendedCalls,
+    request: Message,
+    params: Message,
+    caller: ModernCallContext,
+    route: Route | None,
+    prepared: PreparedCall | None = None,
+) -> Message | bytes:
+    """The response to a request (other than subscriptions/listen). Raises RpcError.
+
+    `route` is where it goes if it is about a component, `prepared` the request where it was sent.
+    """
+    method = jsonrpc.decode_str(request["method"]) or ""
+    kind = BY_METHOD.get(method)
+    if kind is not None:
+        listed = await gateway.listing(kind, params, modern=True, client=caller.client)
+        return jsonrpc.response(request["id"], listed)
+    if method == DISCOVER:
+        return jsonrpc.response(request["id"], await server_discover(gateway))
+    if method in _LEGACY_ONLY:
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+    if route is None:
+        return await gateway.call(request, method, params, caller)
+    prepared = prepared or gateway.prepared(request, method, params, route)
+    if parking.owner(params) is not None or gateway.may_ask(route, params):
+        prepared.outgoing.converses = route.backend.is_program
+        return await parking.run(
+            lambda exchange: gateway.call(request, method, params, exchange, prepared),
+            request,
+            params,
+            caller.client,
+            caller.log_level,
+            caller.notify,
+            caller.network,
+        )
+    return await gateway.call(request, method, params, caller, prepared)
+
+
+def find_route(
+    gateway: Gateway, method: str, params: Message, client: ClientIdentity
+) -> Route | None:
+    """Where a request goes; None when it is not about a component or task. Raises RpcError."""
+    if method in _APART:
+        if method in _LEGACY_ONLY:
+            return None
+        if len(gateway.backends) > 1:
+            require_tasks(client)
+    if not gateway.routes(method):
+        return gateway.guessed(method, params, client.principal)
+    return gateway.route(method, params, client.principal)
+
+
+def require_tasks(client: ClientIdentity) -> None:
+    """Raise RpcError for a client that does not declare the extension for tasks."""
+    if not declares(client.capabilities, TASKS_EXTENSION):
+        raise RpcError(
+            MISSING_CAPABILITY,
+            "missing required client capability",
+            {"requiredCapabilities": {"extensions": {TASKS_EXTENSION.name: {}}}},
+        )
+
+
+class SubscriptionStream:
+    """One `subscriptions/listen`: acknowledged first, every frame tagged with its request's id."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: Message,
+        params: Message,
+        outbox: MessageQueue | None = None,
+        holder: Holder = ("", ""),
+        client: ClientIdentity | None = None,
+    ) -> None:
+        """Its subscriptions count for `holder`; `client` is who may follow tasks.
+
+        Raises RpcError.
+        """
+        wanted = jsonrpc.decode(params.get("notifications"))
+        if not isinstance(wanted, dict):
+            raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
+        self._id = request["id"]
+        self.outbox = MessageQueue() if outbox is None else outbox
+        self._honoured: dict[str, Any] = {
+            name: True for name in _WANTED if wanted.get(name) is True
+        }
+        self._methods = {_WANTED[name] for name in self._honoured}
+        self._gateway = gateway
+        self._client = client
+        tasks = wanted.get("taskIds")
+        self._tasks = _texts(tasks)
+        if client is not None and tasks is not None:
+            require_tasks(client)
+        self._streams = TaskNotifications(client, self._updated) if client and self._tasks else None
+        self._unsubscribe = gateway.subscribe(self._changed, "")
+        self._uris = _texts(wanted.get("resourceSubscriptions"))
+        self._holder = holder
+        self._ends: list[Callable[[], Awaitable[None]]] = []
+        self._gauge = gateway.metrics.streams
+
+    def _changed(self, method: str) -> None:
+        if method in self._methods:
+            self.outbox.announce(self._tagged(method, {}))
+
+    def _updated(self, message: Message) -> None:
+        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+        tagged = {**parse_meta(params), **self._meta()}
+        changed = {**message, "params": jsonrpc.encode_raw({**params, "_meta": tagged})}
+        self.outbox.announce(jsonrpc.encode(changed))
+
+    async def _subscribe(self) -> None:
+        """Subscribe to the resources asked for; those that can't be are not acknowledged."""
+        honoured = []
+        for uri in self._uris:
+            try:
+                end = await self._gateway.subscribe_resource(uri, self._updated, self._holder)
+            except RpcError:
+                continue
+            self._ends.append(end)
+            honoured.append(uri)
+        if honoured:
+            self._honoured["resourceSubscriptions"] = honoured
+
+    async def _follow_tasks(self) -> None:
+        """Follow the tasks asked for; those that can't be are not acknowledged."""
+        if self._streams is None or self._client is None:
+            return
+        routes = []
+        for task in self._tasks:
+            params = {"taskId": jsonrpc.encode_raw(task)}
+            try:
+                route = self._gateway.route("tasks/get", params, self._client.principal)
+            except RpcError:
+                continue
+            routes.append(route)
+        acknowledged = await self._streams.open(routes)
+        if acknowledged:
+            self._honoured["taskIds"] = acknowledged
+
+    def _tagged(self, method: str, params: dict[str, Any]) -> bytes:
+        return jsonrpc.notification(method, {**params, "_meta": self._meta()})
+
+    def _meta(self) -> dict[str, Raw]:
+        return {rev.META_SUBSCRIPTION: self._id}
+
+    async def run(self, emit: Emit, ping: Callable[[], Awaitable[None]]) -> bytes:
+        """Send what is subscribed to until the outbox ends; the response that closes it."""
+        self._gauge.inc()
+        try:
+            await self._subscribe()
+            await self._follow_tasks()
+            acknowledged = "notifications/subscriptions/acknowledged"
+            await emit(self._tagged(acknowledged, {"notifications": self._honoured}))
+            while True:
+                try:
+                    message = await self.outbox.get(PING_EVERY)
+                except TimeoutError:
+                    await ping()
+                    continue
+                if message is None:
+                    break
+                await emit(message)
+        finally:
+            self._gauge.dec()
+            self._unsubscribe()
+            if self._streams is not None:
+                self._streams.close()
+            for end in self._ends:
+                await end()
+        result = {"resultType": "complete", "_meta": self._meta()}
+        return jsonrpc.response(self._id, jsonrpc.encode(result))
+
+
+def _texts(found: Any) -> list[str]:
+    """The different strings of a list, as many as one listen may name."""
+    named = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    kept = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]
+    if len(kept) < len(named):
+        SUBSCRIPTIONS.record()
+    return kept
+
+
+def era_of(message: Message) -> bool:
+    """Whether the first message of a stream (stdio) is of the modern era."""
+    method = jsonrpc.decode_str(message.get("method"))
+    if method == DISCOVER:
+        return True
+    params = message.get("params")
+    return params is not None and rev.META_VERSION in parse_meta(jsonrpc.decode_object(params))

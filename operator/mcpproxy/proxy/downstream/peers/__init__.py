@@ -1,0 +1,1 @@
+"""Other instances of the same proxy: requests are forwarded to the instance that has the state."""

@@ -1,1 +1,0 @@
-"""Clients: HTTP and stdio, the legacy and the modern era."""

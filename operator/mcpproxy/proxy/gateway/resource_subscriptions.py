@@ -1,0 +1,91 @@
+"""Subscriptions of clients to resources, each with the backend that has the resource."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.fair_shares import FairShares, Holder
+from mcpproxy.proxy.core.translation.result_names import to_downstream_message
+from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+from mcpproxy.proxy.upstream.backend import Backend
+
+Listener = Callable[[Message], None]
+
+
+class ResourceSubscriptions:
+    """The subscriptions of all clients."""
+
+    def __init__(self, route: Callable[[str, Message], Route]) -> None:
+        """`route` finds the backend of a request; it raises RpcError."""
+        self._route = route
+        self._listeners: dict[tuple[str, str], list[Listener]] = {}
+        """Backend and its own URI → who is told of changes."""
+        self._holders: FairShares[int] = FairShares(ALL_SUBSCRIPTIONS.value)
+        self._numbers = itertools.count(1)
+
+    async def subscribe(
+        self, uri: str, listener: Listener, holder: Holder
+    ) -> Callable[[], Awaitable[None]]:
+        """Call `listener` with a notification when a resource changes; returns the end.
+
+        The subscription counts for `holder`. Raises RpcError, also for what a backend did wrong.
+        """
+        number = self._admitted(uri, holder)
+        try:
+            return await self._subscribed(uri, listener, number)
+        except BaseException:
+            self._holders.discard(number)
+            raise
+
+    def _admitted(self, uri: str, holder: Holder) -> int:
+        """The number of a subscription that may be made. Raises RpcError."""
+        size = len(uri.encode("utf-8", "surrogatepass"))
+        if size > RESOURCE_URI.value:
+            RESOURCE_URI.record()
+            raise RpcError(
+                INVALID_PARAMS,
+                f"params.uri has {size} bytes; at most {RESOURCE_URI.value} are accepted",
+            )
+        if not self._holders.admits(holder):
+            ALL_SUBSCRIPTIONS.record()
+            raise RpcError(
+                UNAVAILABLE, "clients have too many subscriptions already; end some, or try later"
+            )
+        number = next(self._numbers)
+        self._holders.add(number, holder)
+        return number
+
+    async def _subscribed(
+        self, uri: str, listener: Listener, number: int
+    ) -> Callable[[], Awaitable[None]]:
+        route = self._route("resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+        backend = route.backend
+        own = jsonrpc.decode_str(route.own) or uri
+        try:
+            await backend.watch.subscribe(own)
+        except BackendError as error:
+            raise error.rpc(backend.name) from None
+        key = (backend.name, own)
+        self._listeners.setdefault(key, []).append(listener)
+
+        async def end() -> None:
+            self._holders.discard(number)
+            listeners = self._listeners.get(key, [])
+            if listener in listeners:
+                listeners.remove(listener)
+                if not listeners:
+                    del self._listeners[key]
+                await backend.watch.unsubscribe(own)
+
+        return end
+
+    def updated(self, backend: Backend, message: Message) -> None:
+        """A backend says that one of its resources has changed."""
+        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+        own = jsonrpc.decode_str(params.get("uri")) or ""
+        shown = to_downstream_message(message, backend.names)
+        for listener in list(self._listeners.get((backend.name, own), ())):
+            listener(shown)

@@ -1,0 +1,60 @@
+"""Memory for the bodies of requests that are on their way: who may hold how much of it.
+
+A client that holds back the end of large bodies must not keep others from small requests, nor those
+at other addresses from large ones.
+"""
+
+from collections import Counter
+from typing import Final
+
+from mcpproxy.limits.http import LARGE_BODIES, LARGE_BODIES_SHARE, SMALL_BODIES, SMALL_BODY
+
+_SMALL: Final = SMALL_BODY.value
+
+
+class BodyMemory:
+    """What the bodies of all connections hold."""
+
+    def __init__(self) -> None:
+        self.small = 0
+        self.large = 0
+        self._by_address: Counter[str] = Counter()
+        """Bytes of large bodies."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of all bodies."""
+        return self.small + self.large
+
+    def grow(self, address: str, before: int, after: int) -> bool:
+        """Let a body grow from `before` to `after` bytes; False where there is no room for it."""
+        if after <= _SMALL:
+            small = self.small + after - before
+            if small > SMALL_BODIES.value:
+                SMALL_BODIES.record()
+                return False
+            self.small = small
+            return True
+        was_small = before <= _SMALL
+        more = after if was_small else after - before
+        if self.large + more > LARGE_BODIES.value:
+            LARGE_BODIES.record()
+            return False
+        if self._by_address[address] + more > LARGE_BODIES_SHARE.value:
+            LARGE_BODIES_SHARE.record()
+            return False
+        if was_small:
+            self.small -= before
+        self.large += more
+        self._by_address[address] += more
+        return True
+
+    def release(self, address: str, size: int) -> None:
+        """A body of so many bytes is held no longer."""
+        if size <= _SMALL:
+            self.small -= size
+            return
+        self.large -= size
+        self._by_address[address] -= size
+        if not self._by_address[address]:
+            del self._by_address[address]

@@ -1,0 +1,384 @@
+"""One HTTP/1.1 connection of a client, carried by asyncio.
+
+Requests of one connection are served one after the other. What a client sends too early waits,
+what it takes too slowly holds back who writes.
+"""
+
+import asyncio
+import collections
+import contextlib
+import weakref
+from collections.abc import Awaitable
+from typing import Final, cast
+
+from mcpproxy.limits.http import (
+    IDLE_TIME,
+    REQUEST_TIME,
+    STALLED_TIME,
+    TAKEN_BYTES,
+    WAITING_REQUESTS,
+)
+from mcpproxy.proxy.http1.server.client_networks import network_of
+from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response, log_failure
+from mcpproxy.proxy.http1.server.response_writer import HeadResponseWriter, ResponseWriter
+from mcpproxy.proxy.http1.server.state import ServerState
+
+MAX_WAITING: Final = WAITING_REQUESTS.value
+SWEEP_EVERY: Final = 5
+"""Seconds between two sweeps."""
+IDLE_SWEEPS: Final = IDLE_TIME.value // SWEEP_EVERY
+REQUEST_SWEEPS: Final = REQUEST_TIME.value // SWEEP_EVERY
+STALLED_SWEEPS: Final = STALLED_TIME.value // SWEEP_EVERY
+_TAKEN: Final = TAKEN_BYTES.value
+JOINED: Final = 16 * 1024
+"""Bytes up to which parts are copied together rather than written one by one."""
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ServerConnection(RequestParser, asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: ServerState) -> None:
+        super().__init__(server.app.screened, server.heads)
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._waiting: collections.deque[tuple[Request, HttpError | None, bool, bool]] = (
+            collections.deque()
+        )
+        self._reply: ResponseWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._advancing = False
+        self._ended = False
+        """Whether no further request is served."""
+        self._taken = 0
+        """Bytes of the body of the request that is served."""
+        self._served: Request | None = None
+        """That request."""
+        self._unsent = 0
+        """Bytes that wait for the client to take them, when it last took enough."""
+        self._held_back = False
+        """Whether nothing is read, as enough requests wait."""
+        self._turn_ends = False
+        """Whether the next turn of what was sent ahead is due."""
+        self.address = ""
+        self.lost = False
+        self.paused = False
+        self.closing = False
+        self.old = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is there, nor a part of one."""
+        nothing = not (self._waiting or self._url or self._rest)
+        return self._reply is None and self._inbound is None and nothing
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being served."""
+        return self._reply is not None
+
+    @property
+    def waited(self) -> int:
+        """Sweeps since something has happened here."""
+        return self._sweeps
+
+    @property
+    def network(self) -> str:
+        transport = self._transport
+        return network_of(None if transport is None else transport.get_extra_info("peername"))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for those before them."""
+        return len(self._waiting)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
+        if not self._server.admits(self):
+            self.abort()
+        elif self._server.draining:
+            self._shut()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._release_all()
+        self.end_intake()
+        self._waiting.clear()
+        self.resume_writing()
+        if self._reply is not None:
+            self._reply.gone()
+        if self._task is None:
+            self._reply = None
+            self._server.gone(self)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._sweeps = 0
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self._reply is None:
+            self._next()
+
+    # Intake
+
+    def has_room(self, before: int, after: int) -> bool:
+        return self._server.room.grow(self.address, before, after)
+
+    def room_ahead(self) -> int:
+        return MAX_WAITING - len(self._waiting)
+
+    def switch_protocol(self, data: bytes) -> bool:
+        """Another instance begins TLS where a client begins HTTP."""
+        acceptor, transport = self._server.acceptor, self._transport
+        if acceptor is None or transport is None or not self.idle:
+            return False
+        if not acceptor.accept(transport, data):
+            return False
+        # The transport gets another protocol, and goes on without this one.
+        self.lost = self._ended = True
+        self.end_intake()
+        self._server.gone(self)
+        return True
+
+    def invite(self) -> None:
+        """Where an answer is due before, the client is invited after it."""
+        if self._reply is None and not self._waiting and self.expects_invitation():
+            self.write(_CONTINUE)
+
+    def received(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
+        if self._reply is None and not (self.paused or self._waiting):
+            self._begin(inbound, refusal, last, old)
+            return
+        self._waiting.append((inbound, refusal, last, old))
+        if len(self._waiting) >= MAX_WAITING:
+            if not self._held_back:
+                WAITING_REQUESTS.record()
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        if self._transport is not None and not self._held_back:
+            self._held_back = True
+            self._transport.pause_reading()
+
+    def read_on_later(self) -> None:
+        self._hold_back()
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._server.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_ends = False
+        self.begin_turn()
+        self._next()
+
+    def refuse_all(self, refusal: HttpError) -> None:
+        self._ignoring = True
+        if self._size and self._refusal is None:
+            self._release(self._size)
+        self._waiting.append((self.drop(), refusal, True, False))
+        if self._reply is None:
+            self._next()
+
+    # Serving
+
+    def _next(self) -> None:
+        """Serve what waits, one after the other."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._reply is None and not (self.paused or self._ended):
+            if self._waiting:
+                self._begin(*self._waiting.popleft())
+            elif self._can_read_rest:
+                self.read_rest()
+            else:
+                break
+        self._advancing = False
+        self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        if not self._held_back or self._rest or len(self._waiting) >= MAX_WAITING:
+            return
+        self._held_back = False
+        if self._transport is not None and not self.lost:
+            self._transport.resume_reading()
+
+    def _begin(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
+        self.closing = last or self._server.draining
+        self.old = old
+        self._served, self._taken = inbound, len(inbound.body)
+        server = self._server
+        kind = HeadResponseWriter if inbound.method == "HEAD" else ResponseWriter
+        reply = self._reply = kind(self, server.pings, server.loop)
+        try:
+            if refusal is not None:
+                reply.add_headers(server.app.response_headers(inbound))
+                reply.refuse(refusal)
+            elif not server.app.at_once(inbound, reply):
+                self.run(server.app.serve(inbound, reply), reply)
+        except Exception as error:
+            self._failed(reply, error)
+
+    def run(self, work: Awaitable[None], reply: ResponseWriter) -> None:
+        self._task = self._server.loop.create_task(self._serve(work, reply))
+        if self.lost:
+            # The server waits for it when it stops.
+            self._server.connections.add(self)
+
+    async def _serve(self, work: Awaitable[None], reply: ResponseWriter) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        except Exception as error:
+            self._failed(reply, error)
+        finally:
+            if self._reply is reply:
+                # An answer that can't be completed.
+                reply.abandon()
+                self._reply = self._task = None
+                self.abort()
+            if self.lost:
+                self._server.gone(self)
+
+    def _failed(self, reply: ResponseWriter, error: Exception) -> None:
+        """Answer with an error; where an answer has begun, the client sees it break off."""
+        if not isinstance(error, HttpError):
+            log_failure(error)
+            error = failure_response()
+        if reply.untouched:
+            reply.refuse(error)
+        elif self._reply is reply:
+            reply.abandon()
+            self.abort()
+
+    def answered(self) -> None:
+        self._reply = self._task = self._served = None
+        self._sweeps = 0
+        if self._taken:
+            self._server.room.release(self.address, self._taken)
+            self._taken = 0
+        if self.closing:
+            self._shut()
+        elif self._waiting or self._rest.data:
+            self._next()
+        elif self._inbound is not None:
+            self.invite()
+
+    def _release(self, size: int) -> None:
+        self._server.room.release(self.address, size)
+
+    def _release_all(self) -> None:
+        """Of a connection that is lost a body counts as long as its request is being served."""
+        sizes = [len(inbound.body) for inbound, *_ in self._waiting]
+        if self._refusal is None:
+            sizes.append(self._size)
+        taken, served = self._taken, self._served
+        self._served, self._taken = None, 0
+        # A call goes on though its client has gone.
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: self._release(taken))
+        elif self._reply is not None and served is not None:
+            # Only whoever serves it knows its end.
+            weakref.finalize(served, self._release, taken).atexit = False
+        else:
+            sizes.append(taken)
+        for size in sizes:
+            self._release(size)
+
+    def write(self, *parts: bytes) -> None:
+        if self.lost or self._transport is None:
+            return
+        if sum(map(len, parts)) <= JOINED:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
+
+    async def drained(self) -> None:
+        while self.paused and not self.lost:
+            if self._drained is None or self._drained.done():
+                self._drained = self._server.loop.create_future()
+            await asyncio.shield(self._drained)
+
+    # Ends
+
+    def _shut(self) -> None:
+        """Close once everything is written; what the client still sends is read and dropped.
+
+        A connection that is closed while the peer sends would be reset, and the answer lost.
+        """
+        self._ended = True
+        if self._transport is None or self.lost:
+            return
+        if self._ignoring and self._transport.can_write_eof():
+            self._transport.resume_reading()
+            with contextlib.suppress(OSError):
+                # The client may have left meanwhile; connection_lost follows.
+                self._transport.write_eof()
+        else:
+            self._ignoring = True
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._ended = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def drain(self) -> None:
+        """The server stops: what was begun is answered, nothing after it."""
+        self.closing = True
+        if self.idle:
+            self._shut()
+
+    def cancel(self) -> None:
+        """The server can't wait any longer."""
+        if self._task is not None:
+            self._task.cancel()
+        self.abort()
+
+    def sweep(self) -> None:
+        """Called every SWEEP_EVERY seconds: end what has lasted too long."""
+        if self._reply is not None:
+            self._reply.swept(SWEEP_EVERY)
+        if not self.lost:
+            self._end_stalled()
+
+    def _note_taken(self, unsent: int) -> None:
+        """A byte now and then is not enough: what is held of an answer must be taken in time."""
+        taken = self._unsent - unsent
+        if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
+            self._sweeps = 0
+            self._unsent = unsent
+        elif taken < 0:
+            self._unsent = unsent
+
+    def _end_stalled(self) -> None:
+        if self._transport is None:
+            return
+        unsent = self._transport.get_write_buffer_size()
+        self._note_taken(unsent)
+        self._sweeps += 1
+        if self.answering or unsent:
+            if self._sweeps > STALLED_SWEEPS:
+                STALLED_TIME.record()
+                self.abort()
+        elif self._ignoring:
+            if self._sweeps > 1:
+                self.abort()
+        elif self.idle:
+            if self._sweeps > IDLE_SWEEPS:
+                self._shut()
+        elif self._sweeps > REQUEST_SWEEPS:
+            REQUEST_TIME.record()
+            self.refuse_all(HttpError(408, "the request did not arrive in time"))

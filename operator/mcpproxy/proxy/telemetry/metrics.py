@@ -1,0 +1,116 @@
+"""Prometheus metrics of one process. Labels name backends and methods, never arguments."""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+
+from mcpproxy.api.v1alpha1.status import BackendStatus
+from mcpproxy.limits.table import OF_THE_RUNTIME
+from mcpproxy.proxy.telemetry.call_metrics import CallMetrics, LabelledCounter, Read
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STATES = ("Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown")
+_METHODS = frozenset(
+    {
+        "tools/call",
+        "prompts/get",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "completion/complete",
+    }
+)
+
+
+class RuntimeMetrics:
+    """A registry of its own, so that several runtimes can live in one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._calls = CallMetrics(_BUCKETS)
+        self._registry.register(self._calls)
+        self.streams = Gauge(
+            "mcpproxy_client_streams",
+            "Streams of changes that clients hold open",
+            registry=self._registry,
+        )
+        self.sessions = Gauge(
+            "mcpproxy_client_sessions",
+            "Sessions of clients for which this process holds something",
+            registry=self._registry,
+        )
+        self.in_flight = Gauge(
+            "mcpproxy_calls_in_flight",
+            "Requests that backends have not answered yet",
+            registry=self._registry,
+        )
+        self.parked = Gauge(
+            "mcpproxy_calls_parked",
+            "Calls that wait for their clients to come back with answers",
+            registry=self._registry,
+        )
+        self.upstream = Gauge(
+            "mcpproxy_backend_sessions",
+            "Sessions open with a backend to serve requests, warm ones included",
+            ["backend"],
+            registry=self._registry,
+        )
+        self.count(
+            "mcpproxy_limit_reached",
+            "Times that a peer has exceeded a limit; docs/security.md lists the limits",
+            ["limit"],
+            lambda: (([limit.name], limit.reached) for limit in OF_THE_RUNTIME),
+        )
+
+    def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
+        """Show a counter that is kept elsewhere; see Counts."""
+        self._registry.register(LabelledCounter(name, documentation, labels, read))
+
+    def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
+        """A request to a backend has ended."""
+        # Clients choose method names; labels must not grow with them.
+        known = method if method in _METHODS else "other"
+        self._calls.add(backend, known, outcome, seconds)
+
+    def families(self) -> list[Metric]:
+        """All metrics as they are now."""
+        return list(self._registry.collect())
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class BackendGauges:
+    """The state of the backends, as gauges."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._state = Gauge(
+            "mcpproxy_backend_state",
+            "1 for the state that a backend is in",
+            ["backend", "state"],
+            registry=self._registry,
+        )
+        self._components = Gauge(
+            "mcpproxy_components",
+            "Components that a backend offers",
+            ["backend", "kind"],
+            registry=self._registry,
+        )
+
+    def render(self, backends: list[BackendStatus]) -> bytes:
+        """The gauges in Prometheus' text format, for what is known of the backends now."""
+        self._state.clear()
+        self._components.clear()
+        for backend in backends:
+            for state in STATES:
+                self._state.labels(backend.name, state).set(backend.state == state)
+            for kind, count in (
+                backend.components.to_manifest() if backend.components else {}
+            ).items():
+                self._components.labels(backend.name, kind).set(count)
+        return generate_latest(self._registry)

@@ -1,0 +1,91 @@
+"""The backends that an MCPProxy describes, and how each is reached."""
+
+import logging
+from collections.abc import Callable
+
+from mcpproxy.api.defaults import BackendSettings, effective_settings
+from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
+from mcpproxy.proxy.http1.client.client import HttpClient, Origin
+from mcpproxy.proxy.upstream.backend import Backend, BackendContext
+from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
+from mcpproxy.proxy.upstream.connect.negotiation import Connector, HttpConnector, StdioConnector
+from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
+from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
+from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
+from mcpproxy.proxy.upstream.transports import stdio
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
+from mcpproxy.proxy.upstream.transports.session import TaskSet
+
+log = logging.getLogger("mcpproxy.backend")
+
+
+def build_backend(
+    proxy: MCPProxy,
+    spec: BackendSpec,
+    around: BackendContext,
+    opener: Callable[[TaskSet], Connector] | None = None,
+) -> Backend:
+    """The backend that an MCPProxy's entry describes, or one that is reached by this opener."""
+    given = effective_settings(proxy.spec, spec)
+    return Backend(
+        spec.name,
+        given,
+        opener or (lambda background: build_connector(proxy, spec, given, around, background)),
+        around,
+        # A process costs more than it saves to have two of.
+        warm_each=1 if spec.stdio else 2,
+        forwarding=FeaturePolicy(withdrawn=given.withdrawn, denied=given.denied)
+        if given.withdrawn or given.denied
+        else EVERYTHING,
+    )
+
+
+def build_connector(
+    proxy: MCPProxy,
+    spec: BackendSpec,
+    given: BackendSettings,
+    around: BackendContext,
+    background: TaskSet,
+) -> Connector:
+    """How sessions are opened with the backend that an MCPProxy's entry describes."""
+    if spec.stdio is not None:
+        return _stdio_opener(spec.name, spec.stdio, given, around, background)
+    url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
+    resolve = dict(around.resolve)
+    if spec.service is not None and spec.service.name in resolve:
+        resolve[Origin(url).host] = resolve[spec.service.name]
+    name = spec.tls.server_name if spec.tls else None
+    if given.unverified:
+        log.warning("backend %s: %s", spec.name, SKIPPED)
+    headers = HeaderSource(around.values, spec.headers or ())
+    tls = TlsContext(spec.tls, around.values) if spec.tls else None
+    client = HttpClient(url, given.deadlines.connect, tls or around.tls, resolve, name)
+    endpoint = McpHttpClient(client, headers if spec.headers else tuple, given.passed)
+    changed = (headers.changed, tls.changed) if tls else (headers.changed,)
+    return HttpConnector(endpoint, given, background, *changed)
+
+
+def _service_url(spec: BackendSpec, namespace: str) -> str:
+    service, scheme = spec.service, "https" if spec.tls else "http"
+    assert service is not None
+    host = f"{service.name}.{service.namespace or namespace}.svc"
+    return f"{scheme}://{host}:{service.port}{service.path or '/mcp'}"
+
+
+def _stdio_opener(
+    name: str,
+    spec: Stdio,
+    given: BackendSettings,
+    around: BackendContext,
+    background: TaskSet,
+) -> StdioConnector:
+    environment = EnvironmentSource(around.values, spec.env or ())
+
+    async def spawn() -> stdio.StdioChannel:
+        cwd = spec.cwd or str(around.directory)
+        return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
+
+    if given.session_mode == "Isolated":
+        # Each request gets a fresh process.
+        return SpareConnector(spawn, given, background, environment.changed)
+    return StdioConnector(spawn, given, background, environment.changed)

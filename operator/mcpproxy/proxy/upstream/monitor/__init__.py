@@ -1,0 +1,1 @@
+"""Health checks and list refreshes of one backend, independent of calls."""

@@ -1,0 +1,53 @@
+"""Requests of our own to a backend: lists, checks, subscriptions."""
+
+import itertools
+from typing import Final
+
+from msgspec import Raw
+
+from mcpproxy.proxy.core.errors import ProtocolError
+from mcpproxy.proxy.core.exchange import CallContext
+from mcpproxy.proxy.core.translation.era_translation import add_client_meta
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
+
+_ids: Final = itertools.count(1)
+"""Two askers may use one session, in which no id comes twice."""
+
+
+class Requester:
+    """Asks on its own account: no request of a client waits for the answer."""
+
+    def __init__(self, caller: CallContext) -> None:
+        """`caller` is who backends are told asks, and what answers their questions."""
+        self.caller = caller
+
+    async def ask(
+        self,
+        link: UpstreamSession,
+        method: str,
+        params: Message | None = None,
+        *,
+        any_answer: bool = False,
+        optional: bool = False,
+    ) -> Message | None:
+        """The result of a request.
+
+        None for an error, where any answer will do; or where the method is not offered.
+        Raises BackendError, RpcError.
+        """
+        if link.greeting.modern:
+            params = add_client_meta(params, self.caller.client, link.greeting.revision, None)
+        outgoing = UpstreamRequest(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
+        outgoing.repeatable = True
+        answer = await link.request(outgoing, self.caller)
+        error = jsonrpc.error_of(answer)
+        if error is None:
+            try:
+                return jsonrpc.decode_object(answer["result"])
+            except RpcError:
+                raise ProtocolError(f"its result of {method} is no object") from None
+        if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
+            return None
+        raise error

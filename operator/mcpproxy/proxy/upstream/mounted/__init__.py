@@ -1,0 +1,1 @@
+"""Values and certificates that the kubelet mounts and replaces."""

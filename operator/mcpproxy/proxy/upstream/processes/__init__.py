@@ -1,0 +1,1 @@
+"""Child processes of stdio backends, which never outlive the proxy."""

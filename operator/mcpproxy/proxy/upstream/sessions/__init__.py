@@ -1,0 +1,1 @@
+"""Pools of upstream sessions: Isolated, PerClient and Reused."""

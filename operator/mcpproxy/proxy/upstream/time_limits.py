@@ -1,0 +1,58 @@
+"""Blocks of tasks that end in time, for those that are entered many times a second."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from mcpproxy.proxy.core.timers import Timer, TimerQueue
+
+
+class TimeLimitedBlock:
+    """A block of a task that ends in time; else TimeoutError is raised, as by asyncio.timeout."""
+
+    __slots__ = ("_before", "_deadline", "_deadlines", "_task")
+
+    def __init__(self, deadlines: TimerQueue) -> None:
+        self._deadlines = deadlines
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[Any] = task
+        self._before = task.cancelling()
+        self._deadline = self._deadlines.start(task.cancel)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._deadline.cancel()
+        if not self._deadline.missed or self._task.uncancel() > self._before:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
+
+
+class TimeLimit:
+    """Blocks of tasks of one loop that have so many seconds each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadlines: TimerQueue | None = None
+
+    def __call__(self) -> TimeLimitedBlock:
+        """A block to enter."""
+        return TimeLimitedBlock(self._of_loop())
+
+    def start(self, ended: Callable[[], object]) -> Timer:
+        """A deadline that calls `ended`, for what needs no task to be cancelled."""
+        return self._of_loop().start(ended)
+
+    def _of_loop(self) -> TimerQueue:
+        if self._deadlines is None:
+            self._deadlines = TimerQueue(asyncio.get_running_loop(), self._seconds)
+        return self._deadlines

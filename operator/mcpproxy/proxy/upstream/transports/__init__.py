@@ -1,0 +1,1 @@
+"""Upstream sessions over each transport: Streamable HTTP, HTTP+SSE, stdio, the SDK."""

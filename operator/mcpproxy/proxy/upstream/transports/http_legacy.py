@@ -1,0 +1,392 @@
+"""Streamable HTTP backends of the legacy era."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcpproxy.limits.streams import RESUMED_STREAMS
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProtocolError,
+    SessionNotFound,
+    Unauthorized,
+    Unreachable,
+)
+from mcpproxy.proxy.core.exchange import (
+    CANCELLED,
+    INITIALIZED,
+    PROGRESS,
+    CallContext,
+    ClientIdentity,
+    cancelled_notification,
+    cancelled_request_id,
+)
+from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.attribution import (
+    COMPLETED,
+    NOBODY,
+    SessionUsers,
+    new_request_id,
+    progress_token,
+    replace_progress_token,
+)
+from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated
+from mcpproxy.proxy.upstream.transports.http_endpoint import (
+    McpHttpClient,
+    failed,
+    no_response,
+    read_json,
+)
+from mcpproxy.proxy.upstream.transports.lost_sessions import SessionRefusal, is_lost, parse_refusal
+from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
+from mcpproxy.proxy.upstream.transports.server_requests import ServerRequests
+from mcpproxy.proxy.upstream.transports.session import (
+    OTHER_ID,
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    is_broadcast,
+)
+
+_INITIALIZED: Final = jsonrpc.encode(jsonrpc.notification_message(INITIALIZED))
+MAX_RESUMES: Final = RESUMED_STREAMS.value
+
+
+class HttpLegacySession:
+    """A session of the legacy era, or the lack of one: `session_id` is None then."""
+
+    def __init__(
+        self,
+        endpoint: McpHttpClient,
+        greeting: ServerDescription,
+        session_id: bytes | None,
+        background: TaskSet,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """In a session that is `shared` by several clients, ids and progress tokens are our own.
+
+        Where there is no session, each POST stands for itself, whatever its id is.
+        """
+        self.greeting = greeting
+        self.stateful = session_id is not None
+        self._endpoint = endpoint
+        self._background = background
+        self._questions = ServerRequests(background, self._send, one_session=self.stateful)
+        self._users = SessionUsers(ordered=False) if shared and self.stateful else None
+        self._callers: dict[int, UpstreamRequest] = {}
+        """Requests in flight, in their order; what comes on no request's stream is for the latest,
+        unless it names another one or may be for another client."""
+        self._numbers = itertools.count(1)
+        self._unheard: ClientResponse | None = None
+        """What comes on no request's stream."""
+        self._telling = False
+        """Whether a part of that is being passed on."""
+        self._headers: tuple[tuple[bytes, bytes], ...] = (
+            (h.PROTOCOL_VERSION, greeting.revision.encode()),
+        )
+        if session_id is not None:
+            self._headers += ((h.SESSION_ID, session_id),)
+
+    @property
+    def alive(self) -> bool:
+        """Only the backend knows, and says so with 404."""
+        return True
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        """A server request is answered while the stream is read on."""
+        response: ClientResponse | None = outgoing.sent
+        answered = False
+        begun = outgoing.number
+        if not begun:
+            self._label(outgoing)
+            self._enter(outgoing, caller.client)
+        outgoing.caller = caller
+        try:
+            if begun:
+                # What came before its answer, while no task waited, is told first.
+                await asyncio.sleep(0)
+            headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
+            endpoint = self._endpoint.of(caller.client)
+            try:
+                response = await endpoint.post(
+                    outgoing.body(), headers, sent=outgoing.sent, again=outgoing.repeatable
+                )
+            except Unauthorized:
+                await self._make_sure(endpoint, outgoing, SessionRefusal(0))
+                raise
+            if response.media_type != h.EVENT_STREAM:
+                found = await self._plain(response, outgoing, endpoint)
+            else:
+                found = await self._streamed(response, outgoing, caller)
+                if "error" in found:
+                    refused = parse_refusal(response.status, found)
+                    await self._make_sure(endpoint, outgoing, refused)
+            answered = True
+            await outgoing.drained()
+            found["id"] = outgoing.id
+            return found
+        except asyncio.CancelledError as error:
+            if response is not None:
+                response.close()
+            told = cancelled_notification(outgoing.known_as, cancelled_request_id(error))
+            self._background.spawn(self._cancel(told))
+            raise
+        finally:
+            self._leave(outgoing, answered=answered)
+            self._questions.over(caller, answered=answered)
+
+    def _label(self, outgoing: UpstreamRequest) -> None:
+        outgoing.number = next(self._numbers)
+        if self._users is not None:
+            outgoing.relabel(b"%d" % outgoing.number)
+
+    def _enter(self, outgoing: UpstreamRequest, client: ClientIdentity) -> None:
+        self._callers[outgoing.number] = outgoing
+        if self._users is not None:
+            self._users.enter(outgoing.number, client)
+
+    def _leave(self, outgoing: UpstreamRequest, *, answered: bool) -> None:
+        self._callers.pop(outgoing.number, None)
+        outgoing.caller = None
+        if self._users is not None:
+            self._users.leave(outgoing.number, answered=answered)
+        if outgoing.inbox is not None:
+            outgoing.inbox.close()
+            outgoing.inbox = None
+
+    def begin(
+        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
+    ) -> ClientResponse | None:
+        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        if not self.stateful:
+            return endpoint.begin(outgoing.body(), self._headers, done)
+        # As `_label` and `_enter`, whose calls would be a part of what a call costs.
+        users, number = self._users, next(self._numbers)
+        if users is not None:
+            outgoing.relabel(b"%d" % number)
+        sent = endpoint.begin(outgoing.body(), self._headers, done)
+        if sent is not None:
+            outgoing.number = number
+            self._callers[number] = outgoing
+            if users is not None:
+                users.enter(number, client)
+        return sent
+
+    def completes(self, outgoing: UpstreamRequest) -> bool:
+        if not self.stateful:
+            return True
+        unheard = self._unheard
+        if self._telling or (unheard is not None and unheard.waiting):
+            return False
+        del self._callers[outgoing.number]
+        if self._users is not None:
+            self._users.settle(outgoing.number)
+        return True
+
+    async def _make_sure(
+        self, endpoint: McpHttpClient, outgoing: UpstreamRequest, refused: SessionRefusal | None
+    ) -> None:
+        """Raises SessionGone where a request was refused because the session is lost."""
+        if refused is None or not self.stateful:
+            return
+        lost = refused.status == 404 or await is_lost(
+            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refused
+        )
+        if lost:
+            raise SessionNotFound("its session does not exist any more")
+
+    async def _plain(
+        self, response: ClientResponse, outgoing: UpstreamRequest, endpoint: McpHttpClient
+    ) -> Message:
+        status = response.status
+        passed_on = await outgoing.passed_on(response.rest, self._no_caller)
+        if passed_on is not None:
+            return passed_on
+        known_as, caller = outgoing.known_as, outgoing.caller
+        assert caller is not None
+        message = await read_json(response, known_as, lambda part: self._told(part, caller))
+        if (failure := failed(response, message)) is not None:
+            raise failure
+        await self._make_sure(endpoint, outgoing, parse_refusal(status, message))
+        if message is None or "method" in message:
+            raise await no_response(response)
+        if not jsonrpc.answers(message, known_as):
+            raise ProtocolError(OTHER_ID)
+        return message
+
+    async def _streamed(
+        self, response: ClientResponse, outgoing: UpstreamRequest, caller: CallContext
+    ) -> Message:
+        announced = foreign = False
+        last_id: bytes | None = None
+        for _ in range(MAX_RESUMES):
+            reader = self._endpoint.events(response, last_id)
+            while (messages := await reader.messages()) is not None:
+                if reader.last_id is not None and not announced:
+                    announced = True
+                    await caller.streamed(reader.retry_ms)
+                for message in messages:
+                    if "method" in message:
+                        await self._told(message, caller)
+                    elif jsonrpc.answers(message, outgoing.known_as):
+                        response.leave()
+                        return message
+                    else:
+                        foreign = True
+                passed_on = await outgoing.passed_on(reader.large, self._no_caller)
+                if passed_on is not None:
+                    response.leave()
+                    return passed_on
+            last_id = reader.last_id
+            if last_id is None:
+                break
+            await caller.paused()
+            await reader.pause()
+            response = await self._resumed(last_id)
+        else:
+            RESUMED_STREAMS.record()
+        if foreign:
+            raise ProtocolError(OTHER_ID)
+        raise Unreachable(reader.without_response)
+
+    async def _resumed(self, last_id: bytes) -> ClientResponse:
+        """The stream of a response, behind the event of this id. Raises BackendError."""
+        headers = (*self._headers, (h.LAST_EVENT_ID, last_id))
+        response = await self._endpoint.get(headers)
+        if response.status != 200 or response.media_type != h.EVENT_STREAM:
+            response.close()
+            raise Unreachable(f"its stream can't be resumed: it answers HTTP {response.status}")
+        return response
+
+    async def _told(self, message: Message, caller: CallContext) -> None:
+        """What comes on the stream of a request is about that one, unless it names another."""
+        if "id" in message:
+            await self._questions.put(message, caller)
+        elif self._questions.open and await self._questions.withdrawn(message, caller):
+            return
+        elif self._users is None or not await self._named(message):
+            await caller.notify(message)
+
+    async def _named(self, message: Message) -> bool:
+        """Pass on what names a request by an id of our own; whether it names one, or is to."""
+        method = jsonrpc.decode_str(message["method"])
+        if method == CANCELLED:
+            # Of a question that is over.
+            return True
+        token = progress_token(message) if method == PROGRESS else None
+        if token is None:
+            return method == PROGRESS
+        number = new_request_id(token)
+        outgoing = self._callers.get(int(number)) if number.isdigit() else None
+        if outgoing is not None and outgoing.token is not None:
+            await self._deliver(replace_progress_token(message, outgoing.token), outgoing)
+        return True
+
+    async def _deliver(self, message: Message, outgoing: UpstreamRequest) -> None:
+        """To the client of a request; one that is slow holds nobody else up."""
+        caller = await outgoing.taken_over()
+        if caller is None:
+            return
+        if len(self._callers) == 1:
+            await caller.notify(message)
+            return
+        if outgoing.inbox is None:
+            outgoing.inbox = MessageBuffer(caller, self._background.spawn)
+        outgoing.inbox.put(message)
+
+    def _no_caller(self, outgoing: UpstreamRequest) -> None:
+        """What comes on no request's stream is too late for who has got a part of the answer."""
+        self._callers.pop(outgoing.number, None)
+
+    async def _cancel(self, message: Message) -> None:
+        try:
+            await self.notify(message)
+        except BackendError:
+            return
+
+    def begin_initialized(self, done: Callable[[], None]) -> ClientResponse | None:
+        """POST `notifications/initialized`, if a connection is free; see `Connection.begin`."""
+        return self._endpoint.begin(_INITIALIZED, self._headers, done)
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
+        endpoint = self._endpoint if client is None else self._endpoint.of(client)
+        again = jsonrpc.decode_str(message["method"]) == INITIALIZED
+        await self._post(endpoint, jsonrpc.encode(message), again=again)
+
+    async def _send(self, body: bytes) -> None:
+        await self._post(self._endpoint, body)
+
+    async def _post(self, endpoint: McpHttpClient, body: bytes, *, again: bool = False) -> None:
+        status = await endpoint.deliver(body, self._headers, again=again)
+        if status == 404 and self.stateful:
+            raise SessionNotFound("its session does not exist any more")
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        """See Link: the stream of an HTTP GET."""
+        response = await self._endpoint.get(self._headers)
+        if response.status != 200 or response.media_type != h.EVENT_STREAM:
+            response.close()
+            if response.status == 404 and self.stateful:
+                raise SessionNotFound("its session does not exist any more")
+            ready()
+            return
+        ready()
+        self._unheard = response
+        try:
+            reader = self._endpoint.events(response)
+            while (messages := await reader.messages()) is not None:
+                self._telling = True
+                for message in messages:
+                    await self._unrelated(message, standing, announced)
+                self._telling = reader.has_more
+                await delay_unrelated(messages, self._endpoint.unrelated_rate)
+        finally:
+            self._unheard, self._telling = None, False
+            response.close()
+
+    async def _latest(self, standing: CallContext) -> CallContext:
+        """Who is told what comes on no request's stream."""
+        if not self._callers:
+            return standing
+        if self._users is not None and not self._users.single:
+            return NOBODY
+        return await next(reversed(self._callers.values())).taken_over() or standing
+
+    async def _unrelated(
+        self, message: Message, standing: CallContext, announced: OnMessage
+    ) -> None:
+        if is_broadcast(message):
+            await announced(message)
+            return
+        if "method" not in message:
+            return
+        asks = "id" in message
+        if not asks and await self._questions.withdrawn(message, None):
+            return
+        if not asks and self._users is not None and await self._named(message):
+            return
+        if jsonrpc.decode_str(message["method"]) == COMPLETED:
+            caller = self._questions.elicited(message) or await self._latest(standing)
+        else:
+            caller = await self._latest(standing)
+        await (self._questions.put(message, caller) if asks else caller.notify(message))
+
+    async def close(self) -> None:
+        """See Link: DELETE, where there is a session."""
+        if self.stateful:
+            try:
+                await self._endpoint.delete(self._headers)
+            except BackendError:
+                return

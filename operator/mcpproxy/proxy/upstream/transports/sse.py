@@ -1,0 +1,85 @@
+"""HTTP+SSE backends (2024-11-05): an event stream from the server, POSTs to it."""
+
+import asyncio
+import collections
+from typing import Final
+
+from mcpproxy.proxy.core.errors import ProtocolError, SessionNotFound, Unreachable
+from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol import sse
+from mcpproxy.proxy.upstream.transports.event_stream import EventStream
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
+
+_FORGOTTEN: Final = (400, 404, 410)
+"""How backends answer a message where they do not know its session any more."""
+
+
+class SseChannel:
+    """One event stream and the address that it told us to post to."""
+
+    answers_late = True
+
+    def __init__(self, endpoint: McpHttpClient, stream: ClientResponse) -> None:
+        self._endpoint = endpoint
+        self._stream = stream
+        self._source = EventStream(stream, endpoint.line_rate)
+        self._events: collections.deque[sse.ServerSentEvent] = collections.deque()
+        self._path = ""
+
+    async def start(self) -> None:
+        """Wait for the address. Raises BackendError when it is none, or of another origin."""
+        # Servers greet with events of their own types before it.
+        while (event := await self._next()) is not None and event.event != b"endpoint":
+            continue
+        if event is None:
+            raise ProtocolError("its event stream names no endpoint")
+        client = self._endpoint.client
+        self._path = client.path_of(client.url, event.data.decode("utf-8", "replace"))
+
+    async def _next(self) -> sse.ServerSentEvent | None:
+        while not self._events:
+            events = await self._source.next()
+            if events is None:
+                return None
+            self._events.extend(events)
+        return self._events.popleft()
+
+    async def receive(self) -> bytes | None:
+        while (event := await self._next()) is not None:
+            if event.data and event.event == sse.MESSAGE:
+                return event.data
+        return None
+
+    async def send(self, body: bytes) -> None:
+        status = await self._endpoint.deliver(body, (), self._path)
+        if status in _FORGOTTEN:
+            self._stream.close()
+            raise SessionNotFound(f"it answers HTTP {status} to a message of its session")
+        if status >= 400:
+            raise Unreachable(f"it answers HTTP {status} to a message")
+
+    async def close(self) -> None:
+        self._stream.close()
+
+
+async def connect(endpoint: McpHttpClient, timeout: float) -> SseChannel:
+    """Open the stream and wait for the address to post to.
+
+    Raises BackendError, NotMcp when there is no such stream.
+    """
+    stream = await endpoint.get(())
+    if stream.status != 200 or stream.media_type != h.EVENT_STREAM:
+        stream.close()
+        raise ProtocolError(f"it answers HTTP {stream.status} and no event stream")
+    channel = SseChannel(endpoint.with_cookies(stream), stream)
+    try:
+        async with asyncio.timeout(timeout):
+            await channel.start()
+    except TimeoutError:
+        stream.close()
+        raise ProtocolError("its event stream names no endpoint") from None
+    except BaseException:
+        stream.close()
+        raise
+    return channel

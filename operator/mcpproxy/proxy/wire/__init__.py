@@ -1,1 +1,0 @@
-"""Bytes in, bytes out: JSON-RPC envelopes, server-sent events, MCP headers. No I/O, no state."""

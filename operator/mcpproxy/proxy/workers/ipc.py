@@ -1,0 +1,86 @@
+"""What the parent and a worker tell each other: one JSON message a line, over a socket pair."""
+
+import asyncio
+import socket
+from typing import Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of the longest message: the metrics of 64 backends are under one MiB."""
+
+Subject = Literal["ready", "metrics"]
+
+
+class Started(msgspec.Struct, tag="begun", frozen=True):
+    """Worker: all ports are open."""
+
+
+class Reported(msgspec.Struct, tag="reported", frozen=True):
+    """Worker: its PodReport has changed."""
+
+    report: msgspec.Raw
+    settled: bool
+    """Whether every backend was tried."""
+
+
+class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
+    """Worker: it is alive."""
+
+
+class ProbeResult(msgspec.Struct, tag="checked", frozen=True):
+    """Both: a worker has checked a backend."""
+
+    backend: str
+    good: bool
+
+
+class Query(msgspec.Struct, tag="ask", frozen=True):
+    """Parent: wants to know something; `number` is the answer's."""
+
+    number: int
+    subject: Subject
+
+
+class QueryResult(msgspec.Struct, tag="answer", frozen=True):
+    """Worker: the answer to a question."""
+
+    number: int
+    value: msgspec.Raw
+
+
+FromWorker: TypeAlias = Started | Reported | Heartbeat | ProbeResult | QueryResult
+ToWorker: TypeAlias = Query | ProbeResult
+Received = TypeVar("Received", bound=FromWorker | ToWorker)
+
+
+class WorkerChannel:
+    """One end of the line."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._encoder = msgspec.json.Encoder()
+
+    def send(self, message: FromWorker | ToWorker) -> None:
+        """Tell the other end; nothing happens when it has gone."""
+        if not self._writer.is_closing():
+            self._writer.write(self._encoder.encode(message) + b"\n")
+
+    async def receive(self, decoder: msgspec.json.Decoder[Received]) -> Received | None:
+        """The next message; None when the other end has gone."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return None
+        return decoder.decode(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        """Close this end."""
+        self._writer.close()
+
+
+async def opened(end: socket.socket) -> WorkerChannel:
+    """The channel over one end of a socket pair."""
+    end.setblocking(False)
+    reader, writer = await asyncio.open_unix_connection(sock=end, limit=LIMIT)
+    return WorkerChannel(reader, writer)

@@ -1,0 +1,134 @@
+"""Reading the Services of backends that are not reached: why no connection can come about.
+
+The rights that the operator has anyway are enough: it reads the Service and the pods that the
+Service selects. EndpointSlices would say no more of Services with a selector.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy
+from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import ClusterError
+from mcpproxy.cluster.resources import POD, SERVICE
+from mcpproxy.reconcile.object_views import consents
+from mcpproxy.status.pod_problems import is_ready
+
+EXPLAINED: Final = 8
+"""Backends of one MCPProxy whose Services are read in one pass."""
+_NOT_REACHED: Final = frozenset({"Unreachable", "TimedOut"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """The way to a backend behind a Service."""
+
+    namespace: str
+    name: str
+    port: int
+    service: Object | None
+    pods: Sequence[Object] | None
+    """What the Service selects; None where it has no selector."""
+
+    @property
+    def ports(self) -> Mapping[int, int | str]:
+        """Ports of the Service → those of its pods."""
+        listed = (self.service or {"spec": {}})["spec"].get("ports") or []
+        return {port["port"]: port.get("targetPort", port["port"]) for port in listed}
+
+
+async def explain_services(
+    cluster: Cluster, proxy: MCPProxy, reports: Iterable[PodReport]
+) -> dict[str, str]:
+    """Names of backends that pods do not reach → what is wrong with their Services.
+
+    Nothing is read for backends that are reached. Of a Service in another namespace nothing is
+    shown unless its annotation permits it; what can't be read is left out.
+    """
+    failing = {
+        view.name for report in reports for view in report.backends if view.reason in _NOT_REACHED
+    }
+    found: dict[str, str] = {}
+    behind = [one for one in proxy.spec.backends if one.name in failing and one.service is not None]
+    for backend in behind[:EXPLAINED]:
+        try:
+            note = await _explain(cluster, proxy.metadata.namespace or "", backend)
+        except ClusterError:
+            continue
+        if note is not None:
+            found[backend.name] = note
+    return found
+
+
+_SHOWN: Final = 200
+"""Characters of a selector that a message shows."""
+
+
+async def _explain(cluster: Cluster, own: str, backend: BackendSpec) -> str | None:
+    assert backend.service is not None
+    namespace, name = backend.service.namespace or own, backend.service.name
+    service = await cluster.get(SERVICE, namespace, name)
+    if namespace != own and not consents(service, own):
+        return None
+    selector = (service or {"spec": {}})["spec"].get("selector")
+    pods = await cluster.list(POD, namespace, selector) if selector else None
+    route = _Route(namespace, name, backend.service.port, service, pods)
+    return next(filter(None, (check(route) for check in _CHECKS)), None)
+
+
+# Checks of a route, in their order
+
+
+def _missing(route: _Route) -> str | None:
+    if route.service is not None:
+        return None
+    place = f"does not exist in namespace {route.namespace}"
+    return f"Service {route.name} {place}; create it or correct service.name"
+
+
+def _wrong_port(route: _Route) -> str | None:
+    if not route.ports or route.port in route.ports:
+        return None
+    listed = ", ".join(map(str, sorted(route.ports)))
+    return f"Service {route.name} has no port {route.port} but {listed}; correct service.port"
+
+
+def _headless(route: _Route) -> str | None:
+    target = route.ports.get(route.port, route.port)
+    if route.service is None or route.service["spec"].get("clusterIP") != "None":
+        return None
+    if target == route.port:
+        return None
+    return (
+        f"Service {route.name} is headless, so connections go to port {route.port} of the pods and"
+        f" not to its targetPort; give the Service the port {target} and set service.port to it"
+    )
+
+
+def _no_pods(route: _Route) -> str | None:
+    if route.pods is None or route.pods:
+        return None
+    selector = (route.service or {"spec": {}})["spec"].get("selector") or {}
+    labels = ", ".join(f"{key}={text}" for key, text in sorted(selector.items()))
+    return (
+        f"Service {route.name} has no endpoints: no pod has the labels {clean_text(labels, _SHOWN)}"
+    )
+
+
+def _no_ready_pod(route: _Route) -> str | None:
+    if not route.pods or any(map(is_ready, route.pods)):
+        return None
+    return f"Service {route.name} has no endpoints: none of its {len(route.pods)} pods is ready"
+
+
+_CHECKS: Final[tuple[Callable[[_Route], str | None], ...]] = (
+    _missing,
+    _wrong_port,
+    _headless,
+    _no_pods,
+    _no_ready_pod,
+)

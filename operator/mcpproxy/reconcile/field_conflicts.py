@@ -1,0 +1,137 @@
+"""Detection of other managers that keep changing what the operator applies, and the back-off."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.field_managers import find_contested_field
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.status import reasons
+from mcpproxy.status.inputs import ConditionReason
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 1.0
+"""Seconds between the first and the second reversal; every further one doubles them."""
+LAST_PAUSE: Final = 300.0
+FIGHT: Final = 3
+"""Reversals of the same child from which on they are reported."""
+QUIET: Final = 60.0
+"""Seconds, at least, without another change after which the reversals are forgotten."""
+
+_DELETED: Final = ("", "")
+
+
+@dataclass(slots=True)
+class _ChildConflicts:
+    """One child as it was applied last."""
+
+    manifest: Object
+    applied_at: datetime
+    reversals: int = 0
+    field: str = ""
+    manager: str = ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the same manifest may be applied again."""
+        if not self.reversals:
+            return 0.0
+        return min(FIRST_PAUSE * 2.0 ** (self.reversals - 1), LAST_PAUSE)
+
+    @property
+    def quiet(self) -> float:
+        """Seconds without another change that end the fight."""
+        return max(QUIET, 2 * self.pause)
+
+
+class FieldConflicts:
+    """Counts reversals: applications of a manifest that was applied before and undone by others.
+
+    A first reversal is immediate. The pauses before the next ones grow from 1 to 300 seconds.
+    """
+
+    def __init__(
+        self, now: Callable[[], datetime], reverted: Callable[[str], None] = lambda kind: None
+    ) -> None:
+        """`reverted` is given the kind of a child for each reversal of a fight."""
+        self._now = now
+        self._reverted = reverted
+        self._children: dict[ProxyKey, dict[tuple[str, str], _ChildConflicts]] = {}
+
+    def forget(self, key: ProxyKey) -> None:
+        """Forget an MCPProxy that is gone."""
+        self._children.pop(key, None)
+
+    def pause(self, key: ProxyKey, manifest: Object) -> float:
+        """Return the seconds until this manifest may be applied again; 0 for at once."""
+        child = self._children.get(key, {}).get(_identity(manifest))
+        if child is None or child.manifest != manifest:
+            return 0.0
+        return max(0.0, child.pause - self._since(child))
+
+    def applied(self, key: ProxyKey, manifest: Object, before: Object | None) -> None:
+        """Note that a manifest was applied; `before` is the object as it was until then."""
+        children = self._children.setdefault(key, {})
+        child = children.get(_identity(manifest))
+        if child is None or child.manifest != manifest:
+            kept = child.reversals if child is not None and self._since(child) < child.quiet else 0
+            children[_identity(manifest)] = _ChildConflicts(manifest, self._now(), kept)
+            return
+        if self._since(child) >= child.quiet:
+            child.reversals = 0
+        child.field, child.manager = find_contested_field(manifest, before) if before else _DELETED
+        child.reversals += 1
+        child.applied_at = self._now()
+        if child.reversals >= FIGHT:
+            self._reverted(manifest["kind"])
+        if child.reversals == FIGHT:
+            log.warning("%s/%s: %s", *key, _message(manifest, child))
+
+    def finding(self, key: ProxyKey) -> ConditionReason | None:
+        """Return what is contested of an MCPProxy; None while nothing is."""
+        fights = [
+            _message(child.manifest, child)
+            for child in self._children.get(key, {}).values()
+            if child.reversals >= FIGHT and self._since(child) < child.quiet
+        ]
+        return ConditionReason(reasons.CONTESTED, "; ".join(fights)) if fights else None
+
+    def until_quiet(self, key: ProxyKey) -> float | None:
+        """Return the seconds until a fight is over unless it goes on; None without a fight."""
+        left = [
+            child.quiet - self._since(child)
+            for child in self._children.get(key, {}).values()
+            if child.reversals >= FIGHT
+        ]
+        return min((seconds for seconds in left if seconds > 0), default=None)
+
+    def _since(self, child: _ChildConflicts) -> float:
+        return (self._now() - child.applied_at).total_seconds()
+
+
+def _identity(manifest: Object) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def _message(manifest: Object, child: _ChildConflicts) -> str:
+    kind, name = _identity(manifest)
+    if not child.manager:
+        return (
+            f"{kind} {name} is deleted again and again, and created less and less often: stop"
+            " whatever deletes it"
+        )
+    who, remedy = f"manager {child.manager}", "stop that manager from changing it"
+    if child.manager == constants.FIELD_MANAGER:
+        who = f"another operator (field manager {child.manager})"
+        remedy = "let one operator alone serve this namespace"
+    elif child.field == "spec.replicas":
+        remedy = "stop that manager, or remove spec.replicas of the MCPProxy"
+    return (
+        f"{child.field} of {kind} {name} is changed again and again by {who}, and changed back"
+        f" less and less often: {remedy}"
+    )

@@ -1,0 +1,114 @@
+"""Pure: live objects of the API → the plain values that the status is made from."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.pods.status_stream import PodAddress
+from mcpproxy.desired import ServiceTarget
+from mcpproxy.status import reasons
+from mcpproxy.status.inputs import ConditionReason, DeploymentView
+from mcpproxy.status.rejections import explain_rejection
+
+_POD_NAME: Final = re.compile(r'pods "[^"]*" is forbidden')
+"""Each attempt has another name."""
+
+
+def deployment_view(live: Object) -> DeploymentView:
+    """What a Deployment says of itself."""
+    status, spec, metadata = live.get("status") or {}, live["spec"], live["metadata"]
+    return DeploymentView(
+        settled=status.get("observedGeneration", 0) >= metadata["generation"],
+        desired=spec.get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        paused=spec.get("paused", False),
+        failure=_failure(status.get("conditions") or []),
+        was_available=any(
+            condition.get("reason") == "NewReplicaSetAvailable"
+            for condition in status.get("conditions") or []
+            if condition["type"] == "Progressing"
+        ),
+    )
+
+
+def _failure(conditions: Iterable[Object]) -> ConditionReason | None:
+    found = {condition["type"]: condition for condition in conditions}
+    failing = found.get("ReplicaFailure")
+    if failing is not None and failing["status"] == "True":
+        why = _POD_NAME.sub("pods are forbidden", failing.get("message", ""))
+        return ConditionReason(reasons.REPLICA_FAILURE, explain_rejection(why))
+    progress = found.get("Progressing")
+    if progress is not None and progress.get("reason") == reasons.DEADLINE_EXCEEDED:
+        return ConditionReason(reasons.DEADLINE_EXCEEDED, progress.get("message", ""))
+    return None
+
+
+def autoscaler_view(live: Object) -> ConditionReason | None:
+    """Why an autoscaler can't work; None when it can. Its reason is empty until it has tried."""
+    found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
+    for type_ in ("AbleToScale", "ScalingActive"):
+        if found.get(type_, {}).get("status") == "False":
+            reason = found[type_].get("reason") or reasons.SCALING_UNKNOWN
+            return ConditionReason(reason, found[type_].get("message", ""))
+    if "ScalingActive" not in found:
+        return ConditionReason("", "the autoscaler has not looked at the pods yet")
+    return None
+
+
+def service_target(service: Object | None) -> ServiceTarget:
+    """What is behind a Service; nothing while there is none."""
+    if service is None:
+        return ServiceTarget()
+    spec = service["spec"]
+    selector = spec.get("selector")
+    if spec.get("type") == "ExternalName" or not selector:
+        return ServiceTarget(anywhere=True)
+    # Without an address of its own, its name leads to the pods, where only their ports count.
+    headless = spec.get("clusterIP") == "None"
+    return ServiceTarget(
+        selector=selector,
+        ports={
+            port["port"]: port["port"] if headless else port.get("targetPort", port["port"])
+            for port in spec.get("ports") or []
+        },
+    )
+
+
+def consents(service: Object | None, namespace: str) -> bool:
+    """Whether a Service lets proxies of another namespace show what is behind it."""
+    annotations = service["metadata"].get("annotations") or {} if service is not None else {}
+    allowed = annotations.get(constants.ANNOTATION_ALLOW_FROM, "")
+    return not {"*", namespace}.isdisjoint(name.strip() for name in allowed.split(","))
+
+
+def mounted_config_map(pod_spec: Object, proxy: str) -> str | None:
+    """Which of the proxy's ConfigMaps a pod mounts as its configuration."""
+    for volume in pod_spec.get("volumes") or []:
+        name = (volume.get("configMap") or {}).get("name", "")
+        if re.fullmatch(rf"{re.escape(proxy)}-[0-9a-f]{{10}}", name):
+            return str(name)
+    return None
+
+
+def mounts_secret(pod_spec: Object, name: str) -> bool:
+    """Whether a pod mounts a Secret as a volume."""
+    volumes = pod_spec.get("volumes") or []
+    return any((volume.get("secret") or {}).get("secretName") == name for volume in volumes)
+
+
+def pod_address(pod: Object) -> PodAddress | None:
+    """Where a running pod is; None for one that has no address, or none any more."""
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    if status.get("phase") != "Running" or not status.get("podIP"):
+        return None
+    if "deletionTimestamp" in metadata:
+        return None
+    # Our template never asks for it, and such a pod's address is that of its node.
+    if (pod.get("spec") or {}).get("hostNetwork"):
+        return None
+    return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])

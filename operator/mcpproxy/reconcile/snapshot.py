@@ -1,0 +1,224 @@
+"""Reading one MCPProxy and everything that belongs to it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.manifest import ManifestError, load, parse
+from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.cluster.client import Cluster
+from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound
+from mcpproxy.cluster.resources import (
+    AUTOSCALER,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    MCP_PROXY,
+    NETWORK_POLICY,
+    POD,
+    POD_MONITOR,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    ProxyKey,
+    ResourceKind,
+)
+from mcpproxy.desired import ServiceName, ServiceTarget, config_map, network_policy
+from mcpproxy.reconcile.object_views import consents, mounted_config_map, service_target
+from mcpproxy.reconcile.plan import is_owned
+
+_NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
+Found = TypeVar("Found")
+Known = Callable[[ResourceKind], bool]
+"""Whether the watches know a child of this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one pass found."""
+
+    parent: Object
+    proxy: MCPProxy | None
+    """The model of the parent; None when its spec can't be used."""
+    rejected: str | None
+    """What is wrong with it then."""
+    children: tuple[Object, ...]
+    """Live objects of our kinds that have a child's name, whoever they belong to."""
+    pods: tuple[Object, ...]
+    """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
+    services: Mapping[ServiceName, ServiceTarget]
+    """What is behind the Services of backends, as far as it may be read and shown."""
+    superseded: frozenset[str] = frozenset()
+    """The uids of pods that were made from an earlier template of the Deployment."""
+    lacking: frozenset[str] = frozenset()
+    """Names of kinds that the spec asks for and the cluster doesn't have."""
+    unread: Mapping[str, ClusterError] = field(default_factory=dict)
+    """Names of kinds that could not be read → why. Nothing follows from their absence."""
+    ending: bool = False
+    """True if the namespace is being deleted: nothing can be created in it."""
+
+    @property
+    def terminating(self) -> bool:
+        """True if the MCPProxy is being deleted, alone or with its namespace."""
+        return self.ending or "deletionTimestamp" in self.parent["metadata"]
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the spec asks to leave everything as it is."""
+        return bool(self.proxy and self.proxy.spec.suspend)
+
+    @property
+    def hidden_services(self) -> frozenset[ServiceName]:
+        """Services of backends of which the NetworkPolicy must show nothing."""
+        if self.proxy is None or SERVICE.name in self.unread:
+            return frozenset()
+        return frozenset(network_policy.referenced_services(self.proxy) - self.services.keys())
+
+    @property
+    def deployment(self) -> Object | None:
+        """Our Deployment."""
+        return self.child(DEPLOYMENT)
+
+    def child(self, kind: ResourceKind) -> Object | None:
+        """Our child of this kind, which has only one."""
+        ours = (found for found in self.children if is_owned(found, self.parent))
+        return next((found for found in ours if found["kind"] == kind.name), None)
+
+
+class _Reads:
+    """Reads of one pass; one that fails is noted and leaves the others alone."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, ClusterError] = {}
+
+    async def of(self, kind: ResourceKind, reading: Awaitable[Found], default: Found) -> Found:
+        """The result of `reading`; `default` when it fails."""
+        try:
+            return await reading
+        except ClusterError as error:
+            self.failed.setdefault(kind.name, error)
+            return default
+
+
+async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
+    """Read the world around one MCPProxy; None when it does not exist.
+
+    `known` names the kinds of which a child exists as far as the watches know: such a child is
+    read even if the spec does not ask for it. Raises ClusterError when the MCPProxy itself can't
+    be read; other reads that fail are in `World.unread`.
+    """
+    parent = await cluster.get(MCP_PROXY, *key)
+    if parent is None:
+        return None
+    proxy, rejected = validate(parent)
+    reads = _Reads()
+    kinds = (*_NAMED, *_on_demand(proxy, known))
+    empty: list[Object] = []
+    singles, maps, pods = await asyncio.gather(
+        asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
+        reads.of(
+            CONFIG_MAP,
+            cluster.list(CONFIG_MAP, key.namespace, constants.child_labels(key.name)),
+            empty,
+        ),
+        reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
+    )
+    services: Mapping[ServiceName, ServiceTarget] = {}
+    lacking: frozenset[str] = frozenset()
+    children = [found for found in singles if found is not None] + maps
+    if proxy is not None:
+        services = await reads.of(SERVICE, _services(cluster, proxy), services)
+        lacking = await reads.of(POD_MONITOR, _lacking(cluster, proxy), lacking)
+        name = config_map.name(proxy)
+        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
+        children += await reads.of(CONFIG_MAP, unlabelled, empty)
+    pair = tuple(children), tuple(pods)
+    return Snapshot(parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed)
+
+
+def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
+    """Kinds that the spec asks for, and those that an earlier spec asked for."""
+    spec = proxy.spec if proxy is not None else None
+    asked: dict[ResourceKind, object] = {
+        NETWORK_POLICY: spec and spec.network_policy,
+        AUTOSCALER: spec and spec.autoscaling,
+        DISRUPTION_BUDGET: spec and spec.disruption_budget,
+        POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
+    }
+    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind)]
+
+
+async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
+    wanted = sorted(network_policy.referenced_services(proxy))
+    own = proxy.metadata.namespace or ""
+    found = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
+    return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
+
+
+async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
+    """A kind that is not installed can't be listed, while of any other there may be no object."""
+    if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
+        return frozenset()
+    labels = constants.child_labels(proxy.metadata.name)
+    try:
+        await cluster.list(POD_MONITOR, proxy.metadata.namespace, labels)
+    except NotFound:
+        return frozenset({POD_MONITOR.name})
+    return frozenset()
+
+
+async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> ServiceTarget | None:
+    """What is behind a Service; None where that must not be shown in the namespace `own`.
+
+    Who may read a NetworkPolicy there need not be permitted to read Services elsewhere, nor to
+    learn that there is one: without consent it is as if the operator could not read it either.
+    """
+    try:
+        found = await cluster.get(SERVICE, namespace, name)
+    except Forbidden:
+        # The operator serves its own namespaces and sees no others.
+        return None
+    return service_target(found) if namespace == own or consents(found, own) else None
+
+
+def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
+    """The model of a stored object, or what is wrong with it; path and remedy are in the text."""
+    name = parent["metadata"]["name"]
+    if not constants.is_dns_label(name):
+        return None, (
+            f"metadata.name: {name!r} can't be the name of a Service; use at most"
+            f" {constants.MAX_NAME} lower-case letters, digits and dashes, a letter first"
+        )
+    try:
+        return parse(parent), None
+    except ManifestError as error:
+        return None, str(error)
+
+
+def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
+    """The MCPProxy that the Deployment runs, read back from its ConfigMap."""
+    deployment = world.deployment
+    if deployment is None:
+        return None
+    name = mounted_config_map(
+        deployment["spec"]["template"]["spec"], world.parent["metadata"]["name"]
+    )
+    for found in world.children:
+        if found["kind"] == CONFIG_MAP.name and found["metadata"]["name"] == name:
+            try:
+                return load(found["data"][constants.CONFIG_FILE])
+            except (ManifestError, KeyError):
+                return None
+    return None
+
+
+async def _unlabelled(
+    cluster: Cluster, kind: ResourceKind, key: ProxyKey, name: str, listed: list[Object]
+) -> list[Object]:
+    """An object of this name that the list by labels did not have."""
+    if any(found["metadata"]["name"] == name for found in listed):
+        return []
+    found = await cluster.get(kind, key.namespace, name)
+    return [] if found is None else [found]

@@ -1,0 +1,65 @@
+"""Success and failure of the writes of statuses, for probes and metrics."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+
+from mcpproxy.cluster.resources import ProxyKey
+
+PATIENCE: Final = 30.0
+"""Seconds without a written status after which the operator is not ready."""
+SLOW: Final = 3.0
+"""Seconds after which a write that has no answer yet counts as one that fails."""
+
+
+class StatusWriteHealth:
+    """The MCPProxies whose newest status could not be written, and since when."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._failing: dict[ProxyKey, tuple[datetime, str]] = {}
+        self._begun: dict[ProxyKey, datetime] = {}
+        self._written_at: datetime | None = None
+
+    def __len__(self) -> int:
+        """Return the number of MCPProxies with an outdated status."""
+        slow = {key for key, began in self._begun.items() if self._seconds_since(began) >= SLOW}
+        return len(self._failing.keys() | slow)
+
+    @contextmanager
+    def writing(self, key: ProxyKey) -> Iterator[None]:
+        """Note that a status is being written, until the block ends."""
+        self._begun[key] = self._now()
+        try:
+            yield
+        finally:
+            del self._begun[key]
+
+    def written(self, key: ProxyKey) -> None:
+        """Note that a status was written."""
+        self._failing.pop(key, None)
+        self._written_at = self._now()
+
+    def failed(self, key: ProxyKey, error: Exception) -> None:
+        """Note that a status could not be written."""
+        since, _ = self._failing.get(key, (self._now(), ""))
+        self._failing[key] = since, str(error)
+
+    def unchanged(self, key: ProxyKey) -> None:
+        """Note that the stored status is right: an MCPProxy is gone or needs no write."""
+        self._failing.pop(key, None)
+
+    def problem(self) -> str | None:
+        """Return why no status is written any more; None while some are, or nothing fails."""
+        if not self._failing:
+            return None
+        since, error = min(self._failing.values())
+        if self._written_at is not None and self._written_at >= since:
+            return None
+        if self._seconds_since(since) < PATIENCE:
+            return None
+        return f"the status of {len(self._failing)} MCPProxies can't be written: {error}"
+
+    def _seconds_since(self, moment: datetime) -> float:
+        return (self._now() - moment).total_seconds()

@@ -1,0 +1,193 @@
+"""Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pydantic.alias_generators import to_camel
+
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1.status import (
+    NOT_LISTED,
+    BackendState,
+    BackendStatus,
+    CatalogDrift,
+    ComponentCounts,
+    DriftedComponents,
+    ServerInfo,
+)
+from mcpproxy.limits.pods import REPORT_MESSAGE
+
+T = TypeVar("T")
+NAMED: Final = 10
+"""Components of each sort that a report names."""
+
+DIFFER: Final = "differ:"
+"""Precedes what is found differently."""
+_NAMED: Final = 3
+_FACTS: Final = ("protocol_version", "transport", "server", "session")
+_WORST_LAST: Final[tuple[BackendState, ...]] = (
+    "Unknown",
+    "Healthy",
+    "Degraded",
+    "RateLimited",
+    "Unauthorized",
+    "Unhealthy",
+)
+
+
+def is_serving(view: BackendStatus) -> bool:
+    """Whether clients are shown what a backend offers: one that is merely slowed down keeps it."""
+    if view.state == "RateLimited":
+        return view.reason != NOT_LISTED
+    return view.state in ("Healthy", "Degraded")
+
+
+@dataclass(frozen=True, slots=True)
+class Reporters:
+    """Who they are whose views are combined, and the words for what they make of it."""
+
+    who: str
+    """A plural."""
+    disagree: str
+    """The reason where some reach a backend and others don't."""
+    differ: str
+    """The reason where all reach it and don't find the same."""
+
+
+def aggregate_backend(
+    name: str, known: Sequence[BackendStatus], voices: Reporters, held: BackendStatus | None = None
+) -> BackendStatus:
+    """What most see of a backend; `known` has at least one view, and none that is Unknown.
+
+    It is in trouble where more than half say so, and Degraded where fewer do; the message says
+    how many see what. What they find differently is absent, or that of `held` where it is given.
+    """
+    state, reason, message = _verdict(known, voices)
+    served = [view for view in known if is_serving(view)]
+    facts = {
+        field: common_value([getattr(view, field) for view in served or known]) for field in _FACTS
+    }
+    # Only who reaches it can count: a failed backend has no counts.
+    facts["components"] = _agreed_counts([view.components for view in served])
+    facts["not_offered"] = common_value([view.not_offered for view in served])
+    differing = describe_differences(served)
+    if differing and held is not None:
+        facts = {field: getattr(held, field) for field in facts}
+    elif differing:
+        reason = voices.differ if state == "Healthy" else reason
+        # The status is searched for DIFFER later on, so that it must not be cut off.
+        before = clean_text(message or "", REPORT_MESSAGE.value // 2)
+        message = "; ".join(filter(None, [before, f"{voices.who} {DIFFER} {differing}"]))
+    found = BackendStatus(name=name, state=state, reason=reason, message=message)
+    if not is_serving(found):
+        facts["components"] = facts["not_offered"] = None
+    return found.model_copy(update=facts)
+
+
+def describe_differences(served: Sequence[BackendStatus]) -> str:
+    """What those who reach a backend find differently, with how many find what; or nothing."""
+    found = {field: [getattr(view, field) for view in served] for field in _FACTS}
+    counts = [view.components or ComponentCounts() for view in served]
+    found |= {
+        field: [getattr(one, field) for one in counts] for field in ComponentCounts.model_fields
+    }
+    return "; ".join(
+        f"{to_camel(field)} {_values(values)}"
+        for field, values in found.items()
+        if any(value != values[0] for value in values)
+    )
+
+
+def _values(values: Sequence[object]) -> str:
+    said = Counter(map(_word, values))
+    most = sorted(said, key=lambda one: (-said[one], one))
+    named = [f"{one} ({said[one]} of {len(values)})" for one in most[:_NAMED]]
+    return ", ".join([*named, *(["others"] if len(most) > _NAMED else [])])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, ServerInfo):
+        return " ".join(filter(None, [value.name, value.version]))
+    return "none" if value is None else str(value)
+
+
+def _verdict(
+    known: Sequence[BackendStatus], voices: Reporters
+) -> tuple[BackendState, str | None, str | None]:
+    # More than half are at least as bad as the one in the middle, of two the better one.
+    middle = sorted(known, key=_badness, reverse=True)[len(known) // 2]
+    most = _typical([view for view in known if _sort(view) == _sort(middle)])
+    if len({(_sort(view), view.state) for view in known}) == 1:
+        return most.state, most.reason, most.message
+    numbers = "; ".join(_numbers(known, voices.who))
+    if most.state in ("Healthy", "Degraded"):
+        return "Degraded", voices.disagree, numbers
+    return most.state, most.reason, numbers
+
+
+def _sort(view: BackendStatus) -> str:
+    return view.state if is_serving(view) else "failed"
+
+
+def _badness(view: BackendStatus) -> tuple[bool, int]:
+    return not is_serving(view), _WORST_LAST.index(view.state)
+
+
+def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
+    """A view of the state that is the most common of these, then the worst; in common words."""
+    states = Counter(view.state for view in views)
+    state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
+    said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
+    words = min(said, key=lambda one: (-said[one], one))
+    return next(v for v in views if (v.state, v.reason or "", v.message or "") == (state, *words))
+
+
+def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
+    for state in reversed(_WORST_LAST):
+        seen = [view for view in known if view.state == state]
+        if seen and state != "Healthy":
+            found = _typical(seen)
+            why = found.message or found.reason or found.state
+            yield f"{len(seen)} of {len(known)} {who}: {why}"
+
+
+def common_value(values: Sequence[T | None]) -> T | None:
+    """The value that all have; None while they differ or one has none."""
+    first = values[0] if values else None
+    return first if all(value == first for value in values) else None
+
+
+def merge_drift(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
+    """What differs from the approved catalog for any of those who say so; None when none does."""
+    known = [drift for drift in drifts if drift is not None]
+    if not known:
+        return None
+    return CatalogDrift(
+        new=_united([drift.new for drift in known]),
+        changed=_united([drift.changed for drift in known]),
+        gone=_united([drift.gone for drift in known]),
+    )
+
+
+def _united(parts: Sequence[DriftedComponents | None]) -> DriftedComponents | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    names = sorted({name for part in known for name in part.names})
+    count = max(len(names), *(part.count for part in known))
+    return DriftedComponents(count=count, names=names[:NAMED])
+
+
+def _agreed_counts(counts: Sequence[ComponentCounts | None]) -> ComponentCounts | None:
+    known = [found for found in counts if found is not None]
+    if not known or len(known) < len(counts):
+        return None
+    found = ComponentCounts(
+        tools=common_value([counts.tools for counts in known]),
+        prompts=common_value([counts.prompts for counts in known]),
+        resources=common_value([counts.resources for counts in known]),
+        resource_templates=common_value([counts.resource_templates for counts in known]),
+    )
+    return found if found.to_manifest() else None

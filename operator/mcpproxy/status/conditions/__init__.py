@@ -1,0 +1,1 @@
+"""The conditions of an MCPProxy, one module for each group of checks. Pure."""

@@ -1,0 +1,262 @@
+"""Pure: why a pod is not ready, in words that don't change from one attempt to the next."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.status import reasons
+from mcpproxy.status.inputs import ConditionReason
+
+MOUNTS_WITHIN: Final = 60.0
+"""Seconds after which a pod that still waits for its volumes is in trouble."""
+STARTS_WITHIN: Final = 600.0
+"""Seconds after which a pod that is not ready no longer starts: a rollout has as many."""
+
+_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
+_NO_START = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
+"""Reasons of containers whose command has never run, so that they have no log."""
+_STARTS = frozenset({"ContainerCreating", "PodInitializing"})
+_FINISHED = frozenset({"Failed", "Succeeded"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
+_WHERE = re.compile(r' \(pod: "[^"]*", container: [^)]*\)')
+"""The kubelet's words for the pod, which differ for each pod of one template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod, as its status describes it."""
+
+    name: str
+    image: str
+    is_init: bool
+    waiting: Object
+    ended: Object
+    """How it ended last; empty when it never has."""
+    restarts: int
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it has ended with an error."""
+        return bool(self.ended) and self.ended.get("exitCode", 0) != 0
+
+    @property
+    def loops(self) -> bool:
+        """Whether it crashes again and again."""
+        return self.waiting.get("reason") in _CRASH or (self.crashed and self.restarts > 1)
+
+    @property
+    def title(self) -> str:
+        """Its name with its role."""
+        return f"{'init ' if self.is_init else ''}container {self.name}"
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the Service sends agents to this pod."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    return any(
+        found["type"] == "Ready" and found["status"] == "True"
+        for found in (pod.get("status") or {}).get("conditions") or []
+    )
+
+
+def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
+    """Why a pod is not ready, where its status says so: the first check with a finding decides."""
+    if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
+        return None
+    if (pod.get("status") or {}).get("phase") in _FINISHED:
+        return _eviction(pod, now)
+    for check in _POD_CHECKS:
+        found = check(pod)
+        if found is not None:
+            return found
+    for container in containers_of(pod):
+        for test in _CONTAINER_CHECKS:
+            found = test(container)
+            if found is not None:
+                return found
+    return _missing_volumes(pod, now)
+
+
+def is_starting(pod: Object, now: datetime) -> bool:
+    """Whether a pod is on its way to be ready."""
+    if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
+        return False
+    if (pod.get("status") or {}).get("phase") in _FINISHED:
+        return False
+    return pod_problem(pod, now) is None and _age(pod, now) < STARTS_WITHIN
+
+
+def next_deadline(pod: Object, now: datetime) -> float | None:
+    """Seconds after which a pod is judged otherwise though its status has not changed."""
+    if _eviction(pod, now) is not None:
+        return STARTS_WITHIN - _seconds_since(_disruption(pod), now)
+    if not is_starting(pod, now):
+        return None
+    limits = (MOUNTS_WITHIN, STARTS_WITHIN)
+    return min(limit - _age(pod, now) for limit in limits if limit > _age(pod, now))
+
+
+def containers_of(pod: Object) -> Iterator[Container]:
+    """All containers of a pod, those of other managers too: init containers first."""
+    status = pod.get("status") or {}
+    for member in ("initContainerStatuses", "containerStatuses"):
+        for found in status.get(member) or []:
+            state = found.get("state") or {}
+            last = found.get("lastState") or {}
+            yield Container(
+                name=found["name"],
+                image=found.get("image", ""),
+                is_init=member == "initContainerStatuses",
+                waiting=state.get("waiting") or {},
+                ended=state.get("terminated") or last.get("terminated") or {},
+                restarts=found.get("restartCount", 0),
+            )
+
+
+# Checks of pods, in their order
+
+
+def _unschedulable(pod: Object) -> ConditionReason | None:
+    condition = _condition(pod, "PodScheduled")
+    if condition.get("status") != "False":
+        return None
+    why = condition.get("message", "no reason given")
+    return ConditionReason(reasons.UNSCHEDULABLE, f"can't be scheduled: {why}")
+
+
+def _node_silent(pod: Object) -> ConditionReason | None:
+    """Containers that are ready in a pod that is not: the node controller has marked it so."""
+    spec, statuses = pod["spec"], (pod.get("status") or {}).get("containerStatuses") or []
+    marked = _condition(pod, "Ready").get("status") == "False"
+    ready = bool(statuses) and all(found.get("ready") for found in statuses)
+    if not (marked and ready) or spec.get("readinessGates"):
+        return None
+    node = spec.get("nodeName", "")
+    remedy = f"it may be down, see kubectl describe node {node}"
+    return ConditionReason(reasons.NODE_NOT_READY, f"node {node} does not report: {remedy}")
+
+
+def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
+    if _condition(pod, "PodReadyToStartContainers").get("status") != "False":
+        return None
+    # Images are pulled later, when the volumes are there and the network is.
+    if _age(pod, now) < MOUNTS_WITHIN:
+        return None
+    needed = ", ".join(sorted(_sources(pod)))
+    message = f"waits for its volumes or its network; it can't start without {needed}"
+    return ConditionReason(reasons.NOT_MOUNTED, message)
+
+
+def _eviction(pod: Object, now: datetime) -> ConditionReason | None:
+    """Told for a while only: the pod object stays until Kubernetes removes it."""
+    status = pod.get("status") or {}
+    if status.get("phase") != "Failed" or status.get("reason") != "Evicted":
+        return None
+    since = _disruption(pod)
+    if since is None or _seconds_since(since, now) >= STARTS_WITHIN:
+        return None
+    return ConditionReason(
+        reasons.EVICTED, f"a pod was evicted: {status.get('message', '')}".strip()
+    )
+
+
+# Checks of containers, in their order
+
+
+def _image(container: Container) -> ConditionReason | None:
+    if container.waiting.get("reason") not in _PULL:
+        return None
+    return ConditionReason(reasons.IMAGE_PULL, f"the image {container.image} can't be pulled")
+
+
+def _no_memory(container: Container) -> ConditionReason | None:
+    if container.ended.get("reason") != reasons.OOM_KILLED:
+        return None
+    limit = "raise resources.limits.memory" if not container.is_init else "raise its memory limit"
+    message = f"{container.title} was killed for lack of memory (OOMKilled): {limit}"
+    return ConditionReason(reasons.OOM_KILLED, message)
+
+
+def _no_start(container: Container) -> ConditionReason | None:
+    if container.ended.get("reason") not in _NO_START:
+        return None
+    why = _ID.sub("…", container.ended.get("message", "")).strip()
+    # The runtime of the node tells through which of its layers the error came.
+    why = why[why.rfind("exec: ") :] if "exec: " in why else why
+    message = f"{container.title} of image {container.image} can't start: {why}"
+    return ConditionReason(reasons.CRASH_LOOP, message)
+
+
+def _loop(container: Container) -> ConditionReason | None:
+    if not container.loops:
+        return None
+    code = container.ended.get("exitCode")
+    how = f" (exit code {code})" if code else ""
+    return ConditionReason(
+        reasons.CRASH_LOOP,
+        f"{container.title} keeps crashing{how}; see kubectl logs --previous -c {container.name}",
+    )
+
+
+def _waiting(container: Container) -> ConditionReason | None:
+    reason = container.waiting.get("reason", "")
+    if not reason or reason in _STARTS:
+        return None
+    message = _WHERE.sub("", _ID.sub("…", container.waiting.get("message", "")))
+    named = reasons.CONFIG_ERROR if reason in _CONFIG else reasons.PODS_NOT_READY
+    return ConditionReason(named, f"{container.title}: {reason}: {message}".rstrip(": "))
+
+
+def _crash(container: Container) -> ConditionReason | None:
+    if not container.crashed:
+        return None
+    message = f"{container.title} has crashed and is started again"
+    return ConditionReason(reasons.CRASHED, message)
+
+
+_POD_CHECKS: Final[tuple[Callable[[Object], ConditionReason | None], ...]] = (
+    _unschedulable,
+    _node_silent,
+)
+_CONTAINER_CHECKS: Final[tuple[Callable[[Container], ConditionReason | None], ...]] = (
+    _image,
+    _no_memory,
+    _no_start,
+    _loop,
+    _waiting,
+    _crash,
+)
+
+
+def _condition(pod: Object, type_: str) -> Object:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((found for found in conditions if found["type"] == type_), {})
+
+
+def _disruption(pod: Object) -> str | None:
+    found: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
+    return found or (pod.get("status") or {}).get("startTime")
+
+
+def _age(pod: Object, now: datetime) -> float:
+    return _seconds_since(pod["metadata"].get("creationTimestamp"), now)
+
+
+def _seconds_since(time: str | None, now: datetime) -> float:
+    return (now - datetime.fromisoformat(time)).total_seconds() if time else 0.0
+
+
+def _sources(pod: Object) -> Iterator[str]:
+    """The Secrets and ConfigMaps that the pod's volumes need."""
+    for volume in pod["spec"].get("volumes") or []:
+        secret, config_map = volume.get("secret") or {}, volume.get("configMap") or {}
+        if secret and not secret.get("optional"):
+            yield f"Secret {secret['secretName']}"
+        if config_map and not config_map.get("optional"):
+            yield f"ConfigMap {config_map['name']}"

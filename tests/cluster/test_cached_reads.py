@@ -1,0 +1,104 @@
+"""Reads are answered from what the watches have brought, and never from anything older."""
+
+import copy
+
+import pytest
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.cached_reads import CachingClient, ObjectCache
+from mcpproxy.cluster.resources import SERVICE, ProxyKey, owner_key
+from mcpproxy.testing.fake_cluster import FakeCluster
+
+KEY = ProxyKey("team", "tools")
+LABELS = constants.child_labels(KEY.name)
+
+
+def a_service(port: int = 80) -> Object:
+    """A child as it is applied."""
+    metadata = {"name": KEY.name, "namespace": KEY.namespace, "labels": LABELS}
+    typed = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
+    return {**typed, "spec": {"ports": [{"port": port}]}}
+
+
+class Side:
+    """A cluster with a store of Services, and the watch that fills it."""
+
+    def __init__(self) -> None:
+        self.cluster, self.store = FakeCluster(), ObjectCache()
+        self.store.is_fresh = True
+        self.cached = CachingClient(self.cluster, {SERVICE: self.store})
+
+    async def get(self) -> Object | None:
+        """The Service as the operator reads it."""
+        return await self.cached.get(SERVICE, *KEY)
+
+    def brings(self, live: Object) -> None:
+        """Let the watch bring an object."""
+        self.store.put(live, owner_key(live))
+
+
+@pytest.fixture
+def side() -> Side:
+    return Side()
+
+
+async def test_an_object_that_a_watch_has_brought_costs_no_request(side: Side) -> None:
+    live = side.cluster.put(a_service())
+    side.brings(live)
+    assert await side.get() == live
+    assert await side.cached.list(SERVICE, KEY.namespace, LABELS) == [live]
+    assert side.cluster.reads == 0
+
+
+async def test_an_object_that_no_watch_has_brought_is_asked_for(side: Side) -> None:
+    assert await side.get() is None
+    foreign = a_service()
+    foreign["metadata"]["labels"] = {}
+    side.cluster.put(foreign)
+    assert await side.get() is not None
+    assert await side.cached.list(SERVICE, KEY.namespace, LABELS) == []
+    assert side.cluster.reads == 3
+
+
+async def test_a_write_is_read_at_once_and_an_older_event_changes_nothing(side: Side) -> None:
+    before = side.cluster.put(a_service())
+    side.brings(before)
+    stored = await side.cached.apply(a_service(81), before["metadata"]["uid"])
+    side.brings(before)
+    found = await side.get()
+    assert found is not None
+    assert found["spec"] == stored["spec"] != before["spec"]
+    await side.cached.delete(SERVICE, *KEY, stored["metadata"]["uid"])
+    assert await side.get() is None
+
+
+async def test_a_watch_that_may_be_behind_is_not_asked(side: Side) -> None:
+    side.brings(side.cluster.put(a_service()))
+    side.cluster.remove(SERVICE, *KEY)
+    side.store.is_fresh = False
+    assert await side.get() is None
+
+
+async def test_what_a_list_shows_to_be_newer_or_gone_is_dropped(side: Side) -> None:
+    live = side.cluster.put(a_service())
+    side.brings(live)
+    version = int(live["metadata"]["resourceVersion"])
+    side.store.drop_older({KEY: version})
+    assert len(side.store) == 1
+    side.store.drop_older({KEY: version + 1})
+    assert len(side.store) == 0
+    side.brings(live)
+    side.store.drop_older({})
+    assert len(side.store) == 0
+    assert side.store.of(KEY) == []
+
+
+async def test_an_object_that_is_read_is_a_copy(side: Side) -> None:
+    live = side.cluster.put(a_service())
+    side.brings(live)
+    found = await side.get()
+    assert found is not None
+    kept = copy.deepcopy(found)
+    found["spec"].clear()
+    assert await side.get() == kept

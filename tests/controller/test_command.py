@@ -1,0 +1,119 @@
+"""The command line, logs and endpoints of the operator."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from mcpproxy import cli
+from mcpproxy.controller import command
+from mcpproxy.controller.healthz import application
+from mcpproxy.controller.logs import OperatorLogFormatter
+from mcpproxy.controller.metrics import OperatorMetrics
+from tests.apiserver.operator_process import starting
+
+
+def test_without_an_image_the_operator_says_how_to_give_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MCPPROXY_IMAGE", raising=False)
+    assert cli.main(["operator"]) == 2
+    assert "--image" in capsys.readouterr().err
+
+
+def test_an_election_needs_a_namespace_for_its_lease(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("POD_NAMESPACE", raising=False)
+    monkeypatch.setattr(command, "POD_NAMESPACE_FILE", tmp_path / "absent")
+    assert cli.main(["operator", "--image", "x:1", "--leader-elect"]) == 2
+    assert "--lease-namespace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["10", "0.5s", "soon"])
+def test_a_lease_duration_that_is_none_is_refused(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["operator", "--image", "x:1", "--lease-duration", wrong])
+    assert ended.value.code == 2
+    assert "--lease-duration" in capsys.readouterr().err
+
+
+def test_without_a_cluster_the_operator_fails_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
+    assert "no way to the API server" in capsys.readouterr().err
+
+
+def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(command, "load_config", fail)
+    assert cli.main(["operator", "--image", "x:1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RuntimeError: broken" in json.loads(line)["error"]
+
+
+def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
+    tmp_path: Path,
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: x,"
+        " contexts: [{name: x, context: {cluster: x, user: x}}],"
+        " clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}],"
+        " users: [{name: x, user: {}}]}"
+    )
+    log = tmp_path / "log"
+    with starting(kubeconfig, log=log) as operator:
+        operator.until(lambda: "CRD" in log.read_text(), "it says what it waits for")
+        assert operator.get("/livez")[0] == 200
+        assert operator.get("/readyz")[0] == 503
+        operator.process.terminate()
+        assert operator.process.wait(5) == 0
+
+
+def test_a_record_is_one_line_of_json_with_its_traceback() -> None:
+    try:
+        raise ValueError("bad\nnews")
+    except ValueError:
+        record = logging.LogRecord(
+            "mcpproxy.x", logging.ERROR, __file__, 1, "went %s", ("wrong",), sys.exc_info()
+        )
+    text = OperatorLogFormatter().format(record)
+    assert "\n" not in text
+    line = json.loads(text)
+    assert (line["level"], line["message"]) == ("error", "went wrong")
+    assert "ValueError" in line["error"]
+
+
+async def answer(app: web.Application, path: str) -> tuple[int, str]:
+    """Status and text of one endpoint."""
+    request = web.Request.__new__(web.Request)
+    for resource in app.router.resources():
+        if resource.canonical == path:
+            (route, *_) = list(resource)
+            response = await route.handler(request)
+            assert isinstance(response, web.Response)
+            return response.status, str(response.text)
+    raise AssertionError(path)
+
+
+async def test_a_probe_that_fails_says_why() -> None:
+    wrong: dict[str, str | None] = {"livez": None, "readyz": "not yet"}
+    app = application(OperatorMetrics(), lambda: wrong["livez"], lambda: wrong["readyz"])
+    assert await answer(app, "/livez") == (200, "ok\n")
+    assert await answer(app, "/readyz") == (503, "not yet\n")
+    wrong.update(livez="the watch of pods is silent", readyz=None)
+    assert await answer(app, "/livez") == (503, "the watch of pods is silent\n")
+    assert await answer(app, "/readyz") == (200, "ok\n")

@@ -1,0 +1,70 @@
+"""Events find the MCPProxy that they concern."""
+
+import kopf
+import pytest
+
+from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import ProxyKey, owner_key
+from mcpproxy.controller.kopf_settings import kopf_settings
+from mcpproxy.controller.kopf_watches import SELECTORS, register_watches, selectors
+from mcpproxy.controller.watch_cache import WatchCache
+from tests.reconcile.clock import FakeClock
+
+KEY = ProxyKey("team", "tools")
+
+
+def a_child(**metadata: object) -> Object:
+    """A child in `team`."""
+    return {"metadata": {"namespace": "team", "name": "x", **metadata}}
+
+
+def owned_by(kind: str, controller: bool = True) -> dict[str, object]:
+    """Metadata of a child of `tools`."""
+    return {"ownerReferences": [{"kind": kind, "name": "tools", "controller": controller}]}
+
+
+@pytest.mark.parametrize(
+    ("child", "key"),
+    [
+        (a_child(**owned_by("MCPProxy")), KEY),
+        (a_child(labels={constants.LABEL_INSTANCE: "tools"}), KEY),
+        (a_child(labels={constants.LABEL_INSTANCE: "tools"}, **owned_by("ReplicaSet")), KEY),
+        (a_child(labels={constants.LABEL_INSTANCE: "x"}, **owned_by("MCPProxy")), KEY),
+        (a_child(**owned_by("MCPProxy", controller=False)), None),
+        (a_child(), None),
+        ({"kind": "MCPProxy", "metadata": {"namespace": "team", "name": "tools"}}, KEY),
+    ],
+)
+def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
+    child: Object, key: ProxyKey | None
+) -> None:
+    assert owner_key(child) == key
+
+
+def test_no_handler_is_of_a_kind_that_writes_on_users_objects() -> None:
+    registry = kopf.OperatorRegistry()
+    watches = {kind: WatchCache(FakeClock().time) for kind in SELECTORS}
+    register_watches(registry, watches, lambda key, delay: None)
+    assert registry._changing.get_all_handlers() == []
+    assert registry._spawning.get_all_handlers() == []
+    assert registry._indexing.get_all_handlers() == []
+    assert len(registry._watching.get_all_handlers()) == len(SELECTORS)
+
+
+def test_every_kind_but_our_own_is_watched_by_label() -> None:
+    watched = selectors()
+    assert set(watched) == {
+        ("apps", "v1", "deployments"),
+        *((("", "v1", plural)) for plural in ("services", "serviceaccounts", "configmaps", "pods")),
+        ("networking.k8s.io", "v1", "networkpolicies"),
+        ("monitoring.coreos.com", "v1", "podmonitors"),
+        ("autoscaling", "v2", "horizontalpodautoscalers"),
+        ("policy", "v1", "poddisruptionbudgets"),
+    }
+    for selector in watched.values():
+        assert selector
+    found = kopf_settings()
+    assert not found.posting.enabled
+    assert found.peering.standalone
+    assert len(found.watching.label_selectors) == len(watched)

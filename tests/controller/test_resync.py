@@ -1,0 +1,136 @@
+"""The backstop lists, and lets be reconciled what a watch has missed."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.errors import NotFound, Unavailable
+from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, owner_key
+from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
+from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
+from mcpproxy.controller.watch_cache import WatchCache, Watches
+from mcpproxy.testing.fake_cluster import FakeCluster
+from tests.builders import a_manifest
+from tests.reconcile.clock import FakeClock
+
+
+class Rounds:
+    """Pauses that end at once, until there were enough long ones."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.over = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        """One pause."""
+        assert seconds in (FIRST_LOOK, LOOK)
+        if self._left == 0:
+            self.over.set()
+            await asyncio.Event().wait()
+        self._left -= 1
+
+
+@pytest.fixture
+def watches() -> Watches:
+    return {kind: WatchCache(FakeClock().time) for kind in (MCP_PROXY, SERVICE)}
+
+
+async def rounds(
+    cluster: FakeCluster, watches: Watches, count: int, namespaces: tuple[str, ...] = ()
+) -> tuple[list[str], Resync]:
+    """What is enqueued in so many rounds, the first for catching up."""
+    found: list[ProxyKey] = []
+    sleep = Rounds(count)
+    resync = Resync(cluster, namespaces, SELECTORS, watches, found.append, sleep=sleep)
+    running = asyncio.create_task(resync.run())
+    await asyncio.wait_for(sleep.over.wait(), 5)
+    running.cancel()
+    return sorted(key.name for key in found), resync
+
+
+def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool = True) -> None:
+    """Store an object, and let its watch bring it if `seen`."""
+    stored = cluster.put(manifest)
+    kind = MCP_PROXY if manifest["kind"] == "MCPProxy" else SERVICE
+    if seen:
+        watches[kind].heard(stored, owner_key(stored), deleted=False)
+
+
+def a_service(proxy: str) -> Object:
+    """A child of an MCPProxy."""
+    reference = {"kind": "MCPProxy", "name": proxy, "controller": True}
+    labels = dict([CHILD_SELECTOR.split("=")])
+    metadata = {"namespace": "team", "name": proxy, "labels": labels}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**metadata, "ownerReferences": [reference]},
+    }
+
+
+async def test_now_and_then_every_proxy_is_looked_at(watches: Watches) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_manifest("other", "another-team"))
+    assert (await rounds(cluster, watches, EVERYTHING))[0] == []
+    assert (await rounds(cluster, watches, EVERYTHING + 1))[0] == ["other", "tools"]
+    assert cluster.writes == []
+
+
+async def test_only_the_served_namespaces_are_listed(watches: Watches) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_manifest("other", "another-team"), seen=False)
+    found, resync = await rounds(cluster, watches, EVERYTHING + 1, ("team",))
+    assert found == ["tools"]
+    assert resync.caught_up
+
+
+async def test_the_owner_of_a_child_that_a_watch_has_missed_is_looked_at(watches: Watches) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"))
+    cluster.put({**a_service("tools"), "spec": {"selector": {"evil": "yes"}}})
+    assert (await rounds(cluster, watches, 2))[0] == ["tools"]
+
+
+async def test_until_all_that_is_listed_was_seen_the_watches_have_not_caught_up(
+    watches: Watches,
+) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"), seen=False)
+    assert not (await rounds(cluster, watches, 2))[1].caught_up
+    put(cluster, watches, a_service("tools"))
+    assert (await rounds(cluster, watches, 1))[1].caught_up
+
+
+class Failing(FakeCluster):
+    """A server that answers all lists, or those of one kind, with an error."""
+
+    def __init__(self, error: Exception, kind: str = "") -> None:
+        super().__init__()
+        self._error, self._kind = error, kind
+
+    async def heads(self, kind: Any, namespace: str | None, selector: str) -> Any:
+        """Fail."""
+        self.reads += 1
+        if self._kind in ("", kind.name):
+            raise self._error
+        return await super().heads(kind, namespace, selector)
+
+
+async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> None:
+    cluster = Failing(Unavailable("no"))
+    _, resync = await rounds(cluster, watches, 3)
+    assert cluster.reads == 3
+    assert not resync.caught_up
+
+
+async def test_a_kind_that_is_not_installed_is_no_lag(watches: Watches) -> None:
+    cluster = Failing(NotFound("no such kind"), "Service")
+    _, resync = await rounds(cluster, watches, 3)
+    assert resync.caught_up
+    assert not watches[SERVICE].lagging

@@ -1,0 +1,100 @@
+"""A watch is compared with what is listed."""
+
+import pytest
+
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.controller.watch_cache import LAG, ObjectVersion, WatchCache
+from tests.reconcile.clock import FakeClock
+
+KEY = ProxyKey("team", "tools")
+NAME = ("team", "x")
+
+
+def found(version: int) -> Object:
+    """An object as an event brings it."""
+    return {"metadata": {"namespace": "team", "name": "x", "resourceVersion": str(version)}}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def watched(clock: FakeClock) -> WatchCache:
+    return WatchCache(clock.time)
+
+
+@pytest.mark.parametrize(
+    ("known", "listed"),
+    [
+        (1, {NAME: ObjectVersion(2, KEY)}),
+        (None, {NAME: ObjectVersion(2, KEY)}),
+        (1, {}),
+        (9, {NAME: ObjectVersion(10, KEY)}),
+    ],
+    ids=["changed", "created", "deleted", "a version with more digits"],
+)
+def test_a_watch_that_stays_behind_the_list_is_lagging_after_a_while(
+    watched: WatchCache,
+    clock: FakeClock,
+    known: int | None,
+    listed: dict[tuple[str, str], ObjectVersion],
+) -> None:
+    if known:
+        watched.heard(found(known), KEY, deleted=False)
+    assert watched.compare(listed) == {KEY}
+    assert not watched.lagging
+    clock.advance(LAG)
+    assert watched.compare(listed) == {KEY}
+    assert watched.lagging
+    assert watched.behind() == LAG
+    watched.heard(found(11), KEY, deleted=not listed)
+    assert watched.compare({NAME: ObjectVersion(11, KEY)} if listed else {}) == set()
+    assert not watched.lagging
+    assert watched.behind() == 0
+
+
+def test_a_watch_that_is_ahead_of_the_list_is_fine(watched: WatchCache, clock: FakeClock) -> None:
+    watched.heard(found(2), KEY, deleted=False)
+    assert watched.compare({NAME: ObjectVersion(1, KEY)}) == set()
+    clock.advance(LAG)
+    assert not watched.lagging
+
+
+def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
+    watched: WatchCache, clock: FakeClock
+) -> None:
+    for version in range(1, 6):
+        watched.heard(found(version), KEY, deleted=False)
+        watched.compare({NAME: ObjectVersion(version + 1, KEY)})
+        clock.advance(LAG * 0.9)
+        assert not watched.lagging
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_was_on_its_way_while_the_list_came_is_not_behind(
+    watched: WatchCache, clock: FakeClock, deleted: bool
+) -> None:
+    watched.heard(found(1), KEY, deleted=False)
+    watched.compare({} if deleted else {NAME: ObjectVersion(2, KEY)})
+    watched.heard(found(2), KEY, deleted=deleted)
+    clock.advance(2 * LAG)
+    assert watched.behind() == 0
+    assert not watched.lagging
+
+
+def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: FakeClock) -> None:
+    clock.advance(5)
+    watched.heard(found(1), KEY, deleted=False)
+    clock.advance(3)
+    assert watched.age() == 3
+
+
+def test_a_watch_lacks_what_it_has_never_seen_until_it_brings_it(watched: WatchCache) -> None:
+    listed = {NAME: ObjectVersion(2, KEY)}
+    assert watched.lacks(listed)
+    watched.heard(found(1), KEY, deleted=False)
+    assert not watched.lacks(listed)
+    assert watched.owners() == {KEY}

@@ -1,0 +1,110 @@
+"""A key waits once, is worked on by one worker at a time, and backs off."""
+
+import asyncio
+
+import pytest
+
+from mcpproxy.controller.work_queue import LAST_RETRY, WorkQueue
+from tests.reconcile.clock import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def queue(clock: FakeClock) -> WorkQueue[str]:
+    return WorkQueue(clock)
+
+
+async def taken(queue: WorkQueue[str]) -> list[str]:
+    """The keys that workers get now, none of them finished."""
+    found: list[str] = []
+    while True:
+        getting = asyncio.ensure_future(queue.get())
+        await asyncio.wait([getting], timeout=0)
+        if not getting.done():
+            getting.cancel()
+            return found
+        found.append(getting.result())
+
+
+async def test_a_key_added_twice_comes_once(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("b")
+    queue.add("a")
+    assert len(queue) == 2
+    assert await taken(queue) == ["a", "b"]
+
+
+async def test_a_key_added_while_worked_on_comes_again_only_when_that_ended(
+    queue: WorkQueue[str],
+) -> None:
+    queue.add("a")
+    assert await taken(queue) == ["a"]
+    queue.add("a")
+    queue.add("a")
+    assert await taken(queue) == []
+    queue.done("a")
+    assert await taken(queue) == ["a"]
+    queue.done("a")
+    assert await taken(queue) == []
+
+
+async def test_a_worker_that_waits_gets_a_key_as_soon_as_it_is_added(
+    queue: WorkQueue[str],
+) -> None:
+    waiting = asyncio.ensure_future(queue.get())
+    await asyncio.wait([waiting], timeout=0)
+    queue.add("a")
+    assert await waiting == "a"
+
+
+async def test_a_delayed_key_comes_when_its_time_has_come(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    queue.add_after("a", 5)
+    clock.advance(4.9)
+    assert await taken(queue) == []
+    clock.advance(0.1)
+    assert await taken(queue) == ["a"]
+
+
+async def test_of_several_delays_the_first_to_end_counts_and_the_key_comes_once(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    queue.add_after("a", 60)
+    queue.add_after("a", 1)
+    queue.add_after("a", 30)
+    clock.advance(1)
+    assert await taken(queue) == ["a"]
+    queue.done("a")
+    clock.advance(100)
+    assert await taken(queue) == []
+
+
+async def test_retries_back_off_to_a_limit_until_the_key_is_forgotten(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    delays = []
+    for _ in range(12):
+        delays.append(queue.retry("a"))
+        clock.advance(delays[-1])
+        assert await taken(queue) == ["a"]
+        queue.done("a")
+    assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert delays[-1] == LAST_RETRY
+    queue.forget("a")
+    assert queue.retry("a") == 0.5
+
+
+async def test_retries_of_one_key_do_not_delay_another(queue: WorkQueue[str]) -> None:
+    for _ in range(5):
+        queue.retry("a")
+    assert queue.retry("b") == 0.5
+
+
+async def test_jitter_spreads_retries(clock: FakeClock) -> None:
+    queue: WorkQueue[str] = WorkQueue(clock, jitter=lambda: 1.2)
+    assert queue.retry("a") == pytest.approx(0.6)

@@ -1,0 +1,97 @@
+"""Plans of a manifest that says which catalog was approved."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.builders import a_manifest
+from tests.plan.planning import names, plan, written
+from tests.proxy.runtime.serving import LIVE
+
+pytestmark = LIVE
+
+
+def _file(path: Path, url: str, **catalog: Any) -> Path:
+    spec: dict[str, Any] = {"catalog": catalog} if catalog else {}
+    return written(path, a_manifest(backends=[{"name": "p", "url": url}], **spec))
+
+
+async def _first(path: Path, url: str) -> dict[str, Any]:
+    """The plan before anything was approved."""
+    found = await plan("-f", _file(path, url), "-o", "json")
+    assert (found.code, found.plan["approval"]) == (0, None)
+    return found.plan
+
+
+def _to_paste(text: str) -> dict[str, Any]:
+    """The `spec.catalog` that a plan says to write."""
+    _, _, rest = text.partition("to approve what is offered now, write\n")
+    lines = [line for line in rest.splitlines() if line.startswith("  ")]
+    content: dict[str, Any] = yaml.safe_load("\n".join(lines))["catalog"]
+    return content
+
+
+async def test_the_digests_of_a_plan_are_what_approves_it(tmp_path: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    first = await _first(tmp_path / "f.yaml", url)
+    for approved in ({"approved": first["approved"]}, {"approvedHash": first["catalogHash"]}):
+        found = await plan("-f", _file(tmp_path / "f.yaml", url, **approved), "-o", "json")
+        assert (found.code, found.plan["approval"]["matches"]) == (0, True)
+
+
+async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
+    tmp_path: Path, peer: Any
+) -> None:
+    server, url = await peer("p")
+    first = await _first(tmp_path / "f.yaml", url)
+    digests = first["approved"]
+    digests["tools"]["p_echo"] = "0" * 64
+    del server.tools["fail"]
+    server.tools["fresh"] = server.echo
+    file = _file(tmp_path / "f.yaml", url, approved=digests)
+    found = await plan("-f", file, "-o", "json")
+    assert (found.code, found.plan["approval"]["matches"]) == (2, False)
+    drift = [found.plan["approval"][sort]["tools"] for sort in ("new", "changed", "gone")]
+    assert drift == [["p_fresh"], ["p_echo"], ["p_fail"]]
+    assert {"p_fresh", "p_echo"} <= {t["name"] for t in found.plan["tools"] if t["served"]}
+    shown = await plan("-f", file)
+    assert {"  new tools: p_fresh", "  changed tools: p_echo", "  gone tools: p_fail"} <= set(
+        shown.out.splitlines()
+    )
+    again = await plan("-f", _file(tmp_path / "f.yaml", url, **_to_paste(shown.out)))
+    assert again.code == 0
+    assert "the catalog is the approved one" in again.out
+
+
+async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
+    tmp_path: Path, peer: Any
+) -> None:
+    _, url = await peer("p")
+    shown = await plan("-f", _file(tmp_path / "f.yaml", url, approvedHash="0" * 64))
+    assert shown.code == 2
+    pasted = _to_paste(shown.out)
+    assert list(pasted) == ["approvedHash"]
+    assert (await plan("-f", _file(tmp_path / "f.yaml", url, **pasted))).code == 0
+
+
+async def test_what_is_withheld_is_no_difference_to_the_proxy_that_withholds_it(
+    tmp_path: Path, peer: Any, proxy: Any
+) -> None:
+    server, url = await peer("p")
+    first = await _first(tmp_path / "f.yaml", url)
+    server.tools["fresh"] = server.echo
+    catalog = {"approved": first["approved"], "onDrift": "Withhold"}
+    running = await proxy({"name": "p", "url": url}, catalog=catalog)
+    file = _file(tmp_path / "f.yaml", url, **catalog)
+    found = await plan("-f", file, "-o", "json", "--against", running.url)
+    (fresh,) = [tool for tool in found.plan["tools"] if tool["name"] == "p_fresh"]
+    assert (fresh["withheld"], fresh["served"]) == (True, False)
+    assert found.plan["differences"]["tools"] == {"added": [], "removed": [], "changed": []}
+    assert found.code == 2
+    assert found.plan["catalogHash"] == (await running.report()).catalog_hash
+    assert found.plan["toolTokens"] == first["toolTokens"]
+    assert "p_fresh" in names(found.plan)
+    shown = await plan("-f", file)
+    assert "withheld" in shown.out
+    assert _to_paste(shown.out)["onDrift"] == "Withhold"

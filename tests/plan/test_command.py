@@ -1,0 +1,224 @@
+"""`mcpproxy plan` as a process in front of real servers: what it prints, and its exit codes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import a_backend, a_manifest
+from tests.plan.planning import COMMAND, NOTES, names, plan, proxy, ran, written
+from tests.proxy.runtime.serving import LIVE, bound, free_port
+
+pytestmark = LIVE
+LONG = "x" * 63
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a test writes its manifest."""
+    return tmp_path / "mcpproxy.yaml"
+
+
+async def test_servers_over_http_and_stdio_are_planned_with_all_that_they_have(
+    file: Path, peer: Any
+) -> None:
+    _, url = await peer("p")
+    proxy(file, {"name": "p", "url": url}, {"name": "notes", "stdio": NOTES})
+    found = await plan("-f", file, "-o", "json")
+    assert (found.code, found.err) == (0, "")
+    assert {"p_echo", "notes_add_note"} <= set(names(found.plan))
+    notes, web = found.plan["backends"]
+    assert (notes["transport"], notes["session"], notes["state"]) == (
+        "stdio",
+        "Stateless",
+        "Healthy",
+    )
+    assert (web["transport"], web["protocolVersion"]) == ("streamable-http", "2026-07-28")
+    counts = {"tools": 9, "prompts": 1, "resources": 2, "resourceTemplates": 1}
+    assert web["components"] == counts
+    assert "file://p//etc/motd" in names(found.plan, "resources")
+    assert names(found.plan, "prompts").count("p_greet") == 1
+    assert found.plan["toolTokens"] == sum(tool["tokens"] for tool in found.plan["tools"])
+    shown = await plan("-f", file)
+    assert shown.code == 0
+    assert f"about {found.plan['toolTokens']} tokens" in shown.out
+    assert f"catalogHash: {found.plan['catalogHash']}" in shown.out
+
+
+async def test_an_override_shows_the_own_name_and_what_is_excluded_does_not_show(
+    file: Path, peer: Any
+) -> None:
+    _, url = await peer("p")
+    tools = {"exclude": ["fail"], "overrides": [{"name": "echo", "rename": "say"}]}
+    proxy(file, {"name": "p", "url": url, "tools": tools})
+    found = await plan("-f", file, "-o", "json")
+    (renamed,) = [tool for tool in found.plan["tools"] if tool["renamed"]]
+    assert (renamed["name"], renamed["ownName"]) == ("p_say", "echo")
+    assert not {"p_echo", "p_fail"} & set(names(found.plan))
+    assert found.code == 0
+
+
+async def test_a_clash_is_exit_code_3_and_says_who_serves_the_name(file: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    rename = {"include": ["echo"], "overrides": [{"name": "echo", "rename": "b_echo"}]}
+    kinds = ("prompts", "resources", "resourceTemplates")
+    hidden: dict[str, Any] = {kind: {"include": []} for kind in kinds}
+    first = {"name": "a", "url": url, "tools": rename, **hidden}
+    second = {"name": "c", "prefix": "a_b", "url": url, "tools": {"include": ["echo"]}, **hidden}
+    proxy(file, first, second)
+    found = await plan("-f", file)
+    assert found.code == 3
+    assert "tools: a_b_echo of a, c: a serves it" in found.out
+
+
+async def test_a_name_over_64_characters_is_exit_code_3(file: Path, peer: Any) -> None:
+    server, url = await peer("p")
+    server.tools[LONG] = server.echo
+    proxy(file, {"name": "p", "url": url})
+    found = await plan("-f", file)
+    assert found.code == 3
+    assert f"tools: p_{LONG} of p has 65" in found.out
+
+
+async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong(
+    file: Path, peer: Any
+) -> None:
+    server, url = await peer("p")
+    server.tools[LONG] = server.echo
+    gone = f"http://127.0.0.1:{free_port()}/mcp"
+    proxy(file, {"name": "p", "url": url}, {"name": "gone", "url": gone})
+    found = await plan("-f", file, "-o", "json")
+    assert (found.code, found.plan["failed"], found.plan["catalogHash"]) == (1, ["gone"], None)
+    assert len(found.plan["tooLong"]) == 1
+    shown = await plan("-f", file)
+    assert "gone: Unreachable: " in shown.out
+
+
+async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
+    file: Path,
+) -> None:
+    proxy(file, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/mcp"})
+    found = await plan("-f", file, "-o", "json")
+    assert {*found.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
+    assert "gone" in found.plan["notKnown"]["tools"]
+    shown = await plan("-f", file)
+    assert "tools: not known, since backends have failed: gone" in shown.out
+
+
+async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path) -> None:
+    with bound() as silent:
+        # The kernel takes the connection; nobody ever reads from it.
+        proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})
+        found = await plan("-f", file, "--timeout", "1")
+    assert found.code == 1
+    assert "silent: TimedOut: it said nothing within the 1 s of --timeout" in found.out
+
+
+async def test_reused_sessions_of_a_server_that_keeps_state_are_refused(
+    file: Path, peer: Any
+) -> None:
+    _, url = await peer("p", "legacy")
+    proxy(file, {"name": "p", "url": url, "session": {"mode": "Reused"}})
+    found = await plan("-f", file, "-o", "json")
+    (backend,) = found.plan["backends"]
+    assert (backend["session"], backend["reason"]) == ("Stateful", "StatefulBackend")
+    assert found.code == 1
+
+
+async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
+    file: Path, peer: Any
+) -> None:
+    _, url = await peer("p")
+    backend = {"name": "p", "url": url}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}
+    one = a_manifest("one", "team", backends=[backend])
+    other = a_manifest("other", None, backends=[{**backend, "name": "q"}])
+    written(file, one, service, other)
+    found = await plan("-f", file, "-o", "json", "--namespace", "here")
+    assert [(p["namespace"], p["name"]) for p in found.plans] == [
+        ("team", "one"),
+        ("here", "other"),
+    ]
+    assert "p_echo" in names(found.plans[0])
+    assert "q_echo" in names(found.plans[1])
+    assert found.err == "mcpproxy plan: passed over Service web\n"
+
+
+async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    text = proxy(file, {"name": "p", "url": url}).read_text()
+    found = await plan("-f", "-", stdin=text)
+    assert (found.code, found.out.splitlines()[0]) == (0, "MCPProxy tools")
+
+
+WRONG = [
+    a_manifest(backends=[a_backend(url="ftp://x")]),
+    a_manifest(unknown=1),
+    a_manifest(backends=[a_backend(service={"name": "x", "port": 80}, url="http://x/mcp")]),
+]
+
+
+@pytest.mark.parametrize("manifest", WRONG)
+async def test_a_bad_manifest_prints_what_run_prints(file: Path, manifest: dict[str, Any]) -> None:
+    written(file, manifest)
+    planned, served = await plan("-f", file), await ran(COMMAND, "run", "-f", file)
+    assert planned.code == 1
+    assert "spec" in planned.err
+    assert planned.err == served.err.replace("mcpproxy run:", "mcpproxy plan:")
+    assert planned.out == ""
+
+
+async def test_all_bad_manifests_of_a_file_are_named(file: Path) -> None:
+    written(file, a_manifest("one", wrong=1), a_manifest("two", also=1))
+    found = await plan("-f", file)
+    assert found.code == 1
+    assert "MCPProxy one: spec.wrong: unknown field" in found.err
+    assert "MCPProxy two: spec.also: unknown field" in found.err
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "-f/--file"),
+        (("-f", "FILE", "--nonsense"), "--nonsense"),
+        (("-f", "FILE", "--timeout", "0"), "--timeout"),
+        (("-f", "FILE", "--save", "a", "--offline", "b"), "--offline"),
+        (("-f", "FILE", "--against", "ftp.json"), "--against ftp.json"),
+        (("-f", "FILE", "--against", "http://"), "--against: url"),
+        (("-f", "nowhere.yaml"), "nowhere.yaml: No such file"),
+        (("-f", "FILE", "-n", "Not A Name"), "metadata.namespace"),
+    ],
+)
+async def test_a_wrong_call_is_exit_code_1(file: Path, args: tuple[str, ...], says: str) -> None:
+    proxy(file, a_backend(url=f"http://127.0.0.1:{free_port()}/mcp"))
+    found = await plan(*(str(file) if arg == "FILE" else arg for arg in args))
+    assert found.code == 1
+    assert says in found.err
+
+
+async def test_no_value_of_a_header_or_variable_is_printed_or_saved(
+    file: Path, tmp_path: Path, peer: Any
+) -> None:
+    server, url = await peer("p")
+    values = tmp_path / "values"
+    (values / "secret" / "token").mkdir(parents=True)
+    (values / "secret" / "token" / "header").write_text("hidden-in-a-file")
+    ref = {"valueFrom": {"secretKeyRef": {"name": "token", "key": "header"}}}
+    headers = [{"name": "Authorization", **ref}, {"name": "X-Key", "value": "hidden-in-place"}]
+    gone = f"http://127.0.0.1:{free_port()}/mcp?key=hidden-in-url"
+    env = [{"name": "KEY", "value": "hidden-in-env"}]
+    failing = {"command": "false", "args": ["--key=hidden-in-args"], "env": env}
+    proxy(
+        file,
+        {"name": "p", "url": f"{url}?key=hidden-in-url", "headers": headers},
+        {"name": "gone", "url": gone, "headers": headers},
+        {"name": "notes", "stdio": {**NOTES, "env": env}},
+        {"name": "failing", "stdio": failing},
+    )
+    saved = tmp_path / "saved"
+    arguments = ("-f", file, "--values", values, "--save", saved)
+    said = [await plan(*arguments, "-o", form) for form in ("text", "json")]
+    assert server.gate.seen[0].headers["authorization"] == "hidden-in-a-file"
+    files = [path.read_text() for path in saved.rglob("*.json")]
+    assert len(files) == 2
+    assert [text for text in (*files, *(s.out + s.err for s in said)) if "hidden-in" in text] == []

@@ -1,0 +1,137 @@
+"""The difference between a plan and what is served now."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import a_manifest
+from tests.plan.planning import plan, written
+from tests.proxy.runtime.serving import LIVE, free_port
+
+pytestmark = LIVE
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_what_a_running_proxy_serves_has_no_difference_to_its_own_manifest(
+    tmp_path: Path, peer: Any, proxy: Any, era: str
+) -> None:
+    _, url = await peer("p", era)
+    running = await proxy({"name": "p", "url": url})
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
+    found = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert (found.code, found.plan["differences"]["tools"]["changed"]) == (0, [])
+    # The hash is the one that its status shows.
+    assert found.plan["catalogHash"] == (await running.report()).catalog_hash
+    shown = await plan("-f", file, "--against", running.url)
+    assert "no difference to what is served now" in shown.out
+
+
+async def test_a_diff_against_a_running_proxy_is_exit_code_2(
+    tmp_path: Path, peer: Any, proxy: Any
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    overrides = [{"name": "echo", "rename": "say"}, {"name": "link", "description": "New."}]
+    changed = {"name": "p", "url": url, "tools": {"overrides": overrides}}
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[changed]))
+    found = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert found.code == 2
+    tools = {"added": ["p_say"], "removed": ["p_echo"], "changed": ["p_link"]}
+    assert found.plan["differences"]["tools"] == tools
+    shown = await plan("-f", file, "--against", running.url)
+    assert {"  + tools: p_say", "  - tools: p_echo", "  ~ tools: p_link"} <= set(
+        shown.out.splitlines()
+    )
+
+
+async def test_a_clash_is_told_before_a_difference(tmp_path: Path, peer: Any, proxy: Any) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    tools = {"overrides": [{"name": "echo", "rename": "x" * 63}]}
+    changed = {"name": "p", "url": url, "tools": tools}
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[changed]))
+    found = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert found.plan["differences"]["tools"]["added"] == ["p_" + "x" * 63]
+    assert found.code == 3
+
+
+async def test_an_earlier_plan_is_compared_with_proxy_by_proxy(tmp_path: Path, peer: Any) -> None:
+    server, url = await peer("p")
+    backends = [{"name": "p", "url": url}]
+    one, two = a_manifest("one", backends=backends), a_manifest("two", backends=backends)
+    before = await plan("-f", written(tmp_path / "one.yaml", one), "-o", "json")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(before.out)
+    known = dict(server.tools)
+    del server.tools["fail"]
+    both = written(tmp_path / "both.yaml", one, two)
+    found = await plan("-f", both, "-o", "json", "--against", earlier)
+    assert found.code == 2
+    first, second = (p["differences"]["tools"] for p in found.plans)
+    assert first == {"added": [], "removed": ["p_fail"], "changed": []}
+    assert (len(second["added"]), second["removed"]) == (8, [])
+    server.tools = known
+    same = await plan("-f", tmp_path / "one.yaml", "--against", earlier)
+    assert same.code == 0
+
+
+async def test_a_proxy_that_is_not_in_the_file_any_more_is_gone(tmp_path: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    both = [a_manifest(name, backends=[{"name": "p", "url": url}]) for name in ("one", "two")]
+    before = await plan("-f", written(tmp_path / "both.yaml", *both), "-o", "json")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(before.out)
+    found = await plan(
+        "-f", written(tmp_path / "one.yaml", both[0]), "-o", "json", "--against", earlier
+    )
+    assert found.code == 2
+    (gone,) = json.loads(found.out)["gone"]
+    assert (gone["namespace"], gone["name"]) == ("team", "two")
+    assert len(gone["differences"]["tools"]["removed"]) == 9
+    nothing = await plan("-f", "-", "--against", earlier)
+    assert nothing.code == 2
+    assert nothing.out.startswith("MCPProxy team/one is gone\n\ndifference to what is served now")
+    assert "\nMCPProxy team/two is gone\n" in nothing.out
+
+
+async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
+    _, url = await peer("p")
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
+    found = await plan("-f", file, "--against", f"http://127.0.0.1:{free_port()}/mcp")
+    assert found.code == 1
+    assert "--against: the running proxy can't be asked" in found.err
+
+
+@pytest.mark.parametrize(
+    ("against", "what"), [("http://127.0.0.1:1/mcp", "URL"), ("mcpproxy/tools", "mcpproxy/NAME")]
+)
+async def test_one_running_proxy_is_no_match_for_several(
+    tmp_path: Path, against: str, what: str
+) -> None:
+    file = written(tmp_path / "f.yaml", a_manifest("one"), a_manifest("two"))
+    found = await plan("-f", file, "--against", against)
+    assert found.code == 1
+    assert f"--against {what} compares one MCPProxy, but the file has 2" in found.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["x", "[]", "{}", '{"version": 1, "proxies": [{}]}', '{"version": 1, "proxies": [1]}'],
+)
+async def test_a_file_that_is_no_earlier_plan_is_exit_code_1(tmp_path: Path, content: str) -> None:
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(content)
+    file = written(tmp_path / "f.yaml", a_manifest())
+    found = await plan("-f", file, "--against", earlier)
+    assert found.code == 1
+    assert f"--against {earlier}: " in found.err
+
+
+async def test_the_exit_code_stands_in_the_document(tmp_path: Path, peer: Any) -> None:
+    server, url = await peer("p")
+    server.tools["x" * 63] = server.echo
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
+    found = await plan("-f", file, "-o", "json")
+    assert (json.loads(found.out)["exitCode"], json.loads(found.out)["version"]) == (3, 1)

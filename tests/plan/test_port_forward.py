@@ -1,0 +1,136 @@
+"""The difference to a proxy of a cluster, with a program in the place of kubectl."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpproxy.desired import build
+from mcpproxy.plan.port_forward import PORT, proxy_of
+from tests.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
+from tests.plan.planning import COMMAND, Ended, ran, written
+from tests.proxy.runtime.serving import LIVE
+
+pytestmark = LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """A program that is found as kubectl."""
+
+    directory: Path
+
+    def does(self, script: str) -> None:
+        """What it does; what it is called with, and that it was ended, is kept."""
+        program = self.directory / "kubectl"
+        program.write_text(f'#!/bin/sh\necho "$@" > "{self.directory}/called"\n{script}\n')
+        program.chmod(0o755)
+
+    def forwards(self, url: str) -> None:
+        """Say that it forwards to this server, and stay until it is told to end."""
+        place = url.removeprefix("http://").removesuffix("/mcp")
+        self.does(
+            f"trap 'echo > \"{self.directory}/ended\"; exit 0' TERM\n"
+            f"echo 'Forwarding from {place} -> 8080'\n"
+            "while :; do sleep 0.1 & wait $!; done"
+        )
+
+    @property
+    def called(self) -> str:
+        """The arguments that it was called with."""
+        return (self.directory / "called").read_text().strip()
+
+    async def plan(self, *args: str | Path) -> Ended:
+        """Run `mcpproxy plan` where this is the only kubectl."""
+        path = f"{self.directory}:/usr/bin:/bin"
+        return await ran(COMMAND, "plan", *args, env={**os.environ, "PATH": path})
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path) -> Kubectl:
+    (tmp_path / "bin").mkdir()
+    return Kubectl(tmp_path / "bin")
+
+
+async def test_the_proxy_of_a_cluster_is_reached_and_compared_with(
+    tmp_path: Path, peer: Any, proxy: Any, kubectl: Kubectl
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    kubectl.forwards(running.url)
+    backend = {"name": "p", "url": url}
+    same = written(tmp_path / "same.yaml", a_manifest(backends=[backend]))
+    found = await kubectl.plan("-f", same, "--against", "mcpproxy/live")
+    assert (found.code, found.err) == (0, "")
+    assert "no difference to what is served now" in found.out
+    assert kubectl.called == "--namespace team port-forward service/live :http"
+    assert (kubectl.directory / "ended").exists()
+    other = written(tmp_path / "other.yaml", a_manifest(backends=[{**backend, "prefix": "q"}]))
+    changed = await kubectl.plan("-f", other, "-o", "json", "--against", "mcpproxy/live")
+    assert changed.code == 2
+    tools = changed.plan["differences"]["tools"]
+    assert ("q_echo" in tools["added"], "p_echo" in tools["removed"]) == (True, True)
+
+
+async def test_without_a_namespace_it_is_that_of_the_context(
+    tmp_path: Path, peer: Any, proxy: Any, kubectl: Kubectl
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    kubectl.forwards(running.url)
+    file = written(
+        tmp_path / "f.yaml", a_manifest("tools", None, backends=[{"name": "p", "url": url}])
+    )
+    assert (await kubectl.plan("-f", file, "--against", "mcpproxy/tools")).code == 0
+    assert kubectl.called == "port-forward service/tools :http"
+
+
+async def test_what_kubectl_has_against_it_is_told(tmp_path: Path, kubectl: Kubectl) -> None:
+    kubectl.does("""echo 'Error from server (NotFound): services "tools" not found' >&2; exit 1""")
+    file = written(tmp_path / "f.yaml", a_manifest())
+    found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools")
+    assert found.code == 1
+    assert found.err == (
+        "mcpproxy plan: --against mcpproxy/tools: kubectl port-forward:"
+        ' Error from server (NotFound): services "tools" not found\n'
+    )
+
+
+async def test_a_kubectl_that_forwards_nothing_is_given_up(
+    tmp_path: Path, kubectl: Kubectl
+) -> None:
+    kubectl.does("exec sleep 60")
+    file = written(tmp_path / "f.yaml", a_manifest())
+    found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools", "--timeout", "0.5")
+    assert found.code == 1
+    assert "it forwarded nothing within the 0.5 s of --timeout" in found.err
+
+
+async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
+    file = written(tmp_path / "f.yaml", a_manifest())
+    env = {**os.environ, "PATH": str(tmp_path)}
+    found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
+    assert found.code == 1
+    assert "--against mcpproxy/tools: kubectl can't be run: No such file" in found.err
+
+
+async def test_the_service_of_a_proxy_has_the_port_that_is_forwarded() -> None:
+    children = build(an_mcpproxy(), OPTIONS, OWNER)
+    (service,) = [one for one in children if one["kind"] == "Service"]
+    assert [port["name"] for port in service["spec"]["ports"]] == [PORT]
+
+
+def _files() -> list[tuple[str, str | None]]:
+    return [
+        ("mcpproxy/tools", "tools"),
+        ("mcpproxy/a/plan.json", None),
+        ("mcpproxy/plan.json", None),
+        ("tools", None),
+        ("./mcpproxy/tools", None),
+    ]
+
+
+async def test_files_are_told_from_proxies_of_a_cluster() -> None:
+    assert [(source, proxy_of(source)) for source, _ in _files()] == _files()

@@ -1,0 +1,180 @@
+"""Digests of components, what differs from the approved ones, and what is withheld."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
+from mcpproxy.limits.http import COMPARED_VALUE
+from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
+from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.digests import component_digest, differences
+from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
+from mcpproxy.report_aggregation import NAMED
+
+DECLARED = b'{"sampling":{}}'
+
+
+def _listing(kind: ComponentKind, /, *names: str, **changed: str) -> ComponentList:
+    """Components by their own names; of those in `changed` the text is another one."""
+    items = [{kind.key: name, "description": changed.get(name, "d")} for name in names]
+    page = jsonrpc.decode_object(json.dumps({kind.member: items}).encode())
+    return parse_component_list(kind, PrefixMapping("p"), [page], 0.0)
+
+
+def _offering(**listed: ComponentList) -> Catalog:
+    catalog = Catalog()
+    for kind in KINDS:
+        if kind.member in listed:
+            catalog.put("p", kind, listed[kind.member])
+    return catalog
+
+
+def _shown(catalog: Catalog, kind: ComponentKind) -> list[Any]:
+    found = json.loads(catalog.result(kind, modern=False, now=0.0))
+    return [item[kind.key] for item in found[kind.member]]
+
+
+def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> None:
+    one = component_digest('{"name":"é","inputSchema":{"a":1,"b":[1,2]}}'.encode())
+    assert one == component_digest(b'{ "inputSchema": {"b":[1, 2],"a":1}, "name" : "\\u00e9"}')
+    assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
+
+
+def test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are() -> None:
+    before = COMPARED_VALUE.reached
+    large = "x" * COMPARED_VALUE.value
+    one = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert one == component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert one != component_digest(f'{{"description":"{large}","name":"a"}}'.encode())
+    assert COMPARED_VALUE.reached == before + 3
+
+
+def test_the_hash_of_a_catalog_is_that_of_its_digests_whatever_their_order() -> None:
+    catalog = _offering(tools=_listing(TOOLS, "a", "b"), prompts=_listing(PROMPTS, "q"))
+    other = _offering(tools=_listing(TOOLS, "b", "a"), prompts=_listing(PROMPTS, "q"))
+    assert catalog.digest() == other.digest() == approved_hash(catalog.digests())
+    assert [*catalog.digests()["tools"]] == ["p_a", "p_b"]
+    changed = _offering(tools=_listing(TOOLS, "a", "b", b="x"), prompts=_listing(PROMPTS, "q"))
+    assert changed.digest() != catalog.digest()
+
+
+def test_a_second_component_of_the_same_name_is_a_change() -> None:
+    catalog = _offering(tools=_listing(TOOLS, "a"))
+    before = catalog.digest()
+    doubled = _listing(TOOLS, "a", a="evil")
+    first = _listing(TOOLS, "a")
+    both = ComponentList(items=first.items + doubled.items, names=first.names + doubled.names)
+    assert catalog.put("p", TOOLS, both)
+    assert catalog.digest() != before
+
+
+def test_what_is_new_changed_and_gone_is_named() -> None:
+    approved = _offering(tools=_listing(TOOLS, "same", "changed", "gone")).digests()
+    found = _offering(
+        tools=_listing(TOOLS, "same", "changed", "new", changed="x"), prompts=_listing(PROMPTS, "q")
+    ).digests()
+    drift = differences(approved, found, whole=True)
+    assert drift.new is not None
+    assert drift.new.names == ["prompts: p_q", "tools: p_new"]
+    assert drift.changed is not None
+    assert drift.changed.names == ["tools: p_changed"]
+    assert drift.gone is not None
+    assert drift.gone.names == ["tools: p_gone"]
+    assert differences(approved, found, whole=False).gone is None
+    assert not differences(approved, approved, whole=True).to_manifest()
+
+
+def test_only_the_first_of_many_differences_are_named_and_all_are_counted() -> None:
+    many = {"tools": {f"t{n:03}": "a" for n in range(100)}}
+    drift = differences({}, many, whole=True).new
+    assert drift is not None
+    assert (drift.count, len(drift.names)) == (100, NAMED)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_every_kind_what_is_new_or_changed_is_not_listed(kind: ComponentKind) -> None:
+    own = [f"s://{n}" for n in "abc"] if kind.by_uri else ["a", "b", "c"]
+    approved = _offering(**{kind.member: _listing(kind, *own[:2])})
+    catalog = ApprovedCatalog(approved.digests())
+    offered = _listing(kind, *own, **{own[1]: "changed"})
+    assert catalog.put("p", kind, offered)
+    assert _shown(catalog, kind) == [offered.names[0]]
+    assert not catalog.withholds("p", kind, offered.names[0])
+    assert all(catalog.withholds("p", kind, name) for name in offered.names[1:])
+    assert catalog.digest() == _offering(**{kind.member: offered}).digest() != approved.digest()
+
+
+def test_a_tool_that_changes_vanishes_and_comes_back_in_its_approved_form() -> None:
+    catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a", "b")).digests())
+    told: list[int] = []
+    catalog.on_offer = lambda: told.append(catalog.version)
+    assert catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
+    assert catalog.put("p", TOOLS, _listing(TOOLS, "a", "b", b="x"))
+    assert _shown(catalog, TOOLS) == ["p_a"]
+    assert not catalog.put("p", TOOLS, _listing(TOOLS, "a", "b", b="y")), "clients see the same"
+    assert len(set(told)) == 3, "what is withheld changed as well, and ways are found anew"
+    assert catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
+    assert _shown(catalog, TOOLS) == ["p_a", "p_b"]
+
+
+def test_the_log_names_what_is_withheld_once_for_each_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    catalog = ApprovedCatalog({})
+    for _ in range(3):
+        catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
+    (line,) = caplog.messages
+    assert line == "backend p: 2 of its tools are not approved and withheld: p_a, p_b"
+
+
+def test_a_tool_is_refused_while_it_is_not_known_what_its_backend_lists() -> None:
+    catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a")).digests())
+    assert catalog.withholds("p", TOOLS, "p_a")
+    assert catalog.withholds("p", RESOURCES, "s://p/a")
+
+
+def test_what_is_listed_to_some_clients_alone_is_withheld_in_the_same_way() -> None:
+    approved = _offering(tools=_listing(TOOLS, "a", "asks")).digests()
+    catalog = ApprovedCatalog(approved)
+    catalog.put("p", TOOLS, _listing(TOOLS, "a"))
+    catalog.put("p", TOOLS, _listing(TOOLS, "a", "asks", "more"), DECLARED)
+    assert not catalog.withholds("p", TOOLS, "p_asks")
+    assert catalog.withholds("p", TOOLS, "p_more")
+
+
+def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -> None:
+    approved = _offering(
+        resources=_listing(RESOURCES, "file:///a"), resourceTemplates=_listing(TEMPLATES, "n://{x}")
+    )
+    catalog = ApprovedCatalog(approved.digests())
+    catalog.put("p", RESOURCES, _listing(RESOURCES, "file:///a", "n://new"))
+    assert catalog.withholds("p", RESOURCES, "file://p//linked"), "templates are not known yet"
+    catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
+    assert not catalog.withholds("p", RESOURCES, "file://p//linked")
+    assert not catalog.withholds("p", RESOURCES, "n://p/1")
+    assert catalog.withholds("p", RESOURCES, "n://p/new"), "it is listed, and not approved"
+    assert catalog.withholds("p", RESOURCES, "e://p/1")
+
+
+def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() -> None:
+    approved = _offering(resourceTemplates=_listing(TEMPLATES, "n://{x}"))
+    catalog = ApprovedCatalog(approved.digests())
+    catalog.put("p", RESOURCES, _listing(RESOURCES))
+    catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
+    assert catalog.withholds("p", RESOURCES, "e://p/{x}")
+    assert catalog.withholds("p", RESOURCES, "e://p/{")
+    assert not catalog.withholds("p", RESOURCES, "n://p/{x}")
+    assert not catalog.withholds("p", RESOURCES, "other://p/{x}")
+
+
+def test_a_uri_is_withheld_where_it_can_not_be_compared_with_a_withheld_template() -> None:
+    catalog = ApprovedCatalog({})
+    catalog.put("p", RESOURCES, _listing(RESOURCES))
+    catalog.put("p", TEMPLATES, _listing(TEMPLATES, "e://{x}" + "{y}" * TEMPLATE_EXPRESSIONS.value))
+    assert catalog.withholds("p", RESOURCES, "e://p/1")
+    assert not catalog.withholds("p", RESOURCES, "other://p/1")

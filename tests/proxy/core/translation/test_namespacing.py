@@ -1,0 +1,104 @@
+"""Names and URIs outward and inward: total, and always to be undone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpproxy.proxy.core.translation.namespacing import PrefixMapping, find_owner
+
+PREFIXES = st.from_regex(r"[A-Za-z0-9_-]{1,32}", fullmatch=True)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+SCHEMES = st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,10}:(//)?", fullmatch=True)
+URIS = st.builds("{}{}".format, SCHEMES, TEXT) | TEXT | st.sampled_from(["", "/", "//", ":", "a:"])
+
+
+@given(PREFIXES | st.just(""), TEXT)
+def test_every_name_comes_back_as_it_was(prefix: str, name: str) -> None:
+    names = PrefixMapping(prefix)
+    assert names.inward(names.outward(name)) == name
+
+
+@given(PREFIXES | st.just(""), URIS)
+def test_every_uri_comes_back_as_it_was(prefix: str, uri: str) -> None:
+    names = PrefixMapping(prefix)
+    assert names.inward_uri(names.outward_uri(uri)) == uri
+
+
+@given(PREFIXES, URIS, URIS)
+def test_two_uris_never_become_one(prefix: str, one: str, other: str) -> None:
+    names = PrefixMapping(prefix)
+    assert (names.outward_uri(one) == names.outward_uri(other)) == (one == other)
+
+
+@given(PREFIXES, SCHEMES, TEXT)
+def test_a_uri_keeps_its_scheme(prefix: str, scheme: str, rest: str) -> None:
+    outward = PrefixMapping(prefix).outward_uri(f"{scheme}x{rest}")
+    assert outward == f"{scheme}{prefix}/x{rest}"
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        ("file:///etc/hosts", "file://fs//etc/hosts"),
+        ("notes://by-title/{title}", "notes://fs/by-title/{title}"),
+        ("http://example.com:80/a?b#c", "http://fs/example.com:80/a?b#c"),
+        ("mailto:someone@example.com", "mailto:fs/someone@example.com"),
+        ("urn:isbn:123", "urn:fs/isbn:123"),
+        ("data:,x", "data:fs/,x"),
+        ("git+ssh://host/repo", "git+ssh://fs/host/repo"),
+        ("{scheme}://x", "fs/{scheme}://x"),
+        ("relative/path", "fs/relative/path"),
+        ("", "fs/"),
+    ],
+)
+def test_uris_as_clients_see_them(own: str, shown: str) -> None:
+    assert PrefixMapping("fs").outward_uri(own) == shown
+    assert PrefixMapping("fs").inward_uri(shown) == own
+
+
+def test_without_a_prefix_nothing_changes() -> None:
+    names = PrefixMapping("")
+    assert names.outward("add") == names.inward("add") == "add"
+    assert names.outward_uri("a://b") == names.inward_uri("a://b") == "a://b"
+
+
+@pytest.mark.parametrize("name", ["add", "fsadd", "Fs_add", "other_fs_add", ""])
+def test_a_name_of_others_is_not_ours(name: str) -> None:
+    assert PrefixMapping("fs").inward(name) is None
+
+
+@pytest.mark.parametrize("uri", ["a://b/c", "a://fs", "a://fsx/c", "fs", "", "a:b/fs/c"])
+def test_a_uri_of_others_is_not_ours(uri: str) -> None:
+    assert PrefixMapping("fs").inward_uri(uri) is None
+
+
+def test_a_prefix_that_url_libraries_made_lower_case_is_still_known() -> None:
+    assert (
+        PrefixMapping("FileSystem").inward_uri("file://filesystem/Etc/Hosts") == "file://Etc/Hosts"
+    )
+
+
+def test_the_longest_prefix_owns_a_name() -> None:
+    names = [(prefix or "bare", PrefixMapping(prefix)) for prefix in ("", "a", "a_b")]
+    assert find_owner("a_b_c", names) == "a_b"
+    assert find_owner("a_c", names) == "a"
+    assert find_owner("b_c", names) == "bare"
+    assert find_owner("s://a_b/x", names, uri=True) == "a_b"
+    assert find_owner("s://a/x", names, uri=True) == "a"
+    assert find_owner("s://c/x", names, uri=True) == "bare"
+
+
+def test_nobody_owns_a_name_without_a_known_prefix() -> None:
+    assert find_owner("c_d", [("a", PrefixMapping("a"))]) is None
+
+
+@given(st.lists(PREFIXES, min_size=1, max_size=6, unique=True), TEXT, st.data())
+def test_an_outward_name_always_finds_a_backend_that_can_undo_it(
+    prefixes: list[str], name: str, data: st.DataObject
+) -> None:
+    names = {prefix: PrefixMapping(prefix) for prefix in prefixes}
+    mine = names[data.draw(st.sampled_from(prefixes))]
+    owner = find_owner(mine.outward(name), names.items())
+    assert owner is not None
+    assert names[owner].inward(mine.outward(name)) is not None
+    assert len(owner) >= len(mine.prefix)

@@ -1,0 +1,186 @@
+"""Responses that go on part by part: what comes out is what rewriting the whole gives."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
+from mcpproxy.proxy.core.translation.result_names import to_downstream_result
+from mcpproxy.proxy.core.translation.streaming_rewrite import (
+    MAX_HELD,
+    MalformedJson,
+    StreamingRewriter,
+)
+
+MINE = Raw(b'"mine"')
+TEXT = st.text(max_size=12)
+VALUE: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+URI = st.sampled_from(["file:///a", "note:b", "x", "note://ü/\u2028", 'q:"\\'])
+
+
+def typed(kind: str, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects that begin with their type."""
+    rest = st.fixed_dictionaries({**members, "_meta": VALUE})
+    return rest.map(lambda found: {"type": kind, **found})
+
+
+BLOCK = st.one_of(
+    typed("text", text=TEXT, uri=URI, resource=st.fixed_dictionaries({"uri": URI})),
+    typed("image", data=TEXT),
+    typed("resource_link", name=TEXT, uri=URI | VALUE),
+    typed("resource", resource=st.fixed_dictionaries({"uri": URI, "blob": TEXT}) | VALUE),
+    VALUE,
+)
+RESULTS = {
+    "tools/call": st.fixed_dictionaries(
+        {"content": st.lists(BLOCK, max_size=4) | VALUE, "structuredContent": VALUE}
+    ),
+    "prompts/get": st.fixed_dictionaries(
+        {"messages": st.lists(typed("x", content=BLOCK), max_size=3), "description": TEXT}
+    ),
+    "resources/read": st.fixed_dictionaries(
+        {"contents": st.lists(st.fixed_dictionaries({"uri": URI, "text": TEXT}), max_size=3)}
+    ),
+    "completion/complete": VALUE,
+}
+METHOD = st.sampled_from(sorted(RESULTS))
+
+
+def streamed(
+    body: bytes, sizes: list[int], method: str, prefix: str
+) -> tuple[bytes, StreamingRewriter]:
+    """What comes out of parts of these sizes, over and over again."""
+    found = StreamingRewriter(MINE, method, PrefixMapping(prefix))
+    out, at, turn = b"", 0, 0
+    while at < len(body):
+        size = sizes[turn % len(sizes)]
+        out += found.feed(body[at : at + size])
+        at, turn = at + size, turn + 1
+    return out, found
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.data(),
+    METHOD,
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.sampled_from(["", "p"]),
+    st.booleans(),
+    st.sampled_from([None, 2]),
+    st.permutations(["jsonrpc", "id", "result"]),
+)
+def test_in_whatever_parts_it_comes_it_is_what_rewriting_the_whole_gives(
+    data: st.DataObject,
+    method: str,
+    sizes: list[int],
+    prefix: str,
+    ascii_only: bool,
+    indent: int | None,
+    order: list[str],
+) -> None:
+    result = data.draw(RESULTS[method])
+    members = {"jsonrpc": "2.0", "id": 7, "result": result}
+    message = {name: members[name] for name in order}
+    body = json.dumps(message, ensure_ascii=ascii_only, indent=indent).encode()
+    out, found = streamed(body, sizes, method, prefix)
+    whole = to_downstream_result(method, Raw(json.dumps(result).encode()), PrefixMapping(prefix))
+    assert json.loads(out) == {**message, "id": "mine", "result": json.loads(bytes(whole))}
+    assert list(json.loads(out)) == order
+    assert found.complete
+    assert found.kind == "result"
+
+
+def test_all_but_ids_and_uris_stays_the_bytes_it_was() -> None:
+    body = b'{ "id" :1e0,"x":1.50, "result":{"content" : [ {"type":"resource_link","uri":"a:b"} ,\n'
+    body += b'{"type":"text","text":"\\u0041"}],"content2":[{"uri":"a:b"}] }}\r\n'
+    out, _ = streamed(body, [3], "tools/call", "p")
+    assert out == body.replace(b"1e0", b'"mine"').replace(b'"uri":"a:b"} ,', b'"uri":"a:p/b"} ,')
+
+
+def test_a_long_string_is_not_held() -> None:
+    found = StreamingRewriter(MINE, "tools/call", PrefixMapping("p"))
+    found.feed(b'{"id":1,"result":{"content":[{"type":"text","text":"')
+    for _ in range(100):
+        assert len(found.feed(b"x" * 5000)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ({"jsonrpc": "2.0", "id": 1, "result": {}}, "result"),
+        ({"jsonrpc": "2.0", "id": 1, "error": {}}, "error"),
+        ({"error": {"result": 1}, "id": 1}, "error"),
+        ({"method": "x", "params": {"result": 1}}, "method"),
+        ({"id": 1}, ""),
+    ],
+)
+def test_what_kind_of_message_it_is_shows_with_its_member(message: Any, kind: str) -> None:
+    _, found = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
+    assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"7 ",
+        b'"x"',
+        b'{"id":1}{"id":2}',
+        b'{"id":1} 2',
+        b'{"id":1]',
+        b"}",
+        b'{"result":{"content":[}]}',
+        b'{"id":1,"%b' % (b"k" * (MAX_HELD + 9)),
+        b'{"result":{"content":[{"type":"resource_link","uri":"%b' % (b"u" * (MAX_HELD + 9)),
+    ],
+)
+def test_what_can_not_be_sent_on_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedJson):
+        streamed(body, [1000], "tools/call", "p")
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_what_ends_too_early_is_not_complete(cut: int) -> None:
+    body = b'{"id":1,"result":{"content":[{"type":"text","text":"abc"}]}}'
+    assert not streamed(body[:-cut], [7], "tools/call", "p")[1].complete
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64, 10_000])
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ({"uri": "plain", "type": "resource_link"}, {"uri": "p/plain", "type": "resource_link"}),
+        ({"uri": "plain", "type": "x"}, {"uri": "plain", "type": "x"}),
+        ({"uri": "plain", "n": 1}, {"uri": "plain", "n": 1}),
+        (
+            {"resource": {"uri": "plain", "text": "t"}, "type": "resource"},
+            {"resource": {"uri": "p/plain", "text": "t"}, "type": "resource"},
+        ),
+        (
+            {"resource": {"uri": "plain"}, "uri": "plain", "type": "text"},
+            {"resource": {"uri": "plain"}, "uri": "plain", "type": "text"},
+        ),
+    ],
+)
+def test_a_type_that_comes_behind_a_uri_decides_about_it_all_the_same(
+    block: Any, shown: Any, cut: int
+) -> None:
+    blocks = [block, {"type": "text", "text": "between"}, block]
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": blocks}}).encode()
+    streamed = StreamingRewriter(Raw(b"7"), "tools/call", PrefixMapping("p"))
+    parts = [body[at : at + cut] for at in range(0, len(body), cut)]
+    found = json.loads(b"".join(map(streamed.feed, parts)))
+    assert streamed.complete
+    assert found["result"]["content"] == [shown, blocks[1], shown]

@@ -1,0 +1,232 @@
+"""Lists for clients that declare capabilities: merged, routed, and kept once where equal."""
+
+import json
+from typing import Any
+
+from mcpproxy.proxy.core.catalog.catalog import (
+    EVERYONE,
+    Catalog,
+    ComponentList,
+    ListVariant,
+    parse_component_list,
+)
+from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TOOLS, ComponentKind
+
+SAMPLING = b'{"sampling":{}}'
+ROOTS = b'{"roots":{}}'
+
+
+def _listing(
+    kind: ComponentKind, prefix: str, *keys: str, now: float = 0.0, **members: Any
+) -> ComponentList:
+    content = {kind.member: [{kind.key: key} for key in keys], **members}
+    return parse_component_list(
+        kind, PrefixMapping(prefix), [jsonrpc.decode_object(json.dumps(content).encode())], now
+    )
+
+
+def _listed(catalog: Catalog, kind: ComponentKind, audience: ListVariant) -> bytes:
+    return b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+
+
+def _shown(catalog: Catalog, audience: ListVariant, kind: ComponentKind = TOOLS) -> list[str]:
+    found = json.loads(
+        b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+    )
+    return [item[kind.key] for item in found[kind.member]]
+
+
+def _two_backends() -> Catalog:
+    catalog = Catalog()
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
+    catalog.put("b", TOOLS, _listing(TOOLS, "b", "x"))
+    return catalog
+
+
+def test_an_audience_is_shown_its_own_lists_in_place_of_everyones() -> None:
+    catalog = _two_backends()
+    asking = ListVariant({"a": SAMPLING, "b": SAMPLING})
+    assert _shown(catalog, asking) == _shown(catalog, EVERYONE) == ["a_x", "b_x"]
+    assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "sample"), SAMPLING)
+    assert _shown(catalog, asking) == ["a_sample", "b_x"]
+    assert _shown(catalog, EVERYONE) == ["a_x", "b_x"]
+    assert _shown(catalog, ListVariant({"a": ROOTS})) == ["a_x", "b_x"]
+
+
+def test_an_audience_sees_the_changes_of_backends_that_list_nothing_else_to_it() -> None:
+    catalog = _two_backends()
+    asking = ListVariant({"a": SAMPLING})
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "sample"), SAMPLING)
+    assert _shown(catalog, asking) == ["a_sample", "b_x"]
+    catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", "y"))
+    assert _shown(catalog, asking) == ["a_sample", "b_x", "b_y"]
+    catalog.put("b", TOOLS, None)
+    assert _shown(catalog, asking) == ["a_sample"]
+
+
+def test_a_list_that_equals_everyones_is_no_change_and_costs_nothing() -> None:
+    catalog = Catalog()
+    names = [f"t{n}" for n in range(1000)]
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", *names))
+    plain = catalog.result(TOOLS, modern=False, now=0.0)
+    for number in range(20):
+        seen = b'{"experimental":{"n":%d}}' % number
+        assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", *names, now=1.0), seen)
+        everyones, own = catalog.get("a", TOOLS), catalog.get("a", TOOLS, seen)
+        assert everyones is not None
+        assert own is not None
+        assert own.fetched_at == 1.0
+        assert own.items is everyones.items
+        assert own.names is everyones.names
+        audience = ListVariant({"a": seen})
+        assert (
+            b"".join(catalog.result_parts(TOOLS, modern=False, now=0.0, audience=audience)) == plain
+        )
+        assert catalog._body(TOOLS, audience) is catalog._body(TOOLS, EVERYONE)
+
+
+def test_equal_items_and_equal_merged_lists_are_kept_once() -> None:
+    catalog = Catalog()
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y"))
+    for seen in (SAMPLING, ROOTS):
+        catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "more", "y"), seen)
+    everyones, sampling, roots = catalog.known("a", TOOLS)
+    assert sampling.items is roots.items
+    assert sampling.items[0] is everyones.items[0]
+    assert sampling.items[2] is everyones.items[1]
+    audiences = [ListVariant({"a": seen}) for seen in (SAMPLING, ROOTS)]
+    one, other = (catalog._body(TOOLS, audience) for audience in audiences)
+    assert one is other
+
+
+def test_fetching_the_same_again_keeps_the_bytes_that_others_share() -> None:
+    catalog = Catalog()
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
+    before = catalog.get("a", TOOLS)
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", now=7.0))
+    after = catalog.get("a", TOOLS)
+    assert before is not None
+    assert after is not None
+    assert (after.items is before.items, after.fetched_at) == (True, 7.0)
+
+
+def test_only_what_clients_see_anew_is_a_change() -> None:
+    catalog = _two_backends()
+    assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s"), SAMPLING)
+    assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s", now=2.0), SAMPLING)
+    assert catalog.put("a", TOOLS, None, SAMPLING)
+    assert not catalog.put("a", TOOLS, None, SAMPLING)
+
+
+def test_a_name_that_only_some_see_belongs_to_the_backend_that_lists_it() -> None:
+    catalog = Catalog()
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x"))
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "y"))
+    assert catalog.owner(TOOLS, "sample") is None
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "y", "sample"), SAMPLING)
+    assert catalog.owner(TOOLS, "sample") == "b"
+    assert catalog.owner(PROMPTS, "sample") is None
+    catalog.put("b", TOOLS, None, SAMPLING)
+    assert catalog.owner(TOOLS, "sample") is None
+
+
+def test_a_name_that_everyone_sees_is_not_taken_by_one_that_some_see() -> None:
+    catalog = Catalog()
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "x"))
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x", "y"), SAMPLING)
+    asking = ListVariant({"a": SAMPLING, "b": SAMPLING})
+    assert catalog.owner(TOOLS, "x") == "b"
+    assert _shown(catalog, asking) == ["y", "x"]
+    assert catalog.clashes() == ["tools: x of backend a is hidden by backend b"]
+
+
+def test_of_two_that_claim_a_name_for_some_the_first_serves_it() -> None:
+    catalog = Catalog()
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "x"), SAMPLING)
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x"), ROOTS)
+    assert catalog.owner(TOOLS, "x") == "a"
+    assert _shown(catalog, ListVariant({"b": SAMPLING})) == []
+    assert _shown(catalog, ListVariant({"a": ROOTS})) == ["x"]
+    assert catalog.clashes() == ["tools: x of backend b is hidden by backend a"]
+
+
+def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail() -> None:
+    catalog = Catalog(serves_clashes=False)
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y"), SAMPLING)
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x"), ROOTS)
+    catalog.put("c", TOOLS, _listing(TOOLS, "", "z"))
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x", "z"), ROOTS)
+    assert catalog.claimed_by(TOOLS, "x") == ("a", "b")
+    assert _shown(catalog, ListVariant({"b": SAMPLING})) == ["y", "z"]
+    assert _shown(catalog, ListVariant({"a": ROOTS})) == ["z"]
+    assert catalog.clashes() == [
+        "tools: x is served by none of the backends a, b",
+        "tools: z of backend a is hidden by backend c",
+    ]
+
+
+def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
+    catalog = Catalog()
+    catalog.put("a", TOOLS, _listing(TOOLS, "", "x"))
+    catalog.put("b", TOOLS, _listing(TOOLS, "", "x"))
+    for seen in (SAMPLING, ROOTS):
+        catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y" * 65), seen)
+    assert catalog.clashes() == [
+        "tools: x of backend b is hidden by backend a",
+        f"tools: {'y' * 65} of backend b is longer than 64",
+    ]
+
+
+def test_counts_and_the_digest_are_those_of_what_everyone_sees() -> None:
+    catalog = _two_backends()
+    digest, counts = catalog.digest(), catalog.counts("a")
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y", "z"), SAMPLING)
+    catalog.put("a", PROMPTS, _listing(PROMPTS, "a", "p"), SAMPLING)
+    assert (catalog.digest(), catalog.counts("a")) == (digest, counts)
+
+
+def test_m3_the_hint_is_that_of_the_lists_that_are_shown() -> None:
+    catalog = Catalog()
+    hint: dict[str, Any] = {"ttlMs": 9000, "cacheScope": "public"}
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", **hint))
+    catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", **hint))
+    own: dict[str, Any] = {"ttlMs": 500, "cacheScope": "private"}
+    catalog.put("a", TOOLS, _listing(TOOLS, "a", "y", **own), SAMPLING)
+    found = [
+        json.loads(b"".join(catalog.result_parts(TOOLS, modern=True, now=0.0, audience=audience)))
+        for audience in (EVERYONE, ListVariant({"a": SAMPLING}))
+    ]
+    assert [(one["ttlMs"], one["cacheScope"]) for one in found] == [
+        (9000, "public"),
+        (500, "private"),
+    ]
+
+
+def test_arguments_for_headers_are_known_of_tools_that_only_some_see() -> None:
+    def tool(name: str, header: str | None) -> dict[str, Any]:
+        found: dict[str, Any] = {"type": "string"}
+        if header is not None:
+            found["x-mcp-header"] = header
+        return {"name": name, "inputSchema": {"properties": {"r": found}}}
+
+    def put(*tools: dict[str, Any], seen: bytes | None = None) -> None:
+        page = jsonrpc.decode_object(json.dumps({"tools": tools}).encode())
+        catalog.put("a", TOOLS, parse_component_list(TOOLS, PrefixMapping("a"), [page], 0.0), seen)
+
+    catalog = Catalog()
+    put(tool("x", "Everyone"), tool("plain", None))
+    put(tool("x", "Some"), tool("plain", "Some"), tool("only", "Only"), seen=SAMPLING)
+    assert catalog.header_properties("a", "a_x") == [(("r",), "Everyone")]
+    assert catalog.header_properties("a", "a_plain") == []
+    assert catalog.header_properties("a", "a_only") == [(("r",), "Only")]
+    assert catalog.header_properties("b", "a_only") == []
+
+
+def test_kinds_do_not_mix() -> None:
+    catalog = Catalog()
+    catalog.put("a", RESOURCES, _listing(RESOURCES, "a", "s://x"), SAMPLING)
+    asking = ListVariant({"a": SAMPLING})
+    assert _shown(catalog, asking, RESOURCES) == ["s://a/x"]
+    assert _shown(catalog, asking) == _shown(catalog, EVERYONE, RESOURCES) == []

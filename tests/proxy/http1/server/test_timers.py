@@ -1,0 +1,179 @@
+"""Deadlines of one length, on a clock that the test turns."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from mcpproxy.proxy.core.timers import Timer, TimerQueue
+
+
+class Clock:
+    """A loop's clock and timers."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, int, Callable[[], object]]] = []
+        self.failures: list[Exception] = []
+        self._numbers = itertools.count()
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> object:
+        heapq.heappush(self.timers, (when, next(self._numbers), callback))
+        return None
+
+    def call_soon(self, callback: Callable[[], object], /) -> object:
+        return self.call_at(self.now, callback)
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        while self.timers and self.timers[0][0] <= end:
+            when, _, callback = heapq.heappop(self.timers)
+            self.now = max(self.now, when)
+            try:
+                callback()
+            except ArithmeticError as error:
+                self.failures.append(error)
+        self.now = end
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def deadlines(clock: Clock) -> TimerQueue:
+    return TimerQueue(clock, 10.0)
+
+
+@pytest.fixture
+def ended() -> list[str]:
+    return []
+
+
+def _start(deadlines: TimerQueue, ended: list[str], name: str) -> Timer:
+    return deadlines.start(lambda: ended.append(name))
+
+
+def test_each_ends_after_its_own_time(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    _start(deadlines, ended, "a")
+    clock.turn(4)
+    _start(deadlines, ended, "b")
+    clock.turn(5.9)
+    assert ended == []
+    clock.turn(0.1)
+    assert ended == ["a"]
+    clock.turn(3.9)
+    assert ended == ["a"]
+    clock.turn(0.1)
+    assert ended == ["a", "b"]
+    assert not deadlines.running
+
+
+def test_one_that_is_met_does_not_end(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    met = _start(deadlines, ended, "a")
+    _start(deadlines, ended, "b")
+    met.cancel()
+    met.cancel()
+    clock.turn(20)
+    assert ended == ["b"]
+    assert not met.missed
+
+
+def test_restarting_gives_the_whole_time_again(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    restarted = _start(deadlines, ended, "a")
+    _start(deadlines, ended, "b")
+    clock.turn(9)
+    restarted.restart()
+    clock.turn(9)
+    assert ended == ["b"]
+    clock.turn(1)
+    assert ended == ["b", "a"]
+
+
+def test_restarting_one_that_was_met_begins_again(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    found = _start(deadlines, ended, "a")
+    found.cancel()
+    clock.turn(30)
+    found.restart()
+    clock.turn(9)
+    assert ended == []
+    clock.turn(1)
+    assert ended == ["a"]
+
+
+def test_one_that_was_missed_stays_missed(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    found = _start(deadlines, ended, "a")
+    clock.turn(10)
+    assert found.missed
+    found.restart()
+    clock.turn(30)
+    assert ended == ["a"]
+
+
+def test_many_take_one_timer(clock: Clock, deadlines: TimerQueue, ended: list[str]) -> None:
+    found = [_start(deadlines, ended, str(number)) for number in range(100)]
+    for one in found:
+        one.restart()
+    assert len(clock.timers) == 1
+    for one in found:
+        one.cancel()
+    clock.turn(10)
+    assert clock.timers == []
+    _start(deadlines, ended, "later")
+    clock.turn(10)
+    assert ended == ["later"]
+
+
+def test_one_may_begin_another_when_it_ends(clock: Clock, deadlines: TimerQueue) -> None:
+    ended: list[float] = []
+
+    def again() -> None:
+        ended.append(clock.now)
+        deadlines.start(again)
+
+    deadlines.start(again)
+    clock.turn(35)
+    assert ended == [10, 20, 30]
+
+
+def test_one_that_fails_keeps_no_other_from_ending(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    deadlines.start(lambda: 1 // 0)
+    _start(deadlines, ended, "same time")
+    clock.turn(5)
+    _start(deadlines, ended, "later")
+    clock.turn(10)
+    _start(deadlines, ended, "after")
+    clock.turn(10)
+    assert ended == ["same time", "later", "after"]
+    assert len(clock.failures) == 1
+
+
+def test_who_takes_over_is_told_instead(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    found = _start(deadlines, ended, "first")
+    found.hand_to(lambda: ended.append("second"))
+    clock.turn(10)
+    assert ended == ["second"]
+    found.hand_to(lambda: ended.append("too late"))
+    assert ended == ["second"]
+    clock.turn(0)
+    assert ended == ["second", "too late"]

@@ -1,0 +1,222 @@
+"""Which era and transport a backend speaks: found out once, from clear answers only."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from mcp.server.mcpserver import MCPServer
+from starlette.responses import Response
+
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProtocolError,
+    RateLimited,
+    TimedOut,
+    Unauthorized,
+    Unreachable,
+)
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
+from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+from tests.proxy.runtime.serving import Gate
+from tests.proxy.upstream.era_servers import (
+    LEGACY,
+    MODERN,
+    Server,
+    error,
+    initialized,
+    legacy,
+    modern,
+    opener_of,
+    result_of,
+    status,
+)
+
+
+async def _revision(opener: HttpConnector, client: ClientIdentity = MODERN) -> str:
+    link: UpstreamSession = await opener.open(client)
+    await link.close()
+    return link.greeting.revision
+
+
+async def test_a_modern_backend_is_asked_once_and_keeps_no_sessions() -> None:
+    server = Server(modern, status(404))
+    async with opener_of(server) as opener:
+        for _ in range(3):
+            link = await opener.open(MODERN)
+            assert (link.greeting.revision, link.stateful) == ("2026-07-28", False)
+        assert opener.transport == "streamable-http"
+    assert server.asked.count("server/discover") == 1
+
+
+REFUSALS = {
+    "400": status(400),
+    "404": status(404),
+    "405": status(405),
+    "junk": status(200, "<html>"),
+    "method not found": error(-32601),
+    "bad request with an error": error(-32600, 400),
+    "session missing": error(-32000, 400),
+    "no common version": lambda method, message: result_of(
+        message, supportedVersions=["2030-01-01"]
+    ),
+    "odd versions": lambda method, message: result_of(message, supportedVersions="all"),
+    "no versions": lambda method, message: result_of(message),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_a_backend_that_does_not_know_discover_is_spoken_to_in_the_legacy_era(
+    case: str,
+) -> None:
+    server = Server(REFUSALS[case], legacy)
+    async with opener_of(server) as opener:
+        for _ in range(3):
+            assert await _revision(opener) == "2025-11-25"
+    assert server.asked.count("server/discover") == 1
+    assert server.asked.count("initialize") == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (401, Unauthorized),
+        (403, Unauthorized),
+        (429, RateLimited),
+        (500, Unreachable),
+        (503, Unreachable),
+    ],
+)
+async def test_an_answer_that_says_nothing_of_the_era_is_an_error_and_not_remembered(
+    code: int, kind: type[BackendError]
+) -> None:
+    server = Server(status(code), status(code))
+    async with opener_of(server) as opener:
+        for client in (MODERN, LEGACY):
+            with pytest.raises(kind):
+                await opener.open(client)
+        server.discover = modern
+        assert await _revision(opener) == "2026-07-28"
+
+
+async def test_a_server_that_says_nothing_is_an_error_in_time() -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await asyncio.Event().wait()
+
+    async with opener_of(silent, timeouts={"connect": "200ms", "initialize": "200ms"}) as opener:
+        with pytest.raises(TimedOut):
+            await asyncio.wait_for(opener.open(MODERN), 5)
+        opener._endpoint.client.close()
+
+
+async def test_a_backend_may_come_back_in_another_era() -> None:
+    server = Server(modern, legacy)
+    async with opener_of(server) as opener:
+        assert await _revision(opener) == "2026-07-28"
+        server.discover = status(404)
+        opener.forget()
+        assert await _revision(opener) == "2025-11-25"
+        server.discover = modern
+        opener.forget()
+        assert await _revision(opener) == "2026-07-28"
+
+
+async def test_each_client_is_served_in_its_own_era_where_the_backend_speaks_both() -> None:
+    async with opener_of(Server(modern, legacy)) as opener:
+        assert await _revision(opener, MODERN) == "2026-07-28"
+        assert await _revision(opener, LEGACY) == "2025-11-25"
+        older = ClientIdentity("2025-03-26")
+        assert await _revision(opener, older) == "2025-03-26"
+
+
+@pytest.mark.parametrize("protocol", ["modern", "2026-07-28"])
+async def test_modern_pinned_is_never_given_up(protocol: str) -> None:
+    server = Server(status(404), legacy)
+    async with opener_of(server, protocol=protocol) as opener:
+        for client in (MODERN, LEGACY):
+            with pytest.raises(ProtocolError):
+                await opener.open(client)
+    assert "initialize" not in server.asked
+
+
+async def test_legacy_pinned_never_asks_for_the_modern_era() -> None:
+    server = Server(modern, legacy)
+    async with opener_of(server, protocol="legacy") as opener:
+        assert await _revision(opener) == "2025-11-25"
+    assert "server/discover" not in server.asked
+
+
+async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
+    async with opener_of(Server(modern, legacy), protocol="2025-06-18") as opener:
+        assert await _revision(opener) == "2025-06-18"
+
+    def newer(method: str, message: Any) -> Response:
+        return initialized(message, "2025-11-25")
+
+    async with opener_of(Server(modern, newer), protocol="2025-06-18") as opener:
+        with pytest.raises(ProtocolError, match="2025-06-18"):
+            await opener.open(LEGACY)
+
+
+@pytest.mark.parametrize("revision", ["2030-01-01", "", "2026-07-28"])
+async def test_an_unknown_revision_is_no_mcp(revision: str) -> None:
+    def odd(method: str, message: Any) -> Response:
+        return result_of(message, protocolVersion=revision, capabilities={})
+
+    async with opener_of(Server(status(404), odd)) as opener:
+        with pytest.raises(ProtocolError):
+            await opener.open(LEGACY)
+
+
+@pytest.mark.parametrize("session", ["a b", "ü", "x" * 3000])
+async def test_s7_a_session_id_that_can_be_none_is_refused(session: str) -> None:
+    def odd(method: str, message: Any) -> Response:
+        answer = initialized(message)
+        answer.raw_headers.append((b"mcp-session-id", session.encode("latin-1")))
+        return answer
+
+    async with opener_of(Server(status(404), odd)) as opener:
+        with pytest.raises(ProtocolError):
+            await opener.open(LEGACY)
+
+
+def _old() -> Any:
+    server = MCPServer("old", version="1", log_level="WARNING")
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Sum."""
+        return a + b
+
+    return server.sse_app()
+
+
+async def test_an_sse_backend_is_found_by_auto_and_remembered() -> None:
+    async with opener_of(_old(), "/sse") as opener:
+        for _ in range(2):
+            assert await _revision(opener, LEGACY) == "2025-11-25"
+            assert opener.transport == "sse"
+
+
+async def test_over_sse_the_stream_and_every_message_have_the_headers_of_the_client() -> None:
+    gate = Gate(_old())
+    async with opener_of(gate, "/sse", forwardHeaders=["X-User"]) as opener:
+        ann = replace(LEGACY, headers=((b"x-user", b"ann"), (b"x-other", b"no")))
+        await _revision(opener, ann)
+    ways = {(request.method, request.headers.get("x-user")) for request in gate.seen}
+    assert ways == {("GET", "ann"), ("POST", "ann")}
+    assert all("x-other" not in request.headers for request in gate.seen)
+
+
+async def test_an_sse_backend_is_not_taken_where_streamable_http_is_asked_for() -> None:
+    async with opener_of(_old(), "/sse", transport="streamable-http") as opener:
+        with pytest.raises(ProtocolError):
+            await opener.open(LEGACY)
+
+
+async def test_a_streamable_backend_is_not_taken_where_sse_is_asked_for() -> None:
+    async with opener_of(Server(modern, legacy), transport="sse") as opener:
+        with pytest.raises(BackendError):
+            await opener.open(MODERN)

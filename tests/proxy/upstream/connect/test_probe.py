@@ -1,0 +1,239 @@
+"""What the probe for the modern era costs a backend that does not know it: nothing."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from mcpproxy.limits.sessions import GREETING
+from mcpproxy.proxy.core.errors import ProtocolError, RateLimited, Unauthorized, Unreachable
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.connect.handshake import parse_discover_result, parse_initialize_result
+from tests.proxy.upstream.era_servers import (
+    LEGACY,
+    MODERN,
+    Answer,
+    Server,
+    error,
+    initialized,
+    legacy,
+    modern,
+    opener_of,
+    result_of,
+    status,
+)
+
+
+class Silent(Response):
+    """Says nothing until the client is gone."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _nothing() -> Any:
+    await asyncio.Event().wait()
+    yield b""
+
+
+def silent(method: str, message: Any) -> Response:
+    """Never answers."""
+    return Silent()
+
+
+def silent_stream(method: str, message: Any) -> Response:
+    """Begins a stream of events on which nothing comes."""
+    return StreamingResponse(_nothing(), media_type="text/event-stream")
+
+
+def open_stream(method: str, message: Any) -> Response:
+    """Answers a notification with a stream that stays open."""
+    return StreamingResponse(_nothing(), media_type="text/event-stream")
+
+
+class Dropped(Silent):
+    """Closes the connection."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        send.__self__.transport.abort()
+        await super().__call__(scope, receive, send)
+
+
+def dropped(method: str, message: Any) -> Response:
+    """Closes the connection."""
+    return Dropped()
+
+
+def failed(code: int) -> Answer:
+    """Answers with HTTP 5xx and a JSON-RPC error."""
+    return error(-32603, code)
+
+
+INCONCLUSIVE: dict[str, Answer] = {
+    "401": status(401),
+    "403": status(403),
+    "429": status(429),
+    "500": status(500),
+    "500 with an error": failed(500),
+    "501": status(501),
+    "502": status(502),
+    "503": status(503),
+    "302": status(302),
+    "result is no object": lambda method, message: JSONResponse(
+        {"jsonrpc": "2.0", "id": message["id"], "result": []}
+    ),
+    "dropped": dropped,
+    "silent": silent,
+    "silent stream": silent_stream,
+}
+SHORT = {"connect": "1s", "initialize": "200ms"}
+
+
+@pytest.mark.parametrize("case", INCONCLUSIVE)
+async def test_a_probe_that_comes_to_nothing_is_followed_by_initialize(case: str) -> None:
+    server = Server(INCONCLUSIVE[case], legacy)
+    timeouts = SHORT if "silent" in case else {"connect": "1s", "initialize": "5s"}
+    async with opener_of(server, timeouts=timeouts) as opener:
+        for _ in range(3):
+            link = await opener.open(MODERN)
+            assert link.greeting.revision == "2025-11-25"
+            await link.close()
+    probes = server.asked.count("server/discover")
+    # A connection that is lost may have been so before the probe came: that goes out once more.
+    assert probes <= (2 if case == "dropped" else 1)
+
+
+async def test_a_rate_limit_on_everything_is_reported_after_one_request_of_each_era() -> None:
+    server = Server(status(429), status(429))
+    async with opener_of(server) as opener:
+        with pytest.raises(RateLimited):
+            await opener.open(MODERN)
+    assert server.asked == ["server/discover", "initialize"]
+
+
+@pytest.mark.parametrize("code", [-32601, -32022])
+async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_to(
+    code: int,
+) -> None:
+    server = Server(modern, error(code, 500))
+    async with opener_of(server) as opener:
+        assert (await opener.open(LEGACY)).greeting.modern
+
+
+async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era() -> None:
+    server = Server(modern, legacy)
+    async with opener_of(server) as opener:
+        opener._endpoint.client.origin.address = ("127.0.0.1", 1)
+        with pytest.raises(Unreachable, match="refused"):
+            await opener.open(MODERN)
+
+
+async def test_where_neither_era_can_be_had_the_failure_of_the_probe_is_told() -> None:
+    async with opener_of(Server(status(401), status(400))) as opener:
+        with pytest.raises(Unauthorized):
+            await opener.open(MODERN)
+
+
+async def test_a_modern_backend_that_refused_one_probe_is_probed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.DOUBTED_FOR", 0.0)
+    server = Server(status(503), legacy)
+    async with opener_of(server) as opener:
+        assert not (await opener.open(MODERN)).greeting.modern
+        server.discover = modern
+        assert (await opener.open(MODERN)).greeting.modern
+
+
+async def test_a_modern_backend_that_refused_one_probe_is_still_found_by_its_refusal() -> None:
+    server = Server(status(503), error(-32022, 400))
+    async with opener_of(server) as opener:
+        with pytest.raises(Unreachable):
+            await opener.open(MODERN)
+        server.discover = modern
+        assert (await opener.open(MODERN)).greeting.modern
+
+
+def _without_session(method: str, message: Any) -> Response:
+    return initialized(message)
+
+
+async def test_initialized_is_sent_also_where_there_is_no_session_id() -> None:
+    server = Server(status(404), _without_session)
+    async with opener_of(server) as opener:
+        link = await opener.open(LEGACY)
+        assert not link.stateful
+    assert server.asked == ["initialize", "notifications/initialized"]
+
+
+ODD_ANSWERS: dict[str, Answer] = {
+    "open stream": open_stream,
+    "400": status(400),
+    "500": status(500),
+    "a result": lambda method, message: JSONResponse({}),
+    "dropped": dropped,
+}
+
+
+@pytest.mark.parametrize("case", ODD_ANSWERS)
+@pytest.mark.parametrize("initialize", [legacy, _without_session])
+async def test_however_initialized_is_answered_the_session_is_used(
+    case: str, initialize: Answer
+) -> None:
+    server = Server(status(404), initialize)
+    server.others["notifications/initialized"] = ODD_ANSWERS[case]
+    async with opener_of(server) as opener:
+        assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
+
+
+async def test_a_backend_that_holds_back_its_response_to_initialized_is_used_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.INITIALIZED_TIME", Short())
+    server = Server(status(404), legacy)
+    server.others["notifications/initialized"] = silent
+    async with opener_of(server) as opener:
+        assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
+
+
+class Short:
+    """A limit that is reached soon."""
+
+    value = 0.05
+    reached = 0
+
+    def record(self) -> None:
+        self.reached += 1
+
+
+async def test_an_error_of_json_rpc_with_http_5xx_is_not_taken_for_a_greeting() -> None:
+    async with opener_of(Server(status(404), failed(500))) as opener:
+        with pytest.raises(Unreachable, match="500"):
+            await opener.open(LEGACY)
+
+
+async def test_a_greeting_of_no_known_revision_is_still_refused() -> None:
+    def odd(method: str, message: Any) -> Response:
+        return result_of(message, protocolVersion="2030-01-01", capabilities={})
+
+    async with opener_of(Server(status(500), odd)) as opener:
+        with pytest.raises(ProtocolError):
+            await opener.open(MODERN)
+
+
+@pytest.mark.parametrize(
+    "read", [parse_discover_result, lambda message: parse_initialize_result(message, None)]
+)
+def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
+    read: Callable[[Message], Any],
+) -> None:
+    reached = GREETING.reached
+    said = {"protocolVersion": "2025-11-25", "supportedVersions": ["2026-07-28"]}
+    assert read({"result": jsonrpc.encode_raw(said)}) is not None
+    with pytest.raises(ProtocolError, match="introduces itself"):
+        read({"result": jsonrpc.encode_raw({**said, "instructions": "x" * GREETING.value})})
+    assert GREETING.reached == reached + 1

@@ -1,0 +1,174 @@
+"""Which era processes are spoken to in: silence is a verdict only before one has answered."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.defaults import effective_settings
+from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, TimedOut
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
+from mcpproxy.proxy.upstream.transports.session import TaskSet
+from tests.builders import an_mcpproxy
+
+MODERN = ClientIdentity("2026-07-28")
+LEGACY = ClientIdentity("2025-11-25")
+DISCOVER, INITIALIZE = "server/discover", "initialize"
+UNSUPPORTED = {"code": -32022, "message": "no", "data": {"supported": ["2026-07-28"]}}
+
+
+class Process:
+    """A channel to a server of both eras, but for what it is told about."""
+
+    answers_late = False
+
+    def __init__(self, stage: "Stage") -> None:
+        self.sent: list[str] = []
+        """Methods of what was sent to it."""
+        self._stage = stage
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def send(self, body: bytes) -> None:
+        message = json.loads(body)
+        method = message["method"]
+        self.sent.append(method)
+        if method == self._stage.started_by:
+            self._stage.started.set()
+        if method in self._stage.ends_at:
+            self._answers.put_nowait(None)
+        elif "id" in message and method not in self._stage.deaf_to:
+            answer = {"jsonrpc": "2.0", "id": message["id"], **self._answer(method)}
+            self._answers.put_nowait(json.dumps(answer).encode())
+
+    def _answer(self, method: str) -> dict[str, Any]:
+        if method in self._stage.refuses:
+            return {"error": self._stage.refuses[method]}
+        if method == INITIALIZE:
+            return {"result": {"capabilities": {}, "protocolVersion": "2025-11-25"}}
+        return {"result": {"capabilities": {}, "supportedVersions": ["2026-07-28"]}}
+
+    async def receive(self) -> bytes:
+        await self._stage.started.wait()
+        answer = await self._answers.get()
+        if answer is None:
+            raise ProcessFailed("its process has ended with status 1")
+        return answer
+
+    async def close(self) -> None: ...
+
+
+class Stage:
+    """An opener of such processes."""
+
+    def __init__(self) -> None:
+        self.deaf_to: set[str] = set()
+        self.ends_at: set[str] = set()
+        self.refuses: dict[str, Any] = {}
+        self.started = asyncio.Event()
+        """Whether processes answer; what they are sent before is kept."""
+        self.started.set()
+        self.started_by = ""
+        self.processes: list[Process] = []
+        timeouts = {"connect": "100ms", "initialize": "200ms"}
+        backend = {"name": "b", "stdio": {"command": "x"}, "timeouts": timeouts}
+        spec = an_mcpproxy(backends=[backend]).spec
+        self.background = TaskSet()
+        self.opener = StdioConnector(
+            self._spawn, effective_settings(spec, spec.backends[0]), self.background
+        )
+
+    async def _spawn(self) -> Process:
+        self.processes.append(Process(self))
+        return self.processes[-1]
+
+    async def revision(self, client: ClientIdentity = MODERN) -> str:
+        """What the next process is spoken to in."""
+        link = await self.opener.open(client)
+        await link.close()
+        return link.greeting.revision
+
+
+async def test_a_program_that_says_nothing_to_discover_is_spoken_to_in_the_legacy_era() -> None:
+    stage = Stage()
+    stage.deaf_to = {"server/discover"}
+    assert await stage.revision() == "2025-11-25"
+
+
+async def test_a_program_that_answered_before_is_slow_to_start_and_not_of_another_era() -> None:
+    stage = Stage()
+    assert await stage.revision() == "2026-07-28"
+    stage.deaf_to = {"server/discover"}
+    with pytest.raises(TimedOut):
+        await stage.revision()
+    stage.deaf_to = set()
+    assert await stage.revision() == "2026-07-28"
+
+
+async def test_a_program_that_failed_may_come_back_without_the_modern_era() -> None:
+    stage = Stage()
+    assert await stage.revision() == "2026-07-28"
+    stage.opener.forget()
+    stage.deaf_to = {"server/discover"}
+    assert await stage.revision() == "2025-11-25"
+
+
+async def test_a_program_that_ignores_discover_gets_initialize_in_the_same_process() -> None:
+    stage = Stage()
+    stage.deaf_to = {DISCOVER}
+    assert await stage.revision() == "2025-11-25"
+    (process,) = stage.processes
+    assert process.sent == [DISCOVER, INITIALIZE, "notifications/initialized"]
+
+
+async def test_a_program_that_refuses_discover_gets_initialize_in_the_same_process() -> None:
+    stage = Stage()
+    stage.refuses = {DISCOVER: {"code": -32601, "message": "no"}}
+    for _ in range(2):
+        assert await stage.revision() == "2025-11-25"
+    first, second = stage.processes
+    assert first.sent == [DISCOVER, INITIALIZE, "notifications/initialized"]
+    assert second.sent == [INITIALIZE, "notifications/initialized"]
+
+
+async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    for _ in range(2):
+        assert await stage.revision() == "2025-11-25"
+    assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
+
+
+async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER, INITIALIZE}
+    with pytest.raises(BackendError, match="status 1"):
+        await stage.revision()
+
+
+async def test_a_legacy_program_that_is_slow_to_start_is_started_once() -> None:
+    stage = Stage()
+    stage.refuses = {DISCOVER: {"code": -32601, "message": "no"}}
+    stage.started.clear()
+    stage.started_by = INITIALIZE
+    assert await stage.revision() == "2025-11-25"
+    assert len(stage.processes) == 1
+
+
+async def test_a_modern_program_that_is_slow_to_start_is_spoken_to_in_its_era() -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: UNSUPPORTED}
+    stage.started.clear()
+    stage.started_by = INITIALIZE
+    assert await stage.revision() == "2026-07-28"
+    (process,) = stage.processes
+    assert process.sent == [DISCOVER, INITIALIZE]
+
+
+async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: UNSUPPORTED}
+    assert await stage.revision(LEGACY) == "2026-07-28"
+    (process,) = stage.processes
+    assert process.sent == [INITIALIZE, DISCOVER]

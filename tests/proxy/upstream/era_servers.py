@@ -1,0 +1,105 @@
+"""A server that answers the first requests of a session as a test says, and an opener for it."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from mcpproxy.api.defaults import effective_settings
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.http1.client.client import HttpClient
+from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
+from mcpproxy.proxy.upstream.transports.session import TaskSet
+from tests.builders import an_mcpproxy
+from tests.proxy.runtime.serving import serving
+
+LEGACY = ClientIdentity("2025-11-25", info=b'{"name":"c","version":"1"}')
+MODERN = ClientIdentity("2026-07-28", info=b'{"name":"c","version":"1"}')
+Answer = Callable[[str, Any], Response]
+
+
+def result_of(message: Any, **result: Any) -> Response:
+    return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+
+def initialized(message: Any, revision: str | None = None, session: str | None = None) -> Response:
+    spoken = revision or message["params"]["protocolVersion"]
+    answer = result_of(message, protocolVersion=spoken, capabilities={"tools": {}})
+    if session is not None:
+        answer.headers["mcp-session-id"] = session
+    return answer
+
+
+class Server:
+    """Answers `server/discover` and `initialize` as it is told."""
+
+    def __init__(self, discover: Answer, initialize: Answer) -> None:
+        self.discover = discover
+        self.initialize = initialize
+        self.others: dict[str, Answer] = {}
+        """Answers to other requests and notifications, by their method."""
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        body = await request.body()
+        message = json.loads(body) if body else {}
+        method = message.get("method", scope["method"])
+        self.asked.append(method)
+        answer: Response = PlainTextResponse("", 202 if body else 405)
+        if method == "server/discover":
+            answer = self.discover(method, message)
+        elif method == "initialize":
+            answer = self.initialize(method, message)
+        elif method in self.others:
+            answer = self.others[method](method, message)
+        await answer(scope, receive, send)
+
+
+def modern(method: str, message: Any) -> Response:
+    """Speaks the modern era."""
+    return result_of(message, supportedVersions=["2026-07-28"], capabilities={"tools": {}})
+
+
+def legacy(method: str, message: Any) -> Response:
+    """Speaks the legacy era, with a session."""
+    return initialized(message, session="s-1")
+
+
+def status(code: int, content: str = "no") -> Answer:
+    """Answers with an HTTP status."""
+    return lambda method, message: PlainTextResponse(content, code)
+
+
+def error(code: int, http: int = 200) -> Answer:
+    """Answers with a JSON-RPC error."""
+
+    def answer(method: str, message: Any) -> Response:
+        content = {"code": code, "message": "no"}
+        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": content}, http)
+
+    return answer
+
+
+@asynccontextmanager
+async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIterator[HttpConnector]:
+    """An opener for a server."""
+    async with serving(server) as base:
+        timeouts = {"connect": "1s", "initialize": "1s"}
+        backend = {"name": "b", "url": base + path, "timeouts": timeouts, **fields}
+        spec = an_mcpproxy(backends=[backend]).spec
+        given = effective_settings(spec, spec.backends[0])
+        background = TaskSet()
+        client = HttpClient(base + path, 1.0)
+        opener = HttpConnector(McpHttpClient(client, tuple, given.passed), given, background)
+        try:
+            yield opener
+        finally:
+            await opener.close()
+            await background.close()

@@ -1,0 +1,197 @@
+"""Changes that backends announce: followed once, at a pace, and passed on where they are true."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.limits.backends import OWN_REQUESTS
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.exchange import NullContext
+from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
+from mcpproxy.proxy.upstream.monitor import list_waits
+from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
+from mcpproxy.proxy.upstream.monitor.requester import Requester
+from tests.proxy.upstream.plain import PlainLink, PlainOpener, listed, turns
+from tests.proxy.upstream.stage import ANN
+
+
+class Stage:
+    """The lists of a backend that announces changes."""
+
+    def __init__(self) -> None:
+        self.backend = PlainOpener(tools_list=listed("tools", "old"))
+        settings = replace(default_settings(), cache_ttl=300.0)
+        self.catalog = Catalog()
+        self.lists = ListCache("b", settings, self.catalog, Requester(NullContext(ANN)))
+        self.lists.link = PlainLink(self.backend)
+        self.changes: list[ComponentKind] = []
+        self.lists.on_change = self.changes.append
+
+    def gate(self, then: Any) -> asyncio.Event:
+        """Have lists wait for an event, and then be this."""
+        event = asyncio.Event()
+        self.backend.answers["tools/list"] = event
+        self.backend.answers["tools/list later"] = then
+        return event
+
+    @property
+    def asked(self) -> int:
+        """How often the backend was asked for its tools."""
+        return self.backend.asked.count("tools/list")
+
+    @property
+    def shown(self) -> list[str]:
+        """The tools that are known."""
+        listing = self.catalog.get("b", TOOLS)
+        return [] if listing is None else list(listing.names)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetches that follow each other without a pause."""
+    monkeypatch.setattr(list_waits, "APART", 0.0)
+
+
+async def test_a_backend_that_announces_with_every_list_is_asked_at_the_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(list_waits, "APART", 0.0, raising=False)
+    stage, reached = Stage(), OWN_REQUESTS.reached
+    stage.backend.on_request = lambda method: stage.lists.announced(TOOLS)
+    stage.lists.announced(TOOLS)
+    await turns(2000)
+    assert stage.asked == OWN_REQUESTS.value
+    assert OWN_REQUESTS.reached > reached
+    stage.lists.stop()
+
+
+async def test_two_fetches_that_are_announced_have_a_second_between_them() -> None:
+    stage = Stage()
+    stage.lists.announced(TOOLS)
+    await turns()
+    stage.lists.announced(TOOLS)
+    await turns()
+    assert stage.asked == 1
+    stage.lists.stop()
+
+
+async def test_announcements_cancel_no_list_and_are_followed_by_one_more(at_once: None) -> None:
+    stage = Stage()
+    gate = stage.gate(listed("tools", "new"))
+    for _ in range(10):
+        stage.lists.announced(TOOLS)
+        await turns(20)
+    assert stage.asked == 1
+    gate.set()
+    await turns()
+    assert stage.shown == ["new"]
+    assert stage.asked == 2
+
+
+async def test_a_list_that_takes_longer_than_announcements_are_apart_comes_all_the_same(
+    at_once: None,
+) -> None:
+    stage = Stage()
+    gate = stage.gate(listed("tools", "new"))
+    stage.lists.announced(TOOLS)
+    await turns(20)
+    gate.set()
+    stage.lists.announced(TOOLS)
+    await turns()
+    assert (stage.shown, stage.changes) == (["new"], [TOOLS])
+
+
+async def test_an_announcement_of_what_is_known_is_passed_on_to_nobody() -> None:
+    stage = Stage()
+    await stage.lists.refresh(TOOLS)
+    stage.changes.clear()
+    stage.lists._flights[TOOLS]._began = float("-inf")
+    stage.lists.announced(TOOLS)
+    await turns()
+    assert (stage.asked, stage.changes) == (2, [])
+    stage.backend.answers["tools/list"] = listed("tools", "old", "new")
+    stage.lists._flights[TOOLS]._began = float("-inf")
+    stage.lists.announced(TOOLS)
+    await turns()
+    assert (stage.asked, stage.changes) == (3, [TOOLS])
+
+
+async def test_a_client_that_lists_after_an_announcement_gets_the_newest_at_once() -> None:
+    stage = Stage()
+    await stage.lists.refresh(TOOLS)
+    stage.backend.answers["tools/list"] = listed("tools", "new")
+    stage.lists.announced(TOOLS)
+    assert stage.lists.old(TOOLS, asyncio.get_running_loop().time())
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["new"]
+    stage.lists.stop()
+
+
+# Pages
+
+
+def _paged(stage: Stage, pages: dict[Any, dict[str, Any]]) -> None:
+    stage.backend.answers["tools/list"] = pages.__getitem__
+
+
+async def test_a_next_page_without_a_name_that_repeats_the_first_is_shown_once() -> None:
+    stage = Stage()
+    page = listed("tools", "a", "b", nextCursor="")
+    _paged(stage, {None: page, "": page})
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a", "b"]
+    assert stage.asked == 2
+
+
+async def test_a_next_page_without_a_name_that_is_refused_ends_the_list() -> None:
+    stage = Stage()
+    error = {"error": {"code": -32602, "message": "invalid cursor"}}
+    _paged(stage, {None: listed("tools", "a", nextCursor=""), "": error})
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a"]
+    assert not stage.lists.failures
+
+
+async def test_a_cursor_that_does_not_advance_shows_nothing_twice() -> None:
+    stage = Stage()
+    page = listed("tools", "a", "b", nextCursor="x")
+    _paged(stage, {None: page, "x": page})
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a", "b"]
+    assert stage.asked == 2
+
+
+async def test_cursors_without_an_end_are_not_followed_once_pages_repeat() -> None:
+    stage, number = Stage(), iter(range(10**6))
+    stage.backend.answers["tools/list"] = lambda cursor: listed(
+        "tools", "a", "b", nextCursor=str(next(number))
+    )
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a", "b"]
+    assert stage.asked == 2
+
+
+async def test_an_empty_page_ends_no_list() -> None:
+    stage = Stage()
+    _paged(
+        stage,
+        {
+            None: listed("tools", "a", nextCursor="1"),
+            "1": listed("tools", nextCursor="2"),
+            "2": listed("tools", "b"),
+        },
+    )
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a", "b"]
+
+
+async def test_a_name_that_stands_for_two_things_is_shown_once_and_noted() -> None:
+    stage = Stage()
+    tools = [{"name": "a", "title": "1"}, {"name": "a", "title": "2"}, {"name": "b"}]
+    stage.backend.answers["tools/list"] = {"result": {"tools": tools}}
+    await stage.lists.refresh(TOOLS)
+    assert stage.shown == ["a", "b"]
+    assert stage.catalog.clashes() == ["tools: a is there twice in backend b"]

@@ -1,0 +1,113 @@
+"""The stream of changes of one backend: opened anew for what clients subscribe to."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
+from mcpproxy.proxy.upstream.monitor import change_stream as listening_module
+from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
+from mcpproxy.proxy.upstream.transports.session import OnMessage, UpstreamSession
+from tests.proxy.runtime.waiting import soon
+
+
+class Streams:
+    """A link whose streams are ready when the test says so."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        """The resources of each stream that was opened."""
+        self.open: list[Callable[[], None]] = []
+        """What makes each stream ready that is open."""
+
+    def has_been_asked(self, times: int) -> bool:
+        """Whether so many streams were asked for."""
+        return len(self.asked) == times
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        self.asked.append(list(uris))
+        self.open.append(ready)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.open.remove(ready)
+
+
+class Stage:
+    """One that listens to such a link."""
+
+    def __init__(self) -> None:
+        self.link = Streams()
+        self.uris: list[str] = []
+        standing = NullContext(ClientIdentity(LATEST_MODERN))
+        self.listening = ChangeStream("b", standing, _ignored, lambda: self.uris)
+
+    async def begun(self) -> None:
+        """Listen, and miss nothing."""
+        self.listening.begin(cast("UpstreamSession", self.link))
+        await soon(lambda: len(self.link.open) == 1, "the first stream")
+        self.link.open[0]()
+
+    async def wanted(self, *uris: str) -> None:
+        """Clients want to hear of these, too."""
+        for uri in uris:
+            self.uris.append(uri)
+            self.listening.renew()
+
+    async def close(self) -> None:
+        """End all."""
+        end(self.listening.leave())
+        await soon(lambda: not self.link.open, "the streams to end")
+
+
+async def _ignored(message: Message) -> None:
+    return None
+
+
+@pytest.fixture
+async def stage() -> Any:
+    found = Stage()
+    await found.begun()
+    yield found
+    await found.close()
+
+
+async def test_what_is_subscribed_to_at_once_is_asked_for_with_one_stream(stage: Stage) -> None:
+    await stage.wanted(*(f"x://{number}" for number in range(200)))
+    await soon(lambda: len(stage.link.asked) > 1, "another stream")
+    assert [len(uris) for uris in stage.link.asked] == [0, 200]
+    stage.link.open[-1]()
+    await soon(lambda: len(stage.link.open) == 1, "the stream before to end")
+
+
+async def test_a_backend_that_makes_no_stream_ready_gets_no_more_than_two(stage: Stage) -> None:
+    for number in range(20):
+        await stage.wanted(f"x://{number}")
+        await soon(functools.partial(stage.link.has_been_asked, number + 2), "another stream")
+        await soon(lambda: len(stage.link.open) <= 2, "the one that is of no use to end")
+    stage.link.open[-1]()
+    await soon(lambda: len(stage.link.open) == 1, "the others to end")
+
+
+async def test_large_subscriptions_are_sent_again_after_a_while(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening_module, "LONGEST_RENEWAL", 3600.0)
+    monkeypatch.setattr(listening_module, "RENEWAL_RATE", 1)
+    await stage.wanted("x://" + "u" * 10_000)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(stage.link.asked) == 1

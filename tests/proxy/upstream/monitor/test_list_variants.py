@@ -1,0 +1,341 @@
+"""Lists for clients that declare capabilities: fetched once, in time, or not at all."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
+from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TOOLS, ComponentKind
+from mcpproxy.proxy.upstream.monitor import list_variants as module
+from mcpproxy.proxy.upstream.monitor import list_waits
+from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
+from mcpproxy.proxy.upstream.transports.session import (
+    ServerDescription,
+    UpstreamRequest,
+    UpstreamSession,
+)
+from tests.proxy.runtime.waiting import soon
+
+SAMPLING = b'{"sampling":{}}'
+ANN = ClientIdentity("2025-11-25", SAMPLING, None, "ann", "")
+OFFERED: Message = {"capabilities": Raw(b'{"tools":{},"prompts":{}}')}
+
+
+def _impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for place in (module, list_waits):
+        monkeypatch.setattr(place, "PATIENCE", seconds)
+
+
+class Stage:
+    """A backend whose sessions list what they are told to."""
+
+    def __init__(self, **given: Any) -> None:
+        self.tools = ["a"]
+        self.error: Exception | None = None
+        self.refusal: dict[str, Any] | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked: list[str] = []
+        self.looked: list[ClientIdentity] = []
+        self.open = 0
+        self.widest = 0
+        self.greeting = ServerDescription("2025-11-25", OFFERED)
+        self.on_request: Callable[[], None] = lambda: None
+        self.catalog = Catalog()
+        settings: BackendSettings = replace(default_settings(), **given)
+        self.tailored = VariantLists("b", settings, self.catalog, self._look, NullContext)
+        self.changes: list[ComponentKind] = []
+        self.failures = 0
+        self.tailored.on_change = lambda kind, session: self.changes.append(kind)
+        self.tailored.on_failure = self._failed
+
+    def _failed(self) -> None:
+        self.failures += 1
+
+    @asynccontextmanager
+    async def _look(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+        self.looked.append(client)
+        self.open += 1
+        self.widest = max(self.widest, self.open)
+        try:
+            await self.gate.wait()
+            found: Any = self
+            yield found
+        finally:
+            self.open -= 1
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        self.asked.append(outgoing.method)
+        self.on_request()
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        if self.refusal is not None:
+            return {"error": jsonrpc.encode_raw(self.refusal)}
+        member = outgoing.method.partition("/")[0]
+        return {"result": jsonrpc.encode_raw({member: [{"name": name} for name in self.tools]})}
+
+    def shown(self, seen: bytes = SAMPLING, kind: ComponentKind = TOOLS) -> list[str] | None:
+        """What the snapshot for clients of these capabilities holds."""
+        found = self.catalog.get("b", kind, seen)
+        return None if found is None else [json.loads(item)["name"] for item in found.items]
+
+    def old(self, kind: ComponentKind = TOOLS, seen: bytes = SAMPLING) -> bool:
+        """Whether the backend would be asked."""
+        return self.tailored.old(kind, seen, asyncio.get_running_loop().time())
+
+    def silent(self, kind: ComponentKind = TOOLS) -> bool:
+        """Whether the backend would not be asked because it failed."""
+        return self.tailored.silent(kind, SAMPLING, asyncio.get_running_loop().time())
+
+
+async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -> None:
+    stage = Stage()
+    assert stage.old()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() == ["a"]
+    assert [client.capabilities for client in stage.looked] == [SAMPLING]
+    assert not stage.old()
+    assert stage.old(PROMPTS)
+    assert stage.old(TOOLS, b'{"roots":{}}')
+    assert stage.changes == []
+
+
+async def test_all_who_want_a_list_at_once_share_one_flight() -> None:
+    stage = Stage()
+    bo = replace(ANN, principal="bo")
+    await asyncio.gather(
+        *(stage.tailored.refresh(TOOLS, who, who.capabilities) for who in [ANN, bo] * 10)
+    )
+    assert stage.asked == ["tools/list"]
+
+
+async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
+    stage = Stage()
+    await asyncio.gather(*(stage.tailored.refresh(kind, ANN, ANN.capabilities) for kind in KINDS))
+    assert stage.widest == 1
+    assert stage.shown() == stage.shown(kind=PROMPTS) == ["a"]
+    assert stage.shown(kind=KINDS[2]) == []
+    assert stage.asked == ["tools/list", "prompts/list"]
+
+
+async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _impatient(monkeypatch, 0.0)
+    stage = Stage()
+    stage.gate.clear()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() is None
+    _impatient(monkeypatch, 5.0)
+    again = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
+    stage.gate.set()
+    await again
+    assert stage.changes == [TOOLS]
+    assert len(stage.looked) == 1
+
+
+async def test_the_first_list_has_the_time_that_opening_a_session_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _impatient(monkeypatch, 0.0)
+    stage = Stage()
+    stage.tailored.opening = 30.0
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
+    await soon(lambda: stage.looked, "a session")
+    stage.gate.set()
+    await waiting
+    assert stage.shown() == ["a"]
+
+
+async def test_a_list_that_is_known_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(cache_ttl=3600.0)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    _impatient(monkeypatch, 0.0)
+    stage.tailored.opening = 30.0
+    stage.gate.clear()
+    async with asyncio.timeout(2):
+        await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() == ["a"]
+    stage.tailored.withdraw()
+
+
+async def test_a_list_that_changed_since_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "YOUNG", 0.0)
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tools = ["a", "b"]
+    assert stage.old()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() == ["a", "b"]
+    assert stage.changes == [TOOLS]
+
+
+async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
+    assert not stage.old()
+    stage.tailored.announced(TOOLS)
+    assert stage.old()
+    assert not stage.old(PROMPTS)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert not stage.old()
+
+
+async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
+    stage = Stage()
+
+    def change() -> None:
+        if stage.tools == ["a"]:
+            # The answer is still the one from before.
+            asyncio.get_running_loop().call_soon(stage.tools.append, "new")
+            stage.tailored.announced(TOOLS)
+
+    stage.on_request = change
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() == ["a", "new"]
+    assert not stage.old()
+
+
+async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() -> None:
+    stage = Stage()
+    stage.on_request = lambda: stage.tailored.announced(TOOLS)
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert len(stage.asked) == module.MAX_ROUNDS
+    assert stage.shown() == ["a"]
+    assert stage.old()
+
+
+async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert not stage.silent()
+    stage.error = Unreachable("gone")
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.failures == 1
+    assert stage.silent()
+    assert stage.silent(PROMPTS)
+    later = asyncio.get_running_loop().time() + module.SILENCE + 1
+    assert not stage.tailored.silent(TOOLS, SAMPLING, later)
+    assert stage.shown() == ["a"]
+    assert stage.changes == []
+
+
+async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
+    stage = Stage()
+    stage.refusal = {"code": -32603, "message": "broken"}
+    await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
+    assert stage.silent(PROMPTS)
+    assert not stage.silent(TOOLS)
+
+
+async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    _impatient(monkeypatch, 5.0)
+    stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
+    stage.gate.clear()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.silent()
+    assert stage.open == 0
+    assert stage.shown() is None
+
+
+async def test_a_session_that_ended_while_it_waited_is_replaced_once() -> None:
+    stage = Stage()
+
+    def recover() -> None:
+        stage.error = None if len(stage.asked) > 1 else SessionNotFound("gone")
+
+    stage.on_request = recover
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    assert stage.shown() == ["a"]
+    assert len(stage.looked) == 2
+    assert stage.failures == 0
+
+
+async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
+    stage = Stage()
+    sets = [b'{"experimental":{"n":%d}}' % number for number in range(LIST_VARIANTS.value + 1)]
+    for seen in sets[:-1]:
+        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]), sets[-1])
+    assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
+    assert len(stage.catalog.known("b", TOOLS)) == LIST_VARIANTS.value
+
+
+async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, reached = Stage(), LIST_VARIANT_BYTES.reached
+    sets = [b'{"experimental":{"n":%d}}' % number for number in range(4)]
+    one = len(b'{"name":"a"}')
+    smaller = replace(LIST_VARIANT_BYTES, value=2 * one)
+    monkeypatch.setattr(module, "LIST_VARIANT_BYTES", smaller)
+    for seen in sets:
+        await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
+    assert [stage.shown(seen) for seen in sets] == [None, None, ["a"], ["a"]]
+    assert LIST_VARIANT_BYTES.reached == reached + 2
+    # One that is too large by itself is shown, and alone.
+    stage.tools = ["b" * one * 3]
+    await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
+    assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
+
+
+async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.gate.clear()
+    waiting = asyncio.create_task(stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities))
+    await soon(lambda: stage.open, "a session")
+    assert stage.tailored.withdraw() == {TOOLS}
+    await waiting
+    assert stage.shown() is None
+    assert stage.open == 0
+    assert stage.tailored.withdraw() == set()
+
+
+async def test_an_announced_list_that_differs_from_everyones_is_told_where_it_changed() -> None:
+    stage = Stage()
+    stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"x"}',), ("x",)))
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    stage.tailored.announced(TOOLS)
+    await soon(lambda: len(stage.asked) == 2, "the list")
+    assert stage.changes == []
+    stage.tools = ["a", "b"]
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    stage.tailored.announced(TOOLS)
+    await soon(lambda: stage.changes, "the change")
+    assert stage.shown() == ["a", "b"]
+    stage.tailored.withdraw()
+
+
+async def test_an_announced_list_that_equals_everyones_is_not_asked_for() -> None:
+    stage = Stage()
+    stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"a"}',), ("a",)))
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tailored.announced(TOOLS)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert stage.asked == ["tools/list"]
+    assert stage.old(), "a client that asks gets the newest"

@@ -1,0 +1,98 @@
+"""Lists of a backend that forgets a session between two requests, or in the middle of its lists."""
+
+import asyncio
+
+import pytest
+
+from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
+from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
+from tests.proxy.upstream.monitor.test_monitor import names, running
+from tests.proxy.upstream.plain import ALL, PlainLink, PlainOpener, listed
+from tests.proxy.upstream.stage import ANN
+
+LISTS = {
+    "tools": ["a"],
+    "prompts": ["p"],
+    "resources": ["x:1"],
+    "resourceTemplates": ["x:{y}"],
+}
+
+
+class ForgetfulLink(PlainLink):
+    """A session that is forgotten after some requests."""
+
+    left: int
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        if self.left == 0:
+            await asyncio.sleep(0)
+            raise SessionNotFound("its session does not exist any more")
+        self.left -= 1
+        return await super().request(outgoing, caller)
+
+
+class ForgetfulOpener(PlainOpener):
+    """A backend with lists of all kinds that forgets each session after `lives` requests."""
+
+    def __init__(self, lives: int) -> None:
+        methods = {kind.method: listed(kind.member, *LISTS[kind.member]) for kind in KINDS}
+        super().__init__(ALL)
+        self.answers = methods
+        self.lives = lives
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        self.opened += 1
+        if self.error is not None:
+            raise self.error
+        link = ForgetfulLink(self, client)
+        link.left = self.lives
+        return link
+
+
+def shown(gateway: Gateway) -> dict[str, list[str]]:
+    """What is listed of all kinds."""
+    return {kind.member: names(gateway, kind) for kind in KINDS}
+
+
+async def asked(gateway: Gateway, *kinds: ComponentKind) -> None:
+    """A client asks for lists at the same time."""
+    watch = gateway.backends["b"].watch
+    await asyncio.gather(*(watch.refresh(kind, ANN, None) for kind in kinds))
+
+
+@pytest.mark.parametrize("lives", range(3, 9))
+async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> None:
+    opener = ForgetfulOpener(lives)
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        assert shown(gateway) == LISTS
+        for kind in (*KINDS, *KINDS):
+            await asked(gateway, kind)
+            assert shown(gateway) == LISTS, kind
+        await asked(gateway, *KINDS)
+        assert shown(gateway) == LISTS
+        assert gateway.backends["b"].watch.finding.reason is None
+
+
+async def test_lists_that_lose_their_session_together_open_one_other() -> None:
+    opener = ForgetfulOpener(4)
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        before = opener.opened
+        await asked(gateway, *KINDS)
+        assert opener.opened == before + 1
+
+
+async def test_a_list_whose_session_can_not_be_opened_again_fails() -> None:
+    opener = ForgetfulOpener(4)
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        opener.error = Unreachable("it is gone")
+        await asked(gateway, KINDS[0])
+        failure = gateway.backends["b"].watch.failure(KINDS[0])
+        assert failure is not None
+        assert "it is gone" in failure

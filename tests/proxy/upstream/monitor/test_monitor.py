@@ -1,0 +1,234 @@
+"""The watch of a backend: what it asks on its own account, and what it says of lists that fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mcpproxy.limits.backends import RETRY_PAUSE
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProtocolError,
+    RateLimited,
+    SessionNotFound,
+    Unauthorized,
+    Unreachable,
+)
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TEMPLATES, TOOLS
+from mcpproxy.proxy.upstream import request_pace
+from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
+from tests.proxy.runtime.waiting import soon
+from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, refused, turns
+
+BREAKS = [
+    Unauthorized("no"),
+    RateLimited("no"),
+    Unreachable("no"),
+    ProtocolError("no"),
+    SessionNotFound("no"),
+]
+
+
+@asynccontextmanager
+async def watched(opener: PlainOpener) -> AsyncIterator[BackendMonitor]:
+    """The watch of one backend, which runs."""
+    async with running(b=opener) as gateway:
+        yield gateway.backends["b"].watch
+
+
+@asynccontextmanager
+async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
+    """A gateway that runs."""
+    gateway = gateway_of(**openers)
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+
+
+def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
+    """What is listed of a kind."""
+    listing = gateway.catalog.get("b", kind)
+    return [] if listing is None else list(listing.names)
+
+
+# Failures of what the watch does by itself
+
+
+@pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
+async def test_a_stream_of_changes_that_fails_at_once_is_not_begun_again_at_once(
+    error: BackendError,
+) -> None:
+    opener = PlainOpener(tools_list=listed("tools", "a"))
+    opener.breaks = error
+    async with watched(opener) as watch:
+        await turns()
+        assert watch.finding.state == "Healthy"
+        assert (opener.listens, opener.asked.count("ping")) == (1, 0)
+
+
+async def test_a_program_that_ends_at_once_is_not_started_again_at_once() -> None:
+    opener = PlainOpener(tools_list=listed("tools", "a"))
+    opener.breaks, opener.ends = Unreachable("it ended with status 1"), True
+    async with watched(opener):
+        await turns()
+        assert opener.opened == 1
+
+
+async def test_a_stream_of_changes_that_has_worked_is_begun_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_pace, "BRIEF", 0.0)
+    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
+    opener = PlainOpener(tools_list=listed("tools", "a"))
+    opener.breaks = Unreachable("gone")
+    async with watched(opener) as watch:
+        await soon(lambda: opener.listens == 2, "another stream")
+        assert opener.asked.count("ping") == 1
+        assert watch.finding.state == "Healthy"
+
+
+async def test_the_state_says_that_changes_can_not_be_received(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.change_stream.STREAM_PAUSE", 1e-6)
+    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
+    opener = PlainOpener(tools_list=listed("tools", "a"))
+    opener.breaks = Unreachable("it answers HTTP 503")
+    async with watched(opener) as watch:
+        await soon(lambda: watch.finding.state == "Healthy" and watch.finding.reason, "a reason")
+        assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangesUnheard")
+        assert "it answers HTTP 503" in (watch.finding.message or "")
+        assert opener.asked.count("ping") == 0, "the stream alone is begun again"
+
+
+def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
+    backoff, reached = request_pace.Backoff(2.0), RETRY_PAUSE.reached
+    pauses = [backoff.failed(lived=0.0) for _ in range(12)]
+    for number, pause in enumerate(pauses):
+        usual = min(2.0 * 2**number, RETRY_PAUSE.value)
+        assert 0.8 * usual <= pause <= 1.2 * usual
+    assert RETRY_PAUSE.reached > reached
+    assert backoff.failed(lived=request_pace.STEADY) == 0.0
+    assert backoff.failed(lived=0.0) <= 1.2 * 4.0
+
+
+# Lists that fail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(),
+        refused(-32602),
+        refused(-32000),
+        ProtocolError("it answers HTTP 400 without a JSON-RPC response"),
+        SessionNotFound("its session does not exist any more"),
+        Unreachable("it answers HTTP 500"),
+        {"result": None},
+        {"result": {"resourceTemplates": None}},
+        {"result": {"resourceTemplates": {}}},
+    ],
+    ids=repr,
+)
+async def test_a_list_that_fails_hides_no_other(answer: Any) -> None:
+    opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
+    opener.answers["resources/list"] = listed("resources", "x:1")
+    opener.answers["resources/templates/list"] = answer
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        watch = gateway.backends["b"].watch
+        assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ListFailed")
+        assert names(gateway) == ["a"]
+        assert watch.known
+
+
+async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() -> None:
+    opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        found = gateway.backends["b"].status()
+    assert found.state == "Healthy"
+    message = found.message or ""
+    assert "prompts/list ends with error -32603: database is locked" in message
+    assert found.not_offered is None or "prompts" not in found.not_offered
+
+
+async def test_what_can_not_be_read_is_not_told_as_an_error_of_the_backend() -> None:
+    opener = PlainOpener(tools_list={"result": {"tools": None}})
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        finding = gateway.backends["b"].watch.finding
+    assert finding.state == "Unhealthy"
+    assert "-32602" not in (finding.message or "")
+    assert "tools/list can't be read" in (finding.message or "")
+
+
+async def test_a_list_that_hangs_hides_no_other() -> None:
+    opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
+    opener.answers["resources/templates/list"] = asyncio.Event()
+    async with running(b=opener) as gateway:
+        await soon(lambda: names(gateway), "the tools")
+        assert names(gateway, TEMPLATES) == []
+
+
+async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
+    opener = PlainOpener(tools_list=refused(message="no database"))
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        finding = gateway.backends["b"].watch.finding
+        assert finding.state == "Unhealthy"
+        assert "no database" in (finding.message or "")
+
+
+async def test_a_list_that_is_there_again_is_shown() -> None:
+    opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        changed: list[str] = []
+        gateway.subscribe(changed.append)
+        opener.answers["prompts/list"] = listed("prompts", "p")
+        watch = gateway.backends["b"].watch
+        watch.lists.failures[PROMPTS].at = float("-inf")
+        assert b'"p"' in await gateway.listing(PROMPTS, None, modern=False)
+        assert changed == ["notifications/prompts/list_changed"]
+        assert not watch.lists.failures
+
+
+# What is not declared
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"logging": {}}, {"prompts": {}}])
+async def test_tools_that_are_not_declared_are_listed(capabilities: Any) -> None:
+    opener = PlainOpener(capabilities, tools_list=listed("tools", "a"))
+    opener.answers["prompts/list"] = listed("prompts", "p")
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        assert names(gateway) == ["a"]
+        assert "tools" in gateway.capabilities(modern=True)
+
+
+async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> None:
+    opener = PlainOpener({})
+    opener.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        found = gateway.backends["b"].status()
+        assert (found.state, found.reason) == ("Healthy", None)
+        assert found.not_offered == [kind.member for kind in KINDS]
+        assert gateway.capabilities(modern=True) == {}
+
+
+async def test_what_a_backend_does_not_declare_is_not_asked_for_again() -> None:
+    opener = PlainOpener({"prompts": {}}, prompts_list=listed("prompts", "p"))
+    opener.answers["tools/list"] = refused(-32601, "method not found")
+    async with running(b=opener) as gateway:
+        await gateway.settled()
+        for _ in range(3):
+            await gateway.listing(TOOLS, None, modern=False)
+        assert opener.asked.count("tools/list") == 1
+        assert opener.asked.count("resources/list") == 0

@@ -1,0 +1,135 @@
+"""Backends whose sessions answer what a test says, without a wire."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msgspec import Raw
+
+from mcpproxy.library.sessions.backend_factory import default_health, default_settings
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
+from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.transports.session import (
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
+from tests.proxy.upstream.stage import ANN, FakeLink
+
+Answer = dict[str, Any] | Exception | asyncio.Event
+ALL: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}}
+
+
+def listed(member: str, *names: str, **more: Any) -> dict[str, Any]:
+    """The result of a list."""
+    key = {"tools": "name", "prompts": "name", "resources": "uri"}.get(member, "uriTemplate")
+    return {"result": {member: [{key: name} for name in names], **more}}
+
+
+def refused(code: int = -32603, message: str = "database is locked") -> dict[str, Any]:
+    """An error as an answer."""
+    return {"error": {"code": code, "message": message}}
+
+
+class PlainLink(FakeLink):
+    """A session with a backend."""
+
+    def __init__(self, backend: "PlainOpener", client: ClientIdentity = ANN) -> None:
+        super().__init__(client)
+        capabilities = jsonrpc.encode_raw(backend.capabilities)
+        self.greeting = ServerDescription("2025-11-25", {"capabilities": capabilities})
+        self.backend = backend
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        backend, method = self.backend, outgoing.method
+        backend.asked.append(method)
+        backend.cursors.append(jsonrpc.decode((outgoing.params or {}).get("cursor")))
+        backend.on_request(method)
+        answer = backend.answers.get(method, {"result": {}})
+        if callable(answer):
+            answer = answer(backend.cursors[-1])
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            answer = backend.answers.get(method + " later", {"result": {}})
+        await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"id": Raw(b"1"), **{name: jsonrpc.encode_raw(one) for name, one in answer.items()}}
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        self.backend.listens += 1
+        self.backend.announced = announced
+        ready()
+        if self.backend.breaks is None:
+            await self.closed.wait()
+            return
+        self.alive = not self.backend.ends
+        raise self.backend.breaks
+
+
+class PlainOpener(Connector):
+    """A backend, as what opens sessions with it."""
+
+    def __init__(self, capabilities: Any = None, **answers: Any) -> None:
+        settings = default_settings()
+        super().__init__(settings, TaskSet())
+        self.capabilities = {"tools": {}} if capabilities is None else capabilities
+        self.answers: dict[str, Any] = {
+            name.replace("_list", "/list").replace("_templates", "/templates"): answer
+            for name, answer in answers.items()
+        }
+        self.asked: list[str] = []
+        self.cursors: list[Any] = []
+        """Of each request."""
+        self.on_request: Callable[[str], None] = lambda method: None
+        self.announced: OnMessage
+        self.opened = self.listens = 0
+        self.breaks: Exception | None = None
+        """How its stream of changes ends."""
+        self.ends = False
+        """Whether a session ends with that."""
+        self.error: BackendError | None = None
+        """Why no session can be opened."""
+        self.gate = asyncio.Event()
+        """Set once it lets sessions be opened."""
+        self.gate.set()
+        self.transport = "streamable-http"
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        self.opened += 1
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return PlainLink(self, client)
+
+
+def gateway_of(**openers: PlainOpener) -> Gateway:
+    """A gateway to these backends, which is not started yet; their names have no prefix."""
+    around = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
+    backends = []
+    for name, opener in openers.items():
+        settings = replace(default_settings(), prefix="", cache_ttl=300.0)
+        backends.append(Backend(name, settings, lambda _, o=opener: o, around))  # type: ignore[misc]
+    return Gateway("g", "1", backends, around.catalog)
+
+
+async def turns(number: int = 500) -> None:
+    """Let everything run that needs no waiting."""
+    for _ in range(number):
+        await asyncio.sleep(0)

@@ -1,0 +1,36 @@
+"""PerClient: whose a session is where clients have none with us, and which one that is."""
+
+from dataclasses import replace
+
+import pytest
+
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from tests.proxy.upstream.stage import ANN, Stage
+
+
+@pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
+async def test_a_principal_without_sessions_has_a_session_of_its_own(era: str) -> None:
+    stage = Stage("PerClient")
+    stage.era = era
+    ann = ClientIdentity("2026-07-28", b"{}", b'{"name":"app"}', "ann")
+    own = await stage.used(ann)
+    stage.sessions.reset()
+    assert await stage.used(replace(ann)) is own
+    # Whoever says something else of itself is another client to a server.
+    for other in (
+        replace(ann, principal="bo"),
+        replace(ann, info=b'{"name":"other"}'),
+        replace(ann, capabilities=b'{"roots":{}}'),
+    ):
+        assert await stage.used(other) is not own
+    assert stage.sessions.lasting(ann) is own
+
+
+async def test_a_clients_own_session_may_have_waited_for_one_of_its_kind() -> None:
+    stage = Stage("PerClient")
+    async with stage.sessions.look(ANN) as looked:
+        pass
+    assert await stage.used(replace(ANN, session="another")) is looked
+    own = await stage.used(ANN)
+    assert own is not looked
+    assert await stage.used(ANN) is own

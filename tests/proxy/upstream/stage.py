@@ -1,0 +1,102 @@
+"""Sessions with a backend that opens fake links."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.sessions.pool import SessionPool
+from mcpproxy.proxy.upstream.transports.session import (
+    OnMessage,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
+
+Mode = Literal["Isolated", "PerClient", "Reused"]
+ANN: Final = ClientIdentity("2025-11-25", b'{"sampling":{}}', None, "ann", "session-ann")
+BO: Final = ClientIdentity("2025-11-25", b"{}", None, "bo", "session-bo")
+
+
+class FakeLink:
+    """A session that notes its end."""
+
+    def __init__(self, client: ClientIdentity, stateful: bool = True) -> None:
+        self.client = client
+        self.greeting = ServerDescription("2025-11-25", {})
+        self.stateful = stateful
+        self.alive = True
+        self.closed = asyncio.Event()
+
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        return {}
+
+    def begin(
+        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
+    ) -> None: ...
+
+    def completes(self, outgoing: UpstreamRequest) -> bool:
+        return False
+
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
+
+    async def listen(
+        self,
+        standing: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        ready()
+        await self.closed.wait()
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+class Stage:
+    """Sessions with a backend that opens fake links."""
+
+    def __init__(
+        self,
+        mode: Mode = "Isolated",
+        *,
+        declared: bool = False,
+        idle: float = 3600.0,
+        warm_each: int = 2,
+    ) -> None:
+        self.opened: list[FakeLink] = []
+        self.stateful = True
+        self.era = "2025-11-25"
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.background = TaskSet()
+        self.sessions = SessionPool(self.open, mode, declared, idle, self.background, warm_each)
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        link = FakeLink(client, self.stateful)
+        link.greeting = ServerDescription(self.era, {})
+        self.opened.append(link)
+        return link
+
+    async def used(self, client: ClientIdentity) -> Any:
+        """The link of one request that is over."""
+        async with self.sessions.use(client) as link:
+            return link
+
+    @property
+    def open_now(self) -> int:
+        """Links that were not closed."""
+        return sum(not link.closed.is_set() for link in self.opened)
+
+
+async def settled() -> None:
+    """Let everything run that needs no waiting."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -1,0 +1,64 @@
+"""The stream of an HTTP GET, on which a backend sends what belongs to no request."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mcpproxy.limits.streams import STANDING_MESSAGES
+from mcpproxy.proxy.core.rate_limiter import SharedRate
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.transports import event_stream
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
+from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet
+from tests.proxy.upstream.transports.test_multiplexed import Listener
+
+CHANGED = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
+
+
+class Stream:
+    """A response of 200 that ends after these chunks."""
+
+    status = 200
+    media_type = b"text/event-stream"
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = [*chunks, b""]
+
+    async def next_chunk(self) -> bytes:
+        return self._chunks.pop(0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_backend_that_tells_without_end_waits_for_other_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            waits.append(seconds)
+
+    async def get(_: Any) -> Stream:
+        return Stream(CHANGED * 50, CHANGED * 100, CHANGED)
+
+    monkeypatch.setattr(event_stream, "asyncio", SimpleNamespace(sleep=sleep))
+    rate = event_stream.new_line_rate()
+    endpoint: Any = SimpleNamespace(
+        get=get,
+        events=lambda response: event_stream.SseMessageReader(response, rate),
+        unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
+    )
+    link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), None, TaskSet())
+    heard: list[Message] = []
+
+    async def announced(message: Message) -> None:
+        heard.append(message)
+
+    await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
+    assert len(heard) == 151
+    # The clock stands still: each wait is behind all before it, on whichever stream.
+    assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])

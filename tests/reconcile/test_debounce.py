@@ -1,0 +1,148 @@
+"""What pods differ in for a moment is not told, and what lasts is, once."""
+
+import asyncio
+
+from mcpproxy.api.v1alpha1.status import ComponentCounts
+from mcpproxy.reconcile.debounce import PATIENCE, Debouncer
+from tests.reconcile.clock import FakeClock
+from tests.reconcile.stage import KEY, Stage
+
+PODS = ("tools-1", "tools-2", "tools-3")
+
+
+async def are_running(stage: Stage) -> None:
+    """Bring `tools` to Ready with three pods that see the same."""
+    stage.user_applies(replicas=3)
+    await stage.reconcile()
+    stage.roll_out(*PODS)
+    await stage.reconcile()
+    for pod in PODS:
+        await stage.pod_says(pod, weather="Healthy")
+    await stage.reconcile()
+    assert stage.verdict("BackendsHealthy") == ("True", "AllHealthy")
+    stage.cluster.writes.clear()
+
+
+def counts(stage: Stage) -> ComponentCounts | None:
+    """Those of the one backend."""
+    (backend,) = stage.status.backends or []
+    return backend.components
+
+
+async def test_a_list_that_reaches_pods_one_after_the_other_is_one_write(stage: Stage) -> None:
+    await are_running(stage)
+    for pod in PODS:
+        assert counts(stage) == ComponentCounts(tools=2, prompts=1)
+        await stage.pod_says(pod, tools=3, weather="Healthy")
+        await stage.reconcile()
+        stage.clock.advance(PATIENCE / 4)
+    assert counts(stage) == ComponentCounts(tools=3, prompts=1)
+    assert stage.cluster.writes == ["status MCPProxy"]
+
+
+async def test_pods_that_go_on_to_differ_are_told_with_numbers_and_once(stage: Stage) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    assert await stage.reconcile() == PATIENCE
+    assert stage.cluster.writes == []
+    stage.clock.advance(PATIENCE)
+    for _ in range(3):
+        assert await stage.reconcile() is None
+    assert len(stage.cluster.writes) == 1
+    (backend,) = stage.status.backends or []
+    assert (backend.state, backend.reason) == ("Healthy", "PodsDiffer")
+    assert backend.message == "pods differ: tools 2 (2 of 3), 3 (1 of 3)"
+    assert backend.components == ComponentCounts(prompts=1)
+    assert stage.verdict("BackendsHealthy") == ("True", "PodsDiffer")
+    await stage.pod_says("tools-2", weather="Healthy")
+    await stage.reconcile()
+    assert stage.verdict("BackendsHealthy") == ("True", "AllHealthy")
+
+
+async def test_a_new_operator_goes_on_to_tell_what_was_told(stage: Stage) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    await stage.reconcile()
+    stage.clock.advance(PATIENCE)
+    await stage.reconcile()
+    before = stage.status
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    for _ in PODS:
+        await asyncio.wait_for(restarted.changes.get(), 5)
+    stage.cluster.writes.clear()
+    await restarted.reconcile()
+    assert stage.status == before
+    assert stage.cluster.writes == []
+    await restarted.close()
+
+
+async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage: Stage) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    await stage.pod_says("tools-3", weather="Unhealthy")
+    await stage.reconcile()
+    (backend,) = stage.status.backends or []
+    assert (backend.state, backend.message) == ("Degraded", "1 of 3 pods: Unhealthy")
+    assert backend.components == ComponentCounts(tools=2, prompts=1)
+
+
+async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> None:
+    await are_running(stage)
+    for pod in PODS[1:]:
+        stage.pods.lost.add(stage.pod_uid(pod))
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    for _ in PODS:
+        await asyncio.wait_for(restarted.changes.get(), 5)
+    assert await restarted.reconcile() == PATIENCE
+    assert stage.cluster.writes == []
+    stage.clock.advance(PATIENCE)
+    await restarted.reconcile()
+    assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert stage.message("BackendsHealthy") == (
+        "1 of 1 healthy; seen by 1 of 3 pods;"
+        " the operator can't read pod tools-2: connection refused"
+    )
+    assert stage.verdict("Ready") == ("Unknown", "PodsNotHeard")
+    assert "seen by 1 of 3 pods" in stage.message("Ready")
+    assert stage.verdict("Available") == ("True", "PodsReady")
+    await restarted.close()
+
+
+def test_each_doubt_has_its_own_time_and_one_that_ended_begins_anew() -> None:
+    clock = FakeClock()
+    patience = Debouncer(clock.now)
+    one, both = frozenset({"a"}), frozenset({"a", "b"})
+    assert patience.young(KEY, one, frozenset()) == (one, PATIENCE)
+    clock.advance(PATIENCE - 1)
+    assert patience.young(KEY, both, frozenset()) == (both, 1)
+    clock.advance(1)
+    assert patience.young(KEY, both, frozenset()) == (frozenset({"b"}), PATIENCE - 1)
+    assert patience.young(KEY, frozenset(), frozenset()) == (frozenset(), None)
+    assert patience.young(KEY, one, frozenset()) == (one, PATIENCE)
+    assert patience.young(KEY, one, told=one) == (frozenset(), None)
+
+
+def test_nothing_is_remembered_of_one_that_has_gone() -> None:
+    clock = FakeClock()
+    patience = Debouncer(clock.now)
+    doubts = frozenset({"a"})
+    patience.young(KEY, doubts, frozenset())
+    clock.advance(PATIENCE)
+    patience.forget(KEY)
+    assert patience.young(KEY, doubts, frozenset()) == (doubts, PATIENCE)
+
+
+async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stage: Stage) -> None:
+    await stage.is_running(replicas=1)
+    stage.pods.lost.add(stage.pod_uid("tools-1"))
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    await asyncio.wait_for(restarted.changes.get(), 5)
+    stage.clock.advance(PATIENCE)
+    await restarted.reconcile()
+    for condition in ("Ready", "BackendsHealthy"):
+        assert stage.verdict(condition) == ("Unknown", "BackendsUnknown")
+        said = stage.message(condition)
+        assert said.endswith("; the operator can't read pod tools-1: connection refused")

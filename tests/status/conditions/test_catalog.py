@@ -1,0 +1,97 @@
+"""CatalogDrift: the condition and its Events, from what pods report."""
+
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
+from mcpproxy.status.compute import find_condition
+from mcpproxy.status.events import find_transitions
+from mcpproxy.status.inputs import StatusInput
+from tests.builders import an_mcpproxy
+from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+
+TOOLS = {"tools": {"weather_now": "a" * 64}}
+HASH = approved_hash(TOOLS)
+OTHER = "b" * 64
+NEW = CatalogDrift(new=DriftedComponents(count=2, names=["tools: weather_a", "tools: weather_b"]))
+
+
+def seen(*hashes: str | None, drift: CatalogDrift | None = None, **catalog: Any) -> StatusInput:
+    """A proxy with this catalog approved and a pod for each hash; the first reports the drift."""
+    reports = [
+        a_report(a_view(), catalog=found, drift=drift if not number else None)
+        for number, found in enumerate(hashes)
+    ]
+    pods = [a_pod(f"tools-{number}", report=report) for number, report in enumerate(reports)]
+    return observed(*pods, spec=an_mcpproxy(catalog=catalog).spec)
+
+
+def told(before: StatusInput, after: StatusInput) -> list[tuple[str, str]]:
+    """Type and reason of each Event."""
+    found = find_transitions(status_of(before), status_of(after))
+    return [(one.type, one.reason) for one in found]
+
+
+def test_without_an_approved_catalog_there_is_no_condition() -> None:
+    assert find_condition(status_of(seen(HASH)), "CatalogDrift") is None
+
+
+@pytest.mark.parametrize("catalog", [{"approvedHash": HASH}, {"approved": TOOLS}])
+def test_the_approved_catalog_is_no_drift_and_another_one_is(catalog: dict[str, Any]) -> None:
+    same, other = status_of(seen(HASH, **catalog)), status_of(seen(OTHER, **catalog))
+    assert verdict(same, "CatalogDrift") == ("False", "CatalogApproved")
+    assert verdict(other, "CatalogDrift") == ("True", "CatalogDiffers")
+
+
+def test_a_hash_alone_is_told_next_to_the_one_that_was_found() -> None:
+    message = condition(status_of(seen(OTHER, approvedHash=HASH)), "CatalogDrift").message
+    assert HASH in message
+    assert OTHER in message
+    assert "spec.catalog.approved " in message
+
+
+def test_what_differs_is_named_and_what_becomes_of_it_is_said() -> None:
+    served = condition(status_of(seen(OTHER, drift=NEW, approved=TOOLS)), "CatalogDrift").message
+    assert "2 new: tools: weather_a, tools: weather_b" in served
+    assert "is served" in served
+    withheld = seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold")
+    assert "is withheld" in condition(status_of(withheld), "CatalogDrift").message
+
+
+def test_a_new_tool_is_a_drift_while_another_backend_is_not_known() -> None:
+    status = status_of(seen(None, drift=NEW, approved=TOOLS))
+    assert verdict(status, "CatalogDrift") == ("True", "CatalogDiffers")
+
+
+def test_it_is_unknown_while_no_pod_reports_or_a_backend_is_not_known() -> None:
+    assert verdict(status_of(seen(approvedHash=HASH)), "CatalogDrift") == (
+        "Unknown",
+        "NotReported",
+    )
+    assert verdict(status_of(seen(HASH, None, approvedHash=HASH)), "CatalogDrift") == (
+        "Unknown",
+        "CatalogUnknown",
+    )
+
+
+def test_one_pod_that_sees_another_catalog_is_a_drift_with_the_numbers() -> None:
+    status = status_of(seen(OTHER, HASH, HASH, drift=NEW, approved=TOOLS))
+    found = condition(status, "CatalogDrift")
+    assert (found.status, found.message[:12]) == ("True", "1 of 3 pods:")
+    assert status.catalog_hash is None
+
+
+def test_a_drift_does_not_make_the_proxy_less_ready() -> None:
+    status = status_of(seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold"))
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert find_condition(status, "Stalled") is None
+
+
+def test_a_drift_is_told_once_when_it_begins_and_when_it_ends() -> None:
+    good, bad, unknown = (seen(one, approvedHash=HASH) for one in (HASH, OTHER, None))
+    assert told(good, bad) == [("Warning", "CatalogDiffers")]
+    assert told(bad, seen("c" * 64, approvedHash=HASH)) == []
+    assert told(bad, good) == [("Normal", "CatalogApproved")]
+    assert told(good, unknown) == told(unknown, good) == []

@@ -1,0 +1,171 @@
+"""Rollouts, pods that come and go after them, and what generic tools make of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.v1alpha1.status import MCPProxyStatus
+from mcpproxy.status import reasons
+from mcpproxy.status.compute import find_condition
+from mcpproxy.status.inputs import ConditionReason, StatusInput
+from tests.builders import a_backend, an_mcpproxy
+from tests.kstatus import kstatus
+from tests.status.views import a_deployment, a_pod, a_view, condition, observed, status_of, verdict
+
+LOOP = ConditionReason(
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+)
+ONCE = ConditionReason(reasons.CRASHED, "container mcpproxy has crashed and is started again")
+
+
+def seen(
+    ready: int, *others: dict[str, Any], desired: int | None = None, replicas: int | None = None
+) -> StatusInput:
+    """A proxy that was rolled out once: so many ready pods, and others that are not."""
+    pods = [a_pod(f"tools-{number}", a_view()) for number in range(ready)]
+    pods += [a_pod(f"late-{number}", ready=False, **one) for number, one in enumerate(others)]
+    count = len(pods)
+    deployment = a_deployment(
+        count if desired is None else desired,
+        replicas=count,
+        updated=count,
+        available=ready,
+        ready=ready,
+        was_available=True,
+    )
+    fields: dict[str, Any] = {} if replicas is None else {"replicas": replicas}
+    spec = an_mcpproxy(backends=[a_backend()], **fields).spec
+    return observed(*pods, deployment=deployment, spec=spec)
+
+
+def tool(status: MCPProxyStatus) -> str:
+    """What kstatus makes of it."""
+    return kstatus({"metadata": {"generation": 3}, "status": status.to_manifest()})
+
+
+def test_pods_that_all_crash_after_a_rollout_stall_it_for_their_own_reason() -> None:
+    status = status_of(seen(0, {"problem": LOOP}, {"problem": LOOP}))
+    for type_, value in (("Available", "False"), ("Ready", "False"), ("Stalled", "True")):
+        assert verdict(status, type_) == (value, "CrashLoopBackOff")
+        assert condition(status, type_).message == f"0 of 2 pods ready: {LOOP.message}"
+    assert find_condition(status, "Reconciling") is None
+    assert tool(status) == "Failed"
+
+
+def test_one_of_several_pods_that_crashes_is_told_while_the_others_serve() -> None:
+    status = status_of(seen(2, {"problem": LOOP}, replicas=3))
+    assert verdict(status, "Available") == ("True", "PodsReady")
+    assert condition(status, "Available").message == f"2 of 3 pods ready: {LOOP.message}"
+    assert condition(status, "Ready").message.endswith(f"; 2 of 3 pods ready: {LOOP.message}")
+    assert find_condition(status, "Reconciling") is None
+    assert find_condition(status, "Stalled") is None
+
+
+def test_a_pod_that_crashed_once_is_no_reason_to_give_up() -> None:
+    status = status_of(seen(0, {"problem": ONCE}))
+    assert verdict(status, "Available") == ("False", "ContainerCrashed")
+    assert find_condition(status, "Stalled") is None
+    assert find_condition(status, "Reconciling") is None
+
+
+def test_a_pod_that_only_lost_its_readiness_is_not_called_a_rollout() -> None:
+    status = status_of(seen(0, {}))
+    assert verdict(status, "Available") == ("False", "PodsNotReady")
+    assert find_condition(status, "Reconciling") is None
+
+
+def test_the_worst_problem_of_several_gives_the_reason() -> None:
+    status = status_of(seen(0, {"problem": ONCE}, {"problem": LOOP}))
+    assert verdict(status, "Available") == ("False", "CrashLoopBackOff")
+    assert ONCE.message in condition(status, "Available").message
+
+
+def test_a_crash_in_the_first_rollout_is_a_rollout_until_its_deadline() -> None:
+    first = seen(0, {"problem": LOOP})
+    assert first.deployment is not None
+    first = replace(first, deployment=replace(first.deployment, was_available=False))
+    status = status_of(first)
+    assert verdict(status, "Reconciling") == ("True", "RollingOut")
+    assert verdict(status, "Available") == ("False", "CrashLoopBackOff")
+    assert find_condition(status, "Stalled") is None
+
+
+@pytest.mark.parametrize("desired", [2, 3, 4])
+def test_an_autoscaler_that_adds_or_removes_pods_is_no_change_on_its_way(desired: int) -> None:
+    before = status_of(seen(2))
+    scaled = seen(2, {"starting": True}, desired=desired)
+    assert find_condition(status_of(scaled, before), "Reconciling") is None
+    assert scaled.deployment is not None
+    unseen = replace(scaled, deployment=replace(scaled.deployment, settled=False))
+    status = status_of(unseen, before)
+    assert find_condition(status, "Reconciling") is None
+    assert tool(status) == "Current"
+
+
+def test_a_deployment_that_was_not_seen_is_a_rollout_where_the_spec_has_changed() -> None:
+    found = seen(2)
+    assert found.deployment is not None
+    unseen = replace(found, deployment=replace(found.deployment, settled=False))
+    assert verdict(status_of(unseen), "Reconciling") == ("True", "RollingOut")
+    before = status_of(replace(found, generation=2))
+    assert verdict(status_of(unseen, before), "Reconciling") == ("True", "RollingOut")
+    rolling = status_of(unseen)
+    assert verdict(status_of(unseen, rolling), "Reconciling") == ("True", "RollingOut")
+
+
+def test_replicas_of_the_spec_are_on_their_way_until_the_pods_are_there() -> None:
+    for scaled in (
+        seen(2, desired=3, replicas=3),
+        seen(2, {"starting": True}, replicas=3),
+        seen(3, desired=2, replicas=2),
+    ):
+        status = status_of(scaled)
+        assert verdict(status, "Reconciling") == ("True", "Scaling")
+        assert verdict(status, "Ready") == ("True", "Serving")
+        assert tool(status) == "InProgress"
+    assert find_condition(status_of(seen(3, replicas=3)), "Reconciling") is None
+
+
+def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
+    status = status_of(seen(0, desired=0, replicas=0))
+    assert tool(status) == "Current"
+    ending = status_of(seen(1, desired=0, replicas=0))
+    assert verdict(ending, "Reconciling") == ("True", "Scaling")
+    assert tool(ending) == "InProgress"
+
+
+def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
+    seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
+    message = (
+        "the MCPProxy or its namespace is being deleted, and its pods with it; finalizers"
+        " keep it, which their owner has to remove: example.com/held, foregroundDeletion"
+    )
+    conditions = {one.type: one.message for one in status_of(seen).conditions or []}
+    assert conditions["Ready"] == conditions["Reconciling"] == message
+
+
+def test_pods_of_an_earlier_template_that_serve_are_named_before_what_keeps_the_new_ones() -> None:
+    failure = ConditionReason("ReplicaFailure", "ResourceQuota small is used up")
+    older = a_pod("tools-0", a_view(), superseded=True, problem=None)
+    seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))
+    conditions = {one.type: one for one in status_of(seen).conditions or []}
+    serves = "1 pod serves from the previous pod template until pods of the new one are ready"
+    assert conditions["Ready"].status == "True"
+    assert conditions["Available"].message == f"{serves}: {failure.message}"
+    assert conditions["Stalled"].message == f"{serves}; {failure.message}"
+    assert serves in conditions["Ready"].message
+
+
+def test_problems_of_pods_of_an_earlier_template_are_not_mixed_with_those_of_the_new_one() -> None:
+    old, new = (
+        ConditionReason("CrashLoopBackOff", "old"),
+        ConditionReason("ImagePullBackOff", "new"),
+    )
+    pods = (
+        a_pod("tools-0", ready=False, superseded=True, problem=old),
+        a_pod("tools-1", ready=False, problem=new),
+    )
+    conditions = {one.type: one for one in status_of(observed(*pods)).conditions or []}
+    assert conditions["Available"].reason == "ImagePullBackOff"
+    assert conditions["Available"].message.endswith(" pods ready: new")

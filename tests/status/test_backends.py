@@ -1,0 +1,164 @@
+"""What several pods see of one backend becomes one state."""
+
+import pytest
+
+from mcpproxy.api.v1alpha1.status import BackendStatus, ComponentCounts, ServerInfo
+from mcpproxy.status.backends import catalog_hash, count_components, merge_backends, total_counts
+from tests.status.views import a_report, a_view
+
+
+def merged(*views: BackendStatus) -> BackendStatus:
+    """What pods make of `weather`, one view each."""
+    (found,) = merge_backends(["weather"], [a_report(view) for view in views])
+    return found
+
+
+@pytest.mark.parametrize(
+    "state", ["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited"]
+)
+def test_a_state_that_all_pods_see_is_the_state(state: str) -> None:
+    view = a_view(state=state, reason="Why", message="because")
+    assert merged(view, view, view) == view
+
+
+def test_pods_that_disagree_make_it_degraded_with_numbers() -> None:
+    bad = a_view(state="Unhealthy", message="connection refused")
+    found = merged(a_view(), bad, a_view())
+    assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
+    assert found.message == "1 of 3 pods: connection refused"
+    assert found.components == ComponentCounts(tools=2, prompts=0)
+
+
+def test_trouble_that_most_pods_have_is_the_state_with_numbers_and_without_counts() -> None:
+    bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
+    found = merged(a_view(), bad, bad)
+    assert (found.state, found.reason) == ("Unauthorized", "Unauthorized")
+    assert found.message == "2 of 3 pods: HTTP 401"
+    assert found.components is None
+
+
+def test_half_of_the_pods_are_not_most_of_them() -> None:
+    bad = a_view(state="Unhealthy", reason="Unreachable", message="refused")
+    found = merged(bad, a_view(), a_view(), bad)
+    assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
+    assert found.message == "2 of 4 pods: refused"
+    assert merged(bad, bad, a_view(), a_view(), bad).state == "Unhealthy"
+
+
+def test_pods_that_all_fail_in_their_own_way_make_the_most_common_state_and_tell_of_each() -> None:
+    refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
+    denied = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
+    found = merged(denied, refused, denied)
+    assert (found.state, found.reason) == ("Unauthorized", "Unauthorized")
+    assert found.message == "1 of 3 pods: refused; 2 of 3 pods: HTTP 401"
+    assert merged(denied, refused).state == "Unhealthy"
+    assert merged(denied, refused).components is None
+
+
+def test_a_rate_limit_that_most_pods_meet_is_the_state_and_the_counts_stay() -> None:
+    limited = a_view(
+        state="RateLimited",
+        reason="RateLimited",
+        message="HTTP 429",
+        components=ComponentCounts(tools=2, prompts=0),
+    )
+    found = merged(limited, a_view(), limited)
+    assert (found.state, found.reason) == ("RateLimited", "RateLimited")
+    assert found.message == "2 of 3 pods: HTTP 429"
+    assert found.components == ComponentCounts(tools=2, prompts=0)
+    gone = a_view(state="Unhealthy", reason="Unreachable", message="refused")
+    found = merged(limited, a_view(), gone)
+    assert (found.state, found.components) == ("RateLimited", ComponentCounts(tools=2, prompts=0))
+    assert found.message == "1 of 3 pods: refused; 1 of 3 pods: HTTP 429"
+
+
+def test_a_rate_limit_before_anything_was_listed_counts_as_a_failure() -> None:
+    unlisted = a_view(state="RateLimited", reason="NotListed", message="HTTP 429")
+    found = merged(unlisted, unlisted, a_view())
+    assert (found.state, found.reason) == ("RateLimited", "NotListed")
+    assert found.components is None
+    found = merged(unlisted, a_view(), a_view())
+    assert (found.state, found.message) == ("Degraded", "1 of 3 pods: HTTP 429")
+
+
+def test_of_several_words_for_one_state_the_most_common_are_said_whatever_the_pods_order() -> None:
+    late = a_view(state="Unhealthy", reason="TimedOut", message="late")
+    refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
+    assert merged(late, refused, refused) == merged(refused, late, refused) == refused
+    assert merged(refused, late) == merged(late, refused)
+
+
+def test_a_failed_backend_has_no_counts_even_if_a_pod_still_gives_some() -> None:
+    stale = a_view(state="Unhealthy", components=ComponentCounts(tools=40))
+    assert merged(stale, stale).components is None
+
+
+def test_a_pod_that_does_not_know_yet_has_no_say() -> None:
+    assert merged(a_view(state="Unknown"), a_view()).state == "Healthy"
+
+
+def test_a_backend_that_nobody_reported_on_is_unknown() -> None:
+    (found,) = merge_backends(["weather"], [])
+    assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
+
+
+def test_a_backend_that_is_no_longer_asked_for_is_not_in_the_result() -> None:
+    found = merge_backends(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
+    assert [backend.name for backend in found] == ["a", "b"]
+
+
+def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
+    found = merged(
+        a_view(components=ComponentCounts(tools=3, prompts=1)),
+        a_view(components=ComponentCounts(tools=4, prompts=1)),
+    )
+    assert found.components == ComponentCounts(prompts=1)
+
+
+def test_an_empty_list_is_zero_and_what_is_not_offered_is_absent() -> None:
+    found = merged(a_view(components=ComponentCounts(tools=0)))
+    assert found.components == ComponentCounts(tools=0)
+    assert found.components.to_manifest() == {"tools": 0}
+
+
+def test_what_pods_say_of_the_server_is_kept_while_they_agree() -> None:
+    one = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
+    other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
+    found = merged(one, other)
+    assert (found.server, found.protocol_version) == (None, "2025-11-25")
+
+
+def test_what_no_pod_finds_offered_is_told_apart_from_what_is_not_known() -> None:
+    offered = a_view(components=ComponentCounts(tools=2), not_offered=["prompts"])
+    assert merged(offered, offered).not_offered == ["prompts"]
+    assert merged(offered, a_view(components=ComponentCounts(tools=2))).not_offered is None
+    failed = a_view(state="Unhealthy", not_offered=["prompts"])
+    assert merged(failed).not_offered is None
+
+
+def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
+    every = ["prompts", "resources", "resourceTemplates"]
+    whole = a_view("a", components=ComponentCounts(tools=3), not_offered=every)
+    part = a_view("b", components=ComponentCounts(tools=1), not_offered=every[1:])
+    failed = a_view("c", "Unhealthy")
+    assert count_components([whole]) == "1/1"
+    assert count_components([whole, part, failed]) == "1/3"
+    assert count_components([part]) == "0/1"
+    assert count_components([failed]) is None
+
+
+def test_totals_are_sums_over_what_is_known() -> None:
+    backends = [
+        a_view("a", components=ComponentCounts(tools=3)),
+        a_view("b", "Unhealthy"),
+        a_view("c", components=ComponentCounts(tools=0, prompts=2)),
+    ]
+    assert total_counts(backends) == ComponentCounts(tools=3, prompts=2)
+    assert total_counts([a_view("b", "Unhealthy")]) is None
+
+
+def test_the_catalog_is_known_only_while_all_pods_show_the_same() -> None:
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog="x")]) == "x"
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog="y")]) is None
+    assert catalog_hash([a_report(catalog="x"), a_report(catalog=None)]) is None
+    assert catalog_hash([]) is None

@@ -1,0 +1,143 @@
+"""What pods that agree on the state differ in, and pods that were not heard."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcpproxy.api.v1alpha1.status import ComponentCounts, ServerInfo
+from mcpproxy.status.disagreement import (
+    CATALOG,
+    PODS,
+    backend_key,
+    find_disagreements,
+    reported_disagreements,
+)
+from mcpproxy.status.inputs import StatusInput
+from tests.builders import a_backend, an_mcpproxy
+from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+
+WEATHER = backend_key("weather")
+
+
+def seen(*views: dict[str, Any], **fields: Any) -> StatusInput:
+    """A pod for each view of `weather`."""
+    pods = [a_pod(f"tools-{number}", a_view(**view)) for number, view in enumerate(views)]
+    return observed(*pods, **fields)
+
+
+def three(*, unheard: int) -> StatusInput:
+    """Three pods, of which so many were not heard."""
+    heard = [a_pod(f"tools-{number}", a_view()) for number in range(unheard, 3)]
+    return observed(*heard, *(a_pod(f"tools-{number}") for number in range(unheard)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        (
+            {"components": ComponentCounts(tools=3)},
+            {"components": ComponentCounts(tools=4)},
+            "tools 3 (1 of 2), 4 (1 of 2)",
+        ),
+        (
+            {"server": ServerInfo(name="w", version="1")},
+            {"server": ServerInfo(name="w", version="2")},
+            "server w 1 (1 of 2), w 2 (1 of 2)",
+        ),
+        (
+            {"protocol_version": "2025-11-25"},
+            {"protocol_version": "2026-07-28"},
+            "protocolVersion 2025-11-25 (1 of 2), 2026-07-28 (1 of 2)",
+        ),
+        ({"session": "Stateful"}, {}, "session Stateful (1 of 2), none (1 of 2)"),
+    ],
+)
+def test_what_pods_find_differently_is_told_with_numbers(
+    one: dict[str, Any], other: dict[str, Any], words: str
+) -> None:
+    found = seen(one, other)
+    assert find_disagreements(found) == {WEATHER}
+    status = status_of(found)
+    (backend,) = status.backends or []
+    assert (backend.state, backend.reason) == ("Healthy", "PodsDiffer")
+    assert backend.message == f"pods differ: {words}"
+    assert verdict(status, "BackendsHealthy") == ("True", "PodsDiffer")
+    assert condition(status, "BackendsHealthy").message == (
+        f"1 of 1 healthy; weather is Healthy: pods differ: {words}"
+    )
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert reported_disagreements(status) == {WEATHER}
+
+
+def test_pods_that_see_the_same_leave_no_doubt() -> None:
+    found = seen({}, {})
+    assert find_disagreements(found) == frozenset()
+    assert reported_disagreements(status_of(found)) == frozenset()
+
+
+def test_a_pod_that_does_not_reach_a_backend_is_no_difference_of_what_it_finds() -> None:
+    assert find_disagreements(seen({}, {"state": "Unhealthy"}, {})) == frozenset()
+
+
+def test_a_young_difference_leaves_what_was_told() -> None:
+    before = status_of(seen({}, {}))
+    later = seen({}, {"components": ComponentCounts(tools=9)})
+    assert status_of(replace(later, young=find_disagreements(later)), before) == before
+
+
+def test_different_catalogs_leave_no_hash_and_say_why() -> None:
+    pods = [a_pod(f"tools-{one}", report=a_report(a_view(), catalog=one)) for one in "ab"]
+    found = observed(*pods)
+    assert find_disagreements(found) == {CATALOG}
+    status = status_of(found)
+    assert status.catalog_hash is None
+    assert verdict(status, "BackendsHealthy") == ("True", "PodsDiffer")
+    assert "pods offer different catalogs" in condition(status, "BackendsHealthy").message
+    assert "pods offer different catalogs" in condition(status, "Ready").message
+    assert reported_disagreements(status) == {CATALOG}
+    young = replace(found, young=frozenset({CATALOG}))
+    assert status_of(young, status_of(seen({}, {}))).catalog_hash == "c1"
+    assert reported_disagreements(status_of(young)) == frozenset()
+
+
+def test_one_of_three_pods_that_was_heard_is_not_enough_to_be_ready() -> None:
+    found = three(unheard=2)
+    assert find_disagreements(found) == {PODS}
+    status = status_of(found)
+    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; seen by 1 of 3 pods"
+    assert verdict(status, "Ready") == ("Unknown", "PodsNotHeard")
+    assert status.catalog_hash is None
+    assert reported_disagreements(status) == {PODS}
+
+
+def test_one_of_three_pods_that_was_not_heard_is_told_and_leaves_ready() -> None:
+    status = status_of(three(unheard=1))
+    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert condition(status, "Ready").message == ("1 of 1 backends are served; seen by 2 of 3 pods")
+
+
+def test_pods_that_are_not_heard_for_a_moment_are_no_matter_yet() -> None:
+    status = status_of(replace(three(unheard=2), young=frozenset({PODS})))
+    assert verdict(status, "BackendsHealthy") == ("True", "AllHealthy")
+    assert verdict(status, "Ready") == ("True", "Serving")
+    assert status.catalog_hash == "c1"
+
+
+def test_a_failure_that_not_all_pods_were_asked_about_says_who_was() -> None:
+    pods = [a_pod("tools-1", a_view(state="Unhealthy", message="refused")), a_pod("tools-2")]
+    status = status_of(observed(*pods))
+    assert condition(status, "BackendsHealthy").message == (
+        "weather is Unhealthy: refused; seen by 1 of 2 pods"
+    )
+
+
+def test_a_catalog_that_not_all_pods_have_reported_on_is_not_said_to_be_approved() -> None:
+    spec = an_mcpproxy(backends=[a_backend()], catalog={"approvedHash": "a" * 64}).spec
+    report = a_report(a_view(), catalog="a" * 64)
+    found = observed(a_pod("tools-1", report=report), a_pod("tools-2"), spec=spec)
+    assert verdict(status_of(found), "CatalogDrift") == ("Unknown", "NotReported")
+    young = replace(found, young=frozenset({PODS}))
+    assert verdict(status_of(young), "CatalogDrift") == ("False", "CatalogApproved")
