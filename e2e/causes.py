@@ -56,8 +56,8 @@ class Place:
 def prepare(place: Place) -> None:
     """Create backends, quotas, policies and webhooks."""
     main = place.main
-    pods.tellers(main, TELLER)
-    pods.tellers(main, "strict", program="strict")
+    pods.tellers(main, TELLER, node=place.node)
+    pods.tellers(main, "strict", program="strict", node=place.node)
     _service(main, "shifted", 80, pods.PORT, clusterIP="None")
     _service(main, "absent-pods", pods.PORT, pods.PORT, app="nothing-has-this-label")
     for world, resources in ((place.full, {"pods": "1"}), (place.closed, {"services": "0"})):
@@ -81,7 +81,9 @@ def create(place: Place) -> None:
         world.apply(own)
     _change(main, "evicted", _scratch())
     _change(main, "init-crash", {"initContainers": [_crashing("injected-init")]})
-    _change(main, "sidecar-crash", {"containers": [_crashing("injected-sidecar")]})
+    # Without a probe the pod could be ready for the moment in which the container runs.
+    sidecar = {**_crashing("injected-sidecar"), "readinessProbe": {"tcpSocket": {"port": 9}}}
+    _change(main, "sidecar-crash", {"containers": [sidecar]})
     privileged = {**_crashing("root"), "securityContext": {"privileged": True}}
     _change(place.restricted, "pod-security", {"initContainers": [privileged]})
 

@@ -55,12 +55,15 @@ def spec(program: str, *arguments: str) -> Object:
     }
 
 
-def tellers(world: World, *names: str, program: str = "teller") -> None:
-    """Servers of one tool `tell`, each behind a Service of its name; returns once they serve."""
+def tellers(world: World, *names: str, program: str = "teller", node: str | None = None) -> None:
+    """Servers of one tool `tell`, each behind a Service of its name, on any node or on `node`;
+    returns once they serve."""
     install(world)
     for name in names:
         labels = {"app": name}
         pod = spec(program)
+        if node is not None:
+            pod["nodeSelector"] = {"kubernetes.io/hostname": node}
         pod["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1}
         template = {"metadata": {"labels": labels}, "spec": pod}
         deployment = {"selector": {"matchLabels": labels}, "template": template}

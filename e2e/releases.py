@@ -14,7 +14,7 @@ from scripts.cluster import Cluster
 
 TARGETS = ("operator", "runtime")
 SOURCES = ("operator", "requirements", "samples", "scripts", "manifests", "crds")
-FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md")
+FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 _OURS = re.compile(r"\b(mcpproxy/(?:operator|runtime)):[\w.-]+")
 
 
