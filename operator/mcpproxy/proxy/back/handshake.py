@@ -6,13 +6,14 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.api.text import clean
 from mcpproxy.limits.sessions import GREETING, PROGRAM_PROBE_TIME
 from mcpproxy.proxy.back.endpoint import Endpoint, read_json
 from mcpproxy.proxy.back.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.back.link import Greeting, Link, Outgoing
 from mcpproxy.proxy.back.response import Response
 from mcpproxy.proxy.core.eras import stamped
-from mcpproxy.proxy.core.errors import BackendError, NotMcp, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, NotMcp, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, Client, Discarding
 from mcpproxy.proxy.wire import headers as h
 from mcpproxy.proxy.wire import jsonrpc
@@ -21,17 +22,37 @@ from mcpproxy.proxy.wire.jsonrpc import Message, RpcError
 
 _DISCOVER: Final = Raw(b'"mcpproxy-discover"')
 _INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
-_OF_ERA: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.UNSUPPORTED_VERSION)
+_NOT_LEGACY: Final = (
+    jsonrpc.METHOD_NOT_FOUND,
+    jsonrpc.HEADER_MISMATCH,
+    jsonrpc.MISSING_CAPABILITY,
+    jsonrpc.UNSUPPORTED_VERSION,
+)
+"""Codes of errors to `initialize` that say that a server speaks the modern era alone. Servers of
+the SDKs send the last one."""
+_NOT_MODERN: Final = (
+    jsonrpc.METHOD_NOT_FOUND,
+    jsonrpc.UNSUPPORTED_VERSION,
+    jsonrpc.INVALID_REQUEST,
+    jsonrpc.INVALID_PARAMS,
+)
+"""Codes with which servers of the legacy era refuse a method that they do not know."""
+_SAID: Final = 200
+"""Characters of a server's message that an error shows."""
 
 log = logging.getLogger("mcpproxy.backend")
 
 
 class NotLegacy(NotMcp):
-    """It does not speak the legacy era; `no_post` where it does not even take a POST."""
+    """It refuses `initialize`; `no_post` where it does not even take a POST.
 
-    def __init__(self, message: str, *, no_post: bool = False) -> None:
+    `transient` where the error says nothing of the era: it may speak the legacy era all the same.
+    """
+
+    def __init__(self, message: str, *, no_post: bool = False, transient: bool = False) -> None:
         super().__init__(message)
         self.no_post = no_post
+        self.transient = transient
 
 
 def discover_request(client: Client) -> Outgoing:
@@ -40,13 +61,19 @@ def discover_request(client: Client) -> Outgoing:
     return Outgoing(_DISCOVER, "server/discover", params)
 
 
-def initialize_request(client: Client, revision: str) -> Outgoing:
-    """An `initialize` that offers `revision` and says of the client what it said of itself."""
+def initialize_request(client: Client, revision: str, *, stamped_too: bool = False) -> Outgoing:
+    """An `initialize` that offers `revision` and says of the client what it said of itself.
+
+    `stamped_too` adds what requests of the modern era carry; servers of the legacy era pass it
+    over.
+    """
     params: Message = {
         "protocolVersion": jsonrpc.dump(revision),
         "capabilities": Raw(client.capabilities),
         "clientInfo": Raw(client.info or b'{"name":"unknown","version":"0"}'),
     }
+    if stamped_too:
+        params = stamped(params, client, rev.LATEST_MODERN, None)
     return Outgoing(_INITIALIZE, "initialize", params)
 
 
@@ -87,7 +114,8 @@ def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
     """The greeting in the answer to `initialize`. Raises NotLegacy, NotMcp."""
     if "result" not in message:
         error = jsonrpc.error_of(message)
-        raise NotLegacy(f"it refuses initialize: error {error.code if error else 'unknown'}")
+        transient = error is None or not _rules_out_legacy(error)
+        raise NotLegacy(f"it refuses initialize: {_told(error)}", transient=transient)
     result = jsonrpc.members(message["result"])
     _check_size(result)
     revision = jsonrpc.string(result.get("protocolVersion"))
@@ -96,6 +124,38 @@ def legacy_greeting(message: Message, pinned: str | None) -> Greeting:
     if pinned is not None and revision != pinned:
         raise NotMcp(f"it speaks {revision}, but protocol pins {pinned}")
     return Greeting(revision, result)
+
+
+def greeting_or_error(message: Message) -> Greeting | None:
+    """See `modern_greeting`. Raises NotMcp, too, for an error that says nothing of the era."""
+    found = modern_greeting(message)
+    if found is None and (error := transient_error(message)) is not None:
+        raise error
+    return found
+
+
+def transient_error(message: Message) -> NotMcp | None:
+    """The error in an answer to `server/discover` that says nothing of the era; None of others."""
+    error = jsonrpc.error_of(message)
+    if error is None or error.code in _NOT_MODERN:
+        return None
+    return NotMcp(f"it refuses server/discover: {_told(error)}")
+
+
+def _rules_out_legacy(error: RpcError) -> bool:
+    """Return True if an error to `initialize` says that the server speaks the modern era alone.
+
+    It may want the metadata of the modern era.
+    """
+    lacks_stamp = error.code == jsonrpc.INVALID_PARAMS and rev.META_PREFIX in error.message
+    return error.code in _NOT_LEGACY or lacks_stamp
+
+
+def _told(error: RpcError | None) -> str:
+    if error is None:
+        return "error unknown"
+    said = clean(error.message, _SAID)
+    return f"error {error.code}: {said}" if said else f"error {error.code}"
 
 
 async def told_initialized(link: Link) -> None:
@@ -118,17 +178,14 @@ async def first_response(endpoint: Endpoint, response: Response, request_id: Raw
     except BaseException:
         response.close()
         raise
-    if response.status >= 500 and not _refuses(message):
-        raise Unreachable(f"it answers HTTP {response.status}")
+    if response.status >= 500:
+        error = None if message is None else jsonrpc.error_of(message)
+        if error is None or not _rules_out_legacy(error):
+            said = f": {_told(error)}" if error else ""
+            raise Unreachable(f"it answers HTTP {response.status}{said}")
     if message is None or "method" in message or not jsonrpc.answers(message, request_id):
         return None
     return message
-
-
-def _refuses(message: Message | None) -> bool:
-    """Return True if a message is an error that says which era the backend does not speak."""
-    error = None if message is None else jsonrpc.error_of(message)
-    return error is not None and error.code in _OF_ERA
 
 
 async def _first_streamed(
@@ -158,8 +215,9 @@ class Asking:
     """The first requests to a new process that may be of either era.
 
     Neither is ever cancelled: a process that is slow to start finds both in its input, and the
-    first answer that names an era decides. SDKs lock a process to the era of its first request
-    and refuse the other one, so that no more than one answer does.
+    first answer that names an era decides. The SDK in Python locks a process to the era of its
+    first request and refuses the other one. That in TypeScript begins anew with an `initialize`
+    behind `server/discover`, unless it is stamped as requests of the modern era are.
     """
 
     def __init__(self, link: Link, client: Client, revision: str, pinned: str | None) -> None:
@@ -168,6 +226,8 @@ class Asking:
         self._revision = revision
         self._pinned = pinned
         self._asked: list[asyncio.Task[Message]] = []
+        self.doubt: BackendError | None = None
+        """Why the era that comes first was not chosen, where it may be spoken all the same."""
 
     async def greeting(self, patience: float, *, modern_first: bool) -> Greeting:
         """How it introduces itself; after `patience` seconds without an answer to
@@ -183,7 +243,9 @@ class Asking:
             await discovering
         if discovering.done() and (found := modern_greeting(discovering.result())) is not None:
             return found
-        initializing = self._ask(initialize_request(self._client, self._revision))
+        behind = not discovering.done()
+        request = initialize_request(self._client, self._revision, stamped_too=behind)
+        initializing = self._ask(request)
         waiting = {initializing} if discovering.done() else {initializing, discovering}
         while True:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -198,21 +260,31 @@ class Asking:
         self, initializing: "asyncio.Task[Message]", discovering: "asyncio.Task[Message]"
     ) -> Greeting:
         try:
-            return legacy_greeting(initializing.result(), self._pinned)
+            found = legacy_greeting(initializing.result(), self._pinned)
         except NotLegacy:
-            found = modern_greeting(await discovering)
-            if found is None:
+            discovered = modern_greeting(await discovering)
+            if discovered is None:
                 raise
-            return found
+            return discovered
+        if discovering.done():
+            self.doubt = transient_error(discovering.result())
+        else:
+            self.doubt = TimedOut("no answer to server/discover")
+        return found
 
     async def _legacy_or_modern(self) -> Greeting:
         answer = await self._ask(initialize_request(self._client, self._revision))
         try:
             return legacy_greeting(answer, self._pinned)
-        except NotLegacy:
-            found = modern_greeting(await self._ask(discover_request(self._client)))
+        except NotLegacy as error:
+            try:
+                found = modern_greeting(await self._ask(discover_request(self._client)))
+            except Unreachable:
+                # Some programs end at what they don't know.
+                raise error from None
             if found is None:
                 raise
+            self.doubt = error if error.transient else None
             return found
 
     def _ask(self, outgoing: Outgoing) -> "asyncio.Task[Message]":
