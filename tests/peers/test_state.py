@@ -111,15 +111,3 @@ def test_a_server_that_starts_slowly_answers_the_first_call_and_keeps_its_state(
     servers = {"slow": late, "thinking": {"command": NODE, "args": [THINKING]}}
     counts = ask(_on_a_pipe(_file(tmp_path, servers)), mode, [tool("slow_count")] * 3)["answers"]
     assert [_text(answer) for answer in counts] == ["1", "2", "3"]
-
-
-@pytest.mark.parametrize("mode", ERAS)
-def test_a_server_of_both_eras_that_starts_slowly_is_spoken_to_in_that_of_the_client(
-    tmp_path: Path, mode: str
-) -> None:
-    npm.install()
-    late = {"command": NODE, "args": [os.fspath(npm.PEERS / "slow.mjs"), str(SLOW_START)]}
-    both = {"slow": late, "thinking": {"command": NODE, "args": [THINKING]}}
-    answers = ask(_on_a_pipe(_file(tmp_path, both)), mode, [tool("slow_era")] * 2)["answers"]
-    era = "legacy" if mode == "legacy" else "modern"
-    assert [_text(answer) for answer in answers] == [era] * 2
