@@ -204,7 +204,14 @@ async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
     assert not failures, f"seed {SEED}: {failures[:3]}"
     assert len(asyncio.all_tasks()) == tasks
     # The grammar reaches what it is for.
-    for outcome in ("result", "error", "NotMcp", "Unreachable", "SessionGone", "RateLimited"):
+    for outcome in (
+        "result",
+        "error",
+        "ProtocolError",
+        "Unreachable",
+        "SessionGone",
+        "RateLimited",
+    ):
         assert outcomes[outcome] >= MESSAGES // 2000, f"seed {SEED}: {outcomes}"
 
 

@@ -55,7 +55,7 @@ class ClusterConfig:
 async def load_config(kubeconfig: str | None) -> ClusterConfig:
     """Access by the given kubeconfig, else as a pod, else by KUBECONFIG or its default place.
 
-    Raises NoAccess.
+    Raises ConfigNotFound.
     """
     configuration = Configuration()
     # Every request has its own deadline, and pod streams must not use up a limit.

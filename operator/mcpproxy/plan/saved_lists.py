@@ -73,7 +73,7 @@ def write_saved_lists(
 
 
 def read_saved_lists(path: Path) -> SavedLists:
-    """What a backend said when it was saved. Raises Unreachable, NotMcp."""
+    """What a backend said when it was saved. Raises Unreachable, ProtocolError."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_File)
         status = BackendStatus.model_validate_json(bytes(found.status))
@@ -150,7 +150,7 @@ class SavedConnector(Connector):
         self._pin = settings.protocol
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """Raises Unreachable, NotMcp."""
+        """Raises Unreachable, ProtocolError."""
         saved = read_saved_lists(self._path)
         era = "modern" if is_modern(saved.revision) else "legacy"
         if self._pin not in ("auto", era, saved.revision):

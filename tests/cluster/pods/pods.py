@@ -11,7 +11,7 @@ from mcpproxy.cluster.pods.status_stream import PodAddress
 
 
 class FakePods:
-    """A PodReader: each pod sends what the test gave it; a lost one can't be reached."""
+    """A PodStatusReader: each pod sends what the test gave it; a lost one can't be reached."""
 
     def __init__(self) -> None:
         self.opened: list[str] = []

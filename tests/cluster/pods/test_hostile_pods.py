@@ -149,7 +149,7 @@ async def test_a_flood_is_taken_in_small_steps(monkeypatch: pytest.MonkeyPatch) 
 
 
 class Counting:
-    """A PodReader that counts the lines that are read in one turn of the event loop."""
+    """A PodStatusReader that counts the lines that are read in one turn of the event loop."""
 
     def __init__(self, reader: HttpPodStatusReader) -> None:
         self._reader = reader

@@ -61,6 +61,19 @@ async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
     assert found["content"][0]["text"] == "one=ann two=ann True"
 
 
+@pytest.mark.parametrize("session", ["Isolated", "PerClient"])
+async def test_what_a_modern_program_asks_reaches_a_modern_client_under_its_own_keys(
+    proxy: Any, http: Any, session: str
+) -> None:
+    stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
+    running = await proxy({"name": "p", "stdio": stdio, "session": {"mode": session}})
+    await running.until("p", "Healthy")
+    meta: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
+    call: Any = {"_name": "p_ask_both", "name": "p_ask_both", "arguments": {}, "_meta": meta}
+    asked = last(await Raw(running.url, http).call("tools/call", **call))["result"]
+    assert set(asked["inputRequests"]) == {"one", "two"}
+
+
 VALUES: dict[str, tuple[Any, Any]] = {
     "list": ({"type": "array", "items": {"type": "integer"}}, [1, 2]),
     "text": ({"type": "string"}, "x"),

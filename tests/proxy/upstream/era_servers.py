@@ -77,12 +77,12 @@ def status(code: int, content: str = "no") -> Answer:
     return lambda method, message: PlainTextResponse(content, code)
 
 
-def error(code: int, http: int = 200) -> Answer:
+def error(code: int, http: int = 200, message: str = "no") -> Answer:
     """Answers with a JSON-RPC error."""
 
-    def answer(method: str, message: Any) -> Response:
-        content = {"code": code, "message": "no"}
-        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": content}, http)
+    def answer(method: str, request: Any) -> Response:
+        content = {"code": code, "message": message}
+        return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": content}, http)
 
     return answer
 

@@ -55,7 +55,7 @@ class PodStatusReader(Protocol):
 
 
 class HttpPodStatusReader:
-    """A PodReader over HTTP.
+    """A PodStatusReader over HTTP.
 
     Every pod is hostile: no response is followed elsewhere, decompressed or kept for reuse.
     """

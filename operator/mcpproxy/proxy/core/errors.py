@@ -8,7 +8,7 @@
     ├─ RateLimited            HTTP 429
     ├─ SessionGone            the upstream session does not exist any more
     ├─ HostRefused            the server does not serve the host that the request names
-    └─ NotMcp                 an answer that is no MCP
+    └─ ProtocolError                 an answer that is no MCP
 
 Texts name the backend and what happened. They quote the first bytes of what a backend sent as a
 message, never what it wrote into an error page.

@@ -36,7 +36,7 @@ class BatchEndpoint:
         self._acquaintance = SessionSync(front.live, peers)
 
     async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
-        """Answer a POST whose body is a JSON array. Raises HttpRefusal."""
+        """Answer a POST whose body is a JSON array. Raises HttpError."""
         ticket = self._front.ticket(inbound)
         if ticket.client.revision != batches.REVISION or not inbound.head.fits:
             # Refused, with the reason.

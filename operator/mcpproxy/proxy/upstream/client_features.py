@@ -142,7 +142,7 @@ class FeaturePolicy:
         raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
 
     def _check_questions(self, result: Message) -> None:
-        """Raises NotMcp where a backend asks for what it was not offered."""
+        """Raises ProtocolError where a backend asks for what it was not offered."""
         for question in jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY)).values():
             method = jsonrpc.decode_str(jsonrpc.decode_object(question).get("method")) or ""
             if ASKED.get(method) in self.withdrawn:

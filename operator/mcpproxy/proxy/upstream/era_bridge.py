@@ -132,7 +132,7 @@ def translate_result_bytes(outgoing: UpstreamRequest, result: bytes) -> bytes | 
 
 
 def to_modern_response(outgoing: UpstreamRequest, answer: Message) -> Message:
-    """A legacy backend's answer for a modern client. Raises NotMcp."""
+    """A legacy backend's answer for a modern client. Raises ProtocolError."""
     if "result" in answer:
         _members(answer)
         return {
@@ -155,7 +155,7 @@ def to_legacy_response(outgoing: UpstreamRequest, answer: Message) -> Message:
 
 
 def is_unfinished(answer: Message) -> bool:
-    """Whether the answer of a modern backend is a question or a task. Raises NotMcp."""
+    """Whether the answer of a modern backend is a question or a task. Raises ProtocolError."""
     return _type(answer) in ("input_required", TASK)
 
 
@@ -214,7 +214,7 @@ async def resolve_input(
 
 
 def _members(answer: Message) -> Message:
-    """The members of a result. Raises NotMcp when it is no object: the backend's fault."""
+    """The members of a result. Raises ProtocolError when it is no object: the backend's fault."""
     try:
         return jsonrpc.decode_object(answer["result"])
     except RpcError:

@@ -139,7 +139,7 @@ async def _cancel(link: UpstreamSession, task_id: str, caller: CallContext) -> N
 
 
 def _members(raw: Raw) -> Message:
-    """The members of what a backend sent. Raises NotMcp when it is no object."""
+    """The members of what a backend sent. Raises ProtocolError when it is no object."""
     try:
         return jsonrpc.decode_object(raw)
     except RpcError:

@@ -86,7 +86,7 @@ class ResultRelay:
 
         None where it is not large, or no result: then it is still to be read. So it is where the
         session serves other clients, too, and the id has not come yet. An answer that nobody takes
-        is given up. Raises Unreachable or NotMcp when it breaks off; the client sees that,
+        is given up. Raises Unreachable or ProtocolError when it breaks off; the client sees that,
         too.
         """
         parts: list[bytes] = []

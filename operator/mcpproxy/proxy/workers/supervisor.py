@@ -74,7 +74,7 @@ class Supervisor:
         member.on_report, member.on_checked, member.on_end = self._changed, checked, ended
 
     async def run(self) -> None:
-        """Keep all workers running until `stop`. Raises CannotServe."""
+        """Keep all workers running until `stop`. Raises WorkerStartFailed."""
         keeping = [asyncio.create_task(member.keep()) for member in self.members]
         try:
             stopping = asyncio.create_task(self._stopping.wait())
@@ -182,7 +182,7 @@ async def serve(
 ) -> None:
     """Serve with as many workers as ports until SIGTERM or SIGINT.
 
-    Raises CannotServe, OSError, ValueError.
+    Raises WorkerStartFailed, OSError, ValueError.
     """
     build_host_policy(configuration, options)
     # Workers share the port with whoever is of the same user: nobody may have it before.

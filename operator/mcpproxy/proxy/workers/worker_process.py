@@ -82,7 +82,7 @@ class WorkerProcess:
     # Starting and watching
 
     async def keep(self) -> None:
-        """Run a worker, and the next one when it ends. Raises CannotServe."""
+        """Run a worker, and the next one when it ends. Raises WorkerStartFailed."""
         loop = asyncio.get_running_loop()
         ends = 0
         while not self._stopping.is_set():
@@ -190,7 +190,7 @@ class WorkerProcess:
             self._line.send(message)
 
     async def ask(self, subject: Subject, seconds: float) -> bytes:
-        """The worker's answer as JSON. Raises NoAnswer."""
+        """The worker's answer as JSON. Raises WorkerTimeout."""
         if self._line is None:
             raise WorkerTimeout(f"worker {self.number} is being started")
         self._questions += 1

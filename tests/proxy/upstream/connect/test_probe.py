@@ -11,6 +11,8 @@ from mcpproxy.limits.sessions import GREETING
 from mcpproxy.proxy.core.errors import ProtocolError, RateLimited, Unauthorized, Unreachable
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.revisions import META_VERSION
+from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.handshake import parse_discover_result, parse_initialize_result
 from tests.proxy.upstream.era_servers import (
     LEGACY,
@@ -138,15 +140,86 @@ async def test_where_neither_era_can_be_had_the_failure_of_the_probe_is_told() -
             await opener.open(MODERN)
 
 
+@pytest.mark.parametrize("case", ["503", "silent", "200 with an error"])
 async def test_a_modern_backend_that_refused_one_probe_is_probed_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.DOUBTED_FOR", 0.0)
-    server = Server(status(503), legacy)
-    async with opener_of(server) as opener:
+    server = Server({**INCONCLUSIVE, "200 with an error": error(-32603)}[case], legacy)
+    async with opener_of(server, timeouts=SHORT) as opener:
         assert not (await opener.open(MODERN)).greeting.modern
         server.discover = modern
+        assert not (await opener.open(MODERN)).greeting.modern
+        _advance(monkeypatch, DOUBTED_FOR)
         assert (await opener.open(MODERN)).greeting.modern
+
+
+def _advance(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let time pass for whoever reads the clock of the running loop."""
+    now = asyncio.get_running_loop().time
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now() + seconds)
+
+
+async def test_a_backend_is_probed_ever_more_rarely_and_once_an_hour_at_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(status(503), legacy)
+    async with opener_of(server) as opener:
+        await opener.open(MODERN)
+        for seconds in (60, 120, 240, 480, 960, 1920, 3600, 3600):
+            for passed in (seconds - 10, 10):
+                probes = server.asked.count("server/discover")
+                _advance(monkeypatch, passed)
+                await opener.open(MODERN)
+            assert server.asked.count("server/discover") == probes + 1
+
+
+TRANSIENT = {"internal error": -32603, "overloaded": -32000, "of its own": 7}
+
+
+@pytest.mark.parametrize("case", TRANSIENT)
+async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+    case: str,
+) -> None:
+    said = "not\u202e ready" + "." * 1000
+    server = Server(status(503), error(TRANSIENT[case], message=said))
+    async with opener_of(server) as opener:
+        for client in (LEGACY, MODERN):
+            with pytest.raises(
+                ProtocolError, match=f"error {TRANSIENT[case]}: not\ufffd ready"
+            ) as told:
+                await opener.open(client)
+            assert len(str(told.value)) < 300
+        server.initialize = legacy
+        assert not (await opener.open(LEGACY)).greeting.modern
+
+
+async def test_after_a_transient_error_of_initialize_the_other_era_is_for_one_client_alone() -> (
+    None
+):
+    server = Server(modern, error(-32603))
+    async with opener_of(server) as opener:
+        assert (await opener.open(LEGACY)).greeting.modern
+        server.initialize = legacy
+        assert not (await opener.open(LEGACY)).greeting.modern
+
+
+OF_ERA: dict[str, Answer] = {
+    "method not found": error(-32601),
+    "the SDK in TypeScript": error(-32022, 400),
+    "a gateway that wants the header": error(-32020, 400),
+    "a server that wants the metadata": error(-32602, message=f"_meta lacks {META_VERSION}"),
+}
+
+
+@pytest.mark.parametrize("case", OF_ERA)
+async def test_a_backend_that_says_that_it_is_not_of_the_legacy_era_is_asked_once(
+    case: str,
+) -> None:
+    server = Server(modern, OF_ERA[case])
+    async with opener_of(server) as opener:
+        for _ in range(3):
+            assert (await opener.open(LEGACY)).greeting.modern
+    assert server.asked.count("initialize") == 1
 
 
 async def test_a_modern_backend_that_refused_one_probe_is_still_found_by_its_refusal() -> None:
@@ -212,7 +285,7 @@ class Short:
 
 async def test_an_error_of_json_rpc_with_http_5xx_is_not_taken_for_a_greeting() -> None:
     async with opener_of(Server(status(404), failed(500))) as opener:
-        with pytest.raises(Unreachable, match="500"):
+        with pytest.raises(Unreachable, match="500: error -32603: no"):
             await opener.open(LEGACY)
 
 

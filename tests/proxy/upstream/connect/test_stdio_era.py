@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mcpproxy.api.defaults import effective_settings
-from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, TimedOut
+from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.protocol.revisions import META_VERSION
+from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.builders import an_mcpproxy
@@ -17,6 +20,7 @@ MODERN = ClientIdentity("2026-07-28")
 LEGACY = ClientIdentity("2025-11-25")
 DISCOVER, INITIALIZE = "server/discover", "initialize"
 UNSUPPORTED = {"code": -32022, "message": "no", "data": {"supported": ["2026-07-28"]}}
+TRANSIENT = {"code": -32603, "message": "the database is not ready"}
 
 
 class Process:
@@ -27,6 +31,8 @@ class Process:
     def __init__(self, stage: "Stage") -> None:
         self.sent: list[str] = []
         """Methods of what was sent to it."""
+        self.begins_legacy = False
+        """Whether it was asked for what only the legacy era has, and nothing else."""
         self._stage = stage
         self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -36,6 +42,8 @@ class Process:
         self.sent.append(method)
         if method == self._stage.started_by:
             self._stage.started.set()
+        if method == INITIALIZE and META_VERSION not in json.dumps(message):
+            self.begins_legacy = True
         if method in self._stage.ends_at:
             self._answers.put_nowait(None)
         elif "id" in message and method not in self._stage.deaf_to:
@@ -140,6 +148,13 @@ async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
     assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
 
 
+async def test_a_program_that_ends_behind_its_error_to_initialize_is_told_by_the_error() -> None:
+    stage = Stage()
+    stage.refuses, stage.ends_at = {INITIALIZE: TRANSIENT}, {DISCOVER}
+    with pytest.raises(ProtocolError, match="-32603"):
+        await stage.revision(LEGACY)
+
+
 async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
     stage = Stage()
     stage.ends_at = {DISCOVER, INITIALIZE}
@@ -172,3 +187,63 @@ async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> Non
     assert await stage.revision(LEGACY) == "2026-07-28"
     (process,) = stage.processes
     assert process.sent == [INITIALIZE, DISCOVER]
+
+
+async def test_a_slow_program_that_would_begin_anew_with_initialize_stays_modern() -> None:
+    # As servers of the TypeScript SDK do, unless the request is stamped as those of the modern era.
+    stage = Stage()
+    stage.started.clear()
+    stage.started_by = INITIALIZE
+    assert await stage.revision() == "2026-07-28"
+    (process,) = stage.processes
+    assert process.sent == [DISCOVER, INITIALIZE]
+    assert not process.begins_legacy
+
+
+async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.deaf_to = {DISCOVER}
+    assert await stage.revision() == "2025-11-25"
+    stage.deaf_to = set()
+    assert await stage.revision() == "2025-11-25"
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision() == "2026-07-28"
+
+
+@pytest.mark.parametrize("client", [LEGACY, MODERN])
+async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+    client: ClientIdentity,
+) -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: TRANSIENT, DISCOVER: {"code": -32601, "message": "no"}}
+    with pytest.raises(ProtocolError, match="-32603: the database is not ready"):
+        await stage.revision(client)
+    stage.refuses = {}
+    assert await stage.revision(client) == client.revision
+
+
+async def test_after_a_transient_error_of_initialize_the_next_client_has_its_own_era() -> None:
+    stage = Stage()
+    stage.refuses = {INITIALIZE: TRANSIENT}
+    assert await stage.revision(LEGACY) == "2026-07-28"
+    stage.refuses = {}
+    assert await stage.revision(LEGACY) == "2025-11-25"
+
+
+async def test_a_program_with_a_transient_error_at_the_probe_is_probed_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.refuses = {DISCOVER: TRANSIENT}
+    assert await stage.revision() == "2025-11-25"
+    stage.refuses = {}
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision() == "2026-07-28"
+
+
+def _later(seconds: float) -> Callable[[], float]:
+    """The time of the running loop, so many seconds on."""
+    now = asyncio.get_running_loop().time
+    return lambda: now() + seconds

@@ -84,7 +84,7 @@ class Sealer:
         return token
 
     def open(self, purpose: str, token: str) -> Any:
-        """What was sealed for this purpose. Raises BadToken."""
+        """What was sealed for this purpose. Raises InvalidToken."""
         if len(token) > SEALED_TOKEN.value:
             SEALED_TOKEN.record()
             raise InvalidToken("too long")

@@ -77,7 +77,7 @@ def _sealed(sealer: Sealer, ticket: SessionToken, info: bytes | None) -> str | N
 def decode_session_token(sealer: Sealer, token: str, principal: str, now: float) -> SessionToken:
     """The ticket of a session id.
 
-    Raises BadToken when it is not ours, too old, or was given to another principal.
+    Raises InvalidToken when it is not ours, too old, or was given to another principal.
     """
     if len(token) > SESSION_ID.value:
         raise InvalidToken("longer than any session id")

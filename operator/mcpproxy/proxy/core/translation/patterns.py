@@ -50,13 +50,13 @@ class PatternText:
         self._places: dict[bytes, int] = {}
 
     def spend(self, steps: int) -> None:
-        """Count work before it is done. Raises OutOfSteps."""
+        """Count work before it is done. Raises TooManySteps."""
         self.steps += steps + _EACH
         if self._max_steps is not None and self.steps > self._max_steps:
             raise TooManySteps
 
     def operate(self, operations: int) -> None:
-        """Count operations on integers with a bit for each byte. Raises OutOfSteps."""
+        """Count operations on integers with a bit for each byte. Raises TooManySteps."""
         self.spend(operations * (self.size // _DIGIT + 1))
 
     def places(self, wanted: bytes) -> int:
@@ -85,7 +85,7 @@ class Pattern:
         self._middle = parts
 
     def matches(self, text: PatternText) -> bool:
-        """True if the pattern describes the whole text. Raises OutOfSteps."""
+        """True if the pattern describes the whole text. Raises TooManySteps."""
         head, tail, data = self._head, self._tail, text.data
         text.spend(len(head) + len(tail))
         if self._fixed:

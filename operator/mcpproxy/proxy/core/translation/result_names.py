@@ -27,7 +27,7 @@ Rewrite = Callable[[Raw, PrefixMapping, str], Raw]
 def to_downstream_result(
     method: str, result: Raw, names: PrefixMapping, principal: str = ""
 ) -> Raw:
-    """A result with the names that clients of this principal know. Raises NotMcp, RpcError."""
+    """Result with the names that its clients know. Raises ProtocolError, RpcError."""
     if not names.change or method not in _RESULTS or not may_name_component(bytes(result)):
         return result
     return _object(_RESULTS[method])(result, names, principal)

@@ -23,7 +23,7 @@ class TaskIds:
     sealer: Sealer | None = None
 
     def outward(self, own: str, principal: str) -> str:
-        """The id by which a client of this principal knows a task. Raises NotMcp."""
+        """The id by which a client of this principal knows a task. Raises ProtocolError."""
         if self.sealer is None:
             return own
         if len(own) > TASK_ID.value:

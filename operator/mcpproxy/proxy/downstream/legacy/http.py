@@ -63,7 +63,7 @@ class LegacyEndpoint:
         self._acquaintance = SessionSync(live, peers)
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
-        """Answer one request. Raises HttpRefusal."""
+        """Answer one request. Raises HttpError."""
         if inbound.method == "POST":
             return self._post(inbound, reply)
         if inbound.method == "GET":
@@ -73,7 +73,7 @@ class LegacyEndpoint:
         return reply.empty(405, _ALLOW)
 
     def ticket(self, inbound: Request) -> SessionToken:
-        """Return the session that a request names. Raises HttpRefusal."""
+        """Return the session that a request names. Raises HttpError."""
         head = inbound.head
         ticket = head.ticket
         if ticket is None or not session_token.is_valid_session_token(ticket, time.time()):
@@ -109,7 +109,7 @@ class LegacyEndpoint:
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         """Begin a call without a task, where nothing but its answer has to be waited for.
 
-        Raises HttpRefusal.
+        Raises HttpError.
         """
         call = jsonrpc.parse_request_fast(inbound.body)
         if call is None:
@@ -137,7 +137,7 @@ class LegacyEndpoint:
         return True
 
     def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
-        """Answer with a list, if it is there and new enough. Raises HttpRefusal."""
+        """Answer with a list, if it is there and new enough. Raises HttpError."""
         ticket = self.ticket(inbound)
         if not self._peers.mine(ticket.owner):
             return False

@@ -50,7 +50,7 @@ class ModernEndpoint:
         self._streams = streams
 
     async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
-        """Answer one request. Raises HttpRefusal."""
+        """Answer one request. Raises HttpError."""
         if inbound.method != "POST":
             await reply.empty(405, _ALLOW)
             return
@@ -89,7 +89,7 @@ class ModernEndpoint:
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         """Begin a call without a task, where nothing but its answer has to be waited for.
 
-        Raises HttpRefusal.
+        Raises HttpError.
         """
         call = jsonrpc.parse_request_fast(inbound.body)
         if call is None or not (call.method in METHODS or call.method in BY_METHOD):

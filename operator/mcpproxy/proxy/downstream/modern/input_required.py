@@ -61,7 +61,7 @@ class SuspendedCall:
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
         """A question that is withdrawn before its client came back is gone."""
-        key = f"{jsonrpc.decode_str(request['method'])}-{next(self._keys)}"
+        key = self._key(request)
         question = InputRequest(request, asyncio.get_running_loop().create_future())
         self.questions[key] = question
         self.asked.set()
@@ -69,6 +69,13 @@ class SuspendedCall:
             return await question.waiting
         finally:
             self.questions.pop(key, None)
+
+    def _key(self, request: Message) -> str:
+        """Return the key of a question: that of a modern backend is its id here, see `inputs`."""
+        own = jsonrpc.decode_str(request.get("id"))
+        if own is not None and own not in self.questions:
+            return own
+        return f"{jsonrpc.decode_str(request['method'])}-{next(self._keys)}"
 
     async def streamed(self, retry: int | None) -> None:
         """Streams of this era are not resumed."""

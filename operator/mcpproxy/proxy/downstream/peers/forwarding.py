@@ -73,7 +73,7 @@ class PeerForwarder:
     async def pass_on(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Let the owner answer: its answer goes to our client as it comes.
 
-        Raises Gone when nothing was sent to the client yet, and HttpRefusal.
+        Raises Gone when nothing was sent to the client yet, and HttpError.
         """
         peer = self._peer(owner)
         with peer.serving():
@@ -130,7 +130,7 @@ class PeerForwarder:
         return [*needed, (PRINCIPAL, inbound.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
-        """Raises Gone for a process that had our own address before us, and HttpRefusal."""
+        """Raises Gone for a process that had our own address before us, and HttpError."""
         if owner.partition("#")[0] == self.owner.partition("#")[0]:
             raise PeerUnavailable(f"another process has the address of {owner}")
         peer = self._peers.pop(owner, None)
@@ -191,7 +191,7 @@ class _Peer:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Count a request. Raises HttpRefusal."""
+        """Count a request. Raises HttpError."""
         if self.requests >= limits.FORWARDED.value:
             limits.FORWARDED.record()
             raise HttpError(503, "another instance serves too many requests for this one")

@@ -103,7 +103,7 @@ class HttpClient:
         """Send one request to the URL (or another path of its origin).
 
         Follows redirects within the origin that keep the method. Raises Unreachable, TimedOut
-        (no connection in time), NotMcp.
+        (no connection in time), ProtocolError.
         """
         target = self.origin.path if path is None else path
         response = await self.send(self.head(method, target, headers), body)

@@ -68,7 +68,7 @@ class ClientConnection(asyncio.Protocol):
         self._error: Exception | None = None
 
     async def send(self, request: bytes) -> ClientResponse:
-        """Send a request; returns when the answer's head is there. Raises Unreachable, NotMcp."""
+        """Send a request and wait for the response head. Raises Unreachable, ProtocolError."""
         response = self.begin(request, None)
         await self.headed(response)
         return response
@@ -90,7 +90,7 @@ class ClientConnection(asyncio.Protocol):
         return response
 
     async def headed(self, response: ClientResponse) -> None:
-        """Wait for the head of the answer. Raises Unreachable, NotMcp."""
+        """Wait for the head of the answer. Raises Unreachable, ProtocolError."""
         if response.status:
             return
         if self._error is not None:

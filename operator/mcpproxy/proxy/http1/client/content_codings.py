@@ -25,7 +25,7 @@ _MEMBER: Final = b"\x1f\x8b"
 
 
 def decode_response(response: ClientResponse) -> ClientResponse:
-    """Return a response that is read without its content coding. Raises NotMcp."""
+    """Return a response that is read without its content coding. Raises ProtocolError."""
     named = response.headers.get(b"content-encoding")
     if named is None:
         return response
@@ -65,7 +65,7 @@ class _Decoder:
             self._received += len(content)
 
     def step(self) -> bytes:
-        """Return the next part of the content; empty where that takes more input. Raises NotMcp."""
+        """Return the next decoded part; empty if more input is needed. Raises ProtocolError."""
         output = b""
         while not output and self.pending:
             try:
@@ -113,7 +113,7 @@ class DecodedResponse(ClientResponse):
         return bool(self._chunks) or self._decoder.pending or self._coded.waiting
 
     async def next_chunk(self) -> bytes:
-        """Raises NotMcp, too."""
+        """Raises ProtocolError, too."""
         while not (self._chunks or self.complete):
             try:
                 output = self._decoder.step()

@@ -35,7 +35,7 @@ class ClientResponse:
         self.headers = {}
 
     async def head(self) -> "ClientResponse":
-        """Itself, once its head is there. Raises Unreachable, NotMcp."""
+        """Itself, once its head is there. Raises Unreachable, ProtocolError."""
         await self._connection.headed(self)
         return self
 
@@ -82,7 +82,7 @@ class ClientResponse:
         return chunk
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises NotMcp when it is larger than `limit` bytes."""
+        """The whole body. Raises ProtocolError when it is larger than `limit` bytes."""
         if self.complete and len(self._chunks) == 1 and self._size <= limit:
             return self._chunks.pop()
         parts: list[bytes] = []

@@ -17,7 +17,7 @@ class Application(Protocol):
         """Headers that also a refusal of this request has."""
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
-        """Begin to answer without a task; False where it takes one. Raises HttpRefusal."""
+        """Begin to answer without a task; False where it takes one. Raises HttpError."""
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Awaitable[None]:
-        """Answer a request. May raise HttpRefusal before anything was sent."""
+        """Answer a request. May raise HttpError before anything was sent."""

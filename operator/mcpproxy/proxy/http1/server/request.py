@@ -62,7 +62,7 @@ class RequestHead:
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the headers as they came, their names in lower case.
 
-        Raises HttpRefusal where there are two hosts.
+        Raises HttpError where there are two hosts.
         """
         self.method = method
         self.path = path
@@ -131,7 +131,7 @@ class Request:
         return h.accepts(self.headers.get(b"accept"), h.EVENT_STREAM)
 
     def message(self) -> Message:
-        """The message of a POST; read once. Raises HttpRefusal."""
+        """The message of a POST; read once. Raises HttpError."""
         if self._message is not None:
             return self._message
         if not self.head.fits:

@@ -6,8 +6,9 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.sessions import GREETING, PROGRAM_PROBE_TIME
-from mcpproxy.proxy.core.errors import BackendError, ProtocolError, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
 from mcpproxy.proxy.http1.client.response import ClientResponse
@@ -25,17 +26,37 @@ from mcpproxy.proxy.upstream.transports.session import (
 
 _DISCOVER: Final = Raw(b'"mcpproxy-discover"')
 _INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
-_OF_ERA: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.UNSUPPORTED_VERSION)
+_NOT_LEGACY: Final = (
+    jsonrpc.METHOD_NOT_FOUND,
+    jsonrpc.HEADER_MISMATCH,
+    jsonrpc.MISSING_CAPABILITY,
+    jsonrpc.UNSUPPORTED_VERSION,
+)
+"""Codes of errors to `initialize` that say that a server speaks the modern era alone. Servers of
+the SDKs send the last one."""
+_NOT_MODERN: Final = (
+    jsonrpc.METHOD_NOT_FOUND,
+    jsonrpc.UNSUPPORTED_VERSION,
+    jsonrpc.INVALID_REQUEST,
+    jsonrpc.INVALID_PARAMS,
+)
+"""Codes with which servers of the legacy era refuse a method that they do not know."""
+_SAID: Final = 200
+"""Characters of a server's message that an error shows."""
 
 log = logging.getLogger("mcpproxy.backend")
 
 
 class EraNotSupported(ProtocolError):
-    """It does not speak the legacy era; `no_post` where it does not even take a POST."""
+    """It refuses `initialize`; `no_post` where it does not even take a POST.
 
-    def __init__(self, message: str, *, no_post: bool = False) -> None:
+    `transient` where the error says nothing of the era: it may speak the legacy era all the same.
+    """
+
+    def __init__(self, message: str, *, no_post: bool = False, transient: bool = False) -> None:
         super().__init__(message)
         self.no_post = no_post
+        self.transient = transient
 
 
 def discover_request(client: ClientIdentity) -> UpstreamRequest:
@@ -44,20 +65,28 @@ def discover_request(client: ClientIdentity) -> UpstreamRequest:
     return UpstreamRequest(_DISCOVER, "server/discover", params)
 
 
-def initialize_request(client: ClientIdentity, revision: str) -> UpstreamRequest:
-    """An `initialize` that offers `revision` and says of the client what it said of itself."""
+def initialize_request(
+    client: ClientIdentity, revision: str, *, stamped_too: bool = False
+) -> UpstreamRequest:
+    """An `initialize` that offers `revision` and says of the client what it said of itself.
+
+    `stamped_too` adds what requests of the modern era carry; servers of the legacy era pass it
+    over.
+    """
     params: Message = {
         "protocolVersion": jsonrpc.encode_raw(revision),
         "capabilities": Raw(client.capabilities),
         "clientInfo": Raw(client.info or b'{"name":"unknown","version":"0"}'),
     }
+    if stamped_too:
+        params = add_client_meta(params, client, rev.LATEST_MODERN, None)
     return UpstreamRequest(_INITIALIZE, "initialize", params)
 
 
 def parse_discover_result(message: Message) -> ServerDescription | None:
     """The greeting in the answer to `server/discover`; None when it does not speak modern.
 
-    Raises NotMcp for one that is too large.
+    Raises ProtocolError for one that is too large.
     """
     if "result" not in message:
         return None
@@ -72,7 +101,7 @@ def parse_discover_result(message: Message) -> ServerDescription | None:
 
 
 def _check_size(result: Message) -> None:
-    """Raise NotMcp for a greeting that is too large: every client gets what it says."""
+    """Raise ProtocolError for a greeting that is too large: every client gets what it says."""
     if sum(map(len, result.values())) > GREETING.value:
         GREETING.record()
         raise ProtocolError(f"it introduces itself with more than {GREETING.value} bytes")
@@ -88,10 +117,11 @@ def names_modern_revision(message: Message) -> bool:
 
 
 def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescription:
-    """The greeting in the answer to `initialize`. Raises NotLegacy, NotMcp."""
+    """The greeting in the answer to `initialize`. Raises EraNotSupported, ProtocolError."""
     if "result" not in message:
         error = jsonrpc.error_of(message)
-        raise EraNotSupported(f"it refuses initialize: error {error.code if error else 'unknown'}")
+        transient = error is None or not _rules_out_legacy(error)
+        raise EraNotSupported(f"it refuses initialize: {_told(error)}", transient=transient)
     result = jsonrpc.decode_object(message["result"])
     _check_size(result)
     revision = jsonrpc.decode_str(result.get("protocolVersion"))
@@ -100,6 +130,38 @@ def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescr
     if pinned is not None and revision != pinned:
         raise ProtocolError(f"it speaks {revision}, but protocol pins {pinned}")
     return ServerDescription(revision, result)
+
+
+def greeting_or_error(message: Message) -> ServerDescription | None:
+    """Parse the response to `server/discover`. Raises ProtocolError, also for transient errors."""
+    found = parse_discover_result(message)
+    if found is None and (error := transient_error(message)) is not None:
+        raise error
+    return found
+
+
+def transient_error(message: Message) -> ProtocolError | None:
+    """The error in an answer to `server/discover` that says nothing of the era; None of others."""
+    error = jsonrpc.error_of(message)
+    if error is None or error.code in _NOT_MODERN:
+        return None
+    return ProtocolError(f"it refuses server/discover: {_told(error)}")
+
+
+def _rules_out_legacy(error: RpcError) -> bool:
+    """Return True if an error to `initialize` says that the server speaks the modern era alone.
+
+    It may want the metadata of the modern era.
+    """
+    lacks_stamp = error.code == jsonrpc.INVALID_PARAMS and rev.META_PREFIX in error.message
+    return error.code in _NOT_LEGACY or lacks_stamp
+
+
+def _told(error: RpcError | None) -> str:
+    if error is None:
+        return "error unknown"
+    said = clean_text(error.message, _SAID)
+    return f"error {error.code}: {said}" if said else f"error {error.code}"
 
 
 async def send_initialized(link: UpstreamSession) -> None:
@@ -124,17 +186,14 @@ async def first_response(
     except BaseException:
         response.close()
         raise
-    if response.status >= 500 and not _refuses(message):
-        raise Unreachable(f"it answers HTTP {response.status}")
+    if response.status >= 500:
+        error = None if message is None else jsonrpc.error_of(message)
+        if error is None or not _rules_out_legacy(error):
+            said = f": {_told(error)}" if error else ""
+            raise Unreachable(f"it answers HTTP {response.status}{said}")
     if message is None or "method" in message or not jsonrpc.answers(message, request_id):
         return None
     return message
-
-
-def _refuses(message: Message | None) -> bool:
-    """Return True if a message is an error that says which era the backend does not speak."""
-    error = None if message is None else jsonrpc.error_of(message)
-    return error is not None and error.code in _OF_ERA
 
 
 async def _first_streamed(
@@ -152,7 +211,7 @@ async def _first_streamed(
 async def initialize(
     link: UpstreamSession, client: ClientIdentity, revision: str, pin: str | None
 ) -> None:
-    """Begin a session of the legacy era over a link. Raises BackendError, NotLegacy among it."""
+    """Begin a session of the legacy era. Raises BackendError, such as EraNotSupported."""
     try:
         answer = await link.request(initialize_request(client, revision), NullContext(client))
         link.greeting = parse_initialize_result(answer, pin)
@@ -166,8 +225,9 @@ class StdioHandshake:
     """The first requests to a new process that may be of either era.
 
     Neither is ever cancelled: a process that is slow to start finds both in its input, and the
-    first answer that names an era decides. SDKs lock a process to the era of its first request
-    and refuse the other one, so that no more than one answer does.
+    first answer that names an era decides. The SDK in Python locks a process to the era of its
+    first request and refuses the other one. That in TypeScript begins anew with an `initialize`
+    behind `server/discover`, unless it is stamped as requests of the modern era are.
     """
 
     def __init__(
@@ -178,10 +238,12 @@ class StdioHandshake:
         self._revision = revision
         self._pinned = pinned
         self._asked: list[asyncio.Task[Message]] = []
+        self.doubt: BackendError | None = None
+        """Why the era that comes first was not chosen, where it may be spoken all the same."""
 
     async def greeting(self, patience: float, *, modern_first: bool) -> ServerDescription:
         """How it introduces itself; after `patience` seconds without an answer to
-        `server/discover`, `initialize` follows. Raises BackendError, NotLegacy among it."""
+        `server/discover`, `initialize` follows. Raises BackendError, EraNotSupported among it."""
         if not modern_first:
             return await self._legacy_or_modern()
         discovering = self._ask(discover_request(self._client))
@@ -196,7 +258,9 @@ class StdioHandshake:
             and (found := parse_discover_result(discovering.result())) is not None
         ):
             return found
-        initializing = self._ask(initialize_request(self._client, self._revision))
+        behind = not discovering.done()
+        request = initialize_request(self._client, self._revision, stamped_too=behind)
+        initializing = self._ask(request)
         waiting = {initializing} if discovering.done() else {initializing, discovering}
         while True:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -211,21 +275,31 @@ class StdioHandshake:
         self, initializing: "asyncio.Task[Message]", discovering: "asyncio.Task[Message]"
     ) -> ServerDescription:
         try:
-            return parse_initialize_result(initializing.result(), self._pinned)
+            found = parse_initialize_result(initializing.result(), self._pinned)
         except EraNotSupported:
-            found = parse_discover_result(await discovering)
-            if found is None:
+            discovered = parse_discover_result(await discovering)
+            if discovered is None:
                 raise
-            return found
+            return discovered
+        if discovering.done():
+            self.doubt = transient_error(discovering.result())
+        else:
+            self.doubt = TimedOut("no answer to server/discover")
+        return found
 
     async def _legacy_or_modern(self) -> ServerDescription:
         answer = await self._ask(initialize_request(self._client, self._revision))
         try:
             return parse_initialize_result(answer, self._pinned)
-        except EraNotSupported:
-            found = parse_discover_result(await self._ask(discover_request(self._client)))
+        except EraNotSupported as error:
+            try:
+                found = parse_discover_result(await self._ask(discover_request(self._client)))
+            except Unreachable:
+                # Some programs end at what they don't know.
+                raise error from None
             if found is None:
                 raise
+            self.doubt = error if error.transient else None
             return found
 
     def _ask(self, outgoing: UpstreamRequest) -> "asyncio.Task[Message]":

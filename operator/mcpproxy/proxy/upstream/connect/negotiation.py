@@ -18,15 +18,16 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.upstream.connect.doubt import Doubt
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
     StdioHandshake,
     discover_request,
     first_response,
+    greeting_or_error,
     initialize,
     initialize_request,
     names_modern_revision,
-    parse_discover_result,
     parse_initialize_result,
     send_initialized,
 )
@@ -42,8 +43,6 @@ from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
-DOUBTED_FOR: Final = 60.0
-"""Seconds until a backend is probed again whose answer to the probe said nothing of its era."""
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -68,15 +67,14 @@ class Connector:
         """Eras that it was asked for and does not speak."""
         self._spoken: set[Era] = set()
         """Eras that it was heard to speak."""
-        self._doubted_until = float("-inf")
-        """Up to which time it is not probed again, in monotonic seconds."""
+        self._doubt = Doubt()
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """The backend failed: it may come back speaking another era."""
         self._refused.clear()
         self._spoken.clear()
-        self._doubted_until = float("-inf")
+        self._doubt = Doubt()
 
     def changed(self) -> bool:
         """Whether anything was opened with other mounted values than those of now, since this was
@@ -101,6 +99,7 @@ class Connector:
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
         """The client's own era where the backend speaks it, the other one where it does not."""
         refusal: ProtocolError | None = None
+        transient: EraNotSupported | None = None
         doubt: BackendError | None = None
         eras = self._eras(client)
         for era in eras:
@@ -112,27 +111,30 @@ class Connector:
                 self._refused.add("modern")
                 refusal = refusal or ProtocolError("it does not speak the modern era")
             except EraNotSupported as error:
-                self._refused.add("legacy")
+                if error.transient:
+                    transient = error
+                else:
+                    self._refused.add("legacy")
                 refusal = error
             except BackendError as error:
-                if era is eras[-1] or not self._doubts(era, error):
+                last = era is eras[-1] or not self._doubts(era, error)
+                if last and transient is None:
                     raise
                 doubt = error
         self._refused.clear()
-        raise doubt or refusal or ProtocolError("it speaks no era of MCP")
+        raise transient or doubt or refusal or ProtocolError("it speaks no era of MCP")
 
     def _doubts(self, era: Era, error: BackendError) -> bool:
         """Whether a probe that ended so says nothing of the era, and the other one is tried."""
         unsaid = era == "modern" and era not in self._spoken
         return unsaid and error.reached
 
-    def _speaks(self, era: Era, doubt: BackendError | None) -> None:
+    def _speaks(self, era: Era, doubt: BackendError | None = None) -> None:
         self._spoken.add(era)
-        if isinstance(doubt, TimedOut):
-            # Each probe would take the client that time again.
-            self._doubted_until = float("inf")
+        if era == "modern":
+            self._doubt = Doubt()
         elif doubt is not None:
-            self._doubted_until = asyncio.get_running_loop().time() + DOUBTED_FOR
+            self._doubt.again()
 
     def _eras(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
@@ -141,17 +143,12 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         known = [era for era in order if era not in self._refused]
-        if known == ["modern", "legacy"] and self._doubted:
+        if known == ["modern", "legacy"] and self._doubt.lasts:
             return ["legacy", "modern"]
         return known or order
 
-    @property
-    def _doubted(self) -> bool:
-        """Whether the last probe said nothing of the era, not long ago."""
-        return asyncio.get_running_loop().time() < self._doubted_until
-
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession | None:
-        """A link of the legacy era. Raises NotLegacy, BackendError."""
+        """A link of the legacy era. Raises EraNotSupported, BackendError."""
         raise NotImplementedError
 
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
@@ -209,7 +206,8 @@ class HttpConnector(Connector):
             if message is not None and names_modern_revision(message):
                 # It is of the era, and would have taken another try better.
                 message = await self._discover(client)
-            self._greeting = parse_discover_result(message) if message is not None else None
+            if message is not None:
+                self._greeting = greeting_or_error(message)
         if self._greeting is None:
             return None
         self.transport = "streamable-http"
@@ -341,7 +339,7 @@ class StdioConnector(Connector):
             if first == "legacy":
                 raise
         link = await self._legacy(client)
-        self._spoken.add("legacy")
+        self._speaks("legacy")
         self._refused.add("modern")
         return link
 
@@ -360,7 +358,7 @@ class StdioConnector(Connector):
         greeting = None
         try:
             answer = await link.request(discover_request(client), NullContext(client))
-            greeting = parse_discover_result(answer)
+            greeting = greeting_or_error(answer)
         finally:
             if greeting is None:
                 await link.close()
@@ -383,7 +381,7 @@ class StdioConnector(Connector):
             raise
         finally:
             asking.close()
-        self._spoken.add("modern" if link.greeting.modern else "legacy")
-        if link.greeting.modern is not modern_first:
+        self._speaks("modern" if link.greeting.modern else "legacy", asking.doubt)
+        if link.greeting.modern is not modern_first and asking.doubt is None:
             self._refused.add("modern" if modern_first else "legacy")
         return link

@@ -74,7 +74,7 @@ def _aged(found: ComponentList, started: float) -> ComponentList:
 def build_list(
     kind: ComponentKind, names: PrefixMapping, pages: list[Message], selection: ComponentFilter
 ) -> ComponentList:
-    """What clients see of pages that were fetched just now. Raises NotMcp."""
+    """What clients see of pages that were fetched just now. Raises ProtocolError."""
     left = LIST_COMPONENTS.value
     try:
         for page in pages:

@@ -73,7 +73,7 @@ class EventStream:
         return bool(self._parts)
 
     async def next(self) -> list[sse.ServerSentEvent] | None:
-        """The events of the next part; None at the end. Raises NotMcp, Unreachable."""
+        """The events of the next part; None at the end. Raises ProtocolError, Unreachable."""
         if self._parts:
             # However many lines come at once, other requests have their turn between them.
             await asyncio.sleep(0)
@@ -127,7 +127,7 @@ class SseMessageReader:
     async def messages(self) -> list[Message] | None:
         """The messages of the next part; None at the end of the stream.
 
-        Raises NotMcp, Unreachable.
+        Raises ProtocolError, Unreachable.
         """
         events = await self._stream.next()
         self._note_id()

@@ -305,7 +305,7 @@ async def _body(response: ClientResponse) -> bytes:
 
 
 def session_id_of(response: ClientResponse) -> bytes | None:
-    """The session id that an answer carries. Raises NotMcp when it can't be one."""
+    """The session id that an answer carries. Raises ProtocolError when it can't be one."""
     found = response.headers.get(h.SESSION_ID)
     if found is not None and _SESSION_ID.fullmatch(found) is None:
         raise ProtocolError("its session id is not visible ASCII")

@@ -66,7 +66,7 @@ class SseChannel:
 async def connect(endpoint: McpHttpClient, timeout: float) -> SseChannel:
     """Open the stream and wait for the address to post to.
 
-    Raises BackendError, NotMcp when there is no such stream.
+    Raises BackendError, ProtocolError when there is no such stream.
     """
     stream = await endpoint.get(())
     if stream.status != 200 or stream.media_type != h.EVENT_STREAM:
