@@ -69,4 +69,4 @@ def test_what_is_documented_of_a_hundred_is_within_the_operators_limit() -> None
     limit = int(parse_quantity(container["resources"]["limits"]["memory"])) / MEBI
     assert max(documented().values()) < limit / 2
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    assert f"its own limit is {limit:.0f} MiB" in page
+    assert f"Its memory limit is {limit:.0f} MiB" in page

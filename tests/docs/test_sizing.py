@@ -69,4 +69,4 @@ def test_what_a_pod_requests_and_holds_is_as_the_page_says() -> None:
     assert resources.keys() == {"requests"}
     cpu, memory = (resources["requests"][name] for name in ("cpu", "memory"))
     assert f"The default requests {cpu} CPU and {memory} memory and limits neither" in page
-    assert f"Of a large answer {large_results.LARGE // 1024} KiB are held" in page
+    assert f"The proxy buffers {large_results.LARGE // 1024} KiB of a large response" in page
