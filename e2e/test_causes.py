@@ -50,14 +50,20 @@ EXPECTED = {
         "NotReady",
         r"absent-pods\.\S+\.svc:8080: connection refused; Service absent-pods has no endpoints",
     ),
-    "wrong-port": ("NotReady", r"teller\.\S+\.svc:9: connection refused; .* no port 9; correct"),
+    "wrong-port": (
+        "NotReady",
+        r"teller\.\S+\.svc:9: connection refused; .* no port 9 but 8080; correct",
+    ),
     "headless": ("NotReady", r"Service shifted is headless, .* give the Service the port 8080"),
     "wrong-host": (
         "NotReady",
         r"HTTP 421 \(Invalid Host header\): it does not serve the host strict\.\S+\.svc:8080; add",
     ),
-    "wrong-path": ("NotReady", r"HTTP 404 and no MCP; correct its path"),
-    "optional-down": ("Degraded", r"1 of 2 backends are served; no-such-service is Unhealthy"),
+    "wrong-path": ("NotReady", r"HTTP 404 and no MCP; correct the path"),
+    "optional-down": (
+        "Degraded",
+        r"1 of 2 backends are served; no-such-service \(optional\) is Unhealthy",
+    ),
     **dict.fromkeys(causes.HEALTHY, ("Serving", r"1 of 1 backends are served")),
 }
 LOST = {"lost-node": ("NotReady", r"node \S+ does not report: it may be down")}
