@@ -198,7 +198,7 @@ class KubeClient:
         try:
             stored: Object = await self._request(method, path, query, body, content_type)
         except ClusterError as error:
-            self._wrote(kind, verb, type(error).__name__)
+            self._wrote(kind, verb, error.result)
             raise
         self._wrote(kind, verb, "ok")
         return stored
@@ -214,7 +214,7 @@ class KubeClient:
         try:
             content = await self._request("GET", path, query, accept=accept)
         except ClusterError as error:
-            self._count_read(kind.name, verb, type(error).__name__)
+            self._count_read(kind.name, verb, error.result)
             raise
         self._count_read(kind.name, verb, "ok")
         return content

@@ -14,7 +14,7 @@ ClusterError
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from mcpproxy.api.untrusted_text import clean_text
 
@@ -25,25 +25,38 @@ _TEXT: Final = 2048
 class ClusterError(Exception):
     """A request to the API server failed; the text is the server's own where there is one."""
 
+    result: ClassVar[str] = "ClusterError"
+    """Value of the metrics label `result`. It is public, so it does not follow the class name."""
+
 
 class Conflict(ClusterError):
     """Another writer was faster, or a precondition failed."""
+
+    result = "Conflict"
 
 
 class NamespaceTerminating(ClusterError):
     """The namespace is being deleted."""
 
+    result = "Ending"
+
 
 class Forbidden(ClusterError):
     """The operator lacks a permission."""
+
+    result = "Forbidden"
 
 
 class Invalid(ClusterError):
     """Validation, a quota, a policy or a webhook refuses the object."""
 
+    result = "Invalid"
+
 
 class ObjectTooLarge(Invalid):
     """The object is larger than the API server or etcd admits."""
+
+    result = "TooLarge"
 
 
 class FieldNotDeclared(Invalid):
@@ -51,6 +64,8 @@ class FieldNotDeclared(Invalid):
 
     `fields` are their paths without list keys, such as `status.backends.session`.
     """
+
+    result = "Undeclared"
 
     def __init__(self, text: str, fields: frozenset[str]) -> None:
         super().__init__(text)
@@ -60,13 +75,19 @@ class FieldNotDeclared(Invalid):
 class LimitExceeded(ClusterError):
     """A pod sends more than it may."""
 
+    result = "LimitExceeded"
+
 
 class NotFound(ClusterError):
     """The object, its namespace or its kind does not exist."""
 
+    result = "NotFound"
+
 
 class Unavailable(ClusterError):
     """No answer in time, or one that says to try again later."""
+
+    result = "Unavailable"
 
 
 _LACKS_PERMISSION = re.compile(r'User "[^"]*" cannot [a-z]+ resource')
