@@ -27,7 +27,7 @@ pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
-RESULTS = frozenset({"ok", *(error.__name__ for error in ClusterError.__subclasses__())})
+RESULTS = frozenset({"ok", *(error.result for error in ClusterError.__subclasses__())})
 """What a write of the operator may end with."""
 OUTCOMES = frozenset(
     {"ok", "error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
