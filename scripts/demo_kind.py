@@ -35,11 +35,11 @@ class KindDemo:
         self.cluster.load(built)
         self._operator(restart)
         self._proxy()
-        self.progress.show(self.cluster.kubectl("get", "mcpproxies.mcpproxy.dev"))
+        self.progress.show(self.cluster.kubectl("get", "mcpproxies"))
         with self.cluster.forwarded("default", "service/demo", 80) as port:
             self.progress.show(demo_calls.answers(f"http://127.0.0.1:{port}/mcp"))
         self.progress.show(
-            f"kubectl --context kind-{NAME} get mcpproxies.mcpproxy.dev demo -o yaml"
+            f"kubectl --context kind-{NAME} get mcpproxies demo -o yaml"
         )
 
     def clean(self) -> None:
@@ -75,5 +75,5 @@ class KindDemo:
             self.cluster.kubectl("apply", "-f", sample)
         self.progress.step("waiting for mcpproxy/demo to be Ready")
         self.cluster.kubectl(
-            "wait", "--for=condition=Ready", "mcpproxies.mcpproxy.dev/demo", "--timeout=150s"
+            "wait", "--for=condition=Ready", "mcpproxies/demo", "--timeout=150s"
         )
