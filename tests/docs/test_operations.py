@@ -20,7 +20,7 @@ from tests.kubelet import Volume
 OLD = bytes(range(32))
 KUBECTL = """#!/bin/bash
 case "$1 $2" in
-  "get mcpproxies.mcpproxy.dev/tools") [ "$3 $4" = "-o jsonpath={.metadata.uid}" ] && echo -n UID ;;
+  "get mcpproxies/tools") [ "$3 $4" = "-o jsonpath={.metadata.uid}" ] && echo -n UID ;;
   "get secret") [ "$3 $4 $5" = "NAME -o json" ] && cat STORED ;;
   "replace -f") cat > STORED.new && mv STORED.new STORED ;;
   *) false ;;
