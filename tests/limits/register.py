@@ -188,7 +188,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/core/catalog/catalog.py:Catalog._merged": LISTED,
     "proxy/core/catalog/catalog.py:ComponentList.headers": LISTED,
     "proxy/core/timers.py:TimerQueue.running": REQUEST,
-    "proxy/core/tokens/key_rotation.py:KeyRotation._gone": "keys that an administrator has replaced",
+    "proxy/core/tokens/key_rotation.py:KeyRotation._removed": "keys that an administrator has replaced",
     "proxy/core/tokens/sealed_tokens.py:Sealer._ciphers": "keys that an administrator has set",
     "proxy/protocol/kinds.py:BY_METHOD": OWN,
     "proxy/core/catalog/merged_list.py:NameOwners.clashes": LISTED,
