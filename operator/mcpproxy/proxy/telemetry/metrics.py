@@ -26,7 +26,8 @@ _METHODS = frozenset(
 
 
 class RuntimeMetrics:
-    """A registry of its own, so that several runtimes can live in one process."""
+    """Metrics of one runtime in a separate registry, because a process may have several
+    runtimes."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -66,26 +67,26 @@ class RuntimeMetrics:
         )
 
     def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
-        """Show a counter that is kept elsewhere; see Counts."""
+        """Register a counter whose values are stored elsewhere; see `LabelledCounter`."""
         self._registry.register(LabelledCounter(name, documentation, labels, read))
 
     def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
-        """A request to a backend has ended."""
-        # Clients choose method names; labels must not grow with them.
-        known = method if method in _METHODS else "other"
-        self._calls.add(backend, known, outcome, seconds)
+        """Record a completed request to a backend."""
+        # Clients choose method names, so unknown ones must not create labels.
+        label = method if method in _METHODS else "other"
+        self._calls.add(backend, label, outcome, seconds)
 
     def families(self) -> list[Metric]:
-        """All metrics as they are now."""
+        """Return the current values of all metrics."""
         return list(self._registry.collect())
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class BackendGauges:
-    """The state of the backends, as gauges."""
+    """Gauges of the states of the backends."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -103,7 +104,7 @@ class BackendGauges:
         )
 
     def render(self, backends: list[BackendStatus]) -> bytes:
-        """The gauges in Prometheus' text format, for what is known of the backends now."""
+        """Return the gauges for the current states in Prometheus' text format."""
         self._state.clear()
         self._components.clear()
         for backend in backends:

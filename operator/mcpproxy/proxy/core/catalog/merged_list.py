@@ -157,7 +157,7 @@ def warn_of_name_conflicts(clashes: Collection[str], before: Collection[str]) ->
     listed = "; ".join(clean_text(clash, _MAX_LOGGED) for clash in new[:NAMED])
     more = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
     log.warning(
-        "names clash or are too long: %s%s; give a backend another prefix, or rename or exclude"
-        " components; names.onClash says what becomes of two that meet",
+        "name conflicts or names that are too long: %s%s; give a backend another prefix, or rename"
+        " or exclude components; names.onClash decides who serves a name that several backends list",
         *(listed, more),
     )
