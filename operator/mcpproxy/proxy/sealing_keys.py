@@ -36,7 +36,7 @@ class SealingKeyWatcher:
     """Sealer whose keys follow a directory."""
 
     def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
-        """Read the keys. Raise ValueError if there is no usable key."""
+        """Read the keys. Raise ValueError without a usable key."""
         self._directory = directory
         self._clock = clock
         self._keyring = KeyRotation(read_keys(directory), clock())

@@ -86,10 +86,10 @@ class CallContext(Protocol):
     def notify(self, message: Message) -> Awaitable[None]:
         """Forward a notification; return when the client's stream has room for more."""
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         """Forward a server request and return the response (`result` or `error`).
 
-        `told` receives the client's notifications about the request, such as progress with the
+        `on_notification` receives the client's notifications about the request, such as progress with the
         backend's token. If the task is cancelled with a cause, the client gets
         `notifications/cancelled`.
         """
@@ -132,7 +132,7 @@ class NullContext:
     async def notify(self, message: Message) -> None:
         pass
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         return {"error": NOT_OFFERED}
 
     async def streamed(self, retry: int | None) -> None:

@@ -35,10 +35,10 @@ _listens: Final = itertools.count(1)
 class TaskNotifications:
     """Streams of one client's listen."""
 
-    def __init__(self, client: ClientIdentity, told: Told) -> None:
-        """Create the streams; `told` receives the notifications with downstream names."""
+    def __init__(self, client: ClientIdentity, on_notification: Told) -> None:
+        """Create the streams; `on_notification` receives the notifications with downstream names."""
         self._client = client
-        self._on_notification = told
+        self._on_notification = on_notification
         self._running: list[asyncio.Task[None]] = []
 
     async def open(self, routes: Iterable[Route]) -> list[str]:
@@ -70,7 +70,11 @@ class _TaskStream(NullContext):
     """One listen at one backend, which receives the notifications of the stream."""
 
     def __init__(
-        self, backend: Backend, ids: Mapping[str, str], client: ClientIdentity, told: Told
+        self,
+        backend: Backend,
+        ids: Mapping[str, str],
+        client: ClientIdentity,
+        on_notification: Told,
     ) -> None:
         """Create a stream. `ids` map upstream to downstream ids."""
         super().__init__(client)
@@ -80,7 +84,7 @@ class _TaskStream(NullContext):
         """Set once the backend has acknowledged, or will not."""
         self._backend = backend
         self._ids = ids
-        self._on_notification = told
+        self._on_notification = on_notification
 
     async def run(self) -> None:
         """Listen until the backend ends the stream, or fails before it acknowledges."""

@@ -49,14 +49,14 @@ def digests_of(
     return {name: component_digest(b",".join(same_name)) for name, same_name in items.items()}
 
 
-def differences(approved: CatalogDigests, found: CatalogDigests, *, whole: bool) -> CatalogDrift:
+def differences(approved: CatalogDigests, offered: CatalogDigests, *, whole: bool) -> CatalogDrift:
     """Compare the offered components with the approved ones.
 
     If `whole` is false, some lists are unknown, and missing components are not reported.
     """
     new, changed, gone = [], [], []
-    for kind in sorted({*approved, *found}):
-        before, now = approved.get(kind, {}), found.get(kind, {})
+    for kind in sorted({*approved, *offered}):
+        before, now = approved.get(kind, {}), offered.get(kind, {})
         new += [f"{kind}: {name}" for name in now if name not in before]
         changed += [f"{kind}: {name}" for name in now if before.get(name, now[name]) != now[name]]
         gone += [f"{kind}: {name}" for name in before if whole and name not in now]

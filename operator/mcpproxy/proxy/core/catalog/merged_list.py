@@ -158,6 +158,6 @@ def warn_of_name_conflicts(clashes: Collection[str], before: Collection[str]) ->
     more = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
     log.warning(
         "name conflicts or names that are too long: %s%s; give a backend another prefix, or rename"
-        " or exclude components; names.onClash decides who serves a name that several backends list",
+        " or exclude components; names.onClash decides which backend serves a conflicting name",
         *(listed, more),
     )

@@ -178,7 +178,7 @@ def to_legacy_error(method: str, error: Raw) -> Raw:
         data = fields.get("data", jsonrpc.NULL)
         data_fields = jsonrpc.decode_object(data) if bytes(data)[:1] == b"{" else {}
     except RpcError:
-        # An error with so many fields does not name a resource.
+        # An error with this many fields does not name a resource.
         return error
     if "uri" not in data_fields or jsonrpc.decode(fields.get("code")) != INVALID_PARAMS:
         return error

@@ -115,9 +115,9 @@ class LegacyCallContext:
     async def notify(self, message: Message) -> None:
         await self._stream.event(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         request_id = self._sessions.question_id()
-        return await self._live.ask(request_id, request, told, self._stream.event)
+        return await self._live.ask(request_id, request, on_notification, self._stream.event)
 
     async def streamed(self, retry: int | None) -> None:
         # Clients of older revisions do not support events without data.

@@ -42,7 +42,7 @@ class PendingServerRequest:
     waiting: "asyncio.Future[Message]"
     token: Raw | None
     """Progress token of the backend for this request."""
-    told: Told | None
+    on_notification: Told | None
 
 
 class SessionStreamContext:
@@ -59,7 +59,7 @@ class SessionStreamContext:
         if live is not None and live.stream is not None:
             live.stream.put(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         live = self._sessions.find(self.client.session)
         if live is None or live.stream is None:
             return {"error": NOT_OFFERED}
@@ -70,7 +70,7 @@ class SessionStreamContext:
 
         try:
             async with asyncio.timeout(STANDING_ANSWER.value):
-                return await live.ask(self._sessions.question_id(), request, told, put)
+                return await live.ask(self._sessions.question_id(), request, on_notification, put)
         except TimeoutError:
             return {"error": NOT_OFFERED}
 
@@ -144,23 +144,27 @@ class SessionState:
             running.cancelled = True
             running.task.cancel(cause)
 
-    async def ask(self, own: bytes, request: Message, told: Told | None, put: Put) -> Message:
-        """Send a server request with the id `own` through `put`, and return the response.
+    async def ask(
+        self, request_id: bytes, request: Message, on_notification: Told | None, put: Put
+    ) -> Message:
+        """Send a server request with the id `request_id` through `put`, and return the response.
 
         If it is cancelled with a cause, the client gets `notifications/cancelled`.
         """
-        request, token = restore_progress_token(request, own if told else None)
-        pending = PendingServerRequest(asyncio.get_running_loop().create_future(), token, told)
-        self.asked[own] = pending
+        request, token = restore_progress_token(request, request_id if on_notification else None)
+        pending = PendingServerRequest(
+            asyncio.get_running_loop().create_future(), token, on_notification
+        )
+        self.asked[request_id] = pending
         try:
-            await put(jsonrpc.encode({**request, "id": Raw(own)}))
+            await put(jsonrpc.encode({**request, "id": Raw(request_id)}))
             return await pending.waiting
         except asyncio.CancelledError as error:
             if (cause := cancelled_request_id(error)) is not None:
-                await put(jsonrpc.encode(cancelled_notification(own, cause)))
+                await put(jsonrpc.encode(cancelled_notification(request_id, cause)))
             raise
         finally:
-            del self.asked[own]
+            del self.asked[request_id]
 
     def answer(self, message: Message) -> None:
         """Complete the server request to which a client responds; drop unexpected responses."""
@@ -171,9 +175,13 @@ class SessionState:
     async def progressed(self, message: Message) -> None:
         """Forward a client's progress on a server request, with the backend's token."""
         pending = self.asked.get(jsonrpc.id_key(progress_token(message)))
-        if pending is not None and pending.token is not None and pending.told is not None:
+        if (
+            pending is not None
+            and pending.token is not None
+            and pending.on_notification is not None
+        ):
             params = jsonrpc.replace_member(message["params"], progressToken=pending.token)
-            await pending.told({**message, "params": params})
+            await pending.on_notification({**message, "params": params})
 
 
 def progress_token(message: Message) -> Raw:

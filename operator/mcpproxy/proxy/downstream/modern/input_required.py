@@ -58,7 +58,7 @@ class SuspendedCall:
         if self.listener is not None:
             await self.listener(message)
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         # A server request that is cancelled before the retry is removed.
         key = self._key(request)
         question = InputRequest(request, asyncio.get_running_loop().create_future())

@@ -71,7 +71,7 @@ class ModernCallContext:
             return
         await self._emit(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         # A modern backend responds with input_required instead.
         raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
 
