@@ -48,7 +48,7 @@ EXPORT_WITHIN: Final = 3.0
 """Timeout in seconds for an export of spans."""
 
 VERSION: Final = version("mcpproxy-operator")
-GARBAGE: Final = 20_000
+GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
 
@@ -169,7 +169,7 @@ class Runtime:
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         # Imported objects live as long as the process, and requests leave hardly any cycles.
         gc.freeze()
-        gc.set_threshold(GARBAGE)
+        gc.set_threshold(GC_THRESHOLD)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -208,7 +208,7 @@ class Runtime:
         """Return the reason for which clients must not connect, or None."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.round_ended:
+        if not self.gateway.initial_round_done:
             return "the first round over the backends has not ended"
         if not self._verified:
             header = self._principal_header
@@ -247,7 +247,7 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
         proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
     )
     if isinstance(catalog, ApprovedCatalog):
-        catalog.on_offer = gateway.look
+        catalog.on_offer = gateway.notify_status_watchers
     monitoring = proxy.spec.monitoring
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)

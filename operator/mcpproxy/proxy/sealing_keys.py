@@ -12,7 +12,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import MIN_KEY, Sealer
 
 log = logging.getLogger("mcpproxy.keys")
 
-LOOK_EVERY: Final = 10.0
+READ_EVERY: Final = 10.0
 """Seconds between two reads of the directory."""
 
 
@@ -40,20 +40,20 @@ class SealingKeyWatcher:
         self._directory = directory
         self._clock = clock
         self._keyring = KeyRotation(read_keys(directory), clock())
-        self._in_use = self._keyring.in_use(clock())
+        self._in_use = self._keyring.active_keys(clock())
         self._last_error: str | None = None
         self.sealer = Sealer(self._in_use, secrets.token_bytes)
 
-    def look(self) -> None:
+    def reload(self) -> None:
         """Read the directory; unusable keys are logged and change nothing."""
         try:
-            self._keyring.found(read_keys(self._directory), self._clock())
+            self._keyring.update(read_keys(self._directory), self._clock())
             self._last_error = None
         except (OSError, ValueError) as error:
             if str(error) != self._last_error:
                 log.warning("the sealing keys are unchanged: %s", error)
             self._last_error = str(error)
-        in_use = self._keyring.in_use(self._clock())
+        in_use = self._keyring.active_keys(self._clock())
         if in_use != self._in_use:
             self._in_use = in_use
             self.sealer.rekey(in_use)
@@ -64,5 +64,5 @@ class SealingKeyWatcher:
     async def run(self) -> None:
         """Read the directory at intervals, forever."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            self.look()
+            await asyncio.sleep(READ_EVERY)
+            self.reload()

@@ -86,7 +86,7 @@ def parse_servers(content: Any) -> list[ServerEntry]:
     return entries
 
 
-def in_words_of_the_file(message: str, entries: Sequence[ServerEntry]) -> str:
+def to_file_message(message: str, entries: Sequence[ServerEntry]) -> str:
     """Replace the fields of an MCPProxy in a message by the fields of the file."""
 
     def rewrite(match: re.Match[str]) -> str:

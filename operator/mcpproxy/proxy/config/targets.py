@@ -59,7 +59,7 @@ def from_mcp_servers(content: Any) -> ProxyConfig:
     try:
         return from_backends([entry.backend for entry in entries])
     except ManifestError as error:
-        raise ManifestError(mcp_servers.in_words_of_the_file(str(error), entries)) from None
+        raise ManifestError(mcp_servers.to_file_message(str(error), entries)) from None
 
 
 def _from_json(path: Path) -> ProxyConfig:

@@ -89,8 +89,8 @@ class CallContext(Protocol):
     async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         """Forward a server request and return the response (`result` or `error`).
 
-        `on_notification` receives the client's notifications about the request, such as progress with the
-        backend's token. If the task is cancelled with a cause, the client gets
+        `on_notification` receives the client's notifications about the request, such as progress
+        with the backend's token. If the task is cancelled with a cause, the client gets
         `notifications/cancelled`.
         """
 

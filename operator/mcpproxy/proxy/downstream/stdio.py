@@ -139,7 +139,9 @@ class StdioServer:
             for pending in self._live.asked.values():
                 if not pending.waiting.done():
                     pending.waiting.set_result({"error": NOT_OFFERED})
-            idle_time = 0.0 if await self._work.moved(RECHECK) else idle_time + RECHECK
+            idle_time = (
+                0.0 if await self._work.wait_for_completion(RECHECK) else idle_time + RECHECK
+            )
         if self._work.tasks:
             limits.STDIO_LAST_ANSWERS.record()
             log.warning("%d requests are left without a response", len(self._work.tasks))
@@ -188,7 +190,7 @@ class StdioServer:
         if not self._work.fits(size):
             limits.STDIO_MESSAGES.record()
         while not (self._work.fits(size) or self._live.asked):
-            await self._work.moved(RECHECK)
+            await self._work.wait_for_completion(RECHECK)
 
     async def _handle_message(self, message: Message, size: int) -> None:
         if self._modern is None and "method" in message:

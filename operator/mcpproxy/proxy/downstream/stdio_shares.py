@@ -14,7 +14,7 @@ class StdioWorkload:
         self.tasks: set[asyncio.Task[None]] = set()
         self._messages = 0
         self._bytes = 0
-        self._moved = asyncio.Event()
+        self._completed = asyncio.Event()
 
     def fits(self, size: int) -> bool:
         """Return True if a message of this size fits the limits; always if no other is in
@@ -35,16 +35,16 @@ class StdioWorkload:
             self.tasks.discard(task)
             self._messages -= messages
             self._bytes -= size
-            self._moved.set()
+            self._completed.set()
 
         task.add_done_callback(over)
 
-    async def moved(self, seconds: float) -> bool:
+    async def wait_for_completion(self, seconds: float) -> bool:
         """Wait until a task has ended, for at most `seconds`; return True if one has."""
-        self._moved.clear()
+        self._completed.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._moved.wait()
+                await self._completed.wait()
         except TimeoutError:
             return False
         return True

@@ -67,7 +67,7 @@ class Aggregate:
             self._first_round.cancel()
 
     @property
-    def round_ended(self) -> bool:
+    def initial_round_done(self) -> bool:
         """True once every backend was tried or had enough time; readiness waits for it."""
         if all(backend.watch.settled.is_set() for backend in self.backends.values()):
             return True
@@ -87,7 +87,7 @@ class Aggregate:
     async def _settle(self) -> None:
         await asyncio.gather(*(backend.tried() for backend in self.backends.values()))
 
-    async def another_settled(self) -> None:
+    async def wait_for_next_backend(self) -> None:
         """Wait until the first round is over, or one more backend has responded or failed."""
         assert self._first_round is not None
         waiting = [
@@ -162,7 +162,7 @@ class Aggregate:
         if refreshing:
             await asyncio.wait(refreshing)
         failures, now = self._failures(kind), asyncio.get_running_loop().time()
-        parts = self.catalog.result_parts(
+        parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=not failures
         )
         if failures and parts[1] == NOTHING:
@@ -195,7 +195,7 @@ class Aggregate:
         if any(self._stale_backends(kind, variant, now)):
             return None
         whole = not any(backend.watch.failure(kind) for backend in self.backends.values())
-        parts = self.catalog.result_parts(
+        parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=whole
         )
         if parts[1] == NOTHING and not whole:

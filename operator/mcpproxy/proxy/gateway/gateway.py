@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.catalog.extensions import OF_FRONTS
+from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.fair_shares import Holder
@@ -142,7 +142,7 @@ class Gateway(Aggregate):
         Return None if the only backend gets it, or if the downstream side handles it. Raise
         RpcError.
         """
-        if method in OF_FRONTS or self._lists.has(method):
+        if method in DOWNSTREAM_METHODS or self._lists.has(method):
             return None
         try:
             route = self._router.guessed(method, params, principal)
@@ -160,7 +160,7 @@ class Gateway(Aggregate):
         """Wait until the route of a request is known, for at most the first round over the
         backends."""
         while not (self.first_round_over or self._locates(method, params or {})):
-            await self.another_settled()
+            await self.wait_for_next_backend()
 
     def _locates(self, method: str, params: Message) -> bool:
         if not self.routes(method):
@@ -188,7 +188,7 @@ class Gateway(Aggregate):
         """Return True if requests of this method are routed by a component or task."""
         return method in ROUTED or method == COMPLETE
 
-    def may_ask(self, route: Route, params: Message) -> bool:
+    def can_request_input(self, route: Route, params: Message) -> bool:
         """Return True if the backend may send server requests for which the call must wait.
 
         These are requests of a legacy backend, or input requests of a process that only this
@@ -292,7 +292,7 @@ class Gateway(Aggregate):
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Return True if a request uses a session that the client has for itself with a backend."""
-        if not self.holds_state or method is None or method in OF_FRONTS:
+        if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
             return False
         if self._lists.has(method):
             contributors = self._lists.contributors(method, modern=False)
@@ -349,14 +349,14 @@ class Gateway(Aggregate):
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
-    def look(self) -> None:
+    def notify_status_watchers(self) -> None:
         """Notify the watchers that the reported state may have changed."""
         for watcher in list(self._watchers):
             watcher()
 
     def _on_change(self, kinds: set[ComponentKind], session: str = "") -> None:
         """Notify subscribers of changed lists: those of one session, or all if it is empty."""
-        self.look()
+        self.notify_status_watchers()
         for method in {kind.changed for kind in KINDS if kind in kinds}:
             for subscriber, own in list(self._subscribers.items()):
                 if not session or own in (None, session):

@@ -100,7 +100,7 @@ class Router:
             if claims := self._catalog.claimed_by(kind, name):
                 raise name_conflict_error(kind, name, claims)
             owner = find_owner(name, self._names, uri=kind.by_uri)
-        if owner is None or self._catalog.withholds(owner, kind, name):
+        if owner is None or self._catalog.is_withheld(owner, kind, name):
             raise unknown_component_error(kind, name)
         return self.way(owner, name, kind)
 
@@ -136,7 +136,7 @@ class Router:
         for backend in self._backends.values():
             if backend.settings.accepts_bare_names:
                 for downstream_name in dict.fromkeys(self._catalog.names(backend.name, TOOLS)):
-                    upstream = backend.names.inward(downstream_name) or downstream_name
+                    upstream = backend.names.to_upstream(downstream_name) or downstream_name
                     if self._catalog.owner(TOOLS, downstream_name) == backend.name:
                         by_name.setdefault(upstream, []).append((backend.name, downstream_name))
         return by_name
@@ -161,7 +161,7 @@ class Router:
 
     def shows(self, owner: str, uri: str) -> bool:
         """Return True if clients may use a resource of this backend; `uri` is downstream."""
-        if self._catalog.withholds(owner, RESOURCES, uri):
+        if self._catalog.is_withheld(owner, RESOURCES, uri):
             return False
         try:
             self.way(owner, uri, RESOURCES)
@@ -180,7 +180,7 @@ class Router:
         if owner is None:
             return name, kind
         names = self._backends[owner].names
-        return names.outward_uri(names.inward_uri(name) or ""), kind
+        return names.uri_to_downstream(names.uri_to_upstream(name) or ""), kind
 
     def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
         """Return the route to a component of this backend. Raise RpcError if clients may not use

@@ -36,7 +36,7 @@ class TaskNotifications:
     """Streams of one client's listen."""
 
     def __init__(self, client: ClientIdentity, on_notification: Told) -> None:
-        """Create the streams; `on_notification` receives the notifications with downstream names."""
+        """Create without streams. `on_notification` gets notifications with downstream names."""
         self._client = client
         self._on_notification = on_notification
         self._running: list[asyncio.Task[None]] = []

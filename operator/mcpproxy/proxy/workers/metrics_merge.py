@@ -40,13 +40,13 @@ class MetricTotals(Collector):
         self._current: dict[str, list[MetricFamily]] = {}
         self._past: list[MetricFamily] = []
 
-    def take(self, life: str, families: list[MetricFamily]) -> None:
-        """Replace the metrics of a running worker; `life` identifies its process."""
-        self._current[life] = families
+    def update(self, generation: str, families: list[MetricFamily]) -> None:
+        """Replace the metrics of a running worker; `generation` identifies its process."""
+        self._current[generation] = families
 
-    def retire(self, life: str) -> None:
+    def retire_worker(self, generation: str) -> None:
         """Keep the counts of a worker that exited."""
-        ended = self._current.pop(life, [])
+        ended = self._current.pop(generation, [])
         counted = [family for family in ended if family.type in _ACCUMULATING]
         self._past = _sum_families([*self._past, *counted])
 

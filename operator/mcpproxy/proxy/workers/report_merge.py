@@ -6,7 +6,7 @@ from typing import Final
 from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
 from mcpproxy.report_aggregation import Reporters, aggregate_backend, common_value, merge_drift
 
-VOICES: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
+WORKER_REPORTERS: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
 
 
 def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
@@ -30,4 +30,4 @@ def _state(unknown: BackendStatus, reports: Sequence[PodReport]) -> BackendStatu
     tried = [view for view in views if view.state != "Unknown"]
     if not tried:
         return views[0] if views else unknown
-    return aggregate_backend(unknown.name, tried, VOICES)
+    return aggregate_backend(unknown.name, tried, WORKER_REPORTERS)

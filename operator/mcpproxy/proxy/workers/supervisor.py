@@ -37,12 +37,14 @@ log = logging.getLogger("mcpproxy.workers")
 class Supervisor:
     """Supervisor of all workers, and the data source of the admin port."""
 
-    def __init__(self, setups: list[WorkerConfig], *, silence: float = SILENCE) -> None:
+    def __init__(self, configs: list[WorkerConfig], *, silence: float = SILENCE) -> None:
         """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
-        self.members = [WorkerProcess(setup, self._stopping, silence=silence) for setup in setups]
-        self._drain = setups[0].options.drain
-        self._initial_report = _initial_report(setups[0].configuration)
+        self.members = [
+            WorkerProcess(config, self._stopping, silence=silence) for config in configs
+        ]
+        self._drain = configs[0].options.drain
+        self._initial_report = _initial_report(configs[0].configuration)
         self._watchers: set[Callable[[], None]] = set()
         self._notification: asyncio.TimerHandle | None = None
         self._gauges = BackendGauges()
@@ -62,20 +64,20 @@ class Supervisor:
 
     def _subscribe(self, member: WorkerProcess) -> None:
         def ended() -> None:
-            self._totals.retire(member.life)
+            self._totals.retire_worker(member.generation)
             if not self._stopping.is_set():
                 self._ends.inc()
 
         def checked(result: ProbeResult) -> None:
             for other in self.members:
                 if other is not member:
-                    other.tell(result)
+                    other.send(result)
 
         member.on_report, member.on_checked, member.on_end = self._changed, checked, ended
 
     async def run(self) -> None:
         """Keep all workers running until `stop`. Raise WorkerStartFailed."""
-        supervision = [asyncio.create_task(member.keep()) for member in self.members]
+        supervision = [asyncio.create_task(member.supervise()) for member in self.members]
         try:
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait([stopping, *supervision], return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +113,7 @@ class Supervisor:
         if not member.serves:
             return f"worker {member.number} is being started"
         try:
-            why = msgspec.json.decode(await member.ask("ready", PATIENCE), type=str | None)
+            why = msgspec.json.decode(await member.query("ready", PATIENCE), type=str | None)
         except WorkerTimeout as error:
             return str(error)
         return None if why is None else f"worker {member.number}: {why}"
@@ -123,15 +125,15 @@ class Supervisor:
         return generate_latest(self._registry) + self._gauges.render(self.report().backends)
 
     async def _query_metrics(self, member: WorkerProcess) -> None:
-        life = member.life
+        generation = member.generation
         try:
-            families = _families.decode(await member.ask("metrics", PATIENCE))
+            families = _families.decode(await member.query("metrics", PATIENCE))
         except WorkerTimeout as error:
             # Its last known metrics remain in the sum.
             log.warning("metrics: %s", error)
             return
-        if life == member.life and member.serves:
-            self._totals.take(life, families)
+        if generation == member.generation and member.serves:
+            self._totals.update(generation, families)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when the report may have changed; return the canceller."""

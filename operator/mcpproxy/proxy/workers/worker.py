@@ -57,15 +57,15 @@ class WorkerConfig:
 class Worker:
     """Runtime with a channel to the supervisor."""
 
-    def __init__(self, setup: WorkerConfig, line: WorkerChannel) -> None:
-        self._runtime = Runtime(setup.configuration, setup.options)
+    def __init__(self, config: WorkerConfig, line: WorkerChannel) -> None:
+        self._runtime = Runtime(config.configuration, config.options)
         self._line = line
         self._last: Reported | None = None
         self._query_tasks: set[asyncio.Task[None]] = set()
         self._backends = self._runtime.gateway.backends
         for backend in self._backends.values():
             # Workers share probe results, so the first worker probes first and the others need not.
-            backend.watch.rounds.patience = 1.0 + PATIENCE * setup.number
+            backend.watch.rounds.patience = 1.0 + PATIENCE * config.number
             backend.watch.on_checked = functools.partial(self._on_probe, backend.name)
 
     def _on_probe(self, backend: str, good: bool) -> None:
@@ -87,7 +87,7 @@ class Worker:
 
     def _report(self) -> None:
         report = self._runtime.report().model_dump_json(by_alias=True, exclude_none=True)
-        message = Reported(msgspec.Raw(report.encode()), self._runtime.gateway.round_ended)
+        message = Reported(msgspec.Raw(report.encode()), self._runtime.gateway.initial_round_done)
         if message != self._last:
             self._last = message
             self._line.send(message)
@@ -118,10 +118,10 @@ class Worker:
         self._line.send(QueryResult(question.number, msgspec.Raw(msgspec.json.encode(value))))
 
 
-async def _serve(setup: WorkerConfig, descriptor: int) -> None:
-    line = await ipc.opened(socket.socket(fileno=descriptor))
+async def _serve(config: WorkerConfig, descriptor: int) -> None:
+    line = await ipc.open_channel(socket.socket(fileno=descriptor))
     try:
-        await Worker(setup, line).run()
+        await Worker(config, line).run()
     finally:
         line.close()
 
@@ -129,10 +129,10 @@ async def _serve(setup: WorkerConfig, descriptor: int) -> None:
 def main(descriptor: int) -> int:
     """Serve until stopped; return 0, or CANNOT_SERVE if that is impossible."""
     die_with_parent(os.getppid())
-    setup: WorkerConfig = pickle.load(sys.stdin.buffer)
-    process.log_to_stderr(setup.level, setup.number)
+    config: WorkerConfig = pickle.load(sys.stdin.buffer)
+    process.log_to_stderr(config.level, config.number)
     try:
-        process.run(_serve(setup, descriptor))
+        process.run(_serve(config, descriptor))
     except (ValueError, OSError) as error:
         process.report_error(f"mcpproxy run: {error}")
         return CANNOT_SERVE

@@ -53,11 +53,11 @@ class WorkerProcess:
     """Supervisor of one worker process."""
 
     def __init__(
-        self, setup: WorkerConfig, stopping: asyncio.Event, *, silence: float = SILENCE
+        self, config: WorkerConfig, stopping: asyncio.Event, *, silence: float = SILENCE
     ) -> None:
         """Create without a process. Restarts end once `stopping` is set; for `silence` see
         SILENCE."""
-        self.number = setup.number
+        self.number = config.number
         self.starts = 0
         self.report: PodReport | None = None
         self.settled = False
@@ -67,7 +67,7 @@ class WorkerProcess:
         self.on_checked: Callable[[ProbeResult], None] = lambda checked: None
         self.on_end: Callable[[], None] = lambda: None
         """Called when a worker has exited, before `starts` is incremented."""
-        self._setup = setup
+        self._config = config
         self._silence = silence
         self._stopping = stopping
         self._process: asyncio.subprocess.Process | None = None
@@ -76,11 +76,11 @@ class WorkerProcess:
         self._last_query = 0
 
     @property
-    def life(self) -> str:
+    def generation(self) -> str:
         """Identifier of the current process, unique among all workers and restarts."""
         return f"{self.number}.{self.starts}"
 
-    async def keep(self) -> None:
+    async def supervise(self) -> None:
         """Run a worker, and restart it when it exits. Raise WorkerStartFailed."""
         loop = asyncio.get_running_loop()
         ends = 0
@@ -133,9 +133,9 @@ class WorkerProcess:
                 # Ctrl-C is for the supervisor, which lets its workers finish.
                 start_new_session=True,
             )
-        self._process, self._line = process, await ipc.opened(ours)
+        self._process, self._line = process, await ipc.open_channel(ours)
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps(self._setup))
+        process.stdin.write(pickle.dumps(self._config))
         process.stdin.close()
         if self._stopping.is_set():
             self.stop()
@@ -181,12 +181,12 @@ class WorkerProcess:
         if self._process is not None:
             _kill(self._process)
 
-    def tell(self, message: ipc.ToWorker) -> None:
+    def send(self, message: ipc.ToWorker) -> None:
         """Send a message to the worker, if it is running."""
         if self._line is not None:
             self._line.send(message)
 
-    async def ask(self, subject: Subject, seconds: float) -> bytes:
+    async def query(self, subject: Subject, seconds: float) -> bytes:
         """Return the worker's response as JSON. Raise WorkerTimeout."""
         if self._line is None:
             raise WorkerTimeout(f"worker {self.number} is being started")

@@ -67,7 +67,7 @@ class ApprovedCatalog(Catalog):
         headers = {name: components.headers[name] for name in names if name in components.headers}
         return replace(components, names=names, items=tuple(i for _, i in kept), headers=headers)
 
-    def withholds(self, backend: str, kind: ComponentKind, name: str) -> bool:
+    def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
         # Backends do not list every resource. An unlisted resource is served unless its URI can
         # only come from templates that are withheld.
         if self.owner(kind, name) == backend:

@@ -84,16 +84,20 @@ def parse_component_list(
         for raw in jsonrpc.decode_array(page.get(kind.member, Raw(b"[]"))):
             item = jsonrpc.decode_object(raw)
             original = jsonrpc.decode_str(item.get(kind.key))
-            if original is None or not selection.shows(original):
+            if original is None or not selection.allows(original):
                 continue
-            overridden = selection.outward(original)
-            displayed = names.outward_uri(overridden) if kind.by_uri else names.outward(overridden)
+            overridden = selection.displayed_name(original)
+            displayed = (
+                names.uri_to_downstream(overridden)
+                if kind.by_uri
+                else names.to_downstream(overridden)
+            )
             linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
             if displayed != original or original in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.encode_raw(displayed)
                 if linked is not None:
                     item["_meta"] = linked
-                raw = jsonrpc.encode_raw(selection.applied(original, item))
+                raw = jsonrpc.encode_raw(selection.apply_overrides(original, item))
             text = bytes(raw)
             if by_name.setdefault(displayed, text) != text:
                 repeated[displayed] = None
@@ -270,7 +274,7 @@ class Catalog:
         backends = self._merged[kind].contested.get(name)
         return backends or self._name_owners(kind).contested.get(name, ())
 
-    def withholds(self, backend: str, kind: ComponentKind, name: str) -> bool:
+    def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
         """Return True if a component (downstream name) must not be used because it is not
         approved."""
         return False
@@ -292,9 +296,9 @@ class Catalog:
 
     def result(self, kind: ComponentKind, *, modern: bool, now: float) -> bytes:
         """Return the encoded list result for a client without declared capabilities."""
-        return b"".join(self.result_parts(kind, modern=modern, now=now))
+        return b"".join(self.list_result_parts(kind, modern=modern, now=now))
 
-    def result_parts(
+    def list_result_parts(
         self,
         kind: ComponentKind,
         *,

@@ -68,7 +68,7 @@ class ComponentFilter:
             exclude=None if spec.exclude is None else Globs(spec.exclude),
             hidden=frozenset(o.name for o in overrides if o.enabled is False),
             renamed=renamed,
-            original={new: own for own, new in renamed.items()},
+            original={new: old for old, new in renamed.items()},
             texts={o.name: _texts(o.title, o.description) for o in overrides},
         )
 
@@ -77,26 +77,26 @@ class ComponentFilter:
         """True if all components are displayed unchanged."""
         return self is EVERYTHING
 
-    def shows(self, own: str) -> bool:
+    def allows(self, original: str) -> bool:
         """Return True if clients can see and use the component with this original name."""
-        if own in self.hidden or (self.exclude is not None and self.exclude.match(own)):
+        if original in self.hidden or (self.exclude is not None and self.exclude.match(original)):
             return False
-        return self.include is None or self.include.match(own)
+        return self.include is None or self.include.match(original)
 
-    def outward(self, own: str) -> str:
+    def displayed_name(self, original: str) -> str:
         """Return the name that clients see."""
-        return self.renamed.get(own, own)
+        return self.renamed.get(original, original)
 
-    def inward(self, name: str) -> str | None:
+    def original_name(self, name: str) -> str | None:
         """Return the backend's original name, or None if clients see no component of this name."""
         original = self.original.get(name, name)
         if original == name and name in self.renamed:
             return None
-        return original if self.shows(original) else None
+        return original if self.allows(original) else None
 
-    def applied(self, own: str, item: Message) -> Message:
+    def apply_overrides(self, original: str, item: Message) -> Message:
         """Return the component with the overridden title and description."""
-        texts = self.texts.get(own)
+        texts = self.texts.get(original)
         return {**item, **texts} if texts else item
 
 

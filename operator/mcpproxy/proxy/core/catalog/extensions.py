@@ -51,7 +51,7 @@ ROUTED: Final[Mapping[str, tuple[str, ComponentKind]]] = {
 LISTS: Final[Mapping[str, str]] = {
     method: member for extension in EXTENSIONS for method, member in extension.lists.items()
 }
-OF_FRONTS: Final = frozenset(
+DOWNSTREAM_METHODS: Final = frozenset(
     {
         *BY_METHOD,
         "initialize",

@@ -23,7 +23,7 @@ class KeyRotation:
         self._since = now
         self._removed: dict[bytes, float] = {}
 
-    def found(self, keys: Sequence[bytes], now: float) -> None:
+    def update(self, keys: Sequence[bytes], now: float) -> None:
         """Replace the keys, the current one first."""
         if tuple(keys) == self._keys:
             return
@@ -31,7 +31,7 @@ class KeyRotation:
         self._keys = tuple(keys)
         self._since = now
 
-    def in_use(self, now: float) -> tuple[bytes, ...]:
+    def active_keys(self, now: float) -> tuple[bytes, ...]:
         """Return the sealing key, followed by all other keys that open tokens."""
         self._removed = {key: at for key, at in self._removed.items() if now - at < LIFETIME}
         keys = (*self._keys, *(key for key in self._removed if key not in self._keys))

@@ -40,23 +40,23 @@ class PrefixMapping:
         """True if clients see any name, URI or task id that differs from the backend's."""
         return bool(self.prefix or self.tasks.sealer)
 
-    def outward(self, name: str) -> str:
+    def to_downstream(self, name: str) -> str:
         """Return the downstream name."""
         return self._head + name
 
-    def inward(self, name: str) -> str | None:
+    def to_upstream(self, name: str) -> str | None:
         """Return the upstream name, or None if the name does not have this backend's prefix."""
         head = self._head
         return name[len(head) :] if name.startswith(head) else None
 
-    def outward_uri(self, uri: str) -> str:
+    def uri_to_downstream(self, uri: str) -> str:
         """Return the downstream URI or URI template."""
         if not self.prefix:
             return uri
         head, rest = _split(uri)
         return f"{head}{self.prefix}/{rest}"
 
-    def inward_uri(self, uri: str) -> str | None:
+    def uri_to_upstream(self, uri: str) -> str | None:
         """Return the upstream URI, or None if the URI does not have this backend's prefix.
 
         The prefix is compared without case, because URL libraries lower-case the authority after
@@ -80,7 +80,7 @@ def find_owner(
     """
     best: tuple[int, str] | None = None
     for backend, mapping in names:
-        upstream = mapping.inward_uri(name) if uri else mapping.inward(name)
+        upstream = mapping.uri_to_upstream(name) if uri else mapping.to_upstream(name)
         if upstream is not None and (best is None or len(mapping.prefix) > best[0]):
             best = (len(mapping.prefix), backend)
     return best[1] if best else None

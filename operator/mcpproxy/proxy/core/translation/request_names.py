@@ -97,8 +97,8 @@ def upstream_name(
     """
     if not names.prefix and selection.everything:
         return None
-    unprefixed = names.inward_uri(name) if kind.by_uri else names.inward(name)
-    original = None if unprefixed is None else selection.inward(unprefixed)
+    unprefixed = names.uri_to_upstream(name) if kind.by_uri else names.to_upstream(name)
+    original = None if unprefixed is None else selection.original_name(unprefixed)
     if original is None:
         raise unknown_component_error(kind, name)
     return jsonrpc.encode_raw(original)

@@ -87,7 +87,7 @@ def _uri(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
     return (
         raw
         if upstream is None or not names.prefix
-        else jsonrpc.encode_raw(names.outward_uri(upstream))
+        else jsonrpc.encode_raw(names.uri_to_downstream(upstream))
     )
 
 
@@ -95,7 +95,7 @@ def _task_id(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
     upstream = jsonrpc.decode_str(raw)
     if upstream is None or names.tasks.sealer is None:
         return raw
-    return jsonrpc.encode_raw(names.tasks.outward(upstream, principal))
+    return jsonrpc.encode_raw(names.tasks.to_downstream(upstream, principal))
 
 
 _linked: Final = _object(
@@ -198,6 +198,6 @@ def to_upstream_response(answer: Message, names: PrefixMapping) -> Message:
     downstream_id = (
         jsonrpc.decode_str(jsonrpc.decode_object(meta[RELATED_TASK]).get("taskId")) or ""
     )
-    upstream_id = jsonrpc.encode_raw(names.tasks.inward(downstream_id))
+    upstream_id = jsonrpc.encode_raw(names.tasks.to_upstream(downstream_id))
     meta[RELATED_TASK] = jsonrpc.replace_member(meta[RELATED_TASK], taskId=upstream_id)
     return {**answer, "result": jsonrpc.encode_raw({**fields, "_meta": meta})}

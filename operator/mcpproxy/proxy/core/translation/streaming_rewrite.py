@@ -322,9 +322,11 @@ class StreamingRewriter:
         upstream = jsonrpc.decode_str(plain) or ""
         if holds == "uri":
             return (
-                jsonrpc.encode(self._names.outward_uri(upstream)) if self._names.prefix else plain
+                jsonrpc.encode(self._names.uri_to_downstream(upstream))
+                if self._names.prefix
+                else plain
             )
         try:
-            return jsonrpc.encode(self._names.tasks.outward(upstream, self._principal))
+            return jsonrpc.encode(self._names.tasks.to_downstream(upstream, self._principal))
         except ProtocolError as error:
             raise MalformedJson(str(error)) from None

@@ -22,7 +22,7 @@ class TaskIds:
     backend: str = ""
     sealer: Sealer | None = None
 
-    def outward(self, upstream_id: str, principal: str) -> str:
+    def to_downstream(self, upstream_id: str, principal: str) -> str:
         """Return the downstream id of a task for this principal. Raise ProtocolError."""
         if self.sealer is None:
             return upstream_id
@@ -31,7 +31,7 @@ class TaskIds:
             raise ProtocolError(f"the id of its task has more than {TASK_ID.value} characters")
         return self.sealer.seal_same(PURPOSE, [self.backend, upstream_id, principal])
 
-    def inward(self, downstream_id: str) -> str:
+    def to_upstream(self, downstream_id: str) -> str:
         """Return the upstream id. An id that is not a sealed id of this backend stays unchanged."""
         if self.sealer is None:
             return downstream_id
