@@ -141,8 +141,7 @@ class RuntimeLogFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.Handler):
-    """Handler that writes to standard error in a thread, so that a slow reader blocks nothing
-    else."""
+    """Handler that writes to standard error in a thread, so that a slow reader blocks nothing."""
 
     def __init__(self) -> None:
         super().__init__()

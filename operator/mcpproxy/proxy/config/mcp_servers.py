@@ -210,8 +210,7 @@ class _Server:
         return stdio
 
     def _command(self) -> list[str]:
-        """Return the program, followed by the arguments that some editors write in the same
-        list."""
+        """Return the program and the arguments that some editors add to it in one list."""
         command = self._server["command"]
         words = command if isinstance(command, list) else [command]
         if not words or not all(isinstance(word, str) for word in words):

@@ -68,8 +68,7 @@ class ClientIdentity:
         return tuple(line for line in self.headers if line[0] in names)
 
     def mark(self, names: frozenset[bytes]) -> bytes | None:
-        """Return a digest of the client's values of these headers, or None if it sent none of
-        them."""
+        """Return a digest of the client's values of these headers, or None without any."""
         if not (names and self.headers):
             return None
         own = self.having(names)

@@ -102,8 +102,7 @@ class FairShares(Generic[K]):
         """Create an empty collection. The paths of all holders must have the same length."""
         self.limit = limit
         self._root: _Node[K] | None = None
-        """Entries by holder, built only once the collection is large enough for shares to
-        matter."""
+        """Entries by holder; None until the collection is large enough for shares to matter."""
         self._holders: dict[K, Holder] = {}
         """Holder of each entry, in the order of the last use."""
 
@@ -122,8 +121,7 @@ class FairShares(Generic[K]):
         return len(self._holders) >= self.limit
 
     def add(self, key: K, holder: Holder) -> None:
-        """Add an entry as the most recently used of its holder; replace an entry of the same
-        key."""
+        """Add or replace an entry, as the most recently used of its holder."""
         if key in self._holders:
             self.discard(key)
         self._holders[key] = holder
@@ -182,8 +180,7 @@ class FairShares(Generic[K]):
         return whole < limit - limit // RESERVED or self.held(holder) < few
 
     def choose(self, may_go: Callable[[K], bool] = lambda key: True) -> K | None:
-        """Return the entry that should make room, or None if none may go. The entry is not
-        removed."""
+        """Return the entry to remove for a new one, or None if none may go."""
         return _choose(self._tree(), may_go)
 
 

@@ -97,8 +97,8 @@ class BackendHealth:
         return False
 
     def _failure_signature(self, new: HealthState) -> tuple[str, ...]:
-        """Return the signature of a failure that differs from `finding`: its state, or its reason
-        and message."""
+        """Return the difference of a failure from `finding`: its state, or its reason and
+        message."""
         if new.state != self.finding.state:
             return (new.state,)
         return _NO_SIGNATURE if new == self.finding else (f"{new.reason}", f"{new.message}")

@@ -7,8 +7,10 @@ class SharedRate:
     """Limit of units per second, with a burst after a pause."""
 
     def __init__(self, rate: int, ahead: int, clock: Callable[[], float]) -> None:
-        """Create a limit of `rate` units per second and bursts of `ahead` units; `clock` is in
-        seconds."""
+        """Create a limit of `rate` units per second, with bursts of `ahead` units.
+
+        `clock` returns seconds.
+        """
         self._rate = rate
         self._ahead = ahead / rate
         self._clock = clock

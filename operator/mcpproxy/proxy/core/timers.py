@@ -33,8 +33,7 @@ class Timer:
         self.missed = False
 
     def restart(self) -> None:
-        """Restart the timer with its full duration, even after `cancel`. An expired timer stays
-        expired."""
+        """Restart the timer with its full duration, unless it has expired."""
         if not self.missed:
             self._owner.restart(self)
 
@@ -43,8 +42,10 @@ class Timer:
         self._owner.running.pop(self, None)
 
     def hand_to(self, ended: Callable[[], object]) -> None:
-        """Replace the callback. If the timer has expired, call the new one in the next
-        iteration."""
+        """Replace the callback.
+
+        If the timer has expired, the new one is called in the next iteration of the loop.
+        """
         self._ended = ended
         if self.missed:
             self._owner.soon(ended)

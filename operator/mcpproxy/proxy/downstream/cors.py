@@ -39,14 +39,12 @@ class CorsPolicy:
     """CORS response headers for pages of other origins."""
 
     def __init__(self, guard: HostOriginPolicy, passed: frozenset[bytes] = frozenset()) -> None:
-        """Create a policy. `passed` are further headers that pages may send, with lower-case
-        names."""
+        """Create a policy; `passed` are more headers that pages may send (lower-case names)."""
         self._guard = guard
         self._sendable = _REQUEST_HEADERS | passed
 
     def headers_for(self, head: RequestHead) -> HeaderFields:
-        """Return the headers for each response to such a request; none unless its page may read
-        it."""
+        """Return the headers for responses to this request; none unless its page may read them."""
         origin = head.headers.get(b"origin")
         if origin is None or not self._guard.shares_with(origin):
             return ()

@@ -49,8 +49,10 @@ class MessageQueue:
         self._arrived.set()
 
     async def get(self, patience: float) -> bytes | None:
-        """Return the next message, or None at the end. Raise TimeoutError after `patience`
-        seconds."""
+        """Return the next message, or None at the end.
+
+        Raise TimeoutError after `patience` seconds.
+        """
         while not self._waiting:
             if self.ended:
                 return None

@@ -53,8 +53,10 @@ class InputStream:
         threading.Thread(target=self._run, name="standard input", daemon=True).start()
 
     async def read(self) -> bytes:
-        """Return the next bytes; empty at the end. Allows one call at a time. Raise
-        NothingToServe."""
+        """Return the next bytes; empty at the end.
+
+        Only one call at a time is allowed. Raise NothingToServe.
+        """
         while not self._chunks:
             if self._paused:
                 self._paused = False

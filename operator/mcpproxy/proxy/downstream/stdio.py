@@ -185,8 +185,10 @@ class StdioServer:
             await self._emit(batches.refusal(line, error))
 
     async def _wait_for_room(self, size: int) -> None:
-        """Wait for room before reading on, unless responses of the client may be necessary for
-        it."""
+        """Wait for room to process a message of this size.
+
+        Do not wait if responses of the client may be necessary to make room.
+        """
         if not self._work.fits(size):
             limits.STDIO_MESSAGES.record()
         while not (self._work.fits(size) or self._live.asked):

@@ -17,8 +17,7 @@ class StdioWorkload:
         self._completed = asyncio.Event()
 
     def fits(self, size: int) -> bool:
-        """Return True if a message of this size fits the limits; always if no other is in
-        process."""
+        """Return True if a message of this size fits the limits, or is the only one."""
         if not self.tasks:
             return True
         room = limits.STDIO_MESSAGE_BYTES.value - self._bytes

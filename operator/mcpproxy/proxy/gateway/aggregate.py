@@ -55,8 +55,7 @@ class Aggregate:
         self._list_requests = {
             (kind.method, cache): 0 for kind in KINDS for cache in ("hit", "miss")
         }
-        """Number of list requests of clients by method, and by whether a backend was requested
-        (miss)."""
+        """Number of list requests by method and cache result (hit or miss)."""
 
     def _begin_round(self) -> None:
         self._started_at = asyncio.get_running_loop().time()
@@ -103,8 +102,10 @@ class Aggregate:
                 task.cancel()
 
     def capabilities(self, *, modern: bool) -> dict[str, Any]:
-        """Return the merged capabilities for clients of this era; a backend never reached may have
-        any."""
+        """Return the merged capabilities for clients of this era.
+
+        A backend that was never reached counts as having all capabilities.
+        """
         offers: list[Mapping[str, Any]] = []
         for backend in self.backends.values():
             greeting = backend.watch.greeting
@@ -185,8 +186,7 @@ class Aggregate:
         client: ClientIdentity,
         now: float,
     ) -> tuple[bytes, bytes, bytes] | None:
-        """Return the parts of the merged list, or None if a backend must be requested. Raise
-        RpcError."""
+        """Return the parts of the cached merged list, or None if it is stale. Raise RpcError."""
         if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
             raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
         if not self.first_round_over:

@@ -32,8 +32,7 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 PURPOSE: Final = "cursor"
 TASKS_LIST: Final = "tasks/list"
 Send = Callable[[Backend, UpstreamRequest], Awaitable[Message]]
-"""Function that sends a request to a backend. The response has downstream names. Raises
-RpcError."""
+"""Coroutine function that sends a request to a backend; its response has downstream names."""
 
 
 class ExtensionRouter(Protocol):
@@ -63,8 +62,7 @@ class ExtensionLists:
         self._router = router
 
     def has(self, method: str) -> bool:
-        """Return True if the proxy must merge this list; that of a single backend may pass
-        unchanged."""
+        """Return True if the proxy must merge this list instead of forwarding the request."""
         if method not in LISTS:
             return False
         if len(self._backends) > 1 or is_denied(method, self._router.denied):
@@ -215,8 +213,7 @@ def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
 def _successful_pages(
     requests: Mapping["asyncio.Task[ListPage]", Backend], method: str
 ) -> dict[str, ListPage]:
-    """Return the pages of successful requests. Raise RpcError with all reasons if every one
-    failed."""
+    """Return the pages of successful requests. Raise RpcError if every request failed."""
     pages, failures = {}, []
     for request_task, backend in requests.items():
         if request_task.cancelled():

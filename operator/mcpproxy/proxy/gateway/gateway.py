@@ -71,19 +71,19 @@ class Gateway(Aggregate):
         self.metrics.in_flight.set_function(lambda: self.in_flight)
         self.metrics.count(
             "mcpproxy_list_requests",
-            "Lists that clients asked for: hit, from the cache alone; miss, a backend was asked",
+            "List requests of clients: hit, served from the cache; miss, sent to a backend",
             ("method", "cache"),
             self._list_requests.items,
         )
         self.metrics.count(
             "mcpproxy_isolated_requests",
-            "Requests with a session of their own: warm, it was open; cold, they waited for it",
+            "Isolated requests: warm, a session was available; cold, one had to be opened",
             ("backend", "session"),
             self._isolated,
         )
         self.metrics.count(
             "mcpproxy_unattributed_messages",
-            "Messages of backends that reached no client: they named no request, and the session"
+            "Messages of backends that were dropped because they named no request and the session"
             " served several clients",
             ("kind",),
             lambda: (((kind,), count) for kind, count in unattributed.items()),
@@ -157,8 +157,7 @@ class Gateway(Aggregate):
         return route
 
     async def located(self, method: str, params: Message | None) -> None:
-        """Wait until the route of a request is known, for at most the first round over the
-        backends."""
+        """Wait until the route of a request is known or the first round over the backends ends."""
         while not (self.first_round_over or self._locates(method, params or {})):
             await self.wait_for_next_backend()
 
@@ -180,7 +179,7 @@ class Gateway(Aggregate):
         return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
     def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
-        """Return the route to a component of this backend. Raise RpcError if clients may not use
+        """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
         return self._router.way(owner, name, kind)
 

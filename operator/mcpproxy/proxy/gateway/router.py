@@ -183,7 +183,7 @@ class Router:
         return names.uri_to_downstream(names.uri_to_upstream(name) or ""), kind
 
     def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
-        """Return the route to a component of this backend. Raise RpcError if clients may not use
+        """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
         backend = self._backends[owner]
         upstream = upstream_name(kind, backend.names, name, backend.selection(kind, name))

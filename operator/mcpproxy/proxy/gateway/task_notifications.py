@@ -24,8 +24,7 @@ from mcpproxy.proxy.upstream.transports.session import ACKNOWLEDGED, UpstreamReq
 
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED_WITHIN: Final = 5.0
-"""Seconds for backends to acknowledge; a client must poll the tasks that they do not
-acknowledge."""
+"""Seconds for backends to acknowledge; clients must poll all other tasks."""
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before a broken stream is opened again; the last value repeats."""
 Told = Callable[[Message], None]

@@ -32,8 +32,7 @@ class Fragment(NamedTuple):
 
 
 def parse_fragment(head: bytes, tail: bytes | None = None) -> Fragment:
-    """Return the envelope that the two ends of a message show. UTF-16 text is recognized as
-    well."""
+    """Return the envelope that the two ends of a message show, also of UTF-16 text."""
     tail = head[-_EDGE:] if tail is None else tail
     head, tail = (end.replace(b"\0", b"") for end in (head[:_EDGE].lstrip(_MARKS), tail))
     head = head.lstrip()

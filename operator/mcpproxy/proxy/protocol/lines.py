@@ -45,8 +45,7 @@ class LineSplitter:
         return line
 
     def rest(self) -> bytes | LineTooLong:
-        """Return the last line of a stream that ended without a line end; empty if there is
-        none."""
+        """Return the rest of a stream after its last line end; it may be empty."""
         line = self._line(len(self._buffer))
         self._buffer.clear()
         self._scanned = 0

@@ -39,8 +39,7 @@ class ServerSentEvent(NamedTuple):
 
 
 def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message") -> bytes:
-    """Return an encoded event. Line ends in `data`, which JSON has only between tokens, are
-    kept."""
+    """Return an encoded event; line ends in `data` become separate data lines."""
     head = b"" if event_id is None else b"id: %b\r\n" % event_id
     if b"\n" in data or b"\r" in data:
         data = b"\r\ndata: ".join(re.split(rb"\r\n|\n|\r", data))

@@ -55,8 +55,8 @@ class CallMetrics(Collector):
     """Calls by backend, method and outcome."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """Create empty metrics. `bounds` are the upper bounds of the buckets, in seconds and in
-        order."""
+        """Create empty metrics. `bounds` are the ascending upper bounds of the buckets, in
+        seconds."""
         self._bounds = tuple(bounds)
         self._entries: dict[tuple[str, str, str], CallSeries] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
@@ -78,7 +78,7 @@ class CallMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
             "mcpproxy_calls",
-            "Requests sent to backends, by how they ended",
+            "Requests sent to backends, by outcome",
             labels=["backend", "method", "outcome"],
         )
         for labels, entry in self._entries.items():
@@ -86,7 +86,7 @@ class CallMetrics(Collector):
         yield calls
         seconds = HistogramMetricFamily(
             "mcpproxy_call_duration_seconds",
-            "Time from a request to its answer",
+            "Time from a request to its response",
             labels=["backend", "method"],
         )
         ends = [*map(floatToGoString, self._bounds), "+Inf"]

@@ -26,8 +26,7 @@ _METHODS = frozenset(
 
 
 class RuntimeMetrics:
-    """Metrics of one runtime in a separate registry, because a process may have several
-    runtimes."""
+    """Metrics of one runtime, in a registry that other runtimes of the process do not share."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -35,33 +34,33 @@ class RuntimeMetrics:
         self._registry.register(self._calls)
         self.streams = Gauge(
             "mcpproxy_client_streams",
-            "Streams of changes that clients hold open",
+            "Open streams of change notifications to clients",
             registry=self._registry,
         )
         self.sessions = Gauge(
             "mcpproxy_client_sessions",
-            "Sessions of clients for which this process holds something",
+            "Client sessions with state in this process",
             registry=self._registry,
         )
         self.in_flight = Gauge(
             "mcpproxy_calls_in_flight",
-            "Requests that backends have not answered yet",
+            "Requests to backends without a response so far",
             registry=self._registry,
         )
         self.parked = Gauge(
             "mcpproxy_calls_parked",
-            "Calls that wait for their clients to come back with answers",
+            "Calls that wait for input from their clients",
             registry=self._registry,
         )
         self.upstream = Gauge(
             "mcpproxy_backend_sessions",
-            "Sessions open with a backend to serve requests, warm ones included",
+            "Open sessions with a backend for requests, including warm ones",
             ["backend"],
             registry=self._registry,
         )
         self.count(
             "mcpproxy_limit_reached",
-            "Times that a peer has exceeded a limit; docs/security.md lists the limits",
+            "Number of times that a peer exceeded a limit; docs/security.md lists the limits",
             ["limit"],
             lambda: (([limit.name], limit.reached) for limit in OF_THE_RUNTIME),
         )
@@ -92,13 +91,13 @@ class BackendGauges:
         self._registry = CollectorRegistry()
         self._state = Gauge(
             "mcpproxy_backend_state",
-            "1 for the state that a backend is in",
+            "1 for the current state of a backend",
             ["backend", "state"],
             registry=self._registry,
         )
         self._components = Gauge(
             "mcpproxy_components",
-            "Components that a backend offers",
+            "Number of components of a backend",
             ["backend", "kind"],
             registry=self._registry,
         )

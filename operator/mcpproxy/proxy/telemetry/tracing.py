@@ -24,8 +24,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 LONGEST: Final = 256
-"""Maximum length of a method or name in a span, because clients choose them and spans are
-queued."""
+"""Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
 
@@ -53,7 +52,7 @@ class CallTracing:
     """Factory of spans, which are exported in the background."""
 
     def __init__(self, exporter: SpanExporter, name: str, version: str, percentage: int) -> None:
-        """Create a tracer. `name` is the proxy's; `percentage` is the share of new traces to
+        """Create a tracer for the proxy `name`; `percentage` is the share of new traces to
         export."""
         resource = Resource.create(
             {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}

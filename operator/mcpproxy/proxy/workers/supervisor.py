@@ -52,11 +52,13 @@ class Supervisor:
         self._totals = MetricTotals()
         self._registry.register(self._totals)
         self._serving_workers = Gauge(
-            "mcpproxy_workers", "Worker processes that serve", registry=self._registry
+            "mcpproxy_workers",
+            "Number of worker processes that are serving",
+            registry=self._registry,
         )
         self._ends = Counter(
             "mcpproxy_worker_ends",
-            "Worker processes that have ended unasked",
+            "Unexpected exits of worker processes",
             registry=self._registry,
         )
         for member in self.members:

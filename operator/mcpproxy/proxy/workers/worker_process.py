@@ -55,8 +55,10 @@ class WorkerProcess:
     def __init__(
         self, config: WorkerConfig, stopping: asyncio.Event, *, silence: float = SILENCE
     ) -> None:
-        """Create without a process. Restarts end once `stopping` is set; for `silence` see
-        SILENCE."""
+        """Create without a process.
+
+        Restarts end once `stopping` is set. For `silence`, see SILENCE.
+        """
         self.number = config.number
         self.starts = 0
         self.report: PodReport | None = None

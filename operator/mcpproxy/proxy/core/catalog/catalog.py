@@ -49,8 +49,7 @@ class ComponentList:
     headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
     """By downstream name of a tool: the arguments that are repeated in HTTP headers."""
     repeated: tuple[str, ...] = ()
-    """Names that the backend lists more than once for different components. Clients see the
-    first."""
+    """Names of several components of the backend, of which clients see the first."""
 
     def same_items(self, other: "ComponentList | None") -> bool:
         """Return True if clients see no difference between the two lists."""
@@ -128,8 +127,10 @@ class ListVariant:
     """Clients that get the same lists."""
 
     seen: Mapping[str, bytes] = field(default_factory=dict)
-    """Backend → key of the list that these clients get from it. A backend is absent if it lists the
-    same to them as to clients without declared capabilities."""
+    """Backend → variant key of its list.
+
+    A backend is absent if it lists the same to these clients as to those without capabilities.
+    """
     bodies: dict[ComponentKind, tuple[int, bytes]] = field(default_factory=dict)
     """Merged list by kind, with the version of the catalog that it was built from."""
 
@@ -275,8 +276,10 @@ class Catalog:
         return backends or self._name_owners(kind).contested.get(name, ())
 
     def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
-        """Return True if a component (downstream name) must not be used because it is not
-        approved."""
+        """Return True if clients must not use a component because it is not approved.
+
+        `name` is the downstream name.
+        """
         return False
 
     def _name_owners(self, kind: ComponentKind) -> NameOwners:
@@ -384,8 +387,7 @@ class Catalog:
         return approved_hash(self.digests())
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """Return component digests by kind (`ComponentKind.member`), then by downstream name or
-        URI."""
+        """Return component digests by `ComponentKind.member` and downstream name or URI."""
         for kind, version in self._versions.items():
             if self._digests.get(kind, (-1, {}))[0] != version:
                 digests = digests_of(self._listings[kind], self._merged[kind].owners)

@@ -162,8 +162,7 @@ def to_modern_error(error: Raw) -> Raw:
 
 
 def to_legacy_error_bytes(error: RpcError) -> RpcError:
-    """Translate an error of the proxy for a legacy client; the code of a missing resource
-    differs."""
+    """Translate an error of the proxy; the code of a missing resource differs between eras."""
     if error.code != INVALID_PARAMS or not isinstance(error.data, dict) or "uri" not in error.data:
         return error
     return RpcError(LEGACY_NOT_FOUND, error.message, error.data)

@@ -156,8 +156,7 @@ def _match_wildcard(wildcard: Wildcard, reached: int, text: PatternText) -> int:
 
 
 def _extend(reached: int, inside: int) -> int:
-    """Return all positions reachable through runs of `inside`; an addition carries through each
-    run."""
+    """Return all positions that runs of `inside` reach; an addition carries through a run."""
     return reached | (((reached & inside) + inside) ^ inside)
 
 

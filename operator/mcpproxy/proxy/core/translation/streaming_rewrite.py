@@ -97,11 +97,9 @@ class _Frame:
     type: str = ""
     """Value of the field `type`, once it was read."""
     outer: "tuple[_Frame, str] | None" = None
-    """Enclosing object that must be of a type for this one to matter, if its type is unknown
-    yet."""
+    """Enclosing object, if its type is unknown and decides whether this one matters."""
     waiting: list[tuple[int, bytes, bytes, str]] = field(default_factory=list)
-    """Replacements that depend on the type of this object: index in the output, original,
-    replacement and required type."""
+    """Replacements that depend on the type: (index in `_out`, original, replacement, type)."""
 
     def next(self) -> _Path | None:
         """Return the rules for the next value."""
@@ -178,8 +176,7 @@ class StreamingRewriter:
         return b""
 
     def _decide_type(self, level: _Frame, type_: str | None) -> None:
-        """Decide the replacements that depend on the type of an object; None means an unknown
-        type."""
+        """Decide the replacements that depend on the type of an object; None means unknown."""
         for place, original, replacement, wanted in level.waiting:
             self._out[place] = replacement if type_ in (None, wanted) else original
         level.waiting.clear()

@@ -70,8 +70,10 @@ class SuspendedCall:
             self.questions.pop(key, None)
 
     def _key(self, request: Message) -> str:
-        """Return the key of a server request; for modern backends, its id (see
-        `collect_inputs`)."""
+        """Return the key of a server request; for a modern backend, its id.
+
+        See `collect_inputs`.
+        """
         upstream_id = jsonrpc.decode_str(request.get("id"))
         if upstream_id is not None and upstream_id not in self.questions:
             return upstream_id
@@ -113,8 +115,10 @@ class SuspendedCalls:
     """Calls of this process that are, or may become, suspended."""
 
     def __init__(self, sealer: Sealer, owner: str, clock: Callable[[], float]) -> None:
-        """Create an empty set. `owner` is this process's address; `clock` gives seconds since the
-        epoch."""
+        """Create an empty set.
+
+        `owner` is this process's address; `clock` returns seconds since the epoch.
+        """
         self._sealer = sealer
         self._owner = owner
         self._clock = clock

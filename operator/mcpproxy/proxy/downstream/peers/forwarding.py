@@ -211,8 +211,10 @@ class _Peer:
             self.requests -= 1
 
     async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request once the instance has proven its identity. Raise PeerUnavailable,
-        BackendError."""
+        """Send a request once the instance has proven its identity.
+
+        Raise PeerUnavailable or BackendError.
+        """
         client = self._client
         assert client is not None
         head = client.head(method.encode(), client.origin.path, headers)
@@ -237,8 +239,7 @@ class _Peer:
         return connection
 
     async def check_alive(self, error: BackendError) -> None:
-        """Handle a failed request: raise PeerUnavailable unless the instance proves its identity
-        again."""
+        """Raise PeerUnavailable unless the instance proves its identity again after a failure."""
         client = self._client
         assert client is not None
         try:
