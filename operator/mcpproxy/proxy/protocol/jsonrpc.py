@@ -322,14 +322,10 @@ def answers(message: Message, request_id: Raw) -> bool:
     response_id = message.get("id")
     if response_id is None or response_id == request_id:
         return response_id is not None
-    response_key, request_key = id_key(response_id), id_key(request_id)
-    if (
-        response_key == request_key
-        or response_key == b'"%b"' % request_key
-        or request_key == b'"%b"' % response_key
-    ):
+    key, expected = id_key(response_id), id_key(request_id)
+    if key == expected or key == b'"%b"' % expected or expected == b'"%b"' % key:
         return True
-    return response_key in _UNREAD and "error" in message
+    return key in _UNREAD and "error" in message
 
 
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:

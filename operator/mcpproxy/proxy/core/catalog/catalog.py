@@ -73,7 +73,7 @@ def parse_component_list(
 ) -> ComponentList:
     """Build a component list from a backend's result pages. Raise RpcError for a malformed page.
 
-    Of several components with one name, the first is used, because some servers send a page twice.
+    The first of several components with one name is used: some servers send a page twice.
     """
     by_name: dict[str, bytes] = {}
     repeated: dict[str, None] = {}
@@ -85,12 +85,8 @@ def parse_component_list(
             original = jsonrpc.decode_str(item.get(kind.key))
             if original is None or not selection.allows(original):
                 continue
-            overridden = selection.displayed_name(original)
-            displayed = (
-                names.uri_to_downstream(overridden)
-                if kind.by_uri
-                else names.to_downstream(overridden)
-            )
+            name = selection.displayed_name(original)
+            displayed = names.uri_to_downstream(name) if kind.by_uri else names.to_downstream(name)
             linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
             if displayed != original or original in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.encode_raw(displayed)

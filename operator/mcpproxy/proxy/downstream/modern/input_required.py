@@ -59,7 +59,7 @@ class SuspendedCall:
             await self.listener(message)
 
     async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
-        # A server request that is cancelled before the retry is removed.
+        # A server request that is cancelled before the retry is not sent to the client.
         key = self._key(request)
         question = InputRequest(request, asyncio.get_running_loop().create_future())
         self.questions[key] = question

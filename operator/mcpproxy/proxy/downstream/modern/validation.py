@@ -1,4 +1,4 @@
-"""Validation of modern requests, in the order in which the official SDKs validate.
+"""Validation of modern requests, in the order of the reference servers.
 
 The rules are in 2026-07-28, basic: per-request fields; transports: standard headers.
 """
