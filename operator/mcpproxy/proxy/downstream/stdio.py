@@ -196,7 +196,7 @@ class StdioServer:
 
     async def _handle_message(self, message: Message, size: int) -> None:
         if self._modern is None and "method" in message:
-            self._modern = modern_requests.era_of(message)
+            self._modern = modern_requests.is_modern_message(message)
         if not batches.is_request(message):
             self._handle_notification(message, size)
         elif self._work.fits(size):
@@ -315,7 +315,7 @@ class StdioServer:
             if not running.cancelled or running.task is None:
                 raise
             running.task.uncancel()
-            raise requests.cancel_request() from None
+            raise requests.request_cancelled_error() from None
         finally:
             self._live.in_flight.pop(request_id, None)
 

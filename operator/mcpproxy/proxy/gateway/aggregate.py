@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcpproxy.proxy.core.catalog import capabilities
 from mcpproxy.proxy.core.catalog.catalog import Catalog, ListVariant
-from mcpproxy.proxy.core.catalog.extensions import offered
+from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
@@ -112,7 +112,7 @@ class Aggregate:
             if greeting is None:
                 offers.append(capabilities.UNKNOWN)
                 continue
-            offer = offered(
+            offer = usable_capabilities(
                 greeting.capabilities,
                 modern_backend=greeting.modern,
                 modern_client=modern,

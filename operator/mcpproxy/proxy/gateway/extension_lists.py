@@ -17,7 +17,7 @@ from mcpproxy.limits.extensions import (
 from mcpproxy.proxy.core.catalog.extensions import LISTS, SKILLS, is_denied, offers
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer, TokenTooLarge
-from mcpproxy.proxy.gateway.router import denied_method_error, extension_router_of
+from mcpproxy.proxy.gateway.router import denied_method_error, extra_fields_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
     INVALID_PARAMS,
@@ -123,9 +123,7 @@ class ExtensionLists:
             page_params = {name: raw for name, raw in params.items() if name != "cursor"}
             if backend.name in cursors:
                 page_params["cursor"] = jsonrpc.encode_raw(cursors[backend.name])
-            outgoing = UpstreamRequest(
-                request["id"], method, page_params, extension_router_of(request)
-            )
+            outgoing = UpstreamRequest(request["id"], method, page_params, extra_fields_of(request))
             page = self._request_page(backend, outgoing, send)
             requests[asyncio.create_task(page)] = backend
         if not requests:

@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, comp
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.router import Route, Router, extension_router_of, upstream_request_of
+from mcpproxy.proxy.gateway.router import Route, Router, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RequestEnvelope, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
@@ -215,7 +215,7 @@ class Gateway(Aggregate):
         if prepared is None and self._lists.has(method):
             return await self._call_list(request, method, params or {}, caller)
         if prepared is None:
-            prepared = self.prepared(request, method, params, principal=caller.client.principal)
+            prepared = self.prepare(request, method, params, principal=caller.client.principal)
         backend, outgoing = prepared
         started = time.perf_counter()
         outcome = "ok"
@@ -251,10 +251,10 @@ class Gateway(Aggregate):
             return await backend.call(outgoing, caller)
         with self.tracing.call(backend.name, component_name(request), outgoing) as span:
             answer = await backend.call(outgoing, caller)
-            span.answered(answer)
+            span.record_response(answer)
             return answer
 
-    def prepared(
+    def prepare(
         self,
         request: Message,
         method: str,
@@ -267,9 +267,9 @@ class Gateway(Aggregate):
             find = self.route if self.routes(method) else self.guessed
             route = find(method, params or {}, principal)
         if route is None:
-            outgoing = UpstreamRequest(request["id"], method, params, extension_router_of(request))
+            outgoing = UpstreamRequest(request["id"], method, params, extra_fields_of(request))
             return PreparedCall(self._only_backend(method), outgoing)
-        extra = extension_router_of(request)
+        extra = extra_fields_of(request)
         outgoing = upstream_request_of(request["id"], method, params or {}, route, extra)
         return PreparedCall(route.backend, outgoing)
 

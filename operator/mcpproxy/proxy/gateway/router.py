@@ -210,7 +210,7 @@ def denied_method_error(method: str) -> RpcError:
     return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
 
 
-def extension_router_of(request: Message) -> Message | None:
+def extra_fields_of(request: Message) -> Message | None:
     """Return the fields of a request envelope that JSON-RPC does not define; they are forwarded."""
     if len(request) == 3 + ("params" in request):
         return None

@@ -56,7 +56,7 @@ class TaskNotifications:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
                 for stream in streams:
-                    await stream.answered.wait()
+                    await stream.responded.wait()
         return [downstream_id for stream in streams for downstream_id in stream.acknowledged]
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class _TaskStream(NullContext):
         super().__init__(client)
         self.acknowledged: list[str] = []
         """Downstream ids that the backend has acknowledged."""
-        self.answered = asyncio.Event()
+        self.responded = asyncio.Event()
         """Set once the backend has acknowledged, or will not."""
         self._backend = backend
         self._ids = ids
@@ -95,7 +95,7 @@ class _TaskStream(NullContext):
                 if not self.acknowledged:
                     return
             finally:
-                self.answered.set()
+                self.responded.set()
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
@@ -120,7 +120,7 @@ class _TaskStream(NullContext):
             self.acknowledged = [
                 self._ids[task_id] for task_id in self._ids if task_id in acknowledged
             ]
-            self.answered.set()
+            self.responded.set()
         elif method in TASK_NOTIFICATIONS:
             self._on_notification(
                 to_downstream_message(message, self._backend.names, self.client.principal)

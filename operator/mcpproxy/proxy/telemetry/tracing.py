@@ -32,7 +32,7 @@ _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default
 class CallSpan(Protocol):
     """Span of one call."""
 
-    def answered(self, answer: Message) -> None:
+    def record_response(self, answer: Message) -> None:
         """Record the response of the backend."""
 
 
@@ -40,7 +40,7 @@ class _SpanContext:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def answered(self, answer: Message) -> None:
+    def record_response(self, answer: Message) -> None:
         error = jsonrpc.error_of(answer)
         if error is not None:
             self._span.set_attribute("rpc.response.status_code", str(error.code))

@@ -55,7 +55,7 @@ class ComponentList:
         """Return True if clients see no difference between the two lists."""
         return other is not None and self.items == other.items
 
-    def sharing(self, others: Iterable["ComponentList"]) -> "ComponentList":
+    def share_items(self, others: Iterable["ComponentList"]) -> "ComponentList":
         """Return an equal list that shares the memory of equal items in the other lists."""
         for other in others:
             if self.items == other.items:
@@ -190,7 +190,9 @@ class Catalog:
             del self._listings[kind][backend]
         else:
             same = components.same_items(before)
-            self._listings[kind][backend] = components.sharing([before]) if before else components
+            self._listings[kind][backend] = (
+                components.share_items([before]) if before else components
+            )
             if same:
                 return False
         merged = merge_lists(
@@ -209,7 +211,7 @@ class Catalog:
         variants = self._variants[kind]
         before = variants.get((backend, seen))
         if components is not None:
-            components = variants[backend, seen] = components.sharing(self.known(backend, kind))
+            components = variants[backend, seen] = components.share_items(self.known(backend, kind))
         elif before is not None:
             del variants[backend, seen]
         changed = not (components or everyones).same_items(before or everyones)

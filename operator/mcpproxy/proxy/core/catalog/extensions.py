@@ -70,7 +70,7 @@ _OWNERS: Final[Mapping[str, str]] = {
 }
 
 
-def offered(
+def usable_capabilities(
     offer: Mapping[str, Any],
     *,
     modern_backend: bool,

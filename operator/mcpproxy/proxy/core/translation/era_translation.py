@@ -161,7 +161,7 @@ def to_modern_error(error: Raw) -> Raw:
     return jsonrpc.encode_raw({**fields, "code": INVALID_PARAMS})
 
 
-def to_legacy_error_bytes(error: RpcError) -> RpcError:
+def to_legacy_rpc_error(error: RpcError) -> RpcError:
     """Translate an error of the proxy; the code of a missing resource differs between eras."""
     if error.code != INVALID_PARAMS or not isinstance(error.data, dict) or "uri" not in error.data:
         return error

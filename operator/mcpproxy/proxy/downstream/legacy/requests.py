@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, ClientIdentity, Told
 from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
-from mcpproxy.proxy.core.translation.era_translation import to_legacy_error_bytes
+from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
@@ -23,7 +23,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     RpcError,
 )
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
-from mcpproxy.proxy.protocol.revisions import negotiated
+from mcpproxy.proxy.protocol.revisions import negotiate_revision
 
 RESUMABLE: Final = "2025-11-25"
 """First revision in which a server may close a stream that the client then resumes."""
@@ -44,7 +44,7 @@ OF_THE_SESSION: Final = (*SUBSCRIBING, "logging/setLevel")
 _MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
 
 
-def cancel_request() -> RpcError:
+def request_cancelled_error() -> RpcError:
     """Return the error for a request that the client cancelled."""
     return RpcError(jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
 
@@ -56,7 +56,7 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
         raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
     info = params.get("clientInfo")
     return ClientIdentity(
-        revision=negotiated(requested),
+        revision=negotiate_revision(requested),
         capabilities=canonical_capabilities(params.get("capabilities")),
         info=None if info is None else bytes(info),
         principal=principal,
@@ -149,14 +149,14 @@ async def handle_request(
     try:
         return await _result(gateway, live, request, caller, prepared)
     except RpcError as error:
-        return jsonrpc.error_response(request_id, to_legacy_error_bytes(error))
+        return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
         if not running.cancelled:
             raise
         assert running.task is not None
         running.task.uncancel()
         caller.cancelled = True
-        return jsonrpc.error_response(request_id, cancel_request())
+        return jsonrpc.error_response(request_id, request_cancelled_error())
     finally:
         live.in_flight.pop(key, None)
 

@@ -123,7 +123,7 @@ async def handle_modern_request(
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if route is None:
         return await gateway.call(request, method, params, caller)
-    prepared = prepared or gateway.prepared(request, method, params, route)
+    prepared = prepared or gateway.prepare(request, method, params, route)
     if parking.owner(params) is not None or gateway.can_request_input(route, params):
         prepared.outgoing.converses = route.backend.is_program
         return await parking.run(
@@ -284,7 +284,7 @@ def _texts(value: Any) -> list[str]:
     return kept
 
 
-def era_of(message: Message) -> bool:
+def is_modern_message(message: Message) -> bool:
     """Return True if the first message of a stream (stdio) is of the modern era."""
     method = jsonrpc.decode_str(message.get("method"))
     if method == DISCOVER:
