@@ -91,7 +91,7 @@ class Gateway(Aggregate):
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
-            backend.watch.on_change = self._on_change
+            backend.watch.on_change = self._changed
             backend.watch.on_updated = functools.partial(self._resources.updated, backend)
 
     def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
@@ -353,7 +353,7 @@ class Gateway(Aggregate):
         for watcher in list(self._watchers):
             watcher()
 
-    def _on_change(self, kinds: set[ComponentKind], session: str = "") -> None:
+    def _changed(self, kinds: set[ComponentKind], session: str = "") -> None:
         """Notify subscribers of changed lists: those of one session, or all if it is empty."""
         self.notify_status_watchers()
         for method in {kind.changed for kind in KINDS if kind in kinds}:

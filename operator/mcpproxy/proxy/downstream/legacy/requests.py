@@ -23,7 +23,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     RpcError,
 )
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
-from mcpproxy.proxy.protocol.revisions import negotiate_revision
+from mcpproxy.proxy.protocol.revisions import negotiated
 
 RESUMABLE: Final = "2025-11-25"
 """First revision in which a server may close a stream that the client then resumes."""
@@ -56,7 +56,7 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
         raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
     info = params.get("clientInfo")
     return ClientIdentity(
-        revision=negotiate_revision(requested),
+        revision=negotiated(requested),
         capabilities=canonical_capabilities(params.get("capabilities")),
         info=None if info is None else bytes(info),
         principal=principal,
