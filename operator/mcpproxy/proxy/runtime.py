@@ -149,18 +149,16 @@ class Runtime:
 
         `serving` is called once all ports are open. Raise OSError or ValueError.
         """
-        options, host_policy = self._options, build_host_policy(self._configuration, self._options)
+        options, guard = self._options, build_host_policy(self._configuration, self._options)
         sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
         if options.own_port is not None:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
         address = _address(options, self._port)
         principals = Principals(self._principal_header)
-        endpoint = Endpoint(
-            self.gateway, self._sealer, host_policy, address, options.path, principals
-        )
-        server, peer_server = HttpServer(endpoint), HttpServer(PeerEndpoint(endpoint, self.gateway))
-        server.accept_instances(endpoint.peers.credentials, peer_server)
+        front = Endpoint(self.gateway, self._sealer, guard, address, options.path, principals)
+        server, for_instances = HttpServer(front), HttpServer(PeerEndpoint(front, self.gateway))
+        server.accept_instances(front.peers.credentials, for_instances)
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
@@ -175,22 +173,22 @@ class Runtime:
             loop.add_signal_handler(number, self.stop)
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
         self.gateway.start()
-        endpoint.start()
+        front.start()
         await server.start(sockets)
-        await peer_server.start(())
+        await for_instances.start(())
         serving()
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
-        endpoint.drain()
-        await asyncio.gather(server.drain(options.drain), peer_server.drain(options.drain))
+        front.drain()
+        await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
         if key_watch is not None:
             key_watch.cancel()
-        endpoint.close()
+        front.close()
         await self.gateway.close()
 
     @property

@@ -21,7 +21,7 @@ class Principals:
         self._header = None if header is None else header.lower().encode("ascii")
 
     def identify(self, head: RequestHead) -> None:
-        """Set the principal of a request. Raise HttpError if it cannot be determined."""
+        """Set the principal of a request. Raises HttpError where it can't be known."""
         name = self._header or AUTHORIZATION
         value = head.headers.get(name, b"").strip(b" \t")
         # Values of repeated headers are joined with commas.

@@ -96,8 +96,8 @@ class Gateway(Aggregate):
 
     def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
         for backend in self.backends.values():
-            for kind, count in backend.sessions.found.items():
-                yield (backend.name, kind), count
+            for found, count in backend.sessions.found.items():
+                yield (backend.name, found), count
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -187,7 +187,7 @@ class Gateway(Aggregate):
         """Return True if requests of this method are routed by a component or task."""
         return method in ROUTED or method == COMPLETE
 
-    def can_request_input(self, route: Route, params: Message) -> bool:
+    def may_ask(self, route: Route, params: Message) -> bool:
         """Return True if the backend may send server requests for which the call must wait.
 
         These are requests of a legacy backend, or input requests of a process that only this

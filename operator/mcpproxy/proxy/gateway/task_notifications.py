@@ -99,13 +99,13 @@ class _TaskStream(NullContext):
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
-        task_filter = jsonrpc.encode_raw({"taskIds": list(self._ids)})
+        wanted = jsonrpc.encode_raw({"taskIds": list(self._ids)})
         async with self._backend.sessions.use(self.client) as link:
             if not link.greeting.modern:
                 return
             revision = link.greeting.revision
             params = era_translation.add_client_meta(
-                {"notifications": task_filter}, self.client, revision, None
+                {"notifications": wanted}, self.client, revision, None
             )
             request_id = Raw(b'"mcpproxy-tasks-%d"' % next(_listens))
             await link.request(UpstreamRequest(request_id, LISTEN, params), self)

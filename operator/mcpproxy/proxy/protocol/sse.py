@@ -39,7 +39,7 @@ class ServerSentEvent(NamedTuple):
 
 
 def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message") -> bytes:
-    """Return an encoded event; line ends in `data` become separate data lines."""
+    """One event; line ends inside `data`, which JSON has only between tokens, are kept."""
     head = b"" if event_id is None else b"id: %b\r\n" % event_id
     if b"\n" in data or b"\r" in data:
         data = b"\r\ndata: ".join(re.split(rb"\r\n|\n|\r", data))
@@ -48,11 +48,11 @@ def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message"
 
 DATA: Final = b"event: message\r\ndata: "
 END: Final = b"\r\n\r\n"
-"""Bytes before and after the data of an event that is sent in parts."""
+"""What is around the data of an event that is sent in parts."""
 
 
 def priming_event(event_id: bytes, retry: int | None) -> bytes:
-    """Return an event without data that has an id and, optionally, the reconnection time in ms."""
+    """An event without data that only tells its id, and how long to wait before coming back."""
     pause = b"" if retry is None else b"retry: %d\r\n" % retry
     return b"id: %b\r\n%bdata: \r\n\r\n" % (event_id, pause)
 

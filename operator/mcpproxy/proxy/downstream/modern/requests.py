@@ -124,7 +124,7 @@ async def handle_modern_request(
     if route is None:
         return await gateway.call(request, method, params, caller)
     prepared = prepared or gateway.prepare(request, method, params, route)
-    if parking.owner(params) is not None or gateway.can_request_input(route, params):
+    if parking.owner(params) is not None or gateway.may_ask(route, params):
         prepared.outgoing.converses = route.backend.is_program
         return await parking.run(
             lambda exchange: gateway.call(request, method, params, exchange, prepared),

@@ -127,13 +127,13 @@ class PeerForwarder:
 
     def _forwarded_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
         """Return the headers that the owner needs to serve a request."""
-        forwarded = [
+        needed = [
             (name, value)
             for name, value in inbound.lines
             if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
             if name != PRINCIPAL
         ]
-        return [*forwarded, (PRINCIPAL, inbound.principal.encode())]
+        return [*needed, (PRINCIPAL, inbound.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
         """Return the connections to an instance. Raise HttpError.
@@ -211,10 +211,7 @@ class _Peer:
             self.requests -= 1
 
     async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request once the instance has proven its identity.
-
-        Raise PeerUnavailable or BackendError.
-        """
+        """Send a request, once the instance has proven itself. Raises Gone, BackendError."""
         client = self._client
         assert client is not None
         head = client.head(method.encode(), client.origin.path, headers)
@@ -239,7 +236,7 @@ class _Peer:
         return connection
 
     async def check_alive(self, error: BackendError) -> None:
-        """Raise PeerUnavailable unless the instance proves its identity again after a failure."""
+        """A request has failed. Raises Gone unless the instance proves itself once more."""
         client = self._client
         assert client is not None
         try:
@@ -267,7 +264,7 @@ async def _stream_response(response: ClientResponse, reply: ResponseWriter) -> N
         limits.SILENCE.record()
         reply.abandon()
     except BackendError:
-        # The client must see that the response is incomplete.
+        # It broke off: the client is to see that.
         reply.abandon()
     finally:
         response.close()
