@@ -43,8 +43,8 @@ def _reasons() -> set[str]:
     assert GUARDED.reason is not None
     assert NOT_LISTED.reason is not None
     own = {
-        report_merge.VOICES.disagree,
-        report_merge.VOICES.differ,
+        report_merge.WORKER_REPORTERS.disagree,
+        report_merge.WORKER_REPORTERS.differ,
         untried,
         GUARDED.reason,
         NOT_LISTED.reason,

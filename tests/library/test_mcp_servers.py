@@ -116,7 +116,7 @@ def test_a_file_of_fastmcp_loads_and_what_is_not_honoured_is_named(
     assert first["timeouts"] == {"request": "2500ms"}
     assert second["stdio"]["cwd"] == "/tmp"
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["mcpServers.remote: not honoured: include_tags, tools"]
+    assert told == ["mcpServers.remote: ignored: include_tags, tools"]
 
 
 @pytest.mark.parametrize("auth", ["oauth", {"type": "x"}])

@@ -49,8 +49,10 @@ def _entries(
         if listing is None:
             continue
         for item, name in zip(listing.items, listing.names, strict=True):
-            given = (names.inward_uri(name) if kind.by_uri else names.inward(name)) or name
-            own = selections[kind].inward(given) or given
+            given = (
+                names.uri_to_upstream(name) if kind.by_uri else names.to_upstream(name)
+            ) or name
+            own = selections[kind].original_name(given) or given
             entry = {"name": name, "backend": backend, "ownName": own, "renamed": own != given}
             entry["withheld"] = withheld_components(approved, kind, name, item)
             entry["served"] = not entry["withheld"] and catalog.owner(kind, name) == backend

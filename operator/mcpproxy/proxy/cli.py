@@ -25,7 +25,7 @@ from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
 
 MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
-"""How far the workers' own ports are from the shared one."""
+"""Distance between the shared port and the first worker's separate port."""
 MAX_WORKERS: Final = 64
 INTERRUPTED: Final = 130
 LEVELS = ("debug", "info", "warning", "error")
@@ -82,7 +82,7 @@ def _add_access(add: Callable[..., object]) -> None:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say where a manifest's values and Services are outside of a pod."""
+    """Declare the options that replace a pod's mounted values and its name resolution."""
     add = parser.add_argument
     add(
         "--values",
@@ -147,7 +147,7 @@ def _header(text: str) -> str:
 
 
 def _resolution(text: str) -> tuple[str, str]:
-    """An argument NAME=HOST:PORT, in two."""
+    """Parse an argument NAME=HOST:PORT into a pair."""
     name, equals, address = text.partition("=")
     host, colon, port = address.rpartition(":")
     if not (name and equals and host and colon and port.isdigit()):
@@ -156,7 +156,7 @@ def _resolution(text: str) -> tuple[str, str]:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until stopped; 0, or 2 when the configuration can't be used."""
+    """Run until stopped; return 0, or 2 if the configuration is invalid."""
     process.log_to_stderr(args.log_level)
     try:
         configuration = _configuration(args)
@@ -187,14 +187,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def _serve_stdio(runtime: Runtime) -> int:
-    """Serve until the client ends it, SIGTERM or SIGINT; return the exit code."""
+    """Serve until the client closes the streams, SIGTERM or SIGINT; return the exit code."""
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     assert serving is not None
     received: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
         if received:
-            # The programs of backends die with this process.
+            # The kernel kills the programs of backends together with this process.
             os._exit(INTERRUPTED)
         received.append(number)
         serving.cancel()
@@ -213,7 +213,7 @@ async def _serve_stdio(runtime: Runtime) -> int:
 
 
 def _worker_ports(args: argparse.Namespace) -> list[int]:
-    """The port of each worker's own. Raises ValueError."""
+    """Return the separate port of each worker. Raise ValueError."""
     count, first = args.workers, args.worker_ports
     if first is None:
         first = args.port + WORKER_PORTS if args.port else 0

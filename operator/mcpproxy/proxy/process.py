@@ -1,4 +1,4 @@
-"""What every process of the runtime begins with: its log on standard error, its event loop."""
+"""Setup of every runtime process: its log on standard error, and its event loop."""
 
 import asyncio
 import contextlib
@@ -26,22 +26,22 @@ Result = TypeVar("Result")
 
 LARGE: Final = 1024 * 1024
 _M_MMAP_THRESHOLD: Final = -3
-"""See mallopt(3)."""
+"""Option of mallopt(3)."""
 LAST_LINES: Final = 1.0
-"""Seconds that the reader of standard error has to take what is left at the end."""
+"""Seconds for the reader of standard error to take the remaining lines at exit."""
 _STDERR: Final = 2
 _INIT: Final = 1
 REAP_EVERY: Final = 10.0
-"""Seconds between two looks for ended processes."""
+"""Seconds between two searches for zombies."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run on the fastest event loop that is installed."""
+    """Run on the fastest installed event loop."""
     standard_descriptors.reserve()
     work = reap_children(work)
-    _give_large_memory_back()
+    _tune_malloc()
     _raise_descriptors()
-    # Pydantic has read the docstrings of the models from their sources, which it leaves here.
+    # Pydantic leaves the sources of the models here, from which it read docstrings.
     linecache.clearcache()
     try:
         import uvloop
@@ -51,7 +51,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def reap_children(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work; as the first process of a container, also that of an init process."""
+    """Run `work`; if this is the first process of a container, also reap orphans."""
     if os.getpid() != _INIT:
         return await work
     reaper = asyncio.create_task(reap_orphans())
@@ -62,11 +62,11 @@ async def reap_children(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def reap_orphans(every: float = REAP_EVERY) -> None:
-    """Collect the exit status of processes whose parent ended before them, for ever.
+    """Reap orphaned zombies forever.
 
-    These become children of the first process of a container; ended ones stay in the table of
-    processes until it asks for their status. The event loop does so at once for those it started:
-    one that is still there at the next look is not one of them.
+    Orphans become children of the first process of a container, and they stay in the process table
+    until it waits for them. The event loop reaps its own children at once, so a zombie that remains
+    after `every` seconds is not one of them.
     """
     before: set[int] = set()
     while True:
@@ -94,20 +94,20 @@ def _ended_children() -> Iterator[int]:
                 yield int(entry)
 
 
-def _give_large_memory_back() -> None:
-    """Have memory of LARGE bytes and more returned to the system when it is free.
+def _tune_malloc() -> None:
+    """Return freed blocks of LARGE bytes and more to the system.
 
-    The C library would else keep what a few large answers took, in pieces, for later ones.
+    Otherwise glibc keeps the memory of large responses in its arenas.
     """
     try:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE)
     except (AttributeError, OSError, TypeError):
-        # Another C library, which has ways of its own.
+        # The C library is not glibc.
         return
 
 
 def _raise_descriptors() -> None:
-    """Let the process open as many descriptors as it may, up to a limit of our own."""
+    """Raise the limit of file descriptors to the hard limit, up to the proxy's own limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = DESCRIPTORS.value if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS.value)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -141,7 +141,7 @@ class RuntimeLogFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.Handler):
-    """Writes to standard error in a thread, so that one that is not read blocks nothing else."""
+    """Handler that writes to standard error in a thread, so that a slow reader blocks nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,6 @@ class StderrHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, unless too many wait."""
         try:
             self._lines.put_nowait(self.format(record))
         except queue.Full:
@@ -161,7 +160,6 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Write what waits, as far as it is read soon."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
             self._thread.join(LAST_LINES)
@@ -178,7 +176,7 @@ class StderrHandler(logging.Handler):
 
 
 def report_error(text: str) -> None:
-    """Write a line to standard error, after all that was logged; give up if it is not read."""
+    """Write a line to standard error after the log; give up if it is not read."""
     if _has_own_stderr():
         for handler in logging.getLogger().handlers:
             if isinstance(handler, StderrHandler):
@@ -191,7 +189,7 @@ def report_error(text: str) -> None:
 
 
 def _write(line: str) -> None:
-    # Not through sys.stderr: a thread that is blocked in it makes the interpreter abort at its end.
+    # A thread blocked in sys.stderr makes the interpreter abort at exit.
     rest = line.encode("utf-8", "backslashreplace") + b"\n"
     with contextlib.suppress(OSError):
         while rest:
@@ -206,7 +204,7 @@ def _has_own_stderr() -> bool:
 
 
 def log_to_stderr(level: str, worker: int | None = None) -> None:
-    """Everything of this level and above."""
+    """Log records of this level and above to standard error."""
     handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
     handler.setFormatter(RuntimeLogFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""One running proxy: backends, gateway, fronts and the admin port, from start to drain."""
+"""One running proxy: backends, gateway, endpoints and the admin port, from start to drain."""
 
 import asyncio
 import functools
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 EXPORT_WITHIN: Final = 3.0
-"""Seconds that a collector has to take spans."""
+"""Timeout in seconds for an export of spans."""
 
 VERSION: Final = version("mcpproxy-operator")
-GARBAGE: Final = 20_000
-"""Objects more than were freed after which cycles among them are looked for."""
+GC_THRESHOLD: Final = 20_000
+"""Threshold of the garbage collector: allocated minus freed objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """Where a proxy serves, and what it finds around it."""
+    """Addresses of a proxy and its settings from the command line."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -67,19 +67,19 @@ class RuntimeOptions:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     principal_from: str | None = None
-    """The header that names the user; the manifest's comes first."""
+    """Header that names the user; that of the manifest takes precedence."""
     drain: int = DRAIN
-    """Seconds that calls in flight have to end after SIGTERM."""
+    """Seconds for calls in flight to complete after SIGTERM."""
     reachable: str | None = None
-    """The address at which other machines reach this one; None where `host` says it."""
+    """Address at which other machines reach this one; None if it is `host`."""
     own_port: int | None = None
-    """A port that no other process shares: `port` is one that several worker processes share."""
+    """Port of this process alone, if worker processes share `port`."""
     keys: tuple[bytes, ...] = ()
-    """Sealing keys, where there is no directory of them."""
+    """Sealing keys, if they are not in a directory."""
 
 
 class Runtime:
-    """A proxy that can serve HTTP or one client on standard streams."""
+    """Proxy that serves HTTP or one client on standard streams."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Runtime:
         options: RuntimeOptions,
         gateway: Gateway | None = None,
     ) -> None:
-        """What the configuration describes is served, or a gateway that is there already."""
+        """Create a runtime for a configuration, or for an existing gateway."""
         self._configuration = configuration
         self._options = options
         self._stopping = asyncio.Event()
@@ -98,7 +98,7 @@ class Runtime:
             assert configuration is not None
             gateway = _gateway(configuration, options)
         self.gateway = gateway
-        self._shown = BackendGauges()
+        self._gauges = BackendGauges()
         self._keys: key_files.SealingKeyWatcher | None = None
         if options.sealing_keys is None:
             self._sealer = Sealer(options.keys or [key_files.new_key()], secrets.token_bytes)
@@ -107,9 +107,9 @@ class Runtime:
             self._sealer = self._keys.sealer
 
     def report(self) -> PodReport:
-        """What the status shows."""
+        """Return the report for the operator."""
         backends = self.gateway.backends
-        known = all(backend.watch.known for backend in backends.values())
+        is_complete = all(backend.watch.known for backend in backends.values())
         catalog = self.gateway.catalog
         spec = self._configuration.proxy.spec.catalog if self._configuration else None
         approved = spec.approved if spec else None
@@ -117,25 +117,25 @@ class Runtime:
             config_hash=self._configuration.hash if self._configuration else "",
             version=VERSION,
             backends=[backends[name].status() for name in sorted(backends)],
-            catalog_hash=catalog.digest() if known else None,
-            drift=differences(approved.digests, catalog.digests(), whole=known)
+            catalog_hash=catalog.digest() if is_complete else None,
+            drift=differences(approved.digests, catalog.digests(), whole=is_complete)
             if approved
             else None,
             clashes=catalog.clashes(),
         )
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Call `watcher` when the report may have changed; returns the end."""
+        """Call `watcher` when the report may have changed; return the canceller."""
         return self.gateway.watch(watcher)
 
     async def metrics(self) -> bytes:
-        """All metrics, in Prometheus' text format."""
-        return self.gateway.metrics.render() + self._shown.render(self.report().backends)
+        """Return all metrics in Prometheus' text format."""
+        return self.gateway.metrics.render() + self._gauges.render(self.report().backends)
 
     async def serve_stdio(self) -> None:
         """Serve one client on standard streams of any kind until it closes them.
 
-        Raises NothingToServe and OutputFailed.
+        Raise NothingToServe or OutputFailed.
         """
         with standard_streams() as (source, target):
             self.gateway.start()
@@ -145,9 +145,9 @@ class Runtime:
                 await self.gateway.close()
 
     async def serve_http(self, serving: Callable[[], None] = lambda: None) -> None:
-        """Serve HTTP until SIGTERM or SIGINT; then finish what is in flight.
+        """Serve HTTP until SIGTERM or SIGINT, then finish the calls in flight.
 
-        `serving` is called once all ports are open. Raises OSError, ValueError.
+        `serving` is called once all ports are open. Raise OSError or ValueError.
         """
         options, guard = self._options, build_host_policy(self._configuration, self._options)
         sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
@@ -165,13 +165,13 @@ class Runtime:
             admin = AdminServer(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
-        # What was imported lives as long as the process; requests leave hardly any cycles.
+        # Imported objects live as long as the process, and requests leave hardly any cycles.
         gc.freeze()
-        gc.set_threshold(GARBAGE)
+        gc.set_threshold(GC_THRESHOLD)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        looking = None if self._keys is None else asyncio.create_task(self._keys.run())
+        key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
         self.gateway.start()
         front.start()
         await server.start(sockets)
@@ -179,15 +179,15 @@ class Runtime:
         serving()
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        # Not ready any more; calls end by themselves, then the admin port closes, too.
+        # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
         front.drain()
         await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if looking is not None:
-            looking.cancel()
+        if key_watch is not None:
+            key_watch.cancel()
         front.close()
         await self.gateway.close()
 
@@ -199,14 +199,14 @@ class Runtime:
         return self._options.principal_from
 
     def stop(self) -> None:
-        """What SIGTERM and SIGINT do: `serve_http` drains and returns."""
+        """Let `serve_http` drain and return, as after SIGTERM or SIGINT."""
         self._stopping.set()
 
     async def not_ready(self) -> str | None:
-        """None, or why no client should be sent here."""
+        """Return the reason for which clients must not connect, or None."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.round_ended:
+        if not self.gateway.initial_round_done:
             return "the first round over the backends has not ended"
         if not self._verified:
             header = self._principal_header
@@ -222,7 +222,7 @@ class Runtime:
 def build_backend_context(
     policy: HealthPolicy, options: RuntimeOptions, directory: Path, catalog: Catalog | None = None
 ) -> BackendContext:
-    """What the backends of one proxy share; relative paths begin in `directory`."""
+    """Return the state that the backends of one proxy share; `directory` is the base of paths."""
     return BackendContext(
         catalog=catalog or Catalog(),
         policy=policy,
@@ -237,34 +237,34 @@ def build_backend_context(
 def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     proxy = configuration.proxy
     catalog = build_catalog(proxy.spec)
-    around = build_backend_context(
+    context = build_backend_context(
         health_policy(proxy.spec), options, configuration.directory, catalog
     )
-    backends = [build_backend(proxy, spec, around) for spec in proxy.spec.backends]
+    backends = [build_backend(proxy, spec, context) for spec in proxy.spec.backends]
     gateway = Gateway(
         proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
     )
     if isinstance(catalog, ApprovedCatalog):
-        catalog.on_offer = gateway.look
+        catalog.on_offer = gateway.notify_status_watchers
     monitoring = proxy.spec.monitoring
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
     return gateway
 
 
-def _tracing(given: TracingSpec, name: str) -> "CallTracing":
-    # Both are large, and most proxies have no need of them.
+def _tracing(spec: TracingSpec, name: str) -> "CallTracing":
+    # Both imports are slow, and most proxies have tracing disabled.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
-    exporter = OTLPSpanExporter(f"{given.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
-    share = 100 if given.sampling_percentage is None else given.sampling_percentage
+    exporter = OTLPSpanExporter(f"{spec.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+    share = 100 if spec.sampling_percentage is None else spec.sampling_percentage
     return CallTracing(exporter, name, VERSION, share)
 
 
 def build_catalog(proxy: MCPProxySpec) -> Catalog:
-    """The catalog of a proxy, still empty."""
+    """Return the empty catalog of a proxy."""
     spec, serves_clashes = proxy.catalog, clash_policy(proxy) == "First"
     if spec is None or spec.approved is None or spec.on_drift != "Withhold":
         return Catalog(serves_clashes=serves_clashes)
@@ -274,13 +274,13 @@ def build_catalog(proxy: MCPProxySpec) -> Catalog:
 def build_host_policy(
     configuration: ProxyConfig | None, options: RuntimeOptions
 ) -> HostOriginPolicy:
-    """Which Host and Origin headers are served. Raises ValueError where nobody could call."""
+    """Return the policy for Host and Origin headers. Raise ValueError if it allows no client."""
     hosts = options.allowed_hosts
     origins = options.allowed_origins
     if configuration is not None:
         proxy = configuration.proxy
-        named = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
-        hosts = (*named, *(proxy.spec.allowed_hosts or ()), *hosts)
+        service_names = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
+        hosts = (*service_names, *(proxy.spec.allowed_hosts or ()), *hosts)
         origins = (*(proxy.spec.allowed_origins or ()), *origins)
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(
@@ -291,6 +291,6 @@ def build_host_policy(
 
 
 def _address(options: RuntimeOptions, port: int) -> str:
-    """Where other processes reach this one, as `host:port`."""
+    """Return the address at which other processes reach this one, as `host:port`."""
     host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
     return join_host_port(host, port)

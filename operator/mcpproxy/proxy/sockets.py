@@ -1,4 +1,4 @@
-"""Opening ports, and serving the admin port on one."""
+"""Listening sockets, and the server of the admin port."""
 
 import errno
 import socket
@@ -8,14 +8,14 @@ from typing import Any, Final
 import uvicorn
 
 DRAIN: Final = 30
-"""Seconds that calls in flight have to end after SIGTERM."""
+"""Seconds for calls in flight to complete after SIGTERM."""
 EVERYWHERE: Final = "::"
-"""Host that stands for all addresses of both families."""
+"""Host for all addresses of both families."""
 _BACKLOG: Final = 2048
 
 
 class AdminServer(uvicorn.Server):
-    """Serves the admin port. The process has another server: this one takes no signals."""
+    """Server of the admin port. It handles no signals, because the process has another server."""
 
     def __init__(self, app: Any) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class AdminServer(uvicorn.Server):
         )
 
     def end(self) -> None:
-        """Accept nothing more; `serve` returns when what is in flight has ended."""
+        """Stop accepting connections; `serve` returns when all requests are complete."""
         self.should_exit = True
 
     @contextmanager
@@ -43,33 +43,33 @@ class AdminServer(uvicorn.Server):
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket that listens; with `shared` beside those of other processes. Raises OSError."""
+    """Return a listening socket; `shared` allows other processes on its port. Raise OSError."""
     sock = bind(host, port, shared=shared)
     sock.listen(_BACKLOG)
     return sock
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A socket that has the port and does not listen yet. Raises OSError.
+    """Return a bound socket that does not listen yet. Raise OSError.
 
-    `::` stands for every address of either family; where the kernel has no IPv6, of IPv4.
+    `::` means every address of either family, or of IPv4 if the kernel has no IPv6.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return _bound(family, host, port, shared=shared)
+        return _bind(family, host, port, shared=shared)
     except OSError as error:
         if host != EVERYWHERE or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _bound(socket.AF_INET, "0.0.0.0", port, shared=shared)
+        return _bind(socket.AF_INET, "0.0.0.0", port, shared=shared)
 
 
-def _bound(family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only where the protocol is named: else small answers
-    # wait 40 ms for an acknowledgement.
+def _bind(family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:
+    # asyncio disables Nagle's algorithm only if the protocol is named. Otherwise small responses
+    # wait 40 ms for an acknowledgment.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if host == EVERYWHERE:
-        # Its default is a setting of the machine (net.ipv6.bindv6only).
+        # The default is a setting of the machine (net.ipv6.bindv6only).
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if shared:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

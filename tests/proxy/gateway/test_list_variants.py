@@ -28,12 +28,12 @@ def _listing(
 
 
 def _listed(catalog: Catalog, kind: ComponentKind, audience: ListVariant) -> bytes:
-    return b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+    return b"".join(catalog.list_result_parts(kind, modern=False, now=0.0, audience=audience))
 
 
 def _shown(catalog: Catalog, audience: ListVariant, kind: ComponentKind = TOOLS) -> list[str]:
     found = json.loads(
-        b"".join(catalog.result_parts(kind, modern=False, now=0.0, audience=audience))
+        b"".join(catalog.list_result_parts(kind, modern=False, now=0.0, audience=audience))
     )
     return [item[kind.key] for item in found[kind.member]]
 
@@ -82,7 +82,8 @@ def test_a_list_that_equals_everyones_is_no_change_and_costs_nothing() -> None:
         assert own.names is everyones.names
         audience = ListVariant({"a": seen})
         assert (
-            b"".join(catalog.result_parts(TOOLS, modern=False, now=0.0, audience=audience)) == plain
+            b"".join(catalog.list_result_parts(TOOLS, modern=False, now=0.0, audience=audience))
+            == plain
         )
         assert catalog._body(TOOLS, audience) is catalog._body(TOOLS, EVERYONE)
 
@@ -195,7 +196,9 @@ def test_m3_the_hint_is_that_of_the_lists_that_are_shown() -> None:
     own: dict[str, Any] = {"ttlMs": 500, "cacheScope": "private"}
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "y", **own), SAMPLING)
     found = [
-        json.loads(b"".join(catalog.result_parts(TOOLS, modern=True, now=0.0, audience=audience)))
+        json.loads(
+            b"".join(catalog.list_result_parts(TOOLS, modern=True, now=0.0, audience=audience))
+        )
         for audience in (EVERYONE, ListVariant({"a": SAMPLING}))
     ]
     assert [(one["ttlMs"], one["cacheScope"]) for one in found] == [

@@ -47,12 +47,12 @@ class Crew:
 
     def pid(self, worker: int) -> int:
         """The process of the worker that served last under this number."""
-        found = re.findall(rf"worker {worker} serves \(process (\d+)\)", self.log.read_text())
+        found = re.findall(rf"worker {worker} is serving \(process (\d+)\)", self.log.read_text())
         return int(found[-1])
 
     def serves(self, worker: int) -> bool:
         """Whether there was a worker of this number that served."""
-        return f"worker {worker} serves (" in self.log.read_text()
+        return f"worker {worker} is serving (" in self.log.read_text()
 
     async def get(self, path: str) -> httpx2.Response:
         """Ask the admin port. Raises httpx2.TransportError."""

@@ -203,4 +203,4 @@ async def test_a_parked_call_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     params: JsonMessage = {"requestState": jsonrpc.encode_raw(state)}
     request: JsonMessage = {"id": jsonrpc.encode_raw(2), "method": jsonrpc.encode_raw("tools/call")}
     with pytest.raises(RpcError, match="expired"):
-        parking._resumed(state, request, params, client)
+        parking._resume(state, request, params, client)

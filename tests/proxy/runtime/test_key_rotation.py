@@ -39,7 +39,7 @@ class Looks:
             return self._found[directory]
 
         monkeypatch.setattr(module, "read_keys", noted)
-        monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
+        monkeypatch.setattr(module, "READ_EVERY", 0.02)
 
     async def see(self, volume: Volume, *keys: bytes) -> None:
         """Wait until the instance of a volume has seen these keys."""

@@ -40,11 +40,11 @@ def test_a_changed_directory_changes_what_opens_and_later_what_seals(tmp_path: P
     (tmp_path / "previous").write_bytes(OLD)
     (tmp_path / "current").write_bytes(NEW)
     clock.now = 100.0
-    watched.look()
+    watched.reload()
     assert watched.sealer.open("x", _with(NEW).seal("x", 2)) == 2
     assert _with(OLD).open("x", watched.sealer.seal("x", 3)) == 3
     clock.now += SETTLE
-    watched.look()
+    watched.reload()
     assert _with(NEW).open("x", watched.sealer.seal("x", 4)) == 4
     assert watched.sealer.open("x", early) == 1
 
@@ -58,16 +58,16 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
     with caplog.at_level(logging.WARNING):
         for content in (b"short", b"short"):
             (tmp_path / "current").write_bytes(content)
-            watched.look()
+            watched.reload()
         (tmp_path / "current").unlink()
-        watched.look()
+        watched.reload()
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
         "a sealing key needs at least 16 bytes",
         "there is no sealing key",
     ]
     assert watched.sealer.open("x", token) == 1
     (tmp_path / "current").write_bytes(NEW)
-    watched.look()
+    watched.reload()
     assert watched.sealer.open("x", _with(NEW).seal("x", 2)) == 2
 
 
@@ -85,7 +85,7 @@ def test_another_key_opens_nothing() -> None:
 async def test_sessions_outlive_a_change_of_keys_and_new_ones_are_sealed_with_the_new_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(module, "READ_EVERY", 0.02)
     monkeypatch.setattr(key_rotation, "SETTLE", 0.0)
     (tmp_path / "current").write_bytes(OLD)
     backend = {"name": "p", "url": "http://127.0.0.1:9/mcp"}

@@ -276,9 +276,9 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
         declared = b'{"experimental":{"n%d":{}},"sampling":{}}' % number
         assert "p_sample" in await _listed(running, Asking("2025-11-25", declared))
     assert len(gateway.catalog.known("p", TOOLS)) == LIST_VARIANTS.value + 1
-    assert len(gateway._audiences._kept) == list_variants.MAX_AUDIENCES
+    assert len(gateway._variants._recent) == list_variants.MAX_VARIANTS
     huge = b'{"experimental":{"x":"%b"},"sampling":{}}' % (b"x" * 10_000)
-    assert gateway._audiences.of(Asking("2025-11-25", huge)) is EVERYONE
+    assert gateway._variants.of(Asking("2025-11-25", huge)) is EVERYONE
 
 
 @pytest.mark.parametrize(("mode", "protocol"), [("legacy", "legacy"), ("2026-07-28", "auto")])

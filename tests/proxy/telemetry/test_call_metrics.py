@@ -24,13 +24,13 @@ def test_counts_are_those_of_the_librarys_metrics(
     ours.register(tally)
     counter = Counter(
         "mcpproxy_calls",
-        "Requests sent to backends, by how they ended",
+        "Requests sent to backends, by outcome",
         ["backend", "method", "outcome"],
         registry=theirs,
     )
     histogram = Histogram(
         "mcpproxy_call_duration_seconds",
-        "Time from a request to its answer",
+        "Time from a request to its response",
         ["backend", "method"],
         buckets=BOUNDS,
         registry=theirs,

@@ -32,8 +32,8 @@ def _values(totals: MetricTotals) -> dict[str, float]:
 
 def test_counters_histograms_and_gauges_are_added_up() -> None:
     totals = MetricTotals()
-    totals.take("0.1", _worker(3, 2, 0.05, 0.5))
-    totals.take("1.1", _worker(7, 1, 0.5))
+    totals.update("0.1", _worker(3, 2, 0.05, 0.5))
+    totals.update("1.1", _worker(7, 1, 0.5))
     found = _values(totals)
     assert found["calls_total['a']"] == 10
     assert found["calls_total['busy']"] == 1
@@ -45,22 +45,22 @@ def test_counters_histograms_and_gauges_are_added_up() -> None:
 
 def test_a_newer_word_of_the_same_worker_replaces_the_older_one() -> None:
     totals = MetricTotals()
-    totals.take("0.1", _worker(3, 2))
-    totals.take("0.1", _worker(4, 0))
+    totals.update("0.1", _worker(3, 2))
+    totals.update("0.1", _worker(4, 0))
     assert _values(totals)["calls_total['a']"] == 4
     assert _values(totals)["open[]"] == 0
 
 
 def test_what_a_worker_has_counted_outlives_it_and_its_gauges_do_not() -> None:
     totals = MetricTotals()
-    totals.take("0.1", _worker(3, 2, 0.5))
-    totals.take("1.1", _worker(1, 1))
+    totals.update("0.1", _worker(3, 2, 0.5))
+    totals.update("1.1", _worker(1, 1))
     for life in ("0.1", "never seen"):
-        totals.retire(life)
+        totals.retire_worker(life)
     assert _values(totals)["calls_total['a']"] == 4
     assert _values(totals)["open[]"] == 1
-    totals.take("0.2", _worker(2, 0, 0.5))
-    totals.retire("0.2")
+    totals.update("0.2", _worker(2, 0, 0.5))
+    totals.retire_worker("0.2")
     found = _values(totals)
     assert (found["calls_total['a']"], found["took_count[]"], found["open[]"]) == (6, 2, 1)
 
@@ -68,7 +68,7 @@ def test_what_a_worker_has_counted_outlives_it_and_its_gauges_do_not() -> None:
 def test_the_time_since_when_is_counted_is_that_of_the_oldest_worker() -> None:
     totals = MetricTotals()
     made = [_worker(1, 0), _worker(1, 0)]
-    totals.take("0.1", made[1])
-    totals.take("1.1", made[0])
+    totals.update("0.1", made[1])
+    totals.update("1.1", made[0])
     (oldest,) = [value for name, labels, value in made[0][0].samples if name == "calls_created"]
     assert _values(totals)["calls_created['a']"] == oldest

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpproxy.api.v1alpha1.status import BackendStatus, CatalogDrift, DriftedComponents, PodReport
-from mcpproxy.proxy.workers.report_merge import VOICES, merge_reports
+from mcpproxy.proxy.workers.report_merge import WORKER_REPORTERS, merge_reports
 
 
 def _view(state: str, **more: Any) -> BackendStatus:
@@ -36,7 +36,7 @@ def test_a_worker_that_does_not_know_yet_has_no_say() -> None:
 def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the_reason() -> None:
     gone = _view("Unhealthy", reason="Unreachable", message="connection refused")
     (found,) = merge_reports(BLANK, [_report(HEALTHY), _report(gone)]).backends
-    assert (found.state, found.reason) == ("Degraded", VOICES.disagree)
+    assert (found.state, found.reason) == ("Degraded", WORKER_REPORTERS.disagree)
     assert found.message == "1 of 2 workers: connection refused"
     assert found.components == HEALTHY.components
 

@@ -1,1 +1,1 @@
-"""The admin port: probes, metrics and the report of this process. Never part of the Service."""
+"""Admin port: probes, metrics and the report of this process. Never part of the Service."""

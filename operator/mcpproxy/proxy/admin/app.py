@@ -1,4 +1,4 @@
-"""The admin port: livez, readyz, metrics, status. Never part of the Service."""
+"""Admin port: livez, readyz, metrics, status. Never part of the Service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,27 +13,27 @@ from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
 
 KEEP_ALIVE = 10.0
-"""Seconds of silence after which a watcher gets a blank line, to see that we are still there."""
+"""Seconds of silence after which a status watcher gets a blank line as a sign of life."""
 
 
 class AdminSource(Protocol):
-    """Whose state is told."""
+    """Source of the state that the admin port reports."""
 
     def report(self) -> PodReport:
-        """What the status shows."""
+        """Return the current report."""
 
     async def not_ready(self) -> str | None:
-        """None, or why no client should be sent here."""
+        """Return the reason for which clients must not connect, or None."""
 
     async def metrics(self) -> bytes:
-        """All metrics, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Call `watcher` when the report may have changed; returns the end."""
+        """Call `watcher` when the report may have changed; return the canceller."""
 
 
 class AdminApp:
-    """What the kubelet, Prometheus and the operator ask."""
+    """Endpoints for the kubelet, Prometheus and the operator."""
 
     def __init__(self, source: AdminSource) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""A real MCP handshake and list through our own front: what readiness means."""
+"""Readiness check: an MCP handshake and list through the proxy's own endpoint."""
 
 from typing import Final
 
@@ -17,38 +17,38 @@ from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 
 ANYWHERE: Final = ("0.0.0.0", "::", "")
-"""Hosts to serve on that are no address to connect to."""
+"""Wildcard hosts, to which no client can connect."""
 _NAME: Final = b"mcpproxy-readiness"
 
 
 async def check_endpoint(
     host: str, port: int, path: str, principal_header: str | None = None
 ) -> str | None:
-    """Discover and list tools at this address; None, or why that failed.
+    """Discover and list tools at this address; return the reason of a failure, or None.
 
-    `principal_header` is the header without which the front refuses requests.
+    `principal_header` is the header that the endpoint requires.
     """
     address = f"127.0.0.1:{port}" if host in ANYWHERE else f"{host}:{port}"
     spec = BackendSpec.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
-    given = effective_settings(MCPProxySpec(backends=[spec]), spec)
+    settings = effective_settings(MCPProxySpec(backends=[spec]), spec)
     background = TaskSet()
-    client = HttpClient(spec.url or "", given.deadlines.connect, None, {"localhost": address})
-    named = () if principal_header is None else ((principal_header.lower().encode(), _NAME),)
-    opener = HttpConnector(McpHttpClient(client, lambda: named), given, background)
-    asker = ClientIdentity(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
+    client = HttpClient(spec.url or "", settings.deadlines.connect, None, {"localhost": address})
+    headers = () if principal_header is None else ((principal_header.lower().encode(), _NAME),)
+    connector = HttpConnector(McpHttpClient(client, lambda: headers), settings, background)
+    client_identity = ClientIdentity(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
     try:
-        link = await opener.open(asker)
-        params = add_client_meta(None, asker, link.greeting.revision, None)
-        answer = await link.request(
-            UpstreamRequest(Raw(b'"list"'), "tools/list", params), NullContext(asker)
+        session = await connector.open(client_identity)
+        params = add_client_meta(None, client_identity, session.greeting.revision, None)
+        answer = await session.request(
+            UpstreamRequest(Raw(b'"list"'), "tools/list", params), NullContext(client_identity)
         )
         error = error_of(answer)
         if error is None or error.code == UNAVAILABLE:
-            # Where all backends have failed, the list is an error that says so.
+            # If all backends failed, the list is an error with this code.
             return None
         return f"tools/list ends with error {error.code}"
     except (BackendError, RpcError) as error:
         return f"the handshake failed: {error}"
     finally:
-        await opener.close()
+        await connector.close()
         await background.close()

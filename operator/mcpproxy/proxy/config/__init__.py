@@ -1,1 +1,1 @@
-"""The configuration of `mcpproxy run`, read from a URL, an MCPProxy or an `mcpServers` file."""
+"""Configuration of `mcpproxy run`, read from a URL, an MCPProxy or an `mcpServers` file."""

@@ -1,4 +1,4 @@
-"""Files with `mcpServers` as editors write them: their text, and where the servers are in it."""
+"""Text of `mcpServers` files of various editors, and the place of the servers in it."""
 
 import json
 import re
@@ -17,24 +17,26 @@ _COMMENT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServersObject:
-    """The servers that a file has."""
+    """Servers in a file."""
 
     root: str
-    """The member that holds them; empty where the file does."""
+    """Name of the field that contains them; empty if they are the whole file."""
     by_key: Mapping[str, Any]
     inputs: Mapping[str, Any]
-    """The questions to a person, by their ids."""
+    """Prompts for a user, by id."""
 
     def member(self, key: str) -> str:
-        """The path of one of them in the file."""
-        return _member(self.root, key)
+        """Return the path of a server in the file."""
+        return _path_of(self.root, key)
 
     def enabled(self) -> dict[str, Mapping[str, Any]]:
-        """The servers to start, by key. Raises ManifestError."""
-        found = {key: one for key, one in self.by_key.items() if not self._is_off(key, one)}
-        if not found:
+        """Return the servers to start, by key. Raise ManifestError."""
+        servers = {
+            key: server for key, server in self.by_key.items() if not self._is_off(key, server)
+        }
+        if not servers:
             raise ManifestError(f"{self.root or 'mcpServers'}: every server is disabled")
-        return found
+        return servers
 
     def _is_off(self, key: str, server: Any) -> bool:
         where = self.member(key)
@@ -42,63 +44,63 @@ class ServersObject:
             raise ManifestError(f"{where}: expected an object")
         off = False
         for member, means_off in (("disabled", True), ("enabled", False)):
-            given = server.get(member)
-            if given is not None and not isinstance(given, bool):
-                found = json.dumps(given, ensure_ascii=False)
-                raise ManifestError(f"{where}.{member}: expected true or false, found {found}")
-            off = off or given is means_off
+            flag = server.get(member)
+            if flag is not None and not isinstance(flag, bool):
+                shown = json.dumps(flag, ensure_ascii=False)
+                raise ManifestError(f"{where}.{member}: expected true or false, found {shown}")
+            off = off or flag is means_off
         return off
 
 
 def decode_text(content: bytes) -> str:
-    """The text of a JSON file, in the encoding that it begins with. Raises UnicodeDecodeError."""
+    """Return the text of a JSON file in its detected encoding. Raise UnicodeDecodeError."""
     return content.decode(json.detect_encoding(content))
 
 
 def read_json(text: str) -> Any:
-    """JSON as editors write it: with comments and trailing commas. Raises JSONDecodeError."""
+    """Parse JSON with comments and trailing commas. Raise JSONDecodeError."""
     text = text.removeprefix("\ufeff")
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        # Texts keep what looks like a comment: they are matched first.
-        return json.loads(_COMMENT.sub(lambda found: found[1] or _blank(found[0]), text))
+        # The expression matches strings first, so that text like a comment stays in them.
+        return json.loads(_COMMENT.sub(lambda match: match[1] or _blank(match[0]), text))
 
 
 def _blank(comment: str) -> str:
-    """As much space as a comment takes: errors name lines and columns of the file."""
+    """Return whitespace of the comment's size, so that errors have the file's lines and columns."""
     return re.sub(r"[^\n]", " ", comment)
 
 
-def _member(root: str, key: str) -> str:
+def _path_of(root: str, key: str) -> str:
     return f"{root}.{key}" if root else key
 
 
 def find_servers(content: Any) -> ServersObject:
-    """The servers of a file's content. Raises ManifestError."""
+    """Return the servers of a file's content. Raise ManifestError."""
     expected = ManifestError('expected an object with "mcpServers": {NAME: {...}}')
     if not isinstance(content, Mapping):
         raise expected
-    # VS Code's settings have everything below "mcp".
+    # The settings of VS Code have all of it below "mcp".
     places = [("mcp", content.get("mcp")), ("", content)]
     for path, place in places:
         if not isinstance(place, Mapping) or not place:
             continue
         key = next((key for key in _ROOTS if key in place), None)
-        # A bare mapping of servers will do, too.
+        # A mapping of servers without a field around it is valid as well.
         servers = place[key] if key else place
-        if key is None and not all(_is_server(one) for one in place.values()):
+        if key is None and not all(_is_server(entry) for entry in place.values()):
             continue
         if not isinstance(servers, Mapping) or not servers:
             raise expected
-        root = _member(path, key) if key else path
+        root = _path_of(path, key) if key else path
         return ServersObject(root, servers, _by_id(place.get("inputs")))
     raise expected
 
 
 def _by_id(inputs: Any) -> Mapping[str, Any]:
-    given = inputs if isinstance(inputs, list) else ()
-    return {one["id"]: one for one in given if isinstance(one, Mapping) and "id" in one}
+    entries = inputs if isinstance(inputs, list) else ()
+    return {entry["id"]: entry for entry in entries if isinstance(entry, Mapping) and "id" in entry}
 
 
 def _is_server(entry: Any) -> bool:

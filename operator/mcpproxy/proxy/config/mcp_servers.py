@@ -1,6 +1,6 @@
-"""`mcpServers` entries, as Claude Desktop, VS Code, FastMCP and others write them → backends.
+"""Conversion of `mcpServers` entries (Claude Desktop, VS Code, FastMCP and others) to backends.
 
-What can't be honoured is named in a warning; what can't be understood is an error that names it.
+Unsupported fields cause a warning. Fields that cannot be interpreted cause an error.
 """
 
 import json
@@ -36,8 +36,8 @@ _HONOURED: Final = {
     "disabled",
     "enabled",
 }
-_TELLING: Final = {"name", "description", "icon", "version", "gallery", "source"}
-"""Fields for people, which change nothing."""
+_DESCRIPTIVE: Final = {"name", "description", "icon", "version", "gallery", "source"}
+"""Descriptive fields, which change nothing."""
 _TRANSPORTS: Final = {
     "http": "streamable-http",
     "streamable-http": "streamable-http",
@@ -57,55 +57,57 @@ _NO_ADDRESS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ServerEntry:
-    """One server of the mapping, as a backend."""
+    """One server of the file, as a backend."""
 
     where: str
-    """The member that describes it, as `mcpServers.NAME`."""
+    """Path of the server in the file, such as `mcpServers.NAME`."""
     server: Mapping[str, Any]
-    """What the file says of it."""
+    """Entry in the file."""
     backend: dict[str, Any]
 
 
 def parse_servers(content: Any) -> list[ServerEntry]:
-    """The servers to start: a single one has no prefix, several have their keys.
+    """Return the servers to start. A single one has no prefix; several have their keys as prefixes.
 
-    Raises ManifestError.
+    Raise ManifestError.
     """
     servers = find_servers(content)
     enabled = servers.enabled()
-    found: list[ServerEntry] = []
+    entries: list[ServerEntry] = []
     taken: set[str] = set()
     for key, server in enabled.items():
         where = servers.member(key)
         backend = _Server(where, server, servers.inputs).backend()
         prefix = "" if len(enabled) == 1 else re.sub(r"[^A-Za-z0-9_-]", "_", key)[:MAX_PREFIX]
-        if any(other.backend["prefix"] == prefix for other in found):
+        if any(other.backend["prefix"] == prefix for other in entries):
             raise ManifestError(f"{where}: another server's prefix is {prefix!r}, too")
-        named = {"name": _unique(key, taken), "prefix": prefix, **backend}
-        found.append(ServerEntry(where, server, named))
-    return found
+        with_name = {"name": _unique(key, taken), "prefix": prefix, **backend}
+        entries.append(ServerEntry(where, server, with_name))
+    return entries
 
 
-def in_words_of_the_file(message: str, found: Sequence[ServerEntry]) -> str:
-    """A message about an MCPProxy's backends, with the members of the file it was made from."""
+def to_file_message(message: str, entries: Sequence[ServerEntry]) -> str:
+    """Replace the fields of an MCPProxy in a message by the fields of the file."""
 
-    def told(match: re.Match[str]) -> str:
-        entry = found[int(match[1])]
-        member, why = _named(entry, match[2]), match[3] or ""
+    def rewrite(match: re.Match[str]) -> str:
+        entry = entries[int(match[1])]
+        member, why = _file_field(entry, match[2]), match[3] or ""
         if match[2] == ".url" and "pattern" in why:
             why = _NO_ADDRESS
         return f"{entry.where}{member}{why}"
 
-    return _FIELD.sub(told, message)
+    return _FIELD.sub(rewrite, message)
 
 
-def _named(entry: ServerEntry, field: str) -> str:
-    """The member of the file that a field of its backend comes from."""
+def _file_field(entry: ServerEntry, field: str) -> str:
+    """Return the field of the file from which a field of the backend was made."""
     listed = _LISTED.match(field)
     if listed is not None:
-        given = entry.backend["stdio"]["env"] if listed[1] == "env" else entry.backend["headers"]
-        member = _present(entry.server, _ENVIRONMENTS) if listed[1] == "env" else "headers"
-        return f".{member}.{given[int(listed[2])]['name']}"
+        named_values = (
+            entry.backend["stdio"]["env"] if listed[1] == "env" else entry.backend["headers"]
+        )
+        member = _first_present(entry.server, _ENVIRONMENTS) if listed[1] == "env" else "headers"
+        return f".{member}.{named_values[int(listed[2])]['name']}"
     field = field.removeprefix(".stdio")
     if field in ("", ".name", ".prefix"):
         return ""
@@ -114,15 +116,15 @@ def _named(entry: ServerEntry, field: str) -> str:
         ".transport": _TYPES,
         ".timeouts.request": ("timeout",),
     }.get(field)
-    return field if aliases is None else f".{_present(entry.server, aliases)}"
+    return field if aliases is None else f".{_first_present(entry.server, aliases)}"
 
 
-def _present(server: Mapping[str, Any], members: Sequence[str]) -> str:
+def _first_present(server: Mapping[str, Any], members: Sequence[str]) -> str:
     return next((member for member in members if server.get(member)), members[0])
 
 
 def _text(where: str, value: Any) -> str:
-    """A value as the text that programs and HTTP get. Raises ManifestError."""
+    """Return a value as text for programs and HTTP. Raise ManifestError."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -131,7 +133,7 @@ def _text(where: str, value: Any) -> str:
 
 
 class _Server:
-    """One server of the mapping."""
+    """Converter of one server."""
 
     def __init__(self, where: str, server: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         self._where = where
@@ -139,111 +141,113 @@ class _Server:
         self._inputs = inputs
 
     def backend(self) -> dict[str, Any]:
-        """The backend without name and prefix. Raises ManifestError."""
+        """Return the backend without name and prefix. Raise ManifestError."""
         server = self._server
         self._warn()
         url = next((server[key] for key in URLS if server.get(key)), None)
         command = server.get("command")
         if (url is None) == (command is None):
             raise ManifestError(f"{self._where}: needs exactly one of url and command")
-        found = self._session()
+        backend = self._session()
         if timeouts := timeouts_of(server, self._where):
-            found["timeouts"] = timeouts
+            backend["timeouts"] = timeouts
         if command is not None:
-            return {**found, "stdio": self._stdio()}
+            return {**backend, "stdio": self._stdio()}
         if not isinstance(url, str):
-            raise ManifestError(f"{self._where}.{_present(server, URLS)}: expected a string")
-        found["url"] = self._expanded(url)
+            raise ManifestError(f"{self._where}.{_first_present(server, URLS)}: expected a string")
+        backend["url"] = self._expand(url)
         transport = self._transport()
         if transport is not None:
-            found["transport"] = transport
-        return {**found, "headers": self._headers()}
+            backend["transport"] = transport
+        return {**backend, "headers": self._headers()}
 
     def _warn(self) -> None:
-        unknown = set(self._server) - _HONOURED - _TELLING
+        unknown = set(self._server) - _HONOURED - _DESCRIPTIVE
         if self._server.get("keep_alive") is False:
-            # No process outlives the session of its client.
+            # Processes never outlive the session of their client.
             unknown.discard("keep_alive")
         if unknown:
-            log.warning("%s: not honoured: %s", self._where, ", ".join(sorted(unknown)))
+            log.warning("%s: ignored: %s", self._where, ", ".join(sorted(unknown)))
 
     def _session(self) -> dict[str, Any]:
-        given = self._server.get("session")
-        if given is None:
+        session = self._server.get("session")
+        if session is None:
             return {}
-        if not isinstance(given, Mapping):
+        if not isinstance(session, Mapping):
             raise ManifestError(
                 f'{self._where}.session: expected an object such as {{"mode": "PerClient"}}'
             )
-        return {"session": dict(given)}
+        return {"session": dict(session)}
 
     def _transport(self) -> str | None:
-        member = _present(self._server, _TYPES)
-        given = self._server.get(member)
-        if not given:
+        member = _first_present(self._server, _TYPES)
+        transport = self._server.get(member)
+        if not transport:
             return None
-        if not isinstance(given, str) or given not in _TRANSPORTS:
-            raise ManifestError(f"{self._where}.{member}: {given!r} is not http or sse")
-        return _TRANSPORTS[given]
+        if not isinstance(transport, str) or transport not in _TRANSPORTS:
+            raise ManifestError(f"{self._where}.{member}: {transport!r} is not http or sse")
+        return _TRANSPORTS[transport]
 
     def _stdio(self) -> dict[str, Any]:
         server = self._server
         program, *args = self._command()
-        given = server.get("args") or []
-        if not isinstance(given, list):
+        arguments = server.get("args") or []
+        if not isinstance(arguments, list):
             raise ManifestError(f"{self._where}.args: expected a list of strings")
-        args += [_text(f"{self._where}.args[{i}]", one) for i, one in enumerate(given)]
+        args += [
+            _text(f"{self._where}.args[{i}]", argument) for i, argument in enumerate(arguments)
+        ]
         stdio: dict[str, Any] = {
-            "command": os.path.expanduser(self._expanded(program)),
-            "args": [self._expanded(arg) for arg in args],
-            "env": self._named_values(_present(server, _ENVIRONMENTS)),
+            "command": os.path.expanduser(self._expand(program)),
+            "args": [self._expand(arg) for arg in args],
+            "env": self._named_values(_first_present(server, _ENVIRONMENTS)),
         }
         cwd = server.get("cwd") or ""
         if not isinstance(cwd, str):
             raise ManifestError(f"{self._where}.cwd: expected a string")
         if cwd:
-            stdio["cwd"] = os.path.expanduser(self._expanded(cwd))
+            stdio["cwd"] = os.path.expanduser(self._expand(cwd))
         return stdio
 
     def _command(self) -> list[str]:
-        """The program, and the arguments that some editors write behind it in one list."""
-        given = self._server["command"]
-        words = given if isinstance(given, list) else [given]
+        """Return the program and the arguments that some editors add to it in one list."""
+        command = self._server["command"]
+        words = command if isinstance(command, list) else [command]
         if not words or not all(isinstance(word, str) for word in words):
             raise ManifestError(f"{self._where}.command: expected a string or a list of strings")
         return words
 
     def _headers(self) -> list[dict[str, str]]:
-        found = []
+        headers = []
         for header in self._named_values("headers"):
             if header["name"].lower() in RESERVED_HEADERS:
                 name = header["name"]
                 log.warning("%s: dropped: the header %s is HTTP's or MCP's", self._where, name)
             else:
-                found.append(header)
+                headers.append(header)
         auth = self._server.get("auth")
         if isinstance(auth, str) and auth != "oauth":
-            value = f"Bearer {self._expanded(auth)}"
-            found = [h for h in found if h["name"].lower() != "authorization"]
-            return [*found, {"name": "Authorization", "value": value}]
+            value = f"Bearer {self._expand(auth)}"
+            headers = [h for h in headers if h["name"].lower() != "authorization"]
+            return [*headers, {"name": "Authorization", "value": value}]
         if auth is not None:
-            log.warning("%s: not honoured: auth other than a token", self._where)
-        return found
+            log.warning("%s: ignored: auth other than a token", self._where)
+        return headers
 
     def _named_values(self, field: str) -> list[dict[str, str]]:
-        given = self._server.get(field) or {}
-        if not isinstance(given, Mapping):
+        mapping = self._server.get(field) or {}
+        if not isinstance(mapping, Mapping):
             raise ManifestError(f"{self._where}.{field}: expected an object of strings")
-        # null is how a file says that there is no such value.
+        # In such a file, null means that the value is absent.
         return [
-            {"name": name, "value": self._expanded(_text(f"{self._where}.{field}.{name}", value))}
-            for name, value in given.items()
+            {"name": name, "value": self._expand(_text(f"{self._where}.{field}.{name}", value))}
+            for name, value in mapping.items()
             if value is not None
         ]
 
-    def _expanded(self, text: str) -> str:
-        """Text with ${NAME}, ${env:NAME}, ${NAME:-default} and VS Code's variables replaced."""
-        return _VARIABLE.sub(lambda found: self._value(found[1]), text)
+    def _expand(self, text: str) -> str:
+        """Replace ${NAME}, ${env:NAME}, ${NAME:-default} and the variables of VS Code."""
+        return _VARIABLE.sub(lambda match: self._value(match[1]), text)
 
     def _value(self, variable: str) -> str:
         kind, _, name = variable.partition(":")
@@ -252,22 +256,22 @@ class _Server:
         places = {"workspaceFolder": Path.cwd, "cwd": Path.cwd, "userHome": Path.home}
         if variable in places:
             return str(places[variable]())
-        found = _NAME.fullmatch(variable)
-        if found is None:
+        match = _NAME.fullmatch(variable)
+        if match is None:
             raise ManifestError(f"{self._where}: ${{{variable}}} has no meaning here")
-        value = os.environ.get(found[1], found[2])
+        value = os.environ.get(match[1], match[2])
         if value is None:
-            raise ManifestError(f"{self._where}: the environment variable {found[1]} is not set")
+            raise ManifestError(f"{self._where}: the environment variable {match[1]} is not set")
         return value
 
     def _input(self, name: str) -> str:
-        asked = self._inputs.get(name, {})
-        if asked.get("default") is not None:
-            return str(asked["default"])
-        what = asked.get("description") or name
+        prompt = self._inputs.get(name, {})
+        if prompt.get("default") is not None:
+            return str(prompt["default"])
+        description = prompt.get("description") or name
         raise ManifestError(
-            f"{self._where}: ${{input:{name}}} asks a person for {what!r}, and there is nobody to"
-            " ask: write ${env:NAME} in its place, and set that environment variable"
+            f"{self._where}: ${{input:{name}}} asks a person for {description!r}, and there is"
+            " nobody to ask: write ${env:NAME} in its place, and set that environment variable"
         )
 
 

@@ -1,4 +1,4 @@
-"""How long a server of an mcp.json file may take, as clients write it there."""
+"""Timeouts of servers in mcp.json files."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -14,42 +14,42 @@ _STARTS: Final[Mapping[str, float | None]] = {
     "startup_timeout_sec": 1000.0,
     "startup_timeout_ms": 1.0,
 }
-"""Member for the time to start → milliseconds in its unit; None where clients do not agree."""
+"""Field for the start timeout → milliseconds per unit; None if clients disagree about the unit."""
 MEMBERS: Final = ("timeout", *_STARTS)
 _SECONDS_BELOW: Final = 1000
-"""A start in fewer milliseconds than these is meant in seconds, where the unit is not agreed on."""
+"""Start timeouts below this value are in seconds if clients disagree about the unit."""
 _LONGEST_START: Final = 300_000.0
-"""Milliseconds that `timeout`, which is meant for calls, gives a program to start at most."""
+"""Maximum start timeout in milliseconds that `timeout`, which is meant for calls, implies."""
 
 
 def timeouts_of(server: Mapping[str, Any], where: str) -> dict[str, str]:
-    """The timeouts of a backend; `where` is the member of the file. Raises ManifestError.
+    """Return the timeouts of a backend; `where` is the path of the server. Raise ManifestError.
 
-    Clients wait `timeout` milliseconds also for a program to start: one that may take longer for
-    its calls than programs have to start gets that time there, too.
+    Clients apply `timeout` to the start of a program as well. If it exceeds the default start
+    timeout, it becomes the start timeout.
     """
-    found: dict[str, str] = {}
+    timeouts: dict[str, str] = {}
     request = _number(server, "timeout", where)
     if request is not None:
-        found["request"] = f"{int(request)}ms"
+        timeouts["request"] = f"{int(request)}ms"
         start = min(request, _LONGEST_START)
         if "command" in server and start > parse_duration(INITIALIZE_PROGRAM) * 1000:
-            found["initialize"] = f"{int(start)}ms"
+            timeouts["initialize"] = f"{int(start)}ms"
     for member, unit in _STARTS.items():
-        given = _number(server, member, where)
-        if given is None:
+        limit = _number(server, member, where)
+        if limit is None:
             continue
         if unit is None:
-            unit = 1000.0 if given < _SECONDS_BELOW else 1.0
-        found["initialize"] = f"{int(given * unit)}ms"
-    return found
+            unit = 1000.0 if limit < _SECONDS_BELOW else 1.0
+        timeouts["initialize"] = f"{int(limit * unit)}ms"
+    return timeouts
 
 
 def _number(server: Mapping[str, Any], member: str, where: str) -> float | None:
-    given = server.get(member)
-    if given is None:
+    number = server.get(member)
+    if number is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not isfinite(given):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not isfinite(number):
         unit = "seconds" if member.endswith("_sec") else "milliseconds"
         raise ManifestError(f"{where}.{member}: expected a number of {unit}")
-    return float(given)
+    return float(number)

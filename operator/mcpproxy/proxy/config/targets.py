@@ -1,6 +1,6 @@
-"""What `mcpproxy run` is pointed at: a URL, a server's file, an mcpServers file, a manifest.
+"""Targets of `mcpproxy run`: a URL, a server's source file, an mcpServers file, a manifest.
 
-Everything becomes an MCPProxy: there is one way to configure the runtime.
+Every target becomes an MCPProxy, so that the runtime has a single form of configuration.
 """
 
 import json
@@ -20,22 +20,22 @@ _PROGRAMS: Final = {".py": sys.executable, ".js": "node", ".mjs": "node"}
 
 @dataclass(frozen=True, slots=True)
 class ProxyConfig:
-    """A proxy to run, and where it came from."""
+    """Proxy to run, and its origin."""
 
     proxy: MCPProxy
     hash: str
     directory: Path
-    """Where relative paths begin."""
+    """Base of relative paths."""
 
 
 def from_manifest(path: Path) -> ProxyConfig:
-    """The MCPProxy of a YAML file. Raises ManifestError."""
+    """Return the MCPProxy of a YAML file. Raise ManifestError."""
     text = _read(path)
     return ProxyConfig(load(text), config_hash(text), Path.cwd())
 
 
 def from_target(target: str) -> ProxyConfig:
-    """The MCPProxy that a URL or a file stands for. Raises ManifestError."""
+    """Return the MCPProxy for a URL or a file. Raise ManifestError."""
     if target.startswith(("http://", "https://")):
         return from_backends([{"name": "backend", "prefix": "", "url": target}])
     path = Path(target)
@@ -54,12 +54,12 @@ def from_target(target: str) -> ProxyConfig:
 
 
 def from_mcp_servers(content: Any) -> ProxyConfig:
-    """The MCPProxy of an mcpServers mapping. Raises ManifestError."""
-    found = mcp_servers.parse_servers(content)
+    """Return the MCPProxy for an mcpServers mapping. Raise ManifestError."""
+    entries = mcp_servers.parse_servers(content)
     try:
-        return from_backends([entry.backend for entry in found])
+        return from_backends([entry.backend for entry in entries])
     except ManifestError as error:
-        raise ManifestError(mcp_servers.in_words_of_the_file(str(error), found)) from None
+        raise ManifestError(mcp_servers.to_file_message(str(error), entries)) from None
 
 
 def _from_json(path: Path) -> ProxyConfig:
@@ -76,7 +76,7 @@ def _from_json(path: Path) -> ProxyConfig:
 
 
 def from_backends(backends: list[dict[str, Any]]) -> ProxyConfig:
-    """The MCPProxy of these entries of `spec.backends`. Raises ManifestError."""
+    """Return the MCPProxy with these entries of `spec.backends`. Raise ManifestError."""
     manifest = {
         "apiVersion": constants.API_VERSION,
         "kind": constants.KIND,

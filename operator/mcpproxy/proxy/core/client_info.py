@@ -1,4 +1,4 @@
-"""Sizes of what clients say of themselves: it is kept with sessions and sent to backends."""
+"""Size limits of client information, which is stored with sessions and sent to backends."""
 
 from typing import Final
 
@@ -8,20 +8,20 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 _NAMES: Final = ("name", "title", "version")
 _LENGTHS: Final = (256, 64, 16)
-"""Characters to which names are cut, until all fit."""
+"""Lengths in characters to which names are cut; each is tried until the result fits."""
 SMALLEST: Final = 400
-"""Bytes in which three names of the smallest length always fit."""
+"""Size in bytes that three names of the smallest length never exceed."""
 
 
 def bound_client_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | None:
-    """Client information of at most `limit` bytes (at least SMALLEST), with names if possible.
+    """Return client information of at most `limit` bytes (at least SMALLEST), or None.
 
-    Icons go first: they may be images (2025-11-25, Implementation.icons) that no backend needs in
-    order to serve requests. Then everything goes but the names, which are cut.
+    Icons are removed first: they may be images (2025-11-25, Implementation.icons), and no backend
+    needs them to serve requests. If that is not enough, only the names remain, cut in length.
     """
     if len(info) <= limit:
         return info
-    members = _members(info)
+    members = _parse_object(info)
     members.pop("icons", None)
     candidate = jsonrpc.encode(members)
     if members and len(candidate) <= limit:
@@ -36,7 +36,7 @@ def bound_client_info(info: bytes, limit: int = CLIENT_INFO.value) -> bytes | No
 
 
 def check_capabilities(size: int) -> None:
-    """Raise RpcError for capabilities of so many bytes, if that is too large to be kept."""
+    """Raise RpcError if capabilities of `size` bytes are too large to be stored."""
     if size > CLIENT_CAPABILITIES.value:
         CLIENT_CAPABILITIES.record()
         raise RpcError(
@@ -46,7 +46,7 @@ def check_capabilities(size: int) -> None:
         )
 
 
-def _members(info: bytes) -> Message:
+def _parse_object(info: bytes) -> Message:
     try:
         return jsonrpc.decode_object(info)
     except RpcError:

@@ -1,18 +1,19 @@
-"""What can go wrong between us and a backend.
+"""Errors of requests to a backend.
 
-    BackendError              the request did not get an answer from the backend
-    ├─ Unreachable            no connection, or it broke
-    ├─ TimedOut               no answer in time
-    ├─ Unauthorized           HTTP 401 or 403: the credentials that it got are not accepted
-    ├─ Stalled                its client took what it sent too slowly
+    BackendError              the backend sent no response to the request
+    ├─ Unreachable            no connection, or the connection broke
+    ├─ TimedOut               no response in time
+    ├─ Unauthorized           HTTP 401 or 403: the backend rejected the credentials
+    ├─ SlowClient             the client read the response too slowly
     ├─ RateLimited            HTTP 429
-    ├─ SessionGone            the upstream session does not exist any more
-    ├─ HostRefused            the server does not serve the host that the request names
-    └─ ProtocolError                 an answer that is no MCP
+    ├─ SessionNotFound        the upstream session no longer exists
+    ├─ HostRefused            the server does not serve the requested host
+    └─ ProtocolError          a response that is not MCP
 
-Texts name the backend and what happened. They quote the first bytes of what a backend sent as a
-message, never what it wrote into an error page.
-Addresses are for the status alone: see `BackendError.finding`.
+Messages name the backend and the failure. They may quote the first bytes of a malformed message,
+but never the text of an error page.
+
+Addresses appear only in the status; see `BackendError.finding`.
 """
 
 from typing import ClassVar, Final, Self
@@ -27,22 +28,25 @@ REUSE_REFUSED: Final = (
 
 
 class BackendError(Exception):
-    """The request did not get an answer from the backend."""
+    """The backend sent no response to the request."""
 
     state: ClassVar[Failure] = "Unhealthy"
     reason: ClassVar[str] = "BackendError"
     code: ClassVar[int] = UNAVAILABLE
     reached = True
-    """False where there was no connection over which the request could have been sent."""
+    """False if the request could not be sent because there was no connection."""
 
     def __init__(self, text: str = "", *, finding: str = "") -> None:
-        """`text` is for clients; `finding` says more, such as an address, and replaces it in the
-        status and in logs."""
+        """Create an error with `text` for clients.
+
+        `finding` has more detail, such as an address, and replaces `text` in the status and in
+        logs.
+        """
         super().__init__(text)
         self.finding = finding or text
 
     def rpc(self, backend: str) -> RpcError:
-        """The JSON-RPC error that a client gets."""
+        """Return the JSON-RPC error that clients get."""
         return RpcError(
             self.code,
             f"backend {backend}: {self}",
@@ -50,46 +54,46 @@ class BackendError(Exception):
         )
 
     def unsent(self) -> Self:
-        """The same error, where the request never left."""
+        """Mark the error as raised before the request was sent, and return it."""
         self.reached = False
         return self
 
 
 class Unreachable(BackendError):
-    """No connection, or it broke."""
+    """No connection, or the connection broke."""
 
     reason = "Unreachable"
 
 
 class TimedOut(BackendError):
-    """No answer in time."""
+    """No response in time."""
 
     reason = "TimedOut"
     code = TIMED_OUT
 
 
 class Unauthorized(BackendError):
-    """The credentials that it got are not accepted."""
+    """The backend rejected the credentials."""
 
     state = "Unauthorized"
     reason = "Unauthorized"
 
 
 class SlowClient(BackendError):
-    """The client took what the backend sent too slowly, and others had to go on."""
+    """The client read the response too slowly, and other requests had to continue."""
 
     reason = "StalledClient"
 
 
 class RateLimited(BackendError):
-    """The backend wants fewer requests."""
+    """The backend limits the request rate."""
 
     state = "RateLimited"
     reason = "RateLimited"
 
 
 class SessionNotFound(BackendError):
-    """The upstream session does not exist any more; the request was not executed."""
+    """The upstream session no longer exists. The backend did not execute the request."""
 
     reason = "SessionGone"
 
@@ -101,31 +105,31 @@ class HostRefused(BackendError):
 
 
 class ProtocolError(BackendError):
-    """An answer that is no MCP."""
+    """The response is not MCP."""
 
     reason = "NotMCP"
 
 
 class MissingReference(BackendError):
-    """A Secret, ConfigMap or key that a header or variable refers to is not there."""
+    """A Secret, ConfigMap or key that a header or variable refers to does not exist."""
 
     reason = "ValueMissing"
 
 
 class TlsInvalid(BackendError):
-    """A certificate or key for TLS is there, but of no use."""
+    """A certificate or key for TLS exists but cannot be used."""
 
     reason = "TLSInvalid"
 
 
 class ProcessFailed(BackendError):
-    """A stdio server could not be started, or ended."""
+    """A stdio server could not be started, or it exited."""
 
     reason = "ProcessFailed"
 
 
 class ReuseNotAllowed(BackendError):
-    """Reused sessions were asked for, but the backend keeps state in them."""
+    """Sessions are configured to be reused, but the backend keeps state in them."""
 
     reason = "StatefulBackend"
 

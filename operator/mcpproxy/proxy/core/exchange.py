@@ -1,8 +1,8 @@
-"""The exchange: a client's request on its way to one backend.
+"""Exchange: a client's request on its way to one backend.
 
-It yields notifications, server requests that want an answer, and one response. It knows no era:
-a front turns HTTP into exchanges and their events into what its client understands, a back does
-the reverse. This module is what both sides agree on.
+An exchange yields notifications, server requests that need a response, and one response. It is
+independent of eras: downstream code converts HTTP to exchanges and their events to messages that
+its client understands; upstream code does the reverse. Both sides share this module.
 """
 
 import hashlib
@@ -23,36 +23,36 @@ INITIALIZED: Final = "notifications/initialized"
 ROOTS_CHANGED: Final = "notifications/roots/list_changed"
 
 Told = Callable[[Message], Awaitable[None]]
-"""Takes a notification."""
+"""Coroutine function that processes a notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientIdentity:
-    """Who asks, as far as backends may know it."""
+    """Client of a request, as far as backends may know it."""
 
     revision: str
-    """The revision it speaks."""
+    """Revision of MCP that the client uses."""
     capabilities: bytes = b"{}"
-    """What it declared, as JSON."""
+    """Declared capabilities, as JSON."""
     info: bytes | None = None
-    """Its name and version, as JSON."""
+    """Client information (name and version), as JSON."""
     principal: str = ""
-    """Digest of the credentials it came with; empty without."""
+    """Digest of the client's credentials; empty without credentials."""
     session: str = ""
-    """Its session with us; empty in the modern era."""
+    """Downstream session; empty in the modern era."""
     network: str = field(default="", compare=False)
-    """The network that its session was opened from: who shares what is bounded. See Shares."""
+    """Network from which the session was opened, for fair shares of bounded collections."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Of its request: those that some backend is to get, their names in lower case."""
+    """Request headers that some backend gets, with lower-case names."""
     modern: bool = field(init=False, compare=False, repr=False)
-    """Whether it speaks a revision without sessions and without server requests."""
+    """True if the revision has neither sessions nor server requests."""
     kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
-    """What it has in common with all who are the same to a backend, but for its headers."""
+    """Pool key: a backend cannot distinguish clients with equal keys, apart from headers."""
     person: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
-    """The same where each request says the rest itself."""
+    """Pool key for sessions in which each request has its own client information."""
 
     def __post_init__(self) -> None:
-        """Every call asks for these: they are found once."""
+        # Computed once, because every call reads them.
         object.__setattr__(self, "modern", is_modern(self.revision))
         kind = (self.principal, self.revision, None, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
@@ -60,15 +60,15 @@ class ClientIdentity:
 
     @property
     def holder(self) -> tuple[str, str]:
-        """Whose share its entries in bounded collections are. See Shares."""
+        """Holder of the client's entries in bounded collections; see `FairShares`."""
         return self.network, self.principal
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
-        """Its headers of these names."""
+        """Return the client's headers with these names."""
         return tuple(line for line in self.headers if line[0] in names)
 
     def mark(self, names: frozenset[bytes]) -> bytes | None:
-        """What tells it from clients with other values of these headers; None if it has none."""
+        """Return a digest of the client's values of these headers, or None without any."""
         if not (names and self.headers):
             return None
         own = self.having(names)
@@ -76,44 +76,45 @@ class ClientIdentity:
 
 
 class CallContext(Protocol):
-    """The client's side of one exchange."""
+    """Client's side of one exchange."""
 
     client: ClientIdentity
     log_level: str | None
-    """The level it set for log messages; None when it set none."""
+    """Minimum level of log messages that the client set, or None."""
 
     def notify(self, message: Message) -> Awaitable[None]:
-        """Pass a notification on; returns once the client's stream has room for more."""
+        """Forward a notification; return when the client's stream has room for more."""
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """Pass a server request on; returns the response (`result` or `error`).
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+        """Forward a server request and return the response (`result` or `error`).
 
-        `told` takes what the client says of it meanwhile (progress, with the backend's token).
-        When it is cancelled for a cause, the client hears that the question is withdrawn.
+        `on_notification` receives the client's notifications about the request, such as progress
+        with the backend's token. If the task is cancelled with a cause, the client gets
+        `notifications/cancelled`.
         """
 
     async def streamed(self, retry: int | None) -> None:
-        """The backend answers with a stream that can be gone on with after a break.
+        """Report that the backend responds with a stream that clients can resume.
 
-        `retry` is the pause in milliseconds that it wants before a client does so.
+        `retry` is the backend's reconnection time in milliseconds.
         """
 
     async def paused(self) -> None:
-        """The backend closed that stream before its response: clients are to come back for it."""
+        """Report that the backend closed the stream before its response; clients must reconnect."""
 
 
 def cancelled_request_id(error: BaseException) -> Message | None:
-    """The `notifications/cancelled` for which a task was cancelled; None when it was not for one.
+    """Return the `notifications/cancelled` for which a task was cancelled, or None.
 
     Tasks are cancelled with the notification as their message, so that it reaches the other side
-    as it came.
+    unchanged.
     """
-    found = error.args[0] if error.args else None
-    return found if isinstance(found, dict) else None
+    cause = error.args[0] if error.args else None
+    return cause if isinstance(cause, dict) else None
 
 
 def cancelled_notification(request_id: bytes | Raw, cause: Message | None) -> Message:
-    """The `notifications/cancelled` for the other side, which knows a request by this id."""
+    """Return the `notifications/cancelled` for the other side, with the request id used there."""
     if cause is None:
         return jsonrpc.notification_message(CANCELLED, {"requestId": Raw(bytes(request_id))})
     params = jsonrpc.replace_member(cause.get("params"), requestId=Raw(bytes(request_id)))
@@ -121,21 +122,20 @@ def cancelled_notification(request_id: bytes | Raw, cause: Message | None) -> Me
 
 
 class NullContext:
-    """A caller that nobody stands behind: requests of our own, and sessions that wait."""
+    """Context without a client, for the proxy's own requests and for idle sessions."""
 
     def __init__(self, client: ClientIdentity) -> None:
         self.client = client
         self.log_level: str | None = None
 
     async def notify(self, message: Message) -> None:
-        """Nobody listens."""
+        pass
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """Nobody answers, whatever the client in whose name it is asked declared."""
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         return {"error": NOT_OFFERED}
 
     async def streamed(self, retry: int | None) -> None:
-        """Nobody has to know."""
+        pass
 
     async def paused(self) -> None:
-        """Nobody has to come back."""
+        pass

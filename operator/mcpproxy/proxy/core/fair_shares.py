@@ -13,13 +13,13 @@ K = TypeVar("K", bound=Hashable)
 Holder = tuple[str, ...]
 
 RESERVED: Final = 8
-"""The last 1/RESERVED of a collection is kept for holders with few entries."""
+"""The last 1/RESERVED of a collection is reserved for holders with few entries."""
 FEW: Final = 16
-"""A holder has few entries with less than 1/FEW of the whole collection."""
+"""A holder has few entries if it has less than 1/FEW of the whole collection."""
 
 
 class _Node(Generic[K]):
-    """The entries below one step of a path: in further nodes, or in a leaf by last use."""
+    """Entries below one step of a path: in child nodes or, in a leaf, in the order of use."""
 
     __slots__ = ("changed", "children", "entries", "heaviest", "weight")
 
@@ -27,13 +27,13 @@ class _Node(Generic[K]):
         self.weight = 0
         self.children: dict[str, _Node[K]] = {}
         self.entries: dict[K, None] = {}
-        # (-weight, name) of each child, and of weights that it had before.
+        # Pairs of (-weight, name), with outdated weights among them.
         self.heaviest: list[tuple[int, str]] = []
-        # Names of children that have gained weight since the last choice.
+        # Names of children that gained weight since the last choice.
         self.changed: set[str] = set()
 
     def insert(self, key: K, holder: Holder) -> None:
-        """Add an entry below this node, the most recently used of its holder."""
+        """Add an entry below this node as the most recently used of its holder."""
         node = self
         node.weight += 1
         for name in holder:
@@ -60,7 +60,7 @@ class _Node(Generic[K]):
         del node.entries[key]
 
     def leaf(self, holder: Holder) -> "_Node[K]":
-        """The node with the entries of a holder."""
+        """Return the node with the entries of a holder."""
         node = self
         for name in holder:
             node = node.children[name]
@@ -75,8 +75,8 @@ class _Node(Generic[K]):
             heapq.heapify(self.heaviest)
 
     def by_weight(self) -> Iterator["_Node[K]"]:
-        """Children, the heaviest first."""
-        # Entries come and go more often than one has to make room.
+        """Yield the children in descending order of weight."""
+        # Ranked only now, because entries change more often than one is evicted.
         self._rank()
         seen: dict[str, int] = {}
         try:
@@ -96,15 +96,15 @@ class _Node(Generic[K]):
 
 
 class FairShares(Generic[K]):
-    """The holders of the entries of one collection with at most `limit` entries."""
+    """Holders of the entries of one collection with at most `limit` entries."""
 
     def __init__(self, limit: int) -> None:
-        """The paths of all holders have the same length."""
+        """Create an empty collection. The paths of all holders must have the same length."""
         self.limit = limit
         self._root: _Node[K] | None = None
-        """Who holds how many: known while there are so many entries that it matters."""
+        """Entries by holder; None until the collection is large enough for shares to matter."""
         self._holders: dict[K, Holder] = {}
-        """In the order of their last use."""
+        """Holder of each entry, in the order of the last use."""
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -117,11 +117,11 @@ class FairShares(Generic[K]):
 
     @property
     def is_full(self) -> bool:
-        """Whether another entry needs one to go."""
+        """True if adding an entry requires the removal of another."""
         return len(self._holders) >= self.limit
 
     def add(self, key: K, holder: Holder) -> None:
-        """Add an entry, the most recently used of its holder; one of this key is replaced."""
+        """Add or replace an entry, as the most recently used of its holder."""
         if key in self._holders:
             self.discard(key)
         self._holders[key] = holder
@@ -129,7 +129,7 @@ class FairShares(Generic[K]):
             self._root.insert(key, holder)
 
     def touch(self, key: K) -> None:
-        """Note that an entry was used just now."""
+        """Mark an entry as the most recently used."""
         holder = self._holders[key] = self._holders.pop(key)
         if self._root is not None:
             entries = self._root.leaf(holder).entries
@@ -146,7 +146,7 @@ class FairShares(Generic[K]):
         else:
             self._root.remove(key, holder)
 
-    def _counted(self) -> _Node[K]:
+    def _tree(self) -> _Node[K]:
         if self._root is None:
             self._root = _Node()
             for key, holder in self._holders.items():
@@ -154,12 +154,12 @@ class FairShares(Generic[K]):
         return self._root
 
     def holder(self, key: K) -> Holder:
-        """The holder of an entry."""
+        """Return the holder of an entry."""
         return self._holders[key]
 
     def held(self, holder: Holder) -> int:
-        """The number of entries of a holder."""
-        node = self._counted()
+        """Return the number of entries of a holder."""
+        node = self._tree()
         for name in holder:
             child = node.children.get(name)
             if child is None:
@@ -168,10 +168,10 @@ class FairShares(Generic[K]):
         return node.weight
 
     def admits(self, holder: Holder) -> bool:
-        """Whether a holder may add an entry without one to go.
+        """Return True if a holder may add an entry without removing another.
 
-        The last part of the room is reserved for holders with few entries, so that entries which
-        can't go, such as sessions in use, do not shut others out.
+        The last part of the room is reserved for holders with few entries. Otherwise entries that
+        cannot be removed, such as sessions in use, could shut other holders out.
         """
         whole, limit = len(self._holders), self.limit
         few = max(limit // FEW, 1)
@@ -180,17 +180,17 @@ class FairShares(Generic[K]):
         return whole < limit - limit // RESERVED or self.held(holder) < few
 
     def choose(self, may_go: Callable[[K], bool] = lambda key: True) -> K | None:
-        """The entry that is to make room; None if no entry may go. It is not removed."""
-        return _chosen(self._counted(), may_go)
+        """Return the entry to remove for a new one, or None if none may go."""
+        return _choose(self._tree(), may_go)
 
 
-def _chosen(node: _Node[K], may_go: Callable[[K], bool]) -> K | None:
+def _choose(node: _Node[K], may_go: Callable[[K], bool]) -> K | None:
     if node.entries:
         return next((key for key in node.entries if may_go(key)), None)
     children = node.by_weight()
     try:
         for child in children:
-            key = _chosen(child, may_go)
+            key = _choose(child, may_go)
             if key is not None:
                 return key
     finally:

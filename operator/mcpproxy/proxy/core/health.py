@@ -1,4 +1,4 @@
-"""The state of one backend, with hysteresis both ways."""
+"""Health of one backend, with hysteresis in both directions."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,12 +10,12 @@ from mcpproxy.api.v1alpha1.status import BackendState
 from mcpproxy.limits.backends import FINDING_TEXT
 
 Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
-_NOTHING: Final[tuple[str, ...]] = ()
+_NO_SIGNATURE: Final[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """Why a backend is in a state: a CamelCase word and a sentence."""
+    """State of a backend with its cause: a CamelCase reason and a message."""
 
     state: BackendState
     reason: str | None = None
@@ -37,68 +37,73 @@ NOT_LISTED: Final = HealthState(
 
 
 class BackendHealth:
-    """Counts checks in a row that went alike; changes its mind only after enough of them.
+    """Count consecutive probe results, and change the state only after enough equal ones.
 
-    The first check of all decides alone: nothing is known before it.
+    The first probe alone decides, because nothing is known before it.
     """
 
     def __init__(self, policy: HealthPolicy) -> None:
         self._policy = policy
-        self._good = 0
-        self._bad = 0
-        self._other = _NOTHING
-        """How the last check failed, if otherwise than the finding says."""
-        self._others = 0
-        """How many in a row failed like that."""
+        self._successes = 0
+        self._failures = 0
+        self._last_signature = _NO_SIGNATURE
+        """Signature of the last failure, if it differs from `finding`."""
+        self._signature_count = 0
+        """Number of consecutive failures with the signature `_last_signature`."""
         self.finding = HealthState("Unknown", "NotTried", "the backend was not tried yet")
 
     @property
     def suspected(self) -> bool:
-        """Whether the last check contradicts the state, so that the next one should come soon."""
+        """True if the last probe contradicts the state, so that the next one should be early."""
         healthy = self.finding.state == "Healthy"
-        return (healthy and self._bad > 0) or (not healthy and self._good + self._others > 0)
+        return (healthy and self._failures > 0) or (
+            not healthy and self._successes + self._signature_count > 0
+        )
 
     @property
     def usable(self) -> bool:
-        """Whether its components are to be shown."""
+        """True if the backend's components may be offered."""
         return self.finding.state in ("Healthy", "RateLimited")
 
     def good(self, finding: HealthState | None = None) -> bool:
-        """A check succeeded, with a finding where there is something to say of it.
+        """Record a successful probe; `finding` qualifies the success.
 
-        Returns whether the state, its reason or its message changed.
+        Return True if the state, its reason or its message changed.
         """
-        self._good, self._bad = self._good + 1, 0
-        self._other, self._others = _NOTHING, 0
-        if self.finding.state == "Unknown" or self._good >= self._policy.healthy_after:
-            return self._become(finding or HealthState("Healthy"))
+        self._successes, self._failures = self._successes + 1, 0
+        self._last_signature, self._signature_count = _NO_SIGNATURE, 0
+        if self.finding.state == "Unknown" or self._successes >= self._policy.healthy_after:
+            return self._transition_to(finding or HealthState("Healthy"))
         return False
 
     def bad(self, state: Failure, reason: str, message: str) -> bool:
-        """A check failed. Returns whether the state, its reason or its message changed.
+        """Record a failed probe. Return True if the state, its reason or its message changed.
 
-        To fail in another way than before changes nothing until it happened often enough.
+        A new kind of failure changes nothing until it has occurred often enough.
         """
         if len(message) > FINDING_TEXT.value:
             FINDING_TEXT.record()
-        found = HealthState(state, reason, clean_text(message, FINDING_TEXT.value))
-        self._good, self._bad = 0, self._bad + 1
-        other = self._unlike(found)
-        self._others = self._others + 1 if other == self._other else 1
-        self._other = other
-        in_a_row = self._bad if self.finding.state == "Healthy" else self._others
-        certain = self.finding.state == "Unknown" or other == _NOTHING
+        new = HealthState(state, reason, clean_text(message, FINDING_TEXT.value))
+        self._successes, self._failures = 0, self._failures + 1
+        signature = self._failure_signature(new)
+        self._signature_count = (
+            self._signature_count + 1 if signature == self._last_signature else 1
+        )
+        self._last_signature = signature
+        in_a_row = self._failures if self.finding.state == "Healthy" else self._signature_count
+        certain = self.finding.state == "Unknown" or signature == _NO_SIGNATURE
         if certain or in_a_row >= self._policy.unhealthy_after:
-            return self._become(found)
+            return self._transition_to(new)
         return False
 
-    def _unlike(self, found: HealthState) -> tuple[str, ...]:
-        """What is new about a failure: its state, or else its reason and message."""
-        if found.state != self.finding.state:
-            return (found.state,)
-        return _NOTHING if found == self.finding else (f"{found.reason}", f"{found.message}")
+    def _failure_signature(self, new: HealthState) -> tuple[str, ...]:
+        """Return the difference of a failure from `finding`: its state, or its reason and
+        message."""
+        if new.state != self.finding.state:
+            return (new.state,)
+        return _NO_SIGNATURE if new == self.finding else (f"{new.reason}", f"{new.message}")
 
-    def _become(self, finding: HealthState) -> bool:
+    def _transition_to(self, finding: HealthState) -> bool:
         changed, self.finding = finding != self.finding, finding
-        self._other, self._others = _NOTHING, 0
+        self._last_signature, self._signature_count = _NO_SIGNATURE, 0
         return changed

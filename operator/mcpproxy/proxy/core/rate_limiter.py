@@ -1,21 +1,24 @@
-"""A rate that several senders share, each of which waits for its turn."""
+"""Rate limit that several senders share."""
 
 from collections.abc import Callable
 
 
 class SharedRate:
-    """So many units a second, and a number of them ahead after a pause."""
+    """Limit of units per second, with a burst after a pause."""
 
     def __init__(self, rate: int, ahead: int, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds."""
+        """Create a limit of `rate` units per second, with bursts of `ahead` units.
+
+        `clock` returns seconds.
+        """
         self._rate = rate
         self._ahead = ahead / rate
         self._clock = clock
         self._taken_until = float("-inf")
-        """When what was taken would have come at the rate."""
+        """Time at which the units taken so far would be complete at the limited rate."""
 
     def take(self, units: int) -> float:
-        """Take units; how many seconds to wait behind them."""
+        """Take units, and return the number of seconds to wait before using them."""
         now = self._clock()
         taken = max(self._taken_until, now - self._ahead) + units / self._rate
         self._taken_until = taken

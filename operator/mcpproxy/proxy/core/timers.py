@@ -1,7 +1,7 @@
-"""Many deadlines of one length on one timer of the loop.
+"""Many timers of one duration on one timer of the event loop.
 
-They end in the order in which they begin, so one timer for the oldest is enough; beginning,
-restarting and cancelling one costs an entry of a dictionary.
+Timers expire in the order in which they were started, so one timer for the oldest is enough.
+Starting, restarting and cancelling a timer costs one dictionary entry.
 """
 
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What an event loop has."""
+    """Clock of an event loop."""
 
     def time(self) -> float:
-        """Monotonic time in seconds."""
+        """Return the monotonic time in seconds."""
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> object:
-        """Call back at this time."""
+        """Call `callback` at the time `when`."""
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call back as soon as what runs has ended."""
+        """Call `callback` in the next iteration of the loop."""
 
 
 class Timer:
-    """One deadline; `missed` once its time is over."""
+    """One timer; `missed` is true once it has expired."""
 
     __slots__ = ("_ended", "_owner", "ends_at", "missed")
 
@@ -33,53 +33,56 @@ class Timer:
         self.missed = False
 
     def restart(self) -> None:
-        """The whole time from now on; also begins again after `cancel`."""
+        """Restart the timer with its full duration, unless it has expired."""
         if not self.missed:
             self._owner.restart(self)
 
     def cancel(self) -> None:
-        """It is met, or not waited for at present."""
+        """Stop the timer; `restart` starts it again."""
         self._owner.running.pop(self, None)
 
     def hand_to(self, ended: Callable[[], object]) -> None:
-        """Somebody else is to be told; at once if the time is over."""
+        """Replace the callback.
+
+        If the timer has expired, the new one is called in the next iteration of the loop.
+        """
         self._ended = ended
         if self.missed:
             self._owner.soon(ended)
 
     def end(self) -> None:
-        """Its time is over."""
+        """Mark the timer as expired and call its callback."""
         self.missed = True
         self._ended()
 
 
 class TimerQueue:
-    """Deadlines of one length, in seconds."""
+    """Timers of one duration, in seconds."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.running: dict[Timer, None] = {}
-        """In the order of their ends."""
+        """Running timers in the order of their expiry."""
         self._clock = clock
         self.soon = clock.call_soon
         self._seconds = seconds
         self._ticking = False
 
     def start(self, ended: Callable[[], object]) -> Timer:
-        """A deadline that calls `ended` unless it is cancelled in time."""
-        found = Timer(self, ended)
-        self.running[found] = None
-        found.ends_at = self._clock.time() + self._seconds
+        """Start a timer that calls `ended` unless it is cancelled in time."""
+        timer = Timer(self, ended)
+        self.running[timer] = None
+        timer.ends_at = self._clock.time() + self._seconds
         if not self._ticking:
-            self._tick_at(found.ends_at)
-        return found
+            self._tick_at(timer.ends_at)
+        return timer
 
-    def restart(self, deadline: Timer) -> None:
-        """Let a deadline end after the whole time."""
-        self.running.pop(deadline, None)
-        self.running[deadline] = None
-        deadline.ends_at = self._clock.time() + self._seconds
+    def restart(self, timer: Timer) -> None:
+        """Restart a timer with its full duration."""
+        self.running.pop(timer, None)
+        self.running[timer] = None
+        timer.ends_at = self._clock.time() + self._seconds
         if not self._ticking:
-            self._tick_at(deadline.ends_at)
+            self._tick_at(timer.ends_at)
 
     def _tick_at(self, when: float) -> None:
         self._ticking = True
@@ -95,7 +98,7 @@ class TimerQueue:
                 del self.running[oldest]
                 oldest.end()
         finally:
-            # Also where one of them has raised: the others end all the same.
+            # Also if a callback raised: the other timers must still expire.
             self._ticking = bool(self.running)
             if self._ticking:
                 self._clock.call_at(next(iter(self.running)).ends_at, self._tick)

@@ -1,4 +1,4 @@
-"""The client-facing side: the MCP endpoint over HTTP and over standard streams.
+"""Client-facing side: the MCP endpoint over HTTP and over standard streams.
 
-Reaches backends only through `proxy.gateway`.
+It reaches backends only through `proxy.gateway`.
 """

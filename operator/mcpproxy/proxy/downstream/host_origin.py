@@ -1,7 +1,7 @@
-"""Host and Origin protection (DNS rebinding): always on.
+"""Protection against DNS rebinding by the Host and Origin headers. Always enabled.
 
-A page may send requests if its origin is in `allowedOrigins`, or if it comes from the host and
-port that the request names. Headers of proxies in front (X-Forwarded-*, Forwarded) never count.
+A page may send requests if its origin is in `allowedOrigins`, or if it comes from the host and port
+that the request names. Forwarding headers (X-Forwarded-*, Forwarded) never count.
 """
 
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ _BELOW: Final = "*."
 
 
 class HostOriginPolicy:
-    """Decides by the Host and Origin headers whether a request is accepted."""
+    """Policy that accepts or rejects a request by its Host and Origin headers."""
 
     def __init__(self, hosts: Iterable[str], origins: Iterable[str] = ()) -> None:
-        """Accept these hosts and origins. Raises ValueError for one that is malformed.
+        """Accept these hosts and origins. Raise ValueError if one is malformed.
 
-        A host is a name with or without a port, `*.example.com` for all names below one, or `*`
-        for any. An origin is `https://app.example.com`, `https://*.example.com` for all names
-        below one, or `*` for any.
+        A host is a name with or without a port, `*.example.com` for all names below one, or `*` for
+        any. An origin is `https://app.example.com`, `https://*.example.com` for all names below
+        one, or `*` for any.
         """
         self._hosts: set[Authority] = set()
         self._any_host = self._any_origin = False
@@ -47,24 +47,24 @@ class HostOriginPolicy:
         self._origin_domains = tuple(o for o in self._origins if o.host.startswith(_BELOW))
 
     def admits_host(self, header: bytes | None) -> bool:
-        """Whether this Host header names the proxy."""
+        """Return True if this Host header names the proxy."""
         authority = _read_host(header)
         return authority is not None and (self._any_host or self._names_us(authority))
 
     def admits_origin(self, header: bytes | None, host: bytes | None) -> bool:
-        """Whether a page of this Origin may send a request with this Host header.
+        """Return True if a page of this Origin may send a request with this Host header.
 
-        Requests of programs have no Origin.
+        Programs send no Origin and are always accepted.
         """
         return header is None or self.shares_with(header) or self._is_own(header, host)
 
     def shares_with(self, header: bytes) -> bool:
-        """Whether pages of this Origin may read responses (CORS)."""
+        """Return True if pages of this Origin may read responses (CORS)."""
         origin = _read_origin(header)
         return origin is not None and (self._any_origin or self._is_named(origin))
 
     def names_origin(self, header: bytes) -> bool:
-        """Whether this Origin is admitted by name and not merely by `*`."""
+        """Return True if this Origin is allowed by name and not merely by `*`."""
         origin = _read_origin(header)
         return origin is not None and self._is_named(origin)
 
@@ -78,11 +78,11 @@ class HostOriginPolicy:
         )
 
     def _is_own(self, header: bytes, host: bytes | None) -> bool:
-        """Whether the page comes from the host and port that the request is sent to.
+        """Return True if the page comes from the host and port to which the request is sent.
 
-        The scheme that clients use is not known here: TLS may end in front of the proxy. Such a
-        response has no CORS headers, so a browser gives it to a page of the same scheme alone.
-        A host that `*` alone admits may be any name that an attacker has rebound.
+        The client's scheme is unknown here, because TLS may end in front of the proxy. The response
+        has no CORS headers, so a browser shows it only to pages of the same scheme. A host that
+        only `*` allows may be a name that an attacker rebound.
         """
         origin, authority = _read_origin(header), _read_host(host)
         if origin is None or authority is None or origin.scheme not in DEFAULT_PORTS:
@@ -129,7 +129,7 @@ def _origin(text: str) -> WebOrigin:
 
 
 def service_hosts(name: str, namespace: str | None) -> tuple[str, ...]:
-    """The names that the Service of a proxy has inside its cluster."""
+    """Return the host names of a proxy's Service inside its cluster."""
     if namespace is None:
         return ()
     below = f"{name}.{namespace}"

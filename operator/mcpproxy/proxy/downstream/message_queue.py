@@ -1,4 +1,4 @@
-"""Messages that wait for a stream which belongs to no request."""
+"""Queue of messages for a stream that belongs to no request."""
 
 import asyncio
 from collections import deque
@@ -9,10 +9,10 @@ from mcpproxy.limits.limit import Limit
 
 
 class MessageQueue:
-    """Messages that wait for a stream to take them."""
+    """Queue of messages for a stream."""
 
     def __init__(self, grown: Callable[[int], None] = lambda by: None) -> None:
-        """`grown` is called with the bytes that wait more, or less."""
+        """Create an empty queue. `grown` is called with each change of the queued bytes."""
         self._grown = grown
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -20,7 +20,7 @@ class MessageQueue:
         self.ended = False
 
     def announce(self, message: bytes) -> None:
-        """Add what says that something changed; once is enough where it waits already."""
+        """Add a change notification, unless an equal one is queued."""
         if message not in self._waiting:
             self.put(message)
 
@@ -29,27 +29,30 @@ class MessageQueue:
         if self.ended:
             return
         if len(self._waiting) >= OUTBOX_MESSAGES.value:
-            self._give_up(OUTBOX_MESSAGES)
+            self._overflow(OUTBOX_MESSAGES)
             return
         if self._waiting and self._size + len(message) > OUTBOX_BYTES.value:
-            self._give_up(OUTBOX_BYTES)
+            self._overflow(OUTBOX_BYTES)
             return
         self._waiting.append(message)
         self._count(len(message))
         self._arrived.set()
 
-    def _give_up(self, limit: Limit) -> None:
-        """End the stream of a client that does not read: it has to come back and list again."""
+    def _overflow(self, limit: Limit) -> None:
+        """End the stream of a slow client, which must reconnect and list again."""
         limit.record()
         self.end()
 
     def end(self) -> None:
-        """No more messages come; what waits is still given out."""
+        """Accept no more messages; those in the queue are still delivered."""
         self.ended = True
         self._arrived.set()
 
     async def get(self, patience: float) -> bytes | None:
-        """The next message; None at the end. Raises TimeoutError after `patience` seconds."""
+        """Return the next message, or None at the end.
+
+        Raise TimeoutError after `patience` seconds.
+        """
         while not self._waiting:
             if self.ended:
                 return None
@@ -62,7 +65,7 @@ class MessageQueue:
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """Number of queued bytes."""
         return self._size
 
     def _count(self, by: int) -> None:
@@ -70,7 +73,7 @@ class MessageQueue:
         self._grown(by)
 
     def drop(self) -> None:
-        """End the stream without what waits."""
+        """End the stream and drop the queued messages."""
         self._waiting.clear()
         self._count(-self._size)
         self.end()

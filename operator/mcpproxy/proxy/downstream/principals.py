@@ -1,8 +1,8 @@
-"""Principals: who a request comes from, as far as requests are kept apart by it.
+"""Principals: the identities by which requests of different users are kept apart.
 
-Without `principalFrom` a principal is a digest of the credentials in `Authorization`, which are
+Without `principalFrom`, the principal is a digest of the credentials in `Authorization`, which are
 not verified. With it, the principal is the value of a header that an authenticating gateway sets,
-so that a client whose token is refreshed keeps its session.
+so that a client keeps its session when its token is refreshed.
 """
 
 import hashlib
@@ -14,17 +14,17 @@ AUTHORIZATION: Final = b"authorization"
 
 
 class Principals:
-    """Finds the principal of a request."""
+    """Source of the principal of a request."""
 
     def __init__(self, header: str | None = None) -> None:
-        """`header` names the header that a gateway sets; None for digests of credentials."""
+        """Create from the name of the gateway's header, or None for digests of credentials."""
         self._header = None if header is None else header.lower().encode("ascii")
 
     def identify(self, head: RequestHead) -> None:
         """Set the principal of a request. Raises HttpError where it can't be known."""
         name = self._header or AUTHORIZATION
         value = head.headers.get(name, b"").strip(b" \t")
-        # Headers that are repeated are joined with commas.
+        # Values of repeated headers are joined with commas.
         if b"," in value and sum(field == name for field, _ in head.lines) > 1:
             raise HttpError(400, f"the header {name.decode()} is repeated; send it once")
         if self._header is None:
@@ -35,21 +35,21 @@ class Principals:
                 401,
                 f"the header {name.decode()}, which names the user, is missing; send requests"
                 " through the gateway that sets it (spec.principalFrom)",
-                # RFC 9110, section 15.5.2: a 401 has a challenge.
+                # RFC 9110, section 15.5.2: a 401 response has a challenge.
                 (b"www-authenticate", b"Bearer"),
             )
         head.principal = _digest(name + b":" + value)
 
 
 def normalized_credentials(value: bytes) -> bytes:
-    """Credentials in one spelling: the scheme in lower case, one space behind it.
+    """Return credentials with a lower-case scheme, followed by one space.
 
-    RFC 9110, section 11.1: the scheme's case and the number of spaces do not count.
+    RFC 9110, section 11.1: the scheme's case and the number of spaces do not matter.
     """
     scheme, _, parameters = value.replace(b"\t", b" ").partition(b" ")
     return scheme.lower() + b" " + parameters.strip(b" ") if parameters else value
 
 
 def _digest(identity: bytes) -> str:
-    """A digest that stands for an identity; empty for none."""
+    """Return a digest of an identity; empty for an empty one."""
     return hashlib.sha256(identity).hexdigest()[:32] if identity else ""

@@ -1,8 +1,8 @@
 """Standard streams of every kind as asynchronous streams: pipes, sockets, terminals, files.
 
-Each has a thread, which waits with poll(2). An event loop can watch neither regular files nor
-/dev/null (libuv aborts the process for them), and it would make the open file non-blocking for
-every process that shares it, such as the shell or whoever writes to the same standard error.
+Each has a thread that waits with poll(2). An event loop can watch neither regular files nor
+/dev/null (libuv aborts the process for them). It would also make the open file non-blocking for
+every process that shares it, such as the shell or other writers of the same standard error.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 READ: Final = 64 * 1024
-"""Bytes of one read."""
+"""Size of one read, in bytes."""
 AHEAD: Final = 4
-"""Reads after which the thread waits until all that was read is taken: the pipe holds the rest."""
+"""Number of reads that the thread makes ahead; the pipe holds the rest."""
 WRITE: Final = select.PIPE_BUF
-"""Bytes of one write, which a pipe that is ready takes without blocking: pipe(7)."""
-_LEFT: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO})
+"""Size of one write, which a ready pipe accepts without blocking: pipe(7)."""
+_PEER_CLOSED: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO})
 """Errors of a stream whose other end is closed; a terminal that hung up gives EIO."""
 _ABOVE_STANDARD: Final = 3
 
@@ -35,14 +35,14 @@ class NothingToServe(OSError):
 
 
 class OutputFailed(OSError):
-    """Standard output takes no more bytes, for another reason than that its reader left."""
+    """Standard output fails for a reason other than a closed reader."""
 
 
 class InputStream:
-    """The reading end of a stream. Owns its descriptor."""
+    """Reading end of a stream. Owns its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        """Start the thread. Needs a running loop."""
+        """Start the thread. Requires a running loop."""
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
         self._resumed, self._resume = os.pipe()
@@ -53,7 +53,10 @@ class InputStream:
         threading.Thread(target=self._run, name="standard input", daemon=True).start()
 
     async def read(self) -> bytes:
-        """Return the next bytes; empty at the end. One call at a time. Raises NothingToServe."""
+        """Return the next bytes; empty at the end.
+
+        Only one call at a time is allowed. Raise NothingToServe.
+        """
         while not self._chunks:
             if self._paused:
                 self._paused = False
@@ -66,16 +69,16 @@ class InputStream:
         return chunk
 
     def close(self) -> None:
-        """End the thread, which closes the descriptor."""
+        """Stop the thread, which closes the descriptor."""
         os.close(self._resume)
 
     def _run(self) -> None:
         poller = select.poll()
-        # The pipe is registered for its end alone, which poll(2) reports unasked.
+        # Registered without events, because poll(2) always reports a hangup.
         poller.register(self._resumed, 0)
         poller.register(self._descriptor, select.POLLIN)
         number = 0
-        while (chunk := self._chunk(poller)) is not None:
+        while (chunk := self._read_chunk(poller)) is not None:
             number += 1
             is_last = not isinstance(chunk, bytes) or not chunk
             pauses = is_last or number % AHEAD == 0
@@ -85,13 +88,13 @@ class InputStream:
         os.close(self._descriptor)
         os.close(self._resumed)
 
-    def _chunk(self, poller: select.poll) -> bytes | OSError | None:
-        """Return the next bytes, or None if the stream was closed here."""
+    def _read_chunk(self, poller: select.poll) -> bytes | OSError | None:
+        """Return the next bytes, or None if this object was closed."""
         while not any(ready == self._resumed for ready, _ in poller.poll()):
             try:
                 return os.read(self._descriptor, READ)
             except BlockingIOError:
-                # Another process made it non-blocking and was faster.
+                # Another process made the file non-blocking and read the data first.
                 continue
             except OSError as error:
                 return b"" if is_reader_gone(error) else error
@@ -105,48 +108,50 @@ class InputStream:
 
 
 class OutputStream:
-    """The writing end of a stream. Owns its descriptor."""
+    """Writing end of a stream. Owns its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        """Start the thread. Needs a running loop."""
+        """Start the thread. Requires a running loop."""
         self._loop = asyncio.get_running_loop()
         self._descriptor = descriptor
-        self._woken, self._wake = os.pipe()
+        self._wake_reader, self._wake_writer = os.pipe()
         mode = os.fstat(descriptor).st_mode
-        self._at_once = hasattr(os, "RWF_NOWAIT") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+        self._nonblocking = hasattr(os, "RWF_NOWAIT") and (
+            stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        )
         self._turn = asyncio.Lock()
         self._written: asyncio.Future[None] | None = None
         self._data = b""
         self.failed: asyncio.Future[OSError] = self._loop.create_future()
-        """Completed with the reason when no more can be written; the reader leaving is one."""
+        """Completed with the reason when writing fails; a closed reader is one."""
         threading.Thread(target=self._run, name="standard output", daemon=True).start()
 
     async def write(self, data: bytes) -> None:
-        """Write all of it. One that is cancelled is written all the same. Raises OSError."""
+        """Write all data, even if the task is cancelled. Raise OSError."""
         await self._turn.acquire()
         if self.failed.done():
             self._turn.release()
             raise self._failure()
-        data = self._write_at_once(data)
+        data = self._write_nonblocking(data)
         if not data:
             self._turn.release()
             return
         self._data = data
         written = self._written = self._loop.create_future()
-        os.write(self._wake, b"w")
+        os.write(self._wake_writer, b"w")
         await asyncio.shield(written)
         if self.failed.done():
             raise self._failure()
 
-    def _write_at_once(self, data: bytes) -> bytes:
-        """Write what fits now, and return the rest: most messages need no thread."""
-        if not self._at_once:
+    def _write_nonblocking(self, data: bytes) -> bytes:
+        """Write without blocking and return the rest. Most messages need no thread."""
+        if not self._nonblocking:
             return data
         try:
             return data[os.pwritev(self._descriptor, [data], -1, os.RWF_NOWAIT) :]
         except OSError as error:
-            # Linux before 6.5 can't for pipes. What else is wrong the thread finds as well.
-            self._at_once = error.errno == errno.EAGAIN
+            # Linux before 6.5 does not support this for pipes. The thread reports all other errors.
+            self._nonblocking = error.errno == errno.EAGAIN
             return data
 
     def _failure(self) -> OSError:
@@ -154,37 +159,37 @@ class OutputStream:
         return OSError(error.errno, error.strerror)
 
     def close(self) -> None:
-        """End the thread, which closes the descriptor."""
-        os.close(self._wake)
+        """Stop the thread, which closes the descriptor."""
+        os.close(self._wake_writer)
 
     def _run(self) -> None:
         poller = select.poll()
-        poller.register(self._woken, select.POLLIN)
-        # For errors alone: a pipe whose reader left has one.
+        poller.register(self._wake_reader, select.POLLIN)
+        # Registered without events, because poll(2) always reports errors such as a closed reader.
         poller.register(self._descriptor, 0)
         failure: OSError | None = None
-        while (data := self._asked_for(poller, failure)) is not None:
+        while (data := self._next_data(poller, failure)) is not None:
             try:
                 self._write_all(memoryview(data))
             except OSError as error:
                 failure = error
             _in_loop(self._loop, self._finish, failure)
         os.close(self._descriptor)
-        os.close(self._woken)
+        os.close(self._wake_reader)
 
-    def _asked_for(self, poller: select.poll, failure: OSError | None) -> bytes | None:
-        """Return what to write, or None if the stream was closed here."""
-        if failure is None and all(ready != self._woken for ready, _ in poller.poll()):
+    def _next_data(self, poller: select.poll, failure: OSError | None) -> bytes | None:
+        """Return the data to write, or None if this object was closed."""
+        if failure is None and all(ready != self._wake_reader for ready, _ in poller.poll()):
             left = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             _in_loop(self._loop, self._finish, left)
-        return self._data if os.read(self._woken, 1) else None
+        return self._data if os.read(self._wake_reader, 1) else None
 
     def _write_all(self, data: memoryview) -> None:
         poller = select.poll()
-        poller.register(self._woken, 0)
+        poller.register(self._wake_reader, 0)
         poller.register(self._descriptor, select.POLLOUT)
         while data:
-            if any(ready == self._woken for ready, _ in poller.poll()):
+            if any(ready == self._wake_reader for ready, _ in poller.poll()):
                 return
             with contextlib.suppress(BlockingIOError):
                 data = data[os.write(self._descriptor, data[:WRITE]) :]
@@ -200,44 +205,44 @@ class OutputStream:
 
 
 def is_reader_gone(error: OSError) -> bool:
-    """True if an error of a stream only says that the other end is closed."""
-    return error.errno in _LEFT
+    """Return True if an error only means that the other end is closed."""
+    return error.errno in _PEER_CLOSED
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Any, argument: Any) -> None:
-    # A loop that was closed has no one waiting.
+    # Nothing waits on a closed loop.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, argument)
 
 
 @contextmanager
 def standard_streams() -> Iterator[tuple[InputStream, OutputStream]]:
-    """Take standard input and output over for messages. Raises NothingToServe.
+    """Use standard input and output for messages only. Raise NothingToServe.
 
-    Until the end, what else reads standard input finds it empty, and what else prints goes to
-    standard error: a tool that prints, and the programs that it starts, do no harm.
+    Until the end, other readers of standard input get nothing, and other output goes to standard
+    error. A tool that prints, or a program that it starts, therefore cannot corrupt messages.
     """
-    inward = _descriptor_of(sys.stdin, "standard input")
-    outward = _descriptor_of(sys.stdout, "standard output")
+    stdin = _descriptor_of(sys.stdin, "standard input")
+    stdout = _descriptor_of(sys.stdout, "standard output")
     sys.stdout.flush()
-    taken_in, taken_out = _copy(inward), _copy(outward)
-    source, output = InputStream(_copy(inward)), OutputStream(_copy(outward))
+    saved_stdin, saved_stdout = _copy(stdin), _copy(stdout)
+    source, output = InputStream(_copy(stdin)), OutputStream(_copy(stdout))
     try:
-        _divert(inward, outward)
+        _redirect(stdin, stdout)
         yield source, output
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        os.dup2(taken_in, inward)
-        os.dup2(taken_out, outward)
-        os.close(taken_in)
-        os.close(taken_out)
+        os.dup2(saved_stdin, stdin)
+        os.dup2(saved_stdout, stdout)
+        os.close(saved_stdin)
+        os.close(saved_stdout)
         source.close()
         output.close()
 
 
 def _descriptor_of(stream: Any, name: str) -> int:
-    """Return the descriptor of a stream of `sys`. Raises NothingToServe."""
+    """Return the descriptor of a stream of `sys`. Raise NothingToServe."""
     try:
         descriptor: int = stream.fileno()
         os.fstat(descriptor)
@@ -250,13 +255,13 @@ def _copy(descriptor: int) -> int:
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD)
 
 
-def _divert(inward: int, outward: int) -> None:
+def _redirect(stdin: int, stdout: int) -> None:
     empty = os.open(os.devnull, os.O_RDWR)
     try:
-        os.dup2(empty, inward)
+        os.dup2(empty, stdin)
         try:
-            os.dup2(2, outward)
+            os.dup2(2, stdout)
         except OSError:
-            os.dup2(empty, outward)
+            os.dup2(empty, stdout)
     finally:
         os.close(empty)

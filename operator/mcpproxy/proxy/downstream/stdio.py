@@ -1,4 +1,4 @@
-"""Serving one client on standard streams: the first message decides the era for good."""
+"""Server for one client on standard streams; the first message decides the era."""
 
 import asyncio
 import contextlib
@@ -34,32 +34,32 @@ from mcpproxy.proxy.protocol.lines import LineSplitter, LineTooLong
 SESSION: Final = "stdio"
 FOREVER: Final = 10.0**9
 TURN: Final = 64
-"""Lines after which other tasks get a turn."""
+"""Number of lines after which other tasks may run."""
 RECHECK: Final = 1.0
-"""Seconds after which a wait looks at what no event announces."""
+"""Interval in seconds at which a wait checks for changes without an event."""
 
 log = logging.getLogger("mcpproxy.stdio")
 
 
 class LineSource(Protocol):
-    """Bytes of the client."""
+    """Stream of bytes from the client."""
 
     async def read(self) -> bytes:
-        """Return the next bytes; empty at the end. Raises OSError."""
+        """Return the next bytes; empty at the end. Raise OSError."""
 
 
 class LineTarget(Protocol):
-    """Bytes to the client."""
+    """Stream of bytes to the client."""
 
     failed: "asyncio.Future[OSError]"
-    """Completed when no more can be written."""
+    """Completed when writing fails."""
 
     async def write(self, data: bytes) -> None:
-        """Write all of it. Raises OSError."""
+        """Write all data. Raise OSError."""
 
 
 class StdioServer:
-    """Reads messages line by line and responds to each in a task of its own."""
+    """Server that reads messages line by line and responds to each in a separate task."""
 
     def __init__(self, gateway: Gateway, sealer: Sealer, target: LineTarget) -> None:
         self._gateway = gateway
@@ -76,11 +76,11 @@ class StdioServer:
         self._greeted = False
         self._work = StdioWorkload()
         self._listening: set[MessageQueue] = set()
-        self._telling = asyncio.Lock()
+        self._notification_lock = asyncio.Lock()
 
     async def run(self, source: LineSource) -> None:
-        """Serve until the client closes its end. Raises NothingToServe and OutputFailed."""
-        unsubscribe = self._gateway.subscribe(self._changed, SESSION)
+        """Serve until the client closes its end. Raise NothingToServe or OutputFailed."""
+        unsubscribe = self._gateway.subscribe(self._announce_change, SESSION)
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
         failed = self._target.failed
@@ -107,7 +107,7 @@ class StdioServer:
         except OSError as error:
             if isinstance(error, NothingToServe):
                 raise
-            # What was to be written; `run` sees why.
+            # A failed write; `run` handles its cause.
 
     async def _read(self, source: LineSource) -> None:
         lines = LineSplitter(limits.STDIO_LINE.value)
@@ -117,52 +117,55 @@ class StdioServer:
             number = 0
             while (line := lines.next()) is not None:
                 empty = False
-                await self._received(line)
+                await self._handle_line(line)
                 number += 1
                 if number % TURN == 0:
                     await asyncio.sleep(0)
         last = lines.rest()
         if last:
-            await self._received(last)
+            await self._handle_line(last)
         elif empty:
             raise NothingToServe("standard input is empty; nothing to serve")
 
     async def _finish(self) -> None:
-        """Respond to what was requested: the client sends no more, but may still read."""
-        without = 0.0
-        while self._work.tasks and without < limits.STDIO_LAST_ANSWERS.value:
-            # Requests that came last begin only now: these are not all at the first turn.
+        """Respond to all requests; the client sends no more, but may still read."""
+        idle_time = 0.0
+        while self._work.tasks and idle_time < limits.STDIO_LAST_ANSWERS.value:
+            # The last requests start only now; their server requests arrive over several
+            # iterations.
             await asyncio.sleep(0)
             for outbox in self._listening:
                 outbox.end()
-            for asked in self._live.asked.values():
-                if not asked.waiting.done():
-                    asked.waiting.set_result({"error": NOT_OFFERED})
-            without = 0.0 if await self._work.moved(RECHECK) else without + RECHECK
+            for pending in self._live.asked.values():
+                if not pending.waiting.done():
+                    pending.waiting.set_result({"error": NOT_OFFERED})
+            idle_time = (
+                0.0 if await self._work.wait_for_completion(RECHECK) else idle_time + RECHECK
+            )
         if self._work.tasks:
             limits.STDIO_LAST_ANSWERS.record()
             log.warning("%d requests are left without a response", len(self._work.tasks))
 
-    def _changed(self, method: str) -> None:
+    def _announce_change(self, method: str) -> None:
         if self._initialized and self._greeted and self._live.stream is not None:
             self._live.stream.announce(jsonrpc.notification(method))
 
     async def _pump(self) -> None:
-        """Send what belongs to no request."""
+        """Send the messages that belong to no request."""
         with contextlib.suppress(OSError):
             while True:
                 assert self._live.stream is not None
                 while (message := await self._live.stream.get(FOREVER)) is not None:
                     await self._emit(message)
-                # It had overflowed. The client has no way to open it again: have it list all.
+                # The queue overflowed, and the client cannot reopen it. It must list everything.
                 self._live.stream = MessageQueue()
                 for kind in KINDS:
-                    self._changed(kind.changed)
+                    self._announce_change(kind.changed)
 
     async def _emit(self, message: bytes) -> None:
         await self._target.write(message.replace(b"\r", b"").replace(b"\n", b"") + b"\n")
 
-    async def _received(self, line: bytes | LineTooLong) -> None:
+    async def _handle_line(self, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
             limits.STDIO_LINE.record()
             why = f"the line has over {limits.STDIO_LINE.value} bytes"
@@ -171,64 +174,67 @@ class StdioServer:
         line = line.strip()
         if not line:
             return
-        await self._room(len(line))
+        await self._wait_for_room(len(line))
         try:
             if self._client and self._client.revision == REVISION and batches.is_batch(line):
                 batch = batches.of_client(line, limits.STDIO_BATCH.value, limits.STDIO_BATCH.record)
-                self._work.spawn(self._answer_all(batch), len(line), len(batch))
+                self._work.spawn(self._respond_to_batch(batch), len(line), len(batch))
             else:
-                await self._take(jsonrpc.parse(line), len(line))
+                await self._handle_message(jsonrpc.parse(line), len(line))
         except RpcError as error:
             await self._emit(batches.refusal(line, error))
 
-    async def _room(self, size: int) -> None:
-        """Read no further before there is room, unless the client's answers might make it."""
+    async def _wait_for_room(self, size: int) -> None:
+        """Wait for room to process a message of this size.
+
+        Do not wait if responses of the client may be necessary to make room.
+        """
         if not self._work.fits(size):
             limits.STDIO_MESSAGES.record()
         while not (self._work.fits(size) or self._live.asked):
-            await self._work.moved(RECHECK)
+            await self._work.wait_for_completion(RECHECK)
 
-    async def _take(self, message: Message, size: int) -> None:
+    async def _handle_message(self, message: Message, size: int) -> None:
         if self._modern is None and "method" in message:
-            self._modern = modern_requests.era_of(message)
+            self._modern = modern_requests.is_modern_message(message)
         if not batches.is_request(message):
-            self._noted(message, size)
+            self._handle_notification(message, size)
         elif self._work.fits(size):
-            self._work.spawn(self._answer(message), size)
+            self._work.spawn(self._respond(message), size)
             if jsonrpc.decode_str(message["method"]) == "initialize":
-                # What follows depends on who the client is.
+                # The next messages depend on the identity of the client.
                 await asyncio.sleep(0)
         else:
             await self._emit(jsonrpc.error_response(message["id"], _full()))
 
-    def _noted(self, message: Message, size: int) -> None:
+    def _handle_notification(self, message: Message, size: int) -> None:
         if jsonrpc.decode_str(message.get("method")) == INITIALIZED:
-            # Changes before are in the lists that the client asks for next.
+            # Earlier changes are in the lists that the client requests next.
             self._initialized = self._client is not None
         elif self._work.fits(size) or not _waits(message):
-            self._work.spawn(self._pass_on(message), size)
+            self._work.spawn(self._forward_notification(message), size)
 
-    async def _pass_on(self, message: Message) -> None:
-        """In the order in which they came; answers and cancellations wait for nothing."""
-        async with self._telling if _waits(message) else contextlib.nullcontext():
+    async def _forward_notification(self, message: Message) -> None:
+        # Notifications keep their order; responses and cancellations do not wait.
+        async with self._notification_lock if _waits(message) else contextlib.nullcontext():
             with contextlib.suppress(RpcError):
                 await requests.handle_notification(self._gateway, self._live, self._client, message)
 
-    async def _answer(self, message: Message) -> None:
+    async def _respond(self, message: Message) -> None:
         body = await self._response(message)
         with contextlib.suppress(OSError):
             await self._emit(body)
-            # A client that waits for nothing says that it is initialized before it can know.
+            # A client may send `initialized` before it has received the response to `initialize`.
             self._greeted = True
 
-    async def _answer_all(self, messages: list[Message | bytes]) -> None:
-        """Respond to a batch with a batch, in the order of its messages; bytes are refusals."""
-        wanted = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
+    async def _respond_to_batch(self, messages: list[Message | bytes]) -> None:
+        """Respond to a batch with a batch, in order; bytes are error responses."""
+        to_respond = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
         for message in messages:
             if not isinstance(message, bytes) and not batches.is_request(message):
-                self._noted(message, 0)
-        if wanted:
-            bodies = await asyncio.gather(*(self._response(m) for m in wanted))
+                self._handle_notification(message, 0)
+        if to_respond:
+            bodies = await asyncio.gather(*(self._response(m) for m in to_respond))
             with contextlib.suppress(OSError):
                 await self._emit(b"[%b]" % b",".join(bodies))
 
@@ -236,7 +242,7 @@ class StdioServer:
         if isinstance(message, bytes):
             return message
         try:
-            serve = self._answer_modern if self._modern else self._answer_legacy
+            serve = self._respond_modern if self._modern else self._respond_legacy
             return await serve(message)
         except RpcError as refused:
             return jsonrpc.error_response(message["id"], refused)
@@ -245,11 +251,11 @@ class StdioServer:
             error = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
             return jsonrpc.error_response(message["id"], error)
 
-    async def _answer_legacy(self, message: Message) -> bytes:
+    async def _respond_legacy(self, message: Message) -> bytes:
         if jsonrpc.decode_str(message["method"]) == "initialize":
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             client = requests.client_of_session(params, "", SESSION)
-            # Requests that follow at once are served as well.
+            # The client may send requests without waiting for the response.
             self._client = client
             result = await requests.initialize(self._gateway, client)
             return jsonrpc.response(message["id"], result)
@@ -257,9 +263,9 @@ class StdioServer:
             return jsonrpc.response(message["id"], b"{}")
         if self._client is None:
             raise RpcError(INVALID_REQUEST, "initialize first")
-        # Those of a file are all there before the backends are.
+        # If input is a file, all requests arrive before the backends are ready.
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        await self._located(jsonrpc.decode_str(message["method"]) or "", params)
+        await self._wait_for_route(jsonrpc.decode_str(message["method"]) or "", params)
         caller = requests.LegacyCallContext(
             self._client, self._live, self._sessions, _StdioStream(self._emit)
         )
@@ -267,8 +273,8 @@ class StdioServer:
             self._gateway, self._live, message, caller, asyncio.current_task()
         )
 
-    async def _located(self, method: str, params: Message) -> None:
-        """Wait for the backend of a request; lists and the like wait themselves."""
+    async def _wait_for_route(self, method: str, params: Message) -> None:
+        """Wait for the backend of a request; lists and similar requests wait on their own."""
         if method not in BY_METHOD and method not in (modern_requests.DISCOVER, "logging/setLevel"):
             await self._gateway.located(method, params)
 
@@ -286,36 +292,36 @@ class StdioServer:
         finally:
             self._listening.discard(listening.outbox)
 
-    async def _answer_modern(self, message: Message) -> bytes:
+    async def _respond_modern(self, message: Message) -> bytes:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         client, level = validation.parse_client("", params, None, "")
-        # Nobody else is on this pipe: whatever is kept for it is kept for this client.
+        # The pipe has one client, so all state is that client's.
         client = replace(client, session=SESSION)
         caller = modern_requests.ModernCallContext(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])
-        found = self._live.in_flight[request_id] = RunningRequest(asyncio.current_task())
+        running = self._live.in_flight[request_id] = RunningRequest(asyncio.current_task())
         try:
             method = jsonrpc.decode_str(message["method"]) or ""
             if method == modern_requests.LISTEN:
                 return await self._listen(message, params)
-            await self._located(method, params)
+            await self._wait_for_route(method, params)
             route = modern_requests.find_route(self._gateway, method, params, client)
             answer = await modern_requests.handle_modern_request(
                 self._gateway, self._parking, message, params, caller, route
             )
             return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
         except asyncio.CancelledError:
-            if not found.cancelled or found.task is None:
+            if not running.cancelled or running.task is None:
                 raise
-            found.task.uncancel()
-            raise requests.cancel_request() from None
+            running.task.uncancel()
+            raise requests.request_cancelled_error() from None
         finally:
             self._live.in_flight.pop(request_id, None)
 
 
 class _StdioStream:
-    """A pipe carries everything; it does not break and go on."""
+    """Session stream over a pipe, which is never interrupted and resumed."""
 
     def __init__(self, emit: modern_requests.Emit) -> None:
         self._emit = emit
@@ -329,11 +335,12 @@ class _StdioStream:
 
 
 async def _silence() -> None:
-    """Pipes need no pings."""
+    # Pipes need no pings.
+    pass
 
 
 def _waits(message: Message) -> bool:
-    """True for a notification that takes its turn behind those before it."""
+    """Return True if a notification must wait for those before it."""
     return jsonrpc.decode_str(message.get("method")) not in (None, CANCELLED)
 
 

@@ -1,4 +1,4 @@
-"""Open streams that belong to no call: each client has its share of them and of their memory."""
+"""Fair shares of open streams, and of their memory, for streams that belong to no call."""
 
 from collections import Counter
 
@@ -8,14 +8,14 @@ from mcpproxy.proxy.downstream.message_queue import MessageQueue
 
 
 class OpenStreams:
-    """The streams of one process."""
+    """Open streams of one process."""
 
     def __init__(self) -> None:
         self._shares: FairShares[MessageQueue] = FairShares(STREAMS.value)
         self._size = 0
 
     def open(self, holder: Holder) -> MessageQueue:
-        """Open a stream; beyond the limit, the oldest of whoever has most ends."""
+        """Open a stream; beyond the limit, end the oldest stream of the largest holder."""
         if self._shares.is_full:
             STREAMS.record()
             oldest = self._shares.choose()
@@ -27,12 +27,12 @@ class OpenStreams:
         return stream
 
     def close(self, stream: MessageQueue) -> None:
-        """Forget a stream that has ended, and what waits for it."""
+        """Remove a closed stream and its queued messages."""
         self._shares.discard(stream)
         stream.drop()
 
     def end(self) -> None:
-        """End all streams properly."""
+        """End all streams and deliver their queued messages."""
         for stream in self._shares:
             stream.end()
 
@@ -42,9 +42,9 @@ class OpenStreams:
             self._make_room()
 
     def _make_room(self) -> None:
-        """End the fullest streams of whoever has most waiting, until a quarter is free.
+        """End the fullest streams of the holders with most bytes until a quarter is free.
 
-        A quarter at once: streams are many, and each may bring the next byte.
+        A quarter at once, because streams are many, and each may add the next byte.
         """
         waiting: Counter[Holder] = Counter()
         for stream in self._shares:

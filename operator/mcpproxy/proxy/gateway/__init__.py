@@ -1,1 +1,1 @@
-"""All backends of one proxy as one server. Knows no transport."""
+"""All backends of one proxy as one server. Independent of transports."""

@@ -1,4 +1,4 @@
-"""What the backends of one proxy offer together: capabilities, instructions, merged lists."""
+"""Aggregate of the backends of one proxy: capabilities, instructions, merged lists."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcpproxy.proxy.core.catalog import capabilities
 from mcpproxy.proxy.core.catalog.catalog import Catalog, ListVariant
-from mcpproxy.proxy.core.catalog.extensions import offered
+from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
@@ -16,18 +16,21 @@ from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
 from mcpproxy.proxy.upstream.backend import Backend
 
 READY_ROUND: Final = 10.0
-"""Seconds that a hung backend can keep the proxy from being ready."""
+"""Maximum number of seconds for which an unresponsive backend delays readiness."""
 GREETING_WAIT: Final = 0.5
-"""Seconds that a greeting waits for backends; what they lack by then is announced later."""
+"""Maximum number of seconds for which `initialize` waits for backends.
+
+Capabilities that are unknown by then are announced later.
+"""
 
 NOTHING: Final = b"[]"
-"""A list without a component."""
+"""Empty list."""
 NOBODY: Final = ClientIdentity(LATEST_MODERN)
-"""Asks for lists where no client does."""
+"""Client identity of list requests without a client."""
 
 
 class Aggregate:
-    """Their lists as one, once the first round over them is over."""
+    """Backends of one proxy as one server, with merged lists."""
 
     def __init__(
         self,
@@ -45,12 +48,14 @@ class Aggregate:
         self.passed = frozenset[bytes]().union(
             *(backend.settings.passed for backend in self.backends.values())
         )
-        """Headers of clients that some backend gets, in lower case."""
-        self._audiences = ListVariants(self.backends, self.passed)
+        """Client headers that some backend gets, with lower-case names."""
+        self._variants = ListVariants(self.backends, self.passed)
         self._first_round: asyncio.Task[None] | None = None
         self._started_at = 0.0
-        self._listed = {(kind.method, found): 0 for kind in KINDS for found in ("hit", "miss")}
-        """Lists that clients have asked for, by method and whether backends were asked, too."""
+        self._list_requests = {
+            (kind.method, cache): 0 for kind in KINDS for cache in ("hit", "miss")
+        }
+        """Number of list requests by method and cache result (hit or miss)."""
 
     def _begin_round(self) -> None:
         self._started_at = asyncio.get_running_loop().time()
@@ -61,19 +66,19 @@ class Aggregate:
             self._first_round.cancel()
 
     @property
-    def round_ended(self) -> bool:
-        """Whether every backend was tried, or has had its time; what readiness waits for."""
+    def initial_round_done(self) -> bool:
+        """True once every backend was tried or had enough time; readiness waits for it."""
         if all(backend.watch.settled.is_set() for backend in self.backends.values()):
             return True
         return asyncio.get_running_loop().time() - self._started_at > READY_ROUND
 
     @property
     def first_round_over(self) -> bool:
-        """Whether every backend has answered, failed, or had the time to start."""
+        """True once every backend has responded, failed, or had the time to start."""
         return self._first_round is not None and self._first_round.done()
 
     async def settled(self, at_most: float | None = None) -> None:
-        """Wait for the first round over the backends, but no longer than `at_most` seconds."""
+        """Wait for the first round over the backends, for at most `at_most` seconds."""
         assert self._first_round is not None
         if not self._first_round.done():
             await asyncio.wait([self._first_round], timeout=at_most)
@@ -81,8 +86,8 @@ class Aggregate:
     async def _settle(self) -> None:
         await asyncio.gather(*(backend.tried() for backend in self.backends.values()))
 
-    async def another_settled(self) -> None:
-        """Wait until the first round is over, or one more backend has answered or failed."""
+    async def wait_for_next_backend(self) -> None:
+        """Wait until the first round is over, or one more backend has responded or failed."""
         assert self._first_round is not None
         waiting = [
             asyncio.create_task(backend.watch.settled.wait())
@@ -97,14 +102,17 @@ class Aggregate:
                 task.cancel()
 
     def capabilities(self, *, modern: bool) -> dict[str, Any]:
-        """What the backends offer to clients of this era; of one never reached, what it might."""
+        """Return the merged capabilities for clients of this era.
+
+        A backend that was never reached counts as having all capabilities.
+        """
         offers: list[Mapping[str, Any]] = []
         for backend in self.backends.values():
             greeting = backend.watch.greeting
             if greeting is None:
                 offers.append(capabilities.UNKNOWN)
                 continue
-            offer = offered(
+            offer = usable_capabilities(
                 greeting.capabilities,
                 modern_backend=greeting.modern,
                 modern_client=modern,
@@ -116,17 +124,17 @@ class Aggregate:
         return capabilities.merge_capabilities(offers)
 
     def instructions(self) -> str | None:
-        """The instructions of all backends."""
-        found = []
+        """Return the merged instructions of all backends."""
+        texts = []
         for backend in self.backends.values():
             greeting = backend.watch.greeting
             text = greeting.member("instructions") if greeting else None
             if isinstance(text, str):
-                found.append((backend.settings.prefix, text))
-        return capabilities.merge_instructions(found)
+                texts.append((backend.settings.prefix, text))
+        return capabilities.merge_instructions(texts)
 
     def server_info(self) -> dict[str, str]:
-        """How the proxy introduces itself."""
+        """Return the `serverInfo` of the proxy."""
         return {"name": self.name, "version": self.version}
 
     async def listing(
@@ -137,36 +145,35 @@ class Aggregate:
         modern: bool,
         client: ClientIdentity = NOBODY,
     ) -> bytes:
-        """The merged list, refreshed where backends answer soon enough. Raises RpcError.
+        """Return the merged list; refresh it if backends respond in time. Raise RpcError.
 
-        It is what the backends list to a client with the capabilities of this one, or to one that
-        declares nothing.
+        The list is the variant for the capabilities and headers of this client.
         """
         await self.settled()
         now = asyncio.get_running_loop().time()
-        found = self.listed(kind, params, modern=modern, client=client, now=now)
-        if found is not None:
-            return b"".join(found)
-        audience = self._audiences.of(client)
+        parts = self.listed(kind, params, modern=modern, client=client, now=now)
+        if parts is not None:
+            return b"".join(parts)
+        variant = self._variants.of(client)
         refreshing = [
             asyncio.create_task(backend.watch.refresh(kind, client, seen))
-            for backend, seen in self._old(kind, audience, now)
+            for backend, seen in self._stale_backends(kind, variant, now)
         ]
-        self._listed[kind.method, "miss"] += 1
+        self._list_requests[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
         failures, now = self._failures(kind), asyncio.get_running_loop().time()
-        found = self.catalog.result_parts(
-            kind, modern=modern, now=now, audience=audience, whole=not failures
+        parts = self.catalog.list_result_parts(
+            kind, modern=modern, now=now, audience=variant, whole=not failures
         )
-        if failures and found[1] == NOTHING:
-            named = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
-            text = f"no {kind.member} are known, since backends have failed: {named}"
+        if failures and parts[1] == NOTHING:
+            reasons = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
+            text = f"no {kind.member} are known, since backends have failed: {reasons}"
             raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
-        return b"".join(found)
+        return b"".join(parts)
 
     def _failures(self, kind: ComponentKind) -> dict[str, str]:
-        """The backends whose list is missing though they may have one, and why."""
+        """Return the backends whose list is missing because of a failure, with the failure."""
         failures = ((name, backend.watch.failure(kind)) for name, backend in self.backends.items())
         return {name: why for name, why in failures if why is not None}
 
@@ -179,28 +186,28 @@ class Aggregate:
         client: ClientIdentity,
         now: float,
     ) -> tuple[bytes, bytes, bytes] | None:
-        """The parts of the merged list where no backend has to be asked. Raises RpcError."""
+        """Return the parts of the cached merged list, or None if it is stale. Raise RpcError."""
         if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
             raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
         if not self.first_round_over:
             return None
-        audience = self._audiences.of(client)
-        if any(self._old(kind, audience, now)):
+        variant = self._variants.of(client)
+        if any(self._stale_backends(kind, variant, now)):
             return None
         whole = not any(backend.watch.failure(kind) for backend in self.backends.values())
-        found = self.catalog.result_parts(
-            kind, modern=modern, now=now, audience=audience, whole=whole
+        parts = self.catalog.list_result_parts(
+            kind, modern=modern, now=now, audience=variant, whole=whole
         )
-        if found[1] == NOTHING and not whole:
+        if parts[1] == NOTHING and not whole:
             return None
-        self._listed[kind.method, "hit"] += 1
-        return found
+        self._list_requests[kind.method, "hit"] += 1
+        return parts
 
-    def _old(
-        self, kind: ComponentKind, audience: ListVariant, now: float
+    def _stale_backends(
+        self, kind: ComponentKind, variant: ListVariant, now: float
     ) -> Iterator[tuple[Backend, bytes | None]]:
-        """The backends that have to be asked first, and what they see of such clients."""
+        """Yield the backends with a stale list, with the variant key of these clients."""
         for name, backend in self.backends.items():
-            seen = audience.seen.get(name)
+            seen = variant.seen.get(name)
             if backend.watch.wants_refresh(kind, now, seen):
                 yield backend, seen

@@ -1,6 +1,6 @@
-"""Lists of extensions (skills, tasks): each backend has a part, and all are asked at once.
+"""Lists of extensions (skills, tasks), merged from all backends, which get the request in parallel.
 
-A page is the next page of every backend that has one, so the cursor carries theirs, sealed.
+A page consists of the next page of every backend that has one. Its cursor seals theirs.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from mcpproxy.limits.extensions import (
 from mcpproxy.proxy.core.catalog.extensions import LISTS, SKILLS, is_denied, offers
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer, TokenTooLarge
-from mcpproxy.proxy.gateway.router import denied_method_error, extension_router_of
+from mcpproxy.proxy.gateway.router import denied_method_error, extra_fields_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
     INVALID_PARAMS,
@@ -32,21 +32,21 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 PURPOSE: Final = "cursor"
 TASKS_LIST: Final = "tasks/list"
 Send = Callable[[Backend, UpstreamRequest], Awaitable[Message]]
-"""Sends a request to a backend; the answer has outward names. Raises RpcError."""
+"""Coroutine function that sends a request to a backend; its response has downstream names."""
 
 
 class ExtensionRouter(Protocol):
-    """What decides what clients may use."""
+    """Router that decides which components clients may use."""
 
     denied: Any
     sealer: Sealer | None
 
     def shows(self, owner: str, uri: str) -> bool:
-        """Whether clients may use a resource of this backend, by its outward URI."""
+        """Return True if clients may use a resource of this backend; `uri` is downstream."""
 
 
 class ListPage(NamedTuple):
-    """A backend's part of a list."""
+    """One backend's page of a list."""
 
     items: list[Raw]
     cursor: str | None
@@ -55,47 +55,49 @@ class ListPage(NamedTuple):
 
 
 class ExtensionLists:
-    """The lists that the backends of one proxy have parts of."""
+    """Lists to which the backends of one proxy contribute."""
 
     def __init__(self, backends: Mapping[str, Backend], router: ExtensionRouter) -> None:
         self._backends = backends
         self._router = router
 
     def has(self, method: str) -> bool:
-        """Whether this is such a list; where there is one backend, it may pass as it is."""
+        """Return True if the proxy must merge this list instead of forwarding the request."""
         if method not in LISTS:
             return False
         if len(self._backends) > 1 or is_denied(method, self._router.denied):
             return True
         if method == TASKS_LIST:
-            return not all(one.tells_apart for one in self._backends.values())
-        return not all(one.shows_all for one in self._backends.values())
+            return not all(backend.tells_apart for backend in self._backends.values())
+        return not all(backend.shows_all for backend in self._backends.values())
 
     def contributors(self, method: str, *, modern: bool) -> list[Backend]:
-        """The backends that have a part of a list for clients of this era."""
+        """Return the backends that contribute to a list for clients of this era."""
         return [b for b in self._backends.values() if _contributes(b, method, modern=modern)]
 
     async def answer(
         self, request: Message, method: str, params: Message, caller: CallContext, send: Send
     ) -> Message:
-        """The response with a page of the list. Raises RpcError."""
+        """Return the response with a page of the list. Raise RpcError."""
         if is_denied(method, self._router.denied):
             raise denied_method_error(method)
         modern = caller.client.modern
-        asked = self.contributors(method, modern=modern)
-        if not asked:
+        contributors = self.contributors(method, modern=modern)
+        if not contributors:
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; no backend offers it")
         cursors = self._cursors(method, params)
         if cursors is not None:
-            asked = [backend for backend in asked if backend.name in cursors]
-        pages = await self._pages(request, method, params, asked, cursors or {}, send)
+            contributors = [backend for backend in contributors if backend.name in cursors]
+        pages = await self._request_pages(
+            request, method, params, contributors, cursors or {}, send
+        )
         result: dict[str, Any] = {}
         if modern:
             result["resultType"] = "complete"
         result[LISTS[method]] = [item for page in pages.values() for item in page.items]
         following = {name: page.cursor for name, page in pages.items() if page.cursor is not None}
         if following:
-            result["nextCursor"] = self._sealed(method, following)
+            result["nextCursor"] = self._seal_cursors(method, following)
         if modern:
             result["ttlMs"] = min((page.ttl for page in pages.values()), default=0)
             public = all(page.public for page in pages.values())
@@ -106,38 +108,40 @@ class ExtensionLists:
             "result": jsonrpc.encode_raw(result),
         }
 
-    async def _pages(
+    async def _request_pages(
         self,
         request: Message,
         method: str,
         params: Message,
-        asked: Iterable[Backend],
+        contributors: Iterable[Backend],
         cursors: Mapping[str, str],
         send: Send,
     ) -> dict[str, ListPage]:
-        """The parts of the backends that answer in time. Raises RpcError where none does."""
-        flights: dict[asyncio.Task[ListPage], Backend] = {}
-        for backend in asked:
-            kept = {name: raw for name, raw in params.items() if name != "cursor"}
+        """Return the pages of the backends that respond in time. Raise RpcError if all fail."""
+        requests: dict[asyncio.Task[ListPage], Backend] = {}
+        for backend in contributors:
+            page_params = {name: raw for name, raw in params.items() if name != "cursor"}
             if backend.name in cursors:
-                kept["cursor"] = jsonrpc.encode_raw(cursors[backend.name])
-            outgoing = UpstreamRequest(request["id"], method, kept, extension_router_of(request))
-            page = self._page(backend, outgoing, send)
-            flights[asyncio.create_task(page)] = backend
-        if not flights:
+                page_params["cursor"] = jsonrpc.encode_raw(cursors[backend.name])
+            outgoing = UpstreamRequest(request["id"], method, page_params, extra_fields_of(request))
+            page = self._request_page(backend, outgoing, send)
+            requests[asyncio.create_task(page)] = backend
+        if not requests:
             return {}
         try:
-            await asyncio.wait(flights, timeout=EXTENSION_LIST_WAIT.value)
+            await asyncio.wait(requests, timeout=EXTENSION_LIST_WAIT.value)
         finally:
-            late = [flight for flight in flights if not flight.done()]
-            for flight in late:
-                flight.cancel()
-            await asyncio.gather(*flights, return_exceptions=True)
+            late = [request_task for request_task in requests if not request_task.done()]
+            for request_task in late:
+                request_task.cancel()
+            await asyncio.gather(*requests, return_exceptions=True)
         if late:
             EXTENSION_LIST_WAIT.record()
-        return _collected(flights, method)
+        return _successful_pages(requests, method)
 
-    async def _page(self, backend: Backend, outgoing: UpstreamRequest, send: Send) -> ListPage:
+    async def _request_page(
+        self, backend: Backend, outgoing: UpstreamRequest, send: Send
+    ) -> ListPage:
         answer = await send(backend, outgoing)
         error = jsonrpc.error_of(answer)
         if error is not None:
@@ -155,7 +159,7 @@ class ExtensionLists:
         uri = jsonrpc.decode_str(jsonrpc.decode_object(item).get("uri"))
         return uri is not None and self._router.shows(backend.name, uri)
 
-    def _sealed(self, method: str, cursors: Mapping[str, str]) -> str:
+    def _seal_cursors(self, method: str, cursors: Mapping[str, str]) -> str:
         assert self._router.sealer is not None
         try:
             return self._router.sealer.seal(PURPOSE, [method, cursors])
@@ -165,7 +169,7 @@ class ExtensionLists:
             raise RpcError(UNAVAILABLE, why) from None
 
     def _cursors(self, method: str, params: Message) -> dict[str, str] | None:
-        """The cursor of each backend; None for the first page. Raises RpcError."""
+        """Return the cursor of each backend, or None for the first page. Raise RpcError."""
         raw = params.get("cursor", jsonrpc.NULL)
         if raw == jsonrpc.NULL:
             return None
@@ -177,12 +181,12 @@ class ExtensionLists:
         if sealed[0] != method:
             why = f"params.cursor is not one of ours; begin {method} without a cursor"
             raise RpcError(INVALID_PARAMS, why)
-        found: dict[str, str] = sealed[1]
-        return found
+        cursors: dict[str, str] = sealed[1]
+        return cursors
 
 
 def _items(method: str, raw: Raw) -> list[Raw]:
-    """The items of a backend's page. Raises RpcError where they are too many or too large."""
+    """Return the items of a backend's page. Raise RpcError if they are too many or too large."""
     most, largest = EXTENSION_PAGE_ITEMS.value, EXTENSION_PAGE_BYTES.value
     if len(raw) > largest:
         EXTENSION_PAGE_BYTES.record()
@@ -200,27 +204,27 @@ def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
     if method in SKILLS.lists:
         return offers(greeting.capabilities, SKILLS)
     tasks = greeting.capabilities.get("tasks")
-    # Any other one would list the tasks of all clients to each of them.
+    # A backend that cannot distinguish clients would list the tasks of all clients to each.
     return not modern and backend.tells_apart and isinstance(tasks, Mapping) and "list" in tasks
 
 
-def _collected(
-    flights: Mapping["asyncio.Task[ListPage]", Backend], method: str
+def _successful_pages(
+    requests: Mapping["asyncio.Task[ListPage]", Backend], method: str
 ) -> dict[str, ListPage]:
-    """The pages that came. Raises RpcError where all failed, and names why."""
+    """Return the pages of successful requests. Raise RpcError if every request failed."""
     pages, failures = {}, []
-    for flight, backend in flights.items():
-        if flight.cancelled():
+    for request_task, backend in requests.items():
+        if request_task.cancelled():
             seconds = EXTENSION_LIST_WAIT.value
             failures.append(f"backend {backend.name}: no answer within {seconds} s")
             continue
-        error = flight.exception()
+        error = request_task.exception()
         if isinstance(error, RpcError):
             failures.append(f"backend {backend.name}: {error.message}")
         elif error is not None:
             raise error
         else:
-            pages[backend.name] = flight.result()
+            pages[backend.name] = request_task.result()
     if not pages:
         raise RpcError(UNAVAILABLE, f"{method} failed: {'; '.join(failures)}")
     return pages

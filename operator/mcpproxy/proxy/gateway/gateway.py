@@ -1,4 +1,4 @@
-"""What fronts see of the backends: what they offer together, their lists, and calls by name."""
+"""Gateway: downstream view of all backends, with merged lists and routing of calls by name."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.catalog.extensions import OF_FRONTS
+from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.fair_shares import Holder
@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, comp
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.router import Route, Router, extension_router_of, upstream_request_of
+from mcpproxy.proxy.gateway.router import Route, Router, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RequestEnvelope, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
@@ -28,21 +28,21 @@ from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
-    # It is large, and most proxies have no need of it.
+    # The import is slow, and most proxies have tracing disabled.
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 Subscriber = Callable[[str], None]
 
 
 class PreparedCall(NamedTuple):
-    """A request that is ready to be sent."""
+    """Request that is ready to be sent."""
 
     backend: Backend
     outgoing: UpstreamRequest
 
 
 class Gateway(Aggregate):
-    """All backends of one proxy, seen as one server."""
+    """All backends of one proxy as one server."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Gateway(Aggregate):
         catalog: Catalog,
         denied: Collection[str] = (),
     ) -> None:
-        """`denied` are the names of extensions that are neither advertised nor routed."""
+        """Create a gateway. Extensions in `denied` are neither advertised nor routed."""
         super().__init__(name, version, backends, catalog, denied)
         self.metrics = RuntimeMetrics()
         self.tracing: CallTracing | None = None
@@ -61,29 +61,29 @@ class Gateway(Aggregate):
         self.seal_with(Sealer([secrets.token_bytes(32)], secrets.token_bytes))
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
-        """Whether clients have sessions of their own with any backend."""
+        """True if some backend has separate sessions for each client."""
         self._subscribers: dict[Subscriber, str | None] = {}
-        """By the session of the client that each of them is for; see `subscribe`."""
+        """Session for which each subscriber gets changes; see `subscribe`."""
         self._resources = ResourceSubscriptions(self.route)
         self._watchers: set[Callable[[], None]] = set()
         self.in_flight = 0
-        """Calls that backends have not answered yet."""
+        """Number of calls without a response so far."""
         self.metrics.in_flight.set_function(lambda: self.in_flight)
         self.metrics.count(
             "mcpproxy_list_requests",
-            "Lists that clients asked for: hit, from the cache alone; miss, a backend was asked",
+            "List requests of clients: hit, served from the cache; miss, sent to a backend",
             ("method", "cache"),
-            self._listed.items,
+            self._list_requests.items,
         )
         self.metrics.count(
             "mcpproxy_isolated_requests",
-            "Requests with a session of their own: warm, it was open; cold, they waited for it",
+            "Isolated requests: warm, a session was available; cold, one had to be opened",
             ("backend", "session"),
             self._isolated,
         )
         self.metrics.count(
             "mcpproxy_unattributed_messages",
-            "Messages of backends that reached no client: they named no request, and the session"
+            "Messages of backends that were dropped because they named no request and the session"
             " served several clients",
             ("kind",),
             lambda: (((kind,), count) for kind, count in unattributed.items()),
@@ -100,61 +100,66 @@ class Gateway(Aggregate):
                 yield (backend.name, found), count
 
     def start(self) -> None:
-        """Begin to watch the backends."""
+        """Start to monitor the backends."""
         for backend in self.backends.values():
             backend.start()
         self._begin_round()
 
     async def close(self) -> None:
-        """End every session with every backend."""
+        """Close every session with every backend."""
         self._end_round()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 
-    # Calls
-
-    def known(self, client: ClientIdentity, lines: Iterable[tuple[bytes, bytes]]) -> ClientIdentity:
-        """The client of a request with these headers, as far as backends are to know them."""
+    def known(
+        self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]
+    ) -> ClientIdentity:
+        """Return the client with those of its request headers that some backend gets."""
         if not self.passed:
             return client
-        return replace(client, headers=tuple(line for line in lines if line[0] in self.passed))
+        return replace(
+            client, headers=tuple(header for header in headers if header[0] in self.passed)
+        )
 
     def seal_with(self, sealer: Sealer) -> None:
-        """Seal what clients bring back to any instance: ids of tasks, and cursors."""
+        """Set the sealer for task ids and cursors, which clients may send to any instance."""
         self._router.sealer = sealer
         if len(self.backends) > 1:
             for backend in self.backends.values():
                 backend.names.tasks.sealer = sealer
 
     def route(self, method: str, params: Message, principal: str | None = None) -> Route:
-        """Where a request about a component or task goes; a task is one of this principal's.
+        """Return the route of a request about a component, or about a task of this principal.
 
-        Raises RpcError.
+        Raise RpcError.
         """
         return self._router.route(method, params, principal)
 
     def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
-        """Where a request of an unknown extension goes, by what it names; None for the one
-        backend that there is, and for what fronts answer. Raises RpcError."""
-        if method in OF_FRONTS or self._lists.has(method):
+        """Return the route of a request of an unknown extension by the names in its params.
+
+        Return None if the only backend gets it, or if the downstream side handles it. Raise
+        RpcError.
+        """
+        if method in DOWNSTREAM_METHODS or self._lists.has(method):
             return None
         try:
-            found = self._router.guessed(method, params, principal)
+            route = self._router.guessed(method, params, principal)
         except RpcError as error:
             if len(self.backends) > 1 or error.code == METHOD_NOT_FOUND:
                 raise
-            # The backend may know more things by such a name than we do.
+            # The backend may have names that the proxy does not know.
             return None
-        if found is None and len(self.backends) != 1:
+        if route is None and len(self.backends) != 1:
             why = "it names no taskId, uri or name by which its backend could be found"
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
-        return found
+        return route
 
     async def located(self, method: str, params: Message | None) -> None:
-        """Wait until it is known where a request goes: in the first round it may not be."""
+        """Wait until the route of a request is known or the first round over the backends ends."""
         while not (self.first_round_over or self._locates(method, params or {})):
-            await self.another_settled()
+            await self.wait_for_next_backend()
 
     def _locates(self, method: str, params: Message) -> bool:
         if not self.routes(method):
@@ -162,7 +167,7 @@ class Gateway(Aggregate):
         try:
             name, kind = self._router.named(method, params)
         except RpcError:
-            # It is for none, whatever backends there are.
+            # The request is invalid regardless of the backends.
             return True
         if self.catalog.owner(kind, name) is not None:
             return True
@@ -170,25 +175,29 @@ class Gateway(Aggregate):
             backend = self.route(method, params).backend
         except RpcError:
             return False
-        # What is not listed goes by its prefix.
+        # Requests for unlisted components are routed by prefix.
         return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
     def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
-        """The way to a component of this backend. Raises RpcError when clients may not use it."""
+        """Return the route to a component of a backend. Raise RpcError if clients may not use
+        it."""
         return self._router.way(owner, name, kind)
 
     def routes(self, method: str) -> bool:
-        """Whether a method is about a component or task, and so goes to the backend that has it."""
+        """Return True if requests of this method are routed by a component or task."""
         return method in ROUTED or method == COMPLETE
 
     def may_ask(self, route: Route, params: Message) -> bool:
-        """Whether the backend may ask while it answers, and the request has to wait for it: by
-        requests of its own (legacy era), or in a process that nobody else finds again."""
+        """Return True if the backend may send server requests for which the call must wait.
+
+        These are requests of a legacy backend, or input requests of a process that only this
+        instance can reach.
+        """
         backend = route.backend
         greeting = backend.watch.greeting
         if greeting is None or not greeting.modern:
             return True
-        # A requestState that is none of ours is the backend's own: the client goes on with it.
+        # A requestState that the proxy did not seal is the backend's; it identifies the call.
         return (backend.asks or backend.is_program) and "requestState" not in params
 
     async def call(
@@ -199,20 +208,20 @@ class Gateway(Aggregate):
         caller: CallContext,
         prepared: PreparedCall | None = None,
     ) -> Message:
-        """Send a client's request to the backend it is for; the response, with the same id.
+        """Send a client's request to its backend, and return the response with the same id.
 
-        Raises RpcError, also for what a backend did wrong.
+        Raise RpcError, also for failures of the backend.
         """
         if prepared is None and self._lists.has(method):
-            return await self._listed_by_all(request, method, params or {}, caller)
+            return await self._call_list(request, method, params or {}, caller)
         if prepared is None:
-            prepared = self.prepared(request, method, params, principal=caller.client.principal)
+            prepared = self.prepare(request, method, params, principal=caller.client.principal)
         backend, outgoing = prepared
         started = time.perf_counter()
         outcome = "ok"
         self.in_flight += 1
         try:
-            answer = await self._traced(backend, outgoing, caller, request)
+            answer = await self._call_traced(backend, outgoing, caller, request)
             if "error" in answer:
                 outcome = "error"
             answer["id"] = request["id"]
@@ -227,7 +236,7 @@ class Gateway(Aggregate):
             self.in_flight -= 1
             self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
 
-    async def _listed_by_all(
+    async def _call_list(
         self, request: Message, method: str, params: Message, caller: CallContext
     ) -> Message:
         async def send(backend: Backend, outgoing: UpstreamRequest) -> Message:
@@ -235,17 +244,17 @@ class Gateway(Aggregate):
 
         return await self._lists.answer(request, method, params, caller, send)
 
-    async def _traced(
+    async def _call_traced(
         self, backend: Backend, outgoing: UpstreamRequest, caller: CallContext, request: Message
     ) -> Message:
         if self.tracing is None:
             return await backend.call(outgoing, caller)
         with self.tracing.call(backend.name, component_name(request), outgoing) as span:
             answer = await backend.call(outgoing, caller)
-            span.answered(answer)
+            span.record_response(answer)
             return answer
 
-    def prepared(
+    def prepare(
         self,
         request: Message,
         method: str,
@@ -253,19 +262,19 @@ class Gateway(Aggregate):
         route: Route | None = None,
         principal: str | None = None,
     ) -> PreparedCall:
-        """A request as it leaves; `route` where it goes, if that is known. Raises RpcError."""
+        """Return a request in its upstream form; `route` saves routing if known. Raise RpcError."""
         if route is None:
             find = self.route if self.routes(method) else self.guessed
             route = find(method, params or {}, principal)
         if route is None:
-            outgoing = UpstreamRequest(request["id"], method, params, extension_router_of(request))
+            outgoing = UpstreamRequest(request["id"], method, params, extra_fields_of(request))
             return PreparedCall(self._only_backend(method), outgoing)
-        extra = extension_router_of(request)
+        extra = extra_fields_of(request)
         outgoing = upstream_request_of(request["id"], method, params or {}, route, extra)
         return PreparedCall(route.backend, outgoing)
 
     def prepared_call(self, call: RequestEnvelope, route: Route | None = None) -> PreparedCall:
-        """The same for a call as nearly all of them are. Raises RpcError."""
+        """Return the upstream form of a request from the fast parser. Raise RpcError."""
         params = call.params or {}
         route = route or self.route(call.method, params)
         return PreparedCall(route.backend, upstream_request_of(call.id, call.method, params, route))
@@ -276,17 +285,17 @@ class Gateway(Aggregate):
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
 
     def set_standing(self, standing: Callable[[ClientIdentity], CallContext]) -> None:
-        """Who takes what backends send to a client outside of its requests."""
+        """Set the factory of contexts that receive what backends send outside of requests."""
         for backend in self.backends.values():
             backend.sessions.standing = backend.through(standing)
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
-        """Whether a request is served by a session with a backend that is the client's own."""
-        if not self.holds_state or method is None or method in OF_FRONTS:
+        """Return True if a request uses a session that the client has for itself with a backend."""
+        if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
             return False
         if self._lists.has(method):
-            asked = self._lists.contributors(method, modern=False)
-            return any(backend.settings.session_mode == "PerClient" for backend in asked)
+            contributors = self._lists.contributors(method, modern=False)
+            return any(backend.settings.session_mode == "PerClient" for backend in contributors)
         find = self.route if self.routes(method) else self.guessed
         try:
             route = find(method, jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)))
@@ -298,9 +307,9 @@ class Gateway(Aggregate):
     async def noted(
         self, client: ClientIdentity, message: Message, *, running_only: bool = False
     ) -> None:
-        """A client's notification, for every session with a backend that is its own.
+        """Forward a client's notification to all upstream sessions of this client.
 
-        `running_only`: for those alone that serve one request each (see `Backend.notify`).
+        `running_only` limits it to sessions that serve one request each; see `Backend.notify`.
         """
         alone = len(self.backends) == 1
         await asyncio.gather(
@@ -311,17 +320,16 @@ class Gateway(Aggregate):
         )
 
     def end_client(self, session: str) -> None:
-        """A client ended its session."""
+        """Close the upstream sessions of a client that ended its session."""
         for backend in self.backends.values():
             backend.end_client(session)
 
-    # Changes
-
     def subscribe(self, subscriber: Subscriber, session: str | None = None) -> Callable[[], None]:
-        """Call `subscriber` with the notification's method when a list changes; returns the end.
+        """Call `subscriber` with the notification's method when a list changes; return the
+        canceller.
 
-        Changes that only one session sees are told to those that are for this `session`, or, with
-        None, for whichever.
+        Changes in only one session's lists go to the subscribers of that session and to those with
+        None.
         """
         self._subscribers[subscriber] = session
 
@@ -336,18 +344,18 @@ class Gateway(Aggregate):
         return await self._resources.subscribe(uri, listener, holder)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Call `watcher` when anything that the status shows may have changed."""
+        """Call `watcher` whenever the reported state may have changed; return the canceller."""
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
-    def look(self) -> None:
-        """Something that the status shows may have changed."""
+    def notify_status_watchers(self) -> None:
+        """Notify the watchers that the reported state may have changed."""
         for watcher in list(self._watchers):
             watcher()
 
     def _changed(self, kinds: set[ComponentKind], session: str = "") -> None:
-        """Lists have changed: that of the client of a session, or any without one."""
-        self.look()
+        """Notify subscribers of changed lists: those of one session, or all if it is empty."""
+        self.notify_status_watchers()
         for method in {kind.changed for kind in KINDS if kind in kinds}:
             for subscriber, own in list(self._subscribers.items()):
                 if not session or own in (None, session):

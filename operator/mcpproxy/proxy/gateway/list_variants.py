@@ -1,4 +1,4 @@
-"""Which clients are shown the same lists: those in whom every backend sees the same."""
+"""List variants: groups of clients that get the same lists from every backend."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -8,40 +8,48 @@ from mcpproxy.proxy.core.catalog.catalog import EVERYONE, ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.backend import Backend
 
-MAX_AUDIENCES: Final = 32
-"""Kinds of clients whose merged lists are kept; the least recently used goes."""
+MAX_VARIANTS: Final = 32
+"""Maximum number of list variants in memory; the least recently used is removed."""
 MAX_DECLARED: Final = 8192
-"""Bytes of capabilities that make a difference to lists; clients that declare more are shown what
-clients are that declare nothing."""
+"""Maximum size in bytes of capabilities that select a list variant.
+
+Clients that declare more get the lists of clients without declared capabilities.
+"""
 
 
 class ListVariants:
-    """The kinds of clients that asked for lists lately."""
+    """Recently used list variants."""
 
     def __init__(self, backends: Mapping[str, Backend], passed: frozenset[bytes]) -> None:
-        """`passed` are the headers of clients that some backend gets."""
+        """Create an empty set. `passed` are the client headers that some backend gets."""
         self._backends = backends
         self._passed = passed
-        self._own = [b for b in backends.values() if b.settings.session_mode == "PerClient"]
-        """The backends with which clients have sessions of their own."""
-        self._kept: OrderedDict[tuple[bytes | None, ...], ListVariant] = OrderedDict()
+        self._per_client = [b for b in backends.values() if b.settings.session_mode == "PerClient"]
+        """Backends that have separate sessions for each client."""
+        self._recent: OrderedDict[tuple[bytes | None, ...], ListVariant] = OrderedDict()
 
     def of(self, client: ClientIdentity) -> ListVariant:
-        """All who are shown the same lists as this client."""
+        """Return the list variant of a client."""
         declared, mark = client.capabilities, client.mark(self._passed)
-        own = [backend.own(client) for backend in self._own] if self._own else []
+        own = [backend.own(client) for backend in self._per_client] if self._per_client else []
         if declared == b"{}" and mark is None and not any(own):
             return EVERYONE
         key = declared, mark, *own
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-            return found
+        variant = self._recent.get(key)
+        if variant is not None:
+            self._recent.move_to_end(key)
+            return variant
         if len(declared) > MAX_DECLARED:
             return EVERYONE
         seen = {name: backend.seen(client) for name, backend in self._backends.items()}
-        found = ListVariant({name: given for name, given in seen.items() if given is not None})
-        self._kept[key] = found
-        if len(self._kept) > MAX_AUDIENCES:
-            self._kept.popitem(last=False)
-        return found
+        variant = ListVariant(
+            {
+                name: key_of_backend
+                for name, key_of_backend in seen.items()
+                if key_of_backend is not None
+            }
+        )
+        self._recent[key] = variant
+        if len(self._recent) > MAX_VARIANTS:
+            self._recent.popitem(last=False)
+        return variant

@@ -1,4 +1,4 @@
-"""Subscriptions of clients to resources, each with the backend that has the resource."""
+"""Subscriptions of clients to resources of backends."""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -16,32 +16,32 @@ Listener = Callable[[Message], None]
 
 
 class ResourceSubscriptions:
-    """The subscriptions of all clients."""
+    """Subscriptions of all clients."""
 
     def __init__(self, route: Callable[[str, Message], Route]) -> None:
-        """`route` finds the backend of a request; it raises RpcError."""
+        """Create an empty set. `route` finds the backend of a request and raises RpcError."""
         self._route = route
         self._listeners: dict[tuple[str, str], list[Listener]] = {}
-        """Backend and its own URI → who is told of changes."""
+        """Backend and upstream URI → callbacks for changes."""
         self._holders: FairShares[int] = FairShares(ALL_SUBSCRIPTIONS.value)
         self._numbers = itertools.count(1)
 
     async def subscribe(
         self, uri: str, listener: Listener, holder: Holder
     ) -> Callable[[], Awaitable[None]]:
-        """Call `listener` with a notification when a resource changes; returns the end.
+        """Call `listener` with a notification whenever a resource changes; return the canceller.
 
-        The subscription counts for `holder`. Raises RpcError, also for what a backend did wrong.
+        The subscription counts for `holder`. Raise RpcError, also for failures of the backend.
         """
-        number = self._admitted(uri, holder)
+        number = self._admit(uri, holder)
         try:
-            return await self._subscribed(uri, listener, number)
+            return await self._subscribe(uri, listener, number)
         except BaseException:
             self._holders.discard(number)
             raise
 
-    def _admitted(self, uri: str, holder: Holder) -> int:
-        """The number of a subscription that may be made. Raises RpcError."""
+    def _admit(self, uri: str, holder: Holder) -> int:
+        """Return the number of a new subscription. Raise RpcError if a limit is reached."""
         size = len(uri.encode("utf-8", "surrogatepass"))
         if size > RESOURCE_URI.value:
             RESOURCE_URI.record()
@@ -58,17 +58,17 @@ class ResourceSubscriptions:
         self._holders.add(number, holder)
         return number
 
-    async def _subscribed(
+    async def _subscribe(
         self, uri: str, listener: Listener, number: int
     ) -> Callable[[], Awaitable[None]]:
         route = self._route("resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
         backend = route.backend
-        own = jsonrpc.decode_str(route.own) or uri
+        upstream_uri = jsonrpc.decode_str(route.own) or uri
         try:
-            await backend.watch.subscribe(own)
+            await backend.watch.subscribe(upstream_uri)
         except BackendError as error:
             raise error.rpc(backend.name) from None
-        key = (backend.name, own)
+        key = (backend.name, upstream_uri)
         self._listeners.setdefault(key, []).append(listener)
 
         async def end() -> None:
@@ -78,14 +78,14 @@ class ResourceSubscriptions:
                 listeners.remove(listener)
                 if not listeners:
                     del self._listeners[key]
-                await backend.watch.unsubscribe(own)
+                await backend.watch.unsubscribe(upstream_uri)
 
         return end
 
     def updated(self, backend: Backend, message: Message) -> None:
-        """A backend says that one of its resources has changed."""
+        """Forward a backend's notification that a resource changed."""
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        own = jsonrpc.decode_str(params.get("uri")) or ""
-        shown = to_downstream_message(message, backend.names)
-        for listener in list(self._listeners.get((backend.name, own), ())):
-            listener(shown)
+        upstream_uri = jsonrpc.decode_str(params.get("uri")) or ""
+        downstream = to_downstream_message(message, backend.names)
+        for listener in list(self._listeners.get((backend.name, upstream_uri), ())):
+            listener(downstream)

@@ -1,4 +1,4 @@
-"""Where requests about components go: by the name in them to the backend that has it."""
+"""Routing of requests by the component or task that they name."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -26,35 +26,35 @@ from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 MAX_ROUTES: Final = 4096
-"""Names of components whose ways are kept."""
+"""Maximum number of cached routes."""
 MAX_ROUTE: Final = 512
-"""Bytes of a name whose way is kept."""
-_KNOWN: Final = frozenset({"jsonrpc", "id", "method", "params"})
-"""The members of a request; the first three are always there."""
+"""Maximum size in bytes of a name whose route is cached."""
+_ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
+"""Fields of a request; only `params` is optional."""
 
 
 class Route(NamedTuple):
-    """Where a request about a component goes."""
+    """Destination of a request about a component."""
 
     backend: Backend
     name: str
-    """The component's outward name or URI."""
+    """Downstream name or URI of the component."""
     kind: ComponentKind
     own: Raw | None
-    """The backend's own name or URI, as JSON; None when it is the same."""
+    """Upstream name or URI as JSON; None if it equals the downstream name."""
     properties: Sequence[tuple[h.Path, str]]
-    """The arguments of a tool that are repeated in headers."""
+    """Arguments of a tool that headers repeat."""
 
 
 class Router:
-    """Finds the way of a request, and keeps it until the catalog changes."""
+    """Router of requests, with a cache of routes that is cleared when the catalog changes."""
 
     def __init__(
         self, backends: Mapping[str, Backend], catalog: Catalog, denied: Collection[str] = ()
     ) -> None:
-        """`denied` are the names of extensions whose methods are refused."""
+        """Create a router. Methods of extensions in `denied` are rejected."""
         self.sealer: Sealer | None = None
-        """Opens ids of tasks, and seals cursors."""
+        """Sealer of task ids and cursors."""
         self.denied = denied
         self._backends = backends
         self._catalog = catalog
@@ -64,31 +64,35 @@ class Router:
         self._bare: tuple[int, dict[str, list[tuple[str, str]]]] = (-1, {})
 
     def route(self, method: str, params: Message, principal: str | None = None) -> Route:
-        """The backend a request is for, the outward name in it and its kind. Raises RpcError.
+        """Return the route of a request. Raise RpcError.
 
-        `principal` is the client's, where it has to be the one that a task is for.
+        `principal` is the client's, if a task must belong to it.
         """
         if self._version != self._catalog.version:
             self._version = self._catalog.version
             self._routes.clear()
         raw = params.get(ROUTED[method][0]) if method in ROUTED else None
         key = method, b"" if raw is None else bytes(raw)
-        found = self._routes.get(key)
-        if found is None:
-            found = self._routed(method, params, principal)
-            if raw is not None and len(key[1]) <= MAX_ROUTE and found.kind is not TASKS:
+        route = self._routes.get(key)
+        if route is None:
+            route = self._find_route(method, params, principal)
+            if raw is not None and len(key[1]) <= MAX_ROUTE and route.kind is not TASKS:
                 if len(self._routes) >= MAX_ROUTES:
                     self._routes.clear()
-                self._routes[key] = found
-        return found
+                self._routes[key] = route
+        return route
 
-    def _routed(self, method: str, params: Message, principal: str | None) -> Route:
+    def _find_route(self, method: str, params: Message, principal: str | None) -> Route:
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         name, kind = self.named(method, params)
-        return self._task(name, principal) if kind is TASKS else self._component(name, kind)
+        return (
+            self._route_to_task(name, principal)
+            if kind is TASKS
+            else self._route_to_component(name, kind)
+        )
 
-    def _component(self, name: str, kind: ComponentKind) -> Route:
+    def _route_to_component(self, name: str, kind: ComponentKind) -> Route:
         owner = self._catalog.owner(kind, name)
         if owner is None and kind is TOOLS:
             owner, name = self._by_bare_name(name)
@@ -96,50 +100,51 @@ class Router:
             if claims := self._catalog.claimed_by(kind, name):
                 raise name_conflict_error(kind, name, claims)
             owner = find_owner(name, self._names, uri=kind.by_uri)
-        if owner is None or self._catalog.withholds(owner, kind, name):
+        if owner is None or self._catalog.is_withheld(owner, kind, name):
             raise unknown_component_error(kind, name)
         return self.way(owner, name, kind)
 
-    def _task(self, shown: str, principal: str | None) -> Route:
+    def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
         if len(self._backends) == 1:
-            return Route(next(iter(self._backends.values())), shown, TASKS, None, ())
-        found = None if self.sealer is None else decode_task_id(self.sealer, shown)
-        backend = None if found is None else self._backends.get(found[0])
-        if found is None or backend is None or principal not in (None, found[2]):
-            # Whose it is, nobody else is told.
-            raise unknown_component_error(TASKS, shown)
-        return Route(backend, shown, TASKS, jsonrpc.encode_raw(found[1]), ())
+            return Route(next(iter(self._backends.values())), downstream_id, TASKS, None, ())
+        decoded = None if self.sealer is None else decode_task_id(self.sealer, downstream_id)
+        backend = None if decoded is None else self._backends.get(decoded[0])
+        if decoded is None or backend is None or principal not in (None, decoded[2]):
+            # The error does not reveal that the task belongs to another principal.
+            raise unknown_component_error(TASKS, downstream_id)
+        return Route(backend, downstream_id, TASKS, jsonrpc.encode_raw(decoded[1]), ())
 
     def _by_bare_name(self, name: str) -> tuple[str | None, str]:
-        """The backend of a tool that an app calls by the backend's own name, and its outward name.
+        """Return the backend and the downstream name of a tool that an app calls by its upstream
+        name.
 
-        Raises RpcError where several backends have it.
+        Raise RpcError if several backends have the tool.
         """
         version, bare = self._bare
         if version != self._catalog.version:
             bare = self._bare_names()
             self._bare = self._catalog.version, bare
-        found = bare.get(name, [])
-        if len(found) > 1:
-            both = ", ".join(outward for _, outward in found)
+        matches = bare.get(name, [])
+        if len(matches) > 1:
+            both = ", ".join(downstream_name for _, downstream_name in matches)
             why = f"{name} stands for several tools: {both}; call one of them by that name"
             raise RpcError(INVALID_PARAMS, why)
-        return found[0] if found else (None, name)
+        return matches[0] if matches else (None, name)
 
     def _bare_names(self) -> dict[str, list[tuple[str, str]]]:
-        found: dict[str, list[tuple[str, str]]] = {}
+        by_name: dict[str, list[tuple[str, str]]] = {}
         for backend in self._backends.values():
             if backend.settings.accepts_bare_names:
-                for outward in dict.fromkeys(self._catalog.names(backend.name, TOOLS)):
-                    own = backend.names.inward(outward) or outward
-                    if self._catalog.owner(TOOLS, outward) == backend.name:
-                        found.setdefault(own, []).append((backend.name, outward))
-        return found
+                for downstream_name in dict.fromkeys(self._catalog.names(backend.name, TOOLS)):
+                    upstream = backend.names.to_upstream(downstream_name) or downstream_name
+                    if self._catalog.owner(TOOLS, downstream_name) == backend.name:
+                        by_name.setdefault(upstream, []).append((backend.name, downstream_name))
+        return by_name
 
     def guessed(self, method: str, params: Message, principal: str | None) -> Route | None:
-        """The way of a request of an unknown extension, by what its params name; None without.
+        """Return the route of a request of an unknown extension by its params; None without a name.
 
-        Raises RpcError.
+        Raise RpcError.
         """
         if is_denied(method, self.denied):
             raise denied_method_error(method)
@@ -148,15 +153,15 @@ class Router:
             if name is None:
                 continue
             if kind is TASKS:
-                return self._task(name, principal)
+                return self._route_to_task(name, principal)
             if kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None:
                 kind = PROMPTS
-            return self._component(name, kind)
+            return self._route_to_component(name, kind)
         return None
 
     def shows(self, owner: str, uri: str) -> bool:
-        """Whether clients may use a resource of this backend, by its outward URI."""
-        if self._catalog.withholds(owner, RESOURCES, uri):
+        """Return True if clients may use a resource of this backend; `uri` is downstream."""
+        if self._catalog.is_withheld(owner, RESOURCES, uri):
             return False
         try:
             self.way(owner, uri, RESOURCES)
@@ -165,30 +170,31 @@ class Router:
         return True
 
     def named(self, method: str, params: Message) -> tuple[str, ComponentKind]:
-        """The name or URI that a request is for, spelled as in lists, and its kind.
+        """Return the name or URI in a request, normalized as in lists, and its kind.
 
-        Case makes no difference in the prefix of a URI, so it must make none to what is withheld.
-        Raises RpcError.
+        The prefix of a URI is compared without case, so its case must not bypass a withheld URI.
+        Raise RpcError.
         """
         name, kind = component_ref(method, params)
         owner = find_owner(name, self._names, uri=True) if kind.by_uri else None
         if owner is None:
             return name, kind
         names = self._backends[owner].names
-        return names.outward_uri(names.inward_uri(name) or ""), kind
+        return names.uri_to_downstream(names.uri_to_upstream(name) or ""), kind
 
     def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
-        """The way to a component of this backend. Raises RpcError when clients may not use it."""
+        """Return the route to a component of a backend. Raise RpcError if clients may not use
+        it."""
         backend = self._backends[owner]
-        own = upstream_name(kind, backend.names, name, backend.selection(kind, name))
+        upstream = upstream_name(kind, backend.names, name, backend.selection(kind, name))
         properties = self._catalog.header_properties(owner, name) if kind is TOOLS else ()
-        return Route(backend, name, kind, own, properties)
+        return Route(backend, name, kind, upstream, properties)
 
 
 def upstream_request_of(
     request_id: Raw, method: str, params: Message, route: Route, extra: Message | None = None
 ) -> UpstreamRequest:
-    """A request about a component as it leaves: the names in it are the backend's own."""
+    """Return a request about a component in its upstream form, with upstream names."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if route.properties:
         arguments = jsonrpc.decode(params.get("arguments"))
@@ -199,13 +205,13 @@ def upstream_request_of(
 
 
 def denied_method_error(method: str) -> RpcError:
-    """The error for a method of an extension that is denied."""
+    """Return the error for a method of an extension that is denied."""
     why = "its extension is denied by spec.extensions.deny"
     return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
 
 
-def extension_router_of(request: Message) -> Message | None:
-    """Members of its envelope that JSON-RPC does not know; they pass."""
+def extra_fields_of(request: Message) -> Message | None:
+    """Return the fields of a request envelope that JSON-RPC does not define; they are forwarded."""
     if len(request) == 3 + ("params" in request):
         return None
-    return {name: Raw(raw) for name, raw in request.items() if name not in _KNOWN}
+    return {name: Raw(raw) for name, raw in request.items() if name not in _ENVELOPE}

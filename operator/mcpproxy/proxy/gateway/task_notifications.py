@@ -1,7 +1,7 @@
-"""Notifications of tasks: one listen at each backend that has tasks of a client's listen.
+"""Task notifications: one `subscriptions/listen` at each backend with tasks of a client's listen.
 
-What is announced to all clients comes over one stream that the watch of a backend has. States of
-tasks are for one client alone, so they are asked for in its name.
+Notifications for all clients arrive over a stream of the backend's monitor. Task states are for one
+client only, so they need a stream in the name of the client.
 """
 
 import asyncio
@@ -24,65 +24,69 @@ from mcpproxy.proxy.upstream.transports.session import ACKNOWLEDGED, UpstreamReq
 
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED_WITHIN: Final = 5.0
-"""Seconds that the backends have to acknowledge; the client polls those that they don't."""
+"""Seconds for backends to acknowledge; clients must poll all other tasks."""
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Seconds before a stream that broke is opened again; the last pause stays."""
+"""Seconds before a broken stream is opened again; the last value repeats."""
 Told = Callable[[Message], None]
 _listens: Final = itertools.count(1)
 
 
 class TaskNotifications:
-    """The streams of one client's listen."""
+    """Streams of one client's listen."""
 
-    def __init__(self, client: ClientIdentity, told: Told) -> None:
-        """`told` takes the notifications, with the names that the client knows."""
+    def __init__(self, client: ClientIdentity, on_notification: Told) -> None:
+        """Create without streams. `on_notification` gets notifications with downstream names."""
         self._client = client
-        self._told = told
+        self._on_notification = on_notification
         self._running: list[asyncio.Task[None]] = []
 
     async def open(self, routes: Iterable[Route]) -> list[str]:
-        """Open the streams for tasks; the ids, as the client knows them, that are acknowledged."""
+        """Open the streams for tasks; return the acknowledged ids in their downstream form."""
         by_backend: dict[str, dict[str, str]] = {}
         backends: dict[str, Backend] = {}
         for route in routes:
             backends[route.backend.name] = route.backend
-            own = route.name if route.own is None else jsonrpc.decode_str(route.own) or ""
-            by_backend.setdefault(route.backend.name, {})[own] = route.name
+            upstream_id = route.name if route.own is None else jsonrpc.decode_str(route.own) or ""
+            by_backend.setdefault(route.backend.name, {})[upstream_id] = route.name
         streams = [
-            _TaskStream(backends[name], ids, self._client, self._told)
+            _TaskStream(backends[name], ids, self._client, self._on_notification)
             for name, ids in by_backend.items()
         ]
         self._running = [asyncio.create_task(stream.run()) for stream in streams]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
                 for stream in streams:
-                    await stream.answered.wait()
-        return [shown for stream in streams for shown in stream.acknowledged]
+                    await stream.responded.wait()
+        return [downstream_id for stream in streams for downstream_id in stream.acknowledged]
 
     def close(self) -> None:
-        """End them."""
+        """Close the streams."""
         for task in self._running:
             task.cancel()
 
 
 class _TaskStream(NullContext):
-    """One listen at one backend, which takes what comes over it."""
+    """One listen at one backend, which receives the notifications of the stream."""
 
     def __init__(
-        self, backend: Backend, ids: Mapping[str, str], client: ClientIdentity, told: Told
+        self,
+        backend: Backend,
+        ids: Mapping[str, str],
+        client: ClientIdentity,
+        on_notification: Told,
     ) -> None:
-        """`ids` are those of the backend, and as the client knows them."""
+        """Create a stream. `ids` map upstream to downstream ids."""
         super().__init__(client)
         self.acknowledged: list[str] = []
-        """Ids, as the client knows them, that the backend has acknowledged."""
-        self.answered = asyncio.Event()
+        """Downstream ids that the backend has acknowledged."""
+        self.responded = asyncio.Event()
         """Set once the backend has acknowledged, or will not."""
         self._backend = backend
         self._ids = ids
-        self._told = told
+        self._on_notification = on_notification
 
     async def run(self) -> None:
-        """Listen until the backend has nothing more to tell, or has never acknowledged."""
+        """Listen until the backend ends the stream, or fails before it acknowledges."""
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             try:
                 await self._listen()
@@ -91,7 +95,7 @@ class _TaskStream(NullContext):
                 if not self.acknowledged:
                     return
             finally:
-                self.answered.set()
+                self.responded.set()
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
@@ -111,9 +115,13 @@ class _TaskStream(NullContext):
         if method == ACKNOWLEDGED:
             params = jsonrpc.decode(message.get("params"))
             honoured = params.get("notifications") if isinstance(params, dict) else None
-            own = honoured.get("taskIds") if isinstance(honoured, dict) else None
-            known = own if isinstance(own, list) else []
-            self.acknowledged = [self._ids[one] for one in self._ids if one in known]
-            self.answered.set()
+            task_ids = honoured.get("taskIds") if isinstance(honoured, dict) else None
+            acknowledged = task_ids if isinstance(task_ids, list) else []
+            self.acknowledged = [
+                self._ids[task_id] for task_id in self._ids if task_id in acknowledged
+            ]
+            self.responded.set()
         elif method in TASK_NOTIFICATIONS:
-            self._told(to_downstream_message(message, self._backend.names, self.client.principal))
+            self._on_notification(
+                to_downstream_message(message, self._backend.names, self.client.principal)
+            )

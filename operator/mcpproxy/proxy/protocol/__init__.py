@@ -1,1 +1,1 @@
-"""The bytes of MCP: JSON-RPC envelopes, server-sent events, headers. No I/O, no state."""
+"""Bytes of MCP: JSON-RPC envelopes, server-sent events, headers. No I/O, no state."""

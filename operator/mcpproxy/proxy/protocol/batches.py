@@ -1,4 +1,4 @@
-"""JSON-RPC batches, which the revision 2025-03-26 has, and the messages of backends."""
+"""JSON-RPC batches (revision 2025-03-26) and the messages of backends."""
 
 import re
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, PARSE_ERROR, Messag
 from mcpproxy.proxy.protocol.tolerance import BOM
 
 REVISION: Final = "2025-03-26"
-"""The revision that has batches."""
+"""Revision that has batches."""
 _BEGINS: Final = re.compile(rb"(?:%b)?\s*+\[" % BOM)
 
 
 def is_batch(body: bytes) -> bool:
-    """Return whether a body is a JSON array rather than a single message."""
+    """Return True if a body is a JSON array rather than a single message."""
     return _BEGINS.match(body) is not None
 
 
 def _split(body: bytes, most: int, record: Callable[[], None], *, of_backend: bool) -> list[bytes]:
-    """Return the members of a batch. Raises RpcError."""
+    """Return the messages of a batch. Raise RpcError."""
     text = body.removeprefix(BOM)
     try:
         count = jsonrpc.length(text, most)
@@ -42,15 +42,15 @@ def _split(body: bytes, most: int, record: Callable[[], None], *, of_backend: bo
 
 
 def of_client(body: bytes, most: int, record: Callable[[], None]) -> list[Message | bytes]:
-    """Return the messages of a client's batch, a refusal for each member that is not one.
+    """Return the messages of a client's batch, with an error response for each malformed one.
 
-    Raises RpcError where the body is not a batch of at most `most` members; `record` is called
-    where it has more.
+    Raise RpcError if the body is not a batch of at most `most` messages. `record` is called if it
+    has more.
     """
-    return [_member(member) for member in _split(body, most, record, of_backend=False)]
+    return [_parse_member(member) for member in _split(body, most, record, of_backend=False)]
 
 
-def _member(body: bytes) -> Message | bytes:
+def _parse_member(body: bytes) -> Message | bytes:
     try:
         message = jsonrpc.parse(body)
     except RpcError as error:
@@ -62,22 +62,22 @@ def _member(body: bytes) -> Message | bytes:
 
 
 def is_request(message: Message) -> bool:
-    """Return whether a message wants a response."""
+    """Return True if a message requires a response."""
     return "method" in message and "id" in message
 
 
 def refusal(body: bytes, error: RpcError) -> bytes:
-    """Return the response to what is not a message: with its id where that is beyond doubt."""
-    known = parse_fragment(body)
-    if error.code == INVALID_REQUEST and known.has_method and not is_batch(body):
-        return jsonrpc.error_response(known.id, error)
+    """Return the error response to a malformed message, with its id if that is certain."""
+    fragment = parse_fragment(body)
+    if error.code == INVALID_REQUEST and fragment.has_method and not is_batch(body):
+        return jsonrpc.error_response(fragment.id, error)
     return jsonrpc.error_response(None, error)
 
 
 def of_backend(body: bytes) -> list[Message]:
-    """Return what a backend sends at once: one message, or a batch. Raises RpcError.
+    """Return the messages in a backend's text: a single one, or a batch. Raise RpcError.
 
-    Backends may send batches in every revision: the TypeScript SDK reads them in all.
+    Backends may send batches in every revision, because the TypeScript SDK accepts them in all.
     """
     if body[:1] == b"{" or not is_batch(body):
         return [jsonrpc.bounded(body)]

@@ -1,4 +1,4 @@
-"""Messages of which only a part can be read: which request they belong to."""
+"""Envelopes of messages that can be read only in part."""
 
 import re
 from typing import Final, NamedTuple
@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 
 _EDGE: Final = 1024
-"""Bytes of each end of a text that are looked at."""
+"""Number of bytes to examine at each end of a text."""
 _MARKS: Final = b"\xef\xbb\xbf\xff\xfe \t\r\n[\0"
-"""Byte order marks, blanks and the bracket of a batch of one."""
+"""Byte order marks, whitespace and the bracket of a batch of one message."""
 _ID: Final = rb'"id"\s*:\s*(\d{1,18}|"[^"\\]{0,256}")\s*'
 _BEGIN: Final = rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?'
 _ID_FIRST: Final = re.compile(_BEGIN + _ID + rb"[,}]")
@@ -22,17 +22,17 @@ _VERSION: Final = re.compile(rb'"jsonrpc"\s*:')
 
 
 class Fragment(NamedTuple):
-    """The envelope of a message, as far as it can be recognized."""
+    """Recognizable part of the envelope of a message."""
 
     id: Raw | None
     has_method: bool
-    """Whether it is a request or a notification."""
+    """True for a request or a notification."""
     is_response: bool
-    """Whether it is meant as a response."""
+    """True if the message is meant as a response."""
 
 
 def parse_fragment(head: bytes, tail: bytes | None = None) -> Fragment:
-    """Return what can be said of a message from its ends. Text in UTF-16 is recognized, too."""
+    """Return the envelope that the two ends of a message show, also of UTF-16 text."""
     tail = head[-_EDGE:] if tail is None else tail
     head, tail = (end.replace(b"\0", b"") for end in (head[:_EDGE].lstrip(_MARKS), tail))
     head = head.lstrip()
@@ -40,6 +40,6 @@ def parse_fragment(head: bytes, tail: bytes | None = None) -> Fragment:
     has_method = _METHOD.match(head) is not None
     ends = (head, tail)
     is_response = not has_method and all(
-        any(wanted.search(end) for end in ends) for wanted in (_VERSION, _MEMBER)
+        any(pattern.search(end) for end in ends) for pattern in (_VERSION, _MEMBER)
     )
     return Fragment(None if match is None else Raw(match[1]), has_method, is_response)

@@ -1,4 +1,4 @@
-"""MCP's HTTP headers (2026-07-28, basic/transports: standard and custom headers)."""
+"""HTTP headers of MCP (2026-07-28, basic/transports: standard and custom headers)."""
 
 import base64
 import binascii
@@ -16,21 +16,21 @@ LAST_EVENT_ID: Final = b"last-event-id"
 
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
-"""Media types of messages, one by one and in streams."""
+"""Media types of single messages and of event streams."""
 
 NAME_MEMBER: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
-    # Of the extension for tasks.
+    # Methods of the tasks extension.
     "tasks/get": "taskId",
     "tasks/update": "taskId",
     "tasks/cancel": "taskId",
 }
-"""Which member of params the header Mcp-Name repeats."""
+"""Method → the field of params that the header Mcp-Name repeats."""
 
-MAX_KEPT: Final = 128
-"""Length up to which values are kept with what they stand for."""
+MAX_CACHED: Final = 128
+"""Maximum length of a value whose encoding is cached."""
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=")
 _SAFE = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -40,45 +40,45 @@ Path = tuple[str, ...]
 
 
 def encode_value(text: str) -> bytes:
-    """A header value that stands for `text`: itself, or base64 where that would not survive."""
-    # Methods and names come again and again.
-    return _encoded_short(text) if len(text) <= MAX_KEPT else _encoded(text)
+    """Encode a header value: the text itself, or base64 if HTTP would change it."""
+    # Cached, because methods and names repeat.
+    return _encode_cached(text) if len(text) <= MAX_CACHED else _encode(text)
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     if _SAFE.fullmatch(text) and text == text.strip() and not _SENTINEL.fullmatch(text):
         return text.encode("ascii")
     return b"=?base64?" + base64.b64encode(text.encode("utf-8", "surrogatepass")) + b"?="
 
 
-_encoded_short = functools.lru_cache(maxsize=1024)(_encoded)
+_encode_cached = functools.lru_cache(maxsize=1024)(_encode)
 
 
 def decode_value(header: bytes) -> str | None:
-    """The text that a header value stands for; None when its base64 form is broken."""
-    return _decoded_short(header) if len(header) <= MAX_KEPT else _decoded(header)
+    """Decode a header value; return None if its base64 form is malformed."""
+    return _decode_cached(header) if len(header) <= MAX_CACHED else _decode(header)
 
 
-def _decoded(header: bytes) -> str | None:
-    # Blanks around a field's value are none of it (RFC 9110, section 5.5).
+def _decode(header: bytes) -> str | None:
+    # Whitespace around a field value is not part of it (RFC 9110, section 5.5).
     text = header.decode("latin-1").strip(" \t")
-    found = _SENTINEL.fullmatch(text)
-    if found is None:
+    sentinel = _SENTINEL.fullmatch(text)
+    if sentinel is None:
         return text
     try:
-        decoded = base64.b64decode(found[1], validate=True)
-        if base64.b64encode(decoded).decode("ascii") != found[1]:
+        decoded = base64.b64decode(sentinel[1], validate=True)
+        if base64.b64encode(decoded).decode("ascii") != sentinel[1]:
             return None
         return decoded.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
         return None
 
 
-_decoded_short = functools.lru_cache(maxsize=1024)(_decoded)
+_decode_cached = functools.lru_cache(maxsize=1024)(_decode)
 
 
 def header_properties(schema: Any) -> Iterator[tuple[Path, str]]:
-    """Properties of a tool's input schema that are repeated in headers: (path, header token).
+    """Yield the properties of a tool's input schema that headers repeat: (path, header token).
 
     Only properties reachable from the root through `properties` alone count.
     """
@@ -99,10 +99,10 @@ def header_properties(schema: Any) -> Iterator[tuple[Path, str]]:
 def param_headers(
     properties: Iterable[tuple[Path, str]], arguments: Any
 ) -> list[tuple[bytes, bytes]]:
-    """The Mcp-Param-* headers that repeat `arguments`; absent and null values have none."""
+    """Return the Mcp-Param-* headers for `arguments`; absent and null values have none."""
     headers = []
     for path, token in properties:
-        text = _rendered(_at(arguments, path))
+        text = _format(_at(arguments, path))
         if text is not None:
             headers.append((PARAM_PREFIX + token.lower().encode(), encode_value(text)))
     return headers
@@ -116,15 +116,15 @@ def _at(node: Any, path: Path) -> Any:
     return node
 
 
-def _rendered(found: Any) -> str | None:
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    return str(found) if isinstance(found, str | int | float) else None
+def _format(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 @functools.lru_cache(maxsize=256)
 def accepts(header: bytes | None, media_type: bytes) -> bool:
-    """Whether an Accept header admits a media type; an absent header admits everything."""
+    """Return True if an Accept header allows a media type. An absent header allows every type."""
     if header is None:
         return True
     family = media_type.split(b"/")[0] + b"/*"

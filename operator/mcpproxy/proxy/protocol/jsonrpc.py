@@ -1,7 +1,7 @@
-"""JSON-RPC envelopes. A message is read one level deep; every value stays the bytes it was.
+"""JSON-RPC envelopes, parsed one level deep; every value keeps its bytes.
 
-`Message` maps the members of one JSON object to their raw bytes, in their order, unknown ones
-included, so that what we do not rewrite leaves exactly as it came.
+`Message` maps the fields of one JSON object to their raw bytes, in order and including unknown
+ones, so that everything the proxy does not rewrite leaves unchanged.
 """
 
 from collections.abc import Mapping
@@ -29,22 +29,22 @@ HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
 REQUEST_CANCELLED: Final = -32800
-"""As servers of the SDKs answer a request that its client has cancelled."""
+"""Code with which servers of the SDKs respond to a cancelled request."""
 
 VERSION: Final = Raw(b'"2.0"')
 NULL: Final = Raw(b"null")
 EMPTY: Final = Raw(b"{}")
 MAX_ID_DIGITS: Final = 400
-"""Digits of a number that is still looked at as an id."""
+"""Maximum number of digits of a number that can be an id."""
 _MOST: Final = ENVELOPE_MEMBERS.value
 _FEW: Final = LEAST * _MOST
-"""Bytes of a text that can't have more members than that."""
+"""Size in bytes below which a text cannot exceed the limit of fields."""
 _UNREAD: Final = (b"null", b'"server-error"')
 _NUMBER_BEGINS: Final = tuple(b"%c" % c for c in b"-0123456789")
 
 
 class RequestEnvelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A request with the members that nearly all have, and no others."""
+    """Request with the usual fields and no others."""
 
     jsonrpc: Literal["2.0"]
     id: Raw
@@ -53,7 +53,7 @@ class RequestEnvelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
 
 
 class _Heavy(msgspec.Struct):
-    """Members of params that may be of any size; the others are passed over."""
+    """Fields of params that may have any size; the decoder skips all others."""
 
     arguments: Raw = Raw(b"")
     meta: Raw = msgspec.field(default=Raw(b""), name="_meta")
@@ -64,7 +64,7 @@ class _Outline(msgspec.Struct):
 
 
 class ResultEnvelope(msgspec.Struct, forbid_unknown_fields=True):
-    """A response with the members that nearly all have, and no others."""
+    """Response with the usual fields and no others."""
 
     jsonrpc: Literal["2.0"]
     id: Raw
@@ -72,14 +72,14 @@ class ResultEnvelope(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Error(msgspec.Struct):
-    """The members of an error, of which only the code is needed."""
+    """Fields of an error; only the code is decoded."""
 
     code: int
     message: Raw = Raw(b'""')
     data: Raw = Raw(b"")
 
 
-# Bound once: these are called for every message.
+# Bound once, because they are called for every message.
 _object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _call: Final = msgspec.json.Decoder(RequestEnvelope).decode
 _outline: Final = msgspec.json.Decoder(_Outline).decode
@@ -88,15 +88,15 @@ _error: Final = msgspec.json.Decoder(_Error).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
-# Numbers that no machine type holds are JSON, too.
+# Numbers beyond every machine type are valid JSON.
 _exact: Final = msgspec.json.Decoder(float_hook=lambda text: Raw(text.encode())).decode
 encode = msgspec.json.Encoder().encode
 canonical = msgspec.json.Encoder(order="sorted").encode
-"""JSON bytes that are the same for the same value, whatever the order of its members was."""
+"""Encode a value as JSON with sorted keys, so that equal values have equal bytes."""
 
 
 class RpcError(Exception):
-    """A request ends with this JSON-RPC error. `data` is JSON or None."""
+    """JSON-RPC error that ends a request. `data` is JSON or None."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(message)
@@ -106,7 +106,7 @@ class RpcError(Exception):
 
 
 def decode_object(raw: bytes | Raw) -> Message:
-    """The members of a JSON object. Raises RpcError when it is none, or has too many."""
+    """Return the fields of a JSON object. Raise RpcError if it is malformed or has too many."""
     if len(raw) > _FEW:
         _refuse_many(raw, INVALID_PARAMS)
     try:
@@ -116,7 +116,7 @@ def decode_object(raw: bytes | Raw) -> Message:
 
 
 def decode_array(raw: bytes | Raw) -> list[Raw]:
-    """The items of a JSON array. Raises RpcError when it is none."""
+    """Return the items of a JSON array. Raise RpcError if it is malformed."""
     try:
         return _array.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -124,7 +124,7 @@ def decode_array(raw: bytes | Raw) -> list[Raw]:
 
 
 def decode_str(raw: bytes | Raw | None) -> str | None:
-    """The text of a JSON string, None for anything else."""
+    """Return the text of a JSON string; None for any other value."""
     if raw is None:
         return None
     try:
@@ -134,7 +134,7 @@ def decode_str(raw: bytes | Raw | None) -> str | None:
 
 
 def _refuse_many(raw: bytes | Raw, code: int) -> None:
-    """Raise RpcError where an object has more members than a message may have."""
+    """Raise RpcError if an object has more fields than a message may have."""
     if exceeds(bytes(raw), _MOST):
         ENVELOPE_MEMBERS.record()
         of = "the message has" if code == INVALID_REQUEST else "params, a result or a part has"
@@ -142,9 +142,9 @@ def _refuse_many(raw: bytes | Raw, code: int) -> None:
 
 
 def length(raw: bytes | Raw | None, most: int) -> int:
-    """The number of items of an array; `most` + 1 where it has more than `most`.
+    """Return the number of items of an array, or `most` + 1 if it has more than `most`.
 
-    Takes little memory, however many there are. Raises RpcError when it is no array.
+    The cost in memory is small for any number of items. Raise RpcError if it is not an array.
     """
     if raw is None:
         return 0
@@ -152,7 +152,7 @@ def length(raw: bytes | Raw | None, most: int) -> int:
 
 
 def decode(raw: bytes | Raw | None) -> Any:
-    """The whole value; for small parts that have to be understood. None when it is not JSON."""
+    """Decode a whole value, for small values that must be understood. Return None if malformed."""
     if raw is None:
         return None
     try:
@@ -162,10 +162,10 @@ def decode(raw: bytes | Raw | None) -> Any:
 
 
 def canonicalize(raw: bytes | Raw) -> bytes:
-    """A value in one spelling, but for its fractions and exponents, which stay as written.
+    """Return a value in canonical form; fractions and exponents stay as written.
 
-    Takes time in proportion to its size, however deep it is. Raises RpcError for what is no JSON,
-    is nested too deeply, or has an integer of thousands of digits.
+    The time is proportional to the size of the value. Raise RpcError if it is malformed, is nested
+    too deeply, or has an integer of thousands of digits.
     """
     try:
         return canonical(_exact(raw))
@@ -174,25 +174,25 @@ def canonicalize(raw: bytes | Raw) -> bytes:
 
 
 def encode_raw(content: Any) -> Raw:
-    """JSON bytes of a value made of plain types and `Raw`."""
+    """Encode a value of plain types and `Raw` as JSON."""
     return Raw(encode(content))
 
 
 def parse(body: bytes) -> Message:
     """Return one JSON-RPC message: request, notification or response.
 
-    Raises RpcError with PARSE_ERROR for text that even SDKs can't read as JSON, and INVALID_REQUEST
-    for JSON that is not a single message.
+    Raise RpcError with PARSE_ERROR for text that even SDKs cannot read as JSON, and with
+    INVALID_REQUEST for JSON that is not a single message.
     """
-    return _parsed(body, of_backend=False)
+    return _parse(body, of_backend=False)
 
 
 def bounded(body: bytes) -> Message:
-    """Return a message of a backend, whose params or result has not too many members.
+    """Return a backend's message; its params and result are limited in their number of fields.
 
-    Raises RpcError, see `parse`.
+    Raise RpcError; see `parse`.
     """
-    message = _parsed(body, of_backend=True)
+    message = _parse(body, of_backend=True)
     if len(body) > _FEW:
         for name in ("params", "result"):
             if name in message:
@@ -200,26 +200,26 @@ def bounded(body: bytes) -> Message:
     return message
 
 
-def _parsed(body: bytes, *, of_backend: bool) -> Message:
+def _parse(body: bytes, *, of_backend: bool) -> Message:
     try:
-        message = _decoded(body)
+        message = _decode(body)
     except RpcError as error:
         if error.code != PARSE_ERROR:
             raise
         text = tolerance.repair_json(body, of_backend=of_backend)
         if text is None:
             raise
-        message = _decoded(text)
+        message = _decode(text)
     if message.get("jsonrpc") == VERSION:
-        if _shaped(message):
+        if _is_valid(message):
             return message
         shapes.reshape(message, of_backend=of_backend)
-        if _shaped(message):
+        if _is_valid(message):
             return message
     raise RpcError(INVALID_REQUEST, "the body is not a JSON-RPC 2.0 message")
 
 
-def _decoded(body: bytes) -> Message:
+def _decode(body: bytes) -> Message:
     try:
         if not body.isascii():
             body.decode()
@@ -235,32 +235,32 @@ def _decoded(body: bytes) -> Message:
 
 
 def parse_request_fast(body: bytes) -> RequestEnvelope | None:
-    """A request, read two levels deep at once; None for whatever takes a closer look."""
+    """Parse a request two levels deep at once; return None if it needs the thorough parser."""
     try:
         if not body.isascii():
             body.decode()
         if len(body) > _FEW and _may_have_many(body):
             return None
-        found = _call(body)
-        if found.params is None and b"params" in body:
-            # It is null, which only looks as if it were absent.
+        envelope = _call(body)
+        if envelope.params is None and b"params" in body:
+            # An explicit null, which the decoder cannot distinguish from an absent field.
             return None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    spelt = bytes(found.id)
-    return found if spelt.isdigit() or spelt[:1] == b'"' else None
+    request_id = bytes(envelope.id)
+    return envelope if request_id.isdigit() or request_id[:1] == b'"' else None
 
 
 def _may_have_many(body: bytes) -> bool:
-    """Whether params may have more members than they may have. Raises DecodeError."""
+    """Return True if params may exceed the limit of fields. Raise DecodeError."""
     if body.count(b",") < _MOST:
         return False
-    found = _outline(body).params
-    return len(body) - len(found.arguments) - len(found.meta) > _FEW
+    heavy = _outline(body).params
+    return len(body) - len(heavy.arguments) - len(heavy.meta) > _FEW
 
 
 def parse_result_fast(body: bytes) -> ResultEnvelope | None:
-    """A response with a result; None for whatever takes a closer look."""
+    """Parse a response with a result; return None if it needs the thorough parser."""
     try:
         if not body.isascii():
             body.decode()
@@ -269,10 +269,10 @@ def parse_result_fast(body: bytes) -> ResultEnvelope | None:
         return None
 
 
-def _shaped(message: Message) -> bool:
+def _is_valid(message: Message) -> bool:
     request_id = message.get("id")
     if request_id is not None and not (bytes(request_id).isdigit() or is_id(request_id)):
-        # A response to a message that could not be read has a null id.
+        # A response to a message that could not be parsed has a null id.
         return request_id == NULL and "error" in message and "result" not in message
     method = message.get("method")
     if method is not None:
@@ -286,22 +286,22 @@ def _shaped(message: Message) -> bool:
 
 
 def is_id(raw: Raw) -> bool:
-    """Whether this is a JSON-RPC id as MCP wants it: a string or an integer, however spelled."""
-    head = bytes(raw)
-    return head[:1] == b'"' or head.lstrip(b"-").isdigit() or _integer(head) is not None
+    """Return True if this is an id that MCP allows: a string or an integer in any notation."""
+    text = bytes(raw)
+    return text[:1] == b'"' or text.lstrip(b"-").isdigit() or _integer(text) is not None
 
 
 def id_key(raw: bytes | Raw) -> bytes:
-    """The same bytes for the same id or progress token, however a peer spells it."""
+    """Return the canonical bytes of an id or progress token, so that equal ids have equal bytes."""
     text = bytes(raw)
     if text.isdigit() or (text[:1] == b'"' and b"\\" not in text):
         return text
-    own = decode_str(text) if text[:1] == b'"' else None
-    return (_integer(text) or text) if own is None else encode(own)
+    decoded = decode_str(text) if text[:1] == b'"' else None
+    return (_integer(text) or text) if decoded is None else encode(decoded)
 
 
 def _integer(text: bytes) -> bytes | None:
-    """The plain spelling of an integer, 1.0 and 1e0 among them; None for anything else."""
+    """Return an integer without fraction and exponent (1.0 and 1e0 are integers), or None."""
     if text[:1] not in _NUMBER_BEGINS:
         return None
     try:
@@ -314,44 +314,44 @@ def _integer(text: bytes) -> bytes | None:
 
 
 def answers(message: Message, request_id: Raw) -> bool:
-    """Whether a response is the one to the request with this id.
+    """Return True if a response belongs to the request with this id.
 
-    As the SDKs do, it takes "7" for 7. A peer that could not read the id of a request answers with
-    an error and the id null, or "server-error" (Python SDK 1.x).
+    Like the SDKs, it accepts "7" for 7. A peer that could not read the id of a request responds
+    with an error and the id null, or "server-error" (Python SDK 1.x).
     """
-    given = message.get("id")
-    if given is None or given == request_id:
-        return given is not None
-    own, wanted = id_key(given), id_key(request_id)
-    if own == wanted or own == b'"%b"' % wanted or wanted == b'"%b"' % own:
+    response_id = message.get("id")
+    if response_id is None or response_id == request_id:
+        return response_id is not None
+    key, expected = id_key(response_id), id_key(request_id)
+    if key == expected or key == b'"%b"' % expected or expected == b'"%b"' % key:
         return True
-    return own in _UNREAD and "error" in message
+    return key in _UNREAD and "error" in message
 
 
 def response(request_id: bytes | Raw, result: bytes | Raw) -> bytes:
-    """A response with this result."""
+    """Return a response with this result."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(result))
 
 
 def response_parts(
     request_id: bytes | Raw, result: tuple[bytes, bytes, bytes]
 ) -> tuple[bytes, bytes, bytes]:
-    """A response in parts, from those of its result; the second one is not copied."""
+    """Return a response in parts, from the parts of its result; the second part is not copied."""
     head, body, tail = result
     return b'{"jsonrpc":"2.0","id":%b,"result":%b' % (bytes(request_id), head), body, tail + b"}"
 
 
 def error_response(request_id: bytes | Raw | None, error: RpcError) -> bytes:
-    """A response with this error; a request whose id is not known is answered with id null."""
+    """Return a response with this error. If the request id is unknown, the id is null."""
     content = {"code": error.code, "message": error.message}
     if error.data is not None:
         content["data"] = error.data
-    shown = b"null" if request_id is None else bytes(request_id)
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (shown, encode(content))
+    encoded_id = b"null" if request_id is None else bytes(request_id)
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encoded_id, encode(content))
 
 
 def notification(method: str, params: Mapping[str, Any] | bytes | None = None) -> bytes:
-    """A notification."""
+    """Return an encoded notification."""
     if params is None:
         return encode({"jsonrpc": "2.0", "method": method})
     raw = Raw(params) if isinstance(params, bytes) else params
@@ -359,13 +359,13 @@ def notification(method: str, params: Mapping[str, Any] | bytes | None = None) -
 
 
 def notification_message(method: str, params: Mapping[str, Any] | None = None) -> Message:
-    """The members of a notification."""
+    """Return the fields of a notification."""
     message = {"jsonrpc": VERSION, "method": encode_raw(method)}
     return message if params is None else {**message, "params": encode_raw(params)}
 
 
 def request(request_id: Any, method: str, params: Mapping[str, Any] | bytes | None = None) -> bytes:
-    """A request of our own, or one that was relabelled."""
+    """Return an encoded request."""
     content: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
     if params is not None:
         content["params"] = Raw(params) if isinstance(params, bytes) else params
@@ -373,7 +373,7 @@ def request(request_id: Any, method: str, params: Mapping[str, Any] | bytes | No
 
 
 def replace_member(raw: bytes | Raw | None, **changed: Any) -> Raw:
-    """A JSON object with some members set, or removed where the new value is None."""
+    """Return a JSON object with some fields set, or removed if the new value is None."""
     content: dict[str, Any] = {} if raw is None else dict(decode_object(raw))
     for name, new in changed.items():
         if new is None:
@@ -384,17 +384,17 @@ def replace_member(raw: bytes | Raw | None, **changed: Any) -> Raw:
 
 
 def error_of(message: Message, *, understood: bool = False) -> RpcError | None:
-    """The error of a response, if it is one.
+    """Return the error of a response, or None if it has none.
 
-    Its data may be of any size, and stays JSON unless it is to be `understood`.
+    The data may have any size and stays encoded unless it is to be `understood`.
     """
     raw = message.get("error")
     if raw is None:
         return None
     try:
-        found = _error(raw)
+        fields = _error(raw)
     except (msgspec.DecodeError, RecursionError):
         return RpcError(INTERNAL_ERROR, "the backend sent an error without a code")
-    data = None if bytes(found.data) in (b"", b"null") else found.data
-    text = decode_str(found.message)
-    return RpcError(found.code, text or "", decode(data) if understood else data)
+    data = None if bytes(fields.data) in (b"", b"null") else fields.data
+    text = decode_str(fields.message)
+    return RpcError(fields.code, text or "", decode(data) if understood else data)

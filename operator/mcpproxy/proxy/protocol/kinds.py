@@ -1,4 +1,4 @@
-"""The kinds of components that MCP has, and the words it has for them."""
+"""Kinds of components in MCP, with their method and field names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Final
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ComponentKind:
-    """One kind of component and the words that MCP has for it."""
+    """One kind of component, with its method and field names."""
 
     member: str
-    """Member of a list result that holds the items."""
+    """Field of a list result that holds the items."""
     key: str
-    """Member of an item that identifies it."""
+    """Field of an item that identifies it."""
     method: str
     capability: str
     changed: str
@@ -20,7 +20,7 @@ class ComponentKind:
 
     @property
     def by_uri(self) -> bool:
-        """Whether items are identified by URIs (or URI templates)."""
+        """True if items are identified by URIs or URI templates."""
         return self.key.startswith("uri")
 
 
@@ -41,7 +41,7 @@ TEMPLATES: Final = ComponentKind(
     "notifications/resources/list_changed",
 )
 TASKS: Final = ComponentKind("tasks", "taskId", "tasks/list", "tasks", "notifications/tasks")
-"""Tasks, which are no components: no catalog has them, and their ids say where they are."""
+"""Tasks are not components: catalogs do not list them, and their ids identify the backend."""
 KINDS: Final = (TOOLS, PROMPTS, RESOURCES, TEMPLATES)
 BY_METHOD: Final[Mapping[str, ComponentKind]] = {kind.method: kind for kind in KINDS}
 BY_CHANGED: Final[Mapping[str, tuple[ComponentKind, ...]]] = {

@@ -4,22 +4,22 @@ from dataclasses import dataclass
 from typing import Final
 
 EDGE: Final = 1024
-"""Bytes that are kept of each end of a line that is too long."""
+"""Number of bytes to keep of each end of a line that is too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineTooLong:
-    """A line beyond the limit, of which only both ends were kept."""
+    """Both ends of a line that exceeds the limit."""
 
     head: bytes
     tail: bytes
 
 
 class LineSplitter:
-    """Splits chunks into lines, and discards all but the ends of a line that is too long."""
+    """Split chunks into lines, and discard the middle of lines that are too long."""
 
     def __init__(self, limit: int) -> None:
-        """`limit` is the length in bytes of the longest line, without its end."""
+        """Create a splitter. `limit` is the maximum length of a line in bytes, without its end."""
         self._limit = limit
         self._buffer = bytearray()
         self._scanned = 0
@@ -32,7 +32,7 @@ class LineSplitter:
         self._buffer += chunk
 
     def next(self) -> bytes | LineTooLong | None:
-        """Return the next line without its end; None if the rest of it is yet to come."""
+        """Return the next line without its end, or None if it is incomplete."""
         end = self._buffer.find(b"\n", self._scanned)
         if end < 0:
             self._scanned = len(self._buffer)
@@ -45,7 +45,7 @@ class LineSplitter:
         return line
 
     def rest(self) -> bytes | LineTooLong:
-        """Return the last line of a stream that ended without a line end; empty if none began."""
+        """Return the rest of a stream after its last line end; it may be empty."""
         line = self._line(len(self._buffer))
         self._buffer.clear()
         self._scanned = 0
@@ -62,7 +62,7 @@ class LineSplitter:
         return line
 
     def _discard(self, end: int) -> None:
-        """Keep only the ends of the present line, whose bytes are the first `end` of the buffer."""
+        """Keep only the ends of the current line, which is the first `end` bytes of the buffer."""
         if self._head is None:
             self._head = bytes(self._buffer[: min(end, EDGE)])
         self._tail = (self._tail + bytes(self._buffer[max(0, end - EDGE) : end]))[-EDGE:]

@@ -1,11 +1,11 @@
-"""The revisions of MCP and the two eras they belong to."""
+"""Revisions of MCP and their two eras."""
 
 from typing import Final
 
 LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Revisions with initialize and sessions, oldest first."""
 MODERN: Final = ("2026-07-28",)
-"""Revisions without: every request stands alone."""
+"""Revisions without sessions, in which every request is independent."""
 LATEST_LEGACY: Final = LEGACY[-1]
 LATEST_MODERN: Final = MODERN[-1]
 ALL: Final = (*LEGACY, *MODERN)
@@ -20,10 +20,10 @@ META_SUBSCRIPTION: Final = META_PREFIX + "subscriptionId"
 
 
 def negotiated(requested: str) -> str:
-    """The legacy revision to answer an initialize with: the requested one where it is known."""
+    """Return the legacy revision to negotiate: the requested one if it is supported."""
     return requested if requested in LEGACY else LATEST_LEGACY
 
 
 def is_modern(revision: str) -> bool:
-    """Whether this is a revision of the modern era."""
+    """Return True if a revision belongs to the modern era."""
     return revision in MODERN

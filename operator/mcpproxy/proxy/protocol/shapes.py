@@ -1,4 +1,4 @@
-"""Shapes of JSON-RPC messages that official SDKs read although the schema does not have them."""
+"""Invalid JSON-RPC messages that official SDKs accept, and their valid form."""
 
 from typing import Any, Final
 
@@ -7,13 +7,13 @@ from msgspec import Raw
 
 _NULL: Final = Raw(b"null")
 _MOST: Final = 64 * 1024
-"""Bytes of an error of another shape that is still understood."""
+"""Maximum size of a malformed error that is parsed, in bytes."""
 _NO_CODE: Final = -32603
-"""Internal error: the code in place of one that can't be read."""
+"""Internal error, in place of an unreadable code."""
 
 
 class _Error(msgspec.Struct):
-    """The members that an error must have."""
+    """Required fields of an error."""
 
     code: int
     message: str
@@ -25,7 +25,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def is_error(raw: Raw) -> bool:
-    """Return whether this is an error object of JSON-RPC."""
+    """Return True if this is an error object of JSON-RPC."""
     try:
         _error(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -34,12 +34,12 @@ def is_error(raw: Raw) -> bool:
 
 
 def reshape(message: dict[str, Raw], *, of_backend: bool) -> None:
-    """Change a message that has not the shape of the schema as SDKs read it.
+    """Change a malformed message to what SDKs make of it.
 
-    Members that are null count as absent (Python), and an error needs no id (2025-11-25,
-    TypeScript). An error that is not an object with a code and a message becomes one, so that the
-    peer is not left waiting. Of a backend, a notification may have the id null, and an error
-    counts for more than a result beside it (Python).
+    Null fields count as absent (Python), and an error needs no id (2025-11-25, TypeScript). An
+    error that is not an object with a code and a message becomes one, so that the peer does not
+    wait for a response forever. In backends' messages, a notification may have the id null, and an
+    error takes precedence over a result (Python).
     """
     if "method" in message:
         if message.get("params") == _NULL:
@@ -64,25 +64,25 @@ def _reshape_error(message: dict[str, Raw], *, of_backend: bool) -> None:
 
 
 def _as_error(raw: Raw) -> Raw:
-    """Return the error object that stands for something else.
+    """Return the error object that represents a malformed error.
 
-    What is too large to be understood stands for an error about which nothing is known.
+    An error that is too large to be parsed becomes one without details.
     """
     try:
-        found = _any(raw) if len(raw) <= _MOST else None
+        decoded = _any(raw) if len(raw) <= _MOST else None
     except (msgspec.DecodeError, RecursionError):
-        found = None
-    content = dict(found) if isinstance(found, dict) else {"message": found}
+        decoded = None
+    content = dict(decoded) if isinstance(decoded, dict) else {"message": decoded}
     content["code"] = _as_code(content.get("code"))
     if not isinstance(content.get("message"), str):
         content["message"] = "an error without a message"
     return Raw(_encode(content))
 
 
-def _as_code(found: Any) -> int:
-    if isinstance(found, int | float | str):
+def _as_code(code: Any) -> int:
+    if isinstance(code, int | float | str):
         try:
-            return int(found)
+            return int(code)
         except (ValueError, OverflowError):
             return _NO_CODE
     return _NO_CODE

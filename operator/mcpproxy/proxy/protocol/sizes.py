@@ -1,4 +1,4 @@
-"""The number of members or items of a JSON text, found without keeping any of them."""
+"""Number of fields or items of a JSON text, counted without storing them."""
 
 import re
 from typing import Final
@@ -7,19 +7,19 @@ import msgspec
 from msgspec import Raw
 
 LEAST: Final = 5
-"""Bytes of the shortest member of an object, with the comma behind it."""
+"""Size in bytes of the shortest field of an object, with the comma after it."""
 _COMMA, _COLON = b",:"
 _OPENING: Final = {ord("{"): True, ord("["): False}
 _BLANK: Final = b" \t\r\n"
-_BEHIND: Final = re.compile(r"trailing characters \(byte (\d+)\)")
+_AFTER_VALUE: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 _any = msgspec.json.Decoder(Raw)
 
 
 def exceeds(text: bytes, most: int) -> bool:
-    """Whether an object or array has more than `most` members or items of any kind.
+    """Return True if an object or array has more than `most` fields or items of any kind.
 
-    Reads no further than it takes to know. False for any other value, and where the text is
-    malformed before that, which whoever decodes it finds at the same place.
+    Reading stops as soon as the answer is certain. The result is False for any other value, and for
+    text that is malformed before that point; the decoder reports the error at the same position.
     """
     if text.count(b",") < most:
         return False
@@ -32,21 +32,22 @@ def exceeds(text: bytes, most: int) -> bool:
         return view[at + 1 :].tobytes().lstrip(_BLANK)[:1] not in (b"", b"]", b"}")
     for _ in range(most):
         if keyed:
-            at = _behind(view, at + 1)
+            at = _after_value(view, at + 1)
             if at < 0 or view[at] != _COLON:
                 return False
-        at = _behind(view, at + 1)
+        at = _after_value(view, at + 1)
         if at < 0 or view[at] != _COMMA:
             return False
     return True
 
 
-def _behind(view: memoryview, begin: int) -> int:
-    """Where the next token stands behind the value that begins there; -1 where none does."""
+def _after_value(view: memoryview, begin: int) -> int:
+    """Return the position of the token after the value that begins at `begin`, or -1."""
     try:
         _any.decode(view[begin:])
     except (msgspec.DecodeError, RecursionError) as error:
-        # The decoder skips a value faster than any expression, and says where it stopped.
-        found = _BEHIND.search(str(error))
-        return -1 if found is None else begin + int(found[1]) - 1
+        # The decoder skips a value faster than any regular expression, and its error has the
+        # position.
+        position = _AFTER_VALUE.search(str(error))
+        return -1 if position is None else begin + int(position[1]) - 1
     return -1

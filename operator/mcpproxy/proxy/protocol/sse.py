@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, section 9.2), as MCP has them: one JSON-RPC message each."""
+"""Server-sent events (WHATWG HTML, section 9.2) with one JSON-RPC message each."""
 
 import re
 from typing import Final, NamedTuple
@@ -13,16 +13,18 @@ HEADERS: Final = (
 PING: Final = b": ping\r\n\r\n"
 
 MESSAGE: Final = b"message"
-"""The type of an event that names none."""
+"""Type of an event without an `event` field."""
 MAX_RETRY_DIGITS: Final = 10
 _PIECE: Final = 1024
-"""Lines of data that are kept each for itself; a small object is larger than its bytes."""
+"""Number of data lines to keep as separate objects; a small object is larger than its bytes."""
 _BOM: Final = b"\xef\xbb\xbf"
 _MORE: Final = (b"\r\ndata: ", b"\ndata: ", b"\rdata: ")
-"""What is between two lines of data."""
+"""Separators between two lines of data."""
 _NEXT_LINE: Final = re.compile(rb"(?:\r\n|\n|\r)data: ?")
 _LINE_END: Final = re.compile(rb"[\r\n]")
-_ALONE: Final = re.compile(rb"(?:event: ?message(?:\r\n|\n))?data: ?([^\r\n]*)(?:\r\n\r\n|\n\n)")
+_SINGLE_EVENT: Final = re.compile(
+    rb"(?:event: ?message(?:\r\n|\n))?data: ?([^\r\n]*)(?:\r\n\r\n|\n\n)"
+)
 
 
 class EventTooLarge(ValueError):
@@ -30,7 +32,7 @@ class EventTooLarge(ValueError):
 
 
 class ServerSentEvent(NamedTuple):
-    """One event: its data, which may be empty, and its type."""
+    """Data and type of one event; the data may be empty."""
 
     data: bytes
     event: bytes = MESSAGE
@@ -56,16 +58,16 @@ def priming_event(event_id: bytes, retry: int | None) -> bytes:
 
 
 class EventDataStream:
-    """The data of one event, in parts: what belongs to it, up to where it ends."""
+    """Parser that returns the data of one event in parts."""
 
     def __init__(self) -> None:
         self.ended = False
         self._at_end: bytes | None = None
-        """The end of a line, and what follows, until it is clear what that is."""
+        """End of a line and the bytes after it, until the next line is recognizable."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What belongs to it."""
-        found: list[bytes] = []
+        """Return the data in this chunk, up to the end of the event."""
+        parts: list[bytes] = []
         while chunk:
             if self._at_end is not None:
                 chunk, self._at_end = self._at_end + chunk, None
@@ -76,31 +78,30 @@ class EventDataStream:
                 if follows is None:
                     self.ended = True
                     break
-                found.append(b"\n")
+                parts.append(b"\n")
                 chunk = chunk[follows.end() :]
             end = _LINE_END.search(chunk)
             if end is None:
-                found.append(chunk)
+                parts.append(chunk)
                 break
-            found.append(chunk[: end.start()])
+            parts.append(chunk[: end.start()])
             self._at_end, chunk = b"", chunk[end.start() :]
-        return b"".join(found)
+        return b"".join(parts)
 
 
 def single_event_data(stream: bytes) -> bytes | None:
-    """The data of the one event that `stream` is, where that has one line of data and no more;
-    None for whatever takes a parser."""
-    found = _ALONE.fullmatch(stream)
-    return None if found is None else found[1]
+    """Return the data of a stream that is exactly one event with one line of data, or None."""
+    match = _SINGLE_EVENT.fullmatch(stream)
+    return None if match is None else match[1]
 
 
 class EventStreamParser:
-    """The events of a stream that comes in chunks; keeps up to `limit` bytes of an incomplete one.
+    """Incremental parser of an event stream; an incomplete event may have up to `limit` bytes.
 
     Attributes:
-        last_id: The id of the last event that had one (`Last-Event-ID`), empty or not; None at
+        last_id: The id of the last event that had one (`Last-Event-ID`), possibly empty; None at
             the beginning.
-        retry: How long to wait before connecting again, in milliseconds; None if not known.
+        retry: The reconnection time in milliseconds; None if unknown.
         lines: The number of lines so far.
     """
 
@@ -110,20 +111,20 @@ class EventStreamParser:
         self.lines = 0
         self._limit = limit
         self._rest: list[bytes] = []
-        """What came behind the last line end, in parts."""
+        """Bytes after the last line end, in parts."""
         self._kept = 0
         self._size = 0
         self._data: list[bytes] = []
         self._earlier: list[bytes] = []
-        """Data of an event of many lines: as many of them at a time in one piece."""
+        """Data of the current event, many lines joined to a piece."""
         self._event = MESSAGE
         self._id: bytes | None = None
-        self._begun = False
+        self._started = False
         self._after_return = False
-        """Whether the last line ended with a carriage return: a line feed belongs to it."""
+        """True if the last line ended with a carriage return, to which a line feed may belong."""
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that `chunk` completes. Raises TooLarge."""
+        """Return the events that `chunk` completes. Raise EventTooLarge."""
         if self._after_return and chunk:
             self._after_return = False
             chunk = chunk.removeprefix(b"\n")
@@ -135,8 +136,8 @@ class EventStreamParser:
         self._rest, self._kept = [], 0
         self._after_return = whole.endswith(b"\r")
         lines = whole.splitlines()
-        if not self._begun:
-            self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
+        if not self._started:
+            self._started, lines[0] = True, lines[0].removeprefix(_BOM)
         self.lines += len(lines)
         events = self._read(lines, exact=self._size + len(whole) > self._limit)
         if end < len(chunk):
@@ -144,9 +145,9 @@ class EventStreamParser:
         return events
 
     def _read(self, lines: list[bytes], *, exact: bool) -> list[ServerSentEvent]:
-        """The events that these lines complete; `exact`: one of them may be too large."""
+        """Return the events that these lines complete. If `exact` is set, one may be too large."""
         events: list[ServerSentEvent] = []
-        begins = 0
+        start = 0
         for number, line in enumerate(lines):
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
@@ -154,45 +155,47 @@ class EventStreamParser:
                 self._field(line)
             else:
                 if exact:
-                    self._grow(lines[begins:number])
-                begins, self._size = number + 1, 0
+                    self._grow(lines[start:number])
+                start, self._size = number + 1, 0
                 if self._data or self._earlier:
                     events.append(self._complete())
                 if self._id is not None:
                     self.last_id, self._id = self._id, None
                 self._event = MESSAGE
-        self._grow(lines[begins:])
+        self._grow(lines[start:])
         if len(self._data) >= _PIECE:
             self._earlier.append(b"\n".join(self._data))
             self._data = []
         return events
 
     def _grow(self, lines: list[bytes]) -> None:
-        """Count lines of an event; those without content cost as much as others."""
+        """Count the size of lines of an event; an empty line counts as one byte."""
         self._size += sum(map(len, lines)) + len(lines)
         if self._size > self._limit:
             raise EventTooLarge(f"an event is larger than {self._limit} bytes")
 
     def open_data(self, size: int) -> bytes | None:
-        """The data, as far as it is there, of an event that is larger than `size` and has nothing
-        else; it is kept no longer. `put_back` undoes that."""
+        """Take the data received so far of an event that is larger than `size` and has only data.
+
+        Return None for other events. `put_back` reverts this.
+        """
         if self._kept + self._size <= size or self._id is not None or self._earlier:
             return None
         line = b"".join(self._rest)
         if not line.startswith(b"data:") or self._event != MESSAGE:
             return None
-        begun = [*self._data, line.removeprefix(b"data:").removeprefix(b" ")]
+        data_lines = [*self._data, line.removeprefix(b"data:").removeprefix(b" ")]
         self._rest, self._kept, self._data, self._size = [], 0, [], 0
-        return b"\n".join(begun)
+        return b"\n".join(data_lines)
 
     def put_back(self, data: bytes) -> None:
-        """The data of an event that has begun."""
+        """Restore the data of an incomplete event."""
         *self._data, line = data.split(b"\n")
         self._size = sum(map(len, self._data))
         self._keep(b"data: " + line)
 
     def _keep(self, part: bytes) -> None:
-        """Keep what no line end was found in."""
+        """Buffer bytes without a line end."""
         if part:
             self._rest.append(part)
             self._kept += len(part)

@@ -1,6 +1,6 @@
-"""Counts of calls and of the time that they took; counting is far cheaper than with labels.
+"""Counters and durations of calls, which are much faster than the client library's labels.
 
-One thread counts, so nothing is locked.
+One thread counts, so there are no locks.
 """
 
 from bisect import bisect_left
@@ -15,29 +15,29 @@ Read = Callable[[], Iterable[tuple[Sequence[str], int]]]
 
 
 class LabelledCounter(Collector):
-    """A counter with labels, whose numbers are kept by whoever counts."""
+    """Counter with labels whose values are stored elsewhere."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
-        """`name` is without `_total`; `read` gives the values of the labels, and counts."""
-        self._about = name, documentation, labels
+        """Create a counter. `name` omits `_total`; `read` returns the label values and counts."""
+        self._description = name, documentation, labels
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        name, documentation, labels = self._about
-        found = CounterMetricFamily(name, documentation, labels=labels)
+        name, documentation, labels = self._description
+        family = CounterMetricFamily(name, documentation, labels=labels)
         for values, count in self._read():
-            found.add_metric(values, count)
-        yield found
+            family.add_metric(values, count)
+        yield family
 
 
 class Histogram:
-    """How many calls took how long."""
+    """Histogram of the durations of calls."""
 
     __slots__ = ("counts", "seconds")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * (buckets + 1)
-        """By the bucket, the last one without a bound."""
+        """Number of calls by bucket; the last bucket is unbounded."""
         self.seconds = 0.0
 
 
@@ -55,13 +55,14 @@ class CallMetrics(Collector):
     """Calls by backend, method and outcome."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """`bounds` are the upper bounds of the buckets, in seconds and in order."""
+        """Create empty metrics. `bounds` are the ascending upper bounds of the buckets, in
+        seconds."""
         self._bounds = tuple(bounds)
         self._entries: dict[tuple[str, str, str], CallSeries] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
 
     def add(self, backend: str, method: str, outcome: str, seconds: float) -> None:
-        """A call has ended after so many seconds."""
+        """Record a call that took this many seconds."""
         entry = self._entries.get((backend, method, outcome))
         if entry is None:
             durations = self._durations.get((backend, method))
@@ -77,7 +78,7 @@ class CallMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
             "mcpproxy_calls",
-            "Requests sent to backends, by how they ended",
+            "Requests sent to backends, by outcome",
             labels=["backend", "method", "outcome"],
         )
         for labels, entry in self._entries.items():
@@ -85,11 +86,11 @@ class CallMetrics(Collector):
         yield calls
         seconds = HistogramMetricFamily(
             "mcpproxy_call_duration_seconds",
-            "Time from a request to its answer",
+            "Time from a request to its response",
             labels=["backend", "method"],
         )
         ends = [*map(floatToGoString, self._bounds), "+Inf"]
-        for about, durations in self._durations.items():
+        for series_labels, durations in self._durations.items():
             buckets = list(zip(ends, accumulate(durations.counts), strict=True))
-            seconds.add_metric(about, buckets, durations.seconds)
+            seconds.add_metric(series_labels, buckets, durations.seconds)
         yield seconds

@@ -26,7 +26,7 @@ _METHODS = frozenset(
 
 
 class RuntimeMetrics:
-    """A registry of its own, so that several runtimes can live in one process."""
+    """Metrics of one runtime, in a registry that other runtimes of the process do not share."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -34,76 +34,76 @@ class RuntimeMetrics:
         self._registry.register(self._calls)
         self.streams = Gauge(
             "mcpproxy_client_streams",
-            "Streams of changes that clients hold open",
+            "Open streams of change notifications to clients",
             registry=self._registry,
         )
         self.sessions = Gauge(
             "mcpproxy_client_sessions",
-            "Sessions of clients for which this process holds something",
+            "Client sessions with state in this process",
             registry=self._registry,
         )
         self.in_flight = Gauge(
             "mcpproxy_calls_in_flight",
-            "Requests that backends have not answered yet",
+            "Requests to backends without a response so far",
             registry=self._registry,
         )
         self.parked = Gauge(
             "mcpproxy_calls_parked",
-            "Calls that wait for their clients to come back with answers",
+            "Calls that wait for input from their clients",
             registry=self._registry,
         )
         self.upstream = Gauge(
             "mcpproxy_backend_sessions",
-            "Sessions open with a backend to serve requests, warm ones included",
+            "Open sessions with a backend for requests, including warm ones",
             ["backend"],
             registry=self._registry,
         )
         self.count(
             "mcpproxy_limit_reached",
-            "Times that a peer has exceeded a limit; docs/security.md lists the limits",
+            "Number of times that a peer exceeded a limit; docs/security.md lists the limits",
             ["limit"],
             lambda: (([limit.name], limit.reached) for limit in OF_THE_RUNTIME),
         )
 
     def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
-        """Show a counter that is kept elsewhere; see Counts."""
+        """Register a counter whose values are stored elsewhere; see `LabelledCounter`."""
         self._registry.register(LabelledCounter(name, documentation, labels, read))
 
     def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
-        """A request to a backend has ended."""
-        # Clients choose method names; labels must not grow with them.
-        known = method if method in _METHODS else "other"
-        self._calls.add(backend, known, outcome, seconds)
+        """Record a completed request to a backend."""
+        # Clients choose method names, so unknown ones must not create labels.
+        label = method if method in _METHODS else "other"
+        self._calls.add(backend, label, outcome, seconds)
 
     def families(self) -> list[Metric]:
-        """All metrics as they are now."""
+        """Return the current values of all metrics."""
         return list(self._registry.collect())
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class BackendGauges:
-    """The state of the backends, as gauges."""
+    """Gauges of the states of the backends."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._state = Gauge(
             "mcpproxy_backend_state",
-            "1 for the state that a backend is in",
+            "1 for the current state of a backend",
             ["backend", "state"],
             registry=self._registry,
         )
         self._components = Gauge(
             "mcpproxy_components",
-            "Components that a backend offers",
+            "Number of components of a backend",
             ["backend", "kind"],
             registry=self._registry,
         )
 
     def render(self, backends: list[BackendStatus]) -> bytes:
-        """The gauges in Prometheus' text format, for what is known of the backends now."""
+        """Return the gauges for the current states in Prometheus' text format."""
         self._state.clear()
         self._components.clear()
         for backend in backends:

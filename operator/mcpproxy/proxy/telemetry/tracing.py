@@ -1,7 +1,7 @@
 """Traces of calls (OpenTelemetry): one span for each request to a backend.
 
-The trace is the one that the client has begun: in `_meta` (2026-07-28, basic: trace context), or
-in HTTP headers. The backend is told of it in both ways. Spans hold no arguments and no results.
+The trace continues that of the client, from `_meta` (2026-07-28, basic: trace context) or from HTTP
+headers. The backend gets it in both. Spans contain neither arguments nor results.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,23 +24,23 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 LONGEST: Final = 256
-"""Characters of a method or name in a span: clients choose them, and spans wait to be sent."""
+"""Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
 
 
 class CallSpan(Protocol):
-    """What a span tells."""
+    """Span of one call."""
 
-    def answered(self, answer: Message) -> None:
-        """The backend has answered."""
+    def record_response(self, answer: Message) -> None:
+        """Record the response of the backend."""
 
 
 class _SpanContext:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def answered(self, answer: Message) -> None:
+    def record_response(self, answer: Message) -> None:
         error = jsonrpc.error_of(answer)
         if error is not None:
             self._span.set_attribute("rpc.response.status_code", str(error.code))
@@ -49,10 +49,11 @@ class _SpanContext:
 
 
 class CallTracing:
-    """Makes spans and sends them in the background."""
+    """Factory of spans, which are exported in the background."""
 
     def __init__(self, exporter: SpanExporter, name: str, version: str, percentage: int) -> None:
-        """`name` is the proxy's; `percentage` that of the traces begun here that are sent."""
+        """Create a tracer for the proxy `name`; `percentage` is the share of new traces to
+        export."""
         resource = Resource.create(
             {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}
         )
@@ -63,20 +64,20 @@ class CallTracing:
         self._propagator = TraceContextTextMapPropagator()
 
     def receive(self, headers: Mapping[bytes, bytes]) -> None:
-        """What the request that is served in this context says of its trace in HTTP headers."""
-        found = {key: headers[key.encode()] for key in _KEYS if key.encode() in headers}
-        _received.set({key: value.decode("latin-1") for key, value in found.items()})
+        """Store the trace context in a request's HTTP headers for the current task."""
+        fields = {key: headers[key.encode()] for key in _KEYS if key.encode() in headers}
+        _received.set({key: value.decode("latin-1") for key, value in fields.items()})
 
     @contextmanager
     def call(
         self, backend: str, target: str | None, outgoing: UpstreamRequest
     ) -> Iterator[CallSpan]:
-        """A span around a request to a backend, which is told of it.
+        """Open a span for a request to a backend, and add the trace context to the request.
 
-        `target` is the outward name of the tool or prompt. Raises what happens inside.
+        `target` is the downstream name of the tool or prompt. Errors inside propagate.
         """
-        given = parse_meta(outgoing.params or {})
-        carrier = {key: text for key in _KEYS if (text := jsonrpc.decode_str(given.get(key)))}
+        meta = parse_meta(outgoing.params or {})
+        carrier = {key: text for key in _KEYS if (text := jsonrpc.decode_str(meta.get(key)))}
         parent = self._propagator.extract(carrier or _received.get() or {})
         method = clean_text(outgoing.method, LONGEST)
         target = None if target is None else clean_text(target, LONGEST)
@@ -86,7 +87,7 @@ class CallTracing:
         span: Any = self._tracer.start_span(
             f"{method} {target}" if target else method, parent, SpanKind.CLIENT, attributes
         )
-        self._tell(span, given, outgoing)
+        self._inject(span, meta, outgoing)
         try:
             yield _SpanContext(span)
         except BackendError as error:
@@ -103,14 +104,17 @@ class CallTracing:
         finally:
             span.end()
 
-    def _tell(self, span: Any, given: Message, outgoing: UpstreamRequest) -> None:
+    def _inject(self, span: Any, meta: Message, outgoing: UpstreamRequest) -> None:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, set_span_in_context(span))
-        told = {key: jsonrpc.encode_raw(value) for key, value in carrier.items()}
-        kept = {key: value for key, value in given.items() if key not in _KEYS}
-        outgoing.params = {**(outgoing.params or {}), "_meta": jsonrpc.encode_raw({**kept, **told})}
+        trace_fields = {key: jsonrpc.encode_raw(value) for key, value in carrier.items()}
+        kept = {key: value for key, value in meta.items() if key not in _KEYS}
+        outgoing.params = {
+            **(outgoing.params or {}),
+            "_meta": jsonrpc.encode_raw({**kept, **trace_fields}),
+        }
         outgoing.trace = tuple((key.encode(), value.encode()) for key, value in carrier.items())
 
     def close(self) -> None:
-        """Send what was not sent yet; takes as long as the collector does, at most some seconds."""
+        """Export the remaining spans; takes as long as the collector does, up to a few seconds."""
         self._provider.shutdown()

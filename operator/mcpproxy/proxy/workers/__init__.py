@@ -1,5 +1,5 @@
-"""Several worker processes that share one port.
+"""Worker processes that share one port.
 
-A supervisor starts them, checks them, restarts them, and serves the admin port for all. Any worker
-serves any request; state of one worker is reached at a port of its own.
+A supervisor starts, monitors and restarts them, and serves the admin port for all. Any worker
+serves any request. State of one worker is reachable at a separate port.
 """

@@ -1,4 +1,4 @@
-"""What the parent and a worker tell each other: one JSON message a line, over a socket pair."""
+"""Messages between supervisor and workers: one JSON message per line, over a socket pair."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of the longest message: the metrics of 64 backends are under one MiB."""
+"""Maximum size of a message in bytes; the metrics of 64 backends have less than 1 MiB."""
 
 Subject = Literal["ready", "metrics"]
 
@@ -21,7 +21,7 @@ class Reported(msgspec.Struct, tag="reported", frozen=True):
 
     report: msgspec.Raw
     settled: bool
-    """Whether every backend was tried."""
+    """True once every backend was tried."""
 
 
 class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
@@ -29,21 +29,21 @@ class Heartbeat(msgspec.Struct, tag="beat", frozen=True):
 
 
 class ProbeResult(msgspec.Struct, tag="checked", frozen=True):
-    """Both: a worker has checked a backend."""
+    """Both: a worker has probed a backend."""
 
     backend: str
     good: bool
 
 
 class Query(msgspec.Struct, tag="ask", frozen=True):
-    """Parent: wants to know something; `number` is the answer's."""
+    """Supervisor: requests a value; the result has the same `number`."""
 
     number: int
     subject: Subject
 
 
 class QueryResult(msgspec.Struct, tag="answer", frozen=True):
-    """Worker: the answer to a question."""
+    """Worker: the result of a query."""
 
     number: int
     value: msgspec.Raw
@@ -55,19 +55,19 @@ Received = TypeVar("Received", bound=FromWorker | ToWorker)
 
 
 class WorkerChannel:
-    """One end of the line."""
+    """One end of the socket pair."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._encoder = msgspec.json.Encoder()
 
     def send(self, message: FromWorker | ToWorker) -> None:
-        """Tell the other end; nothing happens when it has gone."""
+        """Send a message; do nothing if the other end is closed."""
         if not self._writer.is_closing():
             self._writer.write(self._encoder.encode(message) + b"\n")
 
     async def receive(self, decoder: msgspec.json.Decoder[Received]) -> Received | None:
-        """The next message; None when the other end has gone."""
+        """Return the next message, or None if the other end is closed."""
         try:
             line = await self._reader.readline()
         except ConnectionError:
@@ -80,7 +80,7 @@ class WorkerChannel:
 
 
 async def opened(end: socket.socket) -> WorkerChannel:
-    """The channel over one end of a socket pair."""
+    """Open the channel over one end of a socket pair."""
     end.setblocking(False)
     reader, writer = await asyncio.open_unix_connection(sock=end, limit=LIMIT)
     return WorkerChannel(reader, writer)

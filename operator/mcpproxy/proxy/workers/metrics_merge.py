@@ -1,7 +1,7 @@
-"""Metrics of all workers, added up; no counter ever goes down.
+"""Sum of the metrics of all workers, in which counters never decrease.
 
-What a worker has counted is kept when it ends, as far as it was seen: what it counted between the
-last look and a sudden end is lost.
+The last known counts of a worker are kept when it exits. Counts between the last query and a crash
+are lost.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class MetricFamily(msgspec.Struct, frozen=True):
-    """One metric with its samples, as workers tell it."""
+    """One metric with its samples, in the form that workers send."""
 
     name: str
     documentation: str
@@ -24,7 +24,7 @@ class MetricFamily(msgspec.Struct, frozen=True):
 
 
 def encode_families(metrics: Iterable[Metric]) -> list[MetricFamily]:
-    """The metrics of a registry."""
+    """Convert the metrics of a registry to the form that workers send."""
     return [
         MetricFamily(
             m.name, m.documentation, m.type, [(s.name, s.labels, s.value) for s in m.samples]
@@ -34,45 +34,45 @@ def encode_families(metrics: Iterable[Metric]) -> list[MetricFamily]:
 
 
 class MetricTotals(Collector):
-    """A collector for a registry of the parent."""
+    """Collector for the registry of the supervisor."""
 
     def __init__(self) -> None:
-        self._lives: dict[str, list[MetricFamily]] = {}
+        self._current: dict[str, list[MetricFamily]] = {}
         self._past: list[MetricFamily] = []
 
-    def take(self, life: str, families: list[MetricFamily]) -> None:
-        """What a worker says now; `life` names it from its start to its end."""
-        self._lives[life] = families
+    def update(self, generation: str, families: list[MetricFamily]) -> None:
+        """Replace the metrics of a running worker; `generation` identifies its process."""
+        self._current[generation] = families
 
-    def retire(self, life: str) -> None:
-        """The worker has ended: what it has counted stays."""
-        ended = self._lives.pop(life, [])
+    def retire_worker(self, generation: str) -> None:
+        """Keep the counts of a worker that exited."""
+        ended = self._current.pop(generation, [])
         counted = [family for family in ended if family.type in _ACCUMULATING]
-        self._past = _added([*self._past, *counted])
+        self._past = _sum_families([*self._past, *counted])
 
     def collect(self) -> Iterator[Metric]:
-        living = (family for families in self._lives.values() for family in families)
-        for family in _added([*self._past, *living]):
+        living = (family for families in self._current.values() for family in families)
+        for family in _sum_families([*self._past, *living]):
             metric = Metric(family.name, family.documentation, family.type)
             for name, labels, value in family.samples:
                 metric.add_sample(name, labels, value)
             yield metric
 
 
-def _added(families: Iterable[MetricFamily]) -> list[MetricFamily]:
+def _sum_families(families: Iterable[MetricFamily]) -> list[MetricFamily]:
     first: dict[str, MetricFamily] = {}
     sums: dict[str, dict[_Key, float]] = {}
     for family in families:
         first.setdefault(family.name, family)
-        found = sums.setdefault(family.name, {})
+        sums_of_family = sums.setdefault(family.name, {})
         for name, labels, value in family.samples:
             key = name, tuple(sorted(labels.items()))
-            if key not in found:
-                found[key] = value
+            if key not in sums_of_family:
+                sums_of_family[key] = value
             elif name.endswith("_created"):
-                found[key] = min(found[key], value)
+                sums_of_family[key] = min(sums_of_family[key], value)
             else:
-                found[key] += value
+                sums_of_family[key] += value
     return [
         MetricFamily(
             name,

@@ -1,4 +1,4 @@
-"""The reports of all workers, made one."""
+"""Merge of the reports of all workers."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
 from mcpproxy.report_aggregation import Reporters, aggregate_backend, common_value, merge_drift
 
-VOICES: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
+WORKER_REPORTERS: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
 
 
 def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
-    """One report for all; `blank` says what there is before any worker has reported.
+    """Merge reports; `blank` is the report before any worker has reported.
 
-    Workers that don't know a backend yet have no say in its state, which is what most of the others
-    see; counts and the catalog's hash are shown where all agree on them.
+    Workers that have not tried a backend do not affect its state. Its state is that of most other
+    workers. Counts and the catalog hash are present only if all workers agree.
     """
     return blank.model_copy(
         update={
@@ -27,7 +27,7 @@ def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
 
 def _state(unknown: BackendStatus, reports: Sequence[PodReport]) -> BackendStatus:
     views = [view for report in reports for view in report.backends if view.name == unknown.name]
-    known = [view for view in views if view.state != "Unknown"]
-    if not known:
+    tried = [view for view in views if view.state != "Unknown"]
+    if not tried:
         return views[0] if views else unknown
-    return aggregate_backend(unknown.name, known, VOICES)
+    return aggregate_backend(unknown.name, tried, WORKER_REPORTERS)

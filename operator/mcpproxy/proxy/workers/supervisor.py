@@ -1,4 +1,4 @@
-"""All workers together: the parent process, and what its admin port shows."""
+"""Supervisor: the parent process of all workers, and the data of its admin port."""
 
 import asyncio
 import logging
@@ -24,84 +24,88 @@ from mcpproxy.proxy.workers.worker import WorkerConfig
 from mcpproxy.proxy.workers.worker_process import SILENCE, WorkerProcess, WorkerTimeout
 
 PATIENCE: Final = 4.0
-"""Seconds that a worker has for an answer."""
+"""Seconds in which a worker must respond to a query."""
 SETTLE: Final = 0.25
-"""Seconds in which all workers see what one of them has seen, before watchers are told."""
+"""Seconds to wait for equal reports of other workers before watchers are notified."""
 GRACE: Final = 10.0
-"""Seconds after the time to drain when workers that still run are ended."""
+"""Seconds after the drain time when workers that still run are killed."""
 _families: Final = msgspec.json.Decoder(list[MetricFamily])
 
 log = logging.getLogger("mcpproxy.workers")
 
 
 class Supervisor:
-    """Starts workers and speaks for them; a source for the admin port."""
+    """Supervisor of all workers, and the data source of the admin port."""
 
-    def __init__(self, setups: list[WorkerConfig], *, silence: float = SILENCE) -> None:
-        """Needs a running loop. `silence` as in Member."""
+    def __init__(self, configs: list[WorkerConfig], *, silence: float = SILENCE) -> None:
+        """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
-        self.members = [WorkerProcess(setup, self._stopping, silence=silence) for setup in setups]
-        self._drain = setups[0].options.drain
-        self._blank = _blank(setups[0].configuration)
+        self.members = [
+            WorkerProcess(config, self._stopping, silence=silence) for config in configs
+        ]
+        self._drain = configs[0].options.drain
+        self._initial_report = _initial_report(configs[0].configuration)
         self._watchers: set[Callable[[], None]] = set()
-        self._telling: asyncio.TimerHandle | None = None
-        self._shown = BackendGauges()
+        self._notification: asyncio.TimerHandle | None = None
+        self._gauges = BackendGauges()
         self._registry = CollectorRegistry()
         self._totals = MetricTotals()
         self._registry.register(self._totals)
-        self._serving = Gauge(
-            "mcpproxy_workers", "Worker processes that serve", registry=self._registry
+        self._serving_workers = Gauge(
+            "mcpproxy_workers",
+            "Number of worker processes that are serving",
+            registry=self._registry,
         )
         self._ends = Counter(
             "mcpproxy_worker_ends",
-            "Worker processes that have ended unasked",
+            "Unexpected exits of worker processes",
             registry=self._registry,
         )
         for member in self.members:
-            self._attend(member)
+            self._subscribe(member)
 
-    def _attend(self, member: WorkerProcess) -> None:
+    def _subscribe(self, member: WorkerProcess) -> None:
         def ended() -> None:
-            self._totals.retire(member.life)
+            self._totals.retire_worker(member.generation)
             if not self._stopping.is_set():
                 self._ends.inc()
 
-        def checked(found: ProbeResult) -> None:
+        def checked(result: ProbeResult) -> None:
             for other in self.members:
                 if other is not member:
-                    other.tell(found)
+                    other.send(result)
 
         member.on_report, member.on_checked, member.on_end = self._changed, checked, ended
 
     async def run(self) -> None:
-        """Keep all workers running until `stop`. Raises WorkerStartFailed."""
-        keeping = [asyncio.create_task(member.keep()) for member in self.members]
+        """Keep all workers running until `stop`. Raise WorkerStartFailed."""
+        supervision = [asyncio.create_task(member.supervise()) for member in self.members]
         try:
             stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stopping, *supervision], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop()
-            _, late = await asyncio.wait(keeping, timeout=self._drain + GRACE)
-            for member in self.members if late else ():
+            _, running = await asyncio.wait(supervision, timeout=self._drain + GRACE)
+            for member in self.members if running else ():
                 member.kill()
-        await asyncio.gather(*keeping)
+        await asyncio.gather(*supervision)
 
     def stop(self) -> None:
-        """What SIGTERM and SIGINT do: every worker drains, then `run` returns."""
+        """Drain every worker and let `run` return, as after SIGTERM or SIGINT."""
         self._stopping.set()
         for member in self.members:
             member.stop()
 
-    # What the admin port shows
-
     def report(self) -> PodReport:
-        """What all workers report together; one that is just being started has no say."""
-        found = [(member.report, member.settled) for member in self.members]
-        settled = [report for report, known in found if report is not None and known]
-        return merge_reports(self._blank, settled or [r for r, _ in found if r is not None])
+        """Return the merged report of all workers; a worker that is starting does not affect it."""
+        reports = [(member.report, member.settled) for member in self.members]
+        settled = [report for report, has_settled in reports if report is not None and has_settled]
+        return merge_reports(
+            self._initial_report, settled or [r for r, _ in reports if r is not None]
+        )
 
     async def not_ready(self) -> str | None:
-        """None when all workers are ready, or why one is not."""
+        """Return the reason for which a worker is not ready, or None."""
         if self._stopping.is_set():
             return "shutting down"
         answers = await asyncio.gather(*(self._ready(member) for member in self.members))
@@ -111,44 +115,44 @@ class Supervisor:
         if not member.serves:
             return f"worker {member.number} is being started"
         try:
-            why = msgspec.json.decode(await member.ask("ready", PATIENCE), type=str | None)
+            why = msgspec.json.decode(await member.query("ready", PATIENCE), type=str | None)
         except WorkerTimeout as error:
             return str(error)
         return None if why is None else f"worker {member.number}: {why}"
 
     async def metrics(self) -> bytes:
-        """All metrics: counters, histograms and gauges of the workers added up."""
-        await asyncio.gather(*(self._counted(member) for member in self.members))
-        self._serving.set(sum(member.serves for member in self.members))
-        return generate_latest(self._registry) + self._shown.render(self.report().backends)
+        """Return all metrics; counters, histograms and gauges of the workers are added."""
+        await asyncio.gather(*(self._query_metrics(member) for member in self.members))
+        self._serving_workers.set(sum(member.serves for member in self.members))
+        return generate_latest(self._registry) + self._gauges.render(self.report().backends)
 
-    async def _counted(self, member: WorkerProcess) -> None:
-        life = member.life
+    async def _query_metrics(self, member: WorkerProcess) -> None:
+        generation = member.generation
         try:
-            families = _families.decode(await member.ask("metrics", PATIENCE))
+            families = _families.decode(await member.query("metrics", PATIENCE))
         except WorkerTimeout as error:
-            # What it said the last time still counts.
+            # Its last known metrics remain in the sum.
             log.warning("metrics: %s", error)
             return
-        if life == member.life and member.serves:
-            self._totals.take(life, families)
+        if generation == member.generation and member.serves:
+            self._totals.update(generation, families)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
-        """Call `watcher` when the report may have changed; returns the end."""
+        """Call `watcher` when the report may have changed; return the canceller."""
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
     def _changed(self) -> None:
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(SETTLE, self._tell)
+        if self._notification is None:
+            self._notification = asyncio.get_running_loop().call_later(SETTLE, self._notify)
 
-    def _tell(self) -> None:
-        self._telling = None
+    def _notify(self) -> None:
+        self._notification = None
         for watcher in list(self._watchers):
             watcher()
 
 
-def _blank(configuration: ProxyConfig) -> PodReport:
+def _initial_report(configuration: ProxyConfig) -> PodReport:
     names = sorted(backend.name for backend in configuration.proxy.spec.backends)
     why = "no worker has tried the backend yet"
     return PodReport(
@@ -165,7 +169,7 @@ def _blank(configuration: ProxyConfig) -> PodReport:
 def worker_configs(
     configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
 ) -> list[WorkerConfig]:
-    """What each worker is given: the same, but for the port of its own. Raises ValueError."""
+    """Return the configuration of each worker; they differ in port. Raise ValueError."""
     common = replace(options, admin_port=None)
     if options.sealing_keys is None:
         common = replace(common, keys=options.keys or (sealing_keys.new_key(),))
@@ -180,26 +184,26 @@ def worker_configs(
 async def serve(
     configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
 ) -> None:
-    """Serve with as many workers as ports until SIGTERM or SIGINT.
+    """Serve with one worker per port until SIGTERM or SIGINT.
 
-    Raises WorkerStartFailed, OSError, ValueError.
+    Raise WorkerStartFailed, OSError or ValueError.
     """
     build_host_policy(configuration, options)
-    # Workers share the port with whoever is of the same user: nobody may have it before.
+    # SO_REUSEPORT would share the port with any process of the same user; fail if one has it.
     bind(options.host, options.port).close()
     with bind(options.host, options.port, shared=True):
-        crew = Supervisor(worker_configs(configuration, options, ports, level))
+        workers = Supervisor(worker_configs(configuration, options, ports, level))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, crew.stop)
+            loop.add_signal_handler(number, workers.stop)
         if options.admin_port is None:
-            await crew.run()
+            await workers.run()
             return
-        admin = AdminServer(AdminApp(crew).app)
+        admin = AdminServer(AdminApp(workers).app)
         listening = listen(options.admin_host, options.admin_port)
         serving = asyncio.create_task(admin.serve(sockets=[listening]))
         try:
-            await crew.run()
+            await workers.run()
         finally:
             admin.end()
             await asyncio.gather(serving, return_exceptions=True)

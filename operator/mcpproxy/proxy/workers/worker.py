@@ -1,9 +1,10 @@
-"""One worker process: a runtime that reports to its parent.
+"""Worker process: a runtime that reports to the supervisor.
 
 python -m mcpproxy.proxy.workers.worker FD
 
-FD is its end of the socket pair; what to serve comes pickled on the standard input, since sealing
-keys belong neither on a command line nor into an environment. It ends when the parent does.
+FD is its end of the socket pair. The configuration is pickled on standard input, because sealing
+keys must be neither on a command line nor in the environment. The worker exits when the supervisor
+does.
 """
 
 import asyncio
@@ -34,81 +35,81 @@ from mcpproxy.proxy.workers.ipc import (
 from mcpproxy.proxy.workers.metrics_merge import encode_families
 
 BEAT_EVERY: Final = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 PATIENCE: Final = 0.2
-"""How much longer a worker waits for the check of the one before it, in intervals."""
+"""Additional probe delay per worker number, as a fraction of the probe interval."""
 CANNOT_SERVE: Final = 2
-"""Exit code for what starting again can't help."""
+"""Exit code for failures that a restart cannot fix."""
 _decoder: Final = msgspec.json.Decoder(ipc.ToWorker)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker is given at its start."""
+    """Configuration of a worker at its start."""
 
     number: int
     configuration: ProxyConfig
     options: RuntimeOptions
     level: str
-    """Of its log."""
+    """Level of the log."""
 
 
 class Worker:
-    """A runtime and its line to the parent."""
+    """Runtime with a channel to the supervisor."""
 
-    def __init__(self, setup: WorkerConfig, line: WorkerChannel) -> None:
-        self._runtime = Runtime(setup.configuration, setup.options)
+    def __init__(self, config: WorkerConfig, line: WorkerChannel) -> None:
+        self._runtime = Runtime(config.configuration, config.options)
         self._line = line
         self._last: Reported | None = None
-        self._answering: set[asyncio.Task[None]] = set()
+        self._query_tasks: set[asyncio.Task[None]] = set()
         self._backends = self._runtime.gateway.backends
         for backend in self._backends.values():
-            # What one worker has checked the others need not: the first one is the first to look.
-            backend.watch.rounds.patience = 1.0 + PATIENCE * setup.number
-            backend.watch.on_checked = functools.partial(self._checked, backend.name)
+            # Workers share probe results, so the first worker probes first and the others need not.
+            backend.watch.rounds.patience = 1.0 + PATIENCE * config.number
+            backend.watch.on_checked = functools.partial(self._on_probe, backend.name)
 
-    def _checked(self, backend: str, good: bool) -> None:
+    def _on_probe(self, backend: str, good: bool) -> None:
         self._line.send(ProbeResult(backend, good))
 
     async def run(self) -> None:
-        """Serve until SIGTERM or the parent's end. Raises OSError, ValueError."""
+        """Serve until SIGTERM or the exit of the supervisor. Raise OSError or ValueError."""
         self._runtime.watch(self._report)
-        own = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+        own = [asyncio.create_task(self._listen()), asyncio.create_task(self._send_heartbeats())]
         try:
-            await self._runtime.serve_http(self._begun)
+            await self._runtime.serve_http(self._on_listening)
         finally:
             for task in own:
                 task.cancel()
 
-    def _begun(self) -> None:
+    def _on_listening(self) -> None:
         self._line.send(Started())
         self._report()
 
     def _report(self) -> None:
         report = self._runtime.report().model_dump_json(by_alias=True, exclude_none=True)
-        found = Reported(msgspec.Raw(report.encode()), self._runtime.gateway.round_ended)
-        if found != self._last:
-            self._last = found
-            self._line.send(found)
+        message = Reported(msgspec.Raw(report.encode()), self._runtime.gateway.initial_round_done)
+        if message != self._last:
+            self._last = message
+            self._line.send(message)
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(BEAT_EVERY)
-            # The end of the first round alone changes nothing that is watched.
+            # The end of the first round alone does not notify watchers.
             self._report()
             self._line.send(Heartbeat())
 
     async def _listen(self) -> None:
         while (message := await self._line.receive(_decoder)) is not None:
             if isinstance(message, Query):
-                task = asyncio.create_task(self._answer(message))
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
+                task = asyncio.create_task(self._answer_query(message))
+                self._query_tasks.add(task)
+                task.add_done_callback(self._query_tasks.discard)
             elif message.backend in self._backends:
                 self._backends[message.backend].told(message.good)
         self._runtime.stop()
 
-    async def _answer(self, question: Query) -> None:
+    async def _answer_query(self, question: Query) -> None:
         value: object
         if question.subject == "ready":
             value = await self._runtime.not_ready()
@@ -117,21 +118,21 @@ class Worker:
         self._line.send(QueryResult(question.number, msgspec.Raw(msgspec.json.encode(value))))
 
 
-async def _serve(setup: WorkerConfig, descriptor: int) -> None:
+async def _serve(config: WorkerConfig, descriptor: int) -> None:
     line = await ipc.opened(socket.socket(fileno=descriptor))
     try:
-        await Worker(setup, line).run()
+        await Worker(config, line).run()
     finally:
         line.close()
 
 
 def main(descriptor: int) -> int:
-    """Serve until stopped; 0, or 2 when that can't be."""
+    """Serve until stopped; return 0, or CANNOT_SERVE if that is impossible."""
     die_with_parent(os.getppid())
-    setup: WorkerConfig = pickle.load(sys.stdin.buffer)
-    process.log_to_stderr(setup.level, setup.number)
+    config: WorkerConfig = pickle.load(sys.stdin.buffer)
+    process.log_to_stderr(config.level, config.number)
     try:
-        process.run(_serve(setup, descriptor))
+        process.run(_serve(config, descriptor))
     except (ValueError, OSError) as error:
         process.report_error(f"mcpproxy run: {error}")
         return CANNOT_SERVE
@@ -139,7 +140,7 @@ def main(descriptor: int) -> int:
 
 
 if __name__ == "__main__":
-    # What is unpickled names this module, not __main__.
+    # Pickled objects refer to this module by its name, not as __main__.
     from mcpproxy.proxy.workers import worker
 
     sys.exit(worker.main(int(sys.argv[1])))

@@ -104,8 +104,8 @@ def test_of_every_kind_what_is_new_or_changed_is_not_listed(kind: ComponentKind)
     offered = _listing(kind, *own, **{own[1]: "changed"})
     assert catalog.put("p", kind, offered)
     assert _shown(catalog, kind) == [offered.names[0]]
-    assert not catalog.withholds("p", kind, offered.names[0])
-    assert all(catalog.withholds("p", kind, name) for name in offered.names[1:])
+    assert not catalog.is_withheld("p", kind, offered.names[0])
+    assert all(catalog.is_withheld("p", kind, name) for name in offered.names[1:])
     assert catalog.digest() == _offering(**{kind.member: offered}).digest() != approved.digest()
 
 
@@ -134,8 +134,8 @@ def test_the_log_names_what_is_withheld_once_for_each_change(
 
 def test_a_tool_is_refused_while_it_is_not_known_what_its_backend_lists() -> None:
     catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a")).digests())
-    assert catalog.withholds("p", TOOLS, "p_a")
-    assert catalog.withholds("p", RESOURCES, "s://p/a")
+    assert catalog.is_withheld("p", TOOLS, "p_a")
+    assert catalog.is_withheld("p", RESOURCES, "s://p/a")
 
 
 def test_what_is_listed_to_some_clients_alone_is_withheld_in_the_same_way() -> None:
@@ -143,8 +143,8 @@ def test_what_is_listed_to_some_clients_alone_is_withheld_in_the_same_way() -> N
     catalog = ApprovedCatalog(approved)
     catalog.put("p", TOOLS, _listing(TOOLS, "a"))
     catalog.put("p", TOOLS, _listing(TOOLS, "a", "asks", "more"), DECLARED)
-    assert not catalog.withholds("p", TOOLS, "p_asks")
-    assert catalog.withholds("p", TOOLS, "p_more")
+    assert not catalog.is_withheld("p", TOOLS, "p_asks")
+    assert catalog.is_withheld("p", TOOLS, "p_more")
 
 
 def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -> None:
@@ -153,12 +153,12 @@ def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -
     )
     catalog = ApprovedCatalog(approved.digests())
     catalog.put("p", RESOURCES, _listing(RESOURCES, "file:///a", "n://new"))
-    assert catalog.withholds("p", RESOURCES, "file://p//linked"), "templates are not known yet"
+    assert catalog.is_withheld("p", RESOURCES, "file://p//linked"), "templates are not known yet"
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
-    assert not catalog.withholds("p", RESOURCES, "file://p//linked")
-    assert not catalog.withholds("p", RESOURCES, "n://p/1")
-    assert catalog.withholds("p", RESOURCES, "n://p/new"), "it is listed, and not approved"
-    assert catalog.withholds("p", RESOURCES, "e://p/1")
+    assert not catalog.is_withheld("p", RESOURCES, "file://p//linked")
+    assert not catalog.is_withheld("p", RESOURCES, "n://p/1")
+    assert catalog.is_withheld("p", RESOURCES, "n://p/new"), "it is listed, and not approved"
+    assert catalog.is_withheld("p", RESOURCES, "e://p/1")
 
 
 def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() -> None:
@@ -166,15 +166,15 @@ def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() 
     catalog = ApprovedCatalog(approved.digests())
     catalog.put("p", RESOURCES, _listing(RESOURCES))
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
-    assert catalog.withholds("p", RESOURCES, "e://p/{x}")
-    assert catalog.withholds("p", RESOURCES, "e://p/{")
-    assert not catalog.withholds("p", RESOURCES, "n://p/{x}")
-    assert not catalog.withholds("p", RESOURCES, "other://p/{x}")
+    assert catalog.is_withheld("p", RESOURCES, "e://p/{x}")
+    assert catalog.is_withheld("p", RESOURCES, "e://p/{")
+    assert not catalog.is_withheld("p", RESOURCES, "n://p/{x}")
+    assert not catalog.is_withheld("p", RESOURCES, "other://p/{x}")
 
 
 def test_a_uri_is_withheld_where_it_can_not_be_compared_with_a_withheld_template() -> None:
     catalog = ApprovedCatalog({})
     catalog.put("p", RESOURCES, _listing(RESOURCES))
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "e://{x}" + "{y}" * TEMPLATE_EXPRESSIONS.value))
-    assert catalog.withholds("p", RESOURCES, "e://p/1")
-    assert not catalog.withholds("p", RESOURCES, "other://p/1")
+    assert catalog.is_withheld("p", RESOURCES, "e://p/1")
+    assert not catalog.is_withheld("p", RESOURCES, "other://p/1")

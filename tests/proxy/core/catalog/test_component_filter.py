@@ -30,9 +30,9 @@ def _tools(selection: ComponentFilter, *items: dict[str, Any]) -> list[Any]:
 
 def test_without_a_selection_everything_is_shown_as_it_is() -> None:
     assert ComponentFilter.of(None) is EVERYTHING
-    assert EVERYTHING.shows("x")
-    assert EVERYTHING.outward("x") == "x"
-    assert EVERYTHING.inward("x") == "x"
+    assert EVERYTHING.allows("x")
+    assert EVERYTHING.displayed_name("x") == "x"
+    assert EVERYTHING.original_name("x") == "x"
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,17 @@ def test_an_override_changes_name_and_texts_and_leaves_the_rest() -> None:
 
 def test_the_old_name_of_a_renamed_tool_is_not_known_any_more() -> None:
     selection = _selection(overrides=[{"name": "get", "rename": "fetch"}])
-    assert selection.inward("fetch") == "get"
-    assert selection.inward("get") is None
+    assert selection.original_name("fetch") == "get"
+    assert selection.original_name("get") is None
 
 
 def test_two_tools_may_swap_their_names() -> None:
     selection = _selection(overrides=[{"name": "a", "rename": "b"}, {"name": "b", "rename": "a"}])
-    assert [selection.inward(selection.outward(own)) for own in ("a", "b", "c")] == ["a", "b", "c"]
+    assert [selection.original_name(selection.displayed_name(own)) for own in ("a", "b", "c")] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("uvwxyz"), max_size=6))
@@ -93,7 +97,7 @@ def test_what_is_shown_can_be_called_by_the_name_it_is_shown_by(renames: dict[st
     overrides = [{"name": own, "rename": new} for own, new in distinct.items()]
     selection = _selection(overrides=overrides)
     for own in "abcdef":
-        assert selection.inward(selection.outward(own)) == own
+        assert selection.original_name(selection.displayed_name(own)) == own
 
 
 def test_resources_are_selected_by_their_own_uris() -> None:

@@ -14,33 +14,33 @@ SYNC = 90.0
 
 
 def test_a_single_key_seals_at_once() -> None:
-    assert KeyRotation([A], 0.0).in_use(0.0) == (A,)
+    assert KeyRotation([A], 0.0).active_keys(0.0) == (A,)
 
 
 def test_a_new_key_opens_at_once_and_seals_when_others_must_know_it() -> None:
     keyring = KeyRotation([A], 0.0)
-    keyring.found([B, A], 1000.0)
-    assert keyring.in_use(1000.0) == (A, B)
-    assert keyring.in_use(1000.0 + SETTLE) == (B, A)
+    keyring.update([B, A], 1000.0)
+    assert keyring.active_keys(1000.0) == (A, B)
+    assert keyring.active_keys(1000.0 + SETTLE) == (B, A)
 
 
 def test_who_starts_amid_a_change_seals_with_the_key_that_all_know() -> None:
-    assert KeyRotation([B, A], 0.0).in_use(1.0) == (A, B)
-    assert KeyRotation([B, A], 0.0).in_use(SETTLE) == (B, A)
+    assert KeyRotation([B, A], 0.0).active_keys(1.0) == (A, B)
+    assert KeyRotation([B, A], 0.0).active_keys(SETTLE) == (B, A)
 
 
 def test_a_key_that_is_gone_opens_until_what_it_sealed_is_too_old() -> None:
     keyring = KeyRotation([B, A], 0.0)
-    keyring.found([B], 1000.0)
-    assert keyring.in_use(1000.0 + LIFETIME - 1) == (B, A)
-    assert keyring.in_use(1000.0 + LIFETIME) == (B,)
+    keyring.update([B], 1000.0)
+    assert keyring.active_keys(1000.0 + LIFETIME - 1) == (B, A)
+    assert keyring.active_keys(1000.0 + LIFETIME) == (B,)
 
 
 def test_a_key_that_comes_back_is_one_key() -> None:
     keyring = KeyRotation([A], 0.0)
-    keyring.found([B, A], 1000.0)
-    keyring.found([A], 2000.0)
-    assert keyring.in_use(3000.0) == (A, B)
+    keyring.update([B, A], 1000.0)
+    keyring.update([A], 2000.0)
+    assert keyring.active_keys(3000.0) == (A, B)
 
 
 @given(st.lists(st.tuples(st.floats(0, SYNC), st.floats(0, SYNC)), min_size=2, max_size=4))
@@ -58,7 +58,7 @@ def test_instances_open_what_others_seal_at_any_time_of_two_changes(
         for keyring, pair in zip(keyrings, delays, strict=True):
             for (at, keys), delay in zip(changes, pair, strict=True):
                 if before < at + delay <= now:
-                    keyring.found(keys, now)
-        used = [keyring.in_use(now) for keyring in keyrings]
+                    keyring.update(keys, now)
+        used = [keyring.active_keys(now) for keyring in keyrings]
         for sealing in used:
             assert all(sealing[0] in opening for opening in used)

@@ -15,24 +15,24 @@ URIS = st.builds("{}{}".format, SCHEMES, TEXT) | TEXT | st.sampled_from(["", "/"
 @given(PREFIXES | st.just(""), TEXT)
 def test_every_name_comes_back_as_it_was(prefix: str, name: str) -> None:
     names = PrefixMapping(prefix)
-    assert names.inward(names.outward(name)) == name
+    assert names.to_upstream(names.to_downstream(name)) == name
 
 
 @given(PREFIXES | st.just(""), URIS)
 def test_every_uri_comes_back_as_it_was(prefix: str, uri: str) -> None:
     names = PrefixMapping(prefix)
-    assert names.inward_uri(names.outward_uri(uri)) == uri
+    assert names.uri_to_upstream(names.uri_to_downstream(uri)) == uri
 
 
 @given(PREFIXES, URIS, URIS)
 def test_two_uris_never_become_one(prefix: str, one: str, other: str) -> None:
     names = PrefixMapping(prefix)
-    assert (names.outward_uri(one) == names.outward_uri(other)) == (one == other)
+    assert (names.uri_to_downstream(one) == names.uri_to_downstream(other)) == (one == other)
 
 
 @given(PREFIXES, SCHEMES, TEXT)
 def test_a_uri_keeps_its_scheme(prefix: str, scheme: str, rest: str) -> None:
-    outward = PrefixMapping(prefix).outward_uri(f"{scheme}x{rest}")
+    outward = PrefixMapping(prefix).uri_to_downstream(f"{scheme}x{rest}")
     assert outward == f"{scheme}{prefix}/x{rest}"
 
 
@@ -52,29 +52,30 @@ def test_a_uri_keeps_its_scheme(prefix: str, scheme: str, rest: str) -> None:
     ],
 )
 def test_uris_as_clients_see_them(own: str, shown: str) -> None:
-    assert PrefixMapping("fs").outward_uri(own) == shown
-    assert PrefixMapping("fs").inward_uri(shown) == own
+    assert PrefixMapping("fs").uri_to_downstream(own) == shown
+    assert PrefixMapping("fs").uri_to_upstream(shown) == own
 
 
 def test_without_a_prefix_nothing_changes() -> None:
     names = PrefixMapping("")
-    assert names.outward("add") == names.inward("add") == "add"
-    assert names.outward_uri("a://b") == names.inward_uri("a://b") == "a://b"
+    assert names.to_downstream("add") == names.to_upstream("add") == "add"
+    assert names.uri_to_downstream("a://b") == names.uri_to_upstream("a://b") == "a://b"
 
 
 @pytest.mark.parametrize("name", ["add", "fsadd", "Fs_add", "other_fs_add", ""])
 def test_a_name_of_others_is_not_ours(name: str) -> None:
-    assert PrefixMapping("fs").inward(name) is None
+    assert PrefixMapping("fs").to_upstream(name) is None
 
 
 @pytest.mark.parametrize("uri", ["a://b/c", "a://fs", "a://fsx/c", "fs", "", "a:b/fs/c"])
 def test_a_uri_of_others_is_not_ours(uri: str) -> None:
-    assert PrefixMapping("fs").inward_uri(uri) is None
+    assert PrefixMapping("fs").uri_to_upstream(uri) is None
 
 
 def test_a_prefix_that_url_libraries_made_lower_case_is_still_known() -> None:
     assert (
-        PrefixMapping("FileSystem").inward_uri("file://filesystem/Etc/Hosts") == "file://Etc/Hosts"
+        PrefixMapping("FileSystem").uri_to_upstream("file://filesystem/Etc/Hosts")
+        == "file://Etc/Hosts"
     )
 
 
@@ -98,7 +99,7 @@ def test_an_outward_name_always_finds_a_backend_that_can_undo_it(
 ) -> None:
     names = {prefix: PrefixMapping(prefix) for prefix in prefixes}
     mine = names[data.draw(st.sampled_from(prefixes))]
-    owner = find_owner(mine.outward(name), names.items())
+    owner = find_owner(mine.to_downstream(name), names.items())
     assert owner is not None
-    assert names[owner].inward(mine.outward(name)) is not None
+    assert names[owner].to_upstream(mine.to_downstream(name)) is not None
     assert len(owner) >= len(mine.prefix)

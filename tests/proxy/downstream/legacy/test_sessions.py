@@ -171,7 +171,7 @@ class _Gateway:
 
 async def _subscribe(gateway: Any, live: SessionState, uri: str, method: str = "subscribe") -> None:
     params: Message = {"uri": jsonrpc.encode_raw(uri)}
-    await requests._subscribing(gateway, live, f"resources/{method}", params, _client("s"))
+    await requests._handle_subscription(gateway, live, f"resources/{method}", params, _client("s"))
 
 
 async def test_subscriptions_of_one_session_are_bounded_also_when_they_come_at_once() -> None:

@@ -1,1 +1,1 @@
-"""The components of all backends and the lists that clients get of them. No I/O, no clock."""
+"""Components of all backends and the lists that clients get. No I/O, no clock."""

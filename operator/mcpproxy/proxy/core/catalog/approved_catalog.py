@@ -1,7 +1,7 @@
-"""A catalog that shows approved components alone.
+"""Catalog that offers approved components only.
 
-All listings are kept, so that it is known what would be shown; the base class has those parts
-of them that were approved. There is no state besides the spec: a restart withholds the same.
+The complete lists are kept so that drift can be reported; the base class holds the approved part of
+them. The spec is the only state, so a restart withholds the same components.
 """
 
 import logging
@@ -19,14 +19,14 @@ log = logging.getLogger("mcpproxy.catalog")
 
 
 class ApprovedCatalog(Catalog):
-    """Withholds every component whose digest is not the approved one, whoever it is listed to."""
+    """Catalog that withholds every component whose digest is not the approved one."""
 
     approves = True
 
     def __init__(self, approved: CatalogDigests, *, serves_clashes: bool = True) -> None:
         super().__init__(serves_clashes=serves_clashes)
         self.on_offer: Callable[[], None] = lambda: None
-        """Called when what the backends offer has changed, also where no client sees it."""
+        """Called when the backends' components change, even if no client sees the change."""
         self._approved = approved
         self._offered = Catalog(serves_clashes=serves_clashes)
 
@@ -34,45 +34,42 @@ class ApprovedCatalog(Catalog):
         self,
         backend: str,
         kind: ComponentKind,
-        found: ComponentList | None,
+        components: ComponentList | None,
         seen: bytes | None = None,
     ) -> bool:
         before = self._offered.version
-        self._offered.put(backend, kind, found, seen)
+        self._offered.put(backend, kind, components, seen)
         offered = self._offered.version != before
-        if found is not None:
-            found = self._shown(backend, kind, found, noted=offered)
-        changed = super().put(backend, kind, found, seen)
+        if components is not None:
+            components = self._approved_part(backend, kind, components, log_withheld=offered)
+        changed = super().put(backend, kind, components, seen)
         if offered:
             self.version += 1
             self.on_offer()
         return changed
 
-    def _shown(
-        self, backend: str, kind: ComponentKind, found: ComponentList, *, noted: bool
+    def _approved_part(
+        self, backend: str, kind: ComponentKind, components: ComponentList, *, log_withheld: bool
     ) -> ComponentList:
         approved = self._approved.get(kind.member, {})
-        pairs = [*zip(found.names, found.items, strict=True)]
-        shown = [one for one in pairs if approved.get(one[0]) == component_digest(one[1])]
-        if len(shown) == len(pairs):
-            return found
-        names = tuple(name for name, _ in shown)
-        if noted:
-            known = {*names}
-            withheld = sorted({name for name in found.names if name not in known})
+        pairs = [*zip(components.names, components.items, strict=True)]
+        kept = [pair for pair in pairs if approved.get(pair[0]) == component_digest(pair[1])]
+        if len(kept) == len(pairs):
+            return components
+        names = tuple(name for name, _ in kept)
+        if log_withheld:
+            kept_names = {*names}
+            withheld = sorted({name for name in components.names if name not in kept_names})
             log.warning(
                 "backend %s: %d of its %s are not approved and withheld: %s",
                 *(backend, len(withheld), kind.member, ", ".join(withheld[:NAMED])),
             )
-        headers = {name: found.headers[name] for name in names if name in found.headers}
-        return replace(found, names=names, items=tuple(i for _, i in shown), headers=headers)
+        headers = {name: components.headers[name] for name in names if name in components.headers}
+        return replace(components, names=names, items=tuple(i for _, i in kept), headers=headers)
 
-    def withholds(self, backend: str, kind: ComponentKind, name: str) -> bool:
-        """See Catalog.
-
-        Of resources not all are listed: one that is in no list is served where its URI does not
-        come from templates that are all withheld.
-        """
+    def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
+        # Backends do not list every resource. An unlisted resource is served unless its URI can
+        # only come from templates that are withheld.
         if self.owner(kind, name) == backend:
             return False
         if kind is RESOURCES and self._unlisted(backend, name):
@@ -81,17 +78,17 @@ class ApprovedCatalog(Catalog):
         return True
 
     def _unlisted(self, backend: str, uri: str) -> bool:
-        """Whether a URI is no resource that was listed, and may be used."""
+        """Return True if a URI is not a listed resource and may be used."""
         if self._offered.owner(RESOURCES, uri) is not None:
             return False
         compared = Uri(uri)
         if compared.is_from(self.names(backend, TEMPLATES)):
             return True
         if any(self._offered.get(backend, kind) is None for kind in (RESOURCES, TEMPLATES)):
-            # It is not known what it lists.
+            # The backend's list is unknown.
             return False
         return not compared.may_be_from(self._offered.names(backend, TEMPLATES))
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """Of all that is offered, before anything is withheld."""
+        """Return the digests of all components that backends offer, withheld or not."""
         return self._offered.digests()

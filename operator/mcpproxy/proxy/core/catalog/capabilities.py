@@ -1,4 +1,4 @@
-"""Server capabilities: what the proxy offers is what its backends offer together."""
+"""Merge of the capabilities that the backends declare."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -10,13 +10,16 @@ UNKNOWN: Final[Mapping[str, Any]] = {
     "completions": {},
     "logging": {},
 }
-"""Assumed of a backend that was not reached yet: it may come any time, and then it is announced."""
+"""Assumed capabilities of a backend that was never reached.
+
+A backend may become reachable at any time. Clients then get list change notifications.
+"""
 
 
 def merge_capabilities(offers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The union of several servers' capabilities.
+    """Return the union of several servers' capabilities.
 
-    Lists can always change, whatever their servers say: a backend comes and goes, and we notice.
+    `listChanged` is always true for lists, because backends come and go.
     """
     union: dict[str, Any] = {}
     for offer in offers:
@@ -28,23 +31,23 @@ def merge_capabilities(offers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _union(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(left)
+    union = dict(left)
     for name, offered in right.items():
-        present = found.get(name)
+        present = union.get(name)
         if isinstance(present, Mapping) and isinstance(offered, Mapping):
-            found[name] = _union(present, offered)
+            union[name] = _union(present, offered)
         elif isinstance(present, bool) and isinstance(offered, bool):
-            found[name] = present or offered
+            union[name] = present or offered
         elif present is None:
-            found[name] = offered
-    return found
+            union[name] = offered
+    return union
 
 
 def merge_instructions(texts: Iterable[tuple[str, str]]) -> str | None:
-    """One text from the instructions of several servers, given as (prefix, text)."""
-    given = [(prefix, text) for prefix, text in texts if text]
-    if not given:
+    """Return one text from the instructions of several servers, as pairs of (prefix, text)."""
+    present = [(prefix, text) for prefix, text in texts if text]
+    if not present:
         return None
-    if len(given) == 1:
-        return given[0][1]
-    return "\n\n".join(f"## {prefix}\n\n{text}" if prefix else text for prefix, text in given)
+    if len(present) == 1:
+        return present[0][1]
+    return "\n\n".join(f"## {prefix}\n\n{text}" if prefix else text for prefix, text in present)

@@ -1,8 +1,8 @@
-"""What the proxy shows: per backend one snapshot of each kind of component, and the merged lists.
+"""Component lists of each backend and the merged lists that clients get.
 
-Items are kept as ready-made bytes with outward names; a merged list is built when a snapshot
-changes, never per request. Where a backend lists other components to clients that declare more, or
-have headers for it, it has a snapshot for each kind of client; what is equal is kept once.
+Items are stored as encoded bytes with downstream names. A merged list is rebuilt when a backend's
+list changes, never per request. If a backend lists other components to clients with certain
+capabilities or headers, the catalog has one list for each list variant; equal bytes are shared.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,34 +34,34 @@ from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
 
 @dataclass(frozen=True, slots=True)
 class ComponentList:
-    """One kind of component of one backend, all pages."""
+    """All pages of one kind of component of one backend."""
 
     items: tuple[bytes, ...] = ()
-    """As clients see them."""
+    """Encoded components, as clients see them."""
     names: tuple[str, ...] = ()
-    """Their outward names or URIs, in the same order."""
+    """Downstream names or URIs of `items`, in the same order."""
     ttl_ms: int = 0
-    """How long the backend lets it be kept; 0 when it did not say."""
+    """Milliseconds for which the backend allows caching; 0 if it sent no `ttlMs`."""
     public: bool = False
-    """Whether the backend lets everyone see the same."""
+    """True if the backend allows all clients to share the list."""
     fetched_at: float = 0.0
-    """Monotonic time in seconds."""
+    """Monotonic time of the fetch, in seconds."""
     headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
-    """Of tools that have any: the arguments that are repeated in HTTP headers."""
+    """By downstream name of a tool: the arguments that are repeated in HTTP headers."""
     repeated: tuple[str, ...] = ()
-    """Names that the backend lists again for something else; the first one is shown."""
+    """Names of several components of the backend, of which clients see the first."""
 
     def same_items(self, other: "ComponentList | None") -> bool:
-        """Whether clients would see no difference."""
+        """Return True if clients see no difference between the two lists."""
         return other is not None and self.items == other.items
 
-    def sharing(self, others: Iterable["ComponentList"]) -> "ComponentList":
-        """The same listing, in the memory of those among the others that are equal to it."""
+    def share_items(self, others: Iterable["ComponentList"]) -> "ComponentList":
+        """Return an equal list that shares the memory of equal items in the other lists."""
         for other in others:
             if self.items == other.items:
                 return replace(self, items=other.items, names=other.names, headers=other.headers)
-        known = {item: item for other in others for item in other.items}
-        return replace(self, items=tuple(known.get(item, item) for item in self.items))
+        known_items = {item: item for other in others for item in other.items}
+        return replace(self, items=tuple(known_items.get(item, item) for item in self.items))
 
 
 def parse_component_list(
@@ -71,48 +71,48 @@ def parse_component_list(
     now: float,
     selection: ComponentFilter = EVERYTHING,
 ) -> ComponentList:
-    """The listing that a backend's result pages make. Raises RpcError for what is no list.
+    """Build a component list from a backend's result pages. Raise RpcError for a malformed page.
 
-    Of components of one name the first is shown: some servers send a page twice.
+    The first of several components with one name is used: some servers send a page twice.
     """
-    found: dict[str, bytes] = {}
+    by_name: dict[str, bytes] = {}
     repeated: dict[str, None] = {}
     ttl: int | None = None
     public = True
     for page in pages:
         for raw in jsonrpc.decode_array(page.get(kind.member, Raw(b"[]"))):
             item = jsonrpc.decode_object(raw)
-            own = jsonrpc.decode_str(item.get(kind.key))
-            if own is None or not selection.shows(own):
+            original = jsonrpc.decode_str(item.get(kind.key))
+            if original is None or not selection.allows(original):
                 continue
-            given = selection.outward(own)
-            shown = names.outward_uri(given) if kind.by_uri else names.outward(given)
+            name = selection.displayed_name(original)
+            displayed = names.uri_to_downstream(name) if kind.by_uri else names.to_downstream(name)
             linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
-            if shown != own or own in selection.texts or linked is not None:
-                item[kind.key] = jsonrpc.encode_raw(shown)
+            if displayed != original or original in selection.texts or linked is not None:
+                item[kind.key] = jsonrpc.encode_raw(displayed)
                 if linked is not None:
                     item["_meta"] = linked
-                raw = jsonrpc.encode_raw(selection.applied(own, item))
+                raw = jsonrpc.encode_raw(selection.apply_overrides(original, item))
             text = bytes(raw)
-            if found.setdefault(shown, text) != text:
-                repeated[shown] = None
+            if by_name.setdefault(displayed, text) != text:
+                repeated[displayed] = None
         page_ttl = jsonrpc.decode(page.get("ttlMs"))
         ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
         public = public and jsonrpc.decode_str(page.get("cacheScope")) == "public"
-    items, outward = tuple(found.values()), tuple(found)
-    headers = _header_properties(items, outward) if kind is TOOLS else {}
-    return ComponentList(items, outward, ttl or 0, public, now, headers, tuple(repeated))
+    items, displayed_names = tuple(by_name.values()), tuple(by_name)
+    headers = _header_properties(items, displayed_names) if kind is TOOLS else {}
+    return ComponentList(items, displayed_names, ttl or 0, public, now, headers, tuple(repeated))
 
 
 def _header_properties(
     items: Iterable[bytes], names: Iterable[str]
 ) -> dict[str, list[tuple[Path, str]]]:
-    found = {}
+    properties = {}
     for item, name in zip(items, names, strict=True):
         if b"x-mcp-header" in item:
             schema = jsonrpc.decode(jsonrpc.decode_object(item).get("inputSchema"))
-            found[name] = list(header_properties(schema))
-    return found
+            properties[name] = list(header_properties(schema))
+    return properties
 
 
 _NOTHING: Final = ComponentList()
@@ -120,75 +120,79 @@ _NOTHING: Final = ComponentList()
 
 @dataclass(eq=False, slots=True)
 class ListVariant:
-    """Clients that are shown the same lists."""
+    """Clients that get the same lists."""
 
     seen: Mapping[str, bytes] = field(default_factory=dict)
-    """Backend → what it sees of them; without those that see no more than of a client that
-    declares nothing."""
+    """Backend → variant key of its list.
+
+    A backend is absent if it lists the same to these clients as to those without capabilities.
+    """
     bodies: dict[ComponentKind, tuple[int, bytes]] = field(default_factory=dict)
-    """The merged lists, and the version of the catalog they were built from."""
+    """Merged list by kind, with the version of the catalog that it was built from."""
 
 
 EVERYONE: Final = ListVariant()
-"""Clients that declare nothing, and all to whom no backend lists anything else."""
+"""List variant of clients without declared capabilities."""
 
 
 class Catalog:
-    """The snapshots of all backends and what they merge to.
+    """Component lists of all backends and their merge.
 
-    A name belongs to one backend, whoever asks: one that lists it to everyone comes before one
+    A name belongs to one backend for all clients. A backend that lists it to everyone precedes one
     that lists it only to clients with certain capabilities.
     """
 
     approves = False
-    """Whether it withholds what nobody approved."""
+    """True if the catalog withholds components that are not approved."""
 
     def __init__(
         self, precedence: Precedence | None = None, *, serves_clashes: bool = True
     ) -> None:
-        """`precedence` is the order of backends that have a component of one name; see `merge`.
+        """Create an empty catalog.
 
-        Unless it `serves_clashes`, no backend serves a name that several list.
+        `precedence` is the sort key of backends that list the same name; see `merge_lists`. If
+        `serves_clashes` is false, no backend serves a name that several list.
         """
         self.version = 0
-        """Another one whenever something else is offered, or by somebody else."""
+        """Number that changes whenever the offered components or their owners change."""
         self._precedence = precedence
         self._serves_clashes = serves_clashes
         self._listings: dict[ComponentKind, dict[str, ComponentList]] = {kind: {} for kind in KINDS}
         self._merged: dict[ComponentKind, MergedList] = {kind: MergedList() for kind in KINDS}
-        self._tailored: dict[ComponentKind, dict[tuple[str, bytes], ComponentList]] = {
+        self._variants: dict[ComponentKind, dict[tuple[str, bytes], ComponentList]] = {
             kind: {} for kind in KINDS
         }
-        """Snapshots for clients that declare more, by backend and what it sees of them."""
+        """Lists of list variants, by backend and variant key."""
         self._versions: dict[ComponentKind, int] = dict.fromkeys(KINDS, 0)
-        self._digested: dict[ComponentKind, tuple[int, dict[str, str]]] = {}
-        self._claims: dict[ComponentKind, tuple[int, NameOwners]] = {}
+        self._digests: dict[ComponentKind, tuple[int, dict[str, str]]] = {}
+        self._owners: dict[ComponentKind, tuple[int, NameOwners]] = {}
         self._bodies: dict[ComponentKind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
         self._legacy_bodies: dict[bytes, bytes] = {}
-        """Merged lists of tools → the same for legacy clients."""
+        """Merged list of tools → its equivalent for legacy clients."""
 
     def put(
         self,
         backend: str,
         kind: ComponentKind,
-        found: ComponentList | None,
+        components: ComponentList | None,
         seen: bytes | None = None,
     ) -> bool:
-        """Set (or with None remove) a snapshot. Returns whether clients would see a difference.
+        """Set a list, or remove it if it is None. Return True if clients would see a difference.
 
-        `seen` is what the backend sees of the clients it is for; None: of those that declare
-        nothing.
+        `seen` is the variant key; None means clients without declared capabilities.
         """
         if seen is not None:
-            return self._put_tailored(backend, kind, found, seen)
+            return self._put_variant(backend, kind, components, seen)
         before = self._listings[kind].get(backend)
-        if found is None:
+        if components is None:
             if before is None:
                 return False
             del self._listings[kind][backend]
         else:
-            same = found.same_items(before)
-            self._listings[kind][backend] = found.sharing([before]) if before else found
+            same = components.same_items(before)
+            self._listings[kind][backend] = (
+                components.share_items([before]) if before else components
+            )
             if same:
                 return False
         merged = merge_lists(
@@ -197,25 +201,25 @@ class Catalog:
         changed = merged.body != self._merged[kind].body
         warn_of_name_conflicts(merged.clashes, self._merged[kind].clashes)
         self._merged[kind] = merged
-        self._outdate(kind)
+        self._invalidate(kind)
         return changed
 
-    def _put_tailored(
-        self, backend: str, kind: ComponentKind, found: ComponentList | None, seen: bytes
+    def _put_variant(
+        self, backend: str, kind: ComponentKind, components: ComponentList | None, seen: bytes
     ) -> bool:
         everyones = self._listings[kind].get(backend, _NOTHING)
-        tailored = self._tailored[kind]
-        before = tailored.get((backend, seen))
-        if found is not None:
-            found = tailored[backend, seen] = found.sharing(self.known(backend, kind))
+        variants = self._variants[kind]
+        before = variants.get((backend, seen))
+        if components is not None:
+            components = variants[backend, seen] = components.share_items(self.known(backend, kind))
         elif before is not None:
-            del tailored[backend, seen]
-        changed = not (found or everyones).same_items(before or everyones)
+            del variants[backend, seen]
+        changed = not (components or everyones).same_items(before or everyones)
         if changed:
-            self._outdate(kind)
+            self._invalidate(kind)
         return changed
 
-    def _outdate(self, kind: ComponentKind) -> None:
+    def _invalidate(self, kind: ComponentKind) -> None:
         self.version += 1
         self._versions[kind] += 1
         self._bodies[kind].clear()
@@ -225,71 +229,77 @@ class Catalog:
     def get(
         self, backend: str, kind: ComponentKind, seen: bytes | None = None
     ) -> ComponentList | None:
-        """The snapshot of one backend for one kind of clients; None when it is not known.
-
-        See `put` for `seen`.
-        """
+        """Return the list of one backend for the variant `seen`, or None if it is unknown."""
         if seen is not None:
-            return self._tailored[kind].get((backend, seen))
+            return self._variants[kind].get((backend, seen))
         return self._listings[kind].get(backend)
 
     def known(self, backend: str, kind: ComponentKind) -> list[ComponentList]:
-        """All snapshots of one backend, the one for clients that declare nothing first."""
-        found = self._listings[kind].get(backend)
-        tailored = [one for (name, _), one in self._tailored[kind].items() if name == backend]
-        return tailored if found is None else [found, *tailored]
+        """Return all lists of one backend; the list for clients without capabilities is first."""
+        everyones = self._listings[kind].get(backend)
+        variants = [
+            components for (name, _), components in self._variants[kind].items() if name == backend
+        ]
+        return variants if everyones is None else [everyones, *variants]
 
     def names(self, backend: str, kind: ComponentKind) -> Iterator[str]:
-        """Outward names of all components that one backend lists, to whomever."""
-        return (name for listed in self.known(backend, kind) for name in listed.names)
+        """Return the downstream names in all lists of one backend."""
+        return (name for components in self.known(backend, kind) for name in components.names)
 
     def header_properties(self, backend: str, tool: str) -> list[tuple[Path, str]]:
-        """The arguments of a tool (outward name) that MCP wants repeated in HTTP headers.
+        """Return the arguments of a tool (downstream name) that MCP repeats in HTTP headers.
 
-        The tool as it is listed to everyone counts, where it is.
+        The list for everyone takes precedence over list variants.
         """
-        found = self._listings[TOOLS].get(backend)
-        if found is not None and tool in found.headers:
-            return found.headers[tool]
+        everyones = self._listings[TOOLS].get(backend)
+        if everyones is not None and tool in everyones.headers:
+            return everyones.headers[tool]
         if self._merged[TOOLS].owners.get(tool) == backend:
             return []
-        tailored = (one.headers[tool] for one in self.known(backend, TOOLS) if tool in one.headers)
-        return next(tailored, [])
+        variants = (
+            components.headers[tool]
+            for components in self.known(backend, TOOLS)
+            if tool in components.headers
+        )
+        return next(variants, [])
 
     def owner(self, kind: ComponentKind, name: str) -> str | None:
-        """The backend that serves this outward name; None when no snapshot has it."""
-        found = self._merged[kind].owners.get(name)
-        return self._claimed(kind).owners.get(name) if found is None else found
+        """Return the backend that serves a downstream name, or None if no backend lists it."""
+        owner = self._merged[kind].owners.get(name)
+        return self._name_owners(kind).owners.get(name) if owner is None else owner
 
     def claimed_by(self, kind: ComponentKind, name: str) -> tuple[str, ...]:
-        """The backends of a name that none of them serves, as several list it."""
-        found = self._merged[kind].contested.get(name)
-        return found or self._claimed(kind).contested.get(name, ())
+        """Return the backends that list a name which nobody serves because of the conflict."""
+        backends = self._merged[kind].contested.get(name)
+        return backends or self._name_owners(kind).contested.get(name, ())
 
-    def withholds(self, backend: str, kind: ComponentKind, name: str) -> bool:
-        """Whether a component (outward name) may not be used, since nobody approved it."""
+    def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
+        """Return True if clients must not use a component because it is not approved.
+
+        `name` is the downstream name.
+        """
         return False
 
-    def _claimed(self, kind: ComponentKind) -> NameOwners:
-        version, claims = self._claims.get(kind, (-1, NameOwners()))
+    def _name_owners(self, kind: ComponentKind) -> NameOwners:
+        version, owners = self._owners.get(kind, (-1, NameOwners()))
         if version != self._versions[kind]:
-            before = claims.clashes
-            claims = name_owners_of(
+            before = owners.clashes
+            owners = name_owners_of(
                 kind,
                 self._merged[kind],
-                self._tailored[kind],
+                self._variants[kind],
                 self._precedence,
                 serves_clashes=self._serves_clashes,
             )
-            warn_of_name_conflicts(claims.clashes, before)
-            self._claims[kind] = self._versions[kind], claims
-        return claims
+            warn_of_name_conflicts(owners.clashes, before)
+            self._owners[kind] = self._versions[kind], owners
+        return owners
 
     def result(self, kind: ComponentKind, *, modern: bool, now: float) -> bytes:
-        """The list result for a client that declares nothing."""
-        return b"".join(self.result_parts(kind, modern=modern, now=now))
+        """Return the encoded list result for a client without declared capabilities."""
+        return b"".join(self.list_result_parts(kind, modern=modern, now=now))
 
-    def result_parts(
+    def list_result_parts(
         self,
         kind: ComponentKind,
         *,
@@ -298,9 +308,9 @@ class Catalog:
         audience: ListVariant = EVERYONE,
         whole: bool = True,
     ) -> tuple[bytes, bytes, bytes]:
-        """The same in parts: the second one is long, and the same object for many.
+        """Return the encoded list result in three parts; variants share the second, large part.
 
-        What is not `whole`, since a backend has failed, is not to be kept by clients.
+        If `whole` is false, a backend has failed, and clients must not cache the result.
         """
         member, body = kind.member.encode(), self._body(kind, audience)
         if not modern:
@@ -311,34 +321,34 @@ class Catalog:
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 
     def _legacy_body(self, kind: ComponentKind, body: bytes) -> bytes:
-        """A merged list without what only modern clients understand."""
+        """Return a merged list without the fields that only modern clients understand."""
         if kind is not TOOLS:
             return body
-        found = self._legacy_bodies.get(body)
-        if found is None:
-            found = self._legacy_bodies[body] = to_legacy_tools(body)
-        return found
+        legacy = self._legacy_bodies.get(body)
+        if legacy is None:
+            legacy = self._legacy_bodies[body] = to_legacy_tools(body)
+        return legacy
 
     def _parts(self, kind: ComponentKind, audience: ListVariant) -> Mapping[str, ComponentList]:
-        everyones, tailored = self._listings[kind], self._tailored[kind]
-        if not audience.seen or not tailored:
+        everyones, variants = self._listings[kind], self._variants[kind]
+        if not audience.seen or not variants:
             return everyones
         keys = audience.seen.items()
-        return {**everyones, **{key[0]: tailored[key] for key in keys if key in tailored}}
+        return {**everyones, **{key[0]: variants[key] for key in keys if key in variants}}
 
     def _body(self, kind: ComponentKind, audience: ListVariant) -> bytes:
-        if not audience.seen or not self._tailored[kind]:
+        if not audience.seen or not self._variants[kind]:
             return self._merged[kind].body
         version, body = audience.bodies.get(kind, (-1, b""))
         if version != self._versions[kind]:
             parts = self._parts(kind, audience)
-            shown = [
+            items = [
                 item
                 for backend in sorted(parts, key=self._precedence)
                 for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
                 if self.owner(kind, name) == backend
             ]
-            body = b"[" + b",".join(shown) + b"]"
+            body = b"[" + b",".join(items) + b"]"
             everyones = self._merged[kind].body
             body = everyones if body == everyones else self._bodies[kind].setdefault(body, body)
             audience.bodies[kind] = self._versions[kind], body
@@ -350,30 +360,34 @@ class Catalog:
         return min((ttl for ttl, _ in left), default=0), bool(left) and all(p for _, p in left)
 
     def counts(self, backend: str) -> ComponentCounts | None:
-        """How many components a backend has; a kind that is not known or not offered is absent.
+        """Return the number of components of a backend; unknown or unsupported kinds are absent.
 
-        What it lists to clients that declare nothing counts.
+        Only the list for clients without declared capabilities is counted.
         """
-        known = {kind: self._listings[kind].get(backend) for kind in KINDS}
-        found = {kind.member: len(one.items) for kind, one in known.items() if one is not None}
-        return ComponentCounts.model_validate(found) if found else None
+        lists = {kind: self._listings[kind].get(backend) for kind in KINDS}
+        numbers = {
+            kind.member: len(components.items)
+            for kind, components in lists.items()
+            if components is not None
+        }
+        return ComponentCounts.model_validate(numbers) if numbers else None
 
     def clashes(self) -> list[str]:
-        """Names that two backends claim, and names too long for clients."""
+        """Return a message for each name conflict and for each name that is too long."""
         return [
             clash
             for kind in KINDS
-            for clash in (*self._merged[kind].clashes, *self._claimed(kind).clashes)
+            for clash in (*self._merged[kind].clashes, *self._name_owners(kind).clashes)
         ]
 
     def digest(self) -> str:
-        """SHA-256 over all that is offered to clients which declare nothing, hexadecimal."""
+        """Return the hexadecimal SHA-256 over all components of clients without capabilities."""
         return approved_hash(self.digests())
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """Of each component of those, by kind (`Kind.member`), then by outward name or URI."""
+        """Return component digests by `ComponentKind.member` and downstream name or URI."""
         for kind, version in self._versions.items():
-            if self._digested.get(kind, (-1, {}))[0] != version:
-                found = digests_of(self._listings[kind], self._merged[kind].owners)
-                self._digested[kind] = version, found
-        return {kind.member: found for kind, (_, found) in self._digested.items()}
+            if self._digests.get(kind, (-1, {}))[0] != version:
+                digests = digests_of(self._listings[kind], self._merged[kind].owners)
+                self._digests[kind] = version, digests
+        return {kind.member: digests for kind, (_, digests) in self._digests.items()}

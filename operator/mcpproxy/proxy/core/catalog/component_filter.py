@@ -1,6 +1,7 @@
-"""Which components of one kind clients see, and how: include, exclude, overrides.
+"""Filter for the components of one kind that clients see: include, exclude, overrides.
 
-All names here are without the prefix: the backend's own ones, and those that overrides give.
+All names here are without the prefix: the backend's original names and the names that overrides
+assign.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ _WILDCARDS: Final = {"*": Wildcard.ANY, "?": Wildcard.ONE}
 
 
 class Globs:
-    """Patterns in which `*` stands for any text and `?` for one character; `[` means itself."""
+    """Patterns in which `*` matches any text and `?` one character; `[` has no special meaning."""
 
     def __init__(self, globs: Iterable[str]) -> None:
         self._literals: set[str] = set()
@@ -28,7 +29,7 @@ class Globs:
                 self._literals.add(glob)
 
     def match(self, name: str) -> bool:
-        """True if one of the patterns describes the whole name."""
+        """Return True if one of the patterns matches the whole name."""
         if name in self._literals:
             return True
         if not self._patterns:
@@ -43,68 +44,68 @@ def _part(character: str) -> bytes | Wildcard:
 
 @dataclass(frozen=True, slots=True)
 class ComponentFilter:
-    """What holds for one kind of component of one backend."""
+    """Filter and overrides for one kind of component of one backend."""
 
     include: Globs | None = None
     exclude: Globs | None = None
     hidden: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Own name → the name it is shown by."""
+    """Original name → displayed name."""
     original: Mapping[str, str] = field(default_factory=dict)
-    """The other way round."""
+    """Displayed name → original name."""
     texts: Mapping[str, Message] = field(default_factory=dict)
-    """Own name → members that replace the component's."""
+    """Original name → fields that replace the component's own."""
 
     @classmethod
-    def of(cls, given: Components | NamedComponents | None) -> "ComponentFilter":
-        """The selection that a spec asks for."""
-        if given is None:
+    def of(cls, spec: Components | NamedComponents | None) -> "ComponentFilter":
+        """Build the filter that a spec describes."""
+        if spec is None:
             return EVERYTHING
-        overrides = given.overrides or ()
+        overrides = spec.overrides or ()
         renamed = {o.name: o.rename for o in overrides if isinstance(o, NamedOverride) and o.rename}
         return cls(
-            include=None if given.include is None else Globs(given.include),
-            exclude=None if given.exclude is None else Globs(given.exclude),
+            include=None if spec.include is None else Globs(spec.include),
+            exclude=None if spec.exclude is None else Globs(spec.exclude),
             hidden=frozenset(o.name for o in overrides if o.enabled is False),
             renamed=renamed,
-            original={new: own for own, new in renamed.items()},
+            original={new: old for old, new in renamed.items()},
             texts={o.name: _texts(o.title, o.description) for o in overrides},
         )
 
     @property
     def everything(self) -> bool:
-        """Whether all is shown as it is."""
+        """True if all components are displayed unchanged."""
         return self is EVERYTHING
 
-    def shows(self, own: str) -> bool:
-        """Whether clients see a component, and may use it."""
-        if own in self.hidden or (self.exclude is not None and self.exclude.match(own)):
+    def allows(self, original: str) -> bool:
+        """Return True if clients can see and use the component with this original name."""
+        if original in self.hidden or (self.exclude is not None and self.exclude.match(original)):
             return False
-        return self.include is None or self.include.match(own)
+        return self.include is None or self.include.match(original)
 
-    def outward(self, own: str) -> str:
-        """The name that clients see."""
-        return self.renamed.get(own, own)
+    def displayed_name(self, original: str) -> str:
+        """Return the name that clients see."""
+        return self.renamed.get(original, original)
 
-    def inward(self, name: str) -> str | None:
-        """The backend's own name; None when clients do not see such a component."""
-        own = self.original.get(name, name)
-        if own == name and name in self.renamed:
+    def original_name(self, name: str) -> str | None:
+        """Return the backend's original name, or None if clients see no component of this name."""
+        original = self.original.get(name, name)
+        if original == name and name in self.renamed:
             return None
-        return own if self.shows(own) else None
+        return original if self.allows(original) else None
 
-    def applied(self, own: str, item: Message) -> Message:
-        """A component with the texts that clients see."""
-        texts = self.texts.get(own)
+    def apply_overrides(self, original: str, item: Message) -> Message:
+        """Return the component with the overridden title and description."""
+        texts = self.texts.get(original)
         return {**item, **texts} if texts else item
 
 
 def _texts(title: str | None, description: str | None) -> Message:
-    given: dict[str, Any] = {"title": title, "description": description}
-    return {name: jsonrpc.encode_raw(text) for name, text in given.items() if text is not None}
+    texts: dict[str, Any] = {"title": title, "description": description}
+    return {name: jsonrpc.encode_raw(text) for name, text in texts.items() if text is not None}
 
 
 EVERYTHING: Final = ComponentFilter()
-"""All components, as they are."""
+"""Filter that passes all components unchanged."""
 NOTHING: Final = ComponentFilter(include=Globs(()))
-"""No component at all."""
+"""Filter that passes no component."""

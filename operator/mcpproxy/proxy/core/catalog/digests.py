@@ -1,4 +1,4 @@
-"""Digests of components: what an approval of the catalog is made of."""
+"""Digests of components, as an approved catalog contains them."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def canonical_json(text: bytes) -> bytes:
-    """JSON in one spelling, where it is not too large to be read for that; else as it is."""
+    """Return JSON in canonical form, or unchanged if it is malformed or too large to parse."""
     if len(text) > COMPARED_VALUE.value:
         COMPARED_VALUE.record()
         return text
@@ -27,9 +27,9 @@ def canonical_json(text: bytes) -> bytes:
 
 
 def component_digest(item: bytes) -> str:
-    """SHA-256 of a component as clients see it, hexadecimal.
+    """Return the hexadecimal SHA-256 of a component as clients see it.
 
-    The order of members and the spelling of strings do not count; fractions count as written.
+    The order of fields and the escapes in strings do not matter. Fractions are compared as written.
     """
     return hashlib.sha256(canonical_json(item)).hexdigest()
 
@@ -37,26 +37,26 @@ def component_digest(item: bytes) -> str:
 def digests_of(
     listings: "Mapping[str, ComponentList]", owners: Mapping[str, str]
 ) -> dict[str, str]:
-    """The digests of one kind of component by outward name; `owners` has the backend of each.
+    """Return the digests of one kind of component by downstream name; `owners` has the backends.
 
-    Where a backend gives one name to several components, it is that of all of them together.
+    If a backend lists several components with one name, the digest covers all of them.
     """
     items: dict[str, dict[bytes, None]] = {}
-    for backend, listed in listings.items():
-        for item, name in zip(listed.items, listed.names, strict=True):
+    for backend, components in listings.items():
+        for item, name in zip(components.items, components.names, strict=True):
             if owners.get(name) == backend:
                 items.setdefault(name, {})[item] = None
-    return {name: component_digest(b",".join(found)) for name, found in items.items()}
+    return {name: component_digest(b",".join(same_name)) for name, same_name in items.items()}
 
 
-def differences(approved: CatalogDigests, found: CatalogDigests, *, whole: bool) -> CatalogDrift:
-    """How the components that are offered differ from the approved ones.
+def differences(approved: CatalogDigests, offered: CatalogDigests, *, whole: bool) -> CatalogDrift:
+    """Compare the offered components with the approved ones.
 
-    `whole` says whether `found` is all there is: only then is it known what is gone.
+    If `whole` is false, some lists are unknown, and missing components are not reported.
     """
     new, changed, gone = [], [], []
-    for kind in sorted({*approved, *found}):
-        before, now = approved.get(kind, {}), found.get(kind, {})
+    for kind in sorted({*approved, *offered}):
+        before, now = approved.get(kind, {}), offered.get(kind, {})
         new += [f"{kind}: {name}" for name in now if name not in before]
         changed += [f"{kind}: {name}" for name in now if before.get(name, now[name]) != now[name]]
         gone += [f"{kind}: {name}" for name in before if whole and name not in now]
@@ -64,5 +64,5 @@ def differences(approved: CatalogDigests, found: CatalogDigests, *, whole: bool)
 
 
 def _drifted(names: Iterable[str]) -> DriftedComponents | None:
-    found = sorted(names)
-    return DriftedComponents(count=len(found), names=found[:NAMED]) if found else None
+    ordered = sorted(names)
+    return DriftedComponents(count=len(ordered), names=ordered[:NAMED]) if ordered else None

@@ -1,8 +1,8 @@
-"""The extensions of MCP that the proxy routes, and the rule which ones it advertises.
+"""Extensions of MCP that the proxy routes, and the rule for which it advertises.
 
-An extension may only be advertised where each of its methods finds the backend that it is for: by
-a member of its params, or, for a list, by asking all backends that offer the extension. One entry
-here is all that another extension of this kind takes, such as the draft of events.
+An extension may be advertised only if each of its methods can be routed to a backend: by a field of
+its params or, for a list, by sending it to all backends with the extension. To support another
+extension of this kind, such as the draft of events, add an entry here.
 """
 
 import functools
@@ -16,13 +16,13 @@ from mcpproxy.proxy.protocol.kinds import BY_METHOD, RESOURCES, TASKS, Component
 
 @dataclass(frozen=True, eq=False)
 class Extension:
-    """One extension and the ways of its methods."""
+    """Extension of MCP and the routes of its methods."""
 
     name: str
     routed: Mapping[str, tuple[str, ComponentKind]] = field(default_factory=dict)
-    """Method → the member of params that says what it is about, and the kind of that."""
+    """Method → the field of params that identifies the target, and the kind of the target."""
     lists: Mapping[str, str] = field(default_factory=dict)
-    """Method of a list that all backends have a part of → the member of its result."""
+    """List method that is merged from all backends → the field of its result."""
 
 
 TASKS_EXTENSION: Final = Extension(
@@ -31,13 +31,13 @@ TASKS_EXTENSION: Final = Extension(
         "tasks/get": ("taskId", TASKS),
         "tasks/update": ("taskId", TASKS),
         "tasks/cancel": ("taskId", TASKS),
-        # Up to 2025-11-25 tasks are no extension, but a capability of this name.
+        # Up to 2025-11-25, tasks are not an extension but a capability of this name.
         "tasks/result": ("taskId", TASKS),
     },
     {"tasks/list": "tasks"},
 )
 APPS: Final = Extension("io.modelcontextprotocol/ui")
-"""Apps read resources and call tools, and have no methods of their own."""
+"""Apps read resources and call tools. The extension has no methods."""
 SKILLS: Final = Extension(
     "io.modelcontextprotocol/skills",
     {"skills/get": ("uri", RESOURCES), "resources/directory/read": ("uri", RESOURCES)},
@@ -46,12 +46,12 @@ SKILLS: Final = Extension(
 EXTENSIONS: Final = (TASKS_EXTENSION, APPS, SKILLS)
 
 ROUTED: Final[Mapping[str, tuple[str, ComponentKind]]] = {
-    method: way for extension in EXTENSIONS for method, way in extension.routed.items()
+    method: route for extension in EXTENSIONS for method, route in extension.routed.items()
 }
 LISTS: Final[Mapping[str, str]] = {
     method: member for extension in EXTENSIONS for method, member in extension.lists.items()
 }
-OF_FRONTS: Final = frozenset(
+DOWNSTREAM_METHODS: Final = frozenset(
     {
         *BY_METHOD,
         "initialize",
@@ -61,7 +61,7 @@ OF_FRONTS: Final = frozenset(
         "subscriptions/listen",
     }
 )
-"""Requests that fronts answer."""
+"""Requests that the downstream side handles."""
 _KNOWN: Final = frozenset(extension.name for extension in EXTENSIONS)
 _OWNERS: Final[Mapping[str, str]] = {
     method: extension.name
@@ -70,7 +70,7 @@ _OWNERS: Final[Mapping[str, str]] = {
 }
 
 
-def offered(
+def usable_capabilities(
     offer: Mapping[str, Any],
     *,
     modern_backend: bool,
@@ -79,13 +79,13 @@ def offered(
     tells_apart: bool = True,
     denied: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The capabilities of a backend without those that clients of this era can't use through us.
+    """Return a backend's capabilities without those that this client cannot use through the proxy.
 
-    `alone` says that it is the only backend: then any method finds it. One that does not tell
-    clients apart would list the tasks of all of them.
+    If `alone` is true, it is the only backend, and every method is routed to it. If `tells_apart`
+    is false, the backend cannot distinguish clients and would list the tasks of all of them.
     """
-    found = dict(offer)
-    extensions = found.get("extensions")
+    capabilities = dict(offer)
+    extensions = capabilities.get("extensions")
     if isinstance(extensions, Mapping):
         kept = {
             name: settings
@@ -93,23 +93,23 @@ def offered(
             if name not in denied and (alone or name in _KNOWN)
         }
         if not (modern_backend and modern_client):
-            # For a legacy client we wait for the task ourselves.
+            # The proxy waits for the task on behalf of a legacy client.
             kept.pop(TASKS_EXTENSION.name, None)
-        found["extensions"] = kept
+        capabilities["extensions"] = kept
         if not kept and extensions:
-            del found["extensions"]
+            del capabilities["extensions"]
     if modern_backend or modern_client or TASKS_EXTENSION.name in denied:
-        found.pop("tasks", None)
-    tasks = found.get("tasks")
+        capabilities.pop("tasks", None)
+    tasks = capabilities.get("tasks")
     if isinstance(tasks, Mapping) and not tells_apart:
-        found["tasks"] = {name: value for name, value in tasks.items() if name != "list"}
-    return found
+        capabilities["tasks"] = {name: value for name, value in tasks.items() if name != "list"}
+    return capabilities
 
 
 def is_denied(method: str, denied: Collection[str]) -> bool:
-    """Whether a method belongs to an extension that is denied.
+    """Return True if a method belongs to an extension in `denied`.
 
-    Methods of an extension that we do not know begin with the last part of its name.
+    Methods of unknown extensions are assumed to begin with the last part of the extension's name.
     """
     if not denied:
         return False
@@ -120,21 +120,21 @@ def is_denied(method: str, denied: Collection[str]) -> bool:
 
 
 def offers(capabilities: Mapping[str, Any], extension: Extension) -> bool:
-    """Whether a backend with these capabilities has the extension."""
+    """Return True if a backend with these capabilities has the extension."""
     extensions = capabilities.get("extensions")
     return isinstance(extensions, Mapping) and extension.name in extensions
 
 
 @functools.lru_cache(maxsize=256)
 def declares(capabilities: bytes, extension: Extension) -> bool:
-    """Whether a client with these capabilities, as JSON, has the extension."""
-    found = jsonrpc.decode(capabilities)
-    return isinstance(found, dict) and offers(found, extension)
+    """Return True if a client with these capabilities (JSON) declares the extension."""
+    decoded = jsonrpc.decode(capabilities)
+    return isinstance(decoded, dict) and offers(decoded, extension)
 
 
 @functools.lru_cache(maxsize=256)
 def declaring(capabilities: bytes, extension: Extension) -> bytes:
-    """Capabilities of a client, as JSON, and the extension."""
+    """Return a client's capabilities (JSON) with the extension added."""
     own = jsonrpc.decode_object(capabilities).get("extensions")
     settings = {} if own is None or bytes(own)[:1] != b"{" else jsonrpc.decode_object(own)
     settings.setdefault(extension.name, jsonrpc.EMPTY)
@@ -142,7 +142,7 @@ def declaring(capabilities: bytes, extension: Extension) -> bytes:
 
 
 def without(capabilities: bytes, denied: Collection[str]) -> bytes:
-    """Capabilities of a client, as JSON, without the extensions that are denied."""
+    """Return a client's capabilities (JSON) without the extensions in `denied`."""
     if not denied or b'"extensions"' not in capabilities:
         return capabilities
     own = jsonrpc.decode_object(capabilities).get("extensions")

@@ -1,6 +1,6 @@
-"""One list from those of several backends, and the names that more than one of them lists.
+"""Merge of the lists of several backends, and the name conflicts between them.
 
-Such names are noted. The first backend serves each, or none does: see `names.onClash`.
+On a name conflict, either the first backend or none serves the name; see `names.onClash`.
 """
 
 import logging
@@ -16,42 +16,42 @@ from mcpproxy.report_aggregation import NAMED
 log = logging.getLogger("mcpproxy.catalog")
 
 Precedence = Callable[[str], Any]
-"""Sort key of a backend, by its name: of two with a component of one name the lower serves it."""
-_SHOWN: Final = 300
-"""Characters of a clash in the log."""
+"""Sort key of a backend, by its name. On a name conflict the backend with the lower key serves."""
+_MAX_LOGGED: Final = 300
+"""Maximum number of characters of a name conflict in the log."""
 
 
 class ListedComponent(Protocol):
-    """One kind of component of one backend. See Listing."""
+    """Components of one kind of one backend; see `ComponentList`."""
 
     @property
     def items(self) -> tuple[bytes, ...]:
-        """As clients see them."""
+        """Encoded components, as clients see them."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their outward names or URIs, in the same order."""
+        """Downstream names or URIs of `items`, in the same order."""
 
     @property
     def repeated(self) -> tuple[str, ...]:
-        """Names that the backend lists again for something else."""
+        """Names that the backend lists more than once for different components."""
 
 
 @dataclass(slots=True)
 class NameOwners:
-    """The names of one kind of component."""
+    """Owners of the names of one kind of component."""
 
     owners: dict[str, str] = field(default_factory=dict)
-    """Outward name → the backend that serves it."""
+    """Downstream name → the backend that serves it."""
     contested: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Outward name → the backends that list it, where none of them serves it."""
+    """Downstream name that no backend serves → the backends that list it."""
     clashes: list[str] = field(default_factory=list)
-    """What is wrong with names, as sentences."""
+    """Messages about name conflicts and names that are too long."""
 
 
 @dataclass(slots=True)
 class MergedList(NameOwners):
-    """One kind of component of all backends."""
+    """Components of one kind of all backends."""
 
     body: bytes = b"[]"
 
@@ -75,17 +75,17 @@ def merge_lists(
     *,
     serves_clashes: bool = True,
 ) -> MergedList:
-    """The list that clients see: backends in the order of precedence, each in its own order.
+    """Merge lists in the order of precedence; each backend keeps its own order.
 
-    Where two backends claim one name, the first serves it (or none) and the clash is noted.
-    Without a precedence the order is that of the backends' names.
+    On a name conflict, the first backend or none serves the name, and the conflict is recorded.
+    Without a precedence, backends are sorted by name.
     """
     merged = MergedList()
-    shown: list[bytes] = []
+    items: list[bytes] = []
     order = sorted(listings, key=precedence)
     if not serves_clashes:
         merged.contested = _contested((name, b) for b in order for name in listings[b].names)
-        merged.clashes = [_unserved(kind, *found) for found in merged.contested.items()]
+        merged.clashes = [_unserved(kind, *entry) for entry in merged.contested.items()]
     for backend in order:
         for name in listings[backend].repeated:
             merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
@@ -98,42 +98,44 @@ def merge_lists(
                 continue
             if not kind.by_uri and len(name) > MAX_NAME:
                 merged.clashes.append(_too_long(kind, name, backend))
-            shown.append(item)
-    merged.body = b"[" + b",".join(shown) + b"]"
+            items.append(item)
+    merged.body = b"[" + b",".join(items) + b"]"
     return merged
 
 
 def _contested(claims: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The names that several backends list, with those backends."""
-    found: dict[str, dict[str, None]] = {}
+    """Return the names that several backends list, with those backends."""
+    by_name: dict[str, dict[str, None]] = {}
     for name, backend in claims:
-        found.setdefault(name, {})[backend] = None
-    return {name: tuple(backends) for name, backends in found.items() if len(backends) > 1}
+        by_name.setdefault(name, {})[backend] = None
+    return {name: tuple(backends) for name, backends in by_name.items() if len(backends) > 1}
 
 
 def name_owners_of(
     kind: ComponentKind,
     everyones: NameOwners,
-    tailored: Mapping[tuple[str, bytes], ListedComponent],
+    variants: Mapping[tuple[str, bytes], ListedComponent],
     precedence: Precedence | None = None,
     *,
     serves_clashes: bool = True,
 ) -> NameOwners:
-    """The names that are only listed to clients that declare something.
+    """Return the owners of the names that occur only in list variants.
 
-    One that a backend lists to everyone stays with that backend.
+    A name that a backend lists to everyone stays with that backend.
     """
     claims = NameOwners()
     clashes: dict[str, None] = {}
     rank = precedence or (lambda backend: backend)
-    order = sorted(tailored, key=lambda view: (rank(view[0]), view))
-    known = everyones.owners.keys() | everyones.contested.keys()
+    order = sorted(variants, key=lambda view: (rank(view[0]), view))
+    everyones_names = everyones.owners.keys() | everyones.contested.keys()
     if not serves_clashes:
-        own = ((n, view[0]) for view in order for n in tailored[view].names if n not in known)
+        own = (
+            (n, view[0]) for view in order for n in variants[view].names if n not in everyones_names
+        )
         claims.contested = _contested(own)
-        clashes = dict.fromkeys(_unserved(kind, *found) for found in claims.contested.items())
-    for backend, seen in order:
-        for name in tailored[backend, seen].names:
+        clashes = dict.fromkeys(_unserved(kind, *entry) for entry in claims.contested.items())
+    for backend, variant in order:
+        for name in variants[backend, variant].names:
             if name in everyones.contested or name in claims.contested:
                 continue
             owner = everyones.owners.get(name) or claims.owners.setdefault(name, backend)
@@ -141,21 +143,21 @@ def name_owners_of(
                 clashes[_hidden(kind, name, backend, owner)] = None
             elif not kind.by_uri and len(name) > MAX_NAME:
                 clashes[_too_long(kind, name, backend)] = None
-    told = {*everyones.clashes}
-    claims.clashes = [clash for clash in clashes if clash not in told]
+    already_reported = {*everyones.clashes}
+    claims.clashes = [clash for clash in clashes if clash not in already_reported]
     return claims
 
 
 def warn_of_name_conflicts(clashes: Collection[str], before: Collection[str]) -> None:
-    """Warn of what is wrong with names, unless it was so before."""
-    known = {*before}
-    new = [clash for clash in clashes if clash not in known]
+    """Log the name conflicts and overlong names that are not in `before`."""
+    known_clashes = {*before}
+    new = [clash for clash in clashes if clash not in known_clashes]
     if not new:
         return
-    said = "; ".join(clean_text(clash, _SHOWN) for clash in new[:NAMED])
+    listed = "; ".join(clean_text(clash, _MAX_LOGGED) for clash in new[:NAMED])
     more = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
     log.warning(
-        "names clash or are too long: %s%s; give a backend another prefix, or rename or exclude"
-        " components; names.onClash says what becomes of two that meet",
-        *(said, more),
+        "name conflicts or names that are too long: %s%s; give a backend another prefix, or rename"
+        " or exclude components; names.onClash decides which backend serves a conflicting name",
+        *(listed, more),
     )

@@ -1,7 +1,7 @@
-"""Sealed tokens: what a client carries for us, unreadable and unchangeable (AES-256-GCM).
+"""Sealed tokens: proxy state that clients carry but cannot read or change (AES-256-GCM).
 
-A token is `base64url(key id (1) | nonce (12) | ciphertext and tag)`. Every purpose has its own
-associated data, so that a token of one kind is never taken for another.
+A token is `base64url(key id (1) | nonce (12) | ciphertext and tag)`. Every purpose has separate
+associated data, so that a token of one purpose is invalid for all others.
 """
 
 import base64
@@ -22,13 +22,13 @@ from mcpproxy.limits.clients import SEALED_TOKEN
 
 NONCE: Final = 12
 DERIVED: Final = 32
-"""Bytes of a derived key."""
+"""Size of a derived key, in bytes."""
 MIN_KEY: Final = 16
-"""Bytes of a key."""
+"""Minimum size of a sealing key, in bytes."""
 
 
 class InvalidToken(ValueError):
-    """Not a token of ours, of another purpose, changed, or sealed with a key we don't have."""
+    """The token is malformed, was changed, has another purpose, or its key is unknown."""
 
 
 class TokenTooLarge(ValueError):
@@ -36,19 +36,23 @@ class TokenTooLarge(ValueError):
 
 
 class Sealer:
-    """Seals with the first key, opens with any."""
+    """Seal tokens with the first key; open tokens of every key."""
 
     def __init__(self, keys: Sequence[bytes], random: Callable[[int], bytes]) -> None:
-        """`keys` are at least MIN_KEY secret bytes each; `random(n)` gives n unpredictable ones."""
+        """Create a sealer.
+
+        `keys` are secrets of at least MIN_KEY bytes each. `random(n)` returns n unpredictable
+        bytes.
+        """
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
         self._nonces = b""
         self.keys: tuple[bytes, ...] = ()
-        """The sealing keys in use; the first one seals. Replaced as a whole by `rekey`."""
+        """Keys in use; the first one seals. Only `rekey` replaces them."""
         self.rekey(keys)
 
     def rekey(self, keys: Sequence[bytes]) -> None:
-        """Use these keys from now on."""
+        """Replace the keys. Raise ValueError if one is too short."""
         if not keys or any(len(key) < MIN_KEY for key in keys):
             raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
         self.keys = tuple(keys)
@@ -59,32 +63,32 @@ class Sealer:
             self._ciphers.append((hashlib.sha256(derived).digest()[0], AESGCM(derived)))
 
     def seal(self, purpose: str, content: Any) -> str:
-        """A token of visible ASCII that carries `content` (plain JSON types).
+        """Return a token of visible ASCII that carries `content` (plain JSON types).
 
-        Raises TooLarge for a token that `open` would refuse.
+        Raise TokenTooLarge if `open` would reject the token.
         """
-        return self._sealed(purpose, msgspec.json.encode(content), self._random(NONCE))
+        return self._encrypt(purpose, msgspec.json.encode(content), self._random(NONCE))
 
     def seal_same(self, purpose: str, content: Any) -> str:
-        """The one token for this content, as long as the key is the same: an id.
+        """Return the token for this content, which is always the same under one key.
 
-        Its nonce is a keyed digest of what is sealed, so that no two contents share one. Raises
-        TooLarge.
+        The nonce is a keyed digest of the content, so that no two contents share one. Raise
+        TokenTooLarge if `open` would reject the token.
         """
         plain = msgspec.json.encode(content)
         nonce = hmac.digest(self._nonces, purpose.encode() + b"\0" + plain, "sha256")[:NONCE]
-        return self._sealed(purpose, plain, nonce)
+        return self._encrypt(purpose, plain, nonce)
 
-    def _sealed(self, purpose: str, plain: bytes, nonce: bytes) -> str:
+    def _encrypt(self, purpose: str, plain: bytes, nonce: bytes) -> str:
         mark, cipher = self._ciphers[0]
         sealed = cipher.encrypt(nonce, plain, purpose.encode())
-        token = _spelled(bytes([mark]) + nonce + sealed)
+        token = _base64url(bytes([mark]) + nonce + sealed)
         if len(token) > SEALED_TOKEN.value:
             raise TokenTooLarge(f"a token of {len(token)} characters")
         return token
 
     def open(self, purpose: str, token: str) -> Any:
-        """What was sealed for this purpose. Raises InvalidToken."""
+        """Return the content that was sealed for this purpose. Raise InvalidToken."""
         if len(token) > SEALED_TOKEN.value:
             SEALED_TOKEN.record()
             raise InvalidToken("too long")
@@ -92,11 +96,11 @@ class Sealer:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise InvalidToken("not a token of this proxy") from None
-        if _spelled(raw) != token:
+        if _base64url(raw) != token:
             raise InvalidToken("not in the one spelling that we write")
         for mark, cipher in self._ciphers:
             if raw[:1] == bytes([mark]):
-                # Two keys may have the same mark.
+                # Two keys may have the same key id.
                 with contextlib.suppress(ValueError, InvalidTag):
                     opened = cipher.decrypt(raw[1 : NONCE + 1], raw[NONCE + 1 :], purpose.encode())
                     return msgspec.json.decode(opened)
@@ -104,9 +108,9 @@ class Sealer:
 
 
 def derive_key(key: bytes, use: str) -> bytes:
-    """Derive the key for another use from a sealing key (HKDF, RFC 5869)."""
+    """Derive a key for another use from a sealing key (HKDF, RFC 5869)."""
     return HKDF(hashes.SHA256(), DERIVED, None, b"mcpproxy " + use.encode()).derive(key)
 
 
-def _spelled(raw: bytes) -> str:
+def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")

@@ -1,7 +1,8 @@
-"""Sessions of legacy clients, without a store: the session id is a sealed ticket.
+"""Session tokens of legacy clients: the session id is sealed session state, so no store is needed.
 
-It carries what any instance needs to go on, and the owner's address for what lives in one
-process only (a stream, a stdio child, a request that waits for its answer).
+A token carries the state with which every instance can continue the session, and the address of the
+owner, which holds what exists in one process only: streams, stdio servers and pending server
+requests.
 """
 
 from dataclasses import dataclass
@@ -18,52 +19,53 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
 
 PURPOSE: Final = "session"
 LIFETIME: Final = 24 * 3600.0
-"""Seconds after which a client has to initialize anew."""
+"""Seconds after which a client must initialize again."""
 CLOCK_SKEW: Final = 300.0
-"""How far the clocks of two instances may be apart, in seconds."""
+"""Maximum difference between the clocks of two instances, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """What a session id says."""
+    """Content of a session id."""
 
     client: ClientIdentity
     created: int
     """Seconds since the epoch."""
     owner: str
-    """Address of the instance that holds what lives in one process."""
+    """Address of the instance that holds the session's streams and processes."""
 
 
-def encode_session_token(sealer: Sealer, ticket: SessionToken) -> str:
-    """Return the session id of a ticket, short enough for the header limits of clients.
+def encode_session_token(sealer: Sealer, session_token: SessionToken) -> str:
+    """Encode a token as a session id that is short enough for the header limits of clients.
 
-    Parsers of clients and gateways end at 8 to 16 KiB for all headers, so client information is
-    reduced to what fits. Raises RpcError if the capabilities alone are too large.
+    Parsers of clients and gateways accept 8 to 16 KiB for all headers, so client information is
+    reduced to what fits. Raise RpcError if the capabilities alone are too large.
     """
-    info = ticket.client.info
+    client = session_token.client
+    info = client.info
     for limit in (CLIENT_INFO.value, SMALLEST):
         reduced = None if info is None else bound_client_info(info, limit)
-        token = _sealed(sealer, ticket, reduced)
+        token = _seal(sealer, session_token, reduced)
         if token is not None:
             return token
     SESSION_ID.record()
     raise RpcError(
         INVALID_PARAMS,
-        f"initialize: params.capabilities has {len(ticket.client.capabilities)} bytes, more than"
+        f"initialize: params.capabilities has {len(client.capabilities)} bytes, more than"
         f" a session id of {SESSION_ID.value} characters can carry; declare fewer capabilities",
     )
 
 
-def _sealed(sealer: Sealer, ticket: SessionToken, info: bytes | None) -> str | None:
-    client = ticket.client
+def _seal(sealer: Sealer, session_token: SessionToken, info: bytes | None) -> str | None:
+    client = session_token.client
     content = {
         "v": client.revision,
         "c": client.capabilities.decode(),
         "i": None if info is None else info.decode(),
         "p": client.principal,
         "n": client.session,
-        "t": ticket.created,
-        "o": ticket.owner,
+        "t": session_token.created,
+        "o": session_token.owner,
     }
     if client.network:
         content["a"] = client.network
@@ -75,9 +77,9 @@ def _sealed(sealer: Sealer, ticket: SessionToken, info: bytes | None) -> str | N
 
 
 def decode_session_token(sealer: Sealer, token: str, principal: str, now: float) -> SessionToken:
-    """The ticket of a session id.
+    """Decode a session id.
 
-    Raises InvalidToken when it is not ours, too old, or was given to another principal.
+    Raise InvalidToken if it is malformed, expired, or belongs to another principal.
     """
     if len(token) > SESSION_ID.value:
         raise InvalidToken("longer than any session id")
@@ -93,21 +95,21 @@ def decode_session_token(sealer: Sealer, token: str, principal: str, now: float)
         session=content["n"],
         network=content.get("a", ""),
     )
-    ticket = SessionToken(client, content["t"], content["o"])
-    if not is_valid_session_token(ticket, now):
+    session_token = SessionToken(client, content["t"], content["o"])
+    if not is_valid_session_token(session_token, now):
         raise InvalidToken("expired")
-    return ticket
+    return session_token
 
 
-def is_valid_session_token(ticket: SessionToken, now: float) -> bool:
-    """Whether a ticket's time is not over; `now` is in seconds since the epoch."""
-    return -CLOCK_SKEW <= now - ticket.created <= LIFETIME
+def is_valid_session_token(session_token: SessionToken, now: float) -> bool:
+    """Return True unless the token has expired; `now` is in seconds since the epoch."""
+    return -CLOCK_SKEW <= now - session_token.created <= LIFETIME
 
 
 def canonical_capabilities(raw: Raw | None) -> bytes:
-    """Capabilities as bytes in one spelling, so that equal ones are equal.
+    """Return capabilities in canonical form, so that equal capabilities have equal bytes.
 
-    Raises RpcError for capabilities that are too large to be looked at.
+    Raise RpcError if they are too large.
     """
     if raw is None or bytes(raw)[:1] != b"{":
         return b"{}"

@@ -1,6 +1,6 @@
-"""Between the eras: what a legacy message lacks for a modern peer, and the other way round.
+"""Translation between eras: add or remove the fields in which legacy and modern messages differ.
 
-Used only where the two sides of an exchange differ; otherwise bytes pass untouched.
+Used only if the two sides of an exchange differ in era. Otherwise bytes pass unchanged.
 """
 
 import functools
@@ -25,15 +25,15 @@ _CACHEABLE: Final = {
     "skills/get",
     "skills/list",
 }
-_MODERN_MEMBERS: Final = ("resultType", "ttlMs", "cacheScope")
-_RETRY_MEMBERS: Final = ("inputResponses", "requestState")
+_MODERN_FIELDS: Final = ("resultType", "ttlMs", "cacheScope")
+_RETRY_FIELDS: Final = ("inputResponses", "requestState")
 MAX_KEPT: Final = 1024
-"""Bytes of `_meta` that are kept: clients say the same of themselves with most requests."""
+"""Maximum size of `_meta` to cache, in bytes. Most requests of a client have the same `_meta`."""
 _COMPLETE: Final = b'"resultType":"complete"'
 
 
 def parse_meta(params: Message) -> Message:
-    """The members of `_meta`; empty when it is absent or no object."""
+    """Return the fields of `_meta`; empty if it is absent or not an object."""
     raw = params.get("_meta")
     return jsonrpc.decode_object(raw) if raw is not None and bytes(raw)[:1] == b"{" else {}
 
@@ -45,69 +45,69 @@ def add_client_meta(
     log_level: str | None,
     capabilities: bytes | None = None,
 ) -> Message:
-    """Params for a modern backend: `_meta` says who asks, which legacy says once a session.
+    """Return params for a modern backend, with the client's identity in `_meta`.
 
-    `capabilities` are given where they are not those that the client has declared.
+    `capabilities` replace the declared capabilities of the client.
     """
-    given = params or {}
+    original = params or {}
     declared = client.capabilities if capabilities is None else capabilities
-    if "_meta" not in given and len(declared) + len(client.info or b"") <= MAX_KEPT:
-        said = _stamp_often(declared, client.info, revision, log_level)
-        return {**given, "_meta": said}
-    found = {**parse_meta(given), **_stamp(declared, client.info, revision, log_level)}
-    return {**given, "_meta": jsonrpc.encode_raw(found)}
+    if "_meta" not in original and len(declared) + len(client.info or b"") <= MAX_KEPT:
+        cached = _client_meta_cached(declared, client.info, revision, log_level)
+        return {**original, "_meta": cached}
+    merged = {**parse_meta(original), **_client_meta(declared, client.info, revision, log_level)}
+    return {**original, "_meta": jsonrpc.encode_raw(merged)}
 
 
-def _stamp(
+def _client_meta(
     capabilities: bytes, info: bytes | None, revision: str, log_level: str | None
 ) -> Message:
-    found = {
+    meta = {
         rev.META_VERSION: jsonrpc.encode_raw(revision),
         rev.META_CAPABILITIES: Raw(capabilities),
     }
     if info is not None:
-        found[rev.META_CLIENT_INFO] = Raw(info)
+        meta[rev.META_CLIENT_INFO] = Raw(info)
     if log_level is not None:
-        found[rev.META_LOG_LEVEL] = jsonrpc.encode_raw(log_level)
-    return found
+        meta[rev.META_LOG_LEVEL] = jsonrpc.encode_raw(log_level)
+    return meta
 
 
 @functools.lru_cache(maxsize=256)
-def _stamp_often(
+def _client_meta_cached(
     capabilities: bytes, info: bytes | None, revision: str, log_level: str | None
 ) -> Raw:
-    return jsonrpc.encode_raw(_stamp(capabilities, info, revision, log_level))
+    return jsonrpc.encode_raw(_client_meta(capabilities, info, revision, log_level))
 
 
 def strip_modern_fields(params: Message | None) -> Message | None:
-    """Params for a legacy backend: without what only the modern era knows."""
+    """Return params for a legacy backend, without the fields of the modern era."""
     if params is None:
         return None
-    found = {name: raw for name, raw in params.items() if name not in _RETRY_MEMBERS}
-    if "_meta" in found:
-        said = bytes(found.pop("_meta"))
-        kept = (_own_meta_often if len(said) <= MAX_KEPT else _own_meta)(said)
+    stripped = {name: raw for name, raw in params.items() if name not in _RETRY_FIELDS}
+    if "_meta" in stripped:
+        raw_meta = bytes(stripped.pop("_meta"))
+        kept = (_strip_meta_cached if len(raw_meta) <= MAX_KEPT else _strip_meta)(raw_meta)
         if kept is not None:
-            found["_meta"] = kept
-    return found
+            stripped["_meta"] = kept
+    return stripped
 
 
-def _own_meta(said: bytes) -> Raw | None:
-    """What is left of `_meta` without what only the modern era knows."""
-    found = parse_meta({"_meta": Raw(said)})
-    kept = {k: v for k, v in found.items() if not k.startswith(rev.META_PREFIX)}
+def _strip_meta(raw_meta: bytes) -> Raw | None:
+    """Return `_meta` without the fields of the modern era, or None if nothing is left."""
+    meta = parse_meta({"_meta": Raw(raw_meta)})
+    kept = {k: v for k, v in meta.items() if not k.startswith(rev.META_PREFIX)}
     return jsonrpc.encode_raw(kept) if kept else None
 
 
-_own_meta_often = functools.lru_cache(maxsize=256)(_own_meta)
+_strip_meta_cached = functools.lru_cache(maxsize=256)(_strip_meta)
 
 
 def to_legacy_result(result: Raw) -> Raw:
-    """A modern backend's result for a legacy client."""
-    found = jsonrpc.decode_object(result)
-    if not any(member in found for member in (*_MODERN_MEMBERS, "_meta", "structuredContent")):
+    """Translate a modern backend's result for a legacy client."""
+    fields = jsonrpc.decode_object(result)
+    if not any(member in fields for member in (*_MODERN_FIELDS, "_meta", "structuredContent")):
         return result
-    kept = {name: raw for name, raw in found.items() if name not in _MODERN_MEMBERS}
+    kept = {name: raw for name, raw in fields.items() if name not in _MODERN_FIELDS}
     if "_meta" in kept:
         own = {k: v for k, v in parse_meta(kept).items() if k != rev.META_SERVER_INFO}
         del kept["_meta"]
@@ -119,17 +119,17 @@ def to_legacy_result(result: Raw) -> Raw:
 
 
 def to_modern_result(method: str, result: Raw) -> Raw:
-    """A legacy backend's result for a modern client: complete, and not to be kept."""
-    found: dict[str, Any] = dict(jsonrpc.decode_object(result))
-    found.setdefault("resultType", "complete")
+    """Translate a legacy backend's result for a modern client, as complete and not cacheable."""
+    fields: dict[str, Any] = dict(jsonrpc.decode_object(result))
+    fields.setdefault("resultType", "complete")
     if method in _CACHEABLE:
-        found.setdefault("ttlMs", 0)
-        found.setdefault("cacheScope", "private")
-    return jsonrpc.encode_raw(found)
+        fields.setdefault("ttlMs", 0)
+        fields.setdefault("cacheScope", "private")
+    return jsonrpc.encode_raw(fields)
 
 
 def to_modern_result_bytes(method: str, result: bytes) -> bytes | None:
-    """What `modern_result` makes of a JSON value, without reading it; None where it has to."""
+    """Return the bytes of `to_modern_result` without parsing; None if parsing is necessary."""
     if method in _CACHEABLE or not (result.startswith(b'{"') and result.endswith(b"}")):
         return None
     if b'"resultType"' in result or b"\\u" in result:
@@ -138,9 +138,9 @@ def to_modern_result_bytes(method: str, result: bytes) -> bytes | None:
 
 
 def to_legacy_result_bytes(result: bytes) -> bytes | None:
-    """What `legacy_result` makes of a JSON value, without reading it; None where it has to.
+    """Return the bytes of `to_legacy_result` without parsing; None if parsing is necessary.
 
-    What stands before the last bracket is a member of the outermost object, as is the first one.
+    The text before the last bracket, like the first field, belongs to the outermost object.
     """
     if b"\\u" in result or result.count(b'"resultType"') != 1 or may_hold_other_values(result):
         return None
@@ -154,31 +154,31 @@ def to_legacy_result_bytes(result: bytes) -> bytes | None:
 
 
 def to_modern_error(error: Raw) -> Raw:
-    """A legacy backend's error for a modern client: the code of a missing resource differs."""
-    found = jsonrpc.decode_object(error)
-    if jsonrpc.decode(found.get("code")) != LEGACY_NOT_FOUND:
+    """Translate a legacy backend's error; the code of a missing resource differs between eras."""
+    fields = jsonrpc.decode_object(error)
+    if jsonrpc.decode(fields.get("code")) != LEGACY_NOT_FOUND:
         return error
-    return jsonrpc.encode_raw({**found, "code": INVALID_PARAMS})
+    return jsonrpc.encode_raw({**fields, "code": INVALID_PARAMS})
 
 
-def to_legacy_error_bytes(error: RpcError) -> RpcError:
-    """An error of our own for a legacy client: the code of an unknown resource differs."""
+def to_legacy_rpc_error(error: RpcError) -> RpcError:
+    """Translate an error of the proxy; the code of a missing resource differs between eras."""
     if error.code != INVALID_PARAMS or not isinstance(error.data, dict) or "uri" not in error.data:
         return error
     return RpcError(LEGACY_NOT_FOUND, error.message, error.data)
 
 
 def to_legacy_error(method: str, error: Raw) -> Raw:
-    """A modern backend's error for a legacy client, the other way round."""
+    """Translate a modern backend's error; the code of a missing resource differs between eras."""
     if method != "resources/read":
         return error
     try:
-        found = jsonrpc.decode_object(error)
-        data = found.get("data", jsonrpc.NULL)
-        about = jsonrpc.decode_object(data) if bytes(data)[:1] == b"{" else {}
+        fields = jsonrpc.decode_object(error)
+        data = fields.get("data", jsonrpc.NULL)
+        data_fields = jsonrpc.decode_object(data) if bytes(data)[:1] == b"{" else {}
     except RpcError:
-        # It has too many members for one that names a resource.
+        # An error with this many fields does not name a resource.
         return error
-    if "uri" not in about or jsonrpc.decode(found.get("code")) != INVALID_PARAMS:
+    if "uri" not in data_fields or jsonrpc.decode(fields.get("code")) != INVALID_PARAMS:
         return error
-    return jsonrpc.encode_raw({**found, "code": LEGACY_NOT_FOUND})
+    return jsonrpc.encode_raw({**fields, "code": LEGACY_NOT_FOUND})

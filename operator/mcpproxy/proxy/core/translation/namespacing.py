@@ -1,8 +1,8 @@
-"""Names and URIs, as backends know them (inward) and as clients know them (outward).
+"""Mapping of names and URIs between backends (upstream) and clients (downstream).
 
 Tools and prompts become `{prefix}_{name}`. A URI becomes `scheme://{prefix}/rest`, or
-`scheme:{prefix}/rest` where it has no `//`. Both can always be undone; an empty prefix
-changes nothing.
+`scheme:{prefix}/rest` if it has no `//`. Both mappings are reversible. An empty prefix changes
+nothing.
 """
 
 import re
@@ -17,55 +17,56 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//)?")
 
 
 def _split(uri: str) -> tuple[str, str]:
-    found = _SCHEME.match(uri)
-    end = found.end() if found else 0
+    match = _SCHEME.match(uri)
+    end = match.end() if match else 0
     return uri[:end], uri[end:]
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixMapping:
-    """The mapping of one backend."""
+    """Mapping of one backend."""
 
     prefix: str
     tasks: TaskIds = field(default_factory=TaskIds, repr=False, compare=False)
-    """The mapping of its task ids."""
+    """Mapping of the backend's task ids."""
     _head: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """What every name begins with is made once."""
+        # Computed once, because every name begins with it.
         object.__setattr__(self, "_head", f"{self.prefix}_" if self.prefix else "")
 
     @property
     def change(self) -> bool:
-        """Whether clients know anything by another name."""
+        """True if clients see any name, URI or task id that differs from the backend's."""
         return bool(self.prefix or self.tasks.sealer)
 
-    def outward(self, name: str) -> str:
-        """The name that clients see."""
+    def to_downstream(self, name: str) -> str:
+        """Return the downstream name."""
         return self._head + name
 
-    def inward(self, name: str) -> str | None:
-        """The backend's own name; None when the name is not one of this backend's."""
+    def to_upstream(self, name: str) -> str | None:
+        """Return the upstream name, or None if the name does not have this backend's prefix."""
         head = self._head
         return name[len(head) :] if name.startswith(head) else None
 
-    def outward_uri(self, uri: str) -> str:
-        """The URI (or URI template) that clients see."""
+    def uri_to_downstream(self, uri: str) -> str:
+        """Return the downstream URI or URI template."""
         if not self.prefix:
             return uri
         head, rest = _split(uri)
         return f"{head}{self.prefix}/{rest}"
 
-    def inward_uri(self, uri: str) -> str | None:
-        """The backend's own URI; None when the URI is not one of this backend's.
+    def uri_to_upstream(self, uri: str) -> str | None:
+        """Return the upstream URI, or None if the URI does not have this backend's prefix.
 
-        URL libraries write the part after `//` in lower case, so case is no difference there.
+        The prefix is compared without case, because URL libraries lower-case the authority after
+        `//`.
         """
         if not self.prefix:
             return uri
         head, rest = _split(uri)
-        found, slash, tail = rest.partition("/")
-        if not slash or found.lower() != self.prefix.lower():
+        prefix, slash, tail = rest.partition("/")
+        if not slash or prefix.lower() != self.prefix.lower():
             return None
         return head + tail
 
@@ -73,13 +74,13 @@ class PrefixMapping:
 def find_owner(
     name: str, names: Iterable[tuple[str, PrefixMapping]], *, uri: bool = False
 ) -> str | None:
-    """The backend whose prefix claims this name or URI: the longest one; None when none does.
+    """Return the backend with the longest prefix that matches the name or URI, or None.
 
-    `names` are (backend, mapping); the backend without a prefix takes what no other claims.
+    `names` are pairs of (backend, mapping). A backend without a prefix matches everything.
     """
     best: tuple[int, str] | None = None
     for backend, mapping in names:
-        own = mapping.inward_uri(name) if uri else mapping.inward(name)
-        if own is not None and (best is None or len(mapping.prefix) > best[0]):
+        upstream = mapping.uri_to_upstream(name) if uri else mapping.to_upstream(name)
+        if upstream is not None and (best is None or len(mapping.prefix) > best[0]):
             best = (len(mapping.prefix), backend)
     return best[1] if best else None

@@ -1,7 +1,7 @@
-"""Patterns with wildcards, matched without backtracking: neither side can make a match slow.
+"""Patterns with wildcards, matched without backtracking, so that no input makes a match slow.
 
-All positions of the text that the pattern reaches so far are one integer, bit p for "the first p
-bytes match"; every piece of the pattern maps it to the next one with a few operations on whole
+One integer holds all positions of the text that the pattern has reached; bit p means that the first
+p bytes match. Each part of the pattern maps it to the next integer with a few operations on whole
 integers. The cost is at most (bytes of the pattern) x (bytes of the text) / (bits of a digit).
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class Wildcard(Enum):
-    """A part of a pattern that stands for text which the pattern does not give."""
+    """Part of a pattern that matches varying text."""
 
     ONE = 1
     """Exactly one character."""
@@ -27,65 +27,65 @@ Part = bytes | Wildcard
 
 _STOPS: Final = b"/?#"
 _DIGIT: Final = 32
-"""Bytes of a text whose bits one step of integer arithmetic covers, in round figures."""
+"""Bytes of a text whose bits one step of integer arithmetic covers, approximately."""
 _EACH: Final = 128
-"""Steps of the shortest operation, in which the interpreter's own work outweighs the rest."""
+"""Fixed cost of an operation in steps; it dominates for short texts."""
 
 
 class TooManySteps(Exception):
-    """Matching a text has taken more steps than it may."""
+    """Matching a text would take more steps than allowed."""
 
 
 class PatternText:
-    """A text that is matched with patterns; what is derived from it serves all of them."""
+    """Text to match with patterns; all patterns share its derived data."""
 
     def __init__(self, text: str, max_steps: int | None = None) -> None:
-        """`max_steps` limits the work for all patterns together; see `steps`."""
+        """Create a text. `max_steps` limits the work of all patterns together; see `steps`."""
         self.data = text.encode("utf-8", "surrogatepass")
         self.size = len(self.data)
         self.all = (1 << (self.size + 1)) - 1
         self.steps = 0
-        """Work so far: bytes that were looked at one by one, and digits of integers."""
+        """Work so far: bytes examined one by one, and digits of integers."""
         self._max_steps = max_steps
         self._places: dict[bytes, int] = {}
 
     def spend(self, steps: int) -> None:
-        """Count work before it is done. Raises TooManySteps."""
+        """Count work before it is done. Raise TooManySteps."""
         self.steps += steps + _EACH
         if self._max_steps is not None and self.steps > self._max_steps:
             raise TooManySteps
 
     def operate(self, operations: int) -> None:
-        """Count operations on integers with a bit for each byte. Raises TooManySteps."""
+        """Count operations on integers with a bit for each byte. Raise TooManySteps."""
         self.spend(operations * (self.size // _DIGIT + 1))
 
     def places(self, wanted: bytes) -> int:
-        """The positions of all bytes that are among the wanted ones, as bits."""
-        known = self._places.get(wanted)
-        if known is None:
+        """Return the positions of all bytes in `wanted`, as bits."""
+        bits = self._places.get(wanted)
+        if bits is None:
             self.spend(2 * self.size)
             digits = self.data[::-1].translate(_binary(wanted))
-            known = self._places[wanted] = int(digits, 2) if digits else 0
-        return known
+            bits = self._places[wanted] = int(digits, 2) if digits else 0
+        return bits
 
 
-@cache  # Single bytes, and two sets of them: at most 258 tables.
+@cache  # Single bytes and two sets of bytes: at most 258 tables.
 def _binary(wanted: bytes) -> bytes:
     return bytes(b"01"[byte in wanted] for byte in range(256))
 
 
 class Pattern:
-    """A sequence of bytes and wildcards."""
+    """Sequence of bytes and wildcards."""
 
     def __init__(self, sequence: Iterable[Part]) -> None:
-        parts = list(_merged(sequence))
+        parts = list(_normalized(sequence))
         self._fixed = all(isinstance(part, bytes) for part in parts)
-        self._head = _taken(parts, 0)
-        self._tail = _taken(parts, -1)
+        self._head = _pop_literal(parts, 0)
+        self._tail = _pop_literal(parts, -1)
         self._middle = parts
 
     def matches(self, text: PatternText) -> bool:
-        """True if the pattern describes the whole text. Raises TooManySteps."""
+        """Return True if the pattern matches the whole text. Raise TooManySteps."""
         head, tail, data = self._head, self._tail, text.data
         text.spend(len(head) + len(tail))
         if self._fixed:
@@ -96,26 +96,26 @@ class Pattern:
         reached = 1 << len(head)
         for index, part in enumerate(self._middle):
             if isinstance(part, Wildcard):
-                reached = _passed(part, reached, text)
+                reached = _match_wildcard(part, reached, text)
             elif self._floats(index):
-                reached = _found(part, reached, text)
+                reached = _find_literal(part, reached, text)
             else:
-                reached = _spelled(part, reached, text)
+                reached = _match_literal(part, reached, text)
             if not reached:
                 return False
         return bool(reached >> end & 1)
 
     def _floats(self, index: int) -> bool:
-        """True for bytes between two wildcards for any text: their first place is as good as all.
+        """Return True for bytes between two ANY wildcards, for which the first match is sufficient.
 
-        A later place leaves less of the text for the rest of the pattern.
+        A later match leaves less of the text for the rest of the pattern.
         """
-        around = self._middle[index - 1 : index + 2 : 2]
-        return index > 0 and around == [Wildcard.ANY, Wildcard.ANY]
+        neighbors = self._middle[index - 1 : index + 2 : 2]
+        return index > 0 and neighbors == [Wildcard.ANY, Wildcard.ANY]
 
 
-def _taken(parts: list[Part], end: int) -> bytes:
-    """The bytes at one end of a pattern, which are not among its parts afterwards."""
+def _pop_literal(parts: list[Part], end: int) -> bytes:
+    """Remove the bytes at one end of a pattern from its parts, and return them."""
     if parts and isinstance(parts[end], bytes):
         literal = parts.pop(end)
         assert isinstance(literal, bytes)
@@ -123,8 +123,8 @@ def _taken(parts: list[Part], end: int) -> bytes:
     return b""
 
 
-def _merged(sequence: Iterable[Part]) -> Iterator[Part]:
-    """Bytes in one piece, and of wildcards side by side those that make a difference."""
+def _normalized(sequence: Iterable[Part]) -> Iterator[Part]:
+    """Join adjacent bytes, and drop redundant adjacent wildcards."""
     for kind, run in groupby(sequence, _kind):
         if kind is bytes:
             literal = b"".join(part for part in run if isinstance(part, bytes))
@@ -142,32 +142,32 @@ def _kind(part: Part) -> object:
     return Wildcard.ONE if part is Wildcard.ONE else Wildcard
 
 
-def _passed(wildcard: Wildcard, reached: int, text: PatternText) -> int:
-    """The positions behind a wildcard."""
+def _match_wildcard(wildcard: Wildcard, reached: int, text: PatternText) -> int:
+    """Return the positions after a wildcard."""
     text.operate(8)
     if wildcard is Wildcard.ANY:
         return text.all & -(reached & -reached)
     if wildcard is Wildcard.SEGMENT:
         inside = (text.all >> 1) & ~text.places(_STOPS)
-        return _carried(reached, inside)
-    # One character has one byte and those that continue it.
+        return _extend(reached, inside)
+    # A character is one byte followed by its continuation bytes.
     continuing = text.places(_CONTINUING)
-    return _carried((reached << 1) & text.all, continuing) & ~continuing
+    return _extend((reached << 1) & text.all, continuing) & ~continuing
 
 
-def _carried(reached: int, inside: int) -> int:
-    """The positions from which runs of `inside` lead on: an addition carries through each run."""
+def _extend(reached: int, inside: int) -> int:
+    """Return all positions that runs of `inside` reach; an addition carries through a run."""
     return reached | (((reached & inside) + inside) ^ inside)
 
 
-def _found(literal: bytes, reached: int, text: PatternText) -> int:
+def _find_literal(literal: bytes, reached: int, text: PatternText) -> int:
     start = (reached & -reached).bit_length() - 1
     text.spend(text.size - start)
     place = text.data.find(literal, start)
     return 0 if place < 0 else 1 << (place + len(literal))
 
 
-def _spelled(literal: bytes, reached: int, text: PatternText) -> int:
+def _match_literal(literal: bytes, reached: int, text: PatternText) -> int:
     for byte in literal:
         text.operate(2)
         reached = (reached & text.places(bytes((byte,)))) << 1
@@ -177,4 +177,4 @@ def _spelled(literal: bytes, reached: int, text: PatternText) -> int:
 
 
 _CONTINUING: Final = bytes(range(0x80, 0xC0))
-"""Bytes of UTF-8 that go on with a character."""
+"""UTF-8 continuation bytes."""

@@ -1,6 +1,6 @@
-"""Rewriting what names a component in requests: what clients say becomes what backends say.
+"""Translation of component names in requests: downstream names to upstream names.
 
-Only the members that carry a name or URI are touched; everything else stays the bytes it was.
+Only the fields with a name or URI change. All other bytes stay the same.
 """
 
 from collections.abc import Sequence
@@ -24,33 +24,33 @@ ROUTED: Final[dict[str, tuple[str, ComponentKind]]] = {
     "resources/unsubscribe": ("uri", RESOURCES),
     **extensions.ROUTED,
 }
-"""Method → the member of params that says for which component it is."""
+"""Method → the field of params that names the component, and the kind of the component."""
 COMPLETE: Final = "completion/complete"
 _MAX_NAME: Final = NAME_LENGTH.value
 
 
 def component_ref(method: str, params: Message) -> tuple[str, ComponentKind]:
-    """The outward name or URI that a request is for, and its kind. Raises RpcError."""
+    """Return the downstream name or URI in a request, and its kind. Raise RpcError."""
     if method == COMPLETE:
-        return _reference(params)
+        return _completion_ref(params)
     member, kind = ROUTED[method]
     name = jsonrpc.decode_str(params.get(member))
     if name is None:
         raise RpcError(INVALID_PARAMS, f"{method}: params.{member} must be a string")
-    return _checked(name, f"params.{member}"), kind
+    return _check_length(name, f"params.{member}"), kind
 
 
-def _checked(name: str, field: str) -> str:
-    """A name or URI of a client. Raises RpcError when it exceeds the limit."""
+def _check_length(name: str, field: str) -> str:
+    """Return a client's name or URI. Raise RpcError if it exceeds the limit."""
     if len(name) > _MAX_NAME:
         NAME_LENGTH.record()
-        found = f"{field} has {len(name)} characters; at most {_MAX_NAME} are accepted"
-        raise RpcError(INVALID_PARAMS, found)
+        message = f"{field} has {len(name)} characters; at most {_MAX_NAME} are accepted"
+        raise RpcError(INVALID_PARAMS, message)
     return name
 
 
 def component_name(request: Message) -> str | None:
-    """The outward name of the tool or prompt that a request is for; None for other requests."""
+    """Return the downstream name of the requested tool or prompt; None for other requests."""
     method = jsonrpc.decode_str(request.get("method"))
     kind = ROUTED.get(method or "", ("", RESOURCES))[1]
     if kind.by_uri or "params" not in request:
@@ -58,7 +58,7 @@ def component_name(request: Message) -> str | None:
     return jsonrpc.decode_str(jsonrpc.decode_object(request["params"]).get(kind.key))
 
 
-def _reference(params: Message) -> tuple[str, ComponentKind]:
+def _completion_ref(params: Message) -> tuple[str, ComponentKind]:
     ref = jsonrpc.decode_object(params["ref"]) if "ref" in params else {}
     kind = {"ref/prompt": PROMPTS, "ref/resource": RESOURCES}.get(
         jsonrpc.decode_str(ref.get("type")) or ""
@@ -68,7 +68,7 @@ def _reference(params: Message) -> tuple[str, ComponentKind]:
         raise RpcError(
             INVALID_PARAMS, "params.ref must be a ref/prompt with name or a ref/resource with uri"
         )
-    return _checked(name, f"params.ref.{kind.key}"), kind
+    return _check_length(name, f"params.ref.{kind.key}"), kind
 
 
 def to_upstream_params(
@@ -79,47 +79,47 @@ def to_upstream_params(
     selection: ComponentFilter = EVERYTHING,
     kind: ComponentKind | None = None,
 ) -> Message:
-    """Params with the backend's own name; `kind` where it is known already.
+    """Return params with the upstream name; `kind` saves parsing if the caller knows it.
 
-    Raises RpcError when it is not one of this backend's, or hidden.
+    Raise RpcError if the backend does not have the component or the filter hides it.
     """
     kind = kind or component_ref(method, params)[1]
-    own = upstream_name(kind, names, name, selection)
-    return params if own is None else replace_name(method, params, kind, own)
+    upstream = upstream_name(kind, names, name, selection)
+    return params if upstream is None else replace_name(method, params, kind, upstream)
 
 
 def upstream_name(
     kind: ComponentKind, names: PrefixMapping, name: str, selection: ComponentFilter
 ) -> Raw | None:
-    """The backend's own name or URI, as JSON; None when clients use the same.
+    """Return the upstream name or URI as JSON, or None if it equals the downstream name.
 
-    Raises RpcError when it is not one of this backend's, or hidden.
+    Raise RpcError if the backend does not have the component or the filter hides it.
     """
     if not names.prefix and selection.everything:
         return None
-    given = names.inward_uri(name) if kind.by_uri else names.inward(name)
-    own = None if given is None else selection.inward(given)
-    if own is None:
+    unprefixed = names.uri_to_upstream(name) if kind.by_uri else names.to_upstream(name)
+    original = None if unprefixed is None else selection.original_name(unprefixed)
+    if original is None:
         raise unknown_component_error(kind, name)
-    return jsonrpc.encode_raw(own)
+    return jsonrpc.encode_raw(original)
 
 
-def replace_name(method: str, params: Message, kind: ComponentKind, own: Raw) -> Message:
-    """Params with another name or URI."""
+def replace_name(method: str, params: Message, kind: ComponentKind, name: Raw) -> Message:
+    """Return params with another name or URI."""
     if method == COMPLETE:
-        return {**params, "ref": jsonrpc.replace_member(params["ref"], **{kind.key: own})}
-    return {**params, kind.key: own}
+        return {**params, "ref": jsonrpc.replace_member(params["ref"], **{kind.key: name})}
+    return {**params, kind.key: name}
 
 
 def unknown_component_error(kind: ComponentKind, name: str) -> RpcError:
-    """The error for a component that there is not, as far as clients are concerned."""
+    """Return the error for a component that clients cannot see."""
     if kind.by_uri:
         return RpcError(INVALID_PARAMS, f"unknown resource: {name}", {"uri": name})
     return RpcError(INVALID_PARAMS, f"unknown {kind.member.removesuffix('s')}: {name}")
 
 
 def name_conflict_error(kind: ComponentKind, name: str, backends: Sequence[str]) -> RpcError:
-    """The error for a component that several backends list, and none of them serves."""
+    """Return the error for a component that nobody serves because several backends list it."""
     listed = ", ".join(backends)
     return RpcError(
         INVALID_PARAMS,

@@ -1,6 +1,6 @@
-"""Rewriting what names a component or task in what backends send: to the names clients know.
+"""Translation of component names and task ids in backends' messages to downstream names.
 
-Only the members that carry a name, URI or id are touched; everything else stays the bytes it was.
+Only the fields with a name, URI or id change. All other bytes stay the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,59 +17,59 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, LEGACY_NOT_FOUND, Me
 UPDATED: Final = "notifications/resources/updated"
 TASK_NOTIFICATIONS: Final = ("notifications/tasks", "notifications/tasks/status")
 RELATED_TASK: Final = "io.modelcontextprotocol/related-task"
-"""Member of `_meta` that says to which task a message belongs (2025-11-25)."""
+"""Field of `_meta` that names the task of a message (2025-11-25)."""
 LINKS: Final = ("ui/resourceUri", "openai/outputTemplate")
-"""Members of `_meta` that name the resource of an app, besides `ui.resourceUri`."""
+"""Fields of `_meta` that name the resource of an app, in addition to `ui.resourceUri`."""
 Rewrite = Callable[[Raw, PrefixMapping, str], Raw]
-"""Takes a value, the names of its backend and the client's principal."""
+"""Function of a value, the names of its backend and the client's principal."""
 
 
 def to_downstream_result(
     method: str, result: Raw, names: PrefixMapping, principal: str = ""
 ) -> Raw:
-    """Result with the names that its clients know. Raises ProtocolError, RpcError."""
+    """Return a result with downstream names. Raise ProtocolError or RpcError."""
     if not names.change or method not in _RESULTS or not may_name_component(bytes(result)):
         return result
     return _object(_RESULTS[method])(result, names, principal)
 
 
 def may_name_component(text: bytes) -> bool:
-    """Whether JSON may have a member that names a resource or task: a quick look."""
+    """Return False if JSON certainly has no field that names a resource or task."""
     if b'ri"' in text or b'"taskId"' in text or b'Template"' in text:
         return True
-    # A member's name may be written with escapes; then a closer look is needed.
+    # An escape may hide the name of a field.
     return b"\\u" in text
 
 
-def _begins(raw: Raw | None, mark: bytes) -> bool:
-    """Whether a value is an object or array; what has another shape than MCP says passes."""
+def _has_type(raw: Raw | None, mark: bytes) -> bool:
+    """Return True if a value begins with `mark`. Values of unexpected types are left unchanged."""
     return raw is not None and bytes(raw)[:1] == mark
 
 
 def _object(members: Mapping[str, Rewrite]) -> Rewrite:
-    """Rewrite these members of an object."""
+    """Return a function that rewrites these fields of an object."""
 
     def rewrite(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
-        if not _begins(raw, b"{"):
+        if not _has_type(raw, b"{"):
             return raw
-        found = jsonrpc.decode_object(raw)
+        fields = jsonrpc.decode_object(raw)
         changed = {}
         for member, inner in members.items():
-            own = found.get(member)
-            if own is not None:
-                new = inner(own, names, principal)
-                if new is not own:
+            value = fields.get(member)
+            if value is not None:
+                new = inner(value, names, principal)
+                if new is not value:
                     changed[member] = new
-        return jsonrpc.encode_raw({**found, **changed}) if changed else raw
+        return jsonrpc.encode_raw({**fields, **changed}) if changed else raw
 
     return rewrite
 
 
 def _each(inner: Rewrite, member: str) -> Rewrite:
-    """Rewrite the items of an array, which is the member of this name."""
+    """Return a function that rewrites the items of an array; `member` is the array's name."""
 
     def rewrite(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
-        if not _begins(raw, b"["):
+        if not _has_type(raw, b"["):
             return raw
         most = RESULT_ITEMS.value
         if jsonrpc.length(raw, most) > most:
@@ -83,15 +83,19 @@ def _each(inner: Rewrite, member: str) -> Rewrite:
 
 
 def _uri(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
-    own = jsonrpc.decode_str(raw)
-    return raw if own is None or not names.prefix else jsonrpc.encode_raw(names.outward_uri(own))
+    upstream = jsonrpc.decode_str(raw)
+    return (
+        raw
+        if upstream is None or not names.prefix
+        else jsonrpc.encode_raw(names.uri_to_downstream(upstream))
+    )
 
 
 def _task_id(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
-    own = jsonrpc.decode_str(raw)
-    if own is None or names.tasks.sealer is None:
+    upstream = jsonrpc.decode_str(raw)
+    if upstream is None or names.tasks.sealer is None:
         return raw
-    return jsonrpc.encode_raw(names.tasks.outward(own, principal))
+    return jsonrpc.encode_raw(names.tasks.to_downstream(upstream, principal))
 
 
 _linked: Final = _object(
@@ -114,8 +118,8 @@ _plain: Final = _object({"_meta": _meta})
 
 
 def _content(raw: Raw, names: PrefixMapping, principal: str) -> Raw:
-    """A content block: a resource link or an embedded resource names a URI."""
-    if not _begins(raw, b"{") or not may_name_component(bytes(raw)):
+    """Rewrite the URI of a content block: a resource link or an embedded resource."""
+    if not _has_type(raw, b"{") or not may_name_component(bytes(raw)):
         return raw
     shape = jsonrpc.decode_str(jsonrpc.decode_object(raw).get("type"))
     rewrite = {"resource_link": _resource, "resource": _embedded}.get(shape or "", _plain)
@@ -148,26 +152,26 @@ _notified: Final = _object(_RESULTS["tasks/get"])
 
 
 def to_downstream_item(item: Message, names: PrefixMapping) -> Raw | None:
-    """The `_meta` of a component as clients see it; None where it stays as it is."""
-    own = item.get("_meta")
-    if own is None or not names.prefix:
+    """Return the `_meta` of a component as clients see it, or None if it does not change."""
+    meta = item.get("_meta")
+    if meta is None or not names.prefix:
         return None
-    new = _meta(own, names, "")
-    return None if new is own else new
+    new = _meta(meta, names, "")
+    return None if new is meta else new
 
 
 def to_downstream_error(error: Raw, names: PrefixMapping) -> Raw:
-    """An error whose data names a URI (resource not found) with the URI that clients know."""
+    """Return an error (resource not found) with the downstream URI in its data."""
     if not names.prefix or b'"uri"' not in bytes(error):
         return error
-    found = jsonrpc.decode_object(error)
-    if jsonrpc.decode(found.get("code")) not in (INVALID_PARAMS, LEGACY_NOT_FOUND):
+    fields = jsonrpc.decode_object(error)
+    if jsonrpc.decode(fields.get("code")) not in (INVALID_PARAMS, LEGACY_NOT_FOUND):
         return error
     return _object({"data": _object({"uri": _uri})})(error, names, "")
 
 
 def to_downstream_message(message: Message, names: PrefixMapping, principal: str = "") -> Message:
-    """A notification or request of a backend with the names that clients know."""
+    """Return a backend's notification or request with downstream names."""
     params = message.get("params")
     if params is None or not names.change or not may_name_component(bytes(params)):
         return message
@@ -183,15 +187,17 @@ def to_downstream_message(message: Message, names: PrefixMapping, principal: str
 
 
 def to_upstream_response(answer: Message, names: PrefixMapping) -> Message:
-    """A client's answer to a backend's request, which may say to which task it belongs."""
+    """Return a client's response to a server request with the upstream id of its related task."""
     result = answer.get("result")
     if result is None or names.tasks.sealer is None or b'"taskId"' not in bytes(result):
         return answer
-    found = jsonrpc.decode_object(result)
-    meta = jsonrpc.decode_object(found["_meta"]) if _begins(found.get("_meta"), b"{") else {}
-    if not _begins(meta.get(RELATED_TASK), b"{"):
+    fields = jsonrpc.decode_object(result)
+    meta = jsonrpc.decode_object(fields["_meta"]) if _has_type(fields.get("_meta"), b"{") else {}
+    if not _has_type(meta.get(RELATED_TASK), b"{"):
         return answer
-    shown = jsonrpc.decode_str(jsonrpc.decode_object(meta[RELATED_TASK]).get("taskId")) or ""
-    own = jsonrpc.encode_raw(names.tasks.inward(shown))
-    meta[RELATED_TASK] = jsonrpc.replace_member(meta[RELATED_TASK], taskId=own)
-    return {**answer, "result": jsonrpc.encode_raw({**found, "_meta": meta})}
+    downstream_id = (
+        jsonrpc.decode_str(jsonrpc.decode_object(meta[RELATED_TASK]).get("taskId")) or ""
+    )
+    upstream_id = jsonrpc.encode_raw(names.tasks.to_upstream(downstream_id))
+    meta[RELATED_TASK] = jsonrpc.replace_member(meta[RELATED_TASK], taskId=upstream_id)
+    return {**answer, "result": jsonrpc.encode_raw({**fields, "_meta": meta})}

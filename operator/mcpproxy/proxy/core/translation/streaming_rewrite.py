@@ -1,7 +1,7 @@
-"""A response that is too large to be held: sent on part by part, with the names that clients know.
+"""Streaming translation of responses that are too large for memory, to downstream names.
 
-What `rewrite` does with a whole result is done here on its way, by the place at which a value
-stands. Everything else stays the bytes it was, and is not understood.
+The rewriter changes the same fields as `to_downstream_result`, which it identifies by their path.
+All other bytes pass unchanged and unparsed.
 """
 
 import re
@@ -17,29 +17,29 @@ from mcpproxy.proxy.core.translation.result_names import LINKS, RELATED_TASK
 from mcpproxy.proxy.protocol import jsonrpc
 
 MAX_HELD: Final = 64 * 1024
-"""Bytes of a name, of a member or of a URI; more is no MCP."""
+"""Maximum size of a name, of a field name or of a URI, in bytes."""
 _BETWEEN: Final = re.compile(rb"[\s,:]*+")
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _INSIDE: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR: Final = re.compile(rb'[^\s,:"{}\[\]]*+')
 _FLAT: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-"""All up to a bracket, or to a string that is not complete."""
+"""Everything up to a bracket or to an incomplete string."""
 
 
 class MalformedJson(ValueError):
-    """It is no JSON, or none that we can send on."""
+    """The response is not JSON, or cannot be forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """Where a value stands; of what has no place, nothing is of interest."""
+    """Rules for the values at one path of a response."""
 
     members: Mapping[str, "_Path"] = field(default_factory=dict)
     items: "_Path | None" = None
     holds: str = ""
-    """What a string is here: `uri`, `task` or `id`."""
+    """Meaning of a string here: `uri`, `task`, `id`, or empty."""
     of: str = ""
-    """The type of the object that it has to be a member of."""
+    """The value of `type` that the enclosing object must have; empty for any."""
 
 
 _URI: Final = _Path(holds="uri")
@@ -70,10 +70,10 @@ _CALLED: Final = _Path(
         "task": _TASK,
     }
 )
-_PROMPTED: Final = _Path(items=_Path(members={"content": _BLOCK}))
+_MESSAGES: Final = _Path(items=_Path(members={"content": _BLOCK}))
 _RESULTS: Final = {
     "tools/call": _CALLED,
-    "prompts/get": _Path(members={"messages": _PROMPTED, "_meta": _META}),
+    "prompts/get": _Path(members={"messages": _MESSAGES, "_meta": _META}),
     "resources/read": _Path(members={"contents": _Path(items=_LINKED), "_meta": _META}),
     "tasks/get": _Path(members={"taskId": _TASK_ID, "result": _CALLED, "_meta": _META}),
     "tasks/result": _CALLED,
@@ -88,30 +88,29 @@ _KINDS: Final = ("result", "error", "method")
 
 @dataclass(slots=True)
 class _Frame:
-    """An object or array that is open."""
+    """Object or array that is not complete."""
 
     place: _Path
     object: bool
     key: str | None = None
-    """The member whose value comes; None where its name does."""
+    """Name of the field whose value is next; None if a name is next."""
     type: str = ""
-    """The member `type`, once it was seen."""
+    """Value of the field `type`, once it was read."""
     outer: "tuple[_Frame, str] | None" = None
-    """The object that has to be of a type for this to be of interest, where that comes later."""
+    """Enclosing object, if its type is unknown and decides whether this one matters."""
     waiting: list[tuple[int, bytes, bytes, str]] = field(default_factory=list)
-    """What waits for the type: where it is to go, as it is and as clients know it, and which type
-    that is for."""
+    """Replacements that depend on the type: (index in `_out`, original, replacement, type)."""
 
     def next(self) -> _Path | None:
-        """The place of the value that comes."""
+        """Return the rules for the next value."""
         if not self.object:
             return self.place.items
-        found = self.place.members.get(self.key or "")
-        return None if found is None or self.type not in ("", found.of or self.type) else found
+        place = self.place.members.get(self.key or "")
+        return None if place is None or self.type not in ("", place.of or self.type) else place
 
 
 class StreamingRewriter:
-    """One response on its way. Its id becomes that of the client's request."""
+    """Rewriter of one response. It also replaces the id with that of the client's request."""
 
     def __init__(
         self,
@@ -121,19 +120,19 @@ class StreamingRewriter:
         known_as: Raw | None = None,
         principal: str = "",
     ) -> None:
-        """`known_as` is the id of the request at the backend; None: that is not checked.
+        """Create a rewriter.
 
-        `principal` is the client's.
+        `known_as` is the upstream request id; None skips its check. `principal` is the client's.
         """
         members = {"id": _ID}
         if names.change and method in _RESULTS:
             members["result"] = _RESULTS[method]
         self.kind = ""
-        """`result`, `error` or `method`, whichever member comes first; empty until then."""
+        """`result`, `error` or `method`, whichever field is first; empty until then."""
         self.complete = False
-        """Whether the response is there as a whole."""
+        """True once the response is complete."""
         self.identified = False
-        """Whether its id was seen."""
+        """True once the id was read."""
         self._root = _Path(members=members)
         self._id = bytes(request_id)
         self._known_as = known_as
@@ -141,17 +140,17 @@ class StreamingRewriter:
         self._principal = principal
         self._levels: list[_Frame] = []
         self._skipped = 0
-        """Open brackets of a value that is of no interest."""
+        """Number of open brackets in a value that is passed through."""
         self._inside = False
-        """In the middle of a string that is of no interest."""
+        """True inside a string that is passed through."""
         self._data = b""
         self._sent = 0
-        """So much of it has been dealt with."""
+        """Number of bytes of `_data` that are already in `_out`."""
         self._out: list[bytes | None] = []
-        """None stands for what waits for the type of its object."""
+        """Output; None stands for a replacement that depends on an unknown type."""
 
     def feed(self, part: bytes) -> bytes:
-        """What can be sent on when this has come. Raises Garbled."""
+        """Return the output that is certain after this part. Raise MalformedJson."""
         self._data += part
         at = 0
         while at < len(self._data):
@@ -163,59 +162,59 @@ class StreamingRewriter:
             raise MalformedJson(f"a name or URI is longer than {MAX_HELD} bytes")
         self._out.append(self._data[self._sent : at])
         self._data, self._sent = self._data[at:], 0
-        return self._known()
+        return self._take_certain()
 
-    def _known(self) -> bytes:
-        """What can be sent on, up to what waits; but that is not held for too long."""
+    def _take_certain(self) -> bytes:
+        """Return the certain output; force a decision if too much is held."""
         if None not in self._out:
-            found, self._out = self._out, []
-            return b"".join(part for part in found if part is not None)
+            parts, self._out = self._out, []
+            return b"".join(part for part in parts if part is not None)
         if sum(len(part or b"") for part in self._out) > MAX_HELD:
             for level in self._levels:
-                self._typed(level, None)
-            return self._known()
+                self._decide_type(level, None)
+            return self._take_certain()
         return b""
 
-    def _typed(self, level: _Frame, type_: str | None) -> None:
-        """The type of an object is known, or is not waited for any longer (None)."""
-        for place, plain, outward, wanted in level.waiting:
-            self._out[place] = outward if type_ in (None, wanted) else plain
+    def _decide_type(self, level: _Frame, type_: str | None) -> None:
+        """Decide the replacements that depend on the type of an object; None means unknown."""
+        for place, original, replacement, wanted in level.waiting:
+            self._out[place] = replacement if type_ in (None, wanted) else original
         level.waiting.clear()
 
     def _step(self, at: int) -> int | None:
-        """Where what begins here ends; None if that is still to come."""
+        """Return the end of the next token or run, or None if it is incomplete."""
         if self._inside:
-            return self._passed_string(at)
+            return self._skip_string(at)
         if self._skipped:
-            return self._passed_value(at)
-        found = _BETWEEN.match(self._data, at)
-        assert found is not None
-        if found.end() > at:
-            return found.end()
+            return self._skip_value(at)
+        match = _BETWEEN.match(self._data, at)
+        assert match is not None
+        if match.end() > at:
+            return match.end()
         mark = self._data[at : at + 1]
         if self.complete:
             raise MalformedJson("there is more than one message")
         if mark in b"{[":
-            return self._opened(at, is_object=mark == b"{")
+            return self._open(at, is_object=mark == b"{")
         if mark in b"}]":
-            return self._closed(at, is_object=mark == b"}")
+            return self._close(at, is_object=mark == b"}")
         if not self._levels:
             raise MalformedJson("it is no JSON object")
         return self._string(at) if mark == b'"' else self._scalar(at)
 
-    def _passed_string(self, at: int) -> int | None:
-        found = _INSIDE.match(self._data, at)
-        assert found is not None
-        end = found.end()
+    def _skip_string(self, at: int) -> int | None:
+        match = _INSIDE.match(self._data, at)
+        assert match is not None
+        end = match.end()
         if self._data[end : end + 1] == b'"':
             self._inside = False
             return end + 1
         return end if end > at else None
 
-    def _passed_value(self, at: int) -> int:
-        found = _FLAT.match(self._data, at)
-        assert found is not None
-        end = found.end()
+    def _skip_value(self, at: int) -> int:
+        match = _FLAT.match(self._data, at)
+        assert match is not None
+        end = match.end()
         mark = self._data[end : end + 1]
         if mark == b'"':
             self._inside = True
@@ -224,10 +223,10 @@ class StreamingRewriter:
         elif mark:
             self._skipped -= 1
             if not self._skipped:
-                self._over()
+                self._end_value()
         return end + len(mark)
 
-    def _opened(self, at: int, *, is_object: bool) -> int:
+    def _open(self, at: int, *, is_object: bool) -> int:
         if self._levels:
             place = self._levels[-1].next()
         else:
@@ -242,15 +241,15 @@ class StreamingRewriter:
             self._skipped = 1
         return at + 1
 
-    def _closed(self, at: int, *, is_object: bool) -> int:
+    def _close(self, at: int, *, is_object: bool) -> int:
         if not self._levels or self._levels[-1].object != is_object:
             raise MalformedJson("a bracket is closed that was not open")
-        self._typed(self._levels.pop(), "")
-        self._over()
+        self._decide_type(self._levels.pop(), "")
+        self._end_value()
         return at + 1
 
-    def _over(self) -> None:
-        """A value has ended."""
+    def _end_value(self) -> None:
+        """Handle the end of a value."""
         if self._levels:
             self._levels[-1].key = None
         else:
@@ -260,67 +259,71 @@ class StreamingRewriter:
         level = self._levels[-1]
         place = level.next()
         is_key = level.object and level.key is None
-        found = _STRING.match(self._data, at)
+        match = _STRING.match(self._data, at)
         if is_key:
-            if found is None:
+            if match is None:
                 return None
-            level.key = jsonrpc.decode_str(found.group()) or ""
+            level.key = jsonrpc.decode_str(match.group()) or ""
             if not self.kind and level.key in _KINDS:
                 self.kind = level.key
-            return found.end()
+            return match.end()
         if place is None and level.key != "type":
-            self._over()
-            if found is None:
+            self._end_value()
+            if match is None:
                 self._inside = True
                 return at + 1
-            return found.end()
-        if found is None:
+            return match.end()
+        if match is None:
             return None
         if level.key == "type":
-            level.type = jsonrpc.decode_str(found.group()) or ""
-            self._typed(level, level.type)
+            level.type = jsonrpc.decode_str(match.group()) or ""
+            self._decide_type(level, level.type)
         if place is not None and place.holds:
-            self._replace(at, found.end(), place)
-        self._over()
-        return found.end()
+            self._replace(at, match.end(), place)
+        self._end_value()
+        return match.end()
 
     def _scalar(self, at: int) -> int | None:
-        found = _SCALAR.match(self._data, at)
-        assert found is not None
-        end = found.end()
+        match = _SCALAR.match(self._data, at)
+        assert match is not None
+        end = match.end()
         if end == len(self._data):
             return None
         place = self._levels[-1].next()
         if place is not None and place.holds == "id":
             self._replace(at, end, place)
-        self._over()
+        self._end_value()
         return end
 
     def _replace(self, at: int, end: int, place: _Path) -> None:
         plain = self._data[at:end]
         value: bytes | None = self._id
         if place.holds == "id":
-            own = self._known_as
-            if not (own is None or jsonrpc.answers({"id": Raw(plain)}, own)):
+            upstream_id = self._known_as
+            if not (upstream_id is None or jsonrpc.answers({"id": Raw(plain)}, upstream_id)):
                 raise MalformedJson("its id is not that of the request")
             self.identified = True
         elif place.holds:
-            value = outward = self._outward(place.holds, plain)
+            value = downstream = self._to_downstream(place.holds, plain)
             level = self._levels[-1]
             decides = (level, place.of) if place.of and not level.type else level.outer
             if decides is not None:
                 value = None
-                waiting = (len(self._out) + 1, plain, outward, decides[1])
+                waiting = (len(self._out) + 1, plain, downstream, decides[1])
                 decides[0].waiting.append(waiting)
         self._out += (self._data[self._sent : at], value)
         self._sent = end
 
-    def _outward(self, holds: str, plain: bytes) -> bytes:
-        """A URI or the id of a task as clients know it. Raises Garbled."""
-        own = jsonrpc.decode_str(plain) or ""
+    def _to_downstream(self, holds: str, plain: bytes) -> bytes:
+        """Return a URI or task id as clients know it. Raise MalformedJson."""
+        upstream = jsonrpc.decode_str(plain) or ""
         if holds == "uri":
-            return jsonrpc.encode(self._names.outward_uri(own)) if self._names.prefix else plain
+            return (
+                jsonrpc.encode(self._names.uri_to_downstream(upstream))
+                if self._names.prefix
+                else plain
+            )
         try:
-            return jsonrpc.encode(self._names.tasks.outward(own, self._principal))
+            return jsonrpc.encode(self._names.tasks.to_downstream(upstream, self._principal))
         except ProtocolError as error:
             raise MalformedJson(str(error)) from None

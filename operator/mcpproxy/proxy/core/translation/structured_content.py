@@ -1,8 +1,8 @@
-"""Structured results between the eras: the legacy one knows objects alone.
+"""Translation of structured tool results; the legacy era allows objects only.
 
-A tool of a modern backend may have any JSON value for its structured result, and any JSON Schema
-for its shape. A legacy client gets what is no object as the member `result` of one, as the
-official SDKs do it where a function returns a list or a text.
+Tools of modern backends may return any JSON value as structured content, with any JSON Schema. For
+legacy clients, a value that is not an object becomes the field `result` of an object, as in the
+official SDKs for functions that return a list or a text.
 """
 
 import re
@@ -16,24 +16,24 @@ from mcpproxy.proxy.protocol import jsonrpc
 MEMBER: Final = "result"
 _DEFINITIONS: Final = ("$defs", "definitions")
 _LOCAL: Final = re.compile(rb'"\$(?:ref|dynamicRef)"\s*:\s*"#(?!/\$defs/|/definitions/)')
-"""References into a schema that would lead elsewhere once it is a part of another one."""
+"""References into a schema that would break once it is nested in another schema."""
 _NOT_OBJECT: Final = re.compile(rb'"structuredContent"\s*:\s*[^{n\s]')
 MAX_STEPS: Final = 64
-"""Parts of a schema that are looked at before its shape counts as unknown."""
+"""Number of subschemas to examine before the type of a schema counts as unknown."""
 
 
 def may_hold_other_values(result: bytes) -> bool:
-    """Whether the structured content of a result may be no object."""
+    """Return True if the structured content of a result may be something other than an object."""
     return b'"structuredContent"' in result and _NOT_OBJECT.search(result) is not None
 
 
 def to_legacy_content(content: Raw) -> Raw:
-    """Structured content for a legacy client; null, which stands for none, stays."""
+    """Return structured content for a legacy client. Null means no content and stays."""
     return content if bytes(content)[:1] in (b"{", b"n") else jsonrpc.encode_raw({MEMBER: content})
 
 
 def to_legacy_tools(body: bytes) -> bytes:
-    """A list of tools for legacy clients; the same object where nothing has to change."""
+    """Return a list of tools for legacy clients; the same bytes object if nothing changes."""
     if b'"outputSchema"' not in body:
         return body
     before = jsonrpc.decode_array(Raw(body))
@@ -47,13 +47,13 @@ def _legacy_tool(item: Raw) -> Raw:
     if b'"outputSchema"' not in bytes(item):
         return item
     tool = jsonrpc.decode_object(item)
-    given = tool.get("outputSchema")
-    if given is None or given == jsonrpc.NULL:
+    original = tool.get("outputSchema")
+    if original is None or original == jsonrpc.NULL:
         return item
-    schema = jsonrpc.decode(given)
+    schema = jsonrpc.decode(original)
     if isinstance(schema, dict) and schema.get("type") == "object":
         return item
-    changed = _legacy_schema(schema, bytes(given))
+    changed = _legacy_schema(schema, bytes(original))
     if changed is None:
         del tool["outputSchema"]
     else:
@@ -62,7 +62,7 @@ def _legacy_tool(item: Raw) -> Raw:
 
 
 def _legacy_schema(schema: Any, written: bytes) -> dict[str, Any] | None:
-    """A schema of objects in its place; None where no such schema says the same."""
+    """Return an equivalent schema of objects, or None if there is none."""
     if not isinstance(schema, dict):
         return None
     objects = _Shape(schema).objects(schema)
@@ -83,35 +83,39 @@ def _legacy_schema(schema: Any, written: bytes) -> dict[str, Any] | None:
 
 
 class _Shape:
-    """Finds out whether a schema admits objects."""
+    """Test of whether a schema admits objects."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
         self._steps = 0
 
     def objects(self, schema: Any) -> bool | None:
-        """True where it admits nothing else, False where it admits none; None: who knows."""
+        """Return True if it admits objects only, False if it admits none, and None if undecided."""
         self._steps += 1
         if self._steps > MAX_STEPS or not isinstance(schema, dict):
             return None
-        given = schema.get("type")
-        if given is not None:
-            kinds = given if isinstance(given, list) else [given]
-            return _agreed([kind == "object" for kind in kinds])
+        declared = schema.get("type")
+        if declared is not None:
+            kinds = declared if isinstance(declared, list) else [declared]
+            return _common_value([kind == "object" for kind in kinds])
         if "const" in schema or isinstance(schema.get("enum"), list):
             values = schema["enum"] if "enum" in schema else [schema["const"]]
-            return _agreed([isinstance(value, dict) for value in values])
+            return _common_value([isinstance(value, dict) for value in values])
         if "$ref" in schema:
-            return self.objects(self._referred(schema["$ref"]))
-        for several in ("anyOf", "oneOf"):
-            if isinstance(schema.get(several), list):
-                return _agreed([self.objects(one) for one in schema[several]])
+            return self.objects(self._resolve(schema["$ref"]))
+        for combination in ("anyOf", "oneOf"):
+            if isinstance(schema.get(combination), list):
+                return _common_value([self.objects(subschema) for subschema in schema[combination]])
         if isinstance(schema.get("allOf"), list):
-            known = [found for one in schema["allOf"] if (found := self.objects(one)) is not None]
-            return _agreed(known)
+            verdicts = [
+                verdict
+                for subschema in schema["allOf"]
+                if (verdict := self.objects(subschema)) is not None
+            ]
+            return _common_value(verdicts)
         return None
 
-    def _referred(self, reference: Any) -> Any:
+    def _resolve(self, reference: Any) -> Any:
         parts = reference.split("/") if isinstance(reference, str) else []
         if len(parts) != 3 or parts[0] != "#" or parts[1] not in _DEFINITIONS:
             return None
@@ -119,5 +123,5 @@ class _Shape:
         return definitions.get(parts[2]) if isinstance(definitions, dict) else None
 
 
-def _agreed(found: Sequence[bool | None]) -> bool | None:
-    return found[0] if found and all(one is found[0] for one in found) else None
+def _common_value(values: Sequence[bool | None]) -> bool | None:
+    return values[0] if values and all(value is values[0] for value in values) else None

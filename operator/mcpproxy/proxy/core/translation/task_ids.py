@@ -1,8 +1,8 @@
-"""Ids of tasks, as backends know them and as clients know them.
+"""Mapping of task ids between backends (upstream) and clients (downstream).
 
-A backend chooses the ids of its tasks, and nothing in them says whose they are. Where there are
-several backends, clients get sealed ids that carry the backend and the client's principal, so that
-any instance can route what is asked about a task, and only for whoever created it.
+A backend chooses the ids of its tasks, and they do not identify the backend. If there are several
+backends, clients get sealed ids with the backend and the client's principal. Any instance can then
+route requests about a task, and only for the principal that created it.
 """
 
 from dataclasses import dataclass
@@ -17,37 +17,37 @@ PURPOSE: Final = "task"
 
 @dataclass(eq=False, slots=True)
 class TaskIds:
-    """The mapping of one backend; without a sealer, ids stay as they are."""
+    """Mapping of one backend; without a sealer, ids stay unchanged."""
 
     backend: str = ""
     sealer: Sealer | None = None
 
-    def outward(self, own: str, principal: str) -> str:
-        """The id by which a client of this principal knows a task. Raises ProtocolError."""
+    def to_downstream(self, upstream_id: str, principal: str) -> str:
+        """Return the downstream id of a task for this principal. Raise ProtocolError."""
         if self.sealer is None:
-            return own
-        if len(own) > TASK_ID.value:
+            return upstream_id
+        if len(upstream_id) > TASK_ID.value:
             TASK_ID.record()
             raise ProtocolError(f"the id of its task has more than {TASK_ID.value} characters")
-        return self.sealer.seal_same(PURPOSE, [self.backend, own, principal])
+        return self.sealer.seal_same(PURPOSE, [self.backend, upstream_id, principal])
 
-    def inward(self, shown: str) -> str:
-        """The backend's own id; what is none of its sealed ids stays as it is."""
+    def to_upstream(self, downstream_id: str) -> str:
+        """Return the upstream id. An id that is not a sealed id of this backend stays unchanged."""
         if self.sealer is None:
-            return shown
-        found = decode_task_id(self.sealer, shown)
-        return shown if found is None or found[0] != self.backend else found[1]
+            return downstream_id
+        decoded = decode_task_id(self.sealer, downstream_id)
+        return downstream_id if decoded is None or decoded[0] != self.backend else decoded[1]
 
 
-def decode_task_id(sealer: Sealer, shown: str) -> tuple[str, str, str] | None:
-    """The backend, its own id and the principal of a sealed id; None for anything else."""
+def decode_task_id(sealer: Sealer, downstream_id: str) -> tuple[str, str, str] | None:
+    """Return the backend, the upstream id and the principal of a sealed id; None for other ids."""
     try:
-        backend, own, principal = sealer.open(PURPOSE, shown)
+        backend, upstream_id, principal = sealer.open(PURPOSE, downstream_id)
     except InvalidToken:
         return None
-    return _text(backend), _text(own), _text(principal)
+    return _text(backend), _text(upstream_id), _text(principal)
 
 
-def _text(found: Any) -> str:
-    assert isinstance(found, str)
-    return found
+def _text(value: Any) -> str:
+    assert isinstance(value, str)
+    return value

@@ -1,4 +1,4 @@
-"""URIs and the URI templates (RFC 6570) that they may be expansions of."""
+"""URI templates (RFC 6570), and the URIs that may be expansions of them."""
 
 import re
 from collections.abc import Iterable
@@ -12,44 +12,44 @@ from mcpproxy.proxy.core.translation.patterns import Pattern, PatternText, TooMa
 _OPERATORS: Final = tuple("+#./;?&")
 _EXPRESSION: Final = re.compile(r"(\{[^{}]*\})")
 _COMPILED: Final = 1024
-"""Templates that are kept ready for matching; at most TEMPLATE_LENGTH characters each."""
+"""Number of compiled templates in the cache; each has at most TEMPLATE_LENGTH characters."""
 _COMPILING: Final = 4096
-"""Steps for making a template ready, in the time that they would take."""
+"""Cost of compiling a template, in steps of matching."""
 
 
 class Uri:
-    """A URI that is compared with templates, all of them within one number of steps."""
+    """URI to compare with templates within one limit of steps."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._text = PatternText(uri, URI_MATCHING.value)
         self.undecided = False
-        """True once a template was not compared: that would have exceeded a limit."""
+        """True once a template was not compared because of a limit."""
         self._given_up = False
 
     @property
     def steps(self) -> int:
-        """Work that the comparisons took so far, in bytes of the URI that were looked at."""
+        """Number of steps that the comparisons took so far; see `PatternText.steps`."""
         return self._text.steps
 
     def is_from(self, templates: Iterable[str]) -> bool:
-        """True if the URI is certainly an expansion of a template, or one of the templates.
+        """Return True if the URI certainly equals a template or is an expansion of one.
 
-        A text with braces is no URI: completions name templates so, and another template never
-        stands for one of them.
+        A text with braces is not a URI: completions name templates like this, and such a text never
+        matches another template.
         """
         if "{" in self._uri:
             return self._uri in templates
         return any(self.expands(template) for template in templates)
 
     def may_be_from(self, templates: Iterable[str]) -> bool:
-        """True unless the URI is certainly not an expansion of any template."""
+        """Return False if the URI is certainly not an expansion of any template."""
         return any(self.expands(template) for template in templates) or self.undecided
 
     def expands(self, template: str) -> bool:
-        """True if a template may have made the URI, or is equal to it.
+        """Return True if the URI may be an expansion of the template or equals it.
 
-        A variable without an operator never spans a `/`, `?` or `#`; others are read generously.
+        A variable without an operator never spans `/`, `?` or `#`. Other variables match any text.
         """
         if template == self._uri:
             return True
@@ -59,13 +59,13 @@ class Uri:
             TEMPLATE_LENGTH.record()
             self.undecided = True
         elif not self._given_up:
-            return self._compared(template)
+            return self._compare(template)
         return False
 
-    def _compared(self, template: str) -> bool:
+    def _compare(self, template: str) -> bool:
         try:
             self._text.spend(_COMPILING)
-            pattern = _compiled(template)
+            pattern = _compile(template)
             if pattern is not None:
                 return pattern.matches(self._text)
         except TooManySteps:
@@ -76,8 +76,8 @@ class Uri:
 
 
 @lru_cache(_COMPILED)
-def _compiled(template: str) -> Pattern | None:
-    """The pattern of a template; None if the template has too many expressions."""
+def _compile(template: str) -> Pattern | None:
+    """Return the pattern of a template, or None if the template has too many expressions."""
     parts = _EXPRESSION.split(template)
     if len(parts) // 2 > TEMPLATE_EXPRESSIONS.value:
         TEMPLATE_EXPRESSIONS.record()
@@ -86,7 +86,7 @@ def _compiled(template: str) -> Pattern | None:
 
 
 def _part(part: str) -> bytes | Wildcard:
-    # Only expressions have both braces at their ends.
+    # Only expressions begin and end with braces.
     if part[:1] == "{" and part[-1:] == "}":
         return Wildcard.ANY if part[1:2] in _OPERATORS else Wildcard.SEGMENT
     return part.encode("utf-8", "surrogatepass")

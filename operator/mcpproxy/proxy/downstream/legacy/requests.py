@@ -1,4 +1,4 @@
-"""The legacy era: what a client with a session asks, and how its questions are answered."""
+"""Requests and notifications of legacy clients."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, ClientIdentity, Told
 from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
-from mcpproxy.proxy.core.translation.era_translation import to_legacy_error_bytes
+from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
@@ -26,7 +26,7 @@ from mcpproxy.proxy.protocol.kinds import BY_METHOD
 from mcpproxy.proxy.protocol.revisions import negotiated
 
 RESUMABLE: Final = "2025-11-25"
-"""The revision that brought streams which a server closes and a client comes back to."""
+"""First revision in which a server may close a stream that the client then resumes."""
 LEVELS: Final = (
     "debug",
     "info",
@@ -44,13 +44,13 @@ OF_THE_SESSION: Final = (*SUBSCRIBING, "logging/setLevel")
 _MODERN_ONLY: Final = ("server/discover", "subscriptions/listen")
 
 
-def cancel_request() -> RpcError:
-    """The end of a request that the client cancelled, and no longer waits for."""
+def request_cancelled_error() -> RpcError:
+    """Return the error for a request that the client cancelled."""
     return RpcError(jsonrpc.REQUEST_CANCELLED, "the request was cancelled")
 
 
 def client_of_session(params: Message, principal: str, session: str) -> ClientIdentity:
-    """Who initializes. Raises RpcError."""
+    """Return the client identity of an initialize request. Raise RpcError."""
     requested = jsonrpc.decode_str(params.get("protocolVersion"))
     if requested is None:
         raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
@@ -65,7 +65,7 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
 
 
 async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
-    """The result of initialize."""
+    """Return the result of initialize."""
     await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
@@ -79,23 +79,23 @@ async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
 
 
 class SessionStream(Protocol):
-    """Where the answer to a request goes."""
+    """Stream for the response to a request."""
 
     def event(self, message: bytes) -> Awaitable[None]:
         """Send a message before the response."""
 
     async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None:
-        """Keep what is sent from now on, so that the client can go on after a break.
+        """Store all following events, so that the client can resume the stream.
 
-        `open_log` gives the log in which it is kept; it is called if there is none yet.
+        `open_log` creates the log for them; it is called if the stream has none yet.
         """
 
     async def pause(self) -> None:
-        """Close the stream; the client comes back for the rest."""
+        """Close the stream; the client resumes it later."""
 
 
 class LegacyCallContext:
-    """The client's side of one exchange: everything goes onto the stream of its request."""
+    """Call context of a legacy request: all messages go to the stream of the request."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class LegacyCallContext:
         self.client = client
         self.log_level = live.log_level
         self.cancelled = False
-        """Whether the client has cancelled the request."""
+        """True if the client has cancelled the request."""
         self._live = live
         self._sessions = sessions
         self._stream = stream
@@ -115,13 +115,12 @@ class LegacyCallContext:
     async def notify(self, message: Message) -> None:
         await self._stream.event(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """The client answers with a message of its own."""
-        own = self._sessions.question_id()
-        return await self._live.ask(own, request, told, self._stream.event)
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+        request_id = self._sessions.question_id()
+        return await self._live.ask(request_id, request, on_notification, self._stream.event)
 
     async def streamed(self, retry: int | None) -> None:
-        """Clients of older revisions do not know events without data."""
+        # Clients of older revisions do not support events without data.
         if self.client.revision >= RESUMABLE:
             open_log = functools.partial(self._sessions.open_log, self.client)
             await self._stream.resumable(open_log, retry)
@@ -138,26 +137,26 @@ async def handle_request(
     task: "asyncio.Task[Any] | None",
     prepared: PreparedCall | None = None,
 ) -> bytes:
-    """The response to a request of an initialized client: always one, errors included.
+    """Return the response to a request of an initialized client, including errors.
 
-    `task` is the present one, which is cancelled when the client no longer wants the answer;
-    `prepared` the request where it was sent already.
+    `task` is the current task, which is cancelled if the client cancels the request. `prepared` is
+    the upstream request if it was sent already.
     """
     request_id = request["id"]
-    found = RunningRequest(task)
+    running = RunningRequest(task)
     key = jsonrpc.id_key(request_id)
-    live.in_flight[key] = found
+    live.in_flight[key] = running
     try:
         return await _result(gateway, live, request, caller, prepared)
     except RpcError as error:
-        return jsonrpc.error_response(request_id, to_legacy_error_bytes(error))
+        return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
-        if not found.cancelled:
+        if not running.cancelled:
             raise
-        assert found.task is not None
-        found.task.uncancel()
+        assert running.task is not None
+        running.task.uncancel()
         caller.cancelled = True
-        return jsonrpc.error_response(request_id, cancel_request())
+        return jsonrpc.error_response(request_id, request_cancelled_error())
     finally:
         live.in_flight.pop(key, None)
 
@@ -173,8 +172,8 @@ async def _result(
     params = jsonrpc.decode_object(request["params"]) if "params" in request else None
     kind = BY_METHOD.get(method)
     if kind is not None:
-        listed = await gateway.listing(kind, params, modern=False, client=caller.client)
-        return jsonrpc.response(request["id"], listed)
+        merged = await gateway.listing(kind, params, modern=False, client=caller.client)
+        return jsonrpc.response(request["id"], merged)
     if method == "ping":
         return jsonrpc.response(request["id"], b"{}")
     if method == "logging/setLevel":
@@ -182,7 +181,7 @@ async def _result(
     if method == "initialize":
         raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
     if method in SUBSCRIBING:
-        await _subscribing(gateway, live, method, params or {}, caller.client)
+        await _handle_subscription(gateway, live, method, params or {}, caller.client)
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
@@ -191,7 +190,7 @@ async def _result(
     return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 
-async def _subscribing(
+async def _handle_subscription(
     gateway: Gateway, live: SessionState, method: str, params: Message, client: ClientIdentity
 ) -> None:
     uri = jsonrpc.decode_str(params.get("uri"))
@@ -217,9 +216,9 @@ async def _subscribe(
         )
 
     async def pending() -> None:
-        """Stand for a subscription that the backend has not confirmed."""
+        """Placeholder for a subscription that the backend has not confirmed."""
 
-    # Taken before anything is waited for: requests of one session come at once.
+    # Reserved before any await, because requests of one session run concurrently.
     live.subscriptions[uri] = pending
     try:
         end = await gateway.subscribe_resource(uri, live.updated, client.holder)
@@ -250,9 +249,9 @@ async def handle_notification(
     *,
     running_only: bool = False,
 ) -> None:
-    """A notification or response of a client, None before it is known.
+    """Handle a notification or response of a client; `client` is None before initialize.
 
-    `running_only`: see `Gateway.noted`.
+    For `running_only`, see `Gateway.noted`.
     """
     method = jsonrpc.decode_str(message.get("method"))
     if "method" not in message:

@@ -1,6 +1,6 @@
-"""What lives in one process for a legacy client: requests in flight, questions, its stream.
+"""Process-local state of legacy sessions: running requests, server requests, the stream.
 
-An idle session holds nothing here: its id carries what has to be known.
+An idle session has no state here, because its id carries everything necessary.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 MAX_SPARE: Final = 64
 
 Put = Callable[[bytes], Awaitable[None]]
-"""Sends a message to a client's stream."""
+"""Coroutine function that sends a message to a client's stream."""
 
 
 @dataclass(slots=True)
 class PendingServerRequest:
-    """A question of a backend that the client has not answered yet."""
+    """Server request without a response so far."""
 
     waiting: "asyncio.Future[Message]"
     token: Raw | None
-    """The backend's progress token for it."""
-    told: Told | None
+    """Progress token of the backend for this request."""
+    on_notification: Told | None
 
 
 class SessionStreamContext:
-    """A client outside of its requests: what comes goes onto its stream (HTTP GET)."""
+    """Call context outside of requests: messages go to the session's stream (HTTP GET)."""
 
     def __init__(self, client: ClientIdentity, sessions: "SessionRegistry") -> None:
         self.client = client
@@ -54,12 +54,12 @@ class SessionStreamContext:
         self._sessions = sessions
 
     async def notify(self, message: Message) -> None:
-        """Without a stream nobody could take it."""
+        # Dropped without a stream.
         live = self._sessions.find(self.client.session)
         if live is not None and live.stream is not None:
             live.stream.put(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
         live = self._sessions.find(self.client.session)
         if live is None or live.stream is None:
             return {"error": NOT_OFFERED}
@@ -70,7 +70,7 @@ class SessionStreamContext:
 
         try:
             async with asyncio.timeout(STANDING_ANSWER.value):
-                return await live.ask(self._sessions.question_id(), request, told, put)
+                return await live.ask(self._sessions.question_id(), request, on_notification, put)
         except TimeoutError:
             return {"error": NOT_OFFERED}
 
@@ -81,7 +81,7 @@ class SessionStreamContext:
 
 @dataclass(slots=True)
 class RunningRequest:
-    """A request that runs in a task, which ends with it."""
+    """Request that runs in a task, and ends with it."""
 
     task: "asyncio.Task[Any] | None"
     cancelled: bool = False
@@ -89,134 +89,145 @@ class RunningRequest:
 
 @dataclass(slots=True)
 class SessionState:
-    """One session, as far as this process has to do with it."""
+    """State of one session in this process."""
 
     log_level: str | None = None
     used_at: float = 0.0
     in_flight: dict[bytes, RunningRequest | DirectCall] = field(default_factory=dict)
     asked: dict[bytes, PendingServerRequest] = field(default_factory=dict)
-    """Our id of a question, which is its progress token, too → what the backend waits for."""
+    """Server requests by the proxy's request id, which is also their progress token."""
     stream: MessageQueue | None = None
     acquainted: bool = False
-    """Whether another instance, its owner, has told us what it knows."""
+    """True once the owner, another instance, has sent its state of the session."""
     shared_with: dict[str, None] = field(default_factory=dict)
-    """Other instances that serve it, in the order in which they asked first."""
+    """Other instances that serve the session, in the order of their first request."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
-    """Resource → what ends the subscription to it."""
+    """Resource → canceller of the subscription."""
     kept: bool = False
-    """Whether it is counted among those that keep something without a request."""
+    """True if the session is counted among those with state between requests."""
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost if it were dropped."""
+        """True if dropping the session would lose nothing."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions
         return not (held or self.log_level or self.shared_with or self.acquainted)
 
     def share_with(self, owner: str) -> None:
-        """Another instance serves the session, and is sent what changes in it from now on."""
+        """Record that another instance serves the session; it then gets all changes."""
         if owner not in self.shared_with and len(self.shared_with) >= SHARED_WITH.value:
             SHARED_WITH.record()
             del self.shared_with[next(iter(self.shared_with))]
         self.shared_with[owner] = None
 
     def updated(self, message: Message) -> None:
-        """A resource that the client subscribed to has changed."""
+        """Announce the change of a subscribed resource."""
         if self.stream is not None:
             self.stream.announce(jsonrpc.encode(message))
 
     async def unsubscribe(self) -> None:
-        """End all subscriptions."""
+        """Cancel all subscriptions."""
         while self.subscriptions:
             _, end = self.subscriptions.popitem()
             await end()
 
     def cancel(self, request_id: bytes | Raw, cause: Message | None = None) -> None:
-        """The client no longer wants the answer to a request; `cause` is how it said so."""
-        found = self.in_flight.get(jsonrpc.id_key(request_id))
-        if found is None:
+        """Cancel a request for the client; `cause` is the client's notification."""
+        running = self.in_flight.get(jsonrpc.id_key(request_id))
+        if running is None:
             return
-        if isinstance(found, DirectCall):
-            # A task takes it over with its next step, and can be cancelled then.
-            found.leave()
+        if isinstance(running, DirectCall):
+            # A task takes the request over in the next iteration, and can then be cancelled.
+            running.leave()
             asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
             return
-        if found.task is not None:
-            found.cancelled = True
-            found.task.cancel(cause)
+        if running.task is not None:
+            running.cancelled = True
+            running.task.cancel(cause)
 
-    async def ask(self, own: bytes, request: Message, told: Told | None, put: Put) -> Message:
-        """Ask the client under an id of our own; the response. `put` sends to its stream.
+    async def ask(
+        self, request_id: bytes, request: Message, on_notification: Told | None, put: Put
+    ) -> Message:
+        """Send a server request with the id `request_id` through `put`, and return the response.
 
-        Cancelled for a cause, it tells the client that the question is withdrawn.
+        If it is cancelled with a cause, the client gets `notifications/cancelled`.
         """
-        request, token = restore_progress_token(request, own if told else None)
-        asked = PendingServerRequest(asyncio.get_running_loop().create_future(), token, told)
-        self.asked[own] = asked
+        request, token = restore_progress_token(request, request_id if on_notification else None)
+        pending = PendingServerRequest(
+            asyncio.get_running_loop().create_future(), token, on_notification
+        )
+        self.asked[request_id] = pending
         try:
-            await put(jsonrpc.encode({**request, "id": Raw(own)}))
-            return await asked.waiting
+            await put(jsonrpc.encode({**request, "id": Raw(request_id)}))
+            return await pending.waiting
         except asyncio.CancelledError as error:
             if (cause := cancelled_request_id(error)) is not None:
-                await put(jsonrpc.encode(cancelled_notification(own, cause)))
+                await put(jsonrpc.encode(cancelled_notification(request_id, cause)))
             raise
         finally:
-            del self.asked[own]
+            del self.asked[request_id]
 
     def answer(self, message: Message) -> None:
-        """The client answered a question of a backend; one that nobody waits for is dropped."""
-        asked = self.asked.get(jsonrpc.id_key(message["id"]))
-        if asked is not None and not asked.waiting.done():
-            asked.waiting.set_result(message)
+        """Complete the server request to which a client responds; drop unexpected responses."""
+        pending = self.asked.get(jsonrpc.id_key(message["id"]))
+        if pending is not None and not pending.waiting.done():
+            pending.waiting.set_result(message)
 
     async def progressed(self, message: Message) -> None:
-        """The client says how far it is with its answer: the backend hears it, with its token."""
-        asked = self.asked.get(jsonrpc.id_key(progress_token(message)))
-        if asked is not None and asked.token is not None and asked.told is not None:
-            params = jsonrpc.replace_member(message["params"], progressToken=asked.token)
-            await asked.told({**message, "params": params})
+        """Forward a client's progress on a server request, with the backend's token."""
+        pending = self.asked.get(jsonrpc.id_key(progress_token(message)))
+        if (
+            pending is not None
+            and pending.token is not None
+            and pending.on_notification is not None
+        ):
+            params = jsonrpc.replace_member(message["params"], progressToken=pending.token)
+            await pending.on_notification({**message, "params": params})
 
 
 def progress_token(message: Message) -> Raw:
-    """The token of a progress notification; null without."""
+    """Return the token of a progress notification, or null without one."""
     params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
     return params.get("progressToken", jsonrpc.NULL)
 
 
 def restore_progress_token(request: Message, own: bytes | None) -> tuple[Message, Raw | None]:
-    """A request whose progress token, if it has one, is `own` in its place; and its token."""
+    """Replace the progress token of a request by `own`; return the request and the old token."""
     if own is None or "params" not in request:
         return request, None
     params = jsonrpc.decode_object(request["params"])
-    found = parse_meta(params)
-    token = found.get("progressToken")
+    meta = parse_meta(params)
+    token = meta.get("progressToken")
     if token is None:
         return request, None
-    params["_meta"] = jsonrpc.encode_raw({**found, "progressToken": Raw(own)})
+    params["_meta"] = jsonrpc.encode_raw({**meta, "progressToken": Raw(own)})
     return {**request, "params": jsonrpc.encode_raw(params)}, token
 
 
 class SessionRegistry:
-    """The sessions that are alive in this process, and those that were ended."""
+    """Sessions with state in this process, and terminated sessions."""
 
     def __init__(self, sealer: Sealer, owner: str, idle: float) -> None:
-        """`owner` is this process's address; `idle` is in seconds."""
+        """Create an empty registry. `owner` is this process's address; `idle` is in seconds."""
         self._sealer = sealer
         self._owner = owner
         self._idle = idle
         self.logs = EventStore()
-        """Streams that clients may go on with."""
+        """Logs of resumable streams."""
         self._live: dict[str, SessionState] = {}
         self._spare: list[SessionState] = []
         self._kept: FairShares[str] = FairShares(LIVE_SESSIONS.value)
-        """Whose the sessions are that keep something without a request."""
+        """Holders of the sessions with state between requests."""
         self._ended: dict[str, float] = {}
         self._enders: FairShares[str] = FairShares(ENDED_SESSIONS.value)
-        """Who has ended them."""
-        self._leaving: set[asyncio.Future[None]] = set()
+        """Holders of terminated sessions.
+
+        A session id that is evicted from here is accepted again until it expires.
+        """
+        self._unsubscribing: set[asyncio.Future[None]] = set()
         self._questions = itertools.count(1)
 
     def of(self, session: str, now: float) -> SessionState:
-        """The live part of a session."""
+        """Return the state of a session; create it if necessary."""
         live = self._live.get(session)
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
@@ -224,11 +235,11 @@ class SessionRegistry:
         return live
 
     def find(self, session: str) -> SessionState | None:
-        """The live part of a session, if it has one."""
+        """Return the state of a session, or None."""
         return self._live.get(session)
 
     def release(self, client: ClientIdentity) -> None:
-        """Note that a request of a session has ended: drop a session that keeps nothing."""
+        """Handle the end of a request: drop its session if it has no state left."""
         session = client.session
         live = self._live.get(session)
         if live is None or live.in_flight:
@@ -241,11 +252,11 @@ class SessionRegistry:
             live.kept = False
             self._kept.discard(session)
         if len(self._spare) < MAX_SPARE:
-            # It holds nothing: as good as a new one.
+            # It has no state, so it can be reused.
             self._spare.append(live)
 
     def _keep(self, client: ClientIdentity, live: SessionState) -> None:
-        """Keep a session between its requests; beyond the limit another one ends."""
+        """Keep a session between its requests; beyond the limit, terminate another one."""
         if live.kept:
             self._kept.touch(client.session)
             return
@@ -262,7 +273,7 @@ class SessionRegistry:
         return live is None or not (live.in_flight or live.stream)
 
     def _end_kept(self, session: str, now: float) -> None:
-        """End a session for another one; its client learns that with its next request."""
+        """Terminate a session to make room; its client gets an error for its next request."""
         self._remember(session, self._kept.holder(session), now)
         self._kept.discard(session)
         live = self._live.pop(session, None)
@@ -270,19 +281,19 @@ class SessionRegistry:
             self._unsubscribe(live)
 
     def _unsubscribe(self, live: SessionState) -> None:
-        """End subscriptions in the background: a backend may take its time for each."""
+        """Cancel subscriptions in the background, because each may take a backend some time."""
         if live.subscriptions:
             leaving = asyncio.ensure_future(live.unsubscribe())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._unsubscribing.add(leaving)
+            leaving.add_done_callback(self._unsubscribing.discard)
 
     def close(self) -> None:
-        """Wait for no backend any longer."""
-        for leaving in self._leaving:
+        """Cancel the background tasks."""
+        for leaving in self._unsubscribing:
             leaving.cancel()
 
     async def end(self, client: ClientIdentity, now: float) -> None:
-        """The client ended its session."""
+        """Terminate a session for its client."""
         session = client.session
         self.forget(client, now)
         self.logs.drop(session)
@@ -296,23 +307,23 @@ class SessionRegistry:
             await live.unsubscribe()
 
     def has_ended(self, session: str) -> bool:
-        """Whether the client ended this session."""
+        """Return True if this session was terminated."""
         return session in self._ended
 
     def open_log(self, client: ClientIdentity) -> StreamLog:
-        """Keep the events of a stream; its name, sealed, tells who keeps them."""
+        """Open a log for a stream; its sealed name contains the address of this process."""
         name = self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
         return self.logs.open(name, client.session, client.holder)
 
     def stream_owner(self, name: str) -> str | None:
-        """Who keeps the stream of this name; None when it is none of ours."""
-        return self._owner_in("stream", name)
+        """Return the owner of the stream with this name, or None if the name is invalid."""
+        return self._unseal_owner("stream", name)
 
     def questioner(self, question_id: Raw) -> str | None:
-        """Who waits for the answer to this question; None when it is none of ours."""
-        return self._owner_in("question", jsonrpc.decode_str(question_id) or "")
+        """Return the owner of the server request with this id, or None if the id is invalid."""
+        return self._unseal_owner("question", jsonrpc.decode_str(question_id) or "")
 
-    def _owner_in(self, purpose: str, token: str) -> str | None:
+    def _unseal_owner(self, purpose: str, token: str) -> str | None:
         try:
             owner: str = self._sealer.open(purpose, token)["o"]
         except InvalidToken:
@@ -320,11 +331,11 @@ class SessionRegistry:
         return owner
 
     def forget(self, client: ClientIdentity, now: float) -> None:
-        """Refuse a session from now on: what it consisted of is lost."""
+        """Reject a session from now on, because its state is lost."""
         self._remember(client.session, client.holder, now)
 
     def _remember(self, session: str, holder: Holder, now: float) -> None:
-        """Remember that a session has ended."""
+        """Record that a session was terminated."""
         self._ended.pop(session, None)
         self._ended[session] = now
         if self._enders.is_full and session not in self._enders:
@@ -339,12 +350,12 @@ class SessionRegistry:
         self._enders.discard(session)
 
     def question_id(self) -> bytes:
-        """An id for a request to a client: sealed, it names the process that waits."""
+        """Return an id for a server request, with the sealed address of this process."""
         content = {"o": self._owner, "n": next(self._questions)}
         return jsonrpc.encode(self._sealer.seal("question", content))
 
     def reap(self, now: float, lifetime: float) -> None:
-        """Drop what nobody used for too long."""
+        """Drop sessions that were unused for too long, and records that expired."""
         self.logs.forget(now)
         for session, live in list(self._live.items()):
             if live.idle:

@@ -1,1 +1,1 @@
-"""Clients of the modern era: requests that stand alone, and `input_required`."""
+"""Clients of the modern era: independent requests, and `input_required`."""

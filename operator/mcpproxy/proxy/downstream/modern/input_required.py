@@ -1,8 +1,7 @@
-"""Modern client, legacy backend: a question of the backend parks the exchange.
+"""Server requests of legacy backends to modern clients, which suspend the call.
 
-The client gets `input_required` and a sealed `requestState` that names the parked exchange; its
-retry brings the answers and goes on where the exchange stopped. One that is never retried
-expires, and its call is cancelled.
+The client gets `input_required` and a sealed `requestState` that identifies the suspended call. Its
+retry has the responses and resumes the call. A call without a retry expires and is cancelled.
 """
 
 import asyncio
@@ -22,19 +21,19 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 PURPOSE: Final = "parked"
 MORE_QUESTIONS: Final = 0.02
-"""Seconds without another question after which those that are there go to the client."""
+"""Seconds to wait for further server requests before all of them go to the client."""
 Notify = Callable[[Message], Awaitable[None]]
 _RETRY: Final = ("inputResponses", "requestState", "_meta")
 
 
 def expired_call_error() -> RpcError:
-    """The one answer to every requestState that can't be used."""
+    """Return the error for every unusable requestState."""
     return RpcError(INVALID_PARAMS, "invalid or expired requestState")
 
 
 @dataclass(slots=True)
 class InputRequest:
-    """What a backend asked, and who waits for the answer."""
+    """Server request, and the future of its response."""
 
     request: Message
     waiting: "asyncio.Future[Message]"
@@ -42,12 +41,12 @@ class InputRequest:
 
 @dataclass(slots=True)
 class SuspendedCall:
-    """The caller of an exchange that may have to wait for its client to come back."""
+    """Call context of a call that may have to wait for a retry of its client."""
 
     client: ClientIdentity
     log_level: str | None
     listener: Notify | None
-    """The stream of the request that is there at the moment; None while there is none."""
+    """Function that notifies the current request of the client; None without one."""
     questions: dict[str, InputRequest] = field(default_factory=dict)
     task: "asyncio.Task[Message] | None" = None
     expiry: asyncio.TimerHandle | None = None
@@ -55,12 +54,12 @@ class SuspendedCall:
     _keys: Any = field(default_factory=lambda: itertools.count(1))
 
     async def notify(self, message: Message) -> None:
-        """While no request of the client is there, nobody could take it."""
+        # Dropped while the client has no request.
         if self.listener is not None:
             await self.listener(message)
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """A question that is withdrawn before its client came back is gone."""
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+        # A server request that is cancelled before the retry is not sent to the client.
         key = self._key(request)
         question = InputRequest(request, asyncio.get_running_loop().create_future())
         self.questions[key] = question
@@ -71,52 +70,61 @@ class SuspendedCall:
             self.questions.pop(key, None)
 
     def _key(self, request: Message) -> str:
-        """Return the key of a question: that of a modern backend is its id here, see `inputs`."""
-        own = jsonrpc.decode_str(request.get("id"))
-        if own is not None and own not in self.questions:
-            return own
+        """Return the key of a server request; for a modern backend, its id.
+
+        See `collect_inputs`.
+        """
+        upstream_id = jsonrpc.decode_str(request.get("id"))
+        if upstream_id is not None and upstream_id not in self.questions:
+            return upstream_id
         return f"{jsonrpc.decode_str(request['method'])}-{next(self._keys)}"
 
     async def streamed(self, retry: int | None) -> None:
-        """Streams of this era are not resumed."""
+        # Streams of this era cannot be resumed.
+        pass
 
     async def paused(self) -> None: ...
 
     async def progress(self) -> Message | None:
-        """The response, or None when there are questions to answer first. Raises RpcError."""
+        """Return the response, or None if server requests need responses first. Raise RpcError."""
         assert self.task is not None
         while not self.task.done():
-            asked = asyncio.create_task(self.asked.wait())
+            input_requested = asyncio.create_task(self.asked.wait())
             try:
-                await asyncio.wait((self.task, asked), return_when=asyncio.FIRST_COMPLETED)
-                there = await self._gathered(self.task)
+                await asyncio.wait(
+                    (self.task, input_requested), return_when=asyncio.FIRST_COMPLETED
+                )
+                needs_input = await self._wait_for_more(self.task)
             finally:
-                asked.cancel()
+                input_requested.cancel()
                 self.asked.clear()
-            if there:
+            if needs_input:
                 return None
         return self.task.result()
 
-    async def _gathered(self, task: "asyncio.Task[Message]") -> bool:
-        """Whether there are questions, once no more come: servers ask several things at once."""
-        known = -1
-        while not task.done() and len(self.questions) != known:
-            known = len(self.questions)
+    async def _wait_for_more(self, task: "asyncio.Task[Message]") -> bool:
+        """Wait until no further server requests arrive; return True if there are any."""
+        previous = -1
+        while not task.done() and len(self.questions) != previous:
+            previous = len(self.questions)
             await asyncio.wait((task,), timeout=MORE_QUESTIONS)
         return bool(self.questions) and not task.done()
 
 
 class SuspendedCalls:
-    """The exchanges of this process that may be, or are, parked."""
+    """Calls of this process that are, or may become, suspended."""
 
     def __init__(self, sealer: Sealer, owner: str, clock: Callable[[], float]) -> None:
-        """`owner` is this process's address; `clock` gives seconds since the epoch."""
+        """Create an empty set.
+
+        `owner` is this process's address; `clock` returns seconds since the epoch.
+        """
         self._sealer = sealer
         self._owner = owner
         self._clock = clock
         self._parked: dict[int, SuspendedCall] = {}
         self._shares: FairShares[int] = FairShares(PARKED_CALLS.value)
-        """Whose they are."""
+        """Holders of the suspended calls."""
         self._numbers = itertools.count(1)
 
     async def run(
@@ -129,14 +137,14 @@ class SuspendedCalls:
         notify: Notify,
         network: str = "",
     ) -> Message:
-        """The response to a call, or the `input_required` that asks for what it needs.
+        """Return the response to a call, or `input_required` with the requests of the backend.
 
-        A parked call counts for the client of this network. When cancelled, so is the call.
-        Raises RpcError.
+        A suspended call counts for the client of this network. Cancellation cancels the call. Raise
+        RpcError.
         """
         state = jsonrpc.decode_str(params.get("requestState"))
         if state is not None:
-            exchange = self._resumed(state, request, params, client)
+            exchange = self._resume(state, request, params, client)
             exchange.listener = notify
         else:
             exchange = SuspendedCall(client, log_level, notify)
@@ -187,29 +195,29 @@ class SuspendedCalls:
         }
 
     def _expire(self, number: int) -> None:
-        exchange = self._taken(number)
+        exchange = self._take(number)
         if exchange is not None and exchange.task is not None:
             exchange.task.cancel()
 
-    def _taken(self, number: int) -> SuspendedCall | None:
-        """Take an exchange that is parked, if it still is."""
+    def _take(self, number: int) -> SuspendedCall | None:
+        """Remove a suspended call; return it, or None if it no longer exists."""
         exchange = self._parked.pop(number, None)
         self._shares.discard(number)
         if exchange is not None and exchange.expiry is not None:
             exchange.expiry.cancel()
         return exchange
 
-    def _resumed(
+    def _resume(
         self, state: str, request: Message, params: Message, client: ClientIdentity
     ) -> SuspendedCall:
         try:
             content = self._sealer.open(PURPOSE, state)
         except InvalidToken:
             raise expired_call_error() from None
-        mine = content["p"] == client.principal and content["d"] == _digest(request, params)
-        # A number of another process may be the number of another call here.
-        mine = mine and content["o"] == self._owner
-        exchange = self._taken(content["n"]) if mine else None
+        is_valid = content["p"] == client.principal and content["d"] == _digest(request, params)
+        # The number is unique within one process only.
+        is_valid = is_valid and content["o"] == self._owner
+        exchange = self._take(content["n"]) if is_valid else None
         if exchange is None:
             raise expired_call_error()
         answers = jsonrpc.decode_object(params.get("inputResponses", jsonrpc.EMPTY))
@@ -222,7 +230,7 @@ class SuspendedCalls:
         return exchange
 
     def owner(self, params: Message) -> str | None:
-        """Who sealed the requestState; None for none, or a backend's own, which is passed on."""
+        """Return the owner in the requestState; None without one, or if it is the backend's."""
         state = jsonrpc.decode_str(params.get("requestState"))
         if state is None:
             return None
@@ -234,19 +242,19 @@ class SuspendedCalls:
 
     @property
     def count(self) -> int:
-        """How many exchanges are parked."""
+        """Number of suspended calls."""
         return len(self._parked)
 
     def close(self) -> None:
-        """Cancel what is parked."""
+        """Cancel all suspended calls."""
         for number in list(self._parked):
             self._expire(number)
 
 
 def _digest(request: Message, params: Message) -> str:
-    """What a retry must have in common with its first request: the method and the params."""
-    found = hashlib.sha256(bytes(request["method"]))
+    """Return a digest of the method and params, which a retry must have in common with its call."""
+    digest = hashlib.sha256(bytes(request["method"]))
     for name in sorted(params):
         if name not in _RETRY:
-            found.update(b"\0" + name.encode() + b"\0" + canonical_json(bytes(params[name])))
-    return found.hexdigest()
+            digest.update(b"\0" + name.encode() + b"\0" + canonical_json(bytes(params[name])))
+    return digest.hexdigest()

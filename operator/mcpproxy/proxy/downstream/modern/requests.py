@@ -1,4 +1,4 @@
-"""The modern era: every request stands alone, and says in `_meta` who asks."""
+"""Requests of modern clients, which are independent and have the client's identity in `_meta`."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -43,10 +43,10 @@ _LEGACY_ONLY: Final = frozenset(
         "tasks/result",
     }
 )
-_ABOUT_TASKS: Final = TASKS_EXTENSION.routed.keys() - _LEGACY_ONLY
-_APART: Final = _LEGACY_ONLY | _ABOUT_TASKS
-"""Requests of which some are refused before they are routed."""
-_WANTED: Final = {
+_TASK_METHODS: Final = TASKS_EXTENSION.routed.keys() - _LEGACY_ONLY
+_CHECKED_FIRST: Final = _LEGACY_ONLY | _TASK_METHODS
+"""Methods of which some are rejected before routing."""
+_CHANGE_METHODS: Final = {
     "toolsListChanged": "notifications/tools/list_changed",
     "promptsListChanged": "notifications/prompts/list_changed",
     "resourcesListChanged": "notifications/resources/list_changed",
@@ -54,7 +54,7 @@ _WANTED: Final = {
 
 
 class ModernCallContext:
-    """The client's side of one exchange with a modern backend, which never asks."""
+    """Call context of a call to a modern backend, which sends no server requests."""
 
     def __init__(
         self, client: ClientIdentity, log_level: str | None, emit: Emit, network: str = ""
@@ -65,24 +65,25 @@ class ModernCallContext:
         self._emit = emit
 
     async def notify(self, message: Message) -> None:
-        """Log messages are for those who asked for them (server/logging)."""
+        # Log messages only go to clients that set a level (server/logging).
         quiet = self.log_level is None
         if quiet and jsonrpc.decode_str(message["method"]) == "notifications/message":
             return
         await self._emit(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """A modern backend answers with input_required instead."""
+    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+        # A modern backend responds with input_required instead.
         raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
 
     async def streamed(self, retry: int | None) -> None:
-        """Streams of this era are not resumed."""
+        # Streams of this era cannot be resumed.
+        pass
 
     async def paused(self) -> None: ...
 
 
 async def server_discover(gateway: Gateway) -> bytes:
-    """The result of server/discover."""
+    """Return the result of server/discover."""
     await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
@@ -107,22 +108,22 @@ async def handle_modern_request(
     route: Route | None,
     prepared: PreparedCall | None = None,
 ) -> Message | bytes:
-    """The response to a request (other than subscriptions/listen). Raises RpcError.
+    """Return the response to a request (other than subscriptions/listen). Raise RpcError.
 
-    `route` is where it goes if it is about a component, `prepared` the request where it was sent.
+    `route` is its destination if it names a component; `prepared` is the request if it was sent.
     """
     method = jsonrpc.decode_str(request["method"]) or ""
     kind = BY_METHOD.get(method)
     if kind is not None:
-        listed = await gateway.listing(kind, params, modern=True, client=caller.client)
-        return jsonrpc.response(request["id"], listed)
+        merged = await gateway.listing(kind, params, modern=True, client=caller.client)
+        return jsonrpc.response(request["id"], merged)
     if method == DISCOVER:
         return jsonrpc.response(request["id"], await server_discover(gateway))
     if method in _LEGACY_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if route is None:
         return await gateway.call(request, method, params, caller)
-    prepared = prepared or gateway.prepared(request, method, params, route)
+    prepared = prepared or gateway.prepare(request, method, params, route)
     if parking.owner(params) is not None or gateway.may_ask(route, params):
         prepared.outgoing.converses = route.backend.is_program
         return await parking.run(
@@ -140,8 +141,8 @@ async def handle_modern_request(
 def find_route(
     gateway: Gateway, method: str, params: Message, client: ClientIdentity
 ) -> Route | None:
-    """Where a request goes; None when it is not about a component or task. Raises RpcError."""
-    if method in _APART:
+    """Return the route of a request, or None without a component or task. Raise RpcError."""
+    if method in _CHECKED_FIRST:
         if method in _LEGACY_ONLY:
             return None
         if len(gateway.backends) > 1:
@@ -152,7 +153,7 @@ def find_route(
 
 
 def require_tasks(client: ClientIdentity) -> None:
-    """Raise RpcError for a client that does not declare the extension for tasks."""
+    """Raise RpcError if a client does not declare the tasks extension."""
     if not declares(client.capabilities, TASKS_EXTENSION):
         raise RpcError(
             MISSING_CAPABILITY,
@@ -162,7 +163,7 @@ def require_tasks(client: ClientIdentity) -> None:
 
 
 class SubscriptionStream:
-    """One `subscriptions/listen`: acknowledged first, every frame tagged with its request's id."""
+    """One `subscriptions/listen`: an acknowledgment, then notifications with the request's id."""
 
     def __init__(
         self,
@@ -173,35 +174,35 @@ class SubscriptionStream:
         holder: Holder = ("", ""),
         client: ClientIdentity | None = None,
     ) -> None:
-        """Its subscriptions count for `holder`; `client` is who may follow tasks.
+        """Create a stream. Its subscriptions count for `holder`; `client` may follow its tasks.
 
-        Raises RpcError.
+        Raise RpcError.
         """
-        wanted = jsonrpc.decode(params.get("notifications"))
-        if not isinstance(wanted, dict):
+        filters = jsonrpc.decode(params.get("notifications"))
+        if not isinstance(filters, dict):
             raise RpcError(INVALID_PARAMS, "params.notifications must be an object")
         self._id = request["id"]
         self.outbox = MessageQueue() if outbox is None else outbox
-        self._honoured: dict[str, Any] = {
-            name: True for name in _WANTED if wanted.get(name) is True
+        self._acknowledged: dict[str, Any] = {
+            name: True for name in _CHANGE_METHODS if filters.get(name) is True
         }
-        self._methods = {_WANTED[name] for name in self._honoured}
+        self._methods = {_CHANGE_METHODS[name] for name in self._acknowledged}
         self._gateway = gateway
         self._client = client
-        tasks = wanted.get("taskIds")
+        tasks = filters.get("taskIds")
         self._tasks = _texts(tasks)
         if client is not None and tasks is not None:
             require_tasks(client)
         self._streams = TaskNotifications(client, self._updated) if client and self._tasks else None
         self._unsubscribe = gateway.subscribe(self._changed, "")
-        self._uris = _texts(wanted.get("resourceSubscriptions"))
+        self._uris = _texts(filters.get("resourceSubscriptions"))
         self._holder = holder
         self._ends: list[Callable[[], Awaitable[None]]] = []
         self._gauge = gateway.metrics.streams
 
     def _changed(self, method: str) -> None:
         if method in self._methods:
-            self.outbox.announce(self._tagged(method, {}))
+            self.outbox.announce(self._encode_notification(method, {}))
 
     def _updated(self, message: Message) -> None:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
@@ -210,20 +211,20 @@ class SubscriptionStream:
         self.outbox.announce(jsonrpc.encode(changed))
 
     async def _subscribe(self) -> None:
-        """Subscribe to the resources asked for; those that can't be are not acknowledged."""
-        honoured = []
+        """Subscribe to the requested resources; failed subscriptions are not acknowledged."""
+        subscribed = []
         for uri in self._uris:
             try:
                 end = await self._gateway.subscribe_resource(uri, self._updated, self._holder)
             except RpcError:
                 continue
             self._ends.append(end)
-            honoured.append(uri)
-        if honoured:
-            self._honoured["resourceSubscriptions"] = honoured
+            subscribed.append(uri)
+        if subscribed:
+            self._acknowledged["resourceSubscriptions"] = subscribed
 
     async def _follow_tasks(self) -> None:
-        """Follow the tasks asked for; those that can't be are not acknowledged."""
+        """Follow the requested tasks; unknown tasks are not acknowledged."""
         if self._streams is None or self._client is None:
             return
         routes = []
@@ -236,22 +237,24 @@ class SubscriptionStream:
             routes.append(route)
         acknowledged = await self._streams.open(routes)
         if acknowledged:
-            self._honoured["taskIds"] = acknowledged
+            self._acknowledged["taskIds"] = acknowledged
 
-    def _tagged(self, method: str, params: dict[str, Any]) -> bytes:
+    def _encode_notification(self, method: str, params: dict[str, Any]) -> bytes:
         return jsonrpc.notification(method, {**params, "_meta": self._meta()})
 
     def _meta(self) -> dict[str, Raw]:
         return {rev.META_SUBSCRIPTION: self._id}
 
     async def run(self, emit: Emit, ping: Callable[[], Awaitable[None]]) -> bytes:
-        """Send what is subscribed to until the outbox ends; the response that closes it."""
+        """Send notifications until the queue ends; return the response that closes the stream."""
         self._gauge.inc()
         try:
             await self._subscribe()
             await self._follow_tasks()
             acknowledged = "notifications/subscriptions/acknowledged"
-            await emit(self._tagged(acknowledged, {"notifications": self._honoured}))
+            await emit(
+                self._encode_notification(acknowledged, {"notifications": self._acknowledged})
+            )
             while True:
                 try:
                     message = await self.outbox.get(PING_EVERY)
@@ -272,17 +275,17 @@ class SubscriptionStream:
         return jsonrpc.response(self._id, jsonrpc.encode(result))
 
 
-def _texts(found: Any) -> list[str]:
-    """The different strings of a list, as many as one listen may name."""
-    named = [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
-    kept = list(dict.fromkeys(named))[: SUBSCRIPTIONS.value]
-    if len(kept) < len(named):
+def _texts(value: Any) -> list[str]:
+    """Return the distinct strings of a list, up to the limit of one listen."""
+    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    kept = list(dict.fromkeys(texts))[: SUBSCRIPTIONS.value]
+    if len(kept) < len(texts):
         SUBSCRIPTIONS.record()
     return kept
 
 
-def era_of(message: Message) -> bool:
-    """Whether the first message of a stream (stdio) is of the modern era."""
+def is_modern_message(message: Message) -> bool:
+    """Return True if the first message of a stream (stdio) is of the modern era."""
     method = jsonrpc.decode_str(message.get("method"))
     if method == DISCOVER:
         return True

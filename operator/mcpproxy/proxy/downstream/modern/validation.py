@@ -1,5 +1,7 @@
-"""What a modern request must say about itself (2026-07-28, basic: per-request fields; transports:
-standard headers). Checked in the order in which the specification's own servers do."""
+"""Validation of modern requests, in the order of the reference servers.
+
+The rules are in 2026-07-28, basic: per-request fields; transports: standard headers.
+"""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -35,14 +37,14 @@ STATUS: Final[Mapping[int, int]] = {
     UNSUPPORTED_VERSION: 400,
     METHOD_NOT_FOUND: 404,
 }
-"""HTTP status of a response that is a JSON-RPC error of this code; 200 for others."""
+"""HTTP status of a response with a JSON-RPC error of this code; 200 for other codes."""
 _ROUTING: Final = (h.PROTOCOL_VERSION, h.METHOD, h.NAME)
 
 HeaderLines = Iterable[tuple[bytes, bytes]]
 
 
 def duplicate_header(lines: HeaderLines) -> None:
-    """Raises RpcError when a routing header is there more than once: readers would disagree."""
+    """Raise RpcError if a routing header is repeated, because readers would disagree about it."""
     seen = set()
     for name, _ in lines:
         if name in _ROUTING:
@@ -52,7 +54,7 @@ def duplicate_header(lines: HeaderLines) -> None:
 
 
 def unsupported_version_error(requested: Any) -> RpcError:
-    """The error for a revision that is not served."""
+    """Return the error for an unsupported revision."""
     return RpcError(
         UNSUPPORTED_VERSION,
         "unsupported protocol version",
@@ -61,60 +63,59 @@ def unsupported_version_error(requested: Any) -> RpcError:
 
 
 class _ValidatedMeta(NamedTuple):
-    """What a request's `_meta` says of its client."""
+    """Client information in a request's `_meta`."""
 
     missing: tuple[str, ...]
     version: str | None
     level: str | None
     client: ClientIdentity | None
-    """None unless the revision is one of this era."""
+    """None unless the revision is of the modern era."""
 
 
-def _said(raw: bytes | None, principal: str) -> _ValidatedMeta:
-    found = parse_meta({} if raw is None else {"_meta": Raw(raw)})
-    missing = tuple(k for k in (rev.META_VERSION, rev.META_CAPABILITIES) if k not in found)
-    version = jsonrpc.decode_str(found.get(rev.META_VERSION))
-    level = jsonrpc.decode_str(found.get(rev.META_LOG_LEVEL))
+def _parse_meta(raw: bytes | None, principal: str) -> _ValidatedMeta:
+    fields = parse_meta({} if raw is None else {"_meta": Raw(raw)})
+    missing = tuple(k for k in (rev.META_VERSION, rev.META_CAPABILITIES) if k not in fields)
+    version = jsonrpc.decode_str(fields.get(rev.META_VERSION))
+    level = jsonrpc.decode_str(fields.get(rev.META_LOG_LEVEL))
     client = None
     if version in rev.MODERN and not missing:
-        info = found.get(rev.META_CLIENT_INFO)
-        capabilities = canonical_capabilities(found[rev.META_CAPABILITIES])
-        known = None if info is None else bound_client_info(bytes(info))
-        client = ClientIdentity(version, capabilities, known, principal)
+        info = fields.get(rev.META_CLIENT_INFO)
+        capabilities = canonical_capabilities(fields[rev.META_CAPABILITIES])
+        bounded_info = None if info is None else bound_client_info(bytes(info))
+        client = ClientIdentity(version, capabilities, bounded_info, principal)
     return _ValidatedMeta(missing, version, level, client)
 
 
-_said_often = functools.lru_cache(maxsize=1024)(_said)
-"""Clients say the same of themselves with most requests."""
+_parse_meta_cached = functools.lru_cache(maxsize=1024)(_parse_meta)
+"""Cached, because most requests of a client have the same `_meta`."""
 
 
 def parse_client(
     method: str, params: Message, headers: Mapping[bytes, bytes] | None, principal: str
 ) -> tuple[ClientIdentity, str | None]:
-    """Who asks, and the log level it wants.
+    """Return the client identity and the log level of a request.
 
-    `headers` is None where there are none (stdio); then the method is of no interest, either.
-
-    Raises RpcError for the first thing that is wrong.
+    `headers` is None without HTTP (stdio), and `method` is then unused. Raise RpcError for the
+    first invalid field.
     """
     raw = None if "_meta" not in params else bytes(params["_meta"])
-    said = (_said_often if len(raw or b"") <= MAX_KEPT else _said)(raw, principal)
-    if said.missing:
-        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(said.missing)}")
+    meta = (_parse_meta_cached if len(raw or b"") <= MAX_KEPT else _parse_meta)(raw, principal)
+    if meta.missing:
+        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(meta.missing)}")
     if headers is not None:
-        _check_headers(method, params, headers, said.version)
-    if said.version is None:
+        _check_headers(method, params, headers, meta.version)
+    if meta.version is None:
         raise RpcError(INVALID_PARAMS, f"params._meta: {rev.META_VERSION} must be a string")
-    if said.client is None:
-        raise unsupported_version_error(said.version)
-    return said.client, said.level
+    if meta.client is None:
+        raise unsupported_version_error(meta.version)
+    return meta.client, meta.level
 
 
 def _check_headers(
     method: str, params: Message, headers: Mapping[bytes, bytes], version: str | None
 ) -> None:
-    given = headers.get(h.PROTOCOL_VERSION)
-    if given is None or given.decode("latin-1") != version:
+    header = headers.get(h.PROTOCOL_VERSION)
+    if header is None or header.decode("latin-1") != version:
         raise RpcError(
             HEADER_MISMATCH, "the header Mcp-Protocol-Version does not match params._meta"
         )
@@ -122,8 +123,8 @@ def _check_headers(
         raise RpcError(HEADER_MISMATCH, "the header Mcp-Method does not match the method")
     member = h.NAME_MEMBER.get(method)
     if member is not None and member in params:
-        given = headers.get(h.NAME)
-        name = None if given is None else h.decode_value(given)
+        header = headers.get(h.NAME)
+        name = None if header is None else h.decode_value(header)
         if name is None or name != jsonrpc.decode_str(params[member]):
             raise RpcError(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{member}")
 
@@ -131,20 +132,20 @@ def _check_headers(
 def check_param_headers(
     properties: Iterable[tuple[h.Path, str]], params: Message, lines: HeaderLines
 ) -> None:
-    """Raises RpcError when the Mcp-Param-* headers don't repeat the arguments they stand for."""
+    """Raise RpcError if the Mcp-Param-* headers do not match the arguments that they repeat."""
     expected = dict(h.param_headers(properties, jsonrpc.decode(params.get("arguments"))))
-    known = {h.PARAM_PREFIX + token.lower().encode() for _, token in properties}
-    given: dict[bytes, bytes] = {}
+    names = {h.PARAM_PREFIX + token.lower().encode() for _, token in properties}
+    received: dict[bytes, bytes] = {}
     for name, value in lines:
-        if name in known:
-            if name in given:
+        if name in names:
+            if name in received:
                 raise RpcError(HEADER_MISMATCH, f"the header {name.decode()} is there twice")
-            given[name] = value
-    for name in known:
-        mine, theirs = expected.get(name), given.get(name)
-        same = (mine is None) == (theirs is None)
-        if same and mine is not None and theirs is not None:
-            same = h.decode_value(mine) == h.decode_value(theirs)
+            received[name] = value
+    for name in names:
+        expected_value, received_value = expected.get(name), received.get(name)
+        same = (expected_value is None) == (received_value is None)
+        if same and expected_value is not None and received_value is not None:
+            same = h.decode_value(expected_value) == h.decode_value(received_value)
         if not same:
             raise RpcError(
                 HEADER_MISMATCH, f"the header {name.decode()} does not match the arguments"

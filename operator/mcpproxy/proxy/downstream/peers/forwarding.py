@@ -1,10 +1,9 @@
-"""Requests that another instance serves, because what they are about lives there.
+"""Forwarding of requests to the instance that has their state.
 
-The owner name in a sealed token says which process that is: a stream, a session with a backend or
-a server request that waits for its response lives there. A request goes there over TLS, in which
-both ends prove that they hold the sealing key and the other end that it is this very process,
-before anything of the client is sent (`downstream/peers/tls.py`). An instance serves what it
-receives and never forwards it again.
+The owner in a sealed token identifies the process with the state: a stream, an upstream session, or
+a pending server request. A request is forwarded over TLS. Before the instance sends anything of the
+client, both ends prove that they have the sealing key, and the other end proves that it is this
+exact process (`downstream/peers/tls.py`). An instance never forwards a request again.
 """
 
 import asyncio
@@ -25,29 +24,31 @@ from mcpproxy.proxy.http1.server.request import HttpError, Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
-"""Between instances alone: the principal of the client, whose credentials stay where they came."""
+"""Header between instances with the client's principal, because credentials are not forwarded."""
 KEPT_FOR: Final = 60.0
-"""Seconds that an idle connection is reused; shorter than instances keep idle ones of clients."""
-_PASSED: Final = frozenset(
+"""Seconds for which an idle connection is reused; servers close idle connections later."""
+_FORWARDED: Final = frozenset(
     {b"accept", b"content-type", b"last-event-id", b"traceparent", b"tracestate"}
 )
-_PASSED_PREFIX: Final = b"mcp-"
-_BACK: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"})
+_FORWARDED_PREFIX: Final = b"mcp-"
+_HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"}
+)
 
 HeaderLines = Iterable[tuple[bytes, bytes]]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class PeerUnavailable(Exception):
-    """The other instance has terminated, or can't prove that it has not."""
+    """The other instance has terminated, or cannot prove that it has not."""
 
 
 class PeerSilent(PeerUnavailable):
-    """The other instance is the right one, but does not answer in time."""
+    """The other instance has proven its identity, but does not respond in time."""
 
 
 class PeerForwarder:
-    """The other instances, as far as tokens have named them."""
+    """Connections to the other instances that tokens have named."""
 
     def __init__(
         self,
@@ -56,29 +57,34 @@ class PeerForwarder:
         path: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`address` is where others reach this instance, `path` where their endpoint is."""
+        """Create without connections.
+
+        `address` is that of this instance for others; `path` is that of their endpoint.
+        """
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
-        """This process, and not another one at the same address."""
+        """Identifier of this process, which differs from any other process at the same address."""
         self.credentials = PeerCertificates(sealer, self.owner)
         self.passed: frozenset[bytes] = frozenset()
-        """Names of headers that backends get, and so the owner of a session with one."""
+        """Names of further headers that backends get, and therefore owners of upstream sessions."""
         self._path = path
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
 
     def mine(self, owner: str) -> bool:
-        """Whether this process is the owner."""
+        """Return True if this process is the owner."""
         return owner == self.owner
 
     async def pass_on(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
-        """Let the owner answer: its answer goes to our client as it comes.
+        """Forward a request to its owner, and stream the response to the client.
 
-        Raises Gone when nothing was sent to the client yet, and HttpError.
+        Raise PeerUnavailable if nothing was sent to the client yet; raise HttpError.
         """
         peer = self._peer(owner)
         with peer.serving():
             try:
-                response = await peer.begin(inbound.method, self._needed(inbound), inbound.body)
+                response = await peer.begin(
+                    inbound.method, self._forwarded_headers(inbound), inbound.body
+                )
                 reply.on_gone = response.close
                 if reply.is_gone:
                     response.close()
@@ -92,21 +98,21 @@ class PeerForwarder:
                     return
                 await peer.check_alive(error)
                 raise HttpError(502, "the instance that serves this broke off") from None
-            await _pass_back(response, reply)
+            await _stream_response(response, reply)
 
     async def tell(
         self, owner: str, method: str, inbound: Request, body: bytes
     ) -> tuple[int, bytes]:
-        """Hand over what the client is not waiting for; the answer's status and body.
+        """Send a request for which no client waits; return the status and body of the response.
 
-        Raises Gone.
+        Raise PeerUnavailable.
         """
         peer = self._peer(owner)
         response: ClientResponse | None = None
         with peer.serving():
             try:
                 async with asyncio.timeout(limits.ANSWER.value):
-                    response = await peer.begin(method, self._needed(inbound), body)
+                    response = await peer.begin(method, self._forwarded_headers(inbound), body)
                     await response.head()
                     return response.status, await response.read(limits.ANSWER_SIZE.value)
             except TimeoutError:
@@ -119,25 +125,28 @@ class PeerForwarder:
                 if response is not None:
                     response.close()
 
-    def _needed(self, inbound: Request) -> list[tuple[bytes, bytes]]:
-        """The headers without which the owner can't serve a request."""
+    def _forwarded_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
+        """Return the headers that the owner needs to serve a request."""
         needed = [
             (name, value)
             for name, value in inbound.lines
-            if name in _PASSED or name.startswith(_PASSED_PREFIX) or name in self.passed
+            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
             if name != PRINCIPAL
         ]
         return [*needed, (PRINCIPAL, inbound.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
-        """Raises Gone for a process that had our own address before us, and HttpError."""
+        """Return the connections to an instance. Raise HttpError.
+
+        Raise PeerUnavailable for a process that had the same address as this one.
+        """
         if owner.partition("#")[0] == self.owner.partition("#")[0]:
             raise PeerUnavailable(f"another process has the address of {owner}")
         peer = self._peers.pop(owner, None)
         if peer is None:
             self._make_room()
             peer = _Peer(owner, self._path, self._clock)
-        # The one that was used last is the last one.
+        # Sorted by last use.
         self._peers[owner] = peer
         peer.use(self.credentials.own)
         return peer
@@ -152,17 +161,17 @@ class PeerForwarder:
         self._peers.pop(idle).close()
 
     def close(self) -> None:
-        """Close connections to other instances."""
+        """Close the connections to other instances."""
         for peer in self._peers.values():
             peer.close()
 
 
 class _Peer:
-    """Another instance: connections to it, and failures to connect."""
+    """Connections to another instance, and the backoff after failures to connect."""
 
     def __init__(self, owner: str, path: str, clock: Callable[[], float]) -> None:
         self.requests = 0
-        """Requests that it serves for us now."""
+        """Number of requests that it serves for this instance at present."""
         self._owner = owner
         self._url = f"https://{owner.partition('#')[0]}{path}"
         self._credential: PeerCertificate | None = None
@@ -170,11 +179,11 @@ class _Peer:
         self._clock = clock
         self._connecting = asyncio.Semaphore(limits.CONNECTING.value)
         self._wait = 0
-        """Seconds that it was last not tried again; 0 unless the last connection failed."""
+        """Current backoff in seconds; 0 unless the last connection failed."""
         self._retry_at = 0.0
 
     def use(self, credential: PeerCertificate) -> None:
-        """Open connections with this credential from now on."""
+        """Open new connections with this certificate."""
         if credential is self._credential:
             return
         if self._client is not None:
@@ -191,7 +200,7 @@ class _Peer:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Count a request. Raises HttpError."""
+        """Count a request while it runs. Raise HttpError beyond the limit."""
         if self.requests >= limits.FORWARDED.value:
             limits.FORWARDED.record()
             raise HttpError(503, "another instance serves too many requests for this one")
@@ -244,8 +253,8 @@ class _Peer:
             self._client.close()
 
 
-async def _pass_back(response: ClientResponse, reply: ResponseWriter) -> None:
-    headers = tuple(pair for pair in response.headers.items() if pair[0] not in _BACK)
+async def _stream_response(response: ClientResponse, reply: ResponseWriter) -> None:
+    headers = tuple(pair for pair in response.headers.items() if pair[0] not in _HOP_BY_HOP)
     try:
         await reply.start(response.status, headers)
         while chunk := await _within_silence(response.next_chunk()):
@@ -261,7 +270,7 @@ async def _pass_back(response: ClientResponse, reply: ResponseWriter) -> None:
         response.close()
 
 
-async def _within_silence(wait: Awaitable[Found]) -> Found:
-    """Wait for the next part of a response. Raises TimeoutError."""
+async def _within_silence(wait: Awaitable[Result]) -> Result:
+    """Wait for the next part of a response. Raise TimeoutError."""
     async with asyncio.timeout(limits.SILENCE.value):
         return await wait

@@ -1,8 +1,8 @@
-"""What instances tell each other about a session that more than one of them serves.
+"""Synchronization of a session that several instances serve.
 
-An instance that gets a request of another one's session asks the owner once for what concerns
-requests (the log level, whether it has ended); the owner remembers who asked, and passes on what
-changes: a level, a cancellation, the end.
+An instance that gets a request of another instance's session fetches the state that affects
+requests (the log level, the termination) from the owner once. The owner records the instance and
+sends it all changes: a level, a cancellation, the termination.
 """
 
 import asyncio
@@ -18,41 +18,41 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 
 INTRODUCE: Final = "mcpproxy/introduce"
 SPREAD: Final = ("logging/setLevel", "DELETE")
-_NOT_SPREAD: Final = (INITIALIZED, PROGRESS)
+_NOT_BROADCAST: Final = (INITIALIZED, PROGRESS)
 
 
 def should_broadcast(method: str | None) -> bool:
-    """Whether the owner passes something on to those who serve the session, too."""
-    if method is None or method in _NOT_SPREAD:
+    """Return True if the owner sends this method to the other instances of the session."""
+    if method is None or method in _NOT_BROADCAST:
         return False
     return method in SPREAD or method.startswith("notifications/")
 
 
 class SessionSync:
-    """Who else serves which session."""
+    """Exchange of session state between instances."""
 
     def __init__(self, live: SessionRegistry, peers: PeerForwarder) -> None:
         self._live = live
         self._peers = peers
 
     async def made(self, ticket: SessionToken, inbound: Request, live: SessionState) -> bool:
-        """Make sure that we know what the owner knows; False when the session has ended."""
+        """Fetch the session state from its owner. Return False if the session was terminated."""
         params = {"owner": self._peers.owner}
         body = jsonrpc.request("introduce", INTRODUCE, params)
         try:
             status, answer = await self._peers.tell(ticket.owner, "POST", inbound, body)
         except PeerSilent:
-            # It is asked again with the next request.
+            # The next request tries again.
             return True
         except PeerUnavailable:
-            # Whatever it knew has gone with it.
+            # The state was lost with the owner.
             live.acquainted = True
             return True
         if status == 404:
             await self._live.end(ticket.client, asyncio.get_running_loop().time())
             return False
-        found = jsonrpc.decode(answer)
-        result: Any = found.get("result") if isinstance(found, dict) else None
+        response = jsonrpc.decode(answer)
+        result: Any = response.get("result") if isinstance(response, dict) else None
         if isinstance(result, dict):
             live.log_level = result.get("level") or live.log_level
             live.acquainted = True
@@ -60,12 +60,12 @@ class SessionSync:
 
     @staticmethod
     def introduces(message: Message, live: SessionState) -> bool:
-        """Whether this is another instance that asks about the session."""
+        """Return True if a message is another instance's request for the session state."""
         return jsonrpc.decode_str(message.get("method")) == INTRODUCE
 
     @staticmethod
     def answer(message: Message, live: SessionState) -> bytes:
-        """The answer to it; from now on it is told what changes."""
+        """Return the session state, and send all later changes to the requesting instance."""
         owner = jsonrpc.decode_str(jsonrpc.decode_object(message["params"]).get("owner"))
         if owner is not None:
             live.share_with(owner)
@@ -74,12 +74,12 @@ class SessionSync:
     async def spread(
         self, inbound: Request, ticket: SessionToken, method: str | None, live: SessionState | None
     ) -> None:
-        """Pass on to the others what concerns requests that they serve."""
+        """Send a change to the other instances that serve the session."""
         if live is None or not should_broadcast(method) or not self._peers.mine(ticket.owner):
             return
-        await asyncio.gather(*(self._tell(owner, inbound, live) for owner in live.shared_with))
+        await asyncio.gather(*(self._send(owner, inbound, live) for owner in live.shared_with))
 
-    async def _tell(self, owner: str, inbound: Request, live: SessionState) -> None:
+    async def _send(self, owner: str, inbound: Request, live: SessionState) -> None:
         try:
             await self._peers.tell(owner, inbound.method, inbound, inbound.body)
         except (PeerSilent, HttpError):
