@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -129,8 +130,12 @@ def pods(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pod, 
             found.append(Pod(addresses))
         for pod in found:
             url = pod.url(pod.addresses[0], PORT_ADMIN, "/readyz")
-            eventually("the pod is Ready", lambda url=url: _status(url) == 200)
+            eventually("the pod is Ready", partial(_is_ready, url))
         yield found[0], found[1]
+
+
+def _is_ready(url: str) -> bool:
+    return _status(url) == 200
 
 
 def _status(url: str) -> int:
