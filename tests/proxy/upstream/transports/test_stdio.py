@@ -211,8 +211,8 @@ async def test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged(
 
 
 def _within_one_second(rate: Any) -> bool:
-    rate._counted += 1
-    return bool(rate._counted <= rate._number)
+    rate._count += 1
+    return bool(rate._count <= rate._limit)
 
 
 async def test_control_characters_of_stderr_reach_neither_the_log_nor_an_error(
