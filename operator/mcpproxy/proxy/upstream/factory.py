@@ -22,7 +22,7 @@ log = logging.getLogger("mcpproxy.backend")
 def build_backend(
     proxy: MCPProxy,
     spec: BackendSpec,
-    around: BackendContext,
+    context: BackendContext,
     opener: Callable[[TaskSet], Connector] | None = None,
 ) -> Backend:
     """Build the backend for an entry of `spec.backends`.
@@ -33,8 +33,8 @@ def build_backend(
     return Backend(
         spec.name,
         settings,
-        opener or (lambda background: build_connector(proxy, spec, settings, around, background)),
-        around,
+        opener or (lambda background: build_connector(proxy, spec, settings, context, background)),
+        context,
         # A second warm process would cost more than it saves.
         warm_each=1 if spec.stdio else 2,
         forwarding=FeaturePolicy(withdrawn=settings.withdrawn, denied=settings.denied)
@@ -47,22 +47,22 @@ def build_connector(
     proxy: MCPProxy,
     spec: BackendSpec,
     settings: BackendSettings,
-    around: BackendContext,
+    context: BackendContext,
     background: TaskSet,
 ) -> Connector:
     """Build the connector for an entry of `spec.backends`."""
     if spec.stdio is not None:
-        return _stdio_connector(spec.name, spec.stdio, settings, around, background)
+        return _stdio_connector(spec.name, spec.stdio, settings, context, background)
     url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
-    resolve = dict(around.resolve)
+    resolve = dict(context.resolve)
     if spec.service is not None and spec.service.name in resolve:
         resolve[Origin(url).host] = resolve[spec.service.name]
     name = spec.tls.server_name if spec.tls else None
     if settings.unverified:
         log.warning("backend %s: %s", spec.name, SKIPPED)
-    headers = HeaderSource(around.values, spec.headers or ())
-    tls = TlsContext(spec.tls, around.values) if spec.tls else None
-    client = HttpClient(url, settings.deadlines.connect, tls or around.tls, resolve, name)
+    headers = HeaderSource(context.values, spec.headers or ())
+    tls = TlsContext(spec.tls, context.values) if spec.tls else None
+    client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
     endpoint = McpHttpClient(client, headers if spec.headers else tuple, settings.passed)
     changed = (headers.changed, tls.changed) if tls else (headers.changed,)
     return HttpConnector(endpoint, settings, background, *changed)
@@ -79,13 +79,13 @@ def _stdio_connector(
     name: str,
     spec: Stdio,
     settings: BackendSettings,
-    around: BackendContext,
+    context: BackendContext,
     background: TaskSet,
 ) -> StdioConnector:
-    environment = EnvironmentSource(around.values, spec.env or ())
+    environment = EnvironmentSource(context.values, spec.env or ())
 
     async def spawn() -> stdio.StdioChannel:
-        cwd = spec.cwd or str(around.directory)
+        cwd = spec.cwd or str(context.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
     if settings.session_mode == "Isolated":

@@ -100,7 +100,7 @@ def _pause(task: Message) -> float:
 async def _answer_questions(
     link: UpstreamSession, task_id: str, task: Message, asked: set[str], caller: CallContext
 ) -> None:
-    """Ask the client for the inputs that it has not been asked for, and send them to the task."""
+    """Get the new inputs from the client, and send them to the task."""
     requested = _decode_object(task.get("inputRequests", jsonrpc.EMPTY))
     new = {key: raw for key, raw in requested.items() if key not in asked}
     if not new:
@@ -177,10 +177,11 @@ async def _ask_client_at_once(requested: Message, caller: CallContext) -> list[A
 
 
 async def collect_inputs(result: Message, caller: CallContext) -> Message:
-    """Ask the client for every requested input, and return the fields to add to the retry's params.
+    """Get every requested input from the client, and return the fields to add to the retry's
+    params.
 
     Raises RpcError if the client responds with an error, ProtocolError if the backend requests too
-    many inputs at once.
+    many inputs.
     """
     requested = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
     if len(requested) > SERVER_REQUESTS.value:

@@ -105,7 +105,7 @@ class RefreshTasks:
             self._timer = loop.call_later(max(pause, 0.0), self._schedule, fetch)
         else:
             self._pace.spend(1, loop.time())
-            self._tasks = [asyncio.create_task(self._run(fetch, own=True))]
+            self._tasks = [asyncio.create_task(self._run(fetch, unrequested=True))]
 
     def cancel(self) -> None:
         """Cancel all fetches."""
@@ -117,13 +117,13 @@ class RefreshTasks:
             task.cancel()
         self._tasks = []
 
-    async def _run(self, fetch: Fetch, *, own: bool = False) -> None:
-        """Run one fetch; `own` means that no client requested it."""
+    async def _run(self, fetch: Fetch, *, unrequested: bool = False) -> None:
+        """Run one fetch; `unrequested` means that no client requested it."""
         self.changed = False
         loop = asyncio.get_running_loop()
         self._began = loop.time()
         requests = await fetch()
-        if own:
+        if unrequested:
             self._pace.spend(requests - 1, loop.time())
         if self._timer is None:
             self._schedule(fetch)

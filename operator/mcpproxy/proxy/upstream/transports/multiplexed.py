@@ -334,16 +334,16 @@ class MultiplexedSession:
         """
         last = next((pending for pending in reversed(self._pending.values()) if pending.open), None)
         asks, ping = "id" in message, method == "ping"
-        if method == COMPLETED and (context := self._questions.elicited(message)) is not None:
-            last = next((p for p in self._pending.values() if p.caller is context), None)
+        if method == COMPLETED and (asked_context := self._questions.elicited(message)) is not None:
+            last = next((p for p in self._pending.values() if p.caller is asked_context), None)
         elif last is not None and not ping and not self._users.single:
             await (self._questions.put(message, NOBODY) if asks else NOBODY.notify(message))
             return
         if last is not None and not ping:
             await self._enqueue(last, message, size)
         elif asks:
-            context = self._standing or NullContext(ClientIdentity(self.greeting.revision))
-            await self._questions.put(message, context)
+            standing = self._standing or NullContext(ClientIdentity(self.greeting.revision))
+            await self._questions.put(message, standing)
         elif self._standing is not None:
             await self._standing.notify(message)
 

@@ -53,7 +53,7 @@ class ServerRequests:
         """The proxy's own responses to the backend, sent one at a time."""
         self._sending = False
         self._elicited: dict[bytes, CallContext] = {}
-        """elicitationId of a URL-mode elicitation → the context that was asked."""
+        """elicitationId of a URL-mode elicitation → the context that it was sent to."""
 
     async def put(self, request: Message, caller: CallContext) -> None:
         """Forward a server request to the client. Returns when it is on its way."""
