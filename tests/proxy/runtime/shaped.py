@@ -247,7 +247,7 @@ async def stage(
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
-        backend.reap = backend.sessions.reap
+        backend.reap = backend.sessions.close_idle
         backend.deadlines = running.runtime.gateway.backends["p"]._calls._timing
         client = Raw(running.url, http)
         if (client_kind or kind) != "modern":

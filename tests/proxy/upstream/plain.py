@@ -1,4 +1,4 @@
-"""Backends whose sessions answer what a test says, without a wire."""
+"""Backends whose sessions answer as a test says, without a transport."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def listed(member: str, *names: str, **more: Any) -> dict[str, Any]:
 
 
 def refused(code: int = -32603, message: str = "database is locked") -> dict[str, Any]:
-    """An error as an answer."""
+    """An error response."""
     return {"error": {"code": code, "message": message}}
 
 
@@ -84,7 +84,7 @@ class PlainLink(FakeLink):
 
 
 class PlainOpener(Connector):
-    """A backend, as what opens sessions with it."""
+    """A backend, as the connector that opens its sessions."""
 
     def __init__(self, capabilities: Any = None, **answers: Any) -> None:
         settings = default_settings()
@@ -96,18 +96,18 @@ class PlainOpener(Connector):
         }
         self.asked: list[str] = []
         self.cursors: list[Any] = []
-        """Of each request."""
+        """Seconds that each request takes."""
         self.on_request: Callable[[str], None] = lambda method: None
         self.announced: OnMessage
         self.opened = self.listens = 0
         self.breaks: Exception | None = None
-        """How its stream of changes ends."""
+        """Error with which the change stream ends."""
         self.ends = False
-        """Whether a session ends with that."""
+        """True if the session ends with the change stream."""
         self.error: BackendError | None = None
-        """Why no session can be opened."""
+        """Error of opening a session."""
         self.gate = asyncio.Event()
-        """Set once it lets sessions be opened."""
+        """Set once sessions can be opened."""
         self.gate.set()
         self.transport = "streamable-http"
 
@@ -120,7 +120,7 @@ class PlainOpener(Connector):
 
 
 def gateway_of(**openers: PlainOpener) -> Gateway:
-    """A gateway to these backends, which is not started yet; their names have no prefix."""
+    """A gateway to these backends, which has not started; their names have no prefix."""
     around = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
     backends = []
     for name, opener in openers.items():
@@ -130,6 +130,6 @@ def gateway_of(**openers: PlainOpener) -> Gateway:
 
 
 async def turns(number: int = 500) -> None:
-    """Let everything run that needs no waiting."""
+    """Run everything that does not wait for time to pass."""
     for _ in range(number):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A session over one stream each way that serves several clients: whom a message may reach."""
+"""A session over one stream that several clients share: which client receives a message."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ QUESTION = {"method": "sampling/createMessage", "params": {"messages": [], "maxT
 
 
 class Heard(NullContext):
-    """A client that keeps what reaches it, and answers questions with its name when it may."""
+    """A client that records its messages, and answers server requests with its name if allowed."""
 
     def __init__(self, session: str, revision: str = LEGACY) -> None:
         super().__init__(ClientIdentity(revision, session=session))
@@ -48,18 +48,18 @@ class Shared:
         self.link = MultiplexedSession(self.pipe, self.background)
 
     async def call(self, caller: NullContext, **params: Any) -> tuple["asyncio.Task[Message]", int]:
-        """A call with the client's id 7, and the id by which the backend knows it."""
+        """Start a call with the client's id 7, and return its id at the backend."""
         given = {name: Raw(json.dumps(content).encode()) for name, content in params.items()}
         outgoing = UpstreamRequest(Raw(b"7"), "tools/call", given)
         task = asyncio.create_task(self.link.request(outgoing, caller))
         return task, (await self.sent())["id"]
 
     async def sent(self) -> Any:
-        """The next message that the backend gets."""
+        """Return the next message to the backend."""
         return await asyncio.wait_for(self.pipe.sent.get(), 5)
 
     async def says(self, **message: Any) -> None:
-        """The backend says something, and it is dealt with."""
+        """Send a message from the backend, and wait until it is processed."""
         self.pipe.says(**message)
         await settled()
 
@@ -67,7 +67,7 @@ class Shared:
         await self.says(method="notifications/message", params={"level": "info", "data": data})
 
     async def cancelled(self, task: "asyncio.Task[Message]") -> None:
-        """A client gives its call up, and the backend gets to know."""
+        """Cancel a call, and wait until the backend knows it."""
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert (await self.sent())["method"] == "notifications/cancelled"

@@ -79,7 +79,9 @@ class Aggregate:
             await asyncio.wait([self._first_round], timeout=at_most)
 
     async def _settle(self) -> None:
-        await asyncio.gather(*(backend.tried() for backend in self.backends.values()))
+        await asyncio.gather(
+            *(backend.wait_for_first_check() for backend in self.backends.values())
+        )
 
     async def another_settled(self) -> None:
         """Wait until the first round is over, or one more backend has answered or failed."""

@@ -112,7 +112,7 @@ class Backend:
             name, settings, policy, opener_, catalog, Requester(own_context), variants, pace
         )
         self.watch.own = self.own
-        self.watch.on_failure = self.sessions.reset
+        self.watch.on_failure = self.sessions.on_backend_failure
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Dispatcher(
@@ -142,7 +142,11 @@ class Backend:
 
     def _look(self, client: ClientIdentity) -> AbstractAsyncContextManager[UpstreamSession]:
         """Provide a session for a client's lists: its own, or one as it would get."""
-        return self.sessions.use(client) if client.session else self.sessions.look(client)
+        return (
+            self.sessions.acquire(client)
+            if client.session
+            else self.sessions.acquire_for_lists(client)
+        )
 
     def own(self, client: ClientIdentity) -> bytes | None:
         """Return the variant key of a client with its own session, which may list different
@@ -152,7 +156,7 @@ class Backend:
         """
         if self.settings.session_mode != "PerClient" or not client.session:
             return None
-        link = self.sessions.lasting(client)
+        link = self.sessions.persistent_session(client)
         return _session_key(client.session) if link is not None and link.stateful else None
 
     def end_client(self, session: str) -> None:
@@ -206,7 +210,7 @@ class Backend:
         self._loops.spawn(self.watch.run())
         self._loops.spawn(self._reap())
 
-    async def tried(self) -> None:
+    async def wait_for_first_check(self) -> None:
         """Wait until the first check is complete, or the backend has had time to start."""
         deadlines = self.settings.deadlines
         # `Connector.open` limits the time that a program has to start.
@@ -218,20 +222,20 @@ class Backend:
         except TimeoutError:
             self.watch.rounds.hang()
 
-    def told(self, good: bool) -> None:
+    def on_peer_probe(self, good: bool) -> None:
         """Take over the result of another process's check; stdio servers run in this process
         only."""
         if not self.is_program:
-            self.watch.told(good)
+            self.watch.on_peer_probe(good)
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
             if self._opener.changed():
                 log.info("backend %s: mounted values have changed", self.name)
-                self.sessions.renew()
+                self.sessions.retire()
                 self.watch.renew()
-            self.sessions.reap()
+            self.sessions.close_idle()
 
     def _never_begin(
         self,
@@ -252,7 +256,7 @@ class Backend:
             outgoing.sink = None
             return await self._forwarding.call(self._calls.call, outgoing, caller)
         except Unreachable:
-            self.watch.look_again()
+            self.watch.recheck_now()
             raise
 
     async def notify(
@@ -264,24 +268,24 @@ class Backend:
         this is the only backend (`alone`), since the notification must be for it.
         """
         method = jsonrpc.decode_str(message.get("method")) or ""
-        if not self._forwarding.tells(method):
+        if not self._forwarding.forwards(method):
             return
         seen = self._forwarding.client(client)
-        links = self.sessions.running(seen)
-        persistent = None if running_only else self.sessions.lasting(seen)
+        links = self.sessions.running_sessions(seen)
+        persistent = None if running_only else self.sessions.persistent_session(seen)
         try:
             async with asyncio.timeout(self.settings.deadlines.request):
                 for link in (*links, *([] if persistent is None else [persistent])):
                     await _notify(link, message, client)
                 opens = alone and not (running_only or persistent) and method != ROOTS_CHANGED
-                if opens and self.sessions.lasts(seen):
-                    async with self.sessions.use(seen) as link:
+                if opens and self.sessions.is_persistent(seen):
+                    async with self.sessions.acquire(seen) as link:
                         await _notify(link, message, client)
         except (BackendError, TimeoutError):
             # The next request reports the failure.
             return
 
-    def through(
+    def wrap_context(
         self, standing: Callable[[ClientIdentity], CallContext]
     ) -> Callable[[ClientIdentity], CallContext]:
         """Wrap contexts so that this backend's names are mapped."""

@@ -107,7 +107,7 @@ class FeaturePolicy:
                 capabilities[feature] = Raw(jsonrpc.canonical(DECLARED[feature]))
         return jsonrpc.encode(dict(sorted(capabilities.items())))
 
-    def tells(self, method: str) -> bool:
+    def forwards(self, method: str) -> bool:
         """True if the backend receives this client notification."""
         not_forwarded = self.withdrawn | self.answers.keys()
         return method != ROOTS_CHANGED or "roots" not in not_forwarded
@@ -122,7 +122,9 @@ class FeaturePolicy:
             return await send(outgoing, caller)
         seen = self.caller(caller)
         if rev.META_VERSION not in parse_meta(outgoing.params or {}):
-            return await send(outgoing.having(self._without_progress_token(outgoing.params)), seen)
+            return await send(
+                outgoing.copy_with(self._without_progress_token(outgoing.params)), seen
+            )
         return await self._modern_call(send, outgoing, seen)
 
     async def _modern_call(
@@ -133,7 +135,7 @@ class FeaturePolicy:
         params = self._with_meta(outgoing.params or {}, caller.client)
         request_id = outgoing.id
         for round_ in range(MAX_ROUNDS):
-            sent = outgoing.having(params, request_id)
+            sent = outgoing.copy_with(params, request_id)
             answer = await send(sent, caller)
             result = jsonrpc.decode_object(answer["result"]) if "result" in answer else {}
             needs_input = jsonrpc.decode_str(result.get("resultType")) == "input_required"

@@ -84,7 +84,7 @@ class TimeoutContext(NameMappingContext):
         task: "asyncio.Task[Any]",
         deadline: Timer | None,
     ) -> None:
-        """`task` is cancelled at the timeout; `late` then returns True.
+        """`task` is cancelled at the timeout; `is_timed_out` then returns True.
 
         `deadline` is the call's timer, if it is running already.
         """
@@ -97,17 +97,17 @@ class TimeoutContext(NameMappingContext):
         if deadline is not None:
             deadline.hand_to(task.cancel)
 
-    def heard(self) -> None:
+    def restart_timeout(self) -> None:
         """Restart the timeout, because the backend has sent something."""
         if not (self._open_questions or self._is_complete):
             self._deadline.restart()
 
-    def suspend(self) -> None:
+    def pause_timeout(self) -> None:
         """Pause the timeout until the next restart, because the proxy waits for the client."""
         self._deadline.cancel()
 
     def notify(self, message: Message) -> Awaitable[None]:
-        self.heard()
+        self.restart_timeout()
         return super().notify(message)
 
     async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
@@ -121,11 +121,11 @@ class TimeoutContext(NameMappingContext):
             if not (self._open_questions or self._is_complete):
                 self._deadline.restart()
 
-    def late(self) -> bool:
+    def is_timed_out(self) -> bool:
         """True if only the timeout cancelled the task. The cancellation is then undone."""
         return self._deadline.missed and self._task.uncancel() <= self._before
 
-    def answered(self) -> None:
+    def close(self) -> None:
         """Stop the timeout, because the call is complete."""
         self._is_complete = True
         self._deadline.cancel()
@@ -174,20 +174,24 @@ class Dispatcher:
             sink, method = outgoing.sink, outgoing.method
             principal = caller.client.principal
             outgoing.onward = ResultRelay(sink, method, self._names, context, principal)
-        link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
+        link = (
+            self._sessions.stateless_session(caller.client)
+            if outgoing.sent is None
+            else outgoing.link
+        )
         try:
-            if link is None or outgoing.held is not None:
+            if link is None or outgoing.lease is not None:
                 response = await self._send_in_session(outgoing, context)
             else:
                 response = await send_request(link, outgoing, context)
         except asyncio.CancelledError:
-            if context.late():
+            if context.is_timed_out():
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
             raise
         finally:
-            context.answered()
-            if outgoing.abandons is not None:
-                self._background.spawn(outgoing.abandons())
+            context.close()
+            if outgoing.cancel_task is not None:
+                self._background.spawn(outgoing.cancel_task())
         return self._map_response(outgoing.method, response, caller.client.principal)
 
     def begin(
@@ -204,11 +208,11 @@ class Dispatcher:
         If `complete` then returns None, the request continues with `call`. `levelled` means that
         the client has set a log level.
         """
-        link = self._sessions.sessionless(client)
+        link = self._sessions.stateless_session(client)
         lease = None
         if link is None:
             # Modern backends keep no sessions.
-            lease = None if levelled or client.modern else self._sessions.hold(client)
+            lease = None if levelled or client.modern else self._sessions.try_acquire(client)
             if lease is None:
                 return False
             link = lease.link
@@ -216,15 +220,15 @@ class Dispatcher:
         if client.modern is not link.greeting.modern:
             if levelled:
                 return False
-            sent = outgoing.bridged = translate_request(outgoing, client, link.greeting)
+            sent = outgoing.translated = translate_request(outgoing, client, link.greeting)
         response = sent.sent = outgoing.sent = link.begin(sent, client, done)
         if response is None:
             if lease is not None:
-                self._sessions.give_back(lease)
+                self._sessions.return_unused(lease)
             return False
         outgoing.link, outgoing.principal = link, client.principal
         if lease is not None:
-            outgoing.held = lease
+            outgoing.lease = lease
         assert outgoing.leave is not None
         outgoing.deadline = self._timers_of_loop().start(outgoing.leave)
         return True
@@ -242,7 +246,7 @@ class Dispatcher:
         parsed, label = jsonrpc.parse_result_fast(body), outgoing.label
         if parsed is None or parsed.id != (outgoing.id if label is None else label):
             return None
-        if outgoing.bridged is not None:
+        if outgoing.translated is not None:
             result = translate_result_bytes(outgoing, bytes(parsed.result))
             if result is None:
                 return None
@@ -267,12 +271,12 @@ class Dispatcher:
         message = jsonrpc.bounded(body)
         if "method" in message:
             return None
-        if not jsonrpc.answers(message, outgoing.known_as):
+        if not jsonrpc.answers(message, outgoing.upstream_id):
             return None
-        if outgoing.held is not None and "error" in message:
+        if outgoing.lease is not None and "error" in message:
             # The session may be lost, which `call` handles.
             return None
-        if outgoing.bridged is not None:
+        if outgoing.translated is not None:
             if outgoing.link.greeting.modern:
                 if is_unfinished(message):
                     return None
@@ -284,10 +288,10 @@ class Dispatcher:
 
     def _finish(self, outgoing: UpstreamRequest, response: ClientResponse) -> bool:
         """End a request, unless messages came before its response."""
-        lease = outgoing.held
+        lease = outgoing.lease
         if lease is not None:
             assert outgoing.link is not None
-            if not outgoing.link.completes(outgoing):
+            if not outgoing.link.try_complete(outgoing):
                 return False
             self._sessions.release(lease)
         if not response.complete:
@@ -302,13 +306,13 @@ class Dispatcher:
 
     async def _send_in_session(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         try:
-            async with self._sessions.use(caller.client, outgoing.held) as link:
+            async with self._sessions.acquire(caller.client, outgoing.lease) as link:
                 return await send_request(link, outgoing, caller)
         except SessionNotFound:
             # The backend has lost the session and executed nothing, so the request is sent again.
-            self._sessions.reset()
-            outgoing.sent, outgoing.bridged, outgoing.number = None, None, 0
-            async with self._sessions.use(caller.client) as link:
+            self._sessions.on_backend_failure()
+            outgoing.sent, outgoing.translated, outgoing.number = None, None, 0
+            async with self._sessions.acquire(caller.client) as link:
                 return await send_request(link, outgoing, caller)
 
     def _map_response(self, method: str, answer: Message, principal: str) -> Message:

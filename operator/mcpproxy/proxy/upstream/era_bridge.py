@@ -41,7 +41,7 @@ def send_request(
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
             return _with_log_level(link, outgoing, caller)
-        if outgoing.converses and link.stateful and modern_client:
+        if outgoing.resolves_input and link.stateful and modern_client:
             return resolve_input(link, outgoing, outgoing, caller)
         return link.request(outgoing, caller)
     if modern_client:
@@ -108,7 +108,7 @@ def translate_request(
     `muted` means that log messages are not forwarded to the client.
     """
     if not greeting.modern:
-        return outgoing.having(era_translation.strip_modern_fields(outgoing.params))
+        return outgoing.copy_with(era_translation.strip_modern_fields(outgoing.params))
     if log_level is None and not muted:
         # If a legacy client sets no level, its server chooses one. A modern server sends only what
         # the request asks for, and the SDKs' servers log without declaring the capability.
@@ -121,7 +121,7 @@ def translate_request(
     params = era_translation.add_client_meta(
         outgoing.params, client, revision, log_level, capabilities
     )
-    return outgoing.having(params)
+    return outgoing.copy_with(params)
 
 
 def translate_result_bytes(outgoing: UpstreamRequest, result: bytes) -> bytes | None:
@@ -172,14 +172,14 @@ async def _to_legacy(
 ) -> Message:
     if caller.log_level is not None and link.stateful:
         await _set_log_level(link, caller)
-    sent = outgoing.bridged or translate_request(outgoing, caller.client, link.greeting)
+    sent = outgoing.translated or translate_request(outgoing, caller.client, link.greeting)
     return to_modern_response(outgoing, await link.request(sent, caller))
 
 
 async def _to_modern(
     link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
 ) -> Message:
-    sent = outgoing.bridged or translate_request(
+    sent = outgoing.translated or translate_request(
         outgoing,
         caller.client,
         link.greeting,
@@ -213,7 +213,7 @@ async def resolve_input(
         if "requestState" not in result:
             params.pop("requestState", None)
         request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-retry-{round_ + 1}")
-        sent = outgoing.having(params, request_id)
+        sent = outgoing.copy_with(params, request_id)
     raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
 
 

@@ -42,7 +42,7 @@ async def wait_for_task(
     task_id = jsonrpc.decode_str(task.get("taskId"))
     if task_id is None:
         raise ProtocolError("it answers with a task without a taskId")
-    outgoing.abandons = functools.partial(_cancel, link, task_id, caller)
+    outgoing.cancel_task = functools.partial(_cancel, link, task_id, caller)
     asked: set[str] = set()
     while (answer := _response_of(outgoing, task)) is None:
         if jsonrpc.decode_str(task.get("status")) == "input_required":
@@ -51,10 +51,10 @@ async def wait_for_task(
         response = await link.request(_task_request(link, "tasks/get", task_id, caller), caller)
         error = jsonrpc.error_of(response)
         if error is not None:
-            outgoing.abandons = None
+            outgoing.cancel_task = None
             return response
         task = _decode_object(response["result"])
-    outgoing.abandons = None
+    outgoing.cancel_task = None
     return answer
 
 

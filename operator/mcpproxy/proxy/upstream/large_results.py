@@ -59,10 +59,10 @@ class ResultSink(Protocol):
 class Watchdog(Protocol):
     """Timeout of the backend."""
 
-    def heard(self) -> None:
+    def restart_timeout(self) -> None:
         """Restart the timeout, because the backend has sent something."""
 
-    def suspend(self) -> None:
+    def pause_timeout(self) -> None:
         """Pause the timeout until the backend sends more; the proxy waits for the client."""
 
 
@@ -73,7 +73,7 @@ class ResultRelay:
     sink: ResultSink
     method: str
     names: PrefixMapping
-    patience: Watchdog
+    watchdog: Watchdog
     principal: str = ""
     """Principal of the client. Task ids are sealed for it."""
 
@@ -95,14 +95,16 @@ class ResultRelay:
         while size <= LARGE and (chunk := await response.next_chunk()):
             parts.append(chunk)
             size += len(chunk)
-        known_as, request_id = ids
-        streamed = StreamingRewriter(request_id, self.method, self.names, known_as, self.principal)
+        upstream_id, request_id = ids
+        streamed = StreamingRewriter(
+            request_id, self.method, self.names, upstream_id, self.principal
+        )
         relays = size > LARGE
         try:
             rewritten = [await _rewrite(streamed, part) for part in parts] if relays else []
         except MalformedJson:
             rewritten, relays = [], False
-        relays = relays and (streamed.identified or known_as is request_id)
+        relays = relays and (streamed.identified or upstream_id is request_id)
         if size > LARGE and self.sink.is_gone:
             response.close()
         elif relays and streamed.kind == "result" and self.sink.takes_parts:
@@ -142,9 +144,9 @@ class ResultRelay:
 
         The timeout is paused, because the client's reading speed does not depend on the backend.
         """
-        self.patience.suspend()
+        self.watchdog.pause_timeout()
         connected = await self.sink.part(part)
-        self.patience.heard()
+        self.watchdog.restart_timeout()
         return connected
 
 

@@ -105,7 +105,7 @@ class Worker:
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
             elif message.backend in self._backends:
-                self._backends[message.backend].told(message.good)
+                self._backends[message.backend].on_peer_probe(message.good)
         self._runtime.stop()
 
     async def _answer(self, question: Query) -> None:

@@ -1,4 +1,4 @@
-"""The watch of a backend: what it asks on its own account, and what it says of lists that fail."""
+"""The monitor of a backend: its requests, and its reports about lists that fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,14 +34,14 @@ BREAKS = [
 
 @asynccontextmanager
 async def watched(opener: PlainOpener) -> AsyncIterator[BackendMonitor]:
-    """The watch of one backend, which runs."""
+    """The running monitor of one backend."""
     async with running(b=opener) as gateway:
         yield gateway.backends["b"].watch
 
 
 @asynccontextmanager
 async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
-    """A gateway that runs."""
+    """A running gateway."""
     gateway = gateway_of(**openers)
     gateway.start()
     try:
@@ -51,12 +51,12 @@ async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
 
 
 def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
-    """What is listed of a kind."""
+    """Names in the list of a kind."""
     listing = gateway.catalog.get("b", kind)
     return [] if listing is None else list(listing.names)
 
 
-# Failures of what the watch does by itself
+# Failures of the monitor's own requests
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
@@ -199,7 +199,7 @@ async def test_a_list_that_is_there_again_is_shown() -> None:
         assert not watch.lists.failures
 
 
-# What is not declared
+# Undeclared lists
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"logging": {}}, {"prompts": {}}])

@@ -1,4 +1,4 @@
-"""Values from mounted files: picked up when they change, named when they are missing."""
+"""Values from mounted files: updated when they change, named when they are missing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ KINDS = [("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")]
 
 
 class Clock:
-    """Is set by hand."""
+    """A clock that the test sets."""
 
     now = 100.0
 
@@ -153,7 +153,7 @@ class Swapped(MountedValues):
     """The kubelet replaces everything while the values are read."""
 
     def __init__(self, volume: Volume, after: int) -> None:
-        """`after` so many files were read."""
+        """Call a function after this many files were read."""
         super().__init__(volume.directory, Clock())
         self._volume = volume
         self._left = after
@@ -201,7 +201,7 @@ def test_a_file_that_vanishes_with_the_state_before_is_not_missing(tmp_path: Pat
     volume.write(_state("one"))
 
     class Between(Swapped):
-        """Reads from the directory that is just being removed."""
+        """Reads from a directory that is being removed."""
 
         def _text(self, source: ValueFrom) -> str | None:
             gone = self._left == 0
@@ -234,18 +234,18 @@ def test_no_file_is_read_again_while_the_state_of_the_volume_is_the_same(tmp_pat
         values.count = 0
 
 
-# What lasts and has old values
+# Connections and processes with outdated values
 
 
 def test_what_was_given_out_and_is_no_longer_so_is_told_once(tmp_path: Path) -> None:
     given = ValueGroup(MountedValues(tmp_path, Clock()), [_header().value_from])
     _write(tmp_path, "one")
     assert not given.changed()
-    given.now()
+    given.current()
     assert not given.changed()
     _write(tmp_path, "two")
-    # Something new has the new value; what was given the old one has it still.
-    given.now()
+    # New connections have the new value; the earlier ones still have the old one.
+    given.current()
     assert given.changed()
     assert not given.changed()
     (tmp_path / "secret" / "token" / "header").unlink()

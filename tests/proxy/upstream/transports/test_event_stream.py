@@ -1,4 +1,4 @@
-"""Event streams of backends, as servers of the field write them."""
+"""Event streams of backends, in the forms that real servers use."""
 
 import asyncio
 from types import SimpleNamespace

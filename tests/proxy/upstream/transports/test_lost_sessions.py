@@ -1,4 +1,4 @@
-"""When a refused request is taken for the end of its session, and when it is passed on."""
+"""Refused requests: the ones that mean a lost session, and the ones that are forwarded."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def _server(call: Answer, ping: Answer, listing: Answer | None = None) -> Server
 
 
 def answered(method: str, message: Any) -> Response:
-    """Answers with an empty result."""
+    """Responds with an empty result."""
     return result_of(message)
 
 
@@ -100,7 +100,8 @@ def test_what_a_refusal_can_be_about() -> None:
 
 
 class OldServer:
-    """HTTP+SSE (2024-11-05) whose messages get an HTTP status as it is told, once it is open."""
+    """HTTP+SSE (2024-11-05) server whose messages get the HTTP status of the test, once it is
+    open."""
 
     def __init__(self) -> None:
         self.status = 202

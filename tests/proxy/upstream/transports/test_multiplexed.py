@@ -1,4 +1,4 @@
-"""A session over one stream each way: whom its messages are for."""
+"""A session over one stream in each direction: the recipients of its messages."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MAX_MESSAGES, MAX_BYTES = UNREAD_MESSAGES.value, UNREAD_BYTES.value
 
 
 class Listener(NullContext):
-    """A caller that keeps what it is told."""
+    """A context that records its notifications."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(MODERN))
@@ -33,7 +33,7 @@ class Listener(NullContext):
 
 
 class Slow(NullContext):
-    """A caller that takes nothing before it may."""
+    """A context that accepts nothing before the test says so."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(LEGACY))

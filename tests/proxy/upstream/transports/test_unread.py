@@ -1,4 +1,4 @@
-"""Responses that are not what the schema says: read as SDKs read them, or an error at once."""
+"""Responses that violate the schema: read as SDKs read them, or an immediate error."""
 
 import asyncio
 import json

@@ -19,7 +19,7 @@ class Doubt:
         self._next = DOUBTED_FOR
 
     @property
-    def lasts(self) -> bool:
+    def is_active(self) -> bool:
         """True if it is too early for another probe."""
         return asyncio.get_running_loop().time() < self._until
 

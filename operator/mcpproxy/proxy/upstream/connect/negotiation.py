@@ -146,7 +146,7 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         not_refused = [era for era in order if era not in self._unsupported]
-        if not_refused == ["modern", "legacy"] and self._doubt.lasts:
+        if not_refused == ["modern", "legacy"] and self._doubt.is_active:
             return ["legacy", "modern"]
         return not_refused or order
 

@@ -5,7 +5,7 @@ import contextlib
 from typing import Final
 
 from mcpproxy.api.defaults import HealthPolicy
-from mcpproxy.proxy.upstream.monitor.list_waits import PATIENCE
+from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT
 
 APART: Final = 1.0
 """Minimum seconds between the starts of checks that no client waits for."""
@@ -47,7 +47,7 @@ class CheckSchedule:
         """Record the end of a check."""
         self._wanted.clear()
         took = asyncio.get_running_loop().time() - self.began_at
-        self._hangs = not good and took >= PATIENCE
+        self._hangs = not good and took >= REFRESH_WAIT
         completed, self._completed = self._completed, asyncio.Event()
         completed.set()
 
@@ -94,7 +94,7 @@ class CheckSchedule:
         self._wanted.set()
         self.wake()
         try:
-            async with asyncio.timeout(0 if self._hangs else PATIENCE):
+            async with asyncio.timeout(0 if self._hangs else REFRESH_WAIT):
                 await completed.wait()
         except TimeoutError:
             self._hangs = True

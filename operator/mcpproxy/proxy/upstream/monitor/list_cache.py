@@ -30,9 +30,9 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")
 
-STALE: Final = 3600.0
+MAX_STALE: Final = 3600.0
 """Seconds after the TTL for which lists are served if the backend only responds with 429."""
-YOUNG: Final = 1.0
+MIN_REFRESH_AGE: Final = 1.0
 """Age in seconds below which a list is served without a new fetch."""
 RETRY_AFTER: Final = 10.0
 """Seconds until checks retry a failed list; doubles with each failure."""
@@ -151,9 +151,9 @@ class ListCache:
         """True if every list of the backend is known."""
         return len(self._settled) == len(KINDS)
 
-    def outdated(self) -> bool:
+    def has_expired(self) -> bool:
         """True if a list is too old to be served for a backend that cannot be reached."""
-        oldest = asyncio.get_running_loop().time() - self._ttl - STALE
+        oldest = asyncio.get_running_loop().time() - self._ttl - MAX_STALE
         lists = (self._catalog.get(self._name, kind) for kind in KINDS)
         return any(
             component_list is not None and component_list.fetched_at <= oldest
@@ -182,13 +182,13 @@ class ListCache:
         link = self.link
         return link is not None and (kind in self._undeclared or _declares(link, kind))
 
-    def old(self, kind: ComponentKind, now: float) -> bool:
+    def is_stale(self, kind: ComponentKind, now: float) -> bool:
         """True if a list request has to be fetched first, because the cached list is too old."""
         if self._flights[kind].changed:
             return True
         failure, cached = self.failures.get(kind), self._catalog.get(self._name, kind)
         at = failure.at if failure is not None else None if cached is None else cached.fetched_at
-        return at is None or now - at >= min(YOUNG, self._ttl)
+        return at is None or now - at >= min(MIN_REFRESH_AGE, self._ttl)
 
     async def refresh(self, kind: ComponentKind) -> None:
         """Fetch a list in a task that all requests share, and wait briefly for it.
@@ -245,7 +245,7 @@ class ListCache:
             return (await self._fetch_or_record(link, kind))[0]
         return await self._fetch_undeclared(link, kind)
 
-    async def fetch_old(self, link: UpstreamSession, at_most: float) -> None:
+    async def fetch_expired(self, link: UpstreamSession, at_most: float) -> None:
         """Fetch the lists that are older than the TTL, and wait up to `at_most` seconds for them.
 
         Raises BackendError as `fetch_all` does.

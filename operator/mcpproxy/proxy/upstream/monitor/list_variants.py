@@ -20,8 +20,8 @@ from mcpproxy.proxy.core.errors import BackendError, ProtocolError, SessionNotFo
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
-from mcpproxy.proxy.upstream.monitor.list_cache import YOUNG, fetch_list, selections
-from mcpproxy.proxy.upstream.monitor.list_waits import PATIENCE, ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, fetch_list, selections
+from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait, RefreshTasks
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
@@ -94,12 +94,12 @@ class VariantLists:
         self._pace = pace or RequestRate()
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
 
-    def silent(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
+    def in_backoff(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
         """True if a fetch of this list failed recently."""
         view = self._views.get(seen)
         return view is not None and now < view.silent_until.get(kind, 0.0)
 
-    def old(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
+    def is_stale(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
         """True if a list request has to be fetched first, because the cached list is too old."""
         view = self._views.get(seen)
         if view is None:
@@ -107,7 +107,7 @@ class VariantLists:
         cached = self._catalog.get(self._name, kind, seen)
         if cached is None or kind in view.changed:
             return True
-        return now - cached.fetched_at >= min(YOUNG, self._ttl)
+        return now - cached.fetched_at >= min(MIN_REFRESH_AGE, self._ttl)
 
     async def refresh(self, kind: ComponentKind, client: ClientIdentity, seen: bytes) -> None:
         """Fetch a list in a task that all requests share, and wait briefly for it.
@@ -153,7 +153,7 @@ class VariantLists:
         now = asyncio.get_running_loop().time()
         if self._ttl == 0 or (cached is not None and now - cached.fetched_at < self._ttl):
             return view.patience.seconds(kind)
-        return min(PATIENCE + 2 * self.opening, LIST_WAIT.value)
+        return min(REFRESH_WAIT + 2 * self.opening, LIST_WAIT.value)
 
     async def _refresh_task(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> int:
         """Fetch a list, and return the approximate number of requests."""

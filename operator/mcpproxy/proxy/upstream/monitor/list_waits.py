@@ -8,7 +8,7 @@ from mcpproxy.limits.backends import LIST_WAIT
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.request_pace import RequestRate
 
-PATIENCE: Final = 2.0
+REFRESH_WAIT: Final = 2.0
 """Minimum seconds that a list request waits; later changes are announced."""
 MIN_WAIT_UNCACHED: Final = 5.0
 """Minimum seconds without a cache, because only the newest list may be returned."""
@@ -36,7 +36,7 @@ class ListWait:
         if kind in self._late:
             # One client has waited in vain, so others need not wait.
             return 0.0
-        least = PATIENCE if self._cached else MIN_WAIT_UNCACHED
+        least = REFRESH_WAIT if self._cached else MIN_WAIT_UNCACHED
         return min(max(least, WAIT_FACTOR * self._took.get(kind, 0.0)), LIST_WAIT.value)
 
     def came(self, kind: ComponentKind, took: float) -> None:

@@ -28,7 +28,7 @@ from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
-from mcpproxy.proxy.upstream.monitor.list_cache import YOUNG, ListCache
+from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
@@ -90,7 +90,7 @@ class BackendMonitor:
         self.tailored = tailored
         tailored.on_change = lambda kind, session: self.on_change({kind}, session)
         for lists in (self.lists, tailored):
-            lists.on_failure = self.look_again
+            lists.on_failure = self.recheck_now
         self.rounds = CheckSchedule(policy)
         self._change_stream = ChangeStream(
             name, asker.caller, self.announced, lambda: self._subscriptions.uris
@@ -134,12 +134,12 @@ class BackendMonitor:
             self.rounds.end(good=bool(self._last_result))
             asking = await self.rounds.pause(self.health.suspected)
 
-    def told(self, good: bool) -> None:
+    def on_peer_probe(self, good: bool) -> None:
         """Take over the result of another process's check, unless it differs from the last one."""
         self._peer_result = good
         self.rounds.wake()
 
-    def look_again(self) -> None:
+    def recheck_now(self) -> None:
         """Check soon, because a request failed."""
         if self.health.finding.state == "Healthy":
             # Results of other processes are older than this failure.
@@ -227,7 +227,7 @@ class BackendMonitor:
         if new:
             return await self.lists.fetch_all(link)
         if link.alive:
-            await self.lists.fetch_old(link, self._policy.timeout)
+            await self.lists.fetch_expired(link, self._policy.timeout)
         return set()
 
     async def _send_probe(self, link: UpstreamSession) -> None:
@@ -297,7 +297,7 @@ class BackendMonitor:
                 state = self.health.finding.state
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
             self.on_change(set() if self.health.usable else self._withdraw(), "")
-        elif self.health.finding.state == "RateLimited" and self.lists.outdated():
+        elif self.health.finding.state == "RateLimited" and self.lists.has_expired():
             self._disconnect()
             self.on_change(self._withdraw(), "")
 
@@ -339,13 +339,13 @@ class BackendMonitor:
         """True if a list request has to be fetched first; `seen` as in `Catalog.put`."""
         if self._down:
             limited = self.health.finding.state == "RateLimited"
-            return not limited and now - self.rounds.began_at >= YOUNG
+            return not limited and now - self.rounds.began_at >= MIN_REFRESH_AGE
         is_own_variant = seen is not None and self.guarded
         if not self.health.usable or not (is_own_variant or self.lists.offers(kind)):
             return False
-        if seen is None or self.tailored.silent(kind, seen, now):
-            return self.lists.old(kind, now)
-        return self.tailored.old(kind, seen, now)
+        if seen is None or self.tailored.in_backoff(kind, seen, now):
+            return self.lists.is_stale(kind, now)
+        return self.tailored.is_stale(kind, seen, now)
 
     @property
     def _down(self) -> bool:
@@ -378,7 +378,7 @@ class BackendMonitor:
             return
         greeting, now = self.greeting, asyncio.get_running_loop().time()
         is_known = greeting is not None or self.guarded
-        if seen is None or not is_known or self.tailored.silent(kind, seen, now):
+        if seen is None or not is_known or self.tailored.in_backoff(kind, seen, now):
             await self.lists.refresh(kind)
             return
         if not client.modern and self.own(client) is None:

@@ -42,7 +42,7 @@ class TlsContext:
 
         Raises MissingReference or TlsInvalid, which name the key and the object at fault.
         """
-        texts = self._values.now()
+        texts = self._values.current()
         if self._context is None or texts != self._built_from:
             self._context = None
             self._context = self._build_context(texts)

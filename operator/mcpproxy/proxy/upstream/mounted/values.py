@@ -73,7 +73,7 @@ class ValueGroup:
         self._generation = ""
         self._in_use: set[tuple[str, ...]] = set()
 
-    def fresh(self) -> tuple[str, ...]:
+    def cached(self) -> tuple[str, ...]:
         """Return the values, read at most one second ago.
 
         Returns the same tuple while the values stay the same. Raises MissingReference that names
@@ -83,7 +83,7 @@ class ValueGroup:
             self._refresh()
         return self._texts
 
-    def now(self) -> tuple[str, ...]:
+    def current(self) -> tuple[str, ...]:
         """Return the current values. Raises MissingReference."""
         self._refresh()
         return self._texts
@@ -95,7 +95,7 @@ class ValueGroup:
         if not before:
             return False
         try:
-            return before != {self.now()}
+            return before != {self.current()}
         except MissingReference:
             return True
 
@@ -154,7 +154,7 @@ class HeaderSource:
 
         Raises MissingReference.
         """
-        texts = self._values.fresh()
+        texts = self._values.cached()
         if texts is not self._made_of:
             self._fields = tuple(
                 _header_field(*header) for header in _fill_in(self._entries, texts)
@@ -184,4 +184,4 @@ class EnvironmentSource:
     def __call__(self) -> dict[str, str]:
         """Return the environment for a process that starts now. Raises MissingReference."""
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        return kept | dict(_fill_in(self._entries, self._values.now()))
+        return kept | dict(_fill_in(self._entries, self._values.current()))

@@ -49,7 +49,7 @@ class SessionLifecycle:
         return self._ending < self.shares.limit and self.shares.admits(client.holder)
 
     @property
-    def ends_many(self) -> bool:
+    def is_closing_too_many(self) -> bool:
         """True if too many sessions are being closed to open others in their place.
 
         Bounds the sessions with a backend that never answers the end of a session.
@@ -88,7 +88,7 @@ class SessionLifecycle:
         self._standing_wait = seconds
         self._stream_wait = TimeLimit(seconds)
 
-    async def stand(self, link: UpstreamSession, standing: CallContext) -> None:
+    async def open_standalone_stream(self, link: UpstreamSession, standing: CallContext) -> None:
         """Open the standalone stream of a session before the first request.
 
         A backend that sends the stream's headers with its first message delays one session only.
@@ -116,7 +116,7 @@ class SessionLifecycle:
         self._listening[id(link)] = self._background.spawn(self._listen(link, standing, ready))
         return ready
 
-    def listens(self, link: UpstreamSession) -> bool:
+    def has_listener(self, link: UpstreamSession) -> bool:
         """True if a listener runs for the session."""
         return id(link) in self._listening
 

@@ -68,20 +68,20 @@ class SessionPool:
         self._sessionless_owners: FairShares[Key] = FairShares(CLIENT_KINDS.value)
         """Owners of the keys of `_sessionless`."""
         self._serving = Serving()
-        self.found = {"warm": 0, "cold": 0}
+        self.acquisitions = {"warm": 0, "cold": 0}
         """Number of requests with an exclusive session, by whether a warm session was available."""
         self.standing: Callable[[ClientIdentity], CallContext] = NullContext
         """Builds the context that receives what the backend sends outside of requests."""
 
-    def sessionless(self, client: ClientIdentity) -> UpstreamSession | None:
+    def stateless_session(self, client: ClientIdentity) -> UpstreamSession | None:
         """Return what serves all requests of this client if the backend keeps no session for it."""
         return self._sessionless.get(self._pool_key(client))
 
-    def hold(self, client: ClientIdentity) -> SessionLease | None:
+    def try_acquire(self, client: ClientIdentity) -> SessionLease | None:
         """Lease an open session for one request, or return None. The caller must call `release`,
-        or `give_back` if the request is not sent."""
+        or `return_unused` if the request is not sent."""
         key = self._pool_key(client)
-        if not self.lasts(client):
+        if not self.is_persistent(client):
             return self._try_acquire_exclusive(key, client)
         lease = self._held.get(self._shared_key(key, client))
         if lease is None or not (lease.is_open and lease.link.alive):
@@ -90,13 +90,13 @@ class SessionPool:
         return lease
 
     def _try_acquire_exclusive(self, key: Key, client: ClientIdentity) -> SessionLease | None:
-        if not self._warm.has(key):
+        if not self._warm.has_session(key):
             return None
-        warm, link = self._warm.begin(key)
+        warm, link = self._warm.checkout(key)
         if link is None:
             warm.in_use -= 1
             return None
-        self.found["warm"] += 1
+        self.acquisitions["warm"] += 1
         self._serving.begin(client, link)
         return ExclusiveSession(key, warm, client, link)
 
@@ -107,20 +107,20 @@ class SessionPool:
             lease.used_at = asyncio.get_running_loop().time()
         elif isinstance(lease, ExclusiveSession):
             self._serving.end(lease.client, lease.link)
-            self._warm.done(lease.key, lease.warm, lease.client, lease.link)
+            self._warm.checkin_used(lease.key, lease.warm, lease.client, lease.link)
             lease.warm.in_use -= 1
 
-    def give_back(self, lease: SessionLease) -> None:
+    def return_unused(self, lease: SessionLease) -> None:
         """Return the lease of a request that was not sent."""
         if isinstance(lease, ExclusiveSession):
             self._serving.end(lease.client, lease.link)
-            self.found["warm"] -= 1
-            self._warm.give_back(lease.warm, lease.link)
+            self.acquisitions["warm"] -= 1
+            self._warm.return_unused(lease.warm, lease.link)
         else:
             self.release(lease)
 
     @contextlib.asynccontextmanager
-    async def use(
+    async def acquire(
         self, client: ClientIdentity, lease: SessionLease | None = None
     ) -> AsyncIterator[UpstreamSession]:
         """Provide the session for one request, or for the lease that it has. Raises
@@ -139,7 +139,7 @@ class SessionPool:
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
             yield sessionless
-        elif not self.lasts(client):
+        elif not self.is_persistent(client):
             async with self._exclusive(key, client) as link:
                 yield link
         else:
@@ -163,7 +163,7 @@ class SessionPool:
         return (client.principal, client.revision, header_mark, client.capabilities, client.info)
 
     @contextlib.asynccontextmanager
-    async def look(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+    async def acquire_for_lists(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
         """Provide a session for the proxy's requests, as this client would get it. The session
         is unused and returns to the warm pool afterwards. Raises BackendError."""
         key = self._pool_key(client)
@@ -174,7 +174,7 @@ class SessionPool:
             async with self._shared(key, client) as link:
                 yield link
         else:
-            warm, warm_session = self._warm.find(key)
+            warm, warm_session = self._warm.take(key)
             link = warm_session or await self._open_session(client)
             try:
                 yield link
@@ -185,11 +185,11 @@ class SessionPool:
                     self._warm.drop(key, warm)
                 raise
             if link.stateful:
-                if not self.upstream.listens(link):
+                if not self.upstream.has_listener(link):
                     # Not earlier: the lists include what the backend announced while it started.
                     self.upstream.listen(link, NullContext(client))
                 # The handshake may have changed the pool key.
-                self._warm.put(self._pool_key(client), link)
+                self._warm.add_unused(self._pool_key(client), link)
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
         return await self._listen(client, await self._open_session(client))
@@ -197,14 +197,14 @@ class SessionPool:
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session for many requests, or take a warm one for a client's own session."""
         per_client = self._mode == "PerClient"
-        warm_session = self._warm.find(self._pool_key(client))[1] if per_client else None
+        warm_session = self._warm.take(self._pool_key(client))[1] if per_client else None
         return await self._listen(client, warm_session or await self._open_session(client))
 
     async def _listen(self, client: ClientIdentity, link: UpstreamSession) -> UpstreamSession:
         if link.stateful:
             per_client = self._mode == "PerClient" and not client.modern
             context = self.standing(client) if per_client else NullContext(client)
-            await self.upstream.stand(link, context)
+            await self.upstream.open_standalone_stream(link, context)
         return link
 
     async def _open_session(self, client: ClientIdentity) -> UpstreamSession:
@@ -226,7 +226,9 @@ class SessionPool:
         """Close idle sessions until this client may open one. Return False if that is
         impossible."""
         while not self.upstream.admits(client):
-            if self.upstream.ends_many or not (self._warm.make_room() or self._end_idle()):
+            if self.upstream.is_closing_too_many or not (
+                self._warm.make_room() or self._end_idle()
+            ):
                 return False
         return True
 
@@ -264,9 +266,9 @@ class SessionPool:
 
     @contextlib.asynccontextmanager
     async def _exclusive(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
-        warm, warm_session = self._warm.begin(key)
+        warm, warm_session = self._warm.checkout(key)
         try:
-            self.found["cold" if warm_session is None else "warm"] += 1
+            self.acquisitions["cold" if warm_session is None else "warm"] += 1
             link = warm_session or await self._open(client)
             if not link.stateful:
                 yield link
@@ -276,7 +278,7 @@ class SessionPool:
                 yield link
             finally:
                 self._serving.end(client, link)
-                self._warm.done(key, warm, client, link)
+                self._warm.checkin_used(key, warm, client, link)
         finally:
             warm.in_use -= 1
 
@@ -329,11 +331,11 @@ class SessionPool:
         if lease is not None and lease.opening.done():
             self._discard((session,), lease)
 
-    def running(self, client: ClientIdentity) -> list[UpstreamSession]:
+    def running_sessions(self, client: ClientIdentity) -> list[UpstreamSession]:
         """Return the exclusive sessions that serve requests of this client session."""
         return self._serving.of(client)
 
-    def lasting(self, client: ClientIdentity) -> UpstreamSession | None:
+    def persistent_session(self, client: ClientIdentity) -> UpstreamSession | None:
         """Return the open session that outlives requests of this client, or None."""
         key = self._pool_key(client)
         if key in self._sessionless:
@@ -345,14 +347,14 @@ class SessionPool:
             return None
         return lease.opening.result()
 
-    def lasts(self, client: ClientIdentity) -> bool:
+    def is_persistent(self, client: ClientIdentity) -> bool:
         """True if this client's sessions outlive requests and can carry messages between them."""
         if self._mode == "PerClient":
             # Clients without sessions can be recognized by their credentials.
             return bool(client.session or client.principal)
         return self._mode == "Reused"
 
-    def reap(self) -> None:
+    def close_idle(self) -> None:
         """Close sessions that have been idle for too long."""
         now = asyncio.get_running_loop().time()
         for key, lease in list(self._held.items()):
@@ -365,7 +367,7 @@ class SessionPool:
         self._retired = end_unused(self._retired, self.upstream.end)
         self._warm.reap(now, self._idle)
 
-    def renew(self) -> None:
+    def retire(self) -> None:
         """Give new requests new sessions, because mounted values have changed.
 
         Running requests and PerClient sessions keep their sessions, which may hold state.
@@ -376,7 +378,7 @@ class SessionPool:
             self._held.clear()
             self._retired = end_unused(self._retired, self.upstream.end)
 
-    def reset(self) -> None:
+    def on_backend_failure(self) -> None:
         """Discard warm sessions after a failure. The backend may keep sessions from now on."""
         self._sessionless.clear()
         self._sessionless_owners = FairShares(CLIENT_KINDS.value)

@@ -38,7 +38,7 @@ class WarmSet:
     filled_at: float = float("-inf")
 
     @property
-    def low(self) -> bool:
+    def needs_refill(self) -> bool:
         """True if the next sessions should be opened now."""
         return len(self.links) + self.opening <= self.wanted // 6
 
@@ -70,17 +70,17 @@ class WarmPool:
         self._to_refill: dict[Key, ClientIdentity] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def has(self, key: Key) -> bool:
+    def has_session(self, key: Key) -> bool:
         """True if a session for this pool key is open."""
         warm = self._kinds.get(key)
         return warm is not None and bool(warm.links)
 
-    def give_back(self, warm: WarmSet, link: UpstreamSession) -> None:
+    def return_unused(self, warm: WarmSet, link: UpstreamSession) -> None:
         """Return the session of a request that was not sent."""
         warm.in_use -= 1
         warm.links.append(link)
 
-    def begin(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
+    def checkout(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
         """Start a request: return the set of its pool key, and an open session or None."""
         warm = self._warm_set(key)
         warm.used_at = asyncio.get_running_loop().time()
@@ -91,7 +91,9 @@ class WarmPool:
         warm.wanted = min(max(warm.wanted + missed, warm.in_use * self._each), MAX_WARM)
         return warm, link
 
-    def done(self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession) -> None:
+    def checkin_used(
+        self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession
+    ) -> None:
         """Close the session of a request that is complete, and open others.
 
         Not earlier, because some servers support only one session at a time.
@@ -102,7 +104,7 @@ class WarmPool:
         loop = asyncio.get_running_loop()
         if self._each == 1:
             self._flush()
-        elif warm.low:
+        elif warm.needs_refill:
             if loop.time() - warm.filled_at < BURST_WINDOW:
                 warm.wanted = min(2 * warm.wanted, MAX_WARM)
             self._flush()
@@ -123,7 +125,7 @@ class WarmPool:
             if warm is not None:
                 self._refill(key, warm, client)
 
-    def find(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
+    def take(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
         """Return the set of a pool key, and an open session that is removed from it. Both may be
         None."""
         warm = self._kinds.get(key)
@@ -137,7 +139,7 @@ class WarmPool:
             self._upstream.end(link)
         return None
 
-    def put(self, key: Key, link: UpstreamSession) -> None:
+    def add_unused(self, key: Key, link: UpstreamSession) -> None:
         """Add a session that no request has used."""
         if not self._each:
             self._upstream.end(link)

@@ -69,15 +69,13 @@ class HttpLegacySession:
         *,
         shared: bool = False,
     ) -> None:
-        """If several clients share the session, the proxy assigns request ids and progress tokens.
-
-        Without a session every POST stands alone, so its id need not be unique.
-        """
+        """If the session is `shared` by several clients, the proxy assigns ids and progress
+        tokens. Without a session every POST stands alone, so its id need not be unique."""
         self.greeting = greeting
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
-        self._questions = ServerRequests(background, self._send, one_session=self.stateful)
+        self._incoming = ServerRequests(background, self._send, one_session=self.stateful)
         self._users = SessionUsers(ordered=False) if shared and self.stateful else None
         self._callers: dict[int, UpstreamRequest] = {}
         """Running requests in their order. A message on the standalone stream belongs to the
@@ -134,12 +132,12 @@ class HttpLegacySession:
         except asyncio.CancelledError as error:
             if response is not None:
                 response.close()
-            cancellation = cancelled_notification(outgoing.known_as, cancelled_request_id(error))
+            cancellation = cancelled_notification(outgoing.upstream_id, cancelled_request_id(error))
             self._background.spawn(self._cancel(cancellation))
             raise
         finally:
             self._leave(outgoing, answered=answered)
-            self._questions.over(caller, answered=answered)
+            self._incoming.close_for(caller, answered=answered)
 
     def _label(self, outgoing: UpstreamRequest) -> None:
         outgoing.number = next(self._numbers)
@@ -178,11 +176,11 @@ class HttpLegacySession:
                 users.enter(number, client)
         return sent
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         if not self.stateful:
             return True
-        unheard = self._standalone_stream
-        if self._delivering or (unheard is not None and unheard.waiting):
+        stream = self._standalone_stream
+        if self._delivering or (stream is not None and stream.waiting):
             return False
         del self._callers[outgoing.number]
         if self._users is not None:
@@ -205,18 +203,18 @@ class HttpLegacySession:
         self, response: ClientResponse, outgoing: UpstreamRequest, endpoint: McpHttpClient
     ) -> Message:
         status = response.status
-        placeholder = await outgoing.passed_on(response.rest, self._detach)
+        placeholder = await outgoing.relay_large(response.rest, self._detach)
         if placeholder is not None:
             return placeholder
-        known_as, caller = outgoing.known_as, outgoing.caller
+        request_id, caller = outgoing.upstream_id, outgoing.caller
         assert caller is not None
-        message = await read_json(response, known_as, lambda part: self._on_message(part, caller))
+        message = await read_json(response, request_id, lambda part: self._on_message(part, caller))
         if (failure := failed(response, message)) is not None:
             raise failure
         await self._check_session(endpoint, outgoing, parse_refusal(status, message))
         if message is None or "method" in message:
             raise await no_response(response)
-        if not jsonrpc.answers(message, known_as):
+        if not jsonrpc.answers(message, request_id):
             raise ProtocolError(OTHER_ID)
         return message
 
@@ -234,12 +232,12 @@ class HttpLegacySession:
                 for message in messages:
                     if "method" in message:
                         await self._on_message(message, caller)
-                    elif jsonrpc.answers(message, outgoing.known_as):
+                    elif jsonrpc.answers(message, outgoing.upstream_id):
                         response.leave()
                         return message
                     else:
                         has_other_response = True
-                placeholder = await outgoing.passed_on(reader.large, self._detach)
+                placeholder = await outgoing.relay_large(reader.large, self._detach)
                 if placeholder is not None:
                     response.leave()
                     return placeholder
@@ -268,18 +266,15 @@ class HttpLegacySession:
         """Deliver a message on the stream of a request; it belongs to that request unless it
         names another."""
         if "id" in message:
-            await self._questions.put(message, caller)
-        elif self._questions.open and await self._questions.withdrawn(message, caller):
+            await self._incoming.forward(message, caller)
+        elif self._incoming.has_open and await self._incoming.cancel_from(message, caller):
             return
         elif self._users is None or not await self._deliver_named(message):
             await caller.notify(message)
 
     async def _deliver_named(self, message: Message) -> bool:
-        """Deliver a message that names a request by an id of the proxy.
-
-        Returns True if the message is of a kind that names a request, even if the request is
-        unknown.
-        """
+        """Deliver a message that names a request by an id of the proxy. Return False for other
+        kinds of messages."""
         method = jsonrpc.decode_str(message["method"])
         if method == CANCELLED:
             # The server request it cancels is complete already.
@@ -295,7 +290,7 @@ class HttpLegacySession:
 
     async def _deliver(self, message: Message, outgoing: UpstreamRequest) -> None:
         """Deliver a message to the client of a request without blocking the stream for others."""
-        caller = await outgoing.taken_over()
+        caller = await outgoing.move_to_task()
         if caller is None:
             return
         if len(self._callers) == 1:
@@ -369,7 +364,7 @@ class HttpLegacySession:
             return standing
         if self._users is not None and not self._users.single:
             return NOBODY
-        return await next(reversed(self._callers.values())).taken_over() or standing
+        return await next(reversed(self._callers.values())).move_to_task() or standing
 
     async def _on_unrelated(
         self, message: Message, standing: CallContext, announced: OnMessage
@@ -380,15 +375,15 @@ class HttpLegacySession:
         if "method" not in message:
             return
         asks = "id" in message
-        if not asks and await self._questions.withdrawn(message, None):
+        if not asks and await self._incoming.cancel_from(message, None):
             return
         if not asks and self._users is not None and await self._deliver_named(message):
             return
         if jsonrpc.decode_str(message["method"]) == COMPLETED:
-            caller = self._questions.elicited(message) or await self._latest_context(standing)
+            caller = self._incoming.elicited_by(message) or await self._latest_context(standing)
         else:
             caller = await self._latest_context(standing)
-        await (self._questions.put(message, caller) if asks else caller.notify(message))
+        await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
         # DELETE ends the session at the backend.

@@ -66,7 +66,7 @@ class HttpModernSession:
         )
         try:
             if response.media_type != h.EVENT_STREAM:
-                placeholder = await outgoing.passed_on(response.rest)
+                placeholder = await outgoing.relay_large(response.rest)
                 if placeholder is not None:
                     return placeholder
                 message = await read_json(response, outgoing.id, caller.notify)
@@ -88,7 +88,7 @@ class HttpModernSession:
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
         return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         # All messages of a request come in its response.
         return True
 
@@ -123,7 +123,7 @@ class HttpModernSession:
                     return message
                 else:
                     has_other_response = True
-            if (placeholder := await outgoing.passed_on(reader.large)) is not None:
+            if (placeholder := await outgoing.relay_large(reader.large)) is not None:
                 response.leave()
                 return placeholder
         if has_other_response:

@@ -60,7 +60,7 @@ NOTICED_WITHIN: Final = 2.0
 class MessageChannel(Protocol):
     """Transport of whole messages in both directions."""
 
-    answers_late: bool
+    send_blocks: bool
     """True if `send` may return only after the server has processed the message."""
 
     async def send(self, body: bytes) -> None:
@@ -92,7 +92,7 @@ class MultiplexedSession:
         self._has_responded = False
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, PendingRequest] = {}
-        self._questions = ServerRequests(background, channel.send, one_session=True)
+        self._incoming = ServerRequests(background, channel.send, one_session=True)
         self._users = SessionUsers(ordered=True)
         self._standing: CallContext | None = None
         self._announced: OnMessage | None = None
@@ -134,10 +134,10 @@ class MultiplexedSession:
             del self._pending[request_id]
             self._users.leave(request_id, answered=answered)
             self._room_available.set()
-            self._questions.over(caller, answered=answered)
+            self._incoming.close_for(caller, answered=answered)
 
     async def _send_request(self, body: bytes, pending: PendingRequest) -> None:
-        if not self._channel.answers_late:
+        if not self._channel.send_blocks:
             await self._channel.send(body)
             return
 
@@ -152,7 +152,7 @@ class MultiplexedSession:
     async def _deliver(self, message: Message, caller: CallContext) -> None:
         """Deliver a message of a request to its client."""
         if "id" in message:
-            await self._questions.put(message, caller)
+            await self._incoming.forward(message, caller)
         else:
             await caller.notify(message)
 
@@ -167,7 +167,7 @@ class MultiplexedSession:
     ) -> None:
         """Return None: responses on a channel need a task."""
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         # `begin` never sends a request.
         return False
 
@@ -233,7 +233,7 @@ class MultiplexedSession:
         if fragment.has_method:
             if fragment.id is not None:
                 refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
-                self._questions.refuse(fragment.id, refusal)
+                self._incoming.refuse(fragment.id, refusal)
             return
         failure = ProtocolError(f"its response can't be read: {error}: {quote(body)}")
         pending = None if fragment.id is None else self._pending.get(new_request_id(fragment.id))
@@ -334,16 +334,16 @@ class MultiplexedSession:
         """
         last = next((pending for pending in reversed(self._pending.values()) if pending.open), None)
         asks, ping = "id" in message, method == "ping"
-        if method == COMPLETED and (asked_context := self._questions.elicited(message)) is not None:
-            last = next((p for p in self._pending.values() if p.caller is asked_context), None)
+        if method == COMPLETED and (context := self._incoming.elicited_by(message)) is not None:
+            last = next((p for p in self._pending.values() if p.caller is context), None)
         elif last is not None and not ping and not self._users.single:
-            await (self._questions.put(message, NOBODY) if asks else NOBODY.notify(message))
+            await (self._incoming.forward(message, NOBODY) if asks else NOBODY.notify(message))
             return
         if last is not None and not ping:
             await self._enqueue(last, message, size)
         elif asks:
             standing = self._standing or NullContext(ClientIdentity(self.greeting.revision))
-            await self._questions.put(message, standing)
+            await self._incoming.forward(message, standing)
         elif self._standing is not None:
             await self._standing.notify(message)
 
@@ -353,8 +353,8 @@ class MultiplexedSession:
         if named_id is None:
             return
         key = jsonrpc.id_key(named_id)
-        if not any(pending.drop_question(key) for pending in self._pending.values()):
-            await self._questions.withdrawn(message, None)
+        if not any(pending.discard_request(key) for pending in self._pending.values()):
+            await self._incoming.cancel_from(message, None)
 
     async def _enqueue(self, pending: PendingRequest, message: Message, size: int) -> None:
         """Queue a message for its caller.
@@ -368,7 +368,7 @@ class MultiplexedSession:
         if pending.over:
             return
         if pending.full:
-            pending.give_up(SlowClient("its client reads too slowly, and others wait"))
+            pending.overflow(SlowClient("its client reads too slowly, and others wait"))
             request_id = next(key for key, other in self._pending.items() if other is pending)
             self._background.spawn(self._cancel(cancelled_notification(request_id, None)))
             return

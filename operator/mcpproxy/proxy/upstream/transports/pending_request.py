@@ -82,7 +82,7 @@ class PendingRequest:
             self._failure = error
         self._wake()
 
-    def give_up(self, error: BackendError) -> None:
+    def overflow(self, error: BackendError) -> None:
         """End a request whose caller is too slow, and drop the queued messages."""
         self.refuse()
         self._response, self._failure, self.over = None, error, True
@@ -90,7 +90,7 @@ class PendingRequest:
         self._size = 0
         self._wake()
 
-    def drop_question(self, request_id: bytes) -> bool:
+    def discard_request(self, request_id: bytes) -> bool:
         """Remove a queued server request. Return False if the queue does not contain it."""
         for entry in self._queue:
             raw_id = entry[0].get("id")

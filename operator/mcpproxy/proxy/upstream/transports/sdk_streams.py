@@ -30,7 +30,7 @@ _CLOSED: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.En
 class StreamChannel:
     """Message channel over the streams of an SDK transport."""
 
-    answers_late = True
+    send_blocks = True
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

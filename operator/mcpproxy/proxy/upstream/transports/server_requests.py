@@ -55,7 +55,7 @@ class ServerRequests:
         self._elicited: dict[bytes, CallContext] = {}
         """elicitationId of a URL-mode elicitation → the context that it was sent to."""
 
-    async def put(self, request: Message, caller: CallContext) -> None:
+    async def forward(self, request: Message, caller: CallContext) -> None:
         """Forward a server request to the client. Returns when it is on its way."""
         if jsonrpc.decode_str(request["method"]) == "ping":
             self._queue_response(jsonrpc.response(request["id"], b"{}"))
@@ -108,7 +108,7 @@ class ServerRequests:
                 ELICITATIONS.record()
                 del self._elicited[next(iter(self._elicited))]
 
-    def elicited(self, message: Message) -> CallContext | None:
+    def elicited_by(self, message: Message) -> CallContext | None:
         """Return the context that a `notifications/elicitation/complete` belongs to, while its
         call runs."""
         elicitation_id = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get(
@@ -149,7 +149,7 @@ class ServerRequests:
             (task for (_, pending_id), task in self._open.items() if pending_id == request_id), None
         )
 
-    async def withdrawn(self, message: Message, caller: CallContext | None) -> bool:
+    async def cancel_from(self, message: Message, caller: CallContext | None) -> bool:
         """Cancel the server request that a notification names. Return False if it names none."""
         if not self._open or jsonrpc.decode_str(message.get("method")) != CANCELLED:
             return False
@@ -168,11 +168,11 @@ class ServerRequests:
         return True
 
     @property
-    def open(self) -> bool:
+    def has_open(self) -> bool:
         """True if a server request waits for its response."""
         return bool(self._open)
 
-    def over(self, caller: CallContext, *, answered: bool) -> None:
+    def close_for(self, caller: CallContext, *, answered: bool) -> None:
         """End the server requests of a call.
 
         If the call was `answered`, the backend may still wait for the responses, so they have a

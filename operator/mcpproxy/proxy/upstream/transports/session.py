@@ -39,7 +39,7 @@ class UpstreamRequest:
     """Headers of the trace context."""
     sent: ClientResponse | None = None
     """Response to a request that was sent already; such a request is not sent again."""
-    bridged: "UpstreamRequest | None" = None
+    translated: "UpstreamRequest | None" = None
     """Translated request that was sent instead, if backend and client differ in era."""
     sink: ResultSink | None = None
     """Sink for the parts of a large response."""
@@ -47,7 +47,7 @@ class UpstreamRequest:
     """Relay to `sink`, if the response needs no further translation."""
     link: "UpstreamSession | None" = None
     """Session over which the request was sent."""
-    held: "SessionLease | None" = None
+    lease: "SessionLease | None" = None
     """Lease of the session that serves the request."""
     number: int = 0
     """Sequence number in that session; 0 before the request has one."""
@@ -62,7 +62,7 @@ class UpstreamRequest:
     """Messages for this request that arrived on other streams."""
     deadline: Timer | None = None
     """Timer of the request, if it is running already."""
-    converses = False
+    resolves_input = False
     """True if the proxy resolves `input_required` results, instead of the client."""
     repeatable = False
     """True if the request may be sent twice when a connection breaks; for the proxy's own
@@ -73,7 +73,7 @@ class UpstreamRequest:
     """Principal of the client, set while no task waits for the response."""
     polls: bool = True
     """True if the proxy polls a task that a backend returns to a legacy client."""
-    abandons: "Callable[[], Coroutine[Any, Any, None]] | None" = None
+    cancel_task: "Callable[[], Coroutine[Any, Any, None]] | None" = None
     """Cancels the backend's task for this request when no client waits for it any longer."""
 
     def __init__(
@@ -95,15 +95,15 @@ class UpstreamRequest:
         if trace:
             self.trace = trace
 
-    def having(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
+    def copy_with(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
         """Return an unsent copy with other params and, if given, another id."""
         envelope = (self.extra, self.headers, self.trace)
         copy = UpstreamRequest(request_id or self.id, self.method, params, *envelope)
-        if self.converses:
-            copy.converses = True
+        if self.resolves_input:
+            copy.resolves_input = True
         return copy
 
-    async def passed_on(
+    async def relay_large(
         self,
         rest: Callable[[], ByteSource | None],
         begins: Callable[["UpstreamRequest"], None] | None = None,
@@ -116,7 +116,7 @@ class UpstreamRequest:
         source = None if self.onward is None else rest()
         if self.onward is None or source is None:
             return None
-        ids = self.known_as, self.id
+        ids = self.upstream_id, self.id
         placeholder = await self.onward.take(source, ids, lambda: begins and begins(self))
         if placeholder is None:
             self.onward = None
@@ -127,7 +127,7 @@ class UpstreamRequest:
         if self.inbox is not None:
             await self.inbox.drained()
 
-    async def taken_over(self) -> CallContext | None:
+    async def move_to_task(self) -> CallContext | None:
         """Return the context of the client. If no task runs the call, move it to one first."""
         if self.caller is None and self.leave is not None:
             self.leave()
@@ -145,7 +145,7 @@ class UpstreamRequest:
                 self.token = token
 
     @property
-    def known_as(self) -> Raw:
+    def upstream_id(self) -> Raw:
         """The request id at the backend."""
         return self.id if self.label is None else self.label
 
@@ -236,7 +236,7 @@ class UpstreamSession(Protocol):
         backend sends messages for the client first, `outgoing.leave` is called.
         """
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         """End a request that `begin` sent. Return False if messages came before its response."""
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:

@@ -18,7 +18,7 @@ _SESSION_LOST: Final = (400, 404, 410)
 class SseChannel:
     """One event stream and the endpoint that it announced for POSTs."""
 
-    answers_late = True
+    send_blocks = True
 
     def __init__(self, endpoint: McpHttpClient, stream: ClientResponse) -> None:
         self._endpoint = endpoint

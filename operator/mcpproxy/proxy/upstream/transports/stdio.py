@@ -38,7 +38,7 @@ SHOWN: Final = 200
 class StdioChannel:
     """Channel to one process. Its stderr is read continuously; the last line is kept for errors."""
 
-    answers_late = False
+    send_blocks = False
 
     def __init__(self, name: str, process: Process, transport: asyncio.SubprocessTransport) -> None:
         self._name = name
