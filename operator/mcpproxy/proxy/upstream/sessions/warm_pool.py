@@ -85,7 +85,7 @@ class WarmPool:
         warm = self._warm_set(key)
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
-        link = self._take(warm)
+        link = self._pop_alive(warm)
         # A request without a warm session waits for one to be opened, so there are too few of them.
         missed = 1 if link is None and warm.wanted else 0
         warm.wanted = min(max(warm.wanted + missed, warm.in_use * self._each), MAX_WARM)
@@ -129,9 +129,9 @@ class WarmPool:
         """Return the set of a pool key, and an open session that is removed from it. Both may be
         None."""
         warm = self._kinds.get(key)
-        return warm, None if warm is None else self._take(warm)
+        return warm, None if warm is None else self._pop_alive(warm)
 
-    def _take(self, warm: WarmSet) -> UpstreamSession | None:
+    def _pop_alive(self, warm: WarmSet) -> UpstreamSession | None:
         while warm.links:
             link = warm.links.pop()
             if link.alive:
