@@ -113,8 +113,8 @@ async def answering(
     async with contextlib.AsyncExitStack() as stack:
         link: UpstreamSession
         if transport == "stdio":
-            given = [answer.hex() for answer in answers]
-            command = (sys.executable, "-ISu", "-c", PROGRAM, *given)
+            arguments = [answer.hex() for answer in answers]
+            command = (sys.executable, "-ISu", "-c", PROGRAM, *arguments)
             link = MultiplexedSession(await spawn("b", command, {}, None), background)
         else:
             port = await stack.enter_async_context(served(server.serve))

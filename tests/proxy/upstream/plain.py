@@ -64,7 +64,10 @@ class PlainLink(FakeLink):
         await asyncio.sleep(0)
         if isinstance(answer, Exception):
             raise answer
-        return {"id": Raw(b"1"), **{name: jsonrpc.encode_raw(one) for name, one in answer.items()}}
+        return {
+            "id": Raw(b"1"),
+            **{name: jsonrpc.encode_raw(content) for name, content in answer.items()},
+        }
 
     async def listen(
         self,
@@ -121,12 +124,12 @@ class PlainOpener(Connector):
 
 def gateway_of(**openers: PlainOpener) -> Gateway:
     """A gateway to these backends, which has not started; their names have no prefix."""
-    around = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
+    context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
     backends = []
     for name, opener in openers.items():
         settings = replace(default_settings(), prefix="", cache_ttl=300.0)
-        backends.append(Backend(name, settings, lambda _, o=opener: o, around))  # type: ignore[misc]
-    return Gateway("g", "1", backends, around.catalog)
+        backends.append(Backend(name, settings, lambda _, o=opener: o, context))  # type: ignore[misc]
+    return Gateway("g", "1", backends, context.catalog)
 
 
 async def turns(number: int = 500) -> None:

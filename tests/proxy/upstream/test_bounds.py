@@ -48,9 +48,9 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodi
 
 def smaller(patch: pytest.MonkeyPatch, module: Any, limit: Limit, name: str, value: int) -> Limit:
     """Set a limit to another value, which counts together with the real one."""
-    found = replace(limit, value=value)
-    patch.setattr(module, name, found)
-    return found
+    changed = replace(limit, value=value)
+    patch.setattr(module, name, changed)
+    return changed
 
 
 async def _answered(client: HttpClient) -> bytes:
@@ -231,7 +231,7 @@ class Silent(NullContext):
         super().__init__(ANN)
         self.asked = 0
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError
@@ -271,8 +271,8 @@ async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> 
             await questions.forward(_asks(number), client)
         await soon(lambda: len(peer.requests) == 3, "the refusals")
         assert client.asked == most
-        found = [(body["id"], body["error"]["code"]) for body in _bodies(peer)]
-        assert found == [(most + number, -32000) for number in range(3)]
+        refusals = [(body["id"], body["error"]["code"]) for body in _bodies(peer)]
+        assert refusals == [(most + number, -32000) for number in range(3)]
         assert limits.SERVER_REQUESTS.reached == reached + 3
 
 
@@ -392,9 +392,9 @@ async def test_a_list_is_given_up_when_it_has_too_many_components(
 def test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status() -> None:
     reached = limits.SERVER_NAME.reached
     text = "a\x1b[2J\n" + "b" * limits.SERVER_NAME.value
-    found = backend_module._server_info({"name": text, "version": text})
-    assert found is not None
-    for said in (found.name, found.version or ""):
-        assert len(said) == limits.SERVER_NAME.value
-        assert said.isprintable()
+    info = backend_module._server_info({"name": text, "version": text})
+    assert info is not None
+    for shown in (info.name, info.version or ""):
+        assert len(shown) == limits.SERVER_NAME.value
+        assert shown.isprintable()
     assert limits.SERVER_NAME.reached == reached + 2

@@ -180,15 +180,15 @@ TRANSIENT = {"internal error": -32603, "overloaded": -32000, "of its own": 7}
 async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
     case: str,
 ) -> None:
-    said = "not\u202e ready" + "." * 1000
-    server = Server(status(503), error(TRANSIENT[case], message=said))
+    text = "not\u202e ready" + "." * 1000
+    server = Server(status(503), error(TRANSIENT[case], message=text))
     async with opener_of(server) as opener:
         for client in (LEGACY, MODERN):
             with pytest.raises(
                 ProtocolError, match=f"error {TRANSIENT[case]}: not\ufffd ready"
-            ) as told:
+            ) as raised:
                 await opener.open(client)
-            assert len(str(told.value)) < 300
+            assert len(str(raised.value)) < 300
         server.initialize = legacy
         assert not (await opener.open(LEGACY)).greeting.modern
 

@@ -42,9 +42,9 @@ class Stage:
 
     async def taken(self) -> Any:
         """Return a process from the pool once the next ones are ready."""
-        found = await self.spares.take()
+        program = await self.spares.take()
         await settled()
-        return found
+        return program
 
     @property
     def living(self) -> int:
@@ -86,8 +86,8 @@ async def test_a_program_that_ended_while_it_waited_is_not_used_nor_replaced_at_
     await stage.taken()
     waiting = stage.started[1]
     waiting.ended = True
-    found = await stage.taken()
-    assert found is stage.started[2]
+    program = await stage.taken()
+    assert program is stage.started[2]
     assert waiting.closed
     assert len(stage.started) == 3
     await stage.taken()

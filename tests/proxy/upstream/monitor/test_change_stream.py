@@ -79,10 +79,10 @@ async def _ignored(message: Message) -> None:
 
 @pytest.fixture
 async def stage() -> Any:
-    found = Stage()
-    await found.begun()
-    yield found
-    await found.close()
+    begun_stage = Stage()
+    await begun_stage.begun()
+    yield begun_stage
+    await begun_stage.close()
 
 
 async def test_what_is_subscribed_to_at_once_is_asked_for_with_one_stream(stage: Stage) -> None:

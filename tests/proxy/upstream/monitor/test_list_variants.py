@@ -35,14 +35,14 @@ OFFERED: Message = {"capabilities": Raw(b'{"tools":{},"prompts":{}}')}
 
 
 def _impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for place in (module, list_waits):
-        monkeypatch.setattr(place, "REFRESH_WAIT", seconds)
+    for target in (module, list_waits):
+        monkeypatch.setattr(target, "REFRESH_WAIT", seconds)
 
 
 class Stage:
     """A backend whose sessions return the lists that a test sets."""
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **changed_settings: Any) -> None:
         self.tools = ["a"]
         self.error: Exception | None = None
         self.refusal: dict[str, Any] | None = None
@@ -55,7 +55,7 @@ class Stage:
         self.greeting = ServerDescription("2025-11-25", OFFERED)
         self.on_request: Callable[[], None] = lambda: None
         self.catalog = Catalog()
-        settings: BackendSettings = replace(default_settings(), **given)
+        settings: BackendSettings = replace(default_settings(), **changed_settings)
         self.tailored = VariantLists("b", settings, self.catalog, self._look, NullContext)
         self.changes: list[ComponentKind] = []
         self.failures = 0
@@ -72,8 +72,8 @@ class Stage:
         self.widest = max(self.widest, self.open)
         try:
             await self.gate.wait()
-            found: Any = self
-            yield found
+            session: Any = self
+            yield session
         finally:
             self.open -= 1
 
@@ -90,8 +90,8 @@ class Stage:
 
     def shown(self, seen: bytes = SAMPLING, kind: ComponentKind = TOOLS) -> list[str] | None:
         """Names in the catalog for clients with these capabilities."""
-        found = self.catalog.get("b", kind, seen)
-        return None if found is None else [json.loads(item)["name"] for item in found.items]
+        variant = self.catalog.get("b", kind, seen)
+        return None if variant is None else [json.loads(item)["name"] for item in variant.items]
 
     def old(self, kind: ComponentKind = TOOLS, seen: bytes = SAMPLING) -> bool:
         """True if a list request would be fetched first."""
@@ -288,15 +288,15 @@ async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_to
 ) -> None:
     stage, reached = Stage(), LIST_VARIANT_BYTES.reached
     sets = [b'{"experimental":{"n":%d}}' % number for number in range(4)]
-    one = len(b'{"name":"a"}')
-    smaller = replace(LIST_VARIANT_BYTES, value=2 * one)
+    size = len(b'{"name":"a"}')
+    smaller = replace(LIST_VARIANT_BYTES, value=2 * size)
     monkeypatch.setattr(module, "LIST_VARIANT_BYTES", smaller)
     for seen in sets:
         await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
     assert [stage.shown(seen) for seen in sets] == [None, None, ["a"], ["a"]]
     assert LIST_VARIANT_BYTES.reached == reached + 2
     # A list that exceeds the limit alone is shown, without others.
-    stage.tools = ["b" * one * 3]
+    stage.tools = ["b" * size * 3]
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
     assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
 

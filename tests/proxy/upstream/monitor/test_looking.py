@@ -28,7 +28,7 @@ async def test_s9_looking_takes_no_session_of_another_kind_of_client_nor_one_in_
     async with stage.sessions.acquire(ANN) as used, stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is not used
     async with stage.sessions.acquire_for_lists(BO) as other:
-        assert other in [one for one in stage.opened if one.client == BO]
+        assert other in [link for link in stage.opened if link.client == BO]
     assert (await stage.used(BO)).client == BO
 
 

@@ -151,11 +151,11 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
         await gateway.settled()
-        found = gateway.backends["b"].status()
-    assert found.state == "Healthy"
-    message = found.message or ""
+        status = gateway.backends["b"].status()
+    assert status.state == "Healthy"
+    message = status.message or ""
     assert "prompts/list ends with error -32603: database is locked" in message
-    assert found.not_offered is None or "prompts" not in found.not_offered
+    assert status.not_offered is None or "prompts" not in status.not_offered
 
 
 async def test_what_can_not_be_read_is_not_told_as_an_error_of_the_backend() -> None:
@@ -217,9 +217,9 @@ async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> N
     opener.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
     async with running(b=opener) as gateway:
         await gateway.settled()
-        found = gateway.backends["b"].status()
-        assert (found.state, found.reason) == ("Healthy", None)
-        assert found.not_offered == [kind.member for kind in KINDS]
+        status = gateway.backends["b"].status()
+        assert (status.state, status.reason) == ("Healthy", None)
+        assert status.not_offered == [kind.member for kind in KINDS]
         assert gateway.capabilities(modern=True) == {}
 
 

@@ -150,11 +150,11 @@ async def test_new_files_hold_for_new_connections_and_the_old_ones_go_on(
         server.show(*new.issue(HOST))
         server.ask(new)
         fresh = await client.connect()
-        found = []
+        names = []
         for connection in (kept, fresh):
             response = await connection.send(client.head(b"GET", "/mcp", ()) + b"\r\n")
-            found.append((await response.read(100)).decode())
-        assert found == ["old.example", "new.example"]
+            names.append((await response.read(100)).decode())
+        assert names == ["old.example", "new.example"]
 
 
 async def test_a_renewed_client_uses_no_connection_again_and_cuts_none(
@@ -233,11 +233,11 @@ async def test_the_status_says_that_nothing_is_verified(
 ) -> None:
     tls = {"insecureSkipVerify": True}
     proxy = an_mcpproxy(backends=[a_backend(url=f"https://{HOST}/mcp", tls=tls)])
-    around = build_backend_context(
+    context = build_backend_context(
         health_policy(proxy.spec), RuntimeOptions(values=tmp_path), tmp_path
     )
-    backend = build_backend(proxy, proxy.spec.backends[0], around)
-    said = "its certificate is not verified (tls.insecureSkipVerify)"
-    assert said in (backend.status().message or "")
-    assert f"backend weather: {said}" in caplog.text
+    backend = build_backend(proxy, proxy.spec.backends[0], context)
+    message = "its certificate is not verified (tls.insecureSkipVerify)"
+    assert message in (backend.status().message or "")
+    assert f"backend weather: {message}" in caplog.text
     await backend.close()

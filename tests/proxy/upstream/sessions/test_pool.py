@@ -19,14 +19,14 @@ from tests.proxy.upstream.stage import ANN, BO, Mode, Stage, settled
 
 async def test_isolated_requests_never_share_and_their_sessions_end() -> None:
     stage = Stage()
-    async with stage.sessions.acquire(ANN) as one, stage.sessions.acquire(ANN) as two:
-        assert one is not two
+    async with stage.sessions.acquire(ANN) as first, stage.sessions.acquire(ANN) as second:
+        assert first is not second
     third = await stage.used(ANN)
-    assert third not in (one, two)
+    assert third not in (first, second)
     assert len(stage.opened) >= 3
-    for found in stage.opened[:3]:
-        if found in (one, two, third):
-            await asyncio.wait_for(found.closed.wait(), 5)
+    for link in stage.opened[:3]:
+        if link in (first, second, third):
+            await asyncio.wait_for(link.closed.wait(), 5)
 
 
 async def test_warm_sessions_wait_for_the_next_request_of_the_same_kind() -> None:
@@ -111,13 +111,13 @@ async def test_under_steady_calls_sessions_are_opened_together_and_every_call_fi
     for _ in range(40):
         await stage.used(ANN)
         await settled()
-    found = bursts = 0
+    hits = bursts = 0
     for _ in range(40):
         before = {id(link) for link in stage.opened}
-        found += id(await stage.used(ANN)) in before
+        hits += id(await stage.used(ANN)) in before
         await settled()
         bursts += len(stage.opened) > len(before)
-    assert found == 40
+    assert hits == 40
     assert 0 < bursts <= 10
 
 
@@ -202,8 +202,8 @@ async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() 
     waiting = [asyncio.create_task(stage.used(ANN)) for _ in range(3)]
     await asyncio.sleep(0)
     stage.gate.set()
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(error) for error in found] == [Unreachable] * 3
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [Unreachable] * 3
     stage.error = None
     assert await stage.used(ANN) is stage.opened[0]
 

@@ -53,9 +53,9 @@ async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
     )
     async with opener_of(_server(error(-32600), silent)) as opener:
         answer = await _called(await opener.open(LEGACY))
-    found = jsonrpc.error_of(answer)
-    assert found is not None
-    assert (found.code, limit.reached) == (-32600, 1)
+    refusal = jsonrpc.error_of(answer)
+    assert refusal is not None
+    assert (refusal.code, limit.reached) == (-32600, 1)
 
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
