@@ -242,7 +242,7 @@ class Backend:
         outgoing: UpstreamRequest,
         client: ClientIdentity,
         done: Callable[[], None],
-        levelled: bool,
+        has_log_level: bool,
     ) -> bool:
         # The policy has to decode the response, so every request needs a task.
         return False
@@ -264,8 +264,9 @@ class Backend:
     ) -> None:
         """Forward a client's notification to the sessions that serve this client. Never raises.
 
-        `running_only` excludes sessions that outlive requests. If none is open, one is opened when
-        this is the only backend (`alone`), since the notification must be for it.
+        `running_only` excludes sessions that outlive requests. Otherwise, if no such session is
+        open and this is the only backend (`alone`), one is opened, since the notification must be
+        for it.
         """
         method = jsonrpc.decode_str(message.get("method")) or ""
         if not self._forwarding.forwards(method):

@@ -199,26 +199,26 @@ class Dispatcher:
         outgoing: UpstreamRequest,
         client: ClientIdentity,
         done: Callable[[], None],
-        levelled: bool,
+        has_log_level: bool,
     ) -> bool:
         """Send a request without a task, if possible; the response becomes `outgoing.sent`.
 
         `done` is called when the response is to be examined, as in `Connection.begin`.
         `outgoing.leave` is called at the timeout, or if the client has to receive a message first.
-        If `complete` then returns None, the request continues with `call`. `levelled` means that
-        the client has set a log level.
+        If `complete` then returns None, the request continues with `call`. `has_log_level` means
+        that the client has set a log level.
         """
         link = self._sessions.stateless_session(client)
         lease = None
         if link is None:
             # Modern backends keep no sessions.
-            lease = None if levelled or client.modern else self._sessions.try_acquire(client)
+            lease = None if has_log_level or client.modern else self._sessions.try_acquire(client)
             if lease is None:
                 return False
             link = lease.link
         sent = outgoing
         if client.modern is not link.greeting.modern:
-            if levelled:
+            if has_log_level:
                 return False
             sent = outgoing.translated = translate_request(outgoing, client, link.greeting)
         response = sent.sent = outgoing.sent = link.begin(sent, client, done)

@@ -233,7 +233,7 @@ class StdioHandshake:
     The requests are never cancelled: a slow process finds both in its input, and the first response
     that names an era decides. The Python SDK locks a process to the era of its first request and
     refuses the other one. The TypeScript SDK starts over at an `initialize` after
-    `server/discover`, unless it carries the `_meta` of modern requests.
+    `server/discover`, unless the `initialize` carries the `_meta` of modern requests.
     """
 
     def __init__(
@@ -245,8 +245,8 @@ class StdioHandshake:
         self._pinned = pinned
         self._sent: list[asyncio.Task[Message]] = []
         self.doubt: BackendError | None = None
-        """Reason to doubt that the preferred era is unsupported, although the other one was
-        chosen."""
+        """Error of the preferred era's request, if the backend may support that era
+        nevertheless."""
 
     async def greeting(self, patience: float, *, modern_first: bool) -> ServerDescription:
         """Return the server's introduction.
