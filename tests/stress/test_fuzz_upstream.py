@@ -147,7 +147,7 @@ class Session:
         self._outcomes["result" if "result" in answer else "error"] += 1
         found = json.loads(bytes(answer.get("result", b"{}")))
         if self.client.intact and isinstance(found, dict) and "for" in found:
-            wanted = json.loads(bytes(outgoing.known_as))
+            wanted = json.loads(bytes(outgoing.upstream_id))
             assert str(found["for"]) == str(wanted), f"{found} for {wanted}"
 
     async def listen(self) -> None:
@@ -170,7 +170,7 @@ class Session:
         self.client.close()
         await _until(lambda: not (self.client._all or self.client.playing))
         assert not self.link._callers
-        assert not self.link._questions.open
+        assert not self.link._incoming.has_open
         assert not self.client._opening
 
 
@@ -209,7 +209,7 @@ async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
         "error",
         "ProtocolError",
         "Unreachable",
-        "SessionGone",
+        "SessionNotFound",
         "RateLimited",
     ):
         assert outcomes[outcome] >= MESSAGES // 2000, f"seed {SEED}: {outcomes}"

@@ -119,7 +119,7 @@ class SavedSession:
         """Nothing is sent at once."""
         return None
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         """Nothing is begun."""
         return False
 

@@ -76,7 +76,7 @@ async def test_a_backend_that_fails_at_once_delays_no_first_list() -> None:
 
 async def test_a_backend_has_only_so_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.backend.START_TIME", 0.0)
-    monkeypatch.setattr(rounds_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(rounds_module, "REFRESH_WAIT", 0.0)
     good, hung = offering("a"), offering("b")
     hung.gate.clear()
     async with running(good=good, hung=hung) as gateway:
@@ -204,7 +204,7 @@ async def test_a_backend_that_is_known_to_hang_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.backend.START_TIME", 0.0)
-    monkeypatch.setattr(rounds_module, "PATIENCE", 3600.0)
+    monkeypatch.setattr(rounds_module, "REFRESH_WAIT", 3600.0)
     good, hung = offering("a"), offering("b")
     hung.gate.clear()
     async with running(good=good, hung=hung) as gateway:
@@ -220,7 +220,7 @@ async def test_a_backend_that_is_known_to_hang_is_not_waited_for(
 async def test_an_explicit_list_is_waited_for_as_long_as_lists_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.list_cache.YOUNG", 0.0)
+    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.list_cache.MIN_REFRESH_AGE", 0.0)
     backend = offering("old")
     async with running(b=backend) as gateway:
         assert await tools(gateway) == ["old"]
@@ -249,7 +249,7 @@ async def test_a_list_is_never_said_to_last_longer_than_the_backend_says() -> No
 async def test_the_time_that_a_list_takes_counts_as_its_age(
     monkeypatch: pytest.MonkeyPatch, ttl: int
 ) -> None:
-    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.list_cache.YOUNG", 0.0)
+    monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.list_cache.MIN_REFRESH_AGE", 0.0)
     backend = offering("old")
     async with running(b=backend) as gateway:
         assert await tools(gateway) == ["old"]

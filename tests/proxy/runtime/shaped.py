@@ -247,8 +247,8 @@ async def stage(
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
-        backend.reap = backend.sessions.reap
-        backend.deadlines = running.runtime.gateway.backends["p"]._calls._timing
+        backend.reap = backend.sessions.close_idle
+        backend.deadlines = running.runtime.gateway.backends["p"]._calls._timers_of_loop
         client = Raw(running.url, http)
         if (client_kind or kind) != "modern":
             await client.initialize(capabilities={"elicitation": {}})

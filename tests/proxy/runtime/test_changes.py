@@ -74,7 +74,7 @@ async def test_a_client_that_closed_its_stream_is_forgotten(peer: Any, proxy: An
 async def test_lookups_and_young_lists_do_not_ask_the_backend(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_cache, "YOUNG", 3600.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 3600.0)
     server, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     before = server.gate.count("tools/list")
@@ -89,7 +89,7 @@ async def test_lookups_and_young_lists_do_not_ask_the_backend(
 async def test_an_explicit_list_asks_again_once_the_snapshot_is_not_young(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_cache, "YOUNG", 0.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
     server, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     async with Client(running.url, mode="legacy") as client:
@@ -100,7 +100,7 @@ async def test_an_explicit_list_asks_again_once_the_snapshot_is_not_young(
 async def test_concurrent_lists_are_one_flight(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_cache, "YOUNG", 0.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
     server, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     async with Client(running.url, mode="legacy") as client:

@@ -200,7 +200,7 @@ async def test_a_list_that_is_there_takes_no_task_and_keeps_its_type(
                 return await client.call("tools/list")
             return await client.post(rpc("tools/list"))
 
-        monkeypatch.setattr(list_cache, "YOUNG", 60.0)
+        monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 60.0)
         before = await ask()
         taken: list[Any] = []
         monkeypatch.setattr(ServerConnection, "run", lambda self, *work: taken.append(work))

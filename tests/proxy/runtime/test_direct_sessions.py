@@ -129,7 +129,7 @@ async def test_isolated_calls_that_take_no_task_have_a_session_each_that_ends(
             lambda: {session for session, method in backend.asked if method == "DELETE"} >= {*used},
             "the end of all that were used",
         )
-        found = backend.sessions.found
+        found = backend.sessions.acquisitions
         assert (found["warm"], found["cold"]) == (5, 1)
 
 

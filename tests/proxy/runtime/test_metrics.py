@@ -104,14 +104,14 @@ async def _counted(running: Proxy, name: str) -> dict[str, float]:
 async def test_lists_are_counted_by_whether_a_backend_was_asked_for_them(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_cache, "YOUNG", 0.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
     _, url = await peer("p", "modern")
     running = await proxy({"name": "p", "url": url})
     assert await _counted(running, "mcpproxy_list_requests") == {"hit": 0, "miss": 0}
     async with Client(running.url, mode="2026-07-28") as client:
         await client.list_tools()
         assert await _counted(running, "mcpproxy_list_requests") == {"hit": 0, "miss": 1}
-        monkeypatch.setattr(list_cache, "YOUNG", 60.0)
+        monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 60.0)
         await client.list_prompts()
         assert await _counted(running, "mcpproxy_list_requests") == {"hit": 1, "miss": 1}
 

@@ -108,7 +108,7 @@ async def test_lists_of_a_backend_that_answers_429_for_hours_are_not_shown_any_m
     server.gate.status = 429
     await running.until("p", "RateLimited")
     assert only(await running.report()).components is not None
-    monkeypatch.setattr(list_cache, "STALE", 0.0)
+    monkeypatch.setattr(list_cache, "MAX_STALE", 0.0)
 
     async def hidden() -> bool:
         return only(await running.report()).reason == "NotListed"

@@ -136,8 +136,8 @@ async def test_concurrent_lists_of_clients_that_declare_the_same_are_one_flight(
 async def test_young_lists_do_not_ask_the_backend_whatever_the_client_declares(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tailored, "YOUNG", 3600.0)
-    monkeypatch.setattr(list_cache, "YOUNG", 3600.0)
+    monkeypatch.setattr(tailored, "MIN_REFRESH_AGE", 3600.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 3600.0)
     server, url = await _choosy(peer)
     running = await proxy({"name": "p", "url": url})
     await _listed(running)

@@ -145,7 +145,7 @@ async def test_lists_are_kept_as_long_as_the_backend_or_all_say(peer: Any, proxy
 async def test_without_a_cache_every_list_is_the_backends_newest(
     peer: Any, proxy: Any, declared: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_waits, "PATIENCE", 0.0)
+    monkeypatch.setattr(list_waits, "REFRESH_WAIT", 0.0)
     server, url = await peer("p")
     server.needs["sample"] = "sampling"
     running = await proxy({"name": "p", "url": url}, cache={"ttl": "0s"}, health={"interval": "1h"})

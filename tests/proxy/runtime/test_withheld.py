@@ -37,7 +37,7 @@ async def _drift(proxy: Proxy) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An explicit list is always the backend's newest."""
-    monkeypatch.setattr(list_cache, "YOUNG", 0.0)
+    monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
 
 
 @modes

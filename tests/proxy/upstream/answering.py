@@ -1,4 +1,4 @@
-"""A link of each transport to a backend whose responses are bytes that the test gives."""
+"""Upstream sessions of each transport, to a backend whose responses are bytes from the test."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ ON_HTTP: Final = ("json", "stream", "modern-json", "modern-stream")
 ON_CHANNELS: Final = ("stdio", "http+sse")
 TRANSPORTS: Final = (*ON_HTTP, *ON_CHANNELS)
 ID: Final = b"@ID@"
-"""Placeholder of the id of the request."""
+"""Placeholder for the id of the request."""
 GUARD: Final = 10.0
 """Seconds after which a request without an end fails its test."""
 PROGRAM: Final = """
@@ -47,7 +47,7 @@ for line in sys.stdin.buffer:
 
 
 class Told(NullContext):
-    """A caller that keeps the methods of its notifications."""
+    """A context that records the methods of its notifications."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(LEGACY))
@@ -104,17 +104,17 @@ class Server:
 async def answering(
     transport: str, *answers: bytes, more: bytes = b""
 ) -> AsyncIterator[tuple[UpstreamSession, Server]]:
-    """A link to a backend with these answers; `more` are header lines of its responses.
+    """A session with a backend that sends these answers; `more` are header fields of its responses.
 
-    With them, an answer is the body as it is, else the data of an event where that is streamed.
+    With them, an answer is the complete body; otherwise it is the data of an event if `streamed`.
     """
     background = TaskSet()
     server = Server(transport, list(answers), more)
     async with contextlib.AsyncExitStack() as stack:
         link: UpstreamSession
         if transport == "stdio":
-            given = [answer.hex() for answer in answers]
-            command = (sys.executable, "-ISu", "-c", PROGRAM, *given)
+            arguments = [answer.hex() for answer in answers]
+            command = (sys.executable, "-ISu", "-c", PROGRAM, *arguments)
             link = MultiplexedSession(await spawn("b", command, {}, None), background)
         else:
             port = await stack.enter_async_context(served(server.serve))
@@ -137,7 +137,7 @@ async def answering(
 async def called(
     link: UpstreamSession, caller: NullContext | None = None, own: bytes = b"7"
 ) -> Any:
-    """The response to a call. Raises BackendError, TimeoutError."""
+    """Return the response to a call. Raises BackendError, TimeoutError."""
     outgoing = UpstreamRequest(Raw(own), "tools/call", {"name": Raw(b'"x"')})
     async with asyncio.timeout(GUARD):
         answer = await link.request(outgoing, caller or Told())

@@ -35,7 +35,7 @@ def initialized(message: Any, revision: str | None = None, session: str | None =
 
 
 class Server:
-    """Answers `server/discover` and `initialize` as it is told."""
+    """Answers `server/discover` and `initialize` as the test says."""
 
     def __init__(self, discover: Answer, initialize: Answer) -> None:
         self.discover = discover
@@ -63,22 +63,22 @@ class Server:
 
 
 def modern(method: str, message: Any) -> Response:
-    """Speaks the modern era."""
+    """Supports the modern era."""
     return result_of(message, supportedVersions=["2026-07-28"], capabilities={"tools": {}})
 
 
 def legacy(method: str, message: Any) -> Response:
-    """Speaks the legacy era, with a session."""
+    """Supports the legacy era, with a session."""
     return initialized(message, session="s-1")
 
 
 def status(code: int, content: str = "no") -> Answer:
-    """Answers with an HTTP status."""
+    """Responds with an HTTP status."""
     return lambda method, message: PlainTextResponse(content, code)
 
 
 def error(code: int, http: int = 200, message: str = "no") -> Answer:
-    """Answers with a JSON-RPC error."""
+    """Responds with a JSON-RPC error."""
 
     def answer(method: str, request: Any) -> Response:
         content = {"code": code, "message": message}

@@ -1,4 +1,4 @@
-"""A channel of a session over one stream each way, whose other end is the test."""
+"""A channel with one stream in each direction, whose other end is the test."""
 
 import asyncio
 import json
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Pipe:
-    """What the proxy sends and gets."""
+    """Messages that the proxy sends and receives."""
 
-    answers_late = False
+    send_blocks = False
 
     def __init__(self) -> None:
         self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

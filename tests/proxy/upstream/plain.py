@@ -1,4 +1,4 @@
-"""Backends whose sessions answer what a test says, without a wire."""
+"""Backends whose sessions answer as a test says, without a transport."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def listed(member: str, *names: str, **more: Any) -> dict[str, Any]:
 
 
 def refused(code: int = -32603, message: str = "database is locked") -> dict[str, Any]:
-    """An error as an answer."""
+    """An error response."""
     return {"error": {"code": code, "message": message}}
 
 
@@ -64,7 +64,10 @@ class PlainLink(FakeLink):
         await asyncio.sleep(0)
         if isinstance(answer, Exception):
             raise answer
-        return {"id": Raw(b"1"), **{name: jsonrpc.encode_raw(one) for name, one in answer.items()}}
+        return {
+            "id": Raw(b"1"),
+            **{name: jsonrpc.encode_raw(content) for name, content in answer.items()},
+        }
 
     async def listen(
         self,
@@ -84,7 +87,7 @@ class PlainLink(FakeLink):
 
 
 class PlainOpener(Connector):
-    """A backend, as what opens sessions with it."""
+    """A backend, as the connector that opens its sessions."""
 
     def __init__(self, capabilities: Any = None, **answers: Any) -> None:
         settings = default_settings()
@@ -96,18 +99,18 @@ class PlainOpener(Connector):
         }
         self.asked: list[str] = []
         self.cursors: list[Any] = []
-        """Of each request."""
+        """Seconds that each request takes."""
         self.on_request: Callable[[str], None] = lambda method: None
         self.announced: OnMessage
         self.opened = self.listens = 0
         self.breaks: Exception | None = None
-        """How its stream of changes ends."""
+        """Error with which the change stream ends."""
         self.ends = False
-        """Whether a session ends with that."""
+        """True if the session ends with the change stream."""
         self.error: BackendError | None = None
-        """Why no session can be opened."""
+        """Error of opening a session."""
         self.gate = asyncio.Event()
-        """Set once it lets sessions be opened."""
+        """Set once sessions can be opened."""
         self.gate.set()
         self.transport = "streamable-http"
 
@@ -120,16 +123,16 @@ class PlainOpener(Connector):
 
 
 def gateway_of(**openers: PlainOpener) -> Gateway:
-    """A gateway to these backends, which is not started yet; their names have no prefix."""
-    around = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
+    """A gateway to these backends, which has not started; their names have no prefix."""
+    context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
     backends = []
     for name, opener in openers.items():
         settings = replace(default_settings(), prefix="", cache_ttl=300.0)
-        backends.append(Backend(name, settings, lambda _, o=opener: o, around))  # type: ignore[misc]
-    return Gateway("g", "1", backends, around.catalog)
+        backends.append(Backend(name, settings, lambda _, o=opener: o, context))  # type: ignore[misc]
+    return Gateway("g", "1", backends, context.catalog)
 
 
 async def turns(number: int = 500) -> None:
-    """Let everything run that needs no waiting."""
+    """Run everything that does not wait for time to pass."""
     for _ in range(number):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Sessions with a backend that opens fake links."""
+"""A session pool of a backend with fake sessions."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ BO: Final = ClientIdentity("2025-11-25", b"{}", None, "bo", "session-bo")
 
 
 class FakeLink:
-    """A session that notes its end."""
+    """A session that records its end."""
 
     def __init__(self, client: ClientIdentity, stateful: bool = True) -> None:
         self.client = client
@@ -37,7 +37,7 @@ class FakeLink:
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
     ) -> None: ...
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
@@ -57,7 +57,7 @@ class FakeLink:
 
 
 class Stage:
-    """Sessions with a backend that opens fake links."""
+    """A session pool whose sessions are fakes."""
 
     def __init__(
         self,
@@ -86,17 +86,17 @@ class Stage:
         return link
 
     async def used(self, client: ClientIdentity) -> Any:
-        """The link of one request that is over."""
-        async with self.sessions.use(client) as link:
+        """Return the session of one request that is complete."""
+        async with self.sessions.acquire(client) as link:
             return link
 
     @property
     def open_now(self) -> int:
-        """Links that were not closed."""
+        """Sessions that were not closed."""
         return sum(not link.closed.is_set() for link in self.opened)
 
 
 async def settled() -> None:
-    """Let everything run that needs no waiting."""
+    """Run everything that does not wait for time to pass."""
     for _ in range(20):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A session over one stream each way that serves several clients: whom a message may reach."""
+"""A session over one stream that several clients share: which client receives a message."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ QUESTION = {"method": "sampling/createMessage", "params": {"messages": [], "maxT
 
 
 class Heard(NullContext):
-    """A client that keeps what reaches it, and answers questions with its name when it may."""
+    """A client that records its messages, and answers server requests with its name if allowed."""
 
     def __init__(self, session: str, revision: str = LEGACY) -> None:
         super().__init__(ClientIdentity(revision, session=session))
@@ -33,7 +33,7 @@ class Heard(NullContext):
     async def notify(self, message: Message) -> None:
         self.told.append(json.loads(bytes(message["params"])))
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
         self.told.append(json.loads(bytes(request["method"])))
         await self.may.wait()
         return {"result": Raw(json.dumps(self.client.session).encode())}
@@ -48,18 +48,18 @@ class Shared:
         self.link = MultiplexedSession(self.pipe, self.background)
 
     async def call(self, caller: NullContext, **params: Any) -> tuple["asyncio.Task[Message]", int]:
-        """A call with the client's id 7, and the id by which the backend knows it."""
-        given = {name: Raw(json.dumps(content).encode()) for name, content in params.items()}
-        outgoing = UpstreamRequest(Raw(b"7"), "tools/call", given)
+        """Start a call with the client's id 7, and return its id at the backend."""
+        encoded = {name: Raw(json.dumps(content).encode()) for name, content in params.items()}
+        outgoing = UpstreamRequest(Raw(b"7"), "tools/call", encoded)
         task = asyncio.create_task(self.link.request(outgoing, caller))
         return task, (await self.sent())["id"]
 
     async def sent(self) -> Any:
-        """The next message that the backend gets."""
+        """Return the next message to the backend."""
         return await asyncio.wait_for(self.pipe.sent.get(), 5)
 
     async def says(self, **message: Any) -> None:
-        """The backend says something, and it is dealt with."""
+        """Send a message from the backend, and wait until it is processed."""
         self.pipe.says(**message)
         await settled()
 
@@ -67,7 +67,7 @@ class Shared:
         await self.says(method="notifications/message", params={"level": "info", "data": data})
 
     async def cancelled(self, task: "asyncio.Task[Message]") -> None:
-        """A client gives its call up, and the backend gets to know."""
+        """Cancel a call, and wait until the backend knows it."""
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert (await self.sent())["method"] == "notifications/cancelled"
@@ -75,14 +75,16 @@ class Shared:
 
 @pytest_asyncio.fixture
 async def shared() -> AsyncIterator[Shared]:
-    found = Shared()
-    yield found
-    await found.link.close()
-    await found.background.close()
+    session = Shared()
+    yield session
+    await session.link.close()
+    await session.background.close()
 
 
 def _data(caller: Heard) -> list[Any]:
-    return [told.get("data") if isinstance(told, dict) else told for told in caller.told]
+    return [
+        message.get("data") if isinstance(message, dict) else message for message in caller.told
+    ]
 
 
 async def test_s9_a_log_message_reaches_nobody_while_requests_of_two_clients_run(
@@ -175,9 +177,9 @@ async def test_s9_progress_goes_to_the_request_that_its_token_names(
     shared: Shared, spelt: str
 ) -> None:
     ann, bo = Heard("ann"), Heard("bo")
-    given = {"progressToken": "mine"}
-    _, of_ann = await shared.call(ann, _meta=given)
-    _, of_bo = await shared.call(bo, _meta=given)
+    meta = {"progressToken": "mine"}
+    _, of_ann = await shared.call(ann, _meta=meta)
+    _, of_bo = await shared.call(bo, _meta=meta)
     assert of_ann != of_bo
     for token, about in ((str(of_ann), "ann"), (str(of_bo), "bo"), ("99", "?"), ('"mine"', "?")):
         named = token if "mine" in token else spelt.format(token)
@@ -187,7 +189,7 @@ async def test_s9_progress_goes_to_the_request_that_its_token_names(
         )
     await settled()
     for caller in (ann, bo):
-        expected = {**given, "progressToken": "mine", "progress": 1}
+        expected = {**meta, "progressToken": "mine", "progress": 1}
         assert caller.told == [{**expected, "message": caller.client.session}]
 
 

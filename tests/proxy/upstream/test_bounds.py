@@ -1,4 +1,4 @@
-"""A backend beyond each limit: what it makes us hold, open and wait for is bounded."""
+"""Limits against a backend: buffered bytes, open requests and wait times are bounded."""
 
 import asyncio
 import json
@@ -47,10 +47,10 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodi
 
 
 def smaller(patch: pytest.MonkeyPatch, module: Any, limit: Limit, name: str, value: int) -> Limit:
-    """The limit with another value; it counts together with the real one."""
-    found = replace(limit, value=value)
-    patch.setattr(module, name, found)
-    return found
+    """Set a limit to another value, which counts together with the real one."""
+    changed = replace(limit, value=value)
+    patch.setattr(module, name, changed)
+    return changed
 
 
 async def _answered(client: HttpClient) -> bytes:
@@ -76,7 +76,7 @@ async def test_a_backend_that_hangs_gets_no_more_connections_than_the_limit(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await soon(lambda: not client._all, "the connections to be closed")
-        # What was given up takes no place.
+        # Abandoned requests take no place.
         peer.answers = [OK]
         assert await _answered(client) == b"ok"
 
@@ -125,7 +125,7 @@ async def test_a_cancellation_that_is_never_answered_ends_with_its_connection(
 
 
 async def _fed(begin: bytes, part: bytes) -> tuple[ClientResponse, int]:
-    """The answer to a request, and the bytes until the connection was closed."""
+    """Return the response to a request, and the bytes until the connection was closed."""
     wire = Wire()
     response = wire.begin()
     size = len(begin)
@@ -169,7 +169,7 @@ async def test_a_response_with_too_many_header_lines_is_given_up() -> None:
     assert begun.complete
     wire = Wire()
     begun = wire.begin()
-    # In one packet, what follows is not read: it would complete the answer after all.
+    # The rest of the packet, which would complete the response, is not read.
     wire.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n" + lines + b"a: b\r\n\r\n")
     assert (wire.closing, begun.status, begun.complete) == (True, 0, False)
     with pytest.raises(ProtocolError, match=f"more than {most} header lines"):
@@ -221,7 +221,7 @@ async def test_a_message_of_a_backend_with_too_many_members_is_not_mcp(member: s
         await reader.messages()
 
 
-# Requests of a backend
+# Server requests
 
 
 class Silent(NullContext):
@@ -231,7 +231,7 @@ class Silent(NullContext):
         super().__init__(ANN)
         self.asked = 0
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError
@@ -268,11 +268,11 @@ async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> 
     peer, client = Peer(OK), Silent()
     async with _questions(peer) as questions:
         for number in range(most + 3):
-            await questions.put(_asks(number), client)
+            await questions.forward(_asks(number), client)
         await soon(lambda: len(peer.requests) == 3, "the refusals")
         assert client.asked == most
-        found = [(body["id"], body["error"]["code"]) for body in _bodies(peer)]
-        assert found == [(most + number, -32000) for number in range(3)]
+        refusals = [(body["id"], body["error"]["code"]) for body in _bodies(peer)]
+        assert refusals == [(most + number, -32000) for number in range(3)]
         assert limits.SERVER_REQUESTS.reached == reached + 3
 
 
@@ -281,7 +281,7 @@ async def test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit(
     peer, client, large = Peer(OK), Silent(), {"params": Raw(b'"%b"' % (b"x" * most))}
     async with _questions(peer) as questions:
         for request in ({**_asks(1), **large}, _asks(2), {**_asks(3), **large}):
-            await questions.put(request, client)
+            await questions.forward(request, client)
         await soon(lambda: len(peer.requests) == 2, "the refusals")
         assert client.asked == 1
         assert [body["error"]["code"] for body in _bodies(peer)] == [-32000, -32000]
@@ -296,14 +296,14 @@ async def test_a_question_outlives_its_call_only_for_a_while(
     )
     client, other, reached = Silent(), Silent(), limit.reached
     async with _questions(Peer(OK)) as questions:
-        await questions.put(_asks(1), client)
-        await questions.put(_asks(2), other)
-        questions.over(client, answered=True)
+        await questions.forward(_asks(1), client)
+        await questions.forward(_asks(2), other)
+        questions.close_for(client, answered=True)
         await soon(lambda: len(questions._open) == 1, "the question to end")
         assert limit.reached == reached + 1
-        questions.over(other, answered=False)
+        questions.close_for(other, answered=False)
         await settled()
-        assert not questions.open
+        assert not questions.has_open
         assert limit.reached == reached + 1
 
 
@@ -312,7 +312,7 @@ async def test_pings_are_answered_in_order_over_one_connection() -> None:
     peer = Peer(OK)
     async with _questions(peer) as questions:
         for number in range(most + 3):
-            await questions.put(_asks(number, "ping"), Silent())
+            await questions.forward(_asks(number, "ping"), Silent())
         await soon(lambda: len(peer.requests) >= most, "the answers")
         await soon(lambda: not questions._sending, "the last answer")
     assert [body["id"] for body in _bodies(peer)] == list(range(most))
@@ -324,7 +324,7 @@ async def test_pings_are_answered_in_order_over_one_connection() -> None:
 
 
 class Lister:
-    """A backend whose pages never end, or end after so many."""
+    """A backend with endless pages, or with `pages` of them."""
 
     def __init__(self, tools: list[Any], pages: int = 10**9) -> None:
         self.greeting = ServerDescription("2025-11-25", {})
@@ -351,7 +351,7 @@ async def _listed(lister: Lister) -> ComponentList:
 
 
 def _tools(count: int) -> list[Any]:
-    # What is in a schema is no component.
+    # Objects in a schema are not components.
     schema = {"type": "object", "properties": {str(n): {"type": "object"} for n in range(50)}}
     return [{"name": str(number), "inputSchema": schema} for number in range(count)]
 
@@ -392,9 +392,9 @@ async def test_a_list_is_given_up_when_it_has_too_many_components(
 def test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status() -> None:
     reached = limits.SERVER_NAME.reached
     text = "a\x1b[2J\n" + "b" * limits.SERVER_NAME.value
-    found = backend_module._server_info({"name": text, "version": text})
-    assert found is not None
-    for said in (found.name, found.version or ""):
-        assert len(said) == limits.SERVER_NAME.value
-        assert said.isprintable()
+    info = backend_module._server_info({"name": text, "version": text})
+    assert info is not None
+    for shown in (info.name, info.version or ""):
+        assert len(shown) == limits.SERVER_NAME.value
+        assert shown.isprintable()
     assert limits.SERVER_NAME.reached == reached + 2

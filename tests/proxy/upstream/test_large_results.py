@@ -1,4 +1,4 @@
-"""Answers that are too large to be held."""
+"""Results that are too large to be buffered."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ LONG_TEXT = b'"a":"' + b"x" * 600_000 + b'"'
 
 @dataclass
 class Source:
-    """An answer in chunks as large as a connection gives them."""
+    """A response in chunks of the size that a connection delivers."""
 
     body: bytes
     left: list[bytes] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Source:
 
 @dataclass
 class Sink:
-    """A client that takes what comes."""
+    """A client that accepts every part."""
 
     taken: list[bytes] = field(default_factory=list)
     is_gone = False
@@ -47,21 +47,21 @@ class Sink:
         return True
 
     async def last_part(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
     def abandon(self) -> None:
         raise AssertionError
 
 
 class Patient:
-    def heard(self) -> None:
-        """There is no deadline."""
+    def restart_timeout(self) -> None:
+        """Do nothing: the test has no timeout."""
 
-    suspend = heard
+    pause_timeout = restart_timeout
 
 
 async def _taken(result: bytes) -> tuple[bytes, int]:
-    """The message that a client gets, and the turns that others had meanwhile."""
+    """Return the message that a client receives, and the turns of other tasks."""
     turns = 0
 
     async def count() -> None:

@@ -1,4 +1,4 @@
-"""A connection to a backend without a socket: the test says what comes, byte by byte."""
+"""A connection to a backend without a socket: the test provides every byte."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 
 
 class Wire(asyncio.Transport):
-    """The transport of one connection; it is closed in the next turn of the loop, as others are."""
+    """The transport of one connection, which closes in the next turn of the loop, as others do."""
 
     def __init__(self, connection: ClientConnection | None = None) -> None:
         super().__init__()
@@ -21,16 +21,16 @@ class Wire(asyncio.Transport):
         self.connection.connection_made(self)
 
     def begin(self, done: Callable[[], None] | None = None) -> ClientResponse:
-        """Send a request; its answer."""
+        """Send a request and return its response."""
         return self.connection.begin(b"", done)
 
     def feed(self, data: bytes) -> None:
-        """So much comes from the backend, if it is still read."""
+        """Deliver bytes of the backend, if the connection is still read."""
         if data and not self.closing:
             self.connection.data_received(data)
 
     def end(self) -> None:
-        """The backend closes the connection."""
+        """Close the connection at the backend."""
         self.abort()
 
     def write(self, data: Any) -> None:

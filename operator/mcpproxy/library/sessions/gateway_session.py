@@ -54,7 +54,7 @@ class InProcessSession:
     ) -> None:
         """A task waits for each answer."""
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         """Nothing is begun."""
         return False
 

@@ -142,7 +142,7 @@ class SdkUpstreamSession:
     ) -> None:
         """A task waits for each answer."""
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         """Nothing is begun."""
         return False
 

@@ -124,12 +124,12 @@ class FilteredSession:
     ) -> None:
         """A task waits for each answer."""
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         """Nothing is begun."""
         return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        if self._forwarding.tells(jsonrpc.decode_str(message.get("method")) or ""):
+        if self._forwarding.forwards(jsonrpc.decode_str(message.get("method")) or ""):
             await self._link.notify(message, client)
 
     async def listen(

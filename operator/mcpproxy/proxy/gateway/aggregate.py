@@ -84,7 +84,9 @@ class Aggregate:
             await asyncio.wait([self._first_round], timeout=at_most)
 
     async def _settle(self) -> None:
-        await asyncio.gather(*(backend.tried() for backend in self.backends.values()))
+        await asyncio.gather(
+            *(backend.wait_for_first_check() for backend in self.backends.values())
+        )
 
     async def wait_for_next_backend(self) -> None:
         """Wait until the first round is over, or one more backend has responded or failed."""

@@ -96,7 +96,7 @@ class Gateway(Aggregate):
 
     def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
         for backend in self.backends.values():
-            for found, count in backend.sessions.found.items():
+            for found, count in backend.sessions.acquisitions.items():
                 yield (backend.name, found), count
 
     def start(self) -> None:
@@ -287,7 +287,7 @@ class Gateway(Aggregate):
     def set_standing(self, standing: Callable[[ClientIdentity], CallContext]) -> None:
         """Set the factory of contexts that receive what backends send outside of requests."""
         for backend in self.backends.values():
-            backend.sessions.standing = backend.through(standing)
+            backend.sessions.standing = backend.wrap_context(standing)
 
     def keeps_state(self, method: str | None, message: Message) -> bool:
         """Return True if a request uses a session that the client has for itself with a backend."""

@@ -100,7 +100,7 @@ class _TaskStream(NullContext):
 
     async def _listen(self) -> None:
         wanted = jsonrpc.encode_raw({"taskIds": list(self._ids)})
-        async with self._backend.sessions.use(self.client) as link:
+        async with self._backend.sessions.acquire(self.client) as link:
             if not link.greeting.modern:
                 return
             revision = link.greeting.revision

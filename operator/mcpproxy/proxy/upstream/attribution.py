@@ -1,9 +1,9 @@
-"""Attribution of what a backend says in a session that carries requests of several clients.
+"""Attribution of a backend's messages in a session that several clients share.
 
-A response, progress and a cancellation name the request they are about by ids of our own. Log
-messages and requests of the server name none on standard streams, HTTP+SSE and the stream of an
-HTTP GET. They reach a client only where no other one can be meant; else log messages are dropped
-and counted, and requests of the server get an error that says why.
+A response, a progress notification and a cancellation name their request by an id of the proxy. Log
+messages and server requests name none on stdio, HTTP+SSE and the GET stream. They are forwarded
+only if no other client can be meant. Otherwise log messages are dropped and counted, and server
+requests get an error with the reason.
 """
 
 import logging
@@ -22,7 +22,7 @@ from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
 log = logging.getLogger("mcpproxy.backend")
 
 AFTERMATH: Final = 5.0
-"""Seconds after a response in which what was said before it may still come on another stream."""
+"""Seconds after a response in which earlier messages may still arrive on another stream."""
 WHY: Final = (
     "requests of several clients share this session, and nothing says for which of them this is;"
     " set session.mode to PerClient or Isolated"
@@ -31,51 +31,53 @@ COMPLETED: Final = "notifications/elicitation/complete"
 _REFUSAL: Final = jsonrpc.encode_raw({"code": UNAVAILABLE, "message": WHY})
 
 unattributed: Final = {"log": 0, "notification": 0, "request": 0}
-"""Messages of backends to this process that reached no client, by kind."""
+"""Number of messages to this process that reached no client, by kind."""
 
 
 def progress_token(message: Message) -> Raw | None:
-    """The token of a progress notification."""
+    """Return the token of a progress notification."""
     return jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get("progressToken")
 
 
 def replace_progress_token(message: Message, token: Raw) -> Message:
-    """A progress notification with another token."""
+    """Return a progress notification with another token."""
     return {**message, "params": jsonrpc.replace_member(message["params"], progressToken=token)}
 
 
 def new_request_id(raw: Raw) -> bytes:
-    """The key of an id or token that is a number of our own; as the SDKs do, "7" counts as 7."""
+    """Return the key of an id or token of the proxy. As in the SDKs, "7" equals 7."""
     return jsonrpc.id_key(raw).strip(b'"')
 
 
 class SessionUsers:
-    """The clients that a session serves at the moment.
+    """The clients that a session currently serves.
 
-    A client is known by its session with us. One without a session is another one with each
-    request: neither the same credentials nor their absence make two requests those of one client.
+    A client is identified by its downstream session. Without one, each request counts as a
+    different client: equal or missing credentials do not prove that two requests belong together.
     """
 
     def __init__(self, *, ordered: bool) -> None:
-        """`ordered` says that the backend uses one stream, where nothing about a request comes
-        behind its response."""
+        """`ordered` means that the backend uses one stream and sends nothing about a request
+        after its response."""
         self._ordered = ordered
         self._of: dict[Hashable, Hashable] = {}
-        """Request that the backend may speak of → its client."""
+        """Request that the backend may send messages about → its client."""
         self._abandoned: set[Hashable] = set()
-        """Requests without a response that the backend may still work on."""
+        """Requests without a response that the backend may still execute."""
         self._lost = False
-        """Whether there were too many of those to be known."""
+        """True if there were too many abandoned requests to track."""
         self._last: Hashable = None
-        """The client that was answered last, when, and when another one was before it."""
+        """The client of the last response, its time, and the time of the last response to
+        another client."""
         self._last_at = self._other_at = float("-inf")
 
     def enter(self, request: Hashable, client: ClientIdentity) -> None:
-        """A request of a client is sent."""
+        """Record a request that was sent."""
         self._of[request] = client.session or object()
 
     def leave(self, request: Hashable, *, answered: bool) -> None:
-        """Nobody waits for a request any more, which has its response or is `abandoned`."""
+        """Record that no task waits for a request any longer; without a response it is
+        abandoned."""
         if answered:
             self.settle(request)
         elif len(self._abandoned) < ABANDONED_REQUESTS.value:
@@ -86,46 +88,46 @@ class SessionUsers:
             self.settle(request)
 
     def settle(self, request: Hashable) -> None:
-        """The response to a request came, be it too late."""
-        who = self._of.pop(request, None)
+        """Record the response to a request, even a late one."""
+        client = self._of.pop(request, None)
         if self._abandoned:
             self._abandoned.discard(request)
-        if who is None or self._ordered:
+        if client is None or self._ordered:
             return
-        if who != self._last:
-            self._last, self._other_at = who, self._last_at
+        if client != self._last:
+            self._last, self._other_at = client, self._last_at
         self._last_at = time.monotonic()
 
     @property
     def single(self) -> bool:
-        """Whether all that the backend may speak of are requests of one client."""
+        """True if all requests that the backend may send messages about belong to one client."""
         clients = iter(self._of.values())
-        who = next(clients, None)
-        # Counting them with each request would cost every call; few messages ask for it.
-        if self._lost or who is None or any(other != who for other in clients):
+        client = next(clients, None)
+        # Counting clients per request would slow down every call, and few messages need it.
+        if self._lost or client is None or any(another != client for another in clients):
             return False
         if self._ordered:
             return True
-        since = self._other_at if who == self._last else self._last_at
+        since = self._other_at if client == self._last else self._last_at
         return time.monotonic() - since > AFTERMATH
 
 
 class NoUser(NullContext):
-    """The caller of messages that may be meant for any of several clients."""
+    """Context of messages that may belong to any of several clients."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(LATEST_LEGACY))
 
     async def notify(self, message: Message) -> None:
-        """The message is dropped and counted."""
+        # Dropped and counted.
         is_log = jsonrpc.decode_str(message.get("method")) == "notifications/message"
         unattributed["log" if is_log else "notification"] += 1
-        log.debug("a notification was dropped: %s", WHY)
+        log.debug("dropped a notification: %s", WHY)
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """The backend learns why it gets no answer."""
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+        # The error names the reason.
         unattributed["request"] += 1
-        log.debug("a request of a backend was refused: %s", WHY)
+        log.debug("refused a server request: %s", WHY)
         return {"error": _REFUSAL}
 
 

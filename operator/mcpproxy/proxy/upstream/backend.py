@@ -1,4 +1,4 @@
-"""One backend: how it is reached, who watches it, and how calls get to it."""
+"""One backend: its sessions, its monitor and the entrance for calls."""
 
 import asyncio
 import collections.abc
@@ -43,24 +43,24 @@ from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest,
 START_TIME = 10.0
 """Seconds that the first lists wait for a backend over HTTP."""
 REAP_EVERY = 2.0
-"""Seconds between looks at what is idle, and at mounted values that something that lasts has."""
+"""Seconds between checks for idle sessions and for changed mounted values."""
 log = logging.getLogger("mcpproxy.backend")
 
 
 @dataclass(frozen=True, slots=True)
 class BackendContext:
-    """What all backends of one proxy share."""
+    """Dependencies that all backends of one proxy share."""
 
     catalog: Catalog
     policy: HealthPolicy
     values: MountedValues
     resolve: collections.abc.Mapping[str, str]
-    """Name of a Service or host → `host:port` to connect to in its place."""
+    """Name of a Service or host → `host:port` to connect to instead."""
     info: bytes
-    """How we introduce ourselves, as JSON."""
+    """The proxy's introduction as a client, as JSON."""
     tls: Callable[[], ssl.SSLContext]
     directory: Path
-    """Where relative paths of stdio servers begin."""
+    """Base of relative paths of stdio servers."""
 
 
 class Backend:
@@ -69,23 +69,26 @@ class Backend:
     def __init__(
         self,
         name: str,
-        given: BackendSettings,
+        settings: BackendSettings,
         opener: Callable[[TaskSet], Connector],
-        around: BackendContext,
+        context: BackendContext,
         *,
         warm_each: int = 2,
         forwarding: FeaturePolicy = EVERYTHING,
         asks: bool = False,
     ) -> None:
-        """`opener` is how sessions are opened, `warm_each` how many are kept warm a request;
-        `asks` says that it may ask while it answers, whatever era it speaks."""
+        """`opener` builds the connector; `warm_each` sessions are kept warm for each concurrent
+        request.
+
+        `asks` means that the backend may send server requests during a call, whatever its era.
+        """
         self.name = name
-        self.settings = given
-        self.names = PrefixMapping(given.prefix, TaskIds(name))
-        self._selections = selections(given)
+        self.settings = settings
+        self.names = PrefixMapping(settings.prefix, TaskIds(name))
+        self._selections = selections(settings)
         self.asks = asks or forwarding.answers_itself
         self._forwarding = forwarding
-        self._catalog = around.catalog
+        self._catalog = context.catalog
         self._background = TaskSet()
         self._loops = TaskSet()
         self._opener = opener(self._background)
@@ -96,20 +99,20 @@ class Backend:
             self.settings.deadlines.idle,
             self._background,
             warm_each,
-            given.passed,
-            # Programs that wait for any client leave nothing to keep for a kind of clients.
+            settings.passed,
+            # Spare processes suit any client, so no sessions are opened in advance for a pool key.
             refills=not isinstance(self._opener, SpareConnector),
         )
-        us = self._asking(ClientIdentity(LATEST_MODERN, info=around.info))
-        catalog = around.catalog
+        own_context = self._context_of(ClientIdentity(LATEST_MODERN, info=context.info))
+        catalog = context.catalog
         pace = RequestRate()
-        tailored = VariantLists(name, given, catalog, self._look, self._asking, pace)
-        policy, opener_ = around.policy, self._opener
+        variants = VariantLists(name, settings, catalog, self._look, self._context_of, pace)
+        policy, opener_ = context.policy, self._opener
         self.watch = BackendMonitor(
-            name, given, policy, opener_, catalog, Requester(us), tailored, pace
+            name, settings, policy, opener_, catalog, Requester(own_context), variants, pace
         )
         self.watch.own = self.own
-        self.watch.on_failure = self.sessions.reset
+        self.watch.on_failure = self.sessions.on_backend_failure
         self.sessions.upstream.announced = self.watch.announced
         timeout = self.settings.deadlines.request
         self._calls = Dispatcher(
@@ -118,118 +121,130 @@ class Backend:
             timeout,
             self.watch.announced,
             self._background,
-            polls=TASKS_EXTENSION.name not in given.denied,
+            polls=TASKS_EXTENSION.name not in settings.denied,
         )
         passes = forwarding.passes_all
-        self.begin = self._calls.begin if passes else self._begins_nothing
-        """Sends a client's request at once, if that is possible; see `Calls.begin`."""
+        self.begin = self._calls.begin if passes else self._never_begin
+        """Sends a client's request without a task, if possible; as `Dispatcher.begin`."""
         self.whole, self.complete = self._calls.whole, self._calls.complete
-        """What came of it; see `Calls.whole` and `Calls.complete`."""
+        """Return the response to such a request; as `Dispatcher.whole` and
+        `Dispatcher.complete`."""
 
     @property
     def is_program(self) -> bool:
-        """Whether it is a program on standard streams: each session is a process."""
+        """True if the backend is a stdio server, with a process for each session."""
         return self._opener.transport == "stdio"
 
-    def _asking(self, client: ClientIdentity) -> CallContext:
-        """Requests of our own in the name of a client: it is not asked, and not told."""
+    def _context_of(self, client: ClientIdentity) -> CallContext:
+        """Return a context for the proxy's own requests in the name of a client, which receives
+        nothing."""
         return self._forwarding.caller(NullContext(client))
 
     def _look(self, client: ClientIdentity) -> AbstractAsyncContextManager[UpstreamSession]:
-        """The session in which to look at a client's lists: its own, or one as it would get."""
-        return self.sessions.use(client) if client.session else self.sessions.look(client)
+        """Provide a session for a client's lists: its own, or one as it would get."""
+        return (
+            self.sessions.acquire(client)
+            if client.session
+            else self.sessions.acquire_for_lists(client)
+        )
 
     def own(self, client: ClientIdentity) -> bytes | None:
-        """What `seen` is of a client that has a session of its own, which may list what others
-        do not; None of others."""
+        """Return the variant key of a client with its own session, which may list different
+        components.
+
+        None for other clients.
+        """
         if self.settings.session_mode != "PerClient" or not client.session:
             return None
-        link = self.sessions.lasting(client)
-        return _session(client.session) if link is not None and link.stateful else None
+        link = self.sessions.persistent_session(client)
+        return _session_key(client.session) if link is not None and link.stateful else None
 
     def end_client(self, session: str) -> None:
-        """A client ended its session."""
+        """Close the session of a client that has ended its own."""
         self.sessions.end_client(session)
-        self.watch.tailored.forget(_session(session))
+        self.watch.tailored.forget(_session_key(session))
 
     def seen(self, client: ClientIdentity) -> bytes | None:
-        """What the backend sees of a client that may make a difference to its lists; None where
-        it sees no more than of one that declares nothing and has no headers for it."""
+        """Return the variant key: what the backend sees of a client that may affect its lists.
+
+        None if the backend sees no capabilities and no forwarded headers.
+        """
         if (session := self.own(client)) is not None:
             return session
         declared = self._forwarding.seen(client.capabilities)
-        own = client.mark(self.settings.passed)
-        return declared if own is None else (declared or b"{}") + own
+        header_mark = client.mark(self.settings.passed)
+        return declared if header_mark is None else (declared or b"{}") + header_mark
 
     @property
     def tells_apart(self) -> bool:
-        """Whether it gets headers of clients, and so can know whose tasks it lists to whom.
+        """True if the backend receives headers of clients, so that it can list tasks by client.
 
-        All others it takes for one: whoever has the credentials that the proxy has for it.
+        Other backends see one client: the owner of the proxy's credentials.
         """
         return bool(self.settings.passed)
 
     @property
     def shows_all(self) -> bool:
-        """Whether clients may use all that it has."""
+        """True if clients may use every component of the backend."""
         return not self._catalog.approves and all(
             chosen.everything for chosen in self._selections.values()
         )
 
     def selection(self, kind: ComponentKind, name: str) -> ComponentFilter:
-        """What decides whether clients may use a component, by its outward name or URI."""
-        chosen = self._selections[kind]
+        """Return the filter that applies to a component, by its downstream name or URI."""
+        component_filter = self._selections[kind]
         if kind is not RESOURCES:
-            return chosen
+            return component_filter
         templates = self._selections[TEMPLATES]
-        if chosen.everything and templates.everything:
-            return chosen
-        # Not every URI is listed: it may come from a template, which has a selection of its own.
+        if component_filter.everything and templates.everything:
+            return component_filter
+        # An unlisted URI may come from a template, which has its own filter.
         if name in self._catalog.names(self.name, RESOURCES):
-            return chosen
+            return component_filter
         if Uri(name).is_from(self._catalog.names(self.name, TEMPLATES)):
-            return ComponentFilter(exclude=chosen.exclude, hidden=chosen.hidden)
-        return chosen if templates.everything else NOTHING
+            return ComponentFilter(exclude=component_filter.exclude, hidden=component_filter.hidden)
+        return component_filter if templates.everything else NOTHING
 
     def start(self) -> None:
-        """Begin to watch the backend."""
+        """Start to monitor the backend."""
         self._loops.spawn(self.watch.run())
         self._loops.spawn(self._reap())
 
-    async def tried(self) -> None:
-        """Wait until it has answered or failed once, or had the time to start."""
-        given = self.settings.deadlines
-        # A program that can't start ends, or is ended: see `Opener.open`.
-        program = self._opener.transport == "stdio"
-        at_most = given.connect + given.initialize + LISTS_TIME if program else START_TIME
+    async def wait_for_first_check(self) -> None:
+        """Wait until the first check is complete, or the backend has had time to start."""
+        deadlines = self.settings.deadlines
+        # `Connector.open` limits the time that a program has to start.
+        is_program = self._opener.transport == "stdio"
+        limit = deadlines.connect + deadlines.initialize + LISTS_TIME if is_program else START_TIME
         try:
-            async with asyncio.timeout(at_most):
+            async with asyncio.timeout(limit):
                 await self.watch.settled.wait()
         except TimeoutError:
             self.watch.rounds.hang()
 
-    def told(self, good: bool) -> None:
-        """Another process on this machine has checked the backend; a program is our own."""
+    def on_peer_probe(self, good: bool) -> None:
+        """Take over the result of another process's check; stdio servers run in this process
+        only."""
         if not self.is_program:
-            self.watch.told(good)
+            self.watch.on_peer_probe(good)
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
             if self._opener.changed():
                 log.info("backend %s: mounted values have changed", self.name)
-                self.sessions.renew()
+                self.sessions.retire()
                 self.watch.renew()
-            self.sessions.reap()
+            self.sessions.close_idle()
 
-    def _begins_nothing(
+    def _never_begin(
         self,
         outgoing: UpstreamRequest,
         client: ClientIdentity,
         done: Callable[[], None],
-        levelled: bool,
+        has_log_level: bool,
     ) -> bool:
-        """See `begin`: what comes back has to be understood."""
+        # The policy has to decode the response, so every request needs a task.
         return False
 
     async def call(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
@@ -237,49 +252,50 @@ class Backend:
         try:
             if self._forwarding.passes_all:
                 return await self._calls.call(outgoing, caller)
-            # What comes back has to be understood.
+            # The policy has to decode the response.
             outgoing.sink = None
             return await self._forwarding.call(self._calls.call, outgoing, caller)
         except Unreachable:
-            self.watch.look_again()
+            self.watch.recheck_now()
             raise
 
     async def notify(
         self, client: ClientIdentity, message: Message, *, running_only: bool, alone: bool
     ) -> None:
-        """Pass a client's notification on to the sessions that are its own; never raises.
+        """Forward a client's notification to the sessions that serve this client. Never raises.
 
-        `running_only` leaves out those that outlive requests; where there is none of these, one
-        is opened if this backend is `alone` and so must be meant.
+        `running_only` excludes sessions that outlive requests. Otherwise, if no such session is
+        open and this is the only backend (`alone`), one is opened, since the notification must be
+        for it.
         """
         method = jsonrpc.decode_str(message.get("method")) or ""
-        if not self._forwarding.tells(method):
+        if not self._forwarding.forwards(method):
             return
         seen = self._forwarding.client(client)
-        links = self.sessions.running(seen)
-        lasting = None if running_only else self.sessions.lasting(seen)
+        links = self.sessions.running_sessions(seen)
+        persistent = None if running_only else self.sessions.persistent_session(seen)
         try:
             async with asyncio.timeout(self.settings.deadlines.request):
-                for link in (*links, *([] if lasting is None else [lasting])):
+                for link in (*links, *([] if persistent is None else [persistent])):
                     await _notify(link, message, client)
-                opens = alone and not (running_only or lasting) and method != ROOTS_CHANGED
-                if opens and self.sessions.lasts(seen):
-                    async with self.sessions.use(seen) as link:
+                opens = alone and not (running_only or persistent) and method != ROOTS_CHANGED
+                if opens and self.sessions.is_persistent(seen):
+                    async with self.sessions.acquire(seen) as link:
                         await _notify(link, message, client)
         except (BackendError, TimeoutError):
-            # The next request will tell.
+            # The next request reports the failure.
             return
 
-    def through(
+    def wrap_context(
         self, standing: Callable[[ClientIdentity], CallContext]
     ) -> Callable[[ClientIdentity], CallContext]:
-        """The same callers, for whom this backend's names are mapped."""
+        """Wrap contexts so that this backend's names are mapped."""
         return lambda client: NameMappingContext(
             self._forwarding.caller(standing(client)), self.names, self.watch.announced
         )
 
     async def close(self) -> None:
-        """End every session and process."""
+        """Close every session and process."""
         await self._loops.close()
         await self.watch.close()
         await self.sessions.close()
@@ -287,7 +303,7 @@ class Backend:
         await self._opener.close()
 
     def status(self) -> BackendStatus:
-        """What is known of the backend. A failed one has no counts."""
+        """Return the backend's entry in the status. A failed backend has no counts."""
         finding = self._finding()
         greeting = self.watch.greeting
         server = greeting.member("serverInfo") if greeting else None
@@ -302,7 +318,7 @@ class Backend:
                 "name": self.name,
                 "state": finding.state,
                 "reason": finding.reason,
-                "message": self._message(finding),
+                "message": self._status_message(finding),
                 "protocolVersion": greeting.revision if greeting else None,
                 "transport": self._opener.transport if greeting else None,
                 "server": _server_info(server),
@@ -314,7 +330,7 @@ class Backend:
             }
         )
 
-    def _message(self, finding: HealthState) -> str | None:
+    def _status_message(self, finding: HealthState) -> str | None:
         if not self.settings.unverified:
             return finding.message
         return "; ".join(text for text in (finding.message, SKIPPED) if text)
@@ -331,27 +347,27 @@ class Backend:
         return finding
 
 
-def _session(session: str) -> bytes:
+def _session_key(session: str) -> bytes:
     return b"session " + session.encode()
 
 
 async def _notify(link: UpstreamSession, message: Message, client: ClientIdentity) -> None:
-    """The modern era knows no notification of changed roots."""
+    """The modern era has no notification of changed roots."""
     modern = link.greeting.modern
     if not modern or jsonrpc.decode_str(message.get("method")) != ROOTS_CHANGED:
         await link.notify(message, client)
 
 
-def _server_info(found: object) -> ServerInfo | None:
-    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+def _server_info(info: object) -> ServerInfo | None:
+    if not isinstance(info, dict) or not isinstance(info.get("name"), str):
         return None
-    version = found.get("version")
+    version = info.get("version")
     return ServerInfo(
-        name=_cut(found["name"]), version=_cut(version) if isinstance(version, str) else None
+        name=_shorten(info["name"]), version=_shorten(version) if isinstance(version, str) else None
     )
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     if len(text) > SERVER_NAME.value:
         SERVER_NAME.record()
     return clean_text(text, SERVER_NAME.value)

@@ -1,8 +1,8 @@
-"""What of a client a backend gets to see: features can be withdrawn, or answered on the spot.
+"""Policy for the client features that a backend may use: withdrawn, or answered by the proxy.
 
-Roots, sampling and elicitation are asked for, logging and progress are told. A feature that is
-withdrawn is not among the capabilities that the backend sees; one with an answer of its own is,
-whatever the client declared.
+Roots, sampling and elicitation are server requests; logging and progress are notifications. The
+backend does not see the capability of a withdrawn feature. If the proxy answers a feature, the
+backend sees its capability, whatever the client declared.
 """
 
 import logging
@@ -32,7 +32,8 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 log = logging.getLogger("mcpproxy.backend")
 
 Answer = Callable[[Message], Awaitable[Any]]
-"""Takes the params of a request or notification; gives the result, as JSON, of a request."""
+"""Handler of a request or notification: takes the params, and returns the result of a request as
+JSON."""
 Send = Callable[[UpstreamRequest, CallContext], Awaitable[Message]]
 
 ASKED: Final[Mapping[str, str]] = {
@@ -40,7 +41,7 @@ ASKED: Final[Mapping[str, str]] = {
     "sampling/createMessage": "sampling",
     "elicitation/create": "elicitation",
 }
-"""Server request → the client capability that allows it."""
+"""Method of a server request → the client capability that it requires."""
 TOLD: Final[Mapping[str, str]] = {
     "notifications/message": "logging",
     "notifications/progress": "progress",
@@ -50,7 +51,7 @@ DECLARED: Final[Mapping[str, Any]] = {
     "sampling": {},
     "elicitation": {"form": {}, "url": {}},
 }
-"""How a capability is declared that is answered here."""
+"""Declaration of each capability that the proxy answers."""
 
 
 FAILED: Final = Raw(b'{"code":-32603,"message":"the handler of the proxy failed"}')
@@ -58,82 +59,88 @@ FAILED: Final = Raw(b'{"code":-32603,"message":"the handler of the proxy failed"
 
 @dataclass(frozen=True)
 class FeaturePolicy:
-    """What passes between one backend and the clients."""
+    """The features that one backend may use with clients."""
 
     withdrawn: frozenset[str] = frozenset()
-    """Features that do not pass: roots, sampling, elicitation, logging, progress."""
+    """Features that are not forwarded: roots, sampling, elicitation, logging, progress."""
     answers: Mapping[str, Answer] = field(default_factory=dict)
-    """Features that are answered (or listened to) here in the client's place."""
+    """Handlers of the features that the proxy answers or receives in the client's place."""
     denied: frozenset[str] = frozenset()
-    """Extensions that a client may declare without the backend seeing it."""
+    """Extensions that are removed from the capabilities of clients."""
     presumed: bool = False
-    """Whether the backend may ask for what a client never declared: its session is older."""
+    """True if the backend may use features that the client did not declare, because its session
+    is older."""
 
     @property
     def passes_all(self) -> bool:
-        """Whether nothing is changed."""
+        """True if the policy changes nothing."""
         return not (self.withdrawn or self.answers or self.presumed or self.denied)
 
     @property
     def answers_itself(self) -> bool:
-        """Whether server requests are answered here."""
+        """True if the proxy answers some server requests."""
         return any(feature in self.answers for feature in ASKED.values())
 
     def client(self, client: ClientIdentity) -> ClientIdentity:
-        """The client as the backend sees it."""
+        """Return the client as the backend sees it."""
         if self.passes_all:
             return client
         return replace(client, capabilities=self.capabilities(client.capabilities))
 
     def seen(self, declared: bytes) -> bytes | None:
-        """Capabilities as the backend sees them; None where it sees no more than of a client that
-        declares nothing."""
+        """Return the capabilities that the backend sees.
+
+        Returns None if they equal those of a client that declares nothing.
+        """
         if self.passes_all:
             return None if declared == b"{}" else declared
-        seen = self.capabilities(declared)
-        return None if seen == self.capabilities(b"{}") else seen
+        capabilities = self.capabilities(declared)
+        return None if capabilities == self.capabilities(b"{}") else capabilities
 
     def capabilities(self, declared: bytes) -> bytes:
-        """Capabilities as the backend sees them: the client's own are not re-spelled."""
-        found = _members(without(declared, self.denied))
+        """Return the capabilities that the backend sees; the client's own keep their encoding."""
+        capabilities = _parse_capabilities(without(declared, self.denied))
         for feature in ASKED.values():
             if feature in self.withdrawn:
-                found.pop(feature, None)
+                capabilities.pop(feature, None)
             elif feature in self.answers:
-                found[feature] = Raw(jsonrpc.canonical(DECLARED[feature]))
-        return jsonrpc.encode(dict(sorted(found.items())))
+                capabilities[feature] = Raw(jsonrpc.canonical(DECLARED[feature]))
+        return jsonrpc.encode(dict(sorted(capabilities.items())))
 
-    def tells(self, method: str) -> bool:
-        """Whether the backend hears this notification of its clients."""
-        kept = self.withdrawn | self.answers.keys()
-        return method != ROOTS_CHANGED or "roots" not in kept
+    def forwards(self, method: str) -> bool:
+        """True if the backend receives this client notification."""
+        not_forwarded = self.withdrawn | self.answers.keys()
+        return method != ROOTS_CHANGED or "roots" not in not_forwarded
 
     def caller(self, caller: CallContext) -> CallContext:
-        """The client's side of an exchange as the backend sees it."""
+        """Return the context of a call as the backend sees it."""
         return caller if self.passes_all else _FilteredContext(self, caller)
 
     async def call(self, send: Send, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """Send a request on. Raises BackendError, and RpcError of the answers."""
+        """Send a request under this policy. Raises BackendError, and RpcError of the handlers."""
         if self.passes_all:
             return await send(outgoing, caller)
         seen = self.caller(caller)
         if rev.META_VERSION not in parse_meta(outgoing.params or {}):
-            return await send(outgoing.having(self._unreported(outgoing.params)), seen)
+            return await send(
+                outgoing.copy_with(self._without_progress_token(outgoing.params)), seen
+            )
         return await self._modern_call(send, outgoing, seen)
 
     async def _modern_call(
         self, send: Send, outgoing: UpstreamRequest, caller: CallContext
     ) -> Message:
-        """A modern request says in `_meta` what the client can; questions come in the result."""
-        params = self._stamped(outgoing.params or {}, caller.client)
+        """Send a modern request, which has the capabilities in `_meta` and gets questions in its
+        result."""
+        params = self._with_meta(outgoing.params or {}, caller.client)
         request_id = outgoing.id
         for round_ in range(MAX_ROUNDS):
-            sent = outgoing.having(params, request_id)
+            sent = outgoing.copy_with(params, request_id)
             answer = await send(sent, caller)
             result = jsonrpc.decode_object(answer["result"]) if "result" in answer else {}
-            asks = jsonrpc.decode_str(result.get("resultType")) == "input_required"
-            if not asks or not self.answers_itself:
-                self._check_questions(result if asks else {})
+            needs_input = jsonrpc.decode_str(result.get("resultType")) == "input_required"
+            if not needs_input or not self.answers_itself:
+                self._check_input_requests(result if needs_input else {})
                 return {**answer, "id": outgoing.id}
             params = {**params, **await collect_inputs(result, caller)}
             if "requestState" not in result:
@@ -141,8 +148,8 @@ class FeaturePolicy:
             request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-answer-{round_ + 1}")
         raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
 
-    def _check_questions(self, result: Message) -> None:
-        """Raises ProtocolError where a backend asks for what it was not offered."""
+    def _check_input_requests(self, result: Message) -> None:
+        """Raise ProtocolError if a backend requests input that it was not offered."""
         for question in jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY)).values():
             method = jsonrpc.decode_str(jsonrpc.decode_object(question).get("method")) or ""
             if ASKED.get(method) in self.withdrawn:
@@ -150,25 +157,25 @@ class FeaturePolicy:
                     f"it asks for {ASKED[method]}, which is not forwarded to clients"
                 )
 
-    def _unreported(self, params: Message | None) -> Message | None:
-        """Params without the wish for progress, where that is withdrawn."""
-        found = parse_meta(params or {})
-        if params is None or "progress" not in self.withdrawn or "progressToken" not in found:
+    def _without_progress_token(self, params: Message | None) -> Message | None:
+        """Return the params without a progress token, if progress is withdrawn."""
+        meta = parse_meta(params or {})
+        if params is None or "progress" not in self.withdrawn or "progressToken" not in meta:
             return params
-        kept = {name: raw for name, raw in found.items() if name != "progressToken"}
+        kept = {name: raw for name, raw in meta.items() if name != "progressToken"}
         return {**params, "_meta": jsonrpc.encode_raw(kept)}
 
-    def _stamped(self, params: Message, client: ClientIdentity) -> Message:
-        found = dict(parse_meta(params))
-        found[rev.META_CAPABILITIES] = Raw(client.capabilities)
+    def _with_meta(self, params: Message, client: ClientIdentity) -> Message:
+        meta = dict(parse_meta(params))
+        meta[rev.META_CAPABILITIES] = Raw(client.capabilities)
         if "logging" in self.withdrawn:
-            found.pop(rev.META_LOG_LEVEL, None)
-        stamped = {**params, "_meta": jsonrpc.encode_raw(found)}
-        return self._unreported(stamped) or stamped
+            meta.pop(rev.META_LOG_LEVEL, None)
+        with_meta = {**params, "_meta": jsonrpc.encode_raw(meta)}
+        return self._without_progress_token(with_meta) or with_meta
 
 
-def _members(declared: bytes) -> Message:
-    """Capabilities by their names; none where they are no object."""
+def _parse_capabilities(declared: bytes) -> Message:
+    """Return the capabilities by name; none if they are not an object."""
     try:
         return jsonrpc.decode_object(declared)
     except RpcError:
@@ -176,17 +183,17 @@ def _members(declared: bytes) -> Message:
 
 
 EVERYTHING: Final = FeaturePolicy()
-"""All features pass as they are."""
+"""Policy that forwards all features unchanged."""
 
 
 class _FilteredContext:
-    """A caller seen through what is forwarded."""
+    """Context of a call under a policy."""
 
     def __init__(self, forwarding: FeaturePolicy, caller: CallContext) -> None:
         self.client = forwarding.client(caller.client)
         self.muted = "logging" in forwarding.withdrawn
         self.log_level = None if self.muted else caller.log_level
-        self._declared = _members(caller.client.capabilities)
+        self._declared = _parse_capabilities(caller.client.capabilities)
         self._forwarding = forwarding
         self._caller = caller
 
@@ -198,20 +205,20 @@ class _FilteredContext:
         if answer is None:
             await self._caller.notify(message)
         else:
-            await self._taken(feature, answer, message)
+            await self._call_handler(feature, answer, message)
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
         feature = ASKED.get(jsonrpc.decode_str(request.get("method")) or "", "")
         answer = self._forwarding.answers.get(feature)
         if answer is not None:
-            return await self._taken(feature, answer, request)
+            return await self._call_handler(feature, answer, request)
         if feature in self._forwarding.withdrawn or (feature and feature not in self._declared):
             return {"error": NOT_OFFERED}
-        return await self._caller.ask(request, told)
+        return await self._caller.ask(request, notify_backend)
 
     @staticmethod
-    async def _taken(feature: str, answer: Answer, message: Message) -> Message:
-        """What a handler answers; an error where it fails, whatever it raises."""
+    async def _call_handler(feature: str, answer: Answer, message: Message) -> Message:
+        """Call a handler, and return its result, or an error whatever it raises."""
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             return {"result": jsonrpc.encode_raw(await answer(params))}

@@ -1,4 +1,5 @@
-"""One call on its way to a backend: names inward, the right era, deadlines, names outward."""
+"""Dispatch of one call to its backend: upstream names, the right era, timeouts, downstream
+names."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,7 +40,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 
 
 class NameMappingContext:
-    """A caller of one backend: names are mapped, what concerns all clients goes its own way."""
+    """Context of one backend's call: maps names, and routes broadcasts past the client."""
 
     __slots__ = ("_announced", "_caller", "_names", "client", "log_level", "muted")
 
@@ -58,9 +59,9 @@ class NameMappingContext:
             to_downstream_message(message, self._names, self.client.principal)
         )
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        shown = to_downstream_message(request, self._names, self.client.principal)
-        return to_upstream_response(await self._caller.ask(shown, told), self._names)
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+        mapped = to_downstream_message(request, self._names, self.client.principal)
+        return to_upstream_response(await self._caller.ask(mapped, notify_backend), self._names)
 
     async def streamed(self, retry: int | None) -> None:
         await self._caller.streamed(retry)
@@ -70,9 +71,9 @@ class NameMappingContext:
 
 
 class TimeoutContext(NameMappingContext):
-    """The caller of a request that has to be answered in time."""
+    """Context of a call with a timeout."""
 
-    __slots__ = ("_asking", "_before", "_deadline", "_over", "_task")
+    __slots__ = ("_before", "_deadline", "_is_complete", "_open_questions", "_task")
 
     def __init__(
         self,
@@ -83,50 +84,50 @@ class TimeoutContext(NameMappingContext):
         task: "asyncio.Task[Any]",
         deadline: Timer | None,
     ) -> None:
-        """`task` is cancelled when the time is over; then `late` tells so.
+        """`task` is cancelled at the timeout; `is_timed_out` then returns True.
 
-        `deadline` is given where its time runs already.
+        `deadline` is the call's timer, if it is running already.
         """
         super().__init__(caller, names, announced)
         self._task = task
         self._before = task.cancelling()
-        self._asking = 0
-        self._over = False
+        self._open_questions = 0
+        self._is_complete = False
         self._deadline = deadline or deadlines.start(task.cancel)
         if deadline is not None:
             deadline.hand_to(task.cancel)
 
-    def heard(self) -> None:
-        """Who says something is not late."""
-        if not (self._asking or self._over):
+    def restart_timeout(self) -> None:
+        """Restart the timeout, because the backend has sent something."""
+        if not (self._open_questions or self._is_complete):
             self._deadline.restart()
 
-    def suspend(self) -> None:
-        """It is somebody else who is waited for, until more is heard."""
+    def pause_timeout(self) -> None:
+        """Pause the timeout until the next restart, because the proxy waits for the client."""
         self._deadline.cancel()
 
     def notify(self, message: Message) -> Awaitable[None]:
-        self.heard()
+        self.restart_timeout()
         return super().notify(message)
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
-        """While a person thinks, the backend is not late."""
-        self._asking += 1
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+        # The timeout is paused while the client waits for its user.
+        self._open_questions += 1
         self._deadline.cancel()
         try:
-            return await super().ask(request, told)
+            return await super().ask(request, notify_backend)
         finally:
-            self._asking -= 1
-            if not (self._asking or self._over):
+            self._open_questions -= 1
+            if not (self._open_questions or self._is_complete):
                 self._deadline.restart()
 
-    def late(self) -> bool:
-        """Whether it was the deadline alone that cancelled the task; then that is over."""
+    def is_timed_out(self) -> bool:
+        """True if only the timeout cancelled the task. The cancellation is then undone."""
         return self._deadline.missed and self._task.uncancel() <= self._before
 
-    def answered(self) -> None:
-        """The request has ended."""
-        self._over = True
+    def close(self) -> None:
+        """Stop the timeout, because the call is complete."""
+        self._is_complete = True
         self._deadline.cancel()
 
 
@@ -143,10 +144,10 @@ class Dispatcher:
         *,
         polls: bool = True,
     ) -> None:
-        """`timeout` is in seconds, from the last sign of life to the answer.
+        """`timeout` is in seconds, from the backend's last message to its response.
 
-        `announced` gets what a backend tells all clients on the stream of one call; `background`
-        has the tasks that no call waits for. `polls` says that legacy clients wait for tasks.
+        `announced` receives broadcasts that arrive during a call; `background` runs tasks that no
+        call waits for. `polls` means that the proxy polls tasks for legacy clients.
         """
         self._polls = polls
         self._background = background
@@ -157,156 +158,164 @@ class Dispatcher:
         self._deadlines: TimerQueue | None = None
 
     async def call(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """The response, as this client understands it; its id is the request's.
+        """Send a request and return the response for this client, with the request's id.
 
-        Raises BackendError, TimedOut among it.
+        Raises BackendError, including TimedOut.
         """
         asking.set(caller.client.holder)
-        deadlines = self._timing()
+        deadlines = self._timers_of_loop()
         task = asyncio.current_task(self._loop)
         assert task is not None
         outgoing.polls = self._polls
-        timed = TimeoutContext(
+        context = TimeoutContext(
             caller, self._names, self._announced, deadlines, task, outgoing.deadline
         )
         if outgoing.sink is not None:
             sink, method = outgoing.sink, outgoing.method
             principal = caller.client.principal
-            outgoing.onward = ResultRelay(sink, method, self._names, timed, principal)
-        link = self._sessions.sessionless(caller.client) if outgoing.sent is None else outgoing.link
+            outgoing.onward = ResultRelay(sink, method, self._names, context, principal)
+        link = (
+            self._sessions.stateless_session(caller.client)
+            if outgoing.sent is None
+            else outgoing.link
+        )
         try:
-            if link is None or outgoing.held is not None:
-                answer = await self._sent(outgoing, timed)
+            if link is None or outgoing.lease is not None:
+                response = await self._send_in_session(outgoing, context)
             else:
-                answer = await send_request(link, outgoing, timed)
+                response = await send_request(link, outgoing, context)
         except asyncio.CancelledError:
-            if timed.late():
+            if context.is_timed_out():
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
             raise
         finally:
-            timed.answered()
-            if outgoing.abandons is not None:
-                self._background.spawn(outgoing.abandons())
-        return self._outward(outgoing.method, answer, caller.client.principal)
+            context.close()
+            if outgoing.cancel_task is not None:
+                self._background.spawn(outgoing.cancel_task())
+        return self._map_response(outgoing.method, response, caller.client.principal)
 
     def begin(
         self,
         outgoing: UpstreamRequest,
         client: ClientIdentity,
         done: Callable[[], None],
-        levelled: bool,
+        has_log_level: bool,
     ) -> bool:
-        """Send a request at once, if that is possible; its answer is `outgoing.sent`.
+        """Send a request without a task, if possible; the response becomes `outgoing.sent`.
 
-        `done` is called when there is something to look at, see `Connection.begin`;
-        `outgoing.leave` when its time is over, or something has to be told to who asks. Whatever
-        then is not `complete` has to go to `call`. `levelled` says that the client has set a level
-        for log messages.
+        `done` is called when the response is to be examined, as in `Connection.begin`.
+        `outgoing.leave` is called at the timeout, or if the client has to receive a message first.
+        If `complete` then returns None, the request continues with `call`. `has_log_level` means
+        that the client has set a log level.
         """
-        link = self._sessions.sessionless(client)
-        held = None
+        link = self._sessions.stateless_session(client)
+        lease = None
         if link is None:
-            # Backends of the modern era keep no sessions.
-            held = None if levelled or client.modern else self._sessions.hold(client)
-            if held is None:
+            # Modern backends keep no sessions.
+            lease = None if has_log_level or client.modern else self._sessions.try_acquire(client)
+            if lease is None:
                 return False
-            link = held.link
+            link = lease.link
         sent = outgoing
         if client.modern is not link.greeting.modern:
-            if levelled:
+            if has_log_level:
                 return False
-            sent = outgoing.bridged = translate_request(outgoing, client, link.greeting)
+            sent = outgoing.translated = translate_request(outgoing, client, link.greeting)
         response = sent.sent = outgoing.sent = link.begin(sent, client, done)
         if response is None:
-            if held is not None:
-                self._sessions.give_back(held)
+            if lease is not None:
+                self._sessions.return_unused(lease)
             return False
         outgoing.link, outgoing.principal = link, client.principal
-        if held is not None:
-            outgoing.held = held
+        if lease is not None:
+            outgoing.lease = lease
         assert outgoing.leave is not None
-        outgoing.deadline = self._timing().start(outgoing.leave)
+        outgoing.deadline = self._timers_of_loop().start(outgoing.leave)
         return True
 
     def whole(self, outgoing: UpstreamRequest) -> bytes | None:
-        """The response, where `begin` brought a result that this client takes as it is; None
-        where that takes a closer look, see `complete`."""
+        """Return the encoded response after `begin` if the client can receive it unchanged.
+
+        Otherwise return None; `complete` then decodes the response.
+        """
         response = outgoing.sent
         assert response is not None
-        body = _message(response)
+        body = _single_message(response)
         if body is None:
             return None
-        found, label = jsonrpc.parse_result_fast(body), outgoing.label
-        if found is None or found.id != (outgoing.id if label is None else label):
+        parsed, label = jsonrpc.parse_result_fast(body), outgoing.label
+        if parsed is None or parsed.id != (outgoing.id if label is None else label):
             return None
-        if outgoing.bridged is not None:
-            result = translate_result_bytes(outgoing, bytes(found.result))
+        if outgoing.translated is not None:
+            result = translate_result_bytes(outgoing, bytes(parsed.result))
             if result is None:
                 return None
-            body = jsonrpc.response(found.id, result)
+            body = jsonrpc.response(parsed.id, result)
         elif label is not None:
-            body = jsonrpc.response(outgoing.id, found.result)
+            body = jsonrpc.response(outgoing.id, parsed.result)
         if self._names.change and may_name_component(body):
             return None
-        return body if self._ends(outgoing, response) else None
+        return body if self._finish(outgoing, response) else None
 
     def complete(self, outgoing: UpstreamRequest) -> Message | None:
-        """The response, where `begin` brought it as one JSON message, as this client understands
-        it; None otherwise. Raises BackendError, RpcError."""
+        """Return the response after `begin` if it is one JSON message, translated for the client.
+
+        Otherwise return None. Raises BackendError, RpcError.
+        """
         response = outgoing.sent
         assert response is not None
         assert outgoing.link is not None
-        body = _message(response)
+        body = _single_message(response)
         if not body:
             return None
         message = jsonrpc.bounded(body)
         if "method" in message:
             return None
-        if not jsonrpc.answers(message, outgoing.known_as):
+        if not jsonrpc.answers(message, outgoing.upstream_id):
             return None
-        if outgoing.held is not None and "error" in message:
-            # It may be that the session does not exist any more.
+        if outgoing.lease is not None and "error" in message:
+            # The session may be lost, which `call` handles.
             return None
-        if outgoing.bridged is not None:
+        if outgoing.translated is not None:
             if outgoing.link.greeting.modern:
                 if is_unfinished(message):
                     return None
                 message = to_legacy_response(outgoing, message)
             else:
                 message = to_modern_response(outgoing, message)
-        answer = self._outward(outgoing.method, message, outgoing.principal)
-        return answer if self._ends(outgoing, response) else None
+        mapped = self._map_response(outgoing.method, message, outgoing.principal)
+        return mapped if self._finish(outgoing, response) else None
 
-    def _ends(self, outgoing: UpstreamRequest, response: ClientResponse) -> bool:
-        """End a request, if nothing came before its answer."""
-        held = outgoing.held
-        if held is not None:
+    def _finish(self, outgoing: UpstreamRequest, response: ClientResponse) -> bool:
+        """End a request, unless messages came before its response."""
+        lease = outgoing.lease
+        if lease is not None:
             assert outgoing.link is not None
-            if not outgoing.link.completes(outgoing):
+            if not outgoing.link.try_complete(outgoing):
                 return False
-            self._sessions.release(held)
+            self._sessions.release(lease)
         if not response.complete:
             response.leave()
         return True
 
-    def _timing(self) -> TimerQueue:
+    def _timers_of_loop(self) -> TimerQueue:
         if self._deadlines is None:
             self._loop = asyncio.get_running_loop()
             self._deadlines = TimerQueue(self._loop, self._timeout)
         return self._deadlines
 
-    async def _sent(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+    async def _send_in_session(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         try:
-            async with self._sessions.use(caller.client, outgoing.held) as link:
+            async with self._sessions.acquire(caller.client, outgoing.lease) as link:
                 return await send_request(link, outgoing, caller)
         except SessionNotFound:
-            # The backend forgot the session and executed nothing: once more, with a new one.
-            self._sessions.reset()
-            outgoing.sent, outgoing.bridged, outgoing.number = None, None, 0
-            async with self._sessions.use(caller.client) as link:
+            # The backend has lost the session and executed nothing, so the request is sent again.
+            self._sessions.on_backend_failure()
+            outgoing.sent, outgoing.translated, outgoing.number = None, None, 0
+            async with self._sessions.acquire(caller.client) as link:
                 return await send_request(link, outgoing, caller)
 
-    def _outward(self, method: str, answer: Message, principal: str) -> Message:
+    def _map_response(self, method: str, answer: Message, principal: str) -> Message:
         if not self._names.change:
             return answer
         if "result" in answer:
@@ -315,8 +324,9 @@ class Dispatcher:
         return {**answer, "error": to_downstream_error(answer["error"], self._names)}
 
 
-def _message(response: ClientResponse) -> bytes | None:
-    """The one message that an answer is, or that a stream begins with; None where there is none."""
+def _single_message(response: ClientResponse) -> bytes | None:
+    """Return the only message in a response, or the first one in a stream; None if there is
+    none."""
     if response.status != 200:
         return None
     kind = response.media_type

@@ -1,4 +1,4 @@
-"""A request and its answer between a client and a backend, which may be of different eras."""
+"""Translation of requests and responses between a client and a backend of different eras."""
 
 import asyncio
 import itertools
@@ -23,24 +23,25 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 LOG_LEVEL: Final = "info"
-"""The level of log messages for legacy clients that set none."""
+"""Log level for legacy clients that have not set one."""
 RETRY: Final = 0.05
-"""Seconds until a call is made again whose backend wants that and no input; doubled each time."""
+"""Seconds before a call is repeated if the backend requests a retry without input. Doubles with
+each retry."""
 MAX_RETRY: Final = 5.0
 CALL: Final = "tools/call"
 MAX_ROUNDS: Final = 16
-"""How often a modern backend may ask a legacy client before its call ends in an error."""
+"""Maximum rounds of input that a modern backend may request for one call of a legacy client."""
 
 
 def send_request(
     link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
 ) -> Coroutine[Any, Any, Message]:
-    """Send a request over a link, translated where the eras of client and backend differ."""
+    """Send a request over an upstream session, translated if client and backend differ in era."""
     modern_client, modern_backend = caller.client.modern, link.greeting.modern
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
-            return _levelled(link, outgoing, caller)
-        if outgoing.converses and link.stateful and modern_client:
+            return _with_log_level(link, outgoing, caller)
+        if outgoing.resolves_input and link.stateful and modern_client:
             return resolve_input(link, outgoing, outgoing, caller)
         return link.request(outgoing, caller)
     if modern_client:
@@ -48,10 +49,10 @@ def send_request(
     return _to_modern(link, outgoing, caller)
 
 
-async def _levelled(
+async def _with_log_level(
     link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
 ) -> Message:
-    await _set_level(link, caller)
+    await _set_log_level(link, caller)
     return await link.request(outgoing, caller)
 
 
@@ -60,36 +61,36 @@ _levels: Final = itertools.count(1)
 
 @dataclass(slots=True)
 class _LogLevel:
-    """The log level of one upstream session."""
+    """Log level of one upstream session."""
 
     current: str | None = None
-    """None while unknown: before the first request, and while requests for it overlap."""
+    """None if unknown: before the first `logging/setLevel`, and while several of them overlap."""
     requests: int = 0
 
 
-_known_levels: Final[WeakKeyDictionary[UpstreamSession, _LogLevel]] = WeakKeyDictionary()
+_log_levels: Final[WeakKeyDictionary[UpstreamSession, _LogLevel]] = WeakKeyDictionary()
 
 
-def _session(link: UpstreamSession) -> UpstreamSession:
-    """The link itself, where others that come and go stand before it."""
+def _innermost_session(link: UpstreamSession) -> UpstreamSession:
+    """Return the session behind all wrappers."""
     while (behind := getattr(link, "behind", None)) is not None:
         link = behind
     return link
 
 
-async def _set_level(link: UpstreamSession, caller: CallContext) -> None:
-    """Make the log level of a session that of the caller, if it is another one."""
+async def _set_log_level(link: UpstreamSession, caller: CallContext) -> None:
+    """Set the log level of a session to that of the caller, if it differs."""
     if "logging" not in link.greeting.capabilities:
         return
-    level = _known_levels.setdefault(_session(link), _LogLevel())
+    level = _log_levels.setdefault(_innermost_session(link), _LogLevel())
     if level.current == caller.log_level:
         return
     level.current = None
     level.requests += 1
     number = level.requests
     params = {"level": jsonrpc.encode_raw(caller.log_level)}
-    own = Raw(b'"mcpproxy-level-%d"' % next(_levels))
-    answer = await link.request(UpstreamRequest(own, "logging/setLevel", params), caller)
+    request_id = Raw(b'"mcpproxy-level-%d"' % next(_levels))
+    answer = await link.request(UpstreamRequest(request_id, "logging/setLevel", params), caller)
     overlapped = number != level.requests
     level.current = None if overlapped or "result" not in answer else caller.log_level
 
@@ -102,29 +103,29 @@ def translate_request(
     *,
     muted: bool = False,
 ) -> UpstreamRequest:
-    """The request that stands for this one with a backend of the other era.
+    """Return the request to send to a backend of the other era.
 
-    `muted` says that log messages are not forwarded.
+    `muted` means that log messages are not forwarded to the client.
     """
     if not greeting.modern:
-        return outgoing.having(era_translation.strip_modern_fields(outgoing.params))
+        return outgoing.copy_with(era_translation.strip_modern_fields(outgoing.params))
     if log_level is None and not muted:
-        # Where a legacy client sets no level, its server decides; a modern one is to be told.
-        # SDKs' servers send log messages also where they declare no capability for that.
+        # If a legacy client sets no level, its server chooses one. A modern server sends only what
+        # the request asks for, and the SDKs' servers log without declaring the capability.
         log_level = LOG_LEVEL
     capabilities = None
     if greeting.makes_tasks and outgoing.polls and outgoing.method == CALL:
-        # We wait for the task in the client's place.
+        # The proxy polls the task for the client.
         capabilities = declaring(client.capabilities, TASKS_EXTENSION)
     revision = greeting.revision
     params = era_translation.add_client_meta(
         outgoing.params, client, revision, log_level, capabilities
     )
-    return outgoing.having(params)
+    return outgoing.copy_with(params)
 
 
 def translate_result_bytes(outgoing: UpstreamRequest, result: bytes) -> bytes | None:
-    """A result for a client of the other era than its backend's; None where it has to be read."""
+    """Translate a result for a client of the other era, or return None if it has to be decoded."""
     assert outgoing.link is not None
     if outgoing.link.greeting.modern:
         return era_translation.to_legacy_result_bytes(result)
@@ -132,9 +133,9 @@ def translate_result_bytes(outgoing: UpstreamRequest, result: bytes) -> bytes | 
 
 
 def to_modern_response(outgoing: UpstreamRequest, answer: Message) -> Message:
-    """A legacy backend's answer for a modern client. Raises ProtocolError."""
+    """Translate the response of a legacy backend for a modern client. Raises ProtocolError."""
     if "result" in answer:
-        _members(answer)
+        _result_object(answer)
         return {
             **answer,
             "result": era_translation.to_modern_result(outgoing.method, answer["result"]),
@@ -143,7 +144,7 @@ def to_modern_response(outgoing: UpstreamRequest, answer: Message) -> Message:
 
 
 def to_legacy_response(outgoing: UpstreamRequest, answer: Message) -> Message:
-    """A modern backend's answer, which wants no input, for a legacy client."""
+    """Translate the complete response of a modern backend for a legacy client."""
     if "result" in answer:
         return {
             **answer,
@@ -155,29 +156,30 @@ def to_legacy_response(outgoing: UpstreamRequest, answer: Message) -> Message:
 
 
 def is_unfinished(answer: Message) -> bool:
-    """Whether the answer of a modern backend is a question or a task. Raises ProtocolError."""
-    return _type(answer) in ("input_required", TASK)
+    """True if the response of a modern backend requests input or is a task. Raises
+    ProtocolError."""
+    return _result_type(answer) in ("input_required", TASK)
 
 
-def _type(answer: Message) -> str | None:
+def _result_type(answer: Message) -> str | None:
     if "result" not in answer:
         return None
-    return jsonrpc.decode_str(_members(answer).get("resultType"))
+    return jsonrpc.decode_str(_result_object(answer).get("resultType"))
 
 
 async def _to_legacy(
     link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
 ) -> Message:
     if caller.log_level is not None and link.stateful:
-        await _set_level(link, caller)
-    sent = outgoing.bridged or translate_request(outgoing, caller.client, link.greeting)
+        await _set_log_level(link, caller)
+    sent = outgoing.translated or translate_request(outgoing, caller.client, link.greeting)
     return to_modern_response(outgoing, await link.request(sent, caller))
 
 
 async def _to_modern(
     link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
 ) -> Message:
-    sent = outgoing.bridged or translate_request(
+    sent = outgoing.translated or translate_request(
         outgoing,
         caller.client,
         link.greeting,
@@ -190,31 +192,34 @@ async def _to_modern(
 async def resolve_input(
     link: UpstreamSession, outgoing: UpstreamRequest, sent: UpstreamRequest, caller: CallContext
 ) -> Message:
-    """The answer of a modern backend to a request, `sent` as given; its id is the request's.
+    """Send a request to a modern backend until it is complete; return the response with the id of
+    `outgoing`.
 
-    Where the backend wants input, the client is asked and the call made again over the same link,
-    with a new id: what the backend knows of it may be in that process alone.
+    `sent` is the first request to send. If the backend requests input, the client is asked, and the
+    call is repeated over the same session with a new id, because the backend's state may exist in
+    that process only. Raises BackendError, RpcError.
     """
     for round_ in range(MAX_ROUNDS):
         answer = await link.request(sent, caller)
-        if _type(answer) == TASK and outgoing.polls:
-            answer = await wait_for_task(link, outgoing, _members(answer), caller)
-        if _type(answer) != "input_required":
+        if _result_type(answer) == TASK and outgoing.polls:
+            answer = await wait_for_task(link, outgoing, _result_object(answer), caller)
+        if _result_type(answer) != "input_required":
             return {**answer, "id": outgoing.id}
-        result = _members(answer)
+        result = _result_object(answer)
         if "inputRequests" not in result:
-            # It is to be asked again, and has not said when.
+            # The backend requests a retry and does not say when.
             await asyncio.sleep(min(RETRY * 2**round_, MAX_RETRY))
         params = {**(sent.params or {}), **await collect_inputs(result, caller)}
         if "requestState" not in result:
             params.pop("requestState", None)
         request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-retry-{round_ + 1}")
-        sent = outgoing.having(params, request_id)
+        sent = outgoing.copy_with(params, request_id)
     raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
 
 
-def _members(answer: Message) -> Message:
-    """The members of a result. Raises ProtocolError when it is no object: the backend's fault."""
+def _result_object(answer: Message) -> Message:
+    """Return the fields of a result. Raises ProtocolError if it is not an object: the backend is
+    at fault."""
     try:
         return jsonrpc.decode_object(answer["result"])
     except RpcError:

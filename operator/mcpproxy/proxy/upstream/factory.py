@@ -1,4 +1,4 @@
-"""The backends that an MCPProxy describes, and how each is reached."""
+"""Construction of backends and connectors from the configuration of an MCPProxy."""
 
 import logging
 from collections.abc import Callable
@@ -22,20 +22,23 @@ log = logging.getLogger("mcpproxy.backend")
 def build_backend(
     proxy: MCPProxy,
     spec: BackendSpec,
-    around: BackendContext,
+    context: BackendContext,
     opener: Callable[[TaskSet], Connector] | None = None,
 ) -> Backend:
-    """The backend that an MCPProxy's entry describes, or one that is reached by this opener."""
-    given = effective_settings(proxy.spec, spec)
+    """Build the backend for an entry of `spec.backends`.
+
+    `opener` replaces the connector that the entry describes.
+    """
+    settings = effective_settings(proxy.spec, spec)
     return Backend(
         spec.name,
-        given,
-        opener or (lambda background: build_connector(proxy, spec, given, around, background)),
-        around,
-        # A process costs more than it saves to have two of.
+        settings,
+        opener or (lambda background: build_connector(proxy, spec, settings, context, background)),
+        context,
+        # A second warm process would cost more than it saves.
         warm_each=1 if spec.stdio else 2,
-        forwarding=FeaturePolicy(withdrawn=given.withdrawn, denied=given.denied)
-        if given.withdrawn or given.denied
+        forwarding=FeaturePolicy(withdrawn=settings.withdrawn, denied=settings.denied)
+        if settings.withdrawn or settings.denied
         else EVERYTHING,
     )
 
@@ -43,26 +46,26 @@ def build_backend(
 def build_connector(
     proxy: MCPProxy,
     spec: BackendSpec,
-    given: BackendSettings,
-    around: BackendContext,
+    settings: BackendSettings,
+    context: BackendContext,
     background: TaskSet,
 ) -> Connector:
-    """How sessions are opened with the backend that an MCPProxy's entry describes."""
+    """Build the connector for an entry of `spec.backends`."""
     if spec.stdio is not None:
-        return _stdio_opener(spec.name, spec.stdio, given, around, background)
+        return _stdio_connector(spec.name, spec.stdio, settings, context, background)
     url = spec.url or _service_url(spec, proxy.metadata.namespace or "default")
-    resolve = dict(around.resolve)
+    resolve = dict(context.resolve)
     if spec.service is not None and spec.service.name in resolve:
         resolve[Origin(url).host] = resolve[spec.service.name]
     name = spec.tls.server_name if spec.tls else None
-    if given.unverified:
+    if settings.unverified:
         log.warning("backend %s: %s", spec.name, SKIPPED)
-    headers = HeaderSource(around.values, spec.headers or ())
-    tls = TlsContext(spec.tls, around.values) if spec.tls else None
-    client = HttpClient(url, given.deadlines.connect, tls or around.tls, resolve, name)
-    endpoint = McpHttpClient(client, headers if spec.headers else tuple, given.passed)
+    headers = HeaderSource(context.values, spec.headers or ())
+    tls = TlsContext(spec.tls, context.values) if spec.tls else None
+    client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
+    endpoint = McpHttpClient(client, headers if spec.headers else tuple, settings.passed)
     changed = (headers.changed, tls.changed) if tls else (headers.changed,)
-    return HttpConnector(endpoint, given, background, *changed)
+    return HttpConnector(endpoint, settings, background, *changed)
 
 
 def _service_url(spec: BackendSpec, namespace: str) -> str:
@@ -72,20 +75,20 @@ def _service_url(spec: BackendSpec, namespace: str) -> str:
     return f"{scheme}://{host}:{service.port}{service.path or '/mcp'}"
 
 
-def _stdio_opener(
+def _stdio_connector(
     name: str,
     spec: Stdio,
-    given: BackendSettings,
-    around: BackendContext,
+    settings: BackendSettings,
+    context: BackendContext,
     background: TaskSet,
 ) -> StdioConnector:
-    environment = EnvironmentSource(around.values, spec.env or ())
+    environment = EnvironmentSource(context.values, spec.env or ())
 
     async def spawn() -> stdio.StdioChannel:
-        cwd = spec.cwd or str(around.directory)
+        cwd = spec.cwd or str(context.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
-    if given.session_mode == "Isolated":
-        # Each request gets a fresh process.
-        return SpareConnector(spawn, given, background, environment.changed)
-    return StdioConnector(spawn, given, background, environment.changed)
+    if settings.session_mode == "Isolated":
+        # Isolated sessions start a process for each request.
+        return SpareConnector(spawn, settings, background, environment.changed)
+    return StdioConnector(spawn, settings, background, environment.changed)

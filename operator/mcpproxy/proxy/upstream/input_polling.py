@@ -1,7 +1,8 @@
-"""A legacy client before a modern backend: what the backend wants of it, and tasks it waits for.
+"""Input and tasks of modern backends for legacy clients.
 
-A modern backend may answer a call with a question, or with a task whose result is to be fetched. A
-legacy client knows neither: it is asked by a request, and the task is polled until it has ended.
+A modern backend may answer a call with `input_required`, or with a task whose result has to be
+fetched. Legacy clients know neither, so the proxy sends the client a server request for the input,
+and polls the task until it is complete.
 """
 
 import asyncio
@@ -22,42 +23,46 @@ from mcpproxy.proxy.protocol.jsonrpc import INTERNAL_ERROR, UNAVAILABLE, Message
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
 
 TASK: Final = "task"
-"""Type of a result that is a task."""
+"""`resultType` of a result that is a task."""
 LONGEST_PAUSE: Final = 10.0
-"""Seconds between two polls at most, however rarely the backend wants them."""
+"""Maximum seconds between two polls, whatever `pollIntervalMs` the backend requests."""
 CANCEL_WITHIN: Final = 5.0
-"""Seconds that a backend has to take the end of a task."""
+"""Seconds that a backend has to respond to `tasks/cancel`."""
 _polls: Final = itertools.count(1)
 
 
 async def wait_for_task(
     link: UpstreamSession, outgoing: UpstreamRequest, task: Message, caller: CallContext
 ) -> Message:
-    """The answer to a request for which the backend has made a task, once that has ended.
+    """Poll a task until it is complete, and return the response to the request that created it.
 
-    Who waits is cancelled when its time is over, like any other. Raises BackendError, RpcError.
+    A request timeout cancels this coroutine as it cancels any other call. Raises BackendError,
+    RpcError.
     """
     task_id = jsonrpc.decode_str(task.get("taskId"))
     if task_id is None:
         raise ProtocolError("it answers with a task without a taskId")
-    outgoing.abandons = functools.partial(_cancel, link, task_id, caller)
+    outgoing.cancel_task = functools.partial(_cancel, link, task_id, caller)
     asked: set[str] = set()
-    while (answer := _answer(outgoing, task)) is None:
+    while (answer := _response_of(outgoing, task)) is None:
         if jsonrpc.decode_str(task.get("status")) == "input_required":
             await _answer_questions(link, task_id, task, asked, caller)
         await asyncio.sleep(_pause(task))
-        found = await link.request(_about(link, "tasks/get", task_id, caller), caller)
-        error = jsonrpc.error_of(found)
+        response = await link.request(_task_request(link, "tasks/get", task_id, caller), caller)
+        error = jsonrpc.error_of(response)
         if error is not None:
-            outgoing.abandons = None
-            return found
-        task = _members(found["result"])
-    outgoing.abandons = None
+            outgoing.cancel_task = None
+            return response
+        task = _decode_object(response["result"])
+    outgoing.cancel_task = None
     return answer
 
 
-def _answer(outgoing: UpstreamRequest, task: Message) -> Message | None:
-    """The response that the state of a task makes; None while it has not ended."""
+def _response_of(outgoing: UpstreamRequest, task: Message) -> Message | None:
+    """Return the response that follows from the status of a task, or None while the task runs.
+
+    Raises ProtocolError if the status is unknown or the result is missing.
+    """
     status = jsonrpc.decode_str(task.get("status"))
     answer: Message = {"jsonrpc": jsonrpc.VERSION, "id": outgoing.id}
     if status in ("working", "input_required"):
@@ -83,8 +88,8 @@ def _error(code: int, message: str, task: Message) -> dict[str, Any]:
 
 
 def _pause(task: Message) -> float:
-    wanted = jsonrpc.decode(task.get("pollIntervalMs"))
-    seconds = wanted / 1000 if isinstance(wanted, int | float) else 0.0
+    interval = jsonrpc.decode(task.get("pollIntervalMs"))
+    seconds = interval / 1000 if isinstance(interval, int | float) else 0.0
     if seconds < TASK_POLL.value:
         if seconds:
             TASK_POLL.record()
@@ -95,22 +100,24 @@ def _pause(task: Message) -> float:
 async def _answer_questions(
     link: UpstreamSession, task_id: str, task: Message, asked: set[str], caller: CallContext
 ) -> None:
-    """Ask the client what it was not asked before, and tell the task."""
-    wanted = _members(task.get("inputRequests", jsonrpc.EMPTY))
-    new = {key: raw for key, raw in wanted.items() if key not in asked}
+    """Get the new inputs from the client, and send them to the task."""
+    requested = _decode_object(task.get("inputRequests", jsonrpc.EMPTY))
+    new = {key: raw for key, raw in requested.items() if key not in asked}
     if not new:
         return
-    # Each key stands for one question as long as the task lives.
+    # A key identifies one input request for the lifetime of the task.
     asked.clear()
-    asked.update(wanted)
+    asked.update(requested)
     answers = await collect_inputs({"inputRequests": jsonrpc.encode_raw(new)}, caller)
-    found = await link.request(_about(link, "tasks/update", task_id, caller, answers), caller)
-    error = jsonrpc.error_of(found)
+    response = await link.request(
+        _task_request(link, "tasks/update", task_id, caller, answers), caller
+    )
+    error = jsonrpc.error_of(response)
     if error is not None:
         raise error
 
 
-def _about(
+def _task_request(
     link: UpstreamSession,
     method: str,
     task_id: str,
@@ -129,24 +136,25 @@ def _about(
 
 
 async def _cancel(link: UpstreamSession, task_id: str, caller: CallContext) -> None:
-    """Tell the backend that nobody waits for a task; never raises."""
+    """Cancel a task that no client waits for. Never raises."""
     nobody = NullContext(caller.client)
     try:
         async with asyncio.timeout(CANCEL_WITHIN):
-            await link.request(_about(link, "tasks/cancel", task_id, nobody), nobody)
+            await link.request(_task_request(link, "tasks/cancel", task_id, nobody), nobody)
     except (BackendError, RpcError, TimeoutError):
         return
 
 
-def _members(raw: Raw) -> Message:
-    """The members of what a backend sent. Raises ProtocolError when it is no object."""
+def _decode_object(raw: Raw) -> Message:
+    """Return the fields of a JSON object from the backend. Raises ProtocolError for other
+    values."""
     try:
         return jsonrpc.decode_object(raw)
     except RpcError:
         raise ProtocolError("its task is not a JSON object") from None
 
 
-async def _asked(key: str, raw: Raw, caller: CallContext) -> Any:
+async def _ask_client(key: str, raw: Raw, caller: CallContext) -> Any:
     request = {
         "jsonrpc": jsonrpc.VERSION,
         "id": jsonrpc.encode_raw(key),
@@ -159,30 +167,32 @@ async def _asked(key: str, raw: Raw, caller: CallContext) -> Any:
     return answer["result"]
 
 
-async def _together(wanted: Message, caller: CallContext) -> list[Any]:
-    asking = [asyncio.create_task(_asked(key, raw, caller)) for key, raw in wanted.items()]
+async def _ask_client_at_once(requested: Message, caller: CallContext) -> list[Any]:
+    asking = [asyncio.create_task(_ask_client(key, raw, caller)) for key, raw in requested.items()]
     try:
         return await asyncio.gather(*asking)
     finally:
-        for one in asking:
-            one.cancel()
+        for task in asking:
+            task.cancel()
 
 
 async def collect_inputs(result: Message, caller: CallContext) -> Message:
-    """Ask the client for every input; the members to add to the params of the retry.
+    """Get every requested input from the client, and return the fields to add to the retry's
+    params.
 
-    Raises RpcError where the client has no answer.
+    Raises RpcError if the client responds with an error, ProtocolError if the backend requests too
+    many inputs.
     """
-    wanted = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
-    if len(wanted) > SERVER_REQUESTS.value:
+    requested = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
+    if len(requested) > SERVER_REQUESTS.value:
         SERVER_REQUESTS.record()
         raise ProtocolError(f"it asks for more than {SERVER_REQUESTS.value} things at once")
     if caller.client.modern:
-        # It gets all of them in one result.
-        answers = dict(zip(wanted, await _together(wanted, caller), strict=True))
+        # Modern clients get all input requests in one result.
+        answers = dict(zip(requested, await _ask_client_at_once(requested, caller), strict=True))
     else:
-        answers = {key: await _asked(key, raw, caller) for key, raw in wanted.items()}
-    added: Message = {"inputResponses": jsonrpc.encode_raw(answers)} if wanted else {}
+        answers = {key: await _ask_client(key, raw, caller) for key, raw in requested.items()}
+    added: Message = {"inputResponses": jsonrpc.encode_raw(answers)} if requested else {}
     if "requestState" in result:
         added["requestState"] = result["requestState"]
     return added

@@ -1,4 +1,4 @@
-"""Answers that are too large to be held: they go on to the client while they come."""
+"""Streaming of results that are too large to be buffered."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,100 +15,103 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 
 LARGE: Final = HIGH_WATER
-"""Bytes of an answer above which it is not held."""
+"""Bytes of a response above which it is streamed."""
 _TOKENS_OF_A_TURN: Final = 400
 _LEAST_STEP: Final = 512
-"""Bytes that are looked at before others have their turn, however many tokens they hold."""
+"""Minimum bytes that are processed before other tasks run, however many tokens they contain."""
 
 
 class ByteSource(Protocol):
-    """Where an answer comes from."""
+    """Source of the bytes of a response."""
 
     async def next_chunk(self) -> bytes:
-        """The next part; empty at the end. Raises Unreachable when it breaks off."""
+        """Return the next chunk, empty at the end. Raises Unreachable if the connection breaks."""
 
     def unread(self, parts: list[bytes]) -> None:
-        """Put back what was read."""
+        """Push chunks back, so that they are read again."""
 
     def close(self) -> None:
-        """Give up the rest."""
+        """Discard the rest of the response."""
 
 
 class ResultSink(Protocol):
-    """Where the response to a client's request goes."""
+    """Destination of the response to a client's request."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody will ever take the response."""
+        """True if the client has disconnected."""
 
     @property
     def takes_parts(self) -> bool:
-        """Whether a message can be sent in parts."""
+        """True if a message can be sent in parts."""
 
     async def part(self, content: bytes) -> bool:
-        """Send a part of the response, once there is room; False when the client has gone."""
+        """Send a part of the response once there is room. Return False if the client has
+        disconnected."""
 
     async def last_part(self) -> None:
-        """The response was sent as a whole."""
+        """End the response; all parts were sent."""
 
     def abandon(self) -> None:
-        """It can't be."""
+        """Abort the response; the remaining parts cannot be delivered."""
 
 
 class Watchdog(Protocol):
-    """How long the backend is waited for."""
+    """Timeout of the backend."""
 
-    def heard(self) -> None:
-        """Something came of it: it has its whole time again."""
+    def restart_timeout(self) -> None:
+        """Restart the timeout, because the backend has sent something."""
 
-    def suspend(self) -> None:
-        """It is somebody else who is waited for, until more is heard."""
+    def pause_timeout(self) -> None:
+        """Pause the timeout until the backend sends more; the proxy waits for the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultRelay:
-    """How the answer to one request goes on."""
+    """Relay of the response to one request."""
 
     sink: ResultSink
     method: str
     names: PrefixMapping
-    patience: Watchdog
+    watchdog: Watchdog
     principal: str = ""
-    """Of the client: ids of tasks are for it alone."""
+    """Principal of the client. Task ids are sealed for it."""
 
     async def take(
         self, response: ByteSource, ids: tuple[Raw, Raw], begins: Callable[[], object]
     ) -> Message | None:
-        """Send a large answer on; what stands for it, since nobody has to send it again.
+        """Stream a large result to the client, and return a placeholder response.
 
-        `ids` are those of the request at the backend and at the client. `begins` is called before
-        the client gets the first part.
+        `ids` are the id of the request at the backend and the one at the client. `begins` is called
+        before the client gets the first part.
 
-        None where it is not large, or no result: then it is still to be read. So it is where the
-        session serves other clients, too, and the id has not come yet. An answer that nobody takes
-        is given up. Raises Unreachable or ProtocolError when it breaks off; the client sees that,
-        too.
+        Returns None, with the response still to be read, if it is not large or not a result, or if
+        the session serves several clients and the id has not arrived yet. If the client has
+        disconnected, the response is discarded. Raises Unreachable or ProtocolError if the response
+        breaks off; the client's response is then aborted.
         """
         parts: list[bytes] = []
         size = 0
         while size <= LARGE and (chunk := await response.next_chunk()):
             parts.append(chunk)
             size += len(chunk)
-        known_as, request_id = ids
-        streamed = StreamingRewriter(request_id, self.method, self.names, known_as, self.principal)
-        goes = size > LARGE
+        upstream_id, request_id = ids
+        streamed = StreamingRewriter(
+            request_id, self.method, self.names, upstream_id, self.principal
+        )
+        relays = size > LARGE
         try:
-            sent = [await _fed(streamed, part) for part in parts] if goes else []
+            rewritten = [await _rewrite(streamed, part) for part in parts] if relays else []
         except MalformedJson:
-            sent, goes = [], False
-        goes = goes and (streamed.identified or known_as is request_id)
+            rewritten, relays = [], False
+        relays = relays and (streamed.identified or upstream_id is request_id)
         if size > LARGE and self.sink.is_gone:
             response.close()
-        elif goes and streamed.kind == "result" and self.sink.takes_parts:
+        elif relays and streamed.kind == "result" and self.sink.takes_parts:
             parts.clear()
             begins()
             try:
-                await self._pass(response, streamed, sent)
+                await self._relay(response, streamed, rewritten)
             except BaseException:
                 self.sink.abandon()
                 raise
@@ -117,18 +120,18 @@ class ResultRelay:
             return None
         return {"jsonrpc": jsonrpc.VERSION, "id": request_id, "result": jsonrpc.EMPTY}
 
-    async def _pass(
-        self, response: ByteSource, streamed: StreamingRewriter, begun: list[bytes]
+    async def _relay(
+        self, response: ByteSource, streamed: StreamingRewriter, rewritten: list[bytes]
     ) -> None:
-        there = await self._sent(b"".join(begun))
-        begun.clear()
+        connected = await self._send_part(b"".join(rewritten))
+        rewritten.clear()
         try:
-            while there and (chunk := await response.next_chunk()):
-                there = await self._sent(await _fed(streamed, chunk))
+            while connected and (chunk := await response.next_chunk()):
+                connected = await self._send_part(await _rewrite(streamed, chunk))
         except MalformedJson as error:
             response.close()
             raise ProtocolError(f"its answer is no JSON-RPC response: {error}") from None
-        if not there:
+        if not connected:
             response.close()
         elif not (streamed.complete and streamed.identified):
             raise ProtocolError(
@@ -136,22 +139,25 @@ class ResultRelay:
             )
         await self.sink.last_part()
 
-    async def _sent(self, part: bytes) -> bool:
-        """Send a part; False when the client has gone. It is no fault of the backend to wait."""
-        self.patience.suspend()
-        there = await self.sink.part(part)
-        self.patience.heard()
-        return there
+    async def _send_part(self, part: bytes) -> bool:
+        """Send a part, and return False if the client has disconnected.
+
+        The timeout is paused, because the client's reading speed does not depend on the backend.
+        """
+        self.watchdog.pause_timeout()
+        connected = await self.sink.part(part)
+        self.watchdog.restart_timeout()
+        return connected
 
 
-async def _fed(streamed: StreamingRewriter, chunk: bytes) -> bytes:
-    """What can be sent on of a chunk; others have their turn where it has many tokens."""
+async def _rewrite(streamed: StreamingRewriter, chunk: bytes) -> bytes:
+    """Rewrite a chunk, and let other tasks run between its steps if it has many tokens."""
     tokens = chunk.count(b",") + chunk.count(b'"') + chunk.count(b"[") + chunk.count(b"{")
     if tokens <= _TOKENS_OF_A_TURN:
         return streamed.feed(chunk)
     step = max(len(chunk) * _TOKENS_OF_A_TURN // tokens, _LEAST_STEP)
-    found: list[bytes] = []
-    for begin in range(0, len(chunk), step):
+    rewritten: list[bytes] = []
+    for start in range(0, len(chunk), step):
         await asyncio.sleep(0)
-        found.append(streamed.feed(chunk[begin : begin + step]))
-    return b"".join(found)
+        rewritten.append(streamed.feed(chunk[start : start + step]))
+    return b"".join(rewritten)

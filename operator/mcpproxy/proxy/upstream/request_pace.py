@@ -1,28 +1,28 @@
-"""The pace of requests that no client causes: a backend that fails or is loud gets few."""
+"""Rate limit and backoff of requests that no client causes."""
 
 import random
 
 from mcpproxy.limits.backends import OWN_REQUESTS, RETRY_PAUSE
 
 REFILL = 0.5
-"""Requests a second that are allowed again."""
+"""Requests per second by which the allowance grows."""
 DEEPEST = 10.0
-"""Requests beyond the allowed ones that are waited for; a list can have many pages."""
+"""Maximum debt in requests; a list can have many pages."""
 STEADY = 10.0
-"""Seconds after which something that was begun counts as working."""
+"""Seconds after which an operation counts as established."""
 BRIEF = 1.0
-"""Seconds within which something that ends has ended at once."""
+"""Seconds within which an end counts as an immediate failure."""
 
 
 class RequestRate:
-    """Room for a few requests at once, which comes back slowly."""
+    """Token bucket for a few requests."""
 
     def __init__(self) -> None:
         self._left = float(OWN_REQUESTS.value)
         self._at = float("-inf")
 
     def pause(self, now: float) -> float:
-        """Seconds until a request may be made."""
+        """Return the seconds until a request may be sent."""
         self._refill(now)
         if self._left >= 1:
             return 0.0
@@ -30,7 +30,7 @@ class RequestRate:
         return (1 - self._left) / REFILL
 
     def spend(self, requests: int, now: float) -> None:
-        """Note requests that were made."""
+        """Record requests that were sent."""
         self._refill(now)
         self._left = max(self._left - requests, -DEEPEST)
 
@@ -41,16 +41,17 @@ class RequestRate:
 
 
 class Backoff:
-    """Pauses between attempts at something that fails or ends: each about twice the last one."""
+    """Exponential backoff, which doubles with each consecutive failure."""
 
     def __init__(self, first: float) -> None:
         """`first` is the first pause in seconds."""
         self._first = first
         self.failures = 0
-        """Failures in a row."""
+        """Consecutive failures."""
 
     def failed(self, lived: float, least: float = 0.0) -> float:
-        """The pause after a failure of what has worked for `lived` seconds."""
+        """Return the seconds to pause after a failure of an operation that worked for `lived`
+        seconds."""
         if lived >= STEADY:
             self.failures = 0
         self.failures += 1
@@ -60,9 +61,9 @@ class Backoff:
         if pause >= RETRY_PAUSE.value:
             RETRY_PAUSE.record()
             pause = float(RETRY_PAUSE.value)
-        # Many proxies that lost one backend must not come back together.
+        # Prevents that many proxies reconnect to a backend at the same time.
         return pause * random.uniform(0.8, 1.2)
 
     def works(self) -> None:
-        """Begin again with short pauses: it works, or had no chance to."""
+        """Reset the backoff after a success, or if no attempt was possible."""
         self.failures = 0

@@ -1,4 +1,4 @@
-"""Blocks of tasks that end in time, for those that are entered many times a second."""
+"""Time limits for blocks of code that run many times a second."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from mcpproxy.proxy.core.timers import Timer, TimerQueue
 
 
 class TimeLimitedBlock:
-    """A block of a task that ends in time; else TimeoutError is raised, as by asyncio.timeout."""
+    """Block with a time limit. Raises TimeoutError at the limit, as asyncio.timeout does."""
 
     __slots__ = ("_before", "_deadline", "_deadlines", "_task")
 
@@ -38,21 +38,21 @@ class TimeLimitedBlock:
 
 
 class TimeLimit:
-    """Blocks of tasks of one loop that have so many seconds each."""
+    """Time limit of `seconds` for any number of blocks and timers of one event loop."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._deadlines: TimerQueue | None = None
 
     def __call__(self) -> TimeLimitedBlock:
-        """A block to enter."""
-        return TimeLimitedBlock(self._of_loop())
+        """Return a block to enter."""
+        return TimeLimitedBlock(self._timers())
 
     def start(self, ended: Callable[[], object]) -> Timer:
-        """A deadline that calls `ended`, for what needs no task to be cancelled."""
-        return self._of_loop().start(ended)
+        """Start a timer that calls `ended`, for work that does not run in a task."""
+        return self._timers().start(ended)
 
-    def _of_loop(self) -> TimerQueue:
+    def _timers(self) -> TimerQueue:
         if self._deadlines is None:
             self._deadlines = TimerQueue(asyncio.get_running_loop(), self._seconds)
         return self._deadlines

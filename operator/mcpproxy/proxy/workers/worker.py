@@ -106,7 +106,7 @@ class Worker:
                 self._query_tasks.add(task)
                 task.add_done_callback(self._query_tasks.discard)
             elif message.backend in self._backends:
-                self._backends[message.backend].told(message.good)
+                self._backends[message.backend].on_peer_probe(message.good)
         self._runtime.stop()
 
     async def _answer_query(self, question: Query) -> None:

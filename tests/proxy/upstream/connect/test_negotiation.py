@@ -1,4 +1,4 @@
-"""Which era and transport a backend speaks: found out once, from clear answers only."""
+"""Negotiation of era and transport: once, and only from clear responses."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the probe for the modern era costs a backend that does not know it: nothing."""
+"""The probe for the modern era costs a backend that does not know it nothing."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from tests.proxy.upstream.era_servers import (
 
 
 class Silent(Response):
-    """Says nothing until the client is gone."""
+    """Sends nothing until the client disconnects."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -43,17 +43,17 @@ async def _nothing() -> Any:
 
 
 def silent(method: str, message: Any) -> Response:
-    """Never answers."""
+    """Never responds."""
     return Silent()
 
 
 def silent_stream(method: str, message: Any) -> Response:
-    """Begins a stream of events on which nothing comes."""
+    """Starts an event stream without events."""
     return StreamingResponse(_nothing(), media_type="text/event-stream")
 
 
 def open_stream(method: str, message: Any) -> Response:
-    """Answers a notification with a stream that stays open."""
+    """Responds to a notification with a stream that stays open."""
     return StreamingResponse(_nothing(), media_type="text/event-stream")
 
 
@@ -71,7 +71,7 @@ def dropped(method: str, message: Any) -> Response:
 
 
 def failed(code: int) -> Answer:
-    """Answers with HTTP 5xx and a JSON-RPC error."""
+    """Responds with HTTP 5xx and a JSON-RPC error."""
     return error(-32603, code)
 
 
@@ -105,7 +105,7 @@ async def test_a_probe_that_comes_to_nothing_is_followed_by_initialize(case: str
             assert link.greeting.revision == "2025-11-25"
             await link.close()
     probes = server.asked.count("server/discover")
-    # A connection that is lost may have been so before the probe came: that goes out once more.
+    # The connection may have broken before the probe arrived, so the probe is repeated once.
     assert probes <= (2 if case == "dropped" else 1)
 
 
@@ -154,7 +154,7 @@ async def test_a_modern_backend_that_refused_one_probe_is_probed_again(
 
 
 def _advance(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let time pass for whoever reads the clock of the running loop."""
+    """Advance the clock of the running loop."""
     now = asyncio.get_running_loop().time
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now() + seconds)
 
@@ -180,15 +180,15 @@ TRANSIENT = {"internal error": -32603, "overloaded": -32000, "of its own": 7}
 async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
     case: str,
 ) -> None:
-    said = "not\u202e ready" + "." * 1000
-    server = Server(status(503), error(TRANSIENT[case], message=said))
+    text = "not\u202e ready" + "." * 1000
+    server = Server(status(503), error(TRANSIENT[case], message=text))
     async with opener_of(server) as opener:
         for client in (LEGACY, MODERN):
             with pytest.raises(
                 ProtocolError, match=f"error {TRANSIENT[case]}: not\ufffd ready"
-            ) as told:
+            ) as raised:
                 await opener.open(client)
-            assert len(str(told.value)) < 300
+            assert len(str(raised.value)) < 300
         server.initialize = legacy
         assert not (await opener.open(LEGACY)).greeting.modern
 

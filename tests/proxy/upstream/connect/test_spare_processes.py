@@ -1,4 +1,4 @@
-"""Programs that wait to be used, and how many there are."""
+"""Spare processes, and their number."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ from tests.proxy.upstream.stage import settled
 
 
 class Program:
-    """A program that nobody speaks to."""
+    """A process without any communication."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -25,7 +25,7 @@ class Program:
 
 
 class Stage:
-    """Programs, and those of them that wait."""
+    """Processes, and the spare ones among them."""
 
     def __init__(self) -> None:
         self.started: list[Program] = []
@@ -41,14 +41,14 @@ class Stage:
         return self.started[-1]
 
     async def taken(self) -> Any:
-        """A program that was taken, once the next ones wait."""
-        found = await self.spares.take()
+        """Return a process from the pool once the next ones are ready."""
+        program = await self.spares.take()
         await settled()
-        return found
+        return program
 
     @property
     def living(self) -> int:
-        """Programs that have not ended."""
+        """Processes that have not exited."""
         return sum(not program.ended for program in self.started)
 
 
@@ -86,8 +86,8 @@ async def test_a_program_that_ended_while_it_waited_is_not_used_nor_replaced_at_
     await stage.taken()
     waiting = stage.started[1]
     waiting.ended = True
-    found = await stage.taken()
-    assert found is stage.started[2]
+    program = await stage.taken()
+    assert program is stage.started[2]
     assert waiting.closed
     assert len(stage.started) == 3
     await stage.taken()

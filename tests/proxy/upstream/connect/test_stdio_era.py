@@ -1,4 +1,4 @@
-"""Which era processes are spoken to in: silence is a verdict only before one has answered."""
+"""The era of stdio servers: silence decides only until a process has responded."""
 
 import asyncio
 import json
@@ -24,15 +24,15 @@ TRANSIENT = {"code": -32603, "message": "the database is not ready"}
 
 
 class Process:
-    """A channel to a server of both eras, but for what it is told about."""
+    """A channel to a server of both eras, with exceptions that a test sets."""
 
-    answers_late = False
+    send_blocks = False
 
     def __init__(self, stage: "Stage") -> None:
         self.sent: list[str] = []
-        """Methods of what was sent to it."""
+        """Methods of the messages that the server received."""
         self.begins_legacy = False
-        """Whether it was asked for what only the legacy era has, and nothing else."""
+        """True if the server received an `initialize` without the `_meta` of modern requests."""
         self._stage = stage
         self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -75,7 +75,7 @@ class Stage:
         self.ends_at: set[str] = set()
         self.refuses: dict[str, Any] = {}
         self.started = asyncio.Event()
-        """Whether processes answer; what they are sent before is kept."""
+        """Set while processes respond; earlier messages are queued."""
         self.started.set()
         self.started_by = ""
         self.processes: list[Process] = []
@@ -92,7 +92,7 @@ class Stage:
         return self.processes[-1]
 
     async def revision(self, client: ClientIdentity = MODERN) -> str:
-        """What the next process is spoken to in."""
+        """Return the revision of a new session."""
         link = await self.opener.open(client)
         await link.close()
         return link.greeting.revision
@@ -190,7 +190,7 @@ async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> Non
 
 
 async def test_a_slow_program_that_would_begin_anew_with_initialize_stays_modern() -> None:
-    # As servers of the TypeScript SDK do, unless the request is stamped as those of the modern era.
+    # As servers of the TypeScript SDK do, unless the request has the `_meta` of modern ones.
     stage = Stage()
     stage.started.clear()
     stage.started_by = INITIALIZE
@@ -244,6 +244,6 @@ async def test_a_program_with_a_transient_error_at_the_probe_is_probed_again_lat
 
 
 def _later(seconds: float) -> Callable[[], float]:
-    """The time of the running loop, so many seconds on."""
+    """The clock of the running loop, advanced by `seconds`."""
     now = asyncio.get_running_loop().time
     return lambda: now() + seconds

@@ -1,4 +1,4 @@
-"""Changes that backends announce: followed once, at a pace, and passed on where they are true."""
+"""Announced changes: fetched once, at a limited rate, and forwarded if they are real."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Stage:
         self.lists.on_change = self.changes.append
 
     def gate(self, then: Any) -> asyncio.Event:
-        """Have lists wait for an event, and then be this."""
+        """Make list requests wait for an event; later ones receive `then`."""
         event = asyncio.Event()
         self.backend.answers["tools/list"] = event
         self.backend.answers["tools/list later"] = then
@@ -39,19 +39,19 @@ class Stage:
 
     @property
     def asked(self) -> int:
-        """How often the backend was asked for its tools."""
+        """Number of `tools/list` requests."""
         return self.backend.asked.count("tools/list")
 
     @property
     def shown(self) -> list[str]:
-        """The tools that are known."""
+        """Names of the tools in the catalog."""
         listing = self.catalog.get("b", TOOLS)
         return [] if listing is None else list(listing.names)
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fetches that follow each other without a pause."""
+    """Fetches without a pause between them."""
     monkeypatch.setattr(list_waits, "APART", 0.0)
 
 
@@ -124,7 +124,7 @@ async def test_a_client_that_lists_after_an_announcement_gets_the_newest_at_once
     await stage.lists.refresh(TOOLS)
     stage.backend.answers["tools/list"] = listed("tools", "new")
     stage.lists.announced(TOOLS)
-    assert stage.lists.old(TOOLS, asyncio.get_running_loop().time())
+    assert stage.lists.is_stale(TOOLS, asyncio.get_running_loop().time())
     await stage.lists.refresh(TOOLS)
     assert stage.shown == ["new"]
     stage.lists.stop()

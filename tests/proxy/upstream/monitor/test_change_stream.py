@@ -1,4 +1,4 @@
-"""The stream of changes of one backend: opened anew for what clients subscribe to."""
+"""The change stream of one backend, reopened for the resources that clients subscribe to."""
 
 import asyncio
 import functools
@@ -17,7 +17,7 @@ from tests.proxy.runtime.waiting import soon
 
 
 class Streams:
-    """A link whose streams are ready when the test says so."""
+    """A session whose streams are established when the test says so."""
 
     alive = True
 
@@ -25,10 +25,10 @@ class Streams:
         self.asked: list[list[str]] = []
         """The resources of each stream that was opened."""
         self.open: list[Callable[[], None]] = []
-        """What makes each stream ready that is open."""
+        """Establishes each open stream."""
 
     def has_been_asked(self, times: int) -> bool:
-        """Whether so many streams were asked for."""
+        """True if this many streams were requested."""
         return len(self.asked) == times
 
     async def listen(
@@ -47,7 +47,7 @@ class Streams:
 
 
 class Stage:
-    """One that listens to such a link."""
+    """A change stream that listens to such a session."""
 
     def __init__(self) -> None:
         self.link = Streams()
@@ -56,19 +56,19 @@ class Stage:
         self.listening = ChangeStream("b", standing, _ignored, lambda: self.uris)
 
     async def begun(self) -> None:
-        """Listen, and miss nothing."""
+        """Listen, with an established stream."""
         self.listening.begin(cast("UpstreamSession", self.link))
         await soon(lambda: len(self.link.open) == 1, "the first stream")
         self.link.open[0]()
 
     async def wanted(self, *uris: str) -> None:
-        """Clients want to hear of these, too."""
+        """Subscribe clients to these resources."""
         for uri in uris:
             self.uris.append(uri)
             self.listening.renew()
 
     async def close(self) -> None:
-        """End all."""
+        """Cancel all streams."""
         end(self.listening.leave())
         await soon(lambda: not self.link.open, "the streams to end")
 
@@ -79,10 +79,10 @@ async def _ignored(message: Message) -> None:
 
 @pytest.fixture
 async def stage() -> Any:
-    found = Stage()
-    await found.begun()
-    yield found
-    await found.close()
+    begun_stage = Stage()
+    await begun_stage.begun()
+    yield begun_stage
+    await begun_stage.close()
 
 
 async def test_what_is_subscribed_to_at_once_is_asked_for_with_one_stream(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""The lists of one backend: who waits for them, and for how long."""
+"""The lists of one backend: which requests wait for them, and how long."""
 
 import asyncio
 from dataclasses import replace
@@ -15,14 +15,14 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import PROMPTS, TOOLS
 from mcpproxy.proxy.upstream.monitor import list_waits
 from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
-from mcpproxy.proxy.upstream.monitor.list_waits import PATIENCE, ListWait
+from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, UpstreamRequest
 from tests.proxy.upstream.stage import ANN, FakeLink, settled
 
 
 class SlowLink(FakeLink):
-    """Lists the tools of the moment at which it is asked, once the gate is open."""
+    """Returns the tools of the moment of the request, once the gate is open."""
 
     def __init__(self) -> None:
         super().__init__(ANN)
@@ -41,7 +41,7 @@ class SlowLink(FakeLink):
 
 
 class Stage:
-    """The lists of a backend behind a slow link."""
+    """The lists of a backend behind a slow session."""
 
     def __init__(self, cache_ttl: float) -> None:
         self.link = SlowLink()
@@ -51,13 +51,13 @@ class Stage:
         self.lists.link = self.link
 
     async def listed(self) -> list[str]:
-        """What a client is shown."""
+        """The tools that a client receives."""
         await self.lists.refresh(TOOLS)
         return self.shown
 
     @property
     def shown(self) -> list[str]:
-        """The tools that are known."""
+        """Names of the tools in the catalog."""
         listing = self.catalog.get("b", TOOLS)
         return [] if listing is None else list(listing.names)
 
@@ -65,7 +65,7 @@ class Stage:
 async def test_without_a_cache_a_list_is_the_newest_of_a_backend_that_is_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(list_waits, "PATIENCE", 0.0)
+    monkeypatch.setattr(list_waits, "REFRESH_WAIT", 0.0)
     stage = Stage(cache_ttl=0.0)
     stage.link.tools = ["new"]
     listing = asyncio.create_task(stage.listed())
@@ -125,10 +125,10 @@ async def test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache
 
 def test_a_list_waits_as_long_as_lists_of_this_backend_usually_take() -> None:
     waits = ListWait(ttl=300.0)
-    assert waits.seconds(TOOLS) == PATIENCE
+    assert waits.seconds(TOOLS) == REFRESH_WAIT
     waits.came(TOOLS, 1.4)
     assert waits.seconds(TOOLS) == 2 * 1.4
-    assert waits.seconds(PROMPTS) == PATIENCE
+    assert waits.seconds(PROMPTS) == REFRESH_WAIT
     waits.came(TOOLS, 60.0)
     assert waits.seconds(TOOLS) == LIST_WAIT.value
 
@@ -146,7 +146,7 @@ def test_a_backend_that_answers_with_an_error_is_waited_for_again() -> None:
     waits = ListWait(ttl=300.0)
     waits.missed(TOOLS)
     waits.failed(TOOLS)
-    assert waits.seconds(TOOLS) == PATIENCE
+    assert waits.seconds(TOOLS) == REFRESH_WAIT
 
 
 @pytest.mark.parametrize("ttl", [0.0, 300.0])

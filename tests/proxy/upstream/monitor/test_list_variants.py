@@ -1,4 +1,4 @@
-"""Lists for clients that declare capabilities: fetched once, in time, or not at all."""
+"""List variants for clients with capabilities: fetched once, in time, or not at all."""
 
 import asyncio
 import json
@@ -35,14 +35,14 @@ OFFERED: Message = {"capabilities": Raw(b'{"tools":{},"prompts":{}}')}
 
 
 def _impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for place in (module, list_waits):
-        monkeypatch.setattr(place, "PATIENCE", seconds)
+    for target in (module, list_waits):
+        monkeypatch.setattr(target, "REFRESH_WAIT", seconds)
 
 
 class Stage:
-    """A backend whose sessions list what they are told to."""
+    """A backend whose sessions return the lists that a test sets."""
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **changed_settings: Any) -> None:
         self.tools = ["a"]
         self.error: Exception | None = None
         self.refusal: dict[str, Any] | None = None
@@ -55,7 +55,7 @@ class Stage:
         self.greeting = ServerDescription("2025-11-25", OFFERED)
         self.on_request: Callable[[], None] = lambda: None
         self.catalog = Catalog()
-        settings: BackendSettings = replace(default_settings(), **given)
+        settings: BackendSettings = replace(default_settings(), **changed_settings)
         self.tailored = VariantLists("b", settings, self.catalog, self._look, NullContext)
         self.changes: list[ComponentKind] = []
         self.failures = 0
@@ -72,8 +72,8 @@ class Stage:
         self.widest = max(self.widest, self.open)
         try:
             await self.gate.wait()
-            found: Any = self
-            yield found
+            session: Any = self
+            yield session
         finally:
             self.open -= 1
 
@@ -89,17 +89,17 @@ class Stage:
         return {"result": jsonrpc.encode_raw({member: [{"name": name} for name in self.tools]})}
 
     def shown(self, seen: bytes = SAMPLING, kind: ComponentKind = TOOLS) -> list[str] | None:
-        """What the snapshot for clients of these capabilities holds."""
-        found = self.catalog.get("b", kind, seen)
-        return None if found is None else [json.loads(item)["name"] for item in found.items]
+        """Names in the catalog for clients with these capabilities."""
+        variant = self.catalog.get("b", kind, seen)
+        return None if variant is None else [json.loads(item)["name"] for item in variant.items]
 
     def old(self, kind: ComponentKind = TOOLS, seen: bytes = SAMPLING) -> bool:
-        """Whether the backend would be asked."""
-        return self.tailored.old(kind, seen, asyncio.get_running_loop().time())
+        """True if a list request would be fetched first."""
+        return self.tailored.is_stale(kind, seen, asyncio.get_running_loop().time())
 
     def silent(self, kind: ComponentKind = TOOLS) -> bool:
-        """Whether the backend would not be asked because it failed."""
-        return self.tailored.silent(kind, SAMPLING, asyncio.get_running_loop().time())
+        """True if no fetch would follow because the last one failed."""
+        return self.tailored.in_backoff(kind, SAMPLING, asyncio.get_running_loop().time())
 
 
 async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -> None:
@@ -179,7 +179,7 @@ async def test_a_list_that_is_known_is_waited_for_only_so_long(
 async def test_a_list_that_changed_since_is_announced_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "YOUNG", 0.0)
+    monkeypatch.setattr(module, "MIN_REFRESH_AGE", 0.0)
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     stage.tools = ["a", "b"]
@@ -207,7 +207,7 @@ async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
 
     def change() -> None:
         if stage.tools == ["a"]:
-            # The answer is still the one from before.
+            # Not before the response, which is still the earlier list.
             asyncio.get_running_loop().call_soon(stage.tools.append, "new")
             stage.tailored.announced(TOOLS)
 
@@ -236,7 +236,7 @@ async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays
     assert stage.silent()
     assert stage.silent(PROMPTS)
     later = asyncio.get_running_loop().time() + module.SILENCE + 1
-    assert not stage.tailored.silent(TOOLS, SAMPLING, later)
+    assert not stage.tailored.in_backoff(TOOLS, SAMPLING, later)
     assert stage.shown() == ["a"]
     assert stage.changes == []
 
@@ -288,15 +288,15 @@ async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_to
 ) -> None:
     stage, reached = Stage(), LIST_VARIANT_BYTES.reached
     sets = [b'{"experimental":{"n":%d}}' % number for number in range(4)]
-    one = len(b'{"name":"a"}')
-    smaller = replace(LIST_VARIANT_BYTES, value=2 * one)
+    size = len(b'{"name":"a"}')
+    smaller = replace(LIST_VARIANT_BYTES, value=2 * size)
     monkeypatch.setattr(module, "LIST_VARIANT_BYTES", smaller)
     for seen in sets:
         await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=seen), seen)
     assert [stage.shown(seen) for seen in sets] == [None, None, ["a"], ["a"]]
     assert LIST_VARIANT_BYTES.reached == reached + 2
-    # One that is too large by itself is shown, and alone.
-    stage.tools = ["b" * one * 3]
+    # A list that exceeds the limit alone is shown, without others.
+    stage.tools = ["b" * size * 3]
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[0]), sets[0])
     assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
 

@@ -1,4 +1,4 @@
-"""Sessions for requests of our own, which wait for calls afterwards."""
+"""Sessions for the proxy's own requests, which return to the warm pool afterwards."""
 
 import asyncio
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.proxy.upstream.stage import ANN, BO, Stage, settled
 async def test_a_session_that_was_looked_into_is_the_next_calls() -> None:
     stage = Stage()
     for _ in range(2):
-        async with stage.sessions.look(ANN) as looked:
+        async with stage.sessions.acquire_for_lists(ANN) as looked:
             assert looked is stage.opened[0]
     assert await stage.used(ANN) is looked
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
@@ -25,17 +25,17 @@ async def test_a_session_that_was_looked_into_is_the_next_calls() -> None:
 
 async def test_s9_looking_takes_no_session_of_another_kind_of_client_nor_one_in_use() -> None:
     stage = Stage()
-    async with stage.sessions.use(ANN) as used, stage.sessions.look(ANN) as looked:
+    async with stage.sessions.acquire(ANN) as used, stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is not used
-    async with stage.sessions.look(BO) as other:
-        assert other in [one for one in stage.opened if one.client == BO]
+    async with stage.sessions.acquire_for_lists(BO) as other:
+        assert other in [link for link in stage.opened if link.client == BO]
     assert (await stage.used(BO)).client == BO
 
 
 async def test_s9_the_session_of_a_client_is_not_looked_into() -> None:
     stage = Stage("PerClient")
     own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
+    async with stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is not own
     assert await stage.used(ANN) is own
 
@@ -43,12 +43,12 @@ async def test_s9_the_session_of_a_client_is_not_looked_into() -> None:
 async def test_reused_sessions_and_backends_without_sessions_are_looked_into_as_they_are() -> None:
     stage = Stage("Reused", declared=True)
     own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
+    async with stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is own
     stage = Stage()
     stage.stateful = False
     own = await stage.used(ANN)
-    async with stage.sessions.look(ANN) as looked:
+    async with stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is own
     assert len(stage.opened) == 1
 
@@ -56,7 +56,7 @@ async def test_reused_sessions_and_backends_without_sessions_are_looked_into_as_
 async def test_a_session_in_which_looking_failed_is_ended() -> None:
     stage = Stage()
     with pytest.raises(Unreachable):
-        async with stage.sessions.look(ANN):
+        async with stage.sessions.acquire_for_lists(ANN):
             raise Unreachable("no answer")
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
     assert stage.open_now == 0
@@ -64,10 +64,10 @@ async def test_a_session_in_which_looking_failed_is_ended() -> None:
 
 async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
     stage = Stage()
-    async with stage.sessions.look(ANN), stage.sessions.look(ANN):
+    async with stage.sessions.acquire_for_lists(ANN), stage.sessions.acquire_for_lists(ANN):
         pass
     with pytest.raises(SessionNotFound):
-        async with stage.sessions.look(ANN):
+        async with stage.sessions.acquire_for_lists(ANN):
             raise SessionNotFound("forgotten")
     await soon(lambda: stage.open_now == 0, "sessions to end")
 
@@ -75,7 +75,7 @@ async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
 async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
     stage = Stage()
     stage.sessions = SessionPool(stage.open, "Isolated", False, 3600.0, stage.background, 0)
-    async with stage.sessions.look(ANN):
+    async with stage.sessions.acquire_for_lists(ANN):
         pass
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
 
@@ -87,10 +87,10 @@ async def test_s11_sessions_that_were_looked_into_are_bounded_in_all_and_reaped(
     stage = Stage(idle=0.0)
     for number in range(6):
         client = ClientIdentity("2025-11-25", b'{"experimental":{"n":%d}}' % number)
-        async with stage.sessions.look(client):
+        async with stage.sessions.acquire_for_lists(client):
             pass
         await settled()
     assert stage.open_now == 3
     await asyncio.sleep(0.001)
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     await soon(lambda: stage.open_now == 0, "sessions to end")

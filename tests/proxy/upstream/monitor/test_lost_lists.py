@@ -1,4 +1,4 @@
-"""Lists of a backend that forgets a session between two requests, or in the middle of its lists."""
+"""Lists of a backend that loses a session between two requests, or between its lists."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ LISTS = {
 
 
 class ForgetfulLink(PlainLink):
-    """A session that is forgotten after some requests."""
+    """A session that is lost after some requests."""
 
     left: int
 
@@ -36,7 +36,7 @@ class ForgetfulLink(PlainLink):
 
 
 class ForgetfulOpener(PlainOpener):
-    """A backend with lists of all kinds that forgets each session after `lives` requests."""
+    """A backend with lists of all kinds that loses each session after `lives` requests."""
 
     def __init__(self, lives: int) -> None:
         methods = {kind.method: listed(kind.member, *LISTS[kind.member]) for kind in KINDS}
@@ -54,12 +54,12 @@ class ForgetfulOpener(PlainOpener):
 
 
 def shown(gateway: Gateway) -> dict[str, list[str]]:
-    """What is listed of all kinds."""
+    """Names in the lists of all kinds."""
     return {kind.member: names(gateway, kind) for kind in KINDS}
 
 
 async def asked(gateway: Gateway, *kinds: ComponentKind) -> None:
-    """A client asks for lists at the same time."""
+    """Request lists at the same time, as clients do."""
     watch = gateway.backends["b"].watch
     await asyncio.gather(*(watch.refresh(kind, ANN, None) for kind in kinds))
 

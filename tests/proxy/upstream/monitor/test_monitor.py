@@ -1,4 +1,4 @@
-"""The watch of a backend: what it asks on its own account, and what it says of lists that fail."""
+"""The monitor of a backend: its requests, and its reports about lists that fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,14 +34,14 @@ BREAKS = [
 
 @asynccontextmanager
 async def watched(opener: PlainOpener) -> AsyncIterator[BackendMonitor]:
-    """The watch of one backend, which runs."""
+    """The running monitor of one backend."""
     async with running(b=opener) as gateway:
         yield gateway.backends["b"].watch
 
 
 @asynccontextmanager
 async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
-    """A gateway that runs."""
+    """A running gateway."""
     gateway = gateway_of(**openers)
     gateway.start()
     try:
@@ -51,12 +51,12 @@ async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
 
 
 def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
-    """What is listed of a kind."""
+    """Names in the list of a kind."""
     listing = gateway.catalog.get("b", kind)
     return [] if listing is None else list(listing.names)
 
 
-# Failures of what the watch does by itself
+# Failures of the monitor's own requests
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
@@ -151,11 +151,11 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
         await gateway.settled()
-        found = gateway.backends["b"].status()
-    assert found.state == "Healthy"
-    message = found.message or ""
+        status = gateway.backends["b"].status()
+    assert status.state == "Healthy"
+    message = status.message or ""
     assert "prompts/list ends with error -32603: database is locked" in message
-    assert found.not_offered is None or "prompts" not in found.not_offered
+    assert status.not_offered is None or "prompts" not in status.not_offered
 
 
 async def test_what_can_not_be_read_is_not_told_as_an_error_of_the_backend() -> None:
@@ -199,7 +199,7 @@ async def test_a_list_that_is_there_again_is_shown() -> None:
         assert not watch.lists.failures
 
 
-# What is not declared
+# Undeclared lists
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"logging": {}}, {"prompts": {}}])
@@ -217,9 +217,9 @@ async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> N
     opener.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
     async with running(b=opener) as gateway:
         await gateway.settled()
-        found = gateway.backends["b"].status()
-        assert (found.state, found.reason) == ("Healthy", None)
-        assert found.not_offered == [kind.member for kind in KINDS]
+        status = gateway.backends["b"].status()
+        assert (status.state, status.reason) == ("Healthy", None)
+        assert status.not_offered == [kind.member for kind in KINDS]
         assert gateway.capabilities(modern=True) == {}
 
 

@@ -1,4 +1,4 @@
-"""TLS of a backend against real servers: who is believed, who we are, and files that change."""
+"""TLS with real servers: trust, client certificates, and files that change."""
 
 import asyncio
 import ssl
@@ -30,25 +30,25 @@ def mounted(tmp_path: Path) -> Mounted:
 
 
 class Server:
-    """Answers each request with the name in the client's certificate, or `nobody`."""
+    """Responds to each request with the name in the client's certificate, or `nobody`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     def show(self, certificate: str, key: str) -> None:
-        """Its certificate for connections from now on."""
+        """Set the server's certificate for new connections."""
         chain = self._directory / "server.pem"
         chain.write_text(key + certificate)
         self.context.load_cert_chain(chain)
 
     def ask(self, authority: Authority) -> None:
-        """Serve only clients with a certificate of this authority."""
+        """Accept only clients with a certificate of this authority."""
         self.context.verify_mode = ssl.CERT_REQUIRED
         self.context.load_verify_locations(cadata=authority.pem)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -150,11 +150,11 @@ async def test_new_files_hold_for_new_connections_and_the_old_ones_go_on(
         server.show(*new.issue(HOST))
         server.ask(new)
         fresh = await client.connect()
-        found = []
+        names = []
         for connection in (kept, fresh):
             response = await connection.send(client.head(b"GET", "/mcp", ()) + b"\r\n")
-            found.append((await response.read(100)).decode())
-        assert found == ["old.example", "new.example"]
+            names.append((await response.read(100)).decode())
+        assert names == ["old.example", "new.example"]
 
 
 async def test_a_renewed_client_uses_no_connection_again_and_cuts_none(
@@ -168,7 +168,7 @@ async def test_a_renewed_client_uses_no_connection_again_and_cuts_none(
         idle, busy = client.take(), await client.connect()
         assert idle is not None
         response = await idle.send(client.head(b"GET", "/mcp", ()) + b"\r\n")
-        # One is idle again, one is at work, and one is being made.
+        # One connection is idle, one is in use, and one is being opened.
         assert await response.read(100) == b"nobody"
         made = asyncio.create_task(client.connect())
         await asyncio.sleep(0)
@@ -233,11 +233,11 @@ async def test_the_status_says_that_nothing_is_verified(
 ) -> None:
     tls = {"insecureSkipVerify": True}
     proxy = an_mcpproxy(backends=[a_backend(url=f"https://{HOST}/mcp", tls=tls)])
-    around = build_backend_context(
+    context = build_backend_context(
         health_policy(proxy.spec), RuntimeOptions(values=tmp_path), tmp_path
     )
-    backend = build_backend(proxy, proxy.spec.backends[0], around)
-    said = "its certificate is not verified (tls.insecureSkipVerify)"
-    assert said in (backend.status().message or "")
-    assert f"backend weather: {said}" in caplog.text
+    backend = build_backend(proxy, proxy.spec.backends[0], context)
+    message = "its certificate is not verified (tls.insecureSkipVerify)"
+    assert message in (backend.status().message or "")
+    assert f"backend weather: {message}" in caplog.text
     await backend.close()

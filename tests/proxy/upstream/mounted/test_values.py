@@ -1,4 +1,4 @@
-"""Values from mounted files: picked up when they change, named when they are missing."""
+"""Values from mounted files: updated when they change, named when they are missing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ KINDS = [("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")]
 
 
 class Clock:
-    """Is set by hand."""
+    """A clock that the test sets."""
 
     now = 100.0
 
@@ -44,9 +44,9 @@ def _header(name: str = "Authorization", **source: str) -> Header:
 
 
 def _headers(
-    directory: Path, *given: Header, clock: Callable[[], float] | None = None
+    directory: Path, *headers: Header, clock: Callable[[], float] | None = None
 ) -> HeaderSource:
-    return HeaderSource(MountedValues(directory, clock or Clock()), given or [_header()])
+    return HeaderSource(MountedValues(directory, clock or Clock()), headers or [_header()])
 
 
 @pytest.mark.parametrize(("kind", "folder"), KINDS)
@@ -54,15 +54,15 @@ def test_a_value_is_read_from_where_the_kubelet_mounts_it(
     tmp_path: Path, kind: str, folder: str
 ) -> None:
     _write(tmp_path, "Bearer x\n", f"{folder}/token/header")
-    found = _headers(tmp_path, _header(kind=kind))()
-    assert found == ((b"authorization", b"Bearer x"),)
+    fields = _headers(tmp_path, _header(kind=kind))()
+    assert fields == ((b"authorization", b"Bearer x"),)
 
 
 def test_given_and_referred_values_keep_their_order(tmp_path: Path) -> None:
     _write(tmp_path, "from a secret")
     plain = [Header(name=name, value=f"is {name}") for name in ("A", "C")]
-    found = _headers(tmp_path, plain[0], _header("B"), plain[1])()
-    assert found == ((b"a", b"is A"), (b"b", b"from a secret"), (b"c", b"is C"))
+    fields = _headers(tmp_path, plain[0], _header("B"), plain[1])()
+    assert fields == ((b"a", b"is A"), (b"b", b"from a secret"), (b"c", b"is C"))
 
 
 def test_a_changed_value_is_picked_up_without_a_restart(tmp_path: Path) -> None:
@@ -132,16 +132,16 @@ def test_s23_a_server_gets_a_clean_environment(
     monkeypatch.setenv("HOME", "/home/x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     _write(tmp_path, "from a secret")
-    given = [
+    variables = [
         EnvVar.model_validate({"name": "PLAIN", "value": "a"}),
         EnvVar.model_validate({"name": "TOKEN", **_source()}),
         EnvVar.model_validate({"name": "HOME", "value": "/elsewhere"}),
     ]
-    found = EnvironmentSource(MountedValues(tmp_path, Clock()), given)()
-    assert found["PATH"] == "/bin"
-    assert found["HOME"] == "/elsewhere"
-    assert (found["PLAIN"], found["TOKEN"]) == ("a", "from a secret")
-    assert "AWS_SECRET_ACCESS_KEY" not in found
+    environment = EnvironmentSource(MountedValues(tmp_path, Clock()), variables)()
+    assert environment["PATH"] == "/bin"
+    assert environment["HOME"] == "/elsewhere"
+    assert (environment["PLAIN"], environment["TOKEN"]) == ("a", "from a secret")
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
 
 
 # Several values of one backend
@@ -153,7 +153,7 @@ class Swapped(MountedValues):
     """The kubelet replaces everything while the values are read."""
 
     def __init__(self, volume: Volume, after: int) -> None:
-        """`after` so many files were read."""
+        """Call a function after this many files were read."""
         super().__init__(volume.directory, Clock())
         self._volume = volume
         self._left = after
@@ -179,8 +179,8 @@ def _three() -> list[Header]:
 def test_values_of_a_backend_are_all_of_one_state_of_the_volume(tmp_path: Path, after: int) -> None:
     volume = Volume(tmp_path)
     volume.write(_state("one"))
-    found = {value for _, value in HeaderSource(Swapped(volume, after), _three())()}
-    assert len(found) == 1
+    values = {value for _, value in HeaderSource(Swapped(volume, after), _three())()}
+    assert len(values) == 1
 
 
 def test_values_are_renewed_together_whenever_each_was_read(tmp_path: Path) -> None:
@@ -201,12 +201,12 @@ def test_a_file_that_vanishes_with_the_state_before_is_not_missing(tmp_path: Pat
     volume.write(_state("one"))
 
     class Between(Swapped):
-        """Reads from the directory that is just being removed."""
+        """Reads from a directory that is being removed."""
 
         def _text(self, source: ValueFrom) -> str | None:
             gone = self._left == 0
-            found = super()._text(source)
-            return None if gone else found
+            text = super()._text(source)
+            return None if gone else text
 
     assert {value for _, value in HeaderSource(Between(volume, 1), _three())()} == {b"two"}
 
@@ -234,22 +234,22 @@ def test_no_file_is_read_again_while_the_state_of_the_volume_is_the_same(tmp_pat
         values.count = 0
 
 
-# What lasts and has old values
+# Connections and processes with outdated values
 
 
 def test_what_was_given_out_and_is_no_longer_so_is_told_once(tmp_path: Path) -> None:
-    given = ValueGroup(MountedValues(tmp_path, Clock()), [_header().value_from])
+    group = ValueGroup(MountedValues(tmp_path, Clock()), [_header().value_from])
     _write(tmp_path, "one")
-    assert not given.changed()
-    given.now()
-    assert not given.changed()
+    assert not group.changed()
+    group.current()
+    assert not group.changed()
     _write(tmp_path, "two")
-    # Something new has the new value; what was given the old one has it still.
-    given.now()
-    assert given.changed()
-    assert not given.changed()
+    # New connections have the new value; the earlier ones still have the old one.
+    group.current()
+    assert group.changed()
+    assert not group.changed()
     (tmp_path / "secret" / "token" / "header").unlink()
-    assert given.changed()
-    assert not given.changed()
+    assert group.changed()
+    assert not group.changed()
     _write(tmp_path, "two")
-    assert not given.changed()
+    assert not group.changed()

@@ -1,4 +1,4 @@
-"""PerClient: whose a session is where clients have none with us, and which one that is."""
+"""PerClient sessions of clients without a downstream session."""
 
 from dataclasses import replace
 
@@ -14,21 +14,21 @@ async def test_a_principal_without_sessions_has_a_session_of_its_own(era: str) -
     stage.era = era
     ann = ClientIdentity("2026-07-28", b"{}", b'{"name":"app"}', "ann")
     own = await stage.used(ann)
-    stage.sessions.reset()
+    stage.sessions.on_backend_failure()
     assert await stage.used(replace(ann)) is own
-    # Whoever says something else of itself is another client to a server.
+    # A client that describes itself differently is another client to a server.
     for other in (
         replace(ann, principal="bo"),
         replace(ann, info=b'{"name":"other"}'),
         replace(ann, capabilities=b'{"roots":{}}'),
     ):
         assert await stage.used(other) is not own
-    assert stage.sessions.lasting(ann) is own
+    assert stage.sessions.persistent_session(ann) is own
 
 
 async def test_a_clients_own_session_may_have_waited_for_one_of_its_kind() -> None:
     stage = Stage("PerClient")
-    async with stage.sessions.look(ANN) as looked:
+    async with stage.sessions.acquire_for_lists(ANN) as looked:
         pass
     assert await stage.used(replace(ANN, session="another")) is looked
     own = await stage.used(ANN)

@@ -1,4 +1,4 @@
-"""Which upstream session serves which request."""
+"""Choice of the upstream session for a request."""
 
 import asyncio
 
@@ -19,14 +19,14 @@ from tests.proxy.upstream.stage import ANN, BO, Mode, Stage, settled
 
 async def test_isolated_requests_never_share_and_their_sessions_end() -> None:
     stage = Stage()
-    async with stage.sessions.use(ANN) as one, stage.sessions.use(ANN) as two:
-        assert one is not two
+    async with stage.sessions.acquire(ANN) as first, stage.sessions.acquire(ANN) as second:
+        assert first is not second
     third = await stage.used(ANN)
-    assert third not in (one, two)
+    assert third not in (first, second)
     assert len(stage.opened) >= 3
-    for found in stage.opened[:3]:
-        if found in (one, two, third):
-            await asyncio.wait_for(found.closed.wait(), 5)
+    for link in stage.opened[:3]:
+        if link in (first, second, third):
+            await asyncio.wait_for(link.closed.wait(), 5)
 
 
 async def test_warm_sessions_wait_for_the_next_request_of_the_same_kind() -> None:
@@ -111,13 +111,13 @@ async def test_under_steady_calls_sessions_are_opened_together_and_every_call_fi
     for _ in range(40):
         await stage.used(ANN)
         await settled()
-    found = bursts = 0
+    hits = bursts = 0
     for _ in range(40):
         before = {id(link) for link in stage.opened}
-        found += id(await stage.used(ANN)) in before
+        hits += id(await stage.used(ANN)) in before
         await settled()
         bursts += len(stage.opened) > len(before)
-    assert found == 40
+    assert hits == 40
     assert 0 < bursts <= 10
 
 
@@ -154,7 +154,7 @@ async def test_a_backend_that_failed_may_keep_sessions_afterwards() -> None:
     stage.stateful = False
     await stage.used(ANN)
     stage.stateful = True
-    stage.sessions.reset()
+    stage.sessions.on_backend_failure()
     assert await stage.used(ANN) is not await stage.used(ANN)
 
 
@@ -187,7 +187,7 @@ async def test_a_session_that_is_gone_is_opened_anew() -> None:
     stage = Stage("PerClient")
     first = await stage.used(ANN)
     with pytest.raises(SessionNotFound):
-        async with stage.sessions.use(ANN):
+        async with stage.sessions.acquire(ANN):
             raise SessionNotFound("gone")
     second = await stage.used(ANN)
     assert second is not first
@@ -202,8 +202,8 @@ async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() 
     waiting = [asyncio.create_task(stage.used(ANN)) for _ in range(3)]
     await asyncio.sleep(0)
     stage.gate.set()
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(error) for error in found] == [Unreachable] * 3
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [Unreachable] * 3
     stage.error = None
     assert await stage.used(ANN) is stage.opened[0]
 
@@ -237,28 +237,28 @@ async def test_a_shared_session_in_which_a_request_was_given_up_is_replaced_afte
     stage = Stage("Reused", declared=True)
     first = await stage.used(ANN)
     with pytest.raises(asyncio.CancelledError):
-        async with stage.sessions.use(ANN):
+        async with stage.sessions.acquire(ANN):
             raise asyncio.CancelledError
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     assert await stage.used(ANN) is first
     (held,) = stage.sessions._held.values()
     assert held.doubtful_at is not None
     held.doubtful_at -= ABANDONED_FOR.value + 1
-    async with stage.sessions.use(ANN) as busy:
-        stage.sessions.reap()
+    async with stage.sessions.acquire(ANN) as busy:
+        stage.sessions.close_idle()
         assert busy is stage.opened[0] is first
         assert await stage.used(ANN) is not first
         assert not stage.opened[0].closed.is_set()
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
 
 
 async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:
     stage = Stage("PerClient", idle=0.0)
     idle = await stage.used(BO)
-    async with stage.sessions.use(ANN) as busy:
+    async with stage.sessions.acquire(ANN) as busy:
         await asyncio.sleep(0.001)
-        stage.sessions.reap()
+        stage.sessions.close_idle()
         await asyncio.wait_for(idle.closed.wait(), 5)
         assert busy is stage.opened[1]
         assert not stage.opened[1].closed.is_set()
@@ -269,14 +269,14 @@ async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
     await stage.used(ANN)
     await soon(lambda: len(stage.opened) == 3 and stage.open_now == 2, "warm sessions")
     await asyncio.sleep(0.001)
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     await soon(lambda: stage.open_now == 0, "warm sessions to end")
 
 
 async def test_s11_the_number_of_sessions_is_capped() -> None:
     stage = Stage()
     stage.sessions.upstream.shares.limit = 2
-    async with stage.sessions.use(ANN), stage.sessions.use(ANN):
+    async with stage.sessions.acquire(ANN), stage.sessions.acquire(ANN):
         with pytest.raises(TooManySessions):
             await stage.used(ANN)
     await soon(lambda: stage.sessions.upstream.count < 2, "room")
@@ -296,27 +296,27 @@ async def test_closing_ends_every_session() -> None:
 
 async def test_a_session_held_for_a_request_that_is_not_sent_waits_for_the_next() -> None:
     stage = Stage()
-    assert stage.sessions.hold(ANN) is None
+    assert stage.sessions.try_acquire(ANN) is None
     await stage.used(ANN)
     await soon(lambda: stage.open_now == 2, "warm sessions")
-    before = dict(stage.sessions.found)
-    held = stage.sessions.hold(ANN)
+    before = dict(stage.sessions.acquisitions)
+    held = stage.sessions.try_acquire(ANN)
     assert held is not None
-    assert stage.sessions.running(ANN) == [held.link]
-    stage.sessions.give_back(held)
-    assert stage.sessions.running(ANN) == []
-    assert stage.sessions.found == before
-    again = stage.sessions.hold(ANN)
+    assert stage.sessions.running_sessions(ANN) == [held.link]
+    stage.sessions.return_unused(held)
+    assert stage.sessions.running_sessions(ANN) == []
+    assert stage.sessions.acquisitions == before
+    again = stage.sessions.try_acquire(ANN)
     assert again is not None
     assert again.link is held.link
     stage.sessions.release(again)
-    assert stage.sessions.running(ANN) == []
+    assert stage.sessions.running_sessions(ANN) == []
     await soon(lambda: stage.open_now == 2 and len(stage.opened) == 4, "its end, and another")
-    assert stage.sessions.found["warm"] == before["warm"] + 1
+    assert stage.sessions.acquisitions["warm"] == before["warm"] + 1
     assert next(iter(stage.sessions._warm._kinds.values())).in_use == 0
 
 
-# Other values for what is opened from now on
+# Changed values for new sessions
 
 
 @pytest.mark.parametrize("opening", [False, True])
@@ -325,13 +325,13 @@ async def test_renewed_requests_get_no_session_that_waited_or_was_being_opened(
 ) -> None:
     stage = Stage(warm_each=1)
     if opening:
-        async with stage.sessions.use(ANN):
+        async with stage.sessions.acquire(ANN):
             stage.gate.clear()
         await settled()
     else:
         await stage.used(ANN)
         await soon(lambda: len(stage.opened) == 2 and stage.open_now == 1, "a warm session")
-    stage.sessions.renew()
+    stage.sessions.retire()
     stage.gate.set()
     await soon(lambda: len(stage.opened) == 2 and stage.open_now == 0, "the end of the old ones")
     assert await stage.used(ANN) is stage.opened[2]
@@ -339,17 +339,17 @@ async def test_renewed_requests_get_no_session_that_waited_or_was_being_opened(
 
 async def test_a_reused_session_is_left_for_another_one_once_its_requests_are_over() -> None:
     stage = Stage("Reused", declared=True)
-    async with stage.sessions.use(ANN) as before:
-        stage.sessions.renew()
+    async with stage.sessions.acquire(ANN) as before:
+        stage.sessions.retire()
         after = await stage.used(ANN)
         assert after is not before
-        stage.sessions.reap()
+        stage.sessions.close_idle()
         await settled()
         assert stage.open_now == 2
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     await soon(lambda: stage.open_now == 1, "the end of the session before")
     assert await stage.used(ANN) is after
-    stage.sessions.renew()
+    stage.sessions.retire()
     await soon(lambda: stage.open_now == 0, "the end of a session that nobody uses")
 
 
@@ -358,25 +358,25 @@ async def test_a_reused_session_that_was_being_opened_serves_who_waits_for_it_al
     stage.gate.clear()
     waiting = asyncio.create_task(stage.used(ANN))
     await settled()
-    stage.sessions.renew()
+    stage.sessions.retire()
     stage.gate.set()
     before = await waiting
     assert await stage.used(ANN) is not before
-    stage.sessions.reap()
+    stage.sessions.close_idle()
     await soon(lambda: stage.open_now == 1, "the end of the session before")
 
 
 async def test_a_clients_own_session_stays_when_values_change() -> None:
     stage = Stage("PerClient")
     before = await stage.used(ANN)
-    stage.sessions.renew()
+    stage.sessions.retire()
     assert await stage.used(ANN) is before
     assert (await stage.used(BO)) is not before
 
 
 async def test_sessions_that_were_left_are_closed_with_the_others() -> None:
     stage = Stage("Reused", declared=True)
-    async with stage.sessions.use(ANN):
-        stage.sessions.renew()
+    async with stage.sessions.acquire(ANN):
+        stage.sessions.retire()
         await stage.sessions.close()
     assert stage.open_now == 0

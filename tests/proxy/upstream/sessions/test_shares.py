@@ -1,4 +1,4 @@
-"""Sessions with a backend that many clients want: each has its share."""
+"""Shares of clients in the sessions with one backend."""
 
 import asyncio
 from dataclasses import replace
@@ -27,7 +27,7 @@ async def test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends() 
     assert not own.closed.is_set()
     assert await stage.used(victim) is own
     assert stage.open_now <= 16
-    # The latest sessions of the client with many are the ones that it keeps.
+    # The client with many sessions keeps its latest ones.
     kept = [link.client.session for link in stage.opened if not link.closed.is_set()]
     assert kept == ["victim-0", *(f"hostile-{number}" for number in range(87, 100))]
     assert UPSTREAM_SESSIONS.reached - before == 87
@@ -54,7 +54,7 @@ async def test_sessions_in_use_do_not_end_and_leave_room_for_others() -> None:
 
     async def call(number: int) -> None:
         try:
-            async with stage.sessions.use(_client(number)):
+            async with stage.sessions.acquire(_client(number)):
                 await release.wait()
         except TooManySessions as error:
             refused.append(error)
@@ -107,7 +107,7 @@ async def test_clients_of_many_kinds_do_not_make_those_of_others_forgotten() -> 
     await stage.used(ANN)
     for number in range(CLIENT_KINDS.value + 50):
         await stage.used(replace(_client(0), info=b'{"name":"%d"}' % number))
-    assert stage.sessions.sessionless(ANN) is not None
+    assert stage.sessions.stateless_session(ANN) is not None
     assert len(stage.sessions._sessionless) == CLIENT_KINDS.value
 
 

@@ -1,4 +1,4 @@
-"""Event streams of backends, as servers of the field write them."""
+"""Event streams of backends, in the forms that real servers use."""
 
 import asyncio
 from types import SimpleNamespace
@@ -27,10 +27,10 @@ def _reader(*chunks: bytes, rate: SharedRate | None = None) -> SseMessageReader:
 
 
 async def _messages(reader: SseMessageReader) -> list[Message]:
-    found: list[Message] = []
-    while (messages := await reader.messages()) is not None:
-        found += messages
-    return found
+    all_messages: list[Message] = []
+    while (part := await reader.messages()) is not None:
+        all_messages += part
+    return all_messages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""When a refused request is taken for the end of its session, and when it is passed on."""
+"""Refused requests: the ones that mean a lost session, and the ones that are forwarded."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def _server(call: Answer, ping: Answer, listing: Answer | None = None) -> Server
 
 
 def answered(method: str, message: Any) -> Response:
-    """Answers with an empty result."""
+    """Responds with an empty result."""
     return result_of(message)
 
 
@@ -53,9 +53,9 @@ async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
     )
     async with opener_of(_server(error(-32600), silent)) as opener:
         answer = await _called(await opener.open(LEGACY))
-    found = jsonrpc.error_of(answer)
-    assert found is not None
-    assert (found.code, limit.reached) == (-32600, 1)
+    refusal = jsonrpc.error_of(answer)
+    assert refusal is not None
+    assert (refusal.code, limit.reached) == (-32600, 1)
 
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
@@ -100,7 +100,8 @@ def test_what_a_refusal_can_be_about() -> None:
 
 
 class OldServer:
-    """HTTP+SSE (2024-11-05) whose messages get an HTTP status as it is told, once it is open."""
+    """HTTP+SSE (2024-11-05) server whose messages get the HTTP status of the test, once it is
+    open."""
 
     def __init__(self) -> None:
         self.status = 202

@@ -1,4 +1,4 @@
-"""A session over one stream each way: whom its messages are for."""
+"""A session over one stream in each direction: the recipients of its messages."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MAX_MESSAGES, MAX_BYTES = UNREAD_MESSAGES.value, UNREAD_BYTES.value
 
 
 class Listener(NullContext):
-    """A caller that keeps what it is told."""
+    """A context that records its notifications."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(MODERN))
@@ -33,7 +33,7 @@ class Listener(NullContext):
 
 
 class Slow(NullContext):
-    """A caller that takes nothing before it may."""
+    """A context that accepts nothing before the test says so."""
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(LEGACY))
@@ -45,7 +45,7 @@ class Slow(NullContext):
         params = json.loads(bytes(message["params"]))
         self.told.append(params.get("data") or params["message"])
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
         self.told.append(json.loads(bytes(request["method"])))
         return {"result": Raw(b"{}")}
 
@@ -58,16 +58,16 @@ async def pipe() -> Pipe:
 @pytest_asyncio.fixture
 async def link(pipe: Pipe) -> AsyncIterator[MultiplexedSession]:
     background = TaskSet()
-    found = MultiplexedSession(pipe, background)
-    yield found
-    await found.close()
+    session = MultiplexedSession(pipe, background)
+    yield session
+    await session.close()
     await background.close()
 
 
 def _call(link: MultiplexedSession, caller: NullContext, **params: Any) -> "asyncio.Task[Message]":
-    given = {name: Raw(json.dumps(content).encode()) for name, content in params.items()}
+    encoded = {name: Raw(json.dumps(content).encode()) for name, content in params.items()}
     return asyncio.create_task(
-        link.request(UpstreamRequest(Raw(b"7"), "tools/call", given), caller)
+        link.request(UpstreamRequest(Raw(b"7"), "tools/call", encoded), caller)
     )
 
 
@@ -150,9 +150,9 @@ async def test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits(
         pipe.says(**_progress(sent["id"], "x" * size))
     pipe.says(id=own, result={})
     await asyncio.wait_for(other, 5)
-    told = await asyncio.wait_for(pipe.sent.get(), 5)
-    assert told["method"] == "notifications/cancelled"
-    assert told["params"]["requestId"] == sent["id"]
+    notification = await asyncio.wait_for(pipe.sent.get(), 5)
+    assert notification["method"] == "notifications/cancelled"
+    assert notification["params"]["requestId"] == sent["id"]
     assert UNREAD_MESSAGES.reached + UNREAD_BYTES.reached == reached + 1
     pipe.says(**_log("nobody's"))
     third = _call(link, quick)

@@ -1,4 +1,4 @@
-"""The stream of an HTTP GET, on which a backend sends what belongs to no request."""
+"""The GET stream, on which a backend sends messages that belong to no request."""
 
 import asyncio
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ CHANGED = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\
 
 
 class Stream:
-    """A response of 200 that ends after these chunks."""
+    """A 200 response that ends after these chunks."""
 
     status = 200
     media_type = b"text/event-stream"
@@ -30,7 +30,7 @@ class Stream:
         return self._chunks.pop(0)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 async def test_a_backend_that_tells_without_end_waits_for_other_work(
@@ -60,5 +60,5 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
 
     await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
     assert len(heard) == 151
-    # The clock stands still: each wait is behind all before it, on whichever stream.
+    # The clock stands still, so each wait follows all earlier ones, on whichever stream.
     assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])

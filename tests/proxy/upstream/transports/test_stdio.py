@@ -1,4 +1,4 @@
-"""Child processes: what they say, how they end, what they see."""
+"""Child processes: their output, their end, and their environment."""
 
 import asyncio
 import os
@@ -156,7 +156,7 @@ async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
     refused = [error for error in ended if isinstance(error, Unreachable)]
     assert "its process has read no input for 1 s" in str(refused[0])
     assert PROGRAM_INPUT.reached == before + len(refused)
-    # One is in the pipe and one behind it, however many there are.
+    # One message is in the pipe and one is buffered, however many are sent.
     assert channel._stdin.transport.get_write_buffer_size() <= 2 * len(body)
     await channel.close()
 
@@ -211,8 +211,8 @@ async def test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged(
 
 
 def _within_one_second(rate: Any) -> bool:
-    rate._counted += 1
-    return bool(rate._counted <= rate._number)
+    rate._count += 1
+    return bool(rate._count <= rate._limit)
 
 
 async def test_control_characters_of_stderr_reach_neither_the_log_nor_an_error(
@@ -241,7 +241,7 @@ async def test_a_process_that_left_its_group_keeps_no_descriptor_open() -> None:
     assert line is not None
     await channel.close()
     child = int(line.decode().split(": ")[1].rstrip("}"))
-    # The guardian has a pipe once it runs.
+    # The guardian has a pipe while it runs.
     await soon(lambda: len(os.listdir("/proc/self/fd")) <= before + 1, "descriptors to be closed")
     os.kill(child, 9)
 

@@ -1,4 +1,4 @@
-"""Responses that are not what the schema says: read as SDKs read them, or an error at once."""
+"""Responses that violate the schema: read as SDKs read them, or an immediate error."""
 
 import asyncio
 import json
@@ -62,8 +62,8 @@ async def test_an_error_of_any_shape_reaches_its_caller_with_code_and_message(
     transport: str, answer: bytes
 ) -> None:
     async with answering(transport, answer) as (link, _):
-        found = await called(link)
-    assert (found["error"]["code"], found["error"]["message"]) == (-5, "no")
+        response = await called(link)
+    assert (response["error"]["code"], response["error"]["message"]) == (-5, "no")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -90,8 +90,8 @@ async def test_a_response_that_nobody_reads_ends_its_call_with_its_first_bytes(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_notifications_with_null_params_or_id_are_passed_on(transport: str) -> None:
     caller = Told()
-    told = LOG % b'null,"id":null'
-    body = b"[%b,%b]" % (told, RESULT)
+    notification = LOG % b'null,"id":null'
+    body = b"[%b,%b]" % (notification, RESULT)
     async with answering(transport, body) as (link, _):
         assert (await called(link, caller))["result"] == {"a": 1}
     assert caller.methods == ["notifications/message"]

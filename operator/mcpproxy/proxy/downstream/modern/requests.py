@@ -125,7 +125,7 @@ async def handle_modern_request(
         return await gateway.call(request, method, params, caller)
     prepared = prepared or gateway.prepare(request, method, params, route)
     if parking.owner(params) is not None or gateway.may_ask(route, params):
-        prepared.outgoing.converses = route.backend.is_program
+        prepared.outgoing.resolves_input = route.backend.is_program
         return await parking.run(
             lambda exchange: gateway.call(request, method, params, exchange, prepared),
             request,

@@ -1,4 +1,4 @@
-"""The requests that begin a session, and the eras and revisions that their answers name."""
+"""Requests that begin a session, and parsing of the eras and revisions in their responses."""
 
 import asyncio
 import logging
@@ -32,25 +32,25 @@ _NOT_LEGACY: Final = (
     jsonrpc.MISSING_CAPABILITY,
     jsonrpc.UNSUPPORTED_VERSION,
 )
-"""Codes of errors to `initialize` that say that a server speaks the modern era alone. Servers of
-the SDKs send the last one."""
+"""Error codes of `initialize` from servers of the modern era alone. The SDKs' servers send the
+last one."""
 _NOT_MODERN: Final = (
     jsonrpc.METHOD_NOT_FOUND,
     jsonrpc.UNSUPPORTED_VERSION,
     jsonrpc.INVALID_REQUEST,
     jsonrpc.INVALID_PARAMS,
 )
-"""Codes with which servers of the legacy era refuse a method that they do not know."""
-_SAID: Final = 200
+"""Error codes with which legacy servers refuse an unknown method."""
+_MAX_ERROR_TEXT: Final = 200
 """Characters of a server's message that an error shows."""
 
 log = logging.getLogger("mcpproxy.backend")
 
 
 class EraNotSupported(ProtocolError):
-    """It refuses `initialize`; `no_post` where it does not even take a POST.
+    """The backend refuses `initialize`, or does not accept a POST at all (`no_post`).
 
-    `transient` where the error says nothing of the era: it may speak the legacy era all the same.
+    If `transient`, the error proves nothing about the era; the backend may support the legacy era.
     """
 
     def __init__(self, message: str, *, no_post: bool = False, transient: bool = False) -> None:
@@ -60,7 +60,7 @@ class EraNotSupported(ProtocolError):
 
 
 def discover_request(client: ClientIdentity) -> UpstreamRequest:
-    """A `server/discover` of the newest modern revision."""
+    """Build a `server/discover` of the latest modern revision."""
     params = add_client_meta(None, client, rev.LATEST_MODERN, None)
     return UpstreamRequest(_DISCOVER, "server/discover", params)
 
@@ -68,10 +68,9 @@ def discover_request(client: ClientIdentity) -> UpstreamRequest:
 def initialize_request(
     client: ClientIdentity, revision: str, *, stamped_too: bool = False
 ) -> UpstreamRequest:
-    """An `initialize` that offers `revision` and says of the client what it said of itself.
+    """Build an `initialize` that offers `revision`, with the client's capabilities and name.
 
-    `stamped_too` adds what requests of the modern era carry; servers of the legacy era pass it
-    over.
+    `stamped_too` adds the `_meta` of modern requests, which legacy servers ignore.
     """
     params: Message = {
         "protocolVersion": jsonrpc.encode_raw(revision),
@@ -84,9 +83,9 @@ def initialize_request(
 
 
 def parse_discover_result(message: Message) -> ServerDescription | None:
-    """The greeting in the answer to `server/discover`; None when it does not speak modern.
+    """Parse a response to `server/discover`; None if the server does not support the modern era.
 
-    Raises ProtocolError for one that is too large.
+    Raises ProtocolError if the result is too large.
     """
     if "result" not in message:
         return None
@@ -101,14 +100,14 @@ def parse_discover_result(message: Message) -> ServerDescription | None:
 
 
 def _check_size(result: Message) -> None:
-    """Raise ProtocolError for a greeting that is too large: every client gets what it says."""
+    """Raise ProtocolError if the introduction is too large; every client receives it."""
     if sum(map(len, result.values())) > GREETING.value:
         GREETING.record()
         raise ProtocolError(f"it introduces itself with more than {GREETING.value} bytes")
 
 
 def names_modern_revision(message: Message) -> bool:
-    """Whether a refused `server/discover` names a modern revision that we both speak."""
+    """True if a refused `server/discover` names a modern revision that the proxy supports."""
     error = jsonrpc.error_of(message, understood=True)
     if error is None or error.code != jsonrpc.UNSUPPORTED_VERSION:
         return False
@@ -117,11 +116,13 @@ def names_modern_revision(message: Message) -> bool:
 
 
 def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescription:
-    """The greeting in the answer to `initialize`. Raises EraNotSupported, ProtocolError."""
+    """Parse the response to `initialize`. Raises EraNotSupported, ProtocolError."""
     if "result" not in message:
         error = jsonrpc.error_of(message)
         transient = error is None or not _rules_out_legacy(error)
-        raise EraNotSupported(f"it refuses initialize: {_told(error)}", transient=transient)
+        raise EraNotSupported(
+            f"it refuses initialize: {_describe_error(error)}", transient=transient
+        )
     result = jsonrpc.decode_object(message["result"])
     _check_size(result)
     revision = jsonrpc.decode_str(result.get("protocolVersion"))
@@ -134,48 +135,53 @@ def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescr
 
 def greeting_or_error(message: Message) -> ServerDescription | None:
     """Parse the response to `server/discover`. Raises ProtocolError, also for transient errors."""
-    found = parse_discover_result(message)
-    if found is None and (error := transient_error(message)) is not None:
+    introduction = parse_discover_result(message)
+    if introduction is None and (error := transient_error(message)) is not None:
         raise error
-    return found
+    return introduction
 
 
 def transient_error(message: Message) -> ProtocolError | None:
-    """The error in an answer to `server/discover` that says nothing of the era; None of others."""
+    """Return the error in a response to `server/discover` if it proves nothing about the era,
+    else None."""
     error = jsonrpc.error_of(message)
     if error is None or error.code in _NOT_MODERN:
         return None
-    return ProtocolError(f"it refuses server/discover: {_told(error)}")
+    return ProtocolError(f"it refuses server/discover: {_describe_error(error)}")
 
 
 def _rules_out_legacy(error: RpcError) -> bool:
-    """Return True if an error to `initialize` says that the server speaks the modern era alone.
+    """Return True if an error of `initialize` proves that the server supports the modern era alone.
 
-    It may want the metadata of the modern era.
+    It may complain about missing `_meta` of the modern era.
     """
-    lacks_stamp = error.code == jsonrpc.INVALID_PARAMS and rev.META_PREFIX in error.message
-    return error.code in _NOT_LEGACY or lacks_stamp
+    lacks_meta = error.code == jsonrpc.INVALID_PARAMS and rev.META_PREFIX in error.message
+    return error.code in _NOT_LEGACY or lacks_meta
 
 
-def _told(error: RpcError | None) -> str:
+def _describe_error(error: RpcError | None) -> str:
     if error is None:
         return "error unknown"
-    said = clean_text(error.message, _SAID)
-    return f"error {error.code}: {said}" if said else f"error {error.code}"
+    text = clean_text(error.message, _MAX_ERROR_TEXT)
+    return f"error {error.code}: {text}" if text else f"error {error.code}"
 
 
 async def send_initialized(link: UpstreamSession) -> None:
-    """Tell a backend that its session has begun; never raises."""
+    """Send `notifications/initialized`. Never raises."""
     try:
         await link.notify(jsonrpc.notification_message(INITIALIZED))
     except BackendError as error:
-        log.info("a backend did not take notifications/initialized: %s", error)
+        log.info("a backend did not accept notifications/initialized: %s", error)
 
 
 async def first_response(
     endpoint: McpHttpClient, response: ClientResponse, request_id: Raw
 ) -> Message | None:
-    """The response to a request of our own, whatever else is streamed; None when there is none."""
+    """Return the response to a request of the proxy, ignoring other messages; None without a
+    response.
+
+    Raises BackendError.
+    """
     try:
         if response.media_type == h.EVENT_STREAM:
             return await _first_streamed(endpoint, response, request_id)
@@ -189,8 +195,8 @@ async def first_response(
     if response.status >= 500:
         error = None if message is None else jsonrpc.error_of(message)
         if error is None or not _rules_out_legacy(error):
-            said = f": {_told(error)}" if error else ""
-            raise Unreachable(f"it answers HTTP {response.status}{said}")
+            detail = f": {_describe_error(error)}" if error else ""
+            raise Unreachable(f"it answers HTTP {response.status}{detail}")
     if message is None or "method" in message or not jsonrpc.answers(message, request_id):
         return None
     return message
@@ -211,7 +217,7 @@ async def _first_streamed(
 async def initialize(
     link: UpstreamSession, client: ClientIdentity, revision: str, pin: str | None
 ) -> None:
-    """Begin a session of the legacy era. Raises BackendError, such as EraNotSupported."""
+    """Begin a legacy session. Raises BackendError, including EraNotSupported."""
     try:
         answer = await link.request(initialize_request(client, revision), NullContext(client))
         link.greeting = parse_initialize_result(answer, pin)
@@ -222,12 +228,12 @@ async def initialize(
 
 
 class StdioHandshake:
-    """The first requests to a new process that may be of either era.
+    """The first requests to a new process that may support either era.
 
-    Neither is ever cancelled: a process that is slow to start finds both in its input, and the
-    first answer that names an era decides. The SDK in Python locks a process to the era of its
-    first request and refuses the other one. That in TypeScript begins anew with an `initialize`
-    behind `server/discover`, unless it is stamped as requests of the modern era are.
+    The requests are never cancelled: a slow process finds both in its input, and the first response
+    that names an era decides. The Python SDK locks a process to the era of its first request and
+    refuses the other one. The TypeScript SDK starts over at an `initialize` after
+    `server/discover`, unless the `initialize` carries the `_meta` of modern requests.
     """
 
     def __init__(
@@ -237,45 +243,49 @@ class StdioHandshake:
         self._client = client
         self._revision = revision
         self._pinned = pinned
-        self._asked: list[asyncio.Task[Message]] = []
+        self._sent: list[asyncio.Task[Message]] = []
         self.doubt: BackendError | None = None
-        """Why the era that comes first was not chosen, where it may be spoken all the same."""
+        """Error of the preferred era's request, if the backend may support that era
+        nevertheless."""
 
     async def greeting(self, patience: float, *, modern_first: bool) -> ServerDescription:
-        """How it introduces itself; after `patience` seconds without an answer to
-        `server/discover`, `initialize` follows. Raises BackendError, EraNotSupported among it."""
+        """Return the server's introduction.
+
+        If `modern_first`, `initialize` follows when `server/discover` has no response after
+        `patience` seconds. Raises BackendError, including EraNotSupported.
+        """
         if not modern_first:
             return await self._legacy_or_modern()
-        discovering = self._ask(discover_request(self._client))
-        done, _ = await asyncio.wait((discovering,), timeout=patience)
+        discover = self._send(discover_request(self._client))
+        done, _ = await asyncio.wait((discover,), timeout=patience)
         if not done:
             PROGRAM_PROBE_TIME.record()
-        elif names_modern_revision(discovering.result()):
-            discovering = self._ask(discover_request(self._client))
-            await discovering
+        elif names_modern_revision(discover.result()):
+            discover = self._send(discover_request(self._client))
+            await discover
         if (
-            discovering.done()
-            and (found := parse_discover_result(discovering.result())) is not None
+            discover.done()
+            and (introduction := parse_discover_result(discover.result())) is not None
         ):
-            return found
-        behind = not discovering.done()
-        request = initialize_request(self._client, self._revision, stamped_too=behind)
-        initializing = self._ask(request)
-        waiting = {initializing} if discovering.done() else {initializing, discovering}
+            return introduction
+        is_pending = not discover.done()
+        request = initialize_request(self._client, self._revision, stamped_too=is_pending)
+        initialize_task = self._send(request)
+        waiting = {initialize_task} if discover.done() else {initialize_task, discover}
         while True:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if discovering.done() and discovering in waiting:
-                waiting.discard(discovering)
-                if (found := parse_discover_result(discovering.result())) is not None:
-                    return found
-            if initializing.done():
-                return await self._settled(initializing, discovering)
+            if discover.done() and discover in waiting:
+                waiting.discard(discover)
+                if (introduction := parse_discover_result(discover.result())) is not None:
+                    return introduction
+            if initialize_task.done():
+                return await self._decide(initialize_task, discover)
 
-    async def _settled(
+    async def _decide(
         self, initializing: "asyncio.Task[Message]", discovering: "asyncio.Task[Message]"
     ) -> ServerDescription:
         try:
-            found = parse_initialize_result(initializing.result(), self._pinned)
+            introduction = parse_initialize_result(initializing.result(), self._pinned)
         except EraNotSupported:
             discovered = parse_discover_result(await discovering)
             if discovered is None:
@@ -285,32 +295,34 @@ class StdioHandshake:
             self.doubt = transient_error(discovering.result())
         else:
             self.doubt = TimedOut("no answer to server/discover")
-        return found
+        return introduction
 
     async def _legacy_or_modern(self) -> ServerDescription:
-        answer = await self._ask(initialize_request(self._client, self._revision))
+        answer = await self._send(initialize_request(self._client, self._revision))
         try:
             return parse_initialize_result(answer, self._pinned)
         except EraNotSupported as error:
             try:
-                found = parse_discover_result(await self._ask(discover_request(self._client)))
+                introduction = parse_discover_result(
+                    await self._send(discover_request(self._client))
+                )
             except Unreachable:
-                # Some programs end at what they don't know.
+                # Some programs exit when they receive an unknown method.
                 raise error from None
-            if found is None:
+            if introduction is None:
                 raise
             self.doubt = error if error.transient else None
-            return found
+            return introduction
 
-    def _ask(self, outgoing: UpstreamRequest) -> "asyncio.Task[Message]":
-        asking = asyncio.ensure_future(self._link.request(outgoing, NullContext(self._client)))
-        self._asked.append(asking)
-        return asking
+    def _send(self, outgoing: UpstreamRequest) -> "asyncio.Task[Message]":
+        task = asyncio.ensure_future(self._link.request(outgoing, NullContext(self._client)))
+        self._sent.append(task)
+        return task
 
     def close(self) -> None:
-        """Wait for no more answers."""
-        for asking in self._asked:
-            if asking.done():
-                asking.cancelled() or asking.exception()
+        """Stop waiting for responses."""
+        for task in self._sent:
+            if task.done():
+                task.cancelled() or task.exception()
             else:
-                asking.cancel()
+                task.cancel()

@@ -1,8 +1,8 @@
-"""Opening links: which transport and which eras a backend speaks, found out once and remembered.
+"""Negotiation of transport and era for new upstream sessions; the result is cached.
 
-A backend that speaks both eras is spoken to in the client's own. The probe for the modern era
-(`server/discover`) takes only a clear answer for a yes; whatever else comes of it (401, 429, 5xx, a
-lost connection, nothing), `initialize` follows.
+A backend that supports both eras is used in the client's era. Only a valid response to the probe
+for the modern era (`server/discover`) counts as support. After anything else (401, 429, 5xx, a
+broken connection, no response), `initialize` follows.
 """
 
 import asyncio
@@ -48,48 +48,50 @@ log = logging.getLogger("mcpproxy.backend")
 
 
 class Connector:
-    """What is remembered of one backend's transport and eras, and how a link is opened."""
+    """Opener of sessions with one backend; caches its transport and eras."""
 
     def __init__(self, settings: BackendSettings, background: TaskSet) -> None:
         pin = settings.protocol
         self._deadline = settings.deadlines
-        self._in_time = TimeLimit(self._deadline.connect + self._deadline.initialize)
-        self._soon = TimeLimit(INITIALIZED_TIME.value)
+        self._time_limit = TimeLimit(self._deadline.connect + self._deadline.initialize)
+        self._initialized_limit = TimeLimit(INITIALIZED_TIME.value)
         self._background = background
         self._pinned = pin if pin in rev.ALL else None
         self._sharing = settings.session_mode == "Reused"
-        self._by_principal = settings.session_mode == "PerClient"
-        """Clients without sessions share those with the backend, each with its own principal."""
+        self._sharing_by_principal = settings.session_mode == "PerClient"
+        """Clients without sessions share upstream sessions, one for each principal."""
         self._pinned_era: Era | None = None
         if pin != "auto":
             self._pinned_era = "modern" if pin == "modern" or pin in rev.MODERN else "legacy"
-        self._refused: set[Era] = set()
-        """Eras that it was asked for and does not speak."""
-        self._spoken: set[Era] = set()
-        """Eras that it was heard to speak."""
+        self._unsupported: set[Era] = set()
+        """Eras that the backend has refused."""
+        self._supported: set[Era] = set()
+        """Eras in which the backend has responded."""
         self._doubt = Doubt()
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
-        """The backend failed: it may come back speaking another era."""
-        self._refused.clear()
-        self._spoken.clear()
+        """Discard what is known of the backend, because it may return with another era."""
+        self._unsupported.clear()
+        self._supported.clear()
         self._doubt = Doubt()
 
     def changed(self) -> bool:
-        """Whether anything was opened with other mounted values than those of now, since this was
-        asked last; nothing that can still be chosen should be used again then."""
+        """True if something was opened with outdated mounted values since the last call.
+
+        Such connections and processes must not be used for new requests.
+        """
         return False
 
     def revision_for(self, client: ClientIdentity) -> str:
-        """The legacy revision to offer on behalf of a client."""
+        """Return the legacy revision to offer for a client."""
         return self._pinned or rev.negotiated(client.revision)
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """A new upstream session for this client, ready for requests. Raises BackendError."""
+        """Open an upstream session for this client, ready for requests. Raises BackendError."""
         deadline = self._deadline
         try:
-            with self._in_time():
+            with self._time_limit():
                 return await self._open(client)
         except RpcError as error:
             raise ProtocolError(f"it does not answer as MCP wants: {error}") from None
@@ -97,70 +99,72 @@ class Connector:
             raise TimedOut(f"it did not open a session within {deadline.initialize:g} s") from None
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        """The client's own era where the backend speaks it, the other one where it does not."""
+        """Open a session in the client's era if the backend supports it, otherwise in the other
+        one."""
         refusal: ProtocolError | None = None
         transient: EraNotSupported | None = None
         doubt: BackendError | None = None
-        eras = self._eras(client)
+        eras = self._era_order(client)
         for era in eras:
             try:
                 link = await (self._legacy if era == "legacy" else self._modern)(client)
                 if link is not None:
-                    self._speaks(era, doubt)
+                    self._record_support(era, doubt)
                     return link
-                self._refused.add("modern")
+                self._unsupported.add("modern")
                 refusal = refusal or ProtocolError("it does not speak the modern era")
             except EraNotSupported as error:
                 if error.transient:
                     transient = error
                 else:
-                    self._refused.add("legacy")
+                    self._unsupported.add("legacy")
                 refusal = error
             except BackendError as error:
-                last = era is eras[-1] or not self._doubts(era, error)
-                if last and transient is None:
+                is_final = era is eras[-1] or not self._tries_other_era(era, error)
+                if is_final and transient is None:
                     raise
                 doubt = error
-        self._refused.clear()
+        self._unsupported.clear()
         raise transient or doubt or refusal or ProtocolError("it speaks no era of MCP")
 
-    def _doubts(self, era: Era, error: BackendError) -> bool:
-        """Whether a probe that ended so says nothing of the era, and the other one is tried."""
-        unsaid = era == "modern" and era not in self._spoken
-        return unsaid and error.reached
+    def _tries_other_era(self, era: Era, error: BackendError) -> bool:
+        """True if a failed probe proves nothing about the era, so that the other era is tried."""
+        is_unproven = era == "modern" and era not in self._supported
+        return is_unproven and error.reached
 
-    def _speaks(self, era: Era, doubt: BackendError | None = None) -> None:
-        self._spoken.add(era)
+    def _record_support(self, era: Era, doubt: BackendError | None = None) -> None:
+        self._supported.add(era)
         if era == "modern":
             self._doubt = Doubt()
         elif doubt is not None:
             self._doubt.again()
 
-    def _eras(self, client: ClientIdentity) -> list[Era]:
+    def _era_order(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
             return [self._pinned_era]
-        # Where sessions are to be shared, the era that has none comes first.
+        # Reused sessions prefer the era without sessions.
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
-        known = [era for era in order if era not in self._refused]
-        if known == ["modern", "legacy"] and self._doubt.lasts:
+        not_refused = [era for era in order if era not in self._unsupported]
+        if not_refused == ["modern", "legacy"] and self._doubt.is_active:
             return ["legacy", "modern"]
-        return known or order
+        return not_refused or order
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession | None:
-        """A link of the legacy era. Raises EraNotSupported, BackendError."""
+        """Open a legacy session. Raises EraNotSupported, BackendError."""
         raise NotImplementedError
 
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
-        """A link of the modern era; None when the backend does not speak it."""
+        """Open a modern session; None if the backend does not support the era. Raises
+        BackendError."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class HttpConnector(Connector):
-    """Streamable HTTP of both eras, and HTTP+SSE."""
+    """Connector for Streamable HTTP of both eras, and HTTP+SSE."""
 
     transport: TransportName | None
 
@@ -172,7 +176,7 @@ class HttpConnector(Connector):
         headers_changed: Callable[[], bool] = lambda: False,
         tls_changed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """The last two say what `changed` does, of requests and of connections."""
+        """The last two report changed values of the headers and of the TLS context."""
         super().__init__(settings, background)
         self._endpoint = endpoint
         self._headers_changed = headers_changed
@@ -184,8 +188,8 @@ class HttpConnector(Connector):
         self._sse_only = settings.transport == "sse"
         deadline = self._deadline
         self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
-        """Seconds that a probe may take beside the time to initialize."""
-        self._in_time = TimeLimit(deadline.connect + self._probe + deadline.initialize)
+        """Seconds that a probe may take in addition to the time to initialize."""
+        self._time_limit = TimeLimit(deadline.connect + self._probe + deadline.initialize)
 
     def forget(self) -> None:
         super().forget()
@@ -193,18 +197,18 @@ class HttpConnector(Connector):
         self._greeting = None
 
     def changed(self) -> bool:
-        """Connections that are free are closed, others with their answer."""
-        others = self._headers_changed()
+        # Free connections are closed at once, the others after their response.
+        is_changed = self._headers_changed()
         if self._tls_changed():
             self._endpoint.client.renew()
-            others = True
-        return others
+            is_changed = True
+        return is_changed
 
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
         if self._greeting is None:
             message = await self._discover(client)
             if message is not None and names_modern_revision(message):
-                # It is of the era, and would have taken another try better.
+                # The backend supports the era, and suggests another revision.
                 message = await self._discover(client)
             if message is not None:
                 self._greeting = greeting_or_error(message)
@@ -219,15 +223,15 @@ class HttpConnector(Connector):
             (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
             (h.METHOD, b"server/discover"),
         )
-        patience = None if self._pinned_era else self._deadline.connect + self._probe
+        limit = None if self._pinned_era else self._deadline.connect + self._probe
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit):
                 endpoint = self._endpoint.of(client)
                 response = await endpoint.post(outgoing.body(), headers, again=True)
                 return await first_response(self._endpoint, response, outgoing.id)
         except TimeoutError:
             PROBE_TIME.record()
-            raise TimedOut(f"no answer to server/discover within {patience:g} s") from None
+            raise TimedOut(f"no answer to server/discover within {limit:g} s") from None
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
         if not self._sse_only:
@@ -240,7 +244,7 @@ class HttpConnector(Connector):
             try:
                 return await self._sse(client)
             except ProtocolError:
-                # Neither way leads to this era; it may speak the other one.
+                # The backend has no transport of this era, but may support the other era.
                 raise refusal from None
         return await self._sse(client)
 
@@ -254,9 +258,11 @@ class HttpConnector(Connector):
         if message is None:
             path = endpoint.client.origin.path
             remedy = f"; correct the path, now {path}" if status == 404 else ""
-            why = f"it answers initialize with HTTP {status} and no MCP{remedy}"
+            reason = f"it answers initialize with HTTP {status} and no MCP{remedy}"
             raise (
-                EraNotSupported(why, no_post=True) if status in _NO_ENDPOINT else ProtocolError(why)
+                EraNotSupported(reason, no_post=True)
+                if status in _NO_ENDPOINT
+                else ProtocolError(reason)
             )
         greeting = parse_initialize_result(message, self._pinned)
         self.transport = "streamable-http"
@@ -266,23 +272,23 @@ class HttpConnector(Connector):
             session_id,
             self._background,
             shared=self._sharing
-            or (self._by_principal and client.modern and bool(client.principal)),
+            or (self._sharing_by_principal and client.modern and bool(client.principal)),
         )
-        await self._initialized(link)
+        await self._send_initialized(link)
         return link
 
-    async def _initialized(self, link: HttpLegacySession) -> None:
-        """Tell the backend that the session has begun.
+    async def _send_initialized(self, link: HttpLegacySession) -> None:
+        """Send `notifications/initialized`.
 
-        That it goes out is all that matters: a backend that refuses it, or holds its HTTP response
-        back, may answer requests all the same.
+        Only the transmission matters: a backend that refuses it, or delays its HTTP response, may
+        answer requests nevertheless.
         """
-        told = asyncio.Event()
-        response = link.begin_initialized(told.set)
+        completed = asyncio.Event()
+        response = link.begin_initialized(completed.set)
         if response is not None:
-            deadline = self._soon.start(told.set)
+            deadline = self._initialized_limit.start(completed.set)
             try:
-                await told.wait()
+                await completed.wait()
             finally:
                 deadline.cancel()
                 response.leave()
@@ -290,9 +296,9 @@ class HttpConnector(Connector):
                 INITIALIZED_TIME.record()
             if deadline.missed or response.status:
                 return
-        # There is no free connection, or it was lost: the notification may be sent twice.
-        telling = self._background.spawn(send_initialized(link))
-        done, _ = await asyncio.wait((telling,), timeout=INITIALIZED_TIME.value)
+        # No connection was free or it broke, so the notification may be sent twice.
+        task = self._background.spawn(send_initialized(link))
+        done, _ = await asyncio.wait((task,), timeout=INITIALIZED_TIME.value)
         if not done:
             INITIALIZED_TIME.record()
 
@@ -308,7 +314,7 @@ class HttpConnector(Connector):
 
 
 class StdioConnector(Connector):
-    """Child processes: one for each link; the first message decides the era of each."""
+    """Connector for child processes: one for each session, whose first messages decide the era."""
 
     def __init__(
         self,
@@ -317,8 +323,8 @@ class StdioConnector(Connector):
         background: TaskSet,
         env_changed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`spawn` is an async callable that starts a process and returns its StdioChannel;
-        `env_changed` says what `changed` does of the environments of processes."""
+        """`spawn` is an async callable that starts a process and returns its StdioChannel.
+        `env_changed` reports changed values in the environment."""
         super().__init__(settings, background)
         self._spawn = spawn
         self._env_changed = env_changed
@@ -328,33 +334,33 @@ class StdioConnector(Connector):
         return self._env_changed()
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        """One process is asked in both eras."""
-        first, *others = self._eras(client)
-        if first in self._spoken or not others:
+        # One process is probed for both eras.
+        first, *others = self._era_order(client)
+        if first in self._supported or not others:
             return await super()._open(client)
         try:
-            return await self._agreed(client, modern_first=first == "modern")
+            return await self._open_probed(client, modern_first=first == "modern")
         except Unreachable:
-            # Some programs end at what they don't know.
+            # Some programs exit when they receive an unknown method.
             if first == "legacy":
                 raise
         link = await self._legacy(client)
-        self._speaks("legacy")
-        self._refused.add("modern")
+        self._record_support("legacy")
+        self._unsupported.add("modern")
         return link
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
-        link = await self._link()
+        link = await self._start_session()
         await initialize(link, client, self.revision_for(client), self._pinned)
         return link
 
-    async def _link(self) -> MultiplexedSession:
+    async def _start_session(self) -> MultiplexedSession:
         channel: StdioChannel = await self._spawn()
         return MultiplexedSession(channel, self._background)
 
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
-        """A link of the modern era; None when the server does not know `server/discover`."""
-        link = await self._link()
+        # None if the server does not know `server/discover`.
+        link = await self._start_session()
         greeting = None
         try:
             answer = await link.request(discover_request(client), NullContext(client))
@@ -367,21 +373,21 @@ class StdioConnector(Connector):
         link.greeting = greeting
         return link
 
-    async def _agreed(self, client: ClientIdentity, *, modern_first: bool) -> UpstreamSession:
-        """A link of the era that a new process speaks. Raises BackendError."""
-        link = await self._link()
-        asking = StdioHandshake(link, client, self.revision_for(client), self._pinned)
+    async def _open_probed(self, client: ClientIdentity, *, modern_first: bool) -> UpstreamSession:
+        """Open a session in the era that a new process supports. Raises BackendError."""
+        link = await self._start_session()
+        handshake = StdioHandshake(link, client, self.revision_for(client), self._pinned)
         try:
-            patience = min(self._deadline.initialize / 2, float(PROGRAM_PROBE_TIME.value))
-            link.greeting = await asking.greeting(patience, modern_first=modern_first)
+            probe_limit = min(self._deadline.initialize / 2, float(PROGRAM_PROBE_TIME.value))
+            link.greeting = await handshake.greeting(probe_limit, modern_first=modern_first)
             if not link.greeting.modern:
                 await link.notify(jsonrpc.notification_message(INITIALIZED))
         except BaseException:
             await link.close()
             raise
         finally:
-            asking.close()
-        self._speaks("modern" if link.greeting.modern else "legacy", asking.doubt)
-        if link.greeting.modern is not modern_first and asking.doubt is None:
-            self._refused.add("modern" if modern_first else "legacy")
+            handshake.close()
+        self._record_support("modern" if link.greeting.modern else "legacy", handshake.doubt)
+        if link.greeting.modern is not modern_first and handshake.doubt is None:
+            self._unsupported.add("modern" if modern_first else "legacy")
         return link

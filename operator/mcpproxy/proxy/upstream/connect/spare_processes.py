@@ -1,7 +1,7 @@
-"""Programs that are started before anybody needs them.
+"""stdio processes that are started before a request needs them.
 
-To start a program takes most of the time to open a session with it, and any client can have one
-that was only started. So where each request gets a fresh program, one waits for it.
+Starting a program takes most of the time to open a session, and an unused process suits any client.
+If each request gets its own process, a spare one is kept.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from mcpproxy.proxy.upstream.transports.session import TaskSet
 from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 
 BUSY: Final = 10.0
-"""Seconds in which programs were taken that as many should wait for."""
+"""Window in seconds: as many spare processes are kept as were taken in it."""
 
 Spawn = Callable[[], Awaitable[StdioChannel]]
 
 
 class SpareProcesses:
-    """Programs of one backend that nobody has used."""
+    """The unused processes of one backend."""
 
     def __init__(self, spawn: Spawn, background: TaskSet) -> None:
         self._spawn = spawn
@@ -32,28 +32,28 @@ class SpareProcesses:
         self._taken_at: collections.deque[float] = collections.deque(maxlen=SPARE_PROGRAMS.value)
         self._starting = 0
         self._generation = 0
-        """Another one when programs that were started before are of no use."""
+        """Incremented when processes that were started earlier must not be used."""
 
     async def take(self) -> StdioChannel:
-        """A program that nobody has used, and see to the next ones. Raises BackendError."""
-        found, ended = self._first()
+        """Return an unused process, and start the next ones. Raises BackendError."""
+        spare, has_exited = self._first()
         self._taken_at.append(asyncio.get_running_loop().time())
-        channel = found or await self._spawn()
-        if not ended:
-            # One that ends by itself would be started twice as often, and for nothing.
+        channel = spare or await self._spawn()
+        if not has_exited:
+            # A program that exits by itself would be started twice as often, in vain.
             self._fill()
         return channel
 
     def _first(self) -> tuple[StdioChannel | None, bool]:
-        """The one that has waited longest, and whether one has ended meanwhile."""
-        ended = False
+        """Return the oldest spare process, and whether any has exited."""
+        has_exited = False
         while self._waiting:
             channel = self._waiting.popleft()
             if not channel.ended:
-                return channel, ended
-            ended = True
+                return channel, has_exited
+            has_exited = True
             self._background.spawn(channel.close())
-        return None, ended
+        return None, has_exited
 
     @property
     def _wanted(self) -> int:
@@ -80,25 +80,25 @@ class SpareProcesses:
             await channel.close()
 
     def reap(self) -> None:
-        """End those that are more than one once they are not needed any more."""
+        """Close spare processes that are no longer needed, all but one."""
         while len(self._waiting) > self._wanted:
             self._background.spawn(self._waiting.popleft().close())
 
     def renew(self) -> None:
-        """End all: programs get other values from now on."""
+        """Close all spare processes, because new ones get other values."""
         self._generation += 1
         while self._waiting:
             self._background.spawn(self._waiting.popleft().close())
 
     async def close(self) -> None:
-        """End all for good."""
+        """Close all spare processes permanently."""
         self._generation += 1
         waiting, self._waiting = self._waiting, collections.deque()
         await asyncio.gather(*(channel.close() for channel in waiting))
 
 
 class SpareConnector(StdioConnector):
-    """Opens each session with a program that was started before."""
+    """Connector that opens each session with a spare process."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class SpareConnector(StdioConnector):
         super().__init__(self._spares.take, settings, background, env_changed)
 
     def changed(self) -> bool:
-        """This is asked all the time."""
+        # Called periodically.
         changed = super().changed()
         if changed:
             self._spares.renew()

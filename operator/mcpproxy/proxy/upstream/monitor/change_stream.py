@@ -1,4 +1,4 @@
-"""The stream on which one backend announces changes: kept open, and begun again with pauses."""
+"""Stream on which one backend announces changes: kept open, and reopened with backoff."""
 
 import asyncio
 import logging
@@ -16,18 +16,19 @@ from mcpproxy.proxy.upstream.transports.session import OnMessage, UpstreamSessio
 log = logging.getLogger("mcpproxy.backend")
 
 STREAM_PAUSE: Final = 2.0
-"""Seconds before a stream that failed at once is begun again."""
+"""Seconds before a stream that failed immediately is reopened."""
 SESSION_PAUSE: Final = 10.0
-"""Seconds before a session that ended at once, such as that of a program, is opened again."""
+"""Seconds before a session that ended immediately, such as that of a program, is reopened."""
 RENEWAL_RATE: Final = 1024 * 1024
-"""Characters of URIs a second with which a stream is opened anew: each time, all are sent."""
+"""Characters of URIs per second that may be sent by reopening the stream, as each request has
+all of them."""
 LONGEST_RENEWAL: Final = 10.0
-TOLD_AFTER: Final = 3
-"""Failures in a row after which the state says so."""
+REPORT_AFTER: Final = 3
+"""Consecutive failures after which the backend state mentions them."""
 
 
 class ChangeStream:
-    """Listens to one link at a time."""
+    """Listener on one session at a time."""
 
     def __init__(
         self,
@@ -36,54 +37,54 @@ class ChangeStream:
         announced: OnMessage,
         uris: Callable[[], Sequence[str]],
     ) -> None:
-        """`announced` gets what the backend announces; `uris` are the resources of interest."""
+        """`announced` receives broadcasts; `uris` returns the subscribed resources."""
         self.on_doubt: Callable[[], None] = lambda: None
-        """Called when a stream breaks that has worked: perhaps the backend has gone."""
+        """Called when an established stream breaks, because the backend may have failed."""
         self.on_due: Callable[[], None] = lambda: None
-        """Called when it is time to begin again."""
+        """Called when it is time to reopen the stream."""
         self._name = name
         self._standing = standing
         self._announced = announced
         self._uris = uris
         self._link: UpstreamSession | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heard: asyncio.Task[None] | None = None
-        """The one that misses nothing; another one than `_task` while that is not ready."""
+        self._established: asyncio.Task[None] | None = None
+        """Task whose stream is established; differs from `_task` while that one is not."""
         self._renewal: asyncio.TimerHandle | None = None
         self._began_at = 0.0
         self._backoff = request_pace.Backoff(STREAM_PAUSE)
-        self._again: asyncio.TimerHandle | None = None
-        """Begins again after a failure."""
-        self._why = ""
+        self._retry: asyncio.TimerHandle | None = None
+        """Timer that reopens the stream after a failure."""
+        self._error_text = ""
 
     @property
     def resting(self) -> bool:
-        """Whether it waits after a failure."""
-        return self._again is not None
+        """True during the pause after a failure."""
+        return self._retry is not None
 
     @property
     def missing(self) -> bool:
-        """Whether nobody listens."""
+        """True if no task listens."""
         return self._task is None or self._task.done()
 
     def begin(self, link: UpstreamSession) -> None:
-        """Listen to a link, whatever became of the one before."""
-        self._rest_no_more()
-        self._link, self._heard = link, None
+        """Listen to a session, regardless of the previous one."""
+        self._cancel_timers()
+        self._link, self._established = link, None
         self._start(link)
 
     def _start(self, link: UpstreamSession) -> None:
         def ready() -> None:
-            if self._task is task and self._heard is not task:
-                end(self._heard)
-                self._heard = task
+            if self._task is task and self._established is not task:
+                end(self._established)
+                self._established = task
 
         task = self._task = asyncio.create_task(self._listen(link, ready))
 
     def renew(self) -> None:
-        """Open the stream anew, soon: one request names all resources, however many are new.
+        """Reopen the stream soon. One request names all resources, however many were added.
 
-        The stream before stays until nothing is missed.
+        The current stream stays open until the new one is established.
         """
         if self._renewal is None and self._link is not None:
             loop = asyncio.get_running_loop()
@@ -92,35 +93,36 @@ class ChangeStream:
 
     def _renew(self) -> None:
         link, pending = self._link, self._task
-        self._rest_no_more()
+        self._cancel_timers()
         if link is not None:
-            if pending is not self._heard:
-                # It was not ready yet: a backend that hangs must not get one more each time.
+            if pending is not self._established:
+                # Ends the pending stream, so that a backend that hangs does not collect them.
                 end(pending)
             self._start(link)
 
     def leave(self) -> "asyncio.Task[None] | None":
-        """Go on without a link; the task that listened to the last one, which is to be ended."""
-        self._rest_no_more()
-        pending, heard = self._task, self._heard
-        self._task = self._heard = self._link = None
-        if heard is not None and heard is not pending:
+        """Detach from the session, and return the task of its stream, which the caller must end."""
+        self._cancel_timers()
+        pending, established = self._task, self._established
+        self._task = self._established = self._link = None
+        if established is not None and established is not pending:
             end(pending)
-        return heard or pending
+        return established or pending
 
     def start_over(self) -> None:
-        """The backend itself has failed: what failed meanwhile says nothing of its stream."""
+        """Reset the backoff, because the backend itself has failed."""
         self._backoff.works()
 
     def remark(self) -> HealthState | None:
-        """What the state says where changes can't be noticed."""
+        """Return the state of a healthy backend whose changes cannot be received, otherwise
+        None."""
         lived = asyncio.get_running_loop().time() - self._began_at
         if not self.missing and lived >= request_pace.STEADY:
             self._backoff.works()
-        if self._backoff.failures < TOLD_AFTER:
+        if self._backoff.failures < REPORT_AFTER:
             return None
         text = "its stream of changes can't be kept open, so changes are seen after cache.ttl"
-        return HealthState("Healthy", status.CHANGES_UNHEARD, f"{text}: {self._why}")
+        return HealthState("Healthy", status.CHANGES_UNHEARD, f"{text}: {self._error_text}")
 
     async def _listen(self, link: UpstreamSession, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -128,32 +130,32 @@ class ChangeStream:
         try:
             await link.listen(self._standing, self._announced, ready, self._uris())
         except (BackendError, RpcError) as error:
-            log.info("backend %s: its stream of changes broke: %s", self._name, error)
+            log.info("backend %s: its change stream broke: %s", self._name, error)
             if link is self._link:
-                self._broke(link, error, loop.time() - began_at)
+                self._on_break(link, error, loop.time() - began_at)
 
-    def _broke(self, link: UpstreamSession, error: Exception, lived: float) -> None:
-        self._why = str(error)
+    def _on_break(self, link: UpstreamSession, error: Exception, lived: float) -> None:
+        self._error_text = str(error)
         pause = self._backoff.failed(lived, least=0.0 if link.alive else SESSION_PAUSE)
         if pause:
-            self._again = asyncio.get_running_loop().call_later(pause, self._due)
+            self._retry = asyncio.get_running_loop().call_later(pause, self._on_due)
         else:
             self.on_doubt()
 
-    def _due(self) -> None:
-        self._again = None
+    def _on_due(self) -> None:
+        self._retry = None
         self.on_due()
 
-    def _rest_no_more(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+    def _cancel_timers(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
 
 
 def end(task: "asyncio.Task[None] | None") -> None:
-    """End what listens, if there is something."""
+    """Cancel a task, if present."""
     if task is not None:
         task.cancel()

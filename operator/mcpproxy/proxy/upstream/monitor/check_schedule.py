@@ -1,78 +1,78 @@
-"""When a backend is checked: at intervals, after something went wrong, and for clients."""
+"""Schedule of a backend's checks: periodic, after failures, and on demand of clients."""
 
 import asyncio
 import contextlib
 from typing import Final
 
 from mcpproxy.api.defaults import HealthPolicy
-from mcpproxy.proxy.upstream.monitor.list_waits import PATIENCE
+from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT
 
 APART: Final = 1.0
-"""Seconds between the beginnings of checks that nobody waits for."""
+"""Minimum seconds between the starts of checks that no client waits for."""
 
 
 class CheckSchedule:
-    """The checks of one backend, one after the other."""
+    """Schedule of one backend's checks, which run one at a time."""
 
     def __init__(self, policy: HealthPolicy) -> None:
         self.patience = 1.0
-        """How much longer than the interval it waits for the check of another process."""
+        """Multiple of the interval to wait for the check of another process."""
         self.began_at = float("-inf")
-        """When the last check began, in monotonic seconds."""
-        self._asked_at = float("-inf")
-        """When the last check began that asked something."""
+        """Start of the last check, in monotonic seconds."""
+        self._requested_at = float("-inf")
+        """Start of the last check that sent a request, in monotonic seconds."""
         self._interval = policy.interval
         self._wake = asyncio.Event()
         self._only_listens = False
-        """Whether it wakes only to open the stream of changes again."""
+        """True if the next wake-up is only for the change stream."""
         self._wanted = asyncio.Event()
         """Set while a client waits for a backend that is down."""
-        self._over = asyncio.Event()
-        """Set when the check that runs, or the next one, has ended."""
+        self._completed = asyncio.Event()
+        """Set when the running check, or the next one, is complete."""
         self._hangs = False
-        """Whether a client has waited for a check in vain since the last one that had an answer."""
+        """True if a client has waited for a check in vain since the last check with a response."""
 
     @property
     def wanted(self) -> bool:
-        """Whether a client waits for the check."""
+        """True if a client waits for the check."""
         return self._wanted.is_set()
 
     def begin(self, *, asking: bool) -> None:
-        """A check begins; `asking` for more than the stream of changes."""
+        """Record the start of a check; `asking` if it sends requests."""
         self.began_at = asyncio.get_running_loop().time()
         if asking:
-            self._asked_at = self.began_at
+            self._requested_at = self.began_at
 
     def end(self, *, good: bool) -> None:
-        """A check has ended, well or not."""
+        """Record the end of a check."""
         self._wanted.clear()
         took = asyncio.get_running_loop().time() - self.began_at
-        self._hangs = not good and took >= PATIENCE
-        over, self._over = self._over, asyncio.Event()
-        over.set()
+        self._hangs = not good and took >= REFRESH_WAIT
+        completed, self._completed = self._completed, asyncio.Event()
+        completed.set()
 
     def hang(self) -> None:
-        """The backend is known to hang: no client waits for it until a check has ended."""
+        """Record that the backend hangs: no client waits for it until a check is complete."""
         self._hangs = True
 
     def wake(self) -> None:
-        """Something happened: check soon."""
+        """Request a check soon."""
         self._only_listens = False
         self._wake.set()
 
     def wake_to_listen(self) -> None:
-        """Have the stream of changes opened again; that asks for nothing else."""
+        """Request that the change stream is reopened, without a check."""
         self._only_listens = not self._wake.is_set()
         self._wake.set()
 
     async def pause(self, suspected: bool) -> bool:
-        """Wait until a check is due; whether it is to ask, or only to listen again."""
-        # A doubt is settled sooner than the next round.
+        """Wait until a check is due. Return False if only the change stream is due."""
+        # A suspected failure is checked sooner.
         pause = self._interval / (4 if suspected else 1)
         try:
             ended_at = asyncio.get_running_loop().time()
-            # One that only listens again puts off no other check.
-            last = ended_at if self._asked_at == self.began_at else self._asked_at
+            # Reopening the change stream does not delay the next check.
+            last = ended_at if self._requested_at == self.began_at else self._requested_at
             async with asyncio.timeout_at(last + pause * self.patience):
                 await self._wake.wait()
         except TimeoutError:
@@ -80,20 +80,21 @@ class CheckSchedule:
         finally:
             self._wake.clear()
         asking, self._only_listens = not self._only_listens, False
-        # Whatever goes wrong, it asks no more often than that.
-        apart = min(APART, self._interval)
+        # Limits the rate of checks, whatever fails.
+        minimum = min(APART, self._interval)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self.began_at + apart):
+            async with asyncio.timeout_at(self.began_at + minimum):
                 await self._wanted.wait()
         return asking
 
     async def recover(self) -> None:
-        """Check a backend that is down, since a client wants its lists; wait a little for that."""
-        over = self._over
+        """Check a backend that is down because a client requests its lists; wait briefly for the
+        result."""
+        completed = self._completed
         self._wanted.set()
         self.wake()
         try:
-            async with asyncio.timeout(0 if self._hangs else PATIENCE):
-                await over.wait()
+            async with asyncio.timeout(0 if self._hangs else REFRESH_WAIT):
+                await completed.wait()
         except TimeoutError:
             self._hangs = True

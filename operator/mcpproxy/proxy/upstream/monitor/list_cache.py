@@ -1,4 +1,4 @@
-"""The lists of one backend: fetched one at a time for each kind, kept in the catalog."""
+"""Cache of one backend's lists: fetched one at a time for each kind, stored in the catalog."""
 
 import asyncio
 import functools
@@ -30,18 +30,18 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")
 
-STALE: Final = 3600.0
-"""Seconds that lists are shown, after their TTL, of a backend that only answers 429."""
-YOUNG: Final = 1.0
-"""Seconds that an explicit list is answered from the snapshot without asking the backend."""
-AGAIN: Final = 10.0
-"""Seconds until checks ask again for a list that failed; twice as many after each failure."""
+MAX_STALE: Final = 3600.0
+"""Seconds after the TTL for which lists are served if the backend only responds with 429."""
+MIN_REFRESH_AGE: Final = 1.0
+"""Age in seconds below which a list is served without a new fetch."""
+RETRY_AFTER: Final = 10.0
+"""Seconds until checks retry a failed list; doubles with each failure."""
 UNDECLARED_WAIT: Final = 2.0
-"""Seconds that a list may take which the backend does not declare."""
+"""Maximum seconds for a list that the backend does not declare."""
 
 
 def selections(settings: BackendSettings) -> dict[ComponentKind, ComponentFilter]:
-    """What is shown of each kind."""
+    """Return the filter of components for each kind."""
     return {kind: ComponentFilter.of(settings.components.get(kind.member)) for kind in KINDS}
 
 
@@ -52,7 +52,7 @@ async def fetch_list(
     names: PrefixMapping,
     selection: ComponentFilter,
 ) -> ComponentList | None:
-    """A list as clients see it; None where the backend does not know its method.
+    """Fetch a list as clients see it; None if the backend does not know the method.
 
     Raises BackendError.
     """
@@ -60,29 +60,29 @@ async def fetch_list(
     pages = await fetch_pages(asker, link, kind)
     if pages is None:
         return None
-    return _aged(build_list(kind, names, pages, selection), started)
+    return _with_elapsed_ttl(build_list(kind, names, pages, selection), started)
 
 
-def _aged(found: ComponentList, started: float) -> ComponentList:
-    """A listing that may be kept as long as its first page, which was asked for then."""
-    if not found.ttl_ms:
-        return found
-    took = int((found.fetched_at - started) * 1000)
-    return replace(found, ttl_ms=max(found.ttl_ms - took, 0))
+def _with_elapsed_ttl(component_list: ComponentList, started: float) -> ComponentList:
+    """Shorten the TTL by the duration of the fetch, because it starts with the first page."""
+    if not component_list.ttl_ms:
+        return component_list
+    elapsed_ms = int((component_list.fetched_at - started) * 1000)
+    return replace(component_list, ttl_ms=max(component_list.ttl_ms - elapsed_ms, 0))
 
 
 def build_list(
     kind: ComponentKind, names: PrefixMapping, pages: list[Message], selection: ComponentFilter
 ) -> ComponentList:
-    """What clients see of pages that were fetched just now. Raises ProtocolError."""
-    left = LIST_COMPONENTS.value
+    """Build the list that clients see from its pages. Raises ProtocolError."""
+    remaining = LIST_COMPONENTS.value
     try:
         for page in pages:
-            left -= jsonrpc.length(page.get(kind.member), left)
-            if left < 0:
+            remaining -= jsonrpc.length(page.get(kind.member), remaining)
+            if remaining < 0:
                 LIST_COMPONENTS.record()
-                most = LIST_COMPONENTS.value
-                raise ProtocolError(f"its {kind.method} has more than {most} components in all")
+                maximum = LIST_COMPONENTS.value
+                raise ProtocolError(f"its {kind.method} has more than {maximum} components in all")
         return parse_component_list(
             kind, names, pages, asyncio.get_running_loop().time(), selection
         )
@@ -92,20 +92,20 @@ def build_list(
 
 @dataclass(slots=True)
 class ListFailure:
-    """Why a list can't be had."""
+    """Failure of a list."""
 
     error: BackendError
     in_a_row: int
     at: float
-    """When it failed the last time, in monotonic seconds."""
+    """Time of the last failure, in monotonic seconds."""
     again_at: float
-    """When checks may ask for it again."""
+    """Time at which checks may retry, in monotonic seconds."""
 
 
 class ListCache:
-    """The lists of one session; without one there is nothing to fetch.
+    """The lists of the monitor's session. Nothing is fetched without a session.
 
-    Each kind stands for itself: the list that fails is hidden, and no other one.
+    Kinds are independent: a failed list is hidden, and no other one.
     """
 
     def __init__(
@@ -120,15 +120,14 @@ class ListCache:
         """A list is hidden once it has failed `hidden_after` times in a row."""
         self.link: UpstreamSession | None = None
         self.reopen: Callable[[UpstreamSession], Awaitable[UpstreamSession]] = _not_reopened
-        """Called with a link whose session is lost; returns the one that takes its place. Raises
-        BackendError."""
+        """Called with a lost session; returns its replacement. Raises BackendError."""
         self.on_change: Callable[[ComponentKind], None] = lambda kind: None
-        """Called when clients would see another list."""
+        """Called when the list that clients see has changed."""
         self.on_pages: Callable[[ComponentKind, list[Message]], None] = lambda kind, pages: None
         """Called with the pages of a list as the backend sent them."""
         self.on_failure: Callable[[], None] = lambda: None
         self.failures: dict[ComponentKind, ListFailure] = {}
-        """The lists that failed the last time."""
+        """The lists whose last fetch failed."""
         self._name = name
         self._names = PrefixMapping(settings.prefix)
         self._timeout = max(settings.deadlines.initialize, float(LIST_WAIT.value))
@@ -137,35 +136,40 @@ class ListCache:
         self._catalog = catalog
         self._asker = asker
         self._hidden_after = hidden_after
-        self._patience = ListWait(settings.cache_ttl)
+        self._waits = ListWait(settings.cache_ttl)
         pace = pace or RequestRate()
         self._flights = {kind: RefreshTasks(settings.cache_ttl > 0, pace) for kind in KINDS}
         self._settled: set[ComponentKind] = set()
-        """Kinds of which is known what there is, if only that there is no such list."""
+        """Kinds whose list is known, or known to be absent."""
         self._lacking: set[ComponentKind] = set()
-        """Kinds that the backend did not have when it was asked last."""
+        """Kinds that the backend did not have at the last fetch."""
         self._undeclared: set[ComponentKind] = set()
-        """Kinds that it has without saying so."""
+        """Kinds that the backend has without declaring them."""
 
     @property
     def complete(self) -> bool:
-        """Whether everything that the backend offers was listed."""
+        """True if every list of the backend is known."""
         return len(self._settled) == len(KINDS)
 
-    def outdated(self) -> bool:
-        """Whether a list is too old to be shown of a backend that can't be asked."""
-        oldest = asyncio.get_running_loop().time() - self._ttl - STALE
-        found = (self._catalog.get(self._name, kind) for kind in KINDS)
-        return any(one is not None and one.fetched_at <= oldest for one in found)
+    def has_expired(self) -> bool:
+        """True if a list is too old to be served for a backend that cannot be reached."""
+        oldest = asyncio.get_running_loop().time() - self._ttl - MAX_STALE
+        lists = (self._catalog.get(self._name, kind) for kind in KINDS)
+        return any(
+            component_list is not None and component_list.fetched_at <= oldest
+            for component_list in lists
+        )
 
     @property
     def not_offered(self) -> list[str]:
-        """The kinds that the backend is known not to have; a name for each."""
-        known = (kind for kind in KINDS if kind in self._settled and kind not in self.failures)
-        return [kind.member for kind in known if self._catalog.get(self._name, kind) is None]
+        """The kinds that the backend is known not to have, by their names in results."""
+        known_kinds = (
+            kind for kind in KINDS if kind in self._settled and kind not in self.failures
+        )
+        return [kind.member for kind in known_kinds if self._catalog.get(self._name, kind) is None]
 
     def lacks(self, kind: ComponentKind) -> bool:
-        """Whether the backend had no list of this kind when it was asked last."""
+        """True if the backend had no list of this kind at the last fetch."""
         return kind in self._lacking
 
     @property
@@ -174,45 +178,45 @@ class ListCache:
         return {kind.capability for kind in self._undeclared}
 
     def offers(self, kind: ComponentKind) -> bool:
-        """Whether the backend has this kind of component at all."""
+        """True if the backend has components of this kind."""
         link = self.link
         return link is not None and (kind in self._undeclared or _declares(link, kind))
 
-    def old(self, kind: ComponentKind, now: float) -> bool:
-        """Whether an explicit list has to ask the backend: the snapshot is not young."""
+    def is_stale(self, kind: ComponentKind, now: float) -> bool:
+        """True if a list request has to be fetched first, because the cached list is too old."""
         if self._flights[kind].changed:
             return True
-        failure, found = self.failures.get(kind), self._catalog.get(self._name, kind)
-        at = failure.at if failure is not None else None if found is None else found.fetched_at
-        return at is None or now - at >= min(YOUNG, self._ttl)
+        failure, cached = self.failures.get(kind), self._catalog.get(self._name, kind)
+        at = failure.at if failure is not None else None if cached is None else cached.fetched_at
+        return at is None or now - at >= min(MIN_REFRESH_AGE, self._ttl)
 
     async def refresh(self, kind: ComponentKind) -> None:
-        """Fetch a list, together with all who want it, and wait a little for it.
+        """Fetch a list in a task that all requests share, and wait briefly for it.
 
-        Never raises: the snapshot stays then.
+        Never raises; the cached list stays if the fetch fails.
         """
         flights = self._flights[kind]
         try:
-            async with asyncio.timeout(self._patience.seconds(kind)):
-                # What was announced while it was being fetched has another one follow.
+            async with asyncio.timeout(self._waits.seconds(kind)):
+                # A change that was announced during the fetch requires another one.
                 for _ in range(2):
-                    await asyncio.wait([flights.join(lambda: self._fly(kind))])
+                    await asyncio.wait([flights.join(lambda: self._refresh_task(kind))])
                     if not flights.changed:
                         return
         except TimeoutError:
-            self._patience.missed(kind)
+            self._waits.missed(kind)
 
     def announced(self, kind: ComponentKind) -> None:
-        """The backend says that a list changed."""
+        """Fetch a list that the backend has announced as changed."""
         if self.offers(kind):
-            self._flights[kind].announced(lambda: self._fly(kind))
+            self._flights[kind].announced(lambda: self._refresh_task(kind))
 
-    async def _fly(self, kind: ComponentKind) -> int:
-        """Fetch a list; how many requests that took."""
+    async def _refresh_task(self, kind: ComponentKind) -> int:
+        """Fetch a list, and return the number of requests."""
         link = self.link
         if link is None or not self.offers(kind):
             return 0
-        changed, requests = await self._attempt(link, kind)
+        changed, requests = await self._fetch_or_record(link, kind)
         if kind in self.failures:
             self.on_failure()
         if changed:
@@ -220,55 +224,56 @@ class ListCache:
         return requests
 
     async def fetch_all(self, link: UpstreamSession) -> set[ComponentKind]:
-        """Fetch every list; which ones changed.
+        """Fetch every list, and return the kinds that changed.
 
-        Raises BackendError where each list fails that the backend declares, or it is of no use to
-        ask for others.
+        Raises BackendError if all declared lists fail, or if further requests are useless.
         """
         declared = [kind for kind in KINDS if _declares(link, kind)]
         self._undeclared.clear()
         self.failures.clear()
         order = sorted(KINDS, key=lambda kind: kind not in declared)
-        first = await self._attempted(link, order[0])
+        first = await self._fetch_first(link, order[0])
         self.raise_failure(early=True)
         link = self.link or link
-        others = await asyncio.gather(*(self._attempted(link, kind) for kind in order[1:]))
+        others = await asyncio.gather(*(self._fetch_first(link, kind) for kind in order[1:]))
         self.raise_failure()
         return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
 
-    async def _attempted(self, link: UpstreamSession, kind: ComponentKind) -> bool:
-        """Fetch a list for the first time; whether clients see a difference."""
+    async def _fetch_first(self, link: UpstreamSession, kind: ComponentKind) -> bool:
+        """Fetch a list in a new session, and return True if it changed for clients."""
         if _declares(link, kind):
-            return (await self._attempt(link, kind))[0]
-        return await self._tried(link, kind)
+            return (await self._fetch_or_record(link, kind))[0]
+        return await self._fetch_undeclared(link, kind)
 
-    async def fetch_old(self, link: UpstreamSession, at_most: float) -> None:
-        """Fetch the lists that are older than the cache's TTL, and wait for them `at_most` so long.
+    async def fetch_expired(self, link: UpstreamSession, at_most: float) -> None:
+        """Fetch the lists that are older than the TTL, and wait up to `at_most` seconds for them.
 
         Raises BackendError as `fetch_all` does.
         """
         now = asyncio.get_running_loop().time()
-        due = [kind for kind in KINDS if self.offers(kind) and self._due(kind, now)]
-        flights = [self._flights[kind].join(functools.partial(self._fly, kind)) for kind in due]
+        due = [kind for kind in KINDS if self.offers(kind) and self._is_due(kind, now)]
+        flights = [
+            self._flights[kind].join(functools.partial(self._refresh_task, kind)) for kind in due
+        ]
         if flights:
             await asyncio.wait(flights, timeout=at_most)
         self.raise_failure(early=True)
         if due:
             self.raise_failure()
 
-    def _due(self, kind: ComponentKind, now: float) -> bool:
+    def _is_due(self, kind: ComponentKind, now: float) -> bool:
         failure = self.failures.get(kind)
         if failure is not None:
             return now >= failure.again_at
-        found = self._catalog.get(self._name, kind)
-        if found is None:
+        cached = self._catalog.get(self._name, kind)
+        if cached is None:
             return kind not in self._lacking
-        return now - found.fetched_at >= self._ttl
+        return now - cached.fetched_at >= self._ttl
 
     def raise_failure(self, *, early: bool = False) -> None:
-        """Raise the error that concerns the whole backend, if there is one. Raises BackendError.
+        """Raise the error that concerns the whole backend, if any. Raises BackendError.
 
-        `early`: some lists have not been asked for yet.
+        `early` means that some lists have not been requested yet.
         """
         for failure in self.failures.values():
             if isinstance(failure.error, RateLimited):
@@ -277,45 +282,47 @@ class ListCache:
         if not early and declared and all(kind in self.failures for kind in declared):
             raise self.failures[declared[0]].error
 
-    async def _attempt(self, link: UpstreamSession, kind: ComponentKind) -> tuple[bool, int]:
-        """Fetch a list; whether clients see a difference, and how many requests that took."""
+    async def _fetch_or_record(
+        self, link: UpstreamSession, kind: ComponentKind
+    ) -> tuple[bool, int]:
+        """Fetch a list; return whether it changed for clients, and the number of requests."""
         try:
             async with asyncio.timeout(self._timeout):
-                found, requests = await self._fetch_anyway(link, kind)
+                fetched, requests = await self._fetch_with_reopen(link, kind)
         except TimeoutError:
             text = f"its {kind.method} has no answer within {self._timeout:g} s"
-            return self._failed(kind, TimedOut(text)), 1
+            return self._record_failure(kind, TimedOut(text)), 1
         except BackendError as error:
-            self._patience.failed(kind)
-            return self._failed(kind, error), 1
+            self._waits.failed(kind)
+            return self._record_failure(kind, error), 1
         self.failures.pop(kind, None)
-        (self._lacking.add if found is None else self._lacking.discard)(kind)
-        return self._put(kind, found), requests
+        (self._lacking.add if fetched is None else self._lacking.discard)(kind)
+        return self._put(kind, fetched), requests
 
-    async def _tried(self, link: UpstreamSession, kind: ComponentKind) -> bool:
-        """Fetch a list that is not declared, where clients of the SDKs would show it."""
-        found = None
+    async def _fetch_undeclared(self, link: UpstreamSession, kind: ComponentKind) -> bool:
+        """Fetch an undeclared list where clients of the SDKs would do so."""
+        fetched = None
         if kind is TOOLS or not any(_declares(link, other) for other in KINDS):
             try:
                 async with asyncio.timeout(UNDECLARED_WAIT):
-                    found, _ = await self._fetch_anyway(link, kind)
+                    fetched, _ = await self._fetch_with_reopen(link, kind)
             except (BackendError, TimeoutError) as error:
                 log.debug("backend %s: %s is not declared: %s", self._name, kind.method, error)
-        if found is not None and not found.items:
-            found = None
-        if found is not None:
+        if fetched is not None and not fetched.items:
+            fetched = None
+        if fetched is not None:
             self._undeclared.add(kind)
-        (self._lacking.add if found is None else self._lacking.discard)(kind)
-        return self._put(kind, found)
+        (self._lacking.add if fetched is None else self._lacking.discard)(kind)
+        return self._put(kind, fetched)
 
-    async def _fetch_anyway(
+    async def _fetch_with_reopen(
         self, link: UpstreamSession, kind: ComponentKind
     ) -> tuple[ComponentList | None, int]:
-        """Fetch a list, over another link if its session is lost. Raises BackendError."""
+        """Fetch a list, in a new session if this one is lost. Raises BackendError."""
         try:
             return await self._fetch(link, kind)
         except BackendError as error:
-            # Another list may have met the same before, and had the link closed.
+            # The fetch of another list may have found the session lost and closed it.
             if not isinstance(error, SessionNotFound) and self.link in (link, None):
                 raise
         return await self._fetch(await self.reopen(link), kind)
@@ -323,44 +330,44 @@ class ListCache:
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind
     ) -> tuple[ComponentList | None, int]:
-        """Fetch a list; and how many requests that took. Raises BackendError."""
+        """Fetch a list; return it and the number of requests. Raises BackendError."""
         started = asyncio.get_running_loop().time()
         pages = await fetch_pages(self._asker, link, kind)
-        self._patience.came(kind, asyncio.get_running_loop().time() - started)
+        self._waits.came(kind, asyncio.get_running_loop().time() - started)
         if pages is None:
             return None, 1
-        found = build_list(kind, self._names, pages, self._selections[kind])
+        component_list = build_list(kind, self._names, pages, self._selections[kind])
         self.on_pages(kind, pages)
-        return _aged(found, started), len(pages)
+        return _with_elapsed_ttl(component_list, started), len(pages)
 
-    def _failed(self, kind: ComponentKind, error: BackendError) -> bool:
-        """Note that a list failed; whether clients see a difference."""
+    def _record_failure(self, kind: ComponentKind, error: BackendError) -> bool:
+        """Record a failed fetch, and return True if the list changed for clients."""
         before, now = self.failures.get(kind), asyncio.get_running_loop().time()
         in_a_row = 1 if before is None else before.in_a_row + 1
-        again_at = now + min(AGAIN * 2.0 ** min(in_a_row - 1, 8), RETRY_PAUSE.value)
+        again_at = now + min(RETRY_AFTER * 2.0 ** min(in_a_row - 1, 8), RETRY_PAUSE.value)
         self.failures[kind] = ListFailure(error, in_a_row, now, again_at)
         log.info("backend %s: %s failed: %s", self._name, kind.method, error)
         if isinstance(error, RateLimited):
             return False
         if self._catalog.get(self._name, kind) is None:
-            # What it lists is not to be had: that much is known.
+            # The list is known to be unavailable.
             self._settled.add(kind)
         elif in_a_row >= self._hidden_after:
             self._settled.discard(kind)
             return self._catalog.put(self._name, kind, None)
         return False
 
-    def _put(self, kind: ComponentKind, found: ComponentList | None) -> bool:
+    def _put(self, kind: ComponentKind, component_list: ComponentList | None) -> bool:
         self._settled.add(kind)
-        return self._catalog.put(self._name, kind, found)
+        return self._catalog.put(self._name, kind, component_list)
 
     def withdraw(self) -> set[ComponentKind]:
-        """Show nothing of the backend any more; the kinds whose lists changed."""
+        """Withdraw all lists of the backend, and return the kinds that changed."""
         self._settled.clear()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
 
     def stop(self) -> None:
-        """The link is gone: so is what was fetched over it."""
+        """Cancel all fetches, because the session is closed."""
         self.link = None
         for flights in self._flights.values():
             flights.cancel()

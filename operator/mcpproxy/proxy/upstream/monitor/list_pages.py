@@ -1,4 +1,4 @@
-"""The pages of a list that a backend sends."""
+"""Pagination of a backend's lists."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ _NO_CURSOR: Final = Raw(b'""')
 async def fetch_pages(
     asker: Requester, link: UpstreamSession, kind: ComponentKind
 ) -> list[Message] | None:
-    """All pages of a list as they came; None where the backend does not know its method.
+    """Fetch all pages of a list; None if the backend does not know the method.
 
     Raises BackendError.
     """
@@ -35,7 +35,7 @@ async def fetch_pages(
             answer = await asker.ask(link, kind.method, params, optional=True)
         except (RpcError, ProtocolError) as error:
             if cursor == _NO_CURSOR:
-                # It writes down a cursor for the next page, and has no such page.
+                # The server sends an empty cursor for a page that does not exist.
                 break
             if isinstance(error, ProtocolError):
                 raise
@@ -58,9 +58,9 @@ async def fetch_pages(
 
 
 def _repeats(kind: ComponentKind, page: Message, pages: list[Message]) -> bool:
-    """Whether a page has components, all of which the page before or the first one has."""
+    """Return True if a nonempty page equals the previous or the first one."""
     items = page.get(kind.member)
     if items is None or bytes(items) in (b"[]", b"null"):
-        # A page may be empty, and another one follow.
+        # An empty page may be followed by others.
         return False
     return any(items == earlier.get(kind.member) for earlier in (pages[0], pages[-1]))

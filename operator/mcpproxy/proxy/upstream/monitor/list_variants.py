@@ -1,8 +1,8 @@
-"""What one backend lists to clients that declare capabilities or have headers for it.
+"""Lists of one backend for clients with capabilities or forwarded headers.
 
-A list is fetched when such a client first asks for it, over a session that declares what the
-client does and has its headers, and kept for all clients in which the backend sees the same. Where
-it can't be had in time, they are shown what the backend lists to clients that declare nothing.
+A list variant is fetched when such a client first requests it, over a session with the client's
+capabilities and headers. It is cached for all clients that look the same to the backend. If it does
+not arrive in time, clients get the list for clients without capabilities.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from mcpproxy.proxy.core.errors import BackendError, ProtocolError, SessionNotFo
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
-from mcpproxy.proxy.upstream.monitor.list_cache import YOUNG, fetch_list, selections
-from mcpproxy.proxy.upstream.monitor.list_waits import PATIENCE, ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, fetch_list, selections
+from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait, RefreshTasks
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
@@ -29,42 +29,42 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 log = logging.getLogger("mcpproxy.backend")
 
 SILENCE: Final = 10.0
-"""Seconds after a failure in which the backend is not asked again."""
+"""Seconds after a failure for which the backend gets no request."""
 SESSION_REQUESTS: Final = 4
-"""Requests that a list takes over a session which has to be opened for it."""
+"""Requests that a list takes if a session has to be opened for it."""
 MAX_ROUNDS: Final = 3
-"""How often a list is fetched again that the backend says has changed meanwhile."""
+"""Maximum fetches of a list that changes while it is being fetched."""
 
 Look = Callable[[ClientIdentity], AbstractAsyncContextManager[UpstreamSession]]
 
 
 @dataclass(slots=True)
 class ListVariantState:
-    """The lists of one backend for clients in which it sees the same."""
+    """The lists of one backend for clients with one variant key."""
 
     patience: ListWait
     flights: dict[ComponentKind, RefreshTasks]
     caller: CallContext
-    """The client that asked last, as the backend sees it."""
+    """The client that made the latest request, as the backend sees it."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One list at a time, so that one session is enough for all of them."""
+    """Fetches one list at a time, so that one session suffices."""
     changed: set[ComponentKind] = field(default_factory=set)
-    """Kinds that the backend says have changed since they were fetched."""
+    """Kinds that have changed since they were fetched, according to the backend."""
     missed: set[ComponentKind] = field(default_factory=set)
-    """Kinds that came too late for a client, which was shown something else."""
+    """Kinds that came too late for a client, which got another list instead."""
     sizes: dict[ComponentKind, int] = field(default_factory=dict)
     """Bytes of each list."""
     silent_until: dict[ComponentKind, float] = field(default_factory=dict)
-    """When a kind that failed may be asked for again, in monotonic seconds."""
+    """Time at which a failed kind may be fetched again, in monotonic seconds."""
 
     @property
     def awaited(self) -> bool:
-        """Whether a list is being fetched, which clients may wait for."""
+        """True if a list is being fetched that clients may wait for."""
         return any(flights.pending for flights in self.flights.values())
 
 
 class VariantLists:
-    """Keeps a view for each kind of client; `seen` is what tells them apart: see `Backend.seen`."""
+    """The list variants of one backend, by variant key (`seen`, as in `Backend.seen`)."""
 
     def __init__(
         self,
@@ -75,13 +75,14 @@ class VariantLists:
         as_seen: Callable[[ClientIdentity], CallContext],
         pace: RequestRate | None = None,
     ) -> None:
-        """`look` gives a client's session, `as_seen` what the backend sees of the client."""
+        """`look` provides a client's session; `as_seen` returns the client as the backend sees
+        it."""
         self.on_change: Callable[[ComponentKind, str], None] = lambda kind, session: None
-        """Called when clients would see another list: the client of a session, or with an empty
-        session any of them."""
+        """Called when a list changed: for the client of a session, or with an empty session for
+        all."""
         self.on_failure: Callable[[], None] = lambda: None
         self.opening = 0.0
-        """Seconds that opening a session took the last time."""
+        """Seconds that opening the last session took."""
         self._name = name
         self._names = PrefixMapping(settings.prefix)
         self._ttl = settings.cache_ttl
@@ -93,35 +94,35 @@ class VariantLists:
         self._pace = pace or RequestRate()
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
 
-    def silent(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
-        """Whether fetching a list has failed a moment ago."""
+    def in_backoff(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
+        """True if a fetch of this list failed recently."""
         view = self._views.get(seen)
         return view is not None and now < view.silent_until.get(kind, 0.0)
 
-    def old(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
-        """Whether an explicit list has to ask the backend: the snapshot is not young."""
+    def is_stale(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
+        """True if a list request has to be fetched first, because the cached list is too old."""
         view = self._views.get(seen)
         if view is None:
             return True
-        found = self._catalog.get(self._name, kind, seen)
-        if found is None or kind in view.changed:
+        cached = self._catalog.get(self._name, kind, seen)
+        if cached is None or kind in view.changed:
             return True
-        return now - found.fetched_at >= min(YOUNG, self._ttl)
+        return now - cached.fetched_at >= min(MIN_REFRESH_AGE, self._ttl)
 
     async def refresh(self, kind: ComponentKind, client: ClientIdentity, seen: bytes) -> None:
-        """Fetch a list, together with all who want it, and wait a little for it.
+        """Fetch a list in a task that all requests share, and wait briefly for it.
 
-        The first one is waited for as long as it takes the backend to begin a session: clients
-        that list once, when they begin, must not miss what is only for them. Never raises.
+        The first fetch may take as long as opening a session: clients that list once, at their
+        start, must not miss components that only they may see. Never raises.
         """
-        view = self._view(seen, client)
-        flight = view.flights[kind].join(lambda: self._fly(view, kind, seen))
-        done, _ = await asyncio.wait([flight], timeout=self._patience(view, kind, seen))
+        view = self._get_or_create(seen, client)
+        flight = view.flights[kind].join(lambda: self._refresh_task(view, kind, seen))
+        done, _ = await asyncio.wait([flight], timeout=self._seconds_to_wait(view, kind, seen))
         if not done:
             view.patience.missed(kind)
             view.missed.add(kind)
 
-    def _view(self, seen: bytes, client: ClientIdentity) -> ListVariantState:
+    def _get_or_create(self, seen: bytes, client: ClientIdentity) -> ListVariantState:
         view, caller = self._views.get(seen), self._as_seen(client)
         if view is None:
             cached = self._ttl > 0
@@ -129,75 +130,75 @@ class VariantLists:
             view = self._views[seen] = ListVariantState(ListWait(self._ttl), flights, caller)
         view.caller = caller
         self._views.move_to_end(seen)
-        for old in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
-            if not self._views[old].awaited:
+        for oldest in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
+            if not self._views[oldest].awaited:
                 LIST_VARIANTS.record()
-                self._drop(old)
+                self._drop(oldest)
         return view
 
-    def _make_room(self, latest: bytes) -> None:
-        """Drop views until the lists of all fit, but for the one that was fetched just now."""
+    def _evict_bytes(self, latest: bytes) -> None:
+        """Drop the oldest variants, except the latest one, until all lists fit."""
         size = sum(sum(view.sizes.values()) for view in self._views.values())
-        for old in list(self._views):
+        for oldest in list(self._views):
             if size <= LIST_VARIANT_BYTES.value:
                 return
-            view = self._views[old]
-            if old != latest and not view.awaited:
+            view = self._views[oldest]
+            if oldest != latest and not view.awaited:
                 LIST_VARIANT_BYTES.record()
                 size -= sum(view.sizes.values())
-                self._drop(old)
+                self._drop(oldest)
 
-    def _patience(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> float:
-        found = self._catalog.get(self._name, kind, seen)
+    def _seconds_to_wait(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> float:
+        cached = self._catalog.get(self._name, kind, seen)
         now = asyncio.get_running_loop().time()
-        if self._ttl == 0 or (found is not None and now - found.fetched_at < self._ttl):
+        if self._ttl == 0 or (cached is not None and now - cached.fetched_at < self._ttl):
             return view.patience.seconds(kind)
-        return min(PATIENCE + 2 * self.opening, LIST_WAIT.value)
+        return min(REFRESH_WAIT + 2 * self.opening, LIST_WAIT.value)
 
-    async def _fly(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> int:
-        """Fetch a list; how many requests that took, about."""
+    async def _refresh_task(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> int:
+        """Fetch a list, and return the approximate number of requests."""
         loop, caller = asyncio.get_running_loop(), view.caller
         try:
             async with asyncio.timeout(self._timeout), view.turn:
                 started = loop.time()
-                found = await self._fetched(view, kind, caller)
+                component_list = await self._fetch(view, kind, caller)
                 view.patience.came(kind, loop.time() - started)
         except (BackendError, TimeoutError) as error:
             log.info("backend %s: %s failed: %s", self._name, kind.method, error)
-            # An error in the answer concerns this list alone.
-            failed = (kind,) if isinstance(error, ProtocolError) else KINDS
+            # An error response concerns this list only.
+            failed_kinds = (kind,) if isinstance(error, ProtocolError) else KINDS
             if not isinstance(error, TimeoutError):
                 view.patience.failed(kind)
-            view.silent_until |= dict.fromkeys(failed, loop.time() + SILENCE)
+            view.silent_until |= dict.fromkeys(failed_kinds, loop.time() + SILENCE)
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
-                # Of one that does not let this client in, nothing follows for others.
+                # A backend that refuses this client's credentials may accept others.
                 self.on_failure()
             return SESSION_REQUESTS
-        shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
+        was_shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
-        view.sizes[kind] = sum(map(len, found.items))
-        self._make_room(seen)
-        if self._catalog.put(self._name, kind, found, seen) and shown:
+        view.sizes[kind] = sum(map(len, component_list.items))
+        self._evict_bytes(seen)
+        if self._catalog.put(self._name, kind, component_list, seen) and was_shown:
             self.on_change(kind, caller.client.session)
         return SESSION_REQUESTS
 
-    async def _fetched(
+    async def _fetch(
         self, view: ListVariantState, kind: ComponentKind, caller: CallContext
     ) -> ComponentList:
-        found = None
+        component_list = None
         for _ in range(MAX_ROUNDS):
             view.changed.discard(kind)
             try:
-                found = await self._once(kind, caller)
+                component_list = await self._fetch_once(kind, caller)
             except SessionNotFound:
-                # A session that waited has ended meanwhile.
-                found = await self._once(kind, caller)
+                # A warm session was lost before its use.
+                component_list = await self._fetch_once(kind, caller)
             if kind not in view.changed:
                 break
-        return found or ComponentList(fetched_at=asyncio.get_running_loop().time())
+        return component_list or ComponentList(fetched_at=asyncio.get_running_loop().time())
 
-    async def _once(self, kind: ComponentKind, caller: CallContext) -> ComponentList | None:
+    async def _fetch_once(self, kind: ComponentKind, caller: CallContext) -> ComponentList | None:
         async with self._look(caller.client) as link:
             if kind.capability not in link.greeting.capabilities:
                 return None
@@ -206,36 +207,36 @@ class VariantLists:
             )
 
     def announced(self, kind: ComponentKind) -> None:
-        """The backend says that a list changed: those that differ are fetched again.
+        """Fetch the variants of a list that the backend has announced as changed.
 
-        One that equals the list of clients that declare nothing changes when that does, and is
-        fetched when a client asks for it.
+        A variant equal to the default list changes with it, and is fetched when a client requests
+        it.
         """
-        everyones = self._catalog.get(self._name, kind)
+        default_list = self._catalog.get(self._name, kind)
         for seen, view in self._views.items():
             view.changed.add(kind)
-            found = self._catalog.get(self._name, kind, seen)
-            if found is not None and not found.same_items(everyones):
-                self._follow(view, kind, seen)
+            variant = self._catalog.get(self._name, kind, seen)
+            if variant is not None and not variant.same_items(default_list):
+                self._schedule(view, kind, seen)
 
     def announced_to(self, kind: ComponentKind, client: ClientIdentity, seen: bytes) -> None:
-        """The backend says so in a session that is this client's own."""
-        view = self._view(seen, client)
+        """Handle an announcement in a session that belongs to one client."""
+        view = self._get_or_create(seen, client)
         view.changed.add(kind)
-        # The client was shown what others are, if not what this session lists.
+        # The client may have received the list of others before this session was open.
         view.missed.add(kind)
-        self._follow(view, kind, seen)
+        self._schedule(view, kind, seen)
 
-    def _follow(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> None:
-        view.flights[kind].announced(lambda: self._fly(view, kind, seen))
+    def _schedule(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> None:
+        view.flights[kind].announced(lambda: self._refresh_task(view, kind, seen))
 
     def forget(self, seen: bytes) -> None:
-        """No client that is seen like this is left."""
+        """Drop the lists of a client session that has ended."""
         if seen in self._views:
             self._drop(seen)
 
     def withdraw(self) -> set[ComponentKind]:
-        """Show nothing of the backend any more; the kinds whose lists changed."""
+        """Withdraw all variants, and return the kinds that changed."""
         return {kind for seen in list(self._views) for kind in self._drop(seen)}
 
     def _drop(self, seen: bytes) -> set[ComponentKind]:

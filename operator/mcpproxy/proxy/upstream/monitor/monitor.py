@@ -1,6 +1,6 @@
-"""The watch of one backend: is it alive, what does it offer, and has that changed?
+"""Monitor of one backend: health, server description, lists and their changes.
 
-It uses a session of its own, which calls never share.
+It uses a session that calls never share.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
-from mcpproxy.proxy.upstream.monitor.list_cache import YOUNG, ListCache
+from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
@@ -36,13 +36,13 @@ from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
 
 LISTS_TIME: Final = 10.0
-"""Seconds that lists of a session which is open have, before others wait for it no more."""
+"""Seconds that the lists of an open session have until the backend counts as settled."""
 
 log = logging.getLogger("mcpproxy.backend")
 
 
 class BackendMonitor:
-    """Keeps the health and the snapshots of one backend up to date."""
+    """Keeps the health and the lists of one backend up to date."""
 
     def __init__(
         self,
@@ -55,30 +55,30 @@ class BackendMonitor:
         tailored: VariantLists,
         own_pace: RequestRate | None = None,
     ) -> None:
-        """`own_pace` is that of requests which no client causes."""
+        """`own_pace` limits the requests that no client causes."""
         self.health = BackendHealth(policy)
         self.greeting: ServerDescription | None = None
-        """How it introduced itself the last time; None while nothing is known of it."""
+        """The latest introduction of the backend; None while it is unknown."""
         self.stateful = False
-        """Whether it was seen to keep sessions."""
+        """True if the backend has kept a session."""
         self.guarded = False
-        """Whether it answers nobody but clients, with credentials that we don't have."""
+        """True if the backend accepts only requests with credentials of clients."""
         self.settled = asyncio.Event()
-        """Set once the first try has ended, well or not."""
+        """Set once the first check is complete, whatever its result."""
         self.on_change: Callable[[set[ComponentKind], str], None] = lambda kinds, session: None
-        """Called when something visible changed, with the kinds whose lists did: for the client
-        of a session, or with an empty session for any of them."""
+        """Called with the kinds whose lists changed: for the client of a session, or with an
+        empty session for all clients."""
         self.own: Callable[[ClientIdentity], bytes | None] = lambda client: None
-        """What `seen` is of a client that has a session of its own."""
+        """Returns the variant key of a client that has its own session."""
         self.on_failure: Callable[[], None] = lambda: None
         self.on_updated: Callable[[Message], None] = lambda message: None
-        """Called with a notification that a resource changed, the backend's own URI in it."""
+        """Called with a notification that a resource changed; its URI is the backend's."""
         self.on_checked: Callable[[bool], None] = lambda good: None
-        """Called with whether a check went well, unless another process had asked for it."""
-        self._good: bool | None = None
-        """Whether the last check went well; None before the first."""
-        self._news: bool | None = None
-        """What the last check of another process has found, since our own."""
+        """Called with the result of every check that this process ran on its own schedule."""
+        self._last_result: bool | None = None
+        """Result of the last check; None before the first one."""
+        self._peer_result: bool | None = None
+        """Result of the last check of another process since this process checked."""
         self._name = name
         self._settings = settings
         self._policy = policy
@@ -90,64 +90,64 @@ class BackendMonitor:
         self.tailored = tailored
         tailored.on_change = lambda kind, session: self.on_change({kind}, session)
         for lists in (self.lists, tailored):
-            lists.on_failure = self.look_again
+            lists.on_failure = self.recheck_now
         self.rounds = CheckSchedule(policy)
-        self._listening = ChangeStream(
+        self._change_stream = ChangeStream(
             name, asker.caller, self.announced, lambda: self._subscriptions.uris
         )
-        self._listening.on_doubt = self.rounds.wake
-        self._listening.on_due = self.rounds.wake_to_listen
-        self._subscriptions = UpstreamSubscriptions(self._asker, self._listening.renew)
+        self._change_stream.on_doubt = self.rounds.wake
+        self._change_stream.on_due = self.rounds.wake_to_listen
+        self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
         self._link: UpstreamSession | None = None
         self._opening = asyncio.Lock()
         self._renewals = self._renewed = 0
-        """How often another link was wanted, and up to which time there is one."""
+        """Number of reconnects that were requested, and of those that are done."""
         self._background = TaskSet()
 
     @property
     def known(self) -> bool:
-        """Whether all is known that it offers: a rate limit may come before the first lists."""
+        """True if all lists are known. A rate limit may precede the first lists."""
         return self.health.usable and (self.guarded or self.lists.complete)
 
     @property
     def finding(self) -> HealthState:
-        """The state of the backend, as the status tells it."""
-        found = self.health.finding
-        return NOT_LISTED if found.state == "RateLimited" and not self.known else found
+        """The backend state that the status reports."""
+        state = self.health.finding
+        return NOT_LISTED if state.state == "RateLimited" and not self.known else state
 
     async def run(self) -> None:
-        """Check for as long as the proxy runs."""
+        """Run checks until the task is cancelled."""
         asking = True
         while True:
             self.rounds.begin(asking=asking)
-            news, self._news = self._news, None
-            if not asking and self._good is not None:
-                self._good = await self._check(asking=False)
+            news, self._peer_result = self._peer_result, None
+            if not asking and self._last_result is not None:
+                self._last_result = await self._check(asking=False)
             elif news is None:
-                self._good = await self._check()
-                self.on_checked(self._good)
-            elif news != self._good or self.health.suspected:
-                self._good = await self._check()
+                self._last_result = await self._check()
+                self.on_checked(self._last_result)
+            elif news != self._last_result or self.health.suspected:
+                self._last_result = await self._check()
             elif news:
-                self._good = await self._check(asking=False)
+                self._last_result = await self._check(asking=False)
             self.settled.set()
-            self.rounds.end(good=bool(self._good))
+            self.rounds.end(good=bool(self._last_result))
             asking = await self.rounds.pause(self.health.suspected)
 
-    def told(self, good: bool) -> None:
-        """Another process has checked the backend: we need not, unless we found otherwise."""
-        self._news = good
+    def on_peer_probe(self, good: bool) -> None:
+        """Take over the result of another process's check, unless it differs from the last one."""
+        self._peer_result = good
         self.rounds.wake()
 
-    def look_again(self) -> None:
-        """Something went wrong elsewhere: check now."""
+    def recheck_now(self) -> None:
+        """Check soon, because a request failed."""
         if self.health.finding.state == "Healthy":
-            # Whatever another process found, it was before.
-            self._good = self._news = None
+            # Results of other processes are older than this failure.
+            self._last_result = self._peer_result = None
             self.rounds.wake()
 
     def renew(self) -> None:
-        """Go over to a new session: the one that there is has old values."""
+        """Open a new session, because the current one uses outdated values."""
         self._renewals += 1
         self.rounds.wake()
 
@@ -156,20 +156,21 @@ class BackendMonitor:
         return self._renewed != self._renewals
 
     async def _check(self, *, asking: bool = True) -> bool:
-        """Whether all is well. Without `asking` only what is due besides is done."""
+        """Check the backend and return True if it is well. Without `asking` only overdue work is
+        done."""
         before = self.health.finding
         try:
-            changed = await self._listed(await self._alive(asking))
+            changed = await self._refresh_lists(await self._alive(asking))
         except (BackendError, RpcError, TimeoutError) as error:
             if not (self._settings.guarded and isinstance(error, Unauthorized)):
-                self._failed(error)
+                self._record_failure(error)
                 return False
-            # It is there, and wants what only clients have.
-            changed = self._refused()
+            # The backend responds, and requires credentials that only clients have.
+            changed = self._on_unauthorized()
         except Exception:
-            # Whatever a backend does, it must not end its own watch.
-            log.exception("backend %s: its check failed in a way that nobody foresaw", self._name)
-            self._failed(ProtocolError("its answers could not be understood"))
+            # No behavior of a backend may end its monitor.
+            log.exception("backend %s: unexpected error during a health check", self._name)
+            self._record_failure(ProtocolError("its answers could not be understood"))
             return False
         self.health.good(self._remark())
         if self.health.finding != before:
@@ -179,13 +180,13 @@ class BackendMonitor:
         return True
 
     def _remark(self) -> HealthState | None:
-        """What there is to say of a backend that is healthy."""
+        """Return the remark on a healthy backend, or None."""
         if self.guarded:
             return GUARDED
         if self.lists.failures:
-            failed = "; ".join(str(one.error) for one in self.lists.failures.values())
-            return HealthState("Healthy", status.LIST_FAILED, f"{failed}; other lists are shown")
-        return self._listening.remark()
+            errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
+            return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are shown")
+        return self._change_stream.remark()
 
     def _check_timeout(self) -> float:
         connected = self._link is not None or self.health.finding.state == "Healthy"
@@ -194,41 +195,42 @@ class BackendMonitor:
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
 
-    def _refused(self) -> set[ComponentKind]:
-        """Nothing is listed to us; the kinds whose lists changed."""
+    def _on_unauthorized(self) -> set[ComponentKind]:
+        """Withdraw all lists, because the backend requires client credentials; return the
+        changed kinds."""
         self.guarded = True
         self._disconnect()
         self.greeting = None
         return self.lists.withdraw()
 
     async def _alive(self, asking: bool) -> tuple[UpstreamSession, bool]:
-        """Make sure that the backend answers; the link, and whether it is another one."""
+        """Verify that the backend responds; return the session and whether it is new."""
         async with asyncio.timeout(self._check_timeout()):
             link = self._link
-            resting = self._listening.resting and not self.rounds.wanted
+            resting = self._change_stream.resting and not self.rounds.wanted
             if link is None or self._outdated or not (link.alive or resting):
                 async with self._opening:
                     return await self._connect(), True
             if asking and link.alive:
                 try:
-                    await self._ask(link)
+                    await self._send_probe(link)
                 except SessionNotFound:
-                    # Whether calls are answered shows in a new one.
+                    # A new session shows whether requests are answered.
                     return await self._reopen(link), True
-            if self._listening.missing and link.alive and not resting:
-                self._listening.begin(link)
+            if self._change_stream.missing and link.alive and not resting:
+                self._change_stream.begin(link)
             return link, False
 
-    async def _listed(self, found: tuple[UpstreamSession, bool]) -> set[ComponentKind]:
-        """Fetch the lists of a new link, or those that are due; the kinds that changed."""
-        link, new = found
+    async def _refresh_lists(self, session: tuple[UpstreamSession, bool]) -> set[ComponentKind]:
+        """Fetch the lists of a new session, or overdue ones; return the kinds that changed."""
+        link, new = session
         if new:
             return await self.lists.fetch_all(link)
         if link.alive:
-            await self.lists.fetch_old(link, self._policy.timeout)
+            await self.lists.fetch_expired(link, self._policy.timeout)
         return set()
 
-    async def _ask(self, link: UpstreamSession) -> None:
+    async def _send_probe(self, link: UpstreamSession) -> None:
         if link.greeting.modern:
             await self._asker.ask(link, "server/discover")
         else:
@@ -238,26 +240,23 @@ class BackendMonitor:
         try:
             await self._asker.ask(link, "ping", optional=True)
         except RpcError:
-            # It may know no ping, and say so in a way of its own; a list is as good.
-            offered = next((kind for kind in KINDS if self.lists.offers(kind)), None)
-            if offered is None:
+            # The server may lack ping and use another error code. A list serves as well.
+            offered_kind = next((kind for kind in KINDS if self.lists.offers(kind)), None)
+            if offered_kind is None:
                 raise
-            await self._asker.ask(link, offered.method)
+            await self._asker.ask(link, offered_kind.method)
 
     async def _reopen(self, lost: UpstreamSession) -> UpstreamSession:
-        """The link that takes the place of one whose session is lost; lists go on over it.
-
-        Raises BackendError.
-        """
+        """Replace a session that is lost and continue with the lists. Raises BackendError."""
         async with self._opening:
             if self._link is not None and self._link is not lost:
                 return self._link
             return await self._connect(goes_on=True)
 
     async def _connect(self, *, goes_on: bool = False) -> UpstreamSession:
-        """A new link; one that can still be used is left once nothing is missed on this one.
+        """Open a session. A usable previous one is closed once no message can be missed.
 
-        `goes_on`: the lists that are being fetched are told by themselves. Raises BackendError.
+        `goes_on` means that running list fetches switch to it by themselves. Raises BackendError.
         """
         if not goes_on and (self._link is None or not self._link.alive):
             self._disconnect()
@@ -265,14 +264,14 @@ class BackendMonitor:
         started, renewals = loop.time(), self._renewals
         link = await self._opener.open(self._asker.caller.client)
         self.tailored.opening = loop.time() - started
-        before, listener = self._link, self._listening.leave()
+        before, listener = self._link, self._change_stream.leave()
         self._link, self.greeting, self.guarded = link, link.greeting, False
         self._renewed = renewals
         if not goes_on:
             self.lists.stop()
         self.lists.link = link
         self.stateful = link.stateful and not link.greeting.modern
-        self._listening.begin(link)
+        self._change_stream.begin(link)
         asyncio.get_running_loop().call_later(LISTS_TIME, self.settled.set)
         try:
             await self._subscriptions.restore(link)
@@ -280,7 +279,7 @@ class BackendMonitor:
             self._leave(before, listener)
         return link
 
-    def _failed(self, error: Exception) -> None:
+    def _record_failure(self, error: Exception) -> None:
         if isinstance(error, TimeoutError):
             error = TimedOut(f"no answer within {self._policy.timeout:g} s")
         elif isinstance(error, RpcError):
@@ -290,7 +289,7 @@ class BackendMonitor:
         changed = self.health.bad(error.state, error.reason, error.finding)
         if error.state != "RateLimited":
             self._disconnect()
-            self._listening.start_over()
+            self._change_stream.start_over()
             self._opener.forget()
             self.on_failure()
         if changed:
@@ -298,18 +297,18 @@ class BackendMonitor:
                 state = self.health.finding.state
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
             self.on_change(set() if self.health.usable else self._withdraw(), "")
-        elif self.health.finding.state == "RateLimited" and self.lists.outdated():
+        elif self.health.finding.state == "RateLimited" and self.lists.has_expired():
             self._disconnect()
             self.on_change(self._withdraw(), "")
 
     def _withdraw(self) -> set[ComponentKind]:
-        """Nothing of a failed backend is shown; the kinds whose lists changed."""
+        """Withdraw all lists of a failed backend; return the kinds that changed."""
         self.greeting = None
         return self.lists.withdraw() | self.tailored.withdraw()
 
     def _disconnect(self) -> None:
         link, self._link = self._link, None
-        listener = self._listening.leave()
+        listener = self._change_stream.leave()
         self.lists.stop()
         self._leave(link, listener)
 
@@ -319,80 +318,80 @@ class BackendMonitor:
             self._background.spawn(link.close())
 
     async def close(self) -> None:
-        """End the watch session."""
+        """Close the monitor's session."""
         self._disconnect()
         self.tailored.withdraw()
         await self._background.close(grace=6.0)
 
     async def announced(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """The backend says, in the session of a client or in our own, that something changed."""
+        """Handle a broadcast from the session of a client or from the monitor's session."""
         method = jsonrpc.decode_str(message.get("method")) or ""
-        own = None if client is None else self.own(client)
+        variant = None if client is None else self.own(client)
         for kind in BY_CHANGED.get(method, ()):
-            if client is not None and own is not None:
-                self.tailored.announced_to(kind, client, own)
+            if client is not None and variant is not None:
+                self.tailored.announced_to(kind, client, variant)
             self.tailored.announced(kind)
             self.lists.announced(kind)
         if method == "notifications/resources/updated":
             self.on_updated(message)
 
     def wants_refresh(self, kind: ComponentKind, now: float, seen: bytes | None = None) -> bool:
-        """Whether an explicit list has to ask the backend first; `seen` as in `Catalog.put`."""
+        """True if a list request has to be fetched first; `seen` as in `Catalog.put`."""
         if self._down:
             limited = self.health.finding.state == "RateLimited"
-            return not limited and now - self.rounds.began_at >= YOUNG
-        unlike = seen is not None and self.guarded
-        if not self.health.usable or not (unlike or self.lists.offers(kind)):
+            return not limited and now - self.rounds.began_at >= MIN_REFRESH_AGE
+        is_own_variant = seen is not None and self.guarded
+        if not self.health.usable or not (is_own_variant or self.lists.offers(kind)):
             return False
-        if seen is None or self.tailored.silent(kind, seen, now):
-            return self.lists.old(kind, now)
-        return self.tailored.old(kind, seen, now)
+        if seen is None or self.tailored.in_backoff(kind, seen, now):
+            return self.lists.is_stale(kind, now)
+        return self.tailored.is_stale(kind, seen, now)
 
     @property
     def _down(self) -> bool:
-        """Whether there is no session in which it could be asked."""
+        """True if no session is open for requests."""
         return not self.guarded and (self._link is None or not self._link.alive)
 
     def failure(self, kind: ComponentKind) -> str | None:
-        """Why a list of the backend is missing; None where it has or knows none."""
+        """Return why a list of the backend is missing; None if it is present or not offered."""
         if self.guarded or self.lists.lacks(kind):
             return None
-        found = self.finding
-        if found.state == "Unknown":
+        state = self.finding
+        if state.state == "Unknown":
             return "it has not answered yet"
-        if not self.health.usable or found is NOT_LISTED:
-            return found.message or found.state
+        if not self.health.usable or state is NOT_LISTED:
+            return state.message or state.state
         failure = self.lists.failures.get(kind)
         return None if failure is None else str(failure.error)
 
     async def refresh(
         self, kind: ComponentKind, client: ClientIdentity, seen: bytes | None
     ) -> None:
-        """Ask the backend for a list of this client, and wait a little for it; never raises.
+        """Fetch a list for this client, and wait briefly for it. Never raises.
 
         `seen` as in `Catalog.put`.
         """
         if self._down:
-            # Whatever another process found, it was before.
-            self._good = self._news = None
+            # Results of other processes are older than this request.
+            self._last_result = self._peer_result = None
             await self.rounds.recover()
             return
         greeting, now = self.greeting, asyncio.get_running_loop().time()
-        known = greeting is not None or self.guarded
-        if seen is None or not known or self.tailored.silent(kind, seen, now):
+        is_known = greeting is not None or self.guarded
+        if seen is None or not is_known or self.tailored.in_backoff(kind, seen, now):
             await self.lists.refresh(kind)
             return
         if not client.modern and self.own(client) is None:
-            # In the era and with the newest revision of the other lists.
+            # The same era as the other lists, with its latest revision.
             modern = greeting is not None and greeting.modern
             revision = LATEST_MODERN if modern else LATEST_LEGACY
             client = replace(client, revision=revision, session="")
         await self.tailored.refresh(kind, client, seen)
 
     async def subscribe(self, uri: str) -> None:
-        """A client wants to hear of a resource. Raises BackendError, RpcError."""
+        """Subscribe a client to a resource. Raises BackendError, RpcError."""
         await self._subscriptions.add(self._link, uri)
 
     async def unsubscribe(self, uri: str) -> None:
-        """A client no longer does."""
+        """Unsubscribe a client from a resource. Never raises."""
         await self._subscriptions.remove(self._link, uri)

@@ -1,4 +1,4 @@
-"""Requests of our own to a backend: lists, checks, subscriptions."""
+"""The proxy's own requests to a backend: lists, checks, subscriptions."""
 
 import itertools
 from typing import Final
@@ -13,14 +13,14 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
 
 _ids: Final = itertools.count(1)
-"""Two askers may use one session, in which no id comes twice."""
+"""Process-wide, because requesters share sessions and ids must be unique in a session."""
 
 
 class Requester:
-    """Asks on its own account: no request of a client waits for the answer."""
+    """Sender of requests that no client waits for."""
 
     def __init__(self, caller: CallContext) -> None:
-        """`caller` is who backends are told asks, and what answers their questions."""
+        """`caller` is the client in the requests, and answers server requests."""
         self.caller = caller
 
     async def ask(
@@ -32,10 +32,10 @@ class Requester:
         any_answer: bool = False,
         optional: bool = False,
     ) -> Message | None:
-        """The result of a request.
+        """Send a request and return its result.
 
-        None for an error, where any answer will do; or where the method is not offered.
-        Raises BackendError, RpcError.
+        Returns None for an error if `any_answer`, and for an unknown method if `optional`. Raises
+        BackendError, RpcError.
         """
         if link.greeting.modern:
             params = add_client_meta(params, self.caller.client, link.greeting.revision, None)

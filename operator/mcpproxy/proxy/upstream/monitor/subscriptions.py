@@ -1,4 +1,4 @@
-"""Resources of one backend that clients want to hear of: asked for once, however many clients."""
+"""Resource subscriptions with one backend, shared by all clients."""
 
 from collections.abc import Callable
 
@@ -10,21 +10,21 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 
 class UpstreamSubscriptions:
-    """Counts who wants to hear of which URI (the backend's own)."""
+    """Reference counts of the subscribed URIs, as the backend names them."""
 
     def __init__(self, asker: Requester, relisten: Callable[[], None]) -> None:
-        """`relisten` opens the stream of changes anew: modern backends are told of URIs there."""
+        """`relisten` reopens the change stream, whose request names the URIs in the modern era."""
         self._asker = asker
         self._relisten = relisten
         self._wanted: dict[str, int] = {}
 
     @property
     def uris(self) -> list[str]:
-        """What is wanted, in one order."""
+        """The subscribed URIs in a fixed order."""
         return sorted(self._wanted)
 
     async def add(self, link: UpstreamSession | None, uri: str) -> None:
-        """One more client wants to hear of `uri`. Raises BackendError, RpcError."""
+        """Add a subscriber, and subscribe for the first one. Raises BackendError, RpcError."""
         if uri not in self._wanted:
             if link is None:
                 raise Unreachable("it is not reached at the moment")
@@ -36,10 +36,10 @@ class UpstreamSubscriptions:
         self._wanted[uri] = self._wanted.get(uri, 0) + 1
 
     async def remove(self, link: UpstreamSession | None, uri: str) -> None:
-        """One client less; never raises."""
-        left = self._wanted.get(uri, 0) - 1
-        if left > 0:
-            self._wanted[uri] = left
+        """Remove a subscriber, and unsubscribe after the last one. Never raises."""
+        count = self._wanted.get(uri, 0) - 1
+        if count > 0:
+            self._wanted[uri] = count
             return
         if self._wanted.pop(uri, None) is None or link is None:
             return
@@ -49,11 +49,11 @@ class UpstreamSubscriptions:
         try:
             await self._asker.ask(link, "resources/unsubscribe", {"uri": jsonrpc.encode_raw(uri)})
         except (BackendError, RpcError):
-            # It will tell of a change that nobody hears of: no harm.
+            # Superfluous notifications of the backend are ignored.
             return
 
     async def restore(self, link: UpstreamSession) -> None:
-        """A new link: ask again for all that is wanted. Raises BackendError."""
+        """Subscribe to all URIs again in a new session. Raises BackendError."""
         if link.greeting.modern:
             return
         for uri in self.uris:

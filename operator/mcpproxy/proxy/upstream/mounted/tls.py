@@ -1,4 +1,4 @@
-"""The TLS context of one backend, made anew when the mounted files that it is made of change."""
+"""TLS context of one backend, rebuilt when the mounted files change."""
 
 import ssl
 import tempfile
@@ -12,14 +12,14 @@ from mcpproxy.proxy.core.errors import TlsInvalid
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup, describe_reference
 
 if TYPE_CHECKING:
-    # What reads certificates is large, and most proxies have no need of it.
+    # cryptography is large, and most proxies never load it.
     from cryptography import x509
 
 SKIPPED: Final = "its certificate is not verified (tls.insecureSkipVerify)"
 
 
 class TlsContext:
-    """The context for the next connection, from what lies in the files then."""
+    """Provider of the TLS context for the next connection, from the current files."""
 
     def __init__(
         self,
@@ -30,48 +30,51 @@ class TlsContext:
         self._spec = spec
         self._values = ValueGroup(values, spec.references)
         self.changed = self._values.changed
-        """Whether a context was given that is not of what lies in the files now; see Together."""
+        """True if an outdated context was returned; as `ValueGroup.changed`."""
         self._now = now
-        self._made_of: tuple[str, ...] | None = None
+        self._built_from: tuple[str, ...] | None = None
         self._context: ssl.SSLContext | None = None
         self._expiries: list[tuple[datetime, str]] = []
-        """Until when what was read is valid, and what it is."""
+        """Expiry of each certificate, and its description for messages."""
 
     def __call__(self) -> ssl.SSLContext:
-        """Raises ValueMissing, TlsInvalid that say which key of which object is wrong."""
-        found = self._values.now()
-        if self._context is None or found != self._made_of:
+        """Return the context.
+
+        Raises MissingReference or TlsInvalid, which name the key and the object at fault.
+        """
+        texts = self._values.current()
+        if self._context is None or texts != self._built_from:
             self._context = None
-            self._context = self._made(found)
-            self._made_of = found
-        for until, what in self._expiries:
-            if until <= self._now():
-                raise TlsInvalid(f"{what} expired on {until:%Y-%m-%d %H:%M} UTC")
+            self._context = self._build_context(texts)
+            self._built_from = texts
+        for expiry, description in self._expiries:
+            if expiry <= self._now():
+                raise TlsInvalid(f"{description} expired on {expiry:%Y-%m-%d %H:%M} UTC")
         return self._context
 
-    def _made(self, found: tuple[str, ...]) -> ssl.SSLContext:
-        left = list(found)
+    def _build_context(self, texts: tuple[str, ...]) -> ssl.SSLContext:
+        remaining = list(texts)
         self._expiries = []
-        ca, own = self._spec.ca_from, self._spec.client_certificate_from
-        authorities = left.pop(0) if ca is not None else None
+        ca, client_certificate = self._spec.ca_from, self._spec.client_certificate_from
+        authorities = remaining.pop(0) if ca is not None else None
         if ca is not None and authorities is not None:
-            known = _certificates(authorities, ca)
-            # One that is valid is enough: old ones stay in a bundle for a while.
-            until = max(one.not_valid_after_utc for one in known)
-            self._expiries.append((until, f"the newest certificate in {describe_reference(ca)}"))
+            certificates = _certificates(authorities, ca)
+            # One valid certificate is enough: a bundle keeps old ones for a while.
+            expiry = max(authority.not_valid_after_utc for authority in certificates)
+            self._expiries.append((expiry, f"the newest certificate in {describe_reference(ca)}"))
         context = ssl.create_default_context(cadata=authorities)
         if self._spec.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if own is not None:
-            certificate, key = left
-            chain = _certificates(certificate, own.certificate)
-            _fits(chain[0], key, own.private_key)
-            until = chain[0].not_valid_after_utc
+        if client_certificate is not None:
+            certificate, key = remaining
+            chain = _certificates(certificate, client_certificate.certificate)
+            _check_key(chain[0], key, client_certificate.private_key)
+            expiry = chain[0].not_valid_after_utc
             self._expiries.append(
-                (until, f"the certificate in {describe_reference(own.certificate)}")
+                (expiry, f"the certificate in {describe_reference(client_certificate.certificate)}")
             )
-            _load(context, certificate, key, own.certificate)
+            _load_client_certificate(context, certificate, key, client_certificate.certificate)
         return context
 
 
@@ -84,7 +87,7 @@ def _certificates(pem: str, source: ValueFrom) -> "list[x509.Certificate]":
         raise TlsInvalid(f"{describe_reference(source)} has no certificates in PEM") from None
 
 
-def _fits(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
+def _check_key(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
@@ -99,14 +102,16 @@ def _fits(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
         )
 
 
-def _load(context: ssl.SSLContext, certificate: str, key: str, source: ValueFrom) -> None:
-    # The ssl module takes them from a file only; this one is ours alone and gone at once.
+def _load_client_certificate(
+    context: ssl.SSLContext, certificate: str, key: str, source: ValueFrom
+) -> None:
+    # The ssl module loads a certificate from files only. This file is private and deleted at once.
     with tempfile.TemporaryDirectory() as directory:
-        both = Path(directory) / "client.pem"
-        both.touch(mode=0o600)
-        both.write_text(f"{key}\n{certificate}\n")
+        pem_file = Path(directory) / "client.pem"
+        pem_file.touch(mode=0o600)
+        pem_file.write_text(f"{key}\n{certificate}\n")
         try:
-            context.load_cert_chain(both)
+            context.load_cert_chain(pem_file)
         except ssl.SSLError as error:
-            why = error.reason or "it can't be loaded"
-            raise TlsInvalid(f"{describe_reference(source)} is of no use: {why}") from None
+            reason = error.reason or "it can't be loaded"
+            raise TlsInvalid(f"{describe_reference(source)} is of no use: {reason}") from None

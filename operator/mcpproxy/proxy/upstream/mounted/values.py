@@ -1,4 +1,4 @@
-"""Values that a manifest refers to: files that the kubelet mounts and replaces when they change."""
+"""Values that a manifest references, in files that the kubelet mounts and updates."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -10,38 +10,43 @@ from mcpproxy.api.v1alpha1 import EnvVar, Header, ValueFrom
 from mcpproxy.proxy.core.errors import MissingReference
 
 FRESH: Final = 1.0
-"""Seconds that values are used without looking at their files again."""
+"""Seconds for which values are used before their files are checked again."""
 GENERATION: Final = "..data"
-"""The link that the kubelet points to another directory when any value below has changed."""
+"""Symbolic link that the kubelet points to another directory when any value in the volume
+changes."""
 _TRIES: Final = 5
 
 Texts = tuple[str | None, ...]
 
 
 class MountedValues:
-    """Reads values below one directory."""
+    """Reader of the values below one directory."""
 
     def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._directory = directory
 
     def read(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
-        """What the files hold, all of one generation; None for what is not readable."""
-        before = self._once(sources)
+        """Return the generation and the text of each file, all of the same generation.
+
+        The text is None if the file is not readable.
+        """
+        before = self._read_once(sources)
         for _ in range(_TRIES):
-            again = self._once(sources)
+            again = self._read_once(sources)
             if again == before:
                 break
             before = again
         return before
 
-    def _once(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
+    def _read_once(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
         return self.generation(), tuple(map(self._text, sources))
 
     def generation(self) -> str:
-        """Which state of all values is there: each has another name, and none is ever changed.
+        """Return the name of the current state of all values.
 
-        Empty where no kubelet mounts them: files may change one by one there.
+        The kubelet gives each state another name and never changes a state. The name is empty if no
+        kubelet mounts the directory; its files may then change one by one.
         """
         try:
             return os.readlink(self._directory / GENERATION)
@@ -58,41 +63,43 @@ class MountedValues:
 
 
 class ValueGroup:
-    """Values that are used together: never one from before a change and one from after it."""
+    """Values that are used together, and therefore always read from the same generation."""
 
     def __init__(self, values: MountedValues, sources: Iterable[ValueFrom | None]) -> None:
         self._values = values
-        self._sources = tuple(one for one in sources if one is not None)
+        self._sources = tuple(source for source in sources if source is not None)
         self._read_at = float("-inf")
         self._texts: tuple[str, ...] = ()
         self._generation = ""
         self._in_use: set[tuple[str, ...]] = set()
 
-    def fresh(self) -> tuple[str, ...]:
-        """The values, read within the last second; the same tuple while they stay the same.
+    def cached(self) -> tuple[str, ...]:
+        """Return the values, read at most one second ago.
 
-        Raises ValueMissing that names what is not there.
+        Returns the same tuple while the values stay the same. Raises MissingReference that names
+        the missing key.
         """
         if self._sources and self._values.clock() - self._read_at > FRESH:
-            self._look()
+            self._refresh()
         return self._texts
 
-    def now(self) -> tuple[str, ...]:
-        """The values as they are now. Raises ValueMissing."""
-        self._look()
+    def current(self) -> tuple[str, ...]:
+        """Return the current values. Raises MissingReference."""
+        self._refresh()
         return self._texts
 
     def changed(self) -> bool:
-        """Whether others than those of now were given out since this was asked last."""
+        """True if values other than the current ones were returned since the last call of this
+        method."""
         before, self._in_use = self._in_use, set()
         if not before:
             return False
         try:
-            return before != {self.now()}
+            return before != {self.current()}
         except MissingReference:
             return True
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         self._read_at = float("-inf")
         if not self._generation or self._generation != self._values.generation():
             self._read()
@@ -101,13 +108,13 @@ class ValueGroup:
 
     def _read(self) -> None:
         self._generation = ""
-        generation, found = self._values.read(self._sources)
-        for source, text in zip(self._sources, found, strict=True):
+        generation, texts = self._values.read(self._sources)
+        for source, text in zip(self._sources, texts, strict=True):
             if text is None:
                 kind, ref = _reference(source)
                 raise MissingReference(f"{kind} {ref[0]} has no readable key {ref[1]}")
-        if found != self._texts:
-            self._texts = tuple(text for text in found if text is not None)
+        if texts != self._texts:
+            self._texts = tuple(text for text in texts if text is not None)
         self._generation = generation
 
 
@@ -119,39 +126,44 @@ def _reference(source: ValueFrom) -> tuple[str, tuple[str, str]]:
 
 
 def describe_reference(source: ValueFrom) -> str:
-    """A key as messages name it: `key KEY of KIND NAME`."""
+    """Format a key for messages: `key KEY of KIND NAME`."""
     kind, (name, key) = _reference(source)
     return f"key {key} of {kind} {name}"
 
 
-def _filled(given: Sequence[Header | EnvVar], texts: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """Names and values; `texts` are those of them that are referred to."""
+def _fill_in(entries: Sequence[Header | EnvVar], texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Yield names and values; `texts` are the values of the entries that have a reference."""
     left = iter(texts)
-    for one in given:
-        yield one.name, next(left) if one.value is None else one.value
+    for entry in entries:
+        yield entry.name, next(left) if entry.value is None else entry.value
 
 
 class HeaderSource:
-    """Configured headers, ready to send."""
+    """Configured headers, encoded for HTTP."""
 
-    def __init__(self, values: MountedValues, given: Iterable[Header]) -> None:
-        self._given = tuple(given)
-        self._values = ValueGroup(values, (one.value_from for one in self._given))
+    def __init__(self, values: MountedValues, headers: Iterable[Header]) -> None:
+        self._entries = tuple(headers)
+        self._values = ValueGroup(values, (header.value_from for header in self._entries))
         self.changed = self._values.changed
-        """See Together."""
+        """True if outdated values were returned; as `ValueGroup.changed`."""
         self._made_of: tuple[str, ...] | None = None
-        self._lines: tuple[tuple[bytes, bytes], ...] = ()
+        self._fields: tuple[tuple[bytes, bytes], ...] = ()
 
     def __call__(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The same tuple while the values stay the same. Raises ValueMissing."""
-        texts = self._values.fresh()
+        """Return the header fields; the same tuple while the values stay the same.
+
+        Raises MissingReference.
+        """
+        texts = self._values.cached()
         if texts is not self._made_of:
-            self._lines = tuple(_line(*one) for one in _filled(self._given, texts))
+            self._fields = tuple(
+                _header_field(*header) for header in _fill_in(self._entries, texts)
+            )
             self._made_of = texts
-        return self._lines
+        return self._fields
 
 
-def _line(name: str, text: str) -> tuple[bytes, bytes]:
+def _header_field(name: str, text: str) -> tuple[bytes, bytes]:
     if any(c in text for c in "\r\n\0"):
         raise MissingReference(f"the value of header {name} is more than one line")
     return name.lower().encode("ascii"), text.encode("utf-8")
@@ -161,15 +173,15 @@ KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SYST
 
 
 class EnvironmentSource:
-    """The environment of stdio servers: a few of our own variables and the configured ones."""
+    """Environment of stdio servers: a few variables of the proxy and the configured ones."""
 
-    def __init__(self, values: MountedValues, given: Iterable[EnvVar]) -> None:
-        self._given = tuple(given)
-        self._values = ValueGroup(values, (one.value_from for one in self._given))
+    def __init__(self, values: MountedValues, variables: Iterable[EnvVar]) -> None:
+        self._entries = tuple(variables)
+        self._values = ValueGroup(values, (variable.value_from for variable in self._entries))
         self.changed = self._values.changed
-        """See Together."""
+        """True if outdated values were returned; as `ValueGroup.changed`."""
 
     def __call__(self) -> dict[str, str]:
-        """What a process that starts now gets. Raises ValueMissing."""
+        """Return the environment for a process that starts now. Raises MissingReference."""
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        return kept | dict(_filled(self._given, self._values.now()))
+        return kept | dict(_fill_in(self._entries, self._values.current()))

@@ -1,7 +1,7 @@
-"""A program that kills process groups when its standard input ends: `lifetime` starts it.
+"""A program that kills process groups when its standard input ends; started by `child_processes`.
 
-Each line of its input is a group to kill at the end, `+PID`, or one to leave alone, `-PID`. It is
-run as a file, by an interpreter that has loaded little, and imports nothing of the project.
+Each input line is `+PID` for a group to kill, or `-PID` for a group to spare. It is run as a file,
+by an interpreter that has loaded little, and imports nothing of the project.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import TextIO
 
 
 def main(commands: TextIO) -> None:
-    """Follow the commands to their end, then kill."""
+    """Read commands until the end of the input, then kill the groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

@@ -1,4 +1,4 @@
-"""Upstream sessions as requests hold them: shared by many requests, or serving one alone."""
+"""Leases of upstream sessions: shared by many requests, or exclusive to one."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,15 +16,17 @@ class SharedSession:
     key: Key
     opening: "asyncio.Task[UpstreamSession]"
     link: UpstreamSession = field(init=False)
-    """Once it `is_open`."""
+    """Set once `is_open` is true."""
     is_open: bool = False
     users: int = 0
     used_at: float = 0.0
     doubtful_at: float | None = None
-    """When a client first gave up a request that the backend may still speak of."""
+    """Time at which a client first abandoned a request that the backend may still send messages
+    about."""
 
     def doubtful_for(self, now: float) -> float:
-        """For how many seconds what it says of no request may be about one that was given up."""
+        """Return the seconds for which messages without a request id may belong to an abandoned
+        request."""
         return 0.0 if self.doubtful_at is None else now - self.doubtful_at
 
 
@@ -39,18 +41,18 @@ class ExclusiveSession:
 
 
 class Serving:
-    """Sessions that serve one request each, by the session of their client."""
+    """Exclusive sessions in use, by the client session that they serve."""
 
     def __init__(self) -> None:
         self._links: dict[str, list[UpstreamSession]] = {}
 
     def begin(self, client: ClientIdentity, link: UpstreamSession) -> None:
-        """A request of this client has a session."""
+        """Record that a request of this client has this session."""
         if client.session:
             self._links.setdefault(client.session, []).append(link)
 
     def end(self, client: ClientIdentity, link: UpstreamSession) -> None:
-        """The request has ended."""
+        """Record that the request is complete."""
         if client.session:
             links = self._links[client.session]
             links.remove(link)
@@ -58,28 +60,28 @@ class Serving:
                 del self._links[client.session]
 
     def of(self, client: ClientIdentity) -> list[UpstreamSession]:
-        """Those that serve requests of this client."""
+        """Return the sessions that serve requests of this client."""
         return list(self._links.get(client.session, ())) if client.session else []
 
 
-def is_failed(held: SharedSession) -> bool:
-    """Whether its session could not be opened."""
-    return held.opening.cancelled() or held.opening.exception() is not None
+def is_failed(lease: SharedSession) -> bool:
+    """True if the session could not be opened."""
+    return lease.opening.cancelled() or lease.opening.exception() is not None
 
 
-def is_dead(held: SharedSession) -> bool:
-    """Whether its session could not be opened, or has ended."""
-    return held.opening.done() and (is_failed(held) or not held.opening.result().alive)
+def is_dead(lease: SharedSession) -> bool:
+    """True if the session could not be opened or has ended."""
+    return lease.opening.done() and (is_failed(lease) or not lease.opening.result().alive)
 
 
 def end_unused(
     retired: Iterable[SharedSession], end: Callable[[UpstreamSession], None]
 ) -> list[SharedSession]:
-    """End the sessions that no request uses, and return the others."""
+    """Close the sessions that no request uses, and return the others."""
     in_use = []
-    for held in retired:
-        if held.users or not held.opening.done():
-            in_use.append(held)
-        elif not is_failed(held):
-            end(held.opening.result())
+    for lease in retired:
+        if lease.users or not lease.opening.done():
+            in_use.append(lease)
+        elif not is_failed(lease):
+            end(lease.opening.result())
     return in_use

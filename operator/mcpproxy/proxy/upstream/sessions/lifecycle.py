@@ -1,4 +1,4 @@
-"""Sessions with one backend from their opening to their end, whichever requests they serve."""
+"""Opening, listening and closing of upstream sessions, independent of requests."""
 
 import asyncio
 import itertools
@@ -13,62 +13,59 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession
 
-LAST_WORDS: Final = 0.2
+CLOSE_GRACE: Final = 0.2
 STANDING_WAIT: Final = 2.0
-"""Seconds that opening a session waits for its stream of unrelated messages."""
+"""Seconds that opening a session waits for its standalone stream."""
 FIRST_WAIT: Final = 0.25
-"""The same with a backend that has not answered with such a stream yet."""
+"""Seconds to wait with a backend that has not opened such a stream yet."""
 
 
 class SessionLifecycle:
-    """Opens sessions, listens to them, ends them, and counts those that are open."""
+    """Opens sessions, listens to them, closes them, and counts the open ones."""
 
     def __init__(
         self, opener: Callable[[ClientIdentity], Awaitable[UpstreamSession]], background: TaskSet
     ) -> None:
         self.shares: FairShares[int] = FairShares(UPSTREAM_SESSIONS.value)
-        """Whose the sessions are that are open or being opened, by number."""
+        """Owners of the sessions that are open or being opened, by number."""
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
-        self.announced: OnAnnounced = _ignored
-        """Gets what the backend tells all clients on one of these sessions, and whose it is."""
+        self.announced: OnAnnounced = _ignore
+        """Receives broadcasts of these sessions, with the client that owns the session."""
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
-        self._last_words = TimeLimit(LAST_WORDS)
+        self._close_grace = TimeLimit(CLOSE_GRACE)
         self._wait_for_stream(FIRST_WAIT)
 
     @property
     def count(self) -> int:
-        """Number of sessions that are open, being opened or about to end."""
+        """Number of sessions that are open, being opened or being closed."""
         return len(self.shares) + self._ending
 
     def admits(self, client: ClientIdentity) -> bool:
-        """Whether a session may be opened for a client without one to end before."""
+        """True if a session may be opened for a client without closing another one first."""
         return self._ending < self.shares.limit and self.shares.admits(client.holder)
 
     @property
-    def ends_many(self) -> bool:
-        """Whether so many sessions are about to end that none may be opened in their place.
+    def is_closing_too_many(self) -> bool:
+        """True if too many sessions are being closed to open others in their place.
 
-        A backend that never answers the end of a session must not make us hold more and more.
+        Bounds the sessions with a backend that never answers the end of a session.
         """
         return self._ending >= self.shares.limit
 
     def number_of(self, link: UpstreamSession) -> int | None:
-        """The number of an open session in `shares`."""
+        """Return the number of an open session in `shares`; None if it has none."""
         return self._numbered.get(id(link))
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """A new session, or what stands for one where the backend keeps none.
-
-        Raises BackendError.
-        """
+        """Open a session, or its equivalent if the backend keeps none. Raises BackendError."""
         number = next(self._numbers)
         self.shares.add(number, client.holder)
         try:
-            link = await self._awaited(client)
+            link = await self._open_shielded(client)
         except BaseException:
             self.shares.discard(number)
             raise
@@ -78,8 +75,8 @@ class SessionLifecycle:
             self.shares.discard(number)
         return link
 
-    async def _awaited(self, client: ClientIdentity) -> UpstreamSession:
-        """A new session. The backend has it even if nobody waits any more: then it is ended."""
+    async def _open_shielded(self, client: ClientIdentity) -> UpstreamSession:
+        """Open a session. If the caller is cancelled, the session is closed once it is open."""
         opening = asyncio.ensure_future(self._open_link(client))
         try:
             return await asyncio.shield(opening)
@@ -89,16 +86,15 @@ class SessionLifecycle:
 
     def _wait_for_stream(self, seconds: float) -> None:
         self._standing_wait = seconds
-        self._in_time = TimeLimit(seconds)
+        self._stream_wait = TimeLimit(seconds)
 
-    async def stand(self, link: UpstreamSession, standing: CallContext) -> None:
-        """Listen to what a session says outside of requests, before the first call is sent.
+    async def open_standalone_stream(self, link: UpstreamSession, standing: CallContext) -> None:
+        """Open the standalone stream of a session before the first request.
 
-        A backend that gives that stream no head until it has something to say makes no other
-        session wait for it.
+        A backend that sends the stream's headers with its first message delays one session only.
         """
         ready = self.listen(link, standing)
-        deadline = self._in_time.start(ready.set)
+        deadline = self._stream_wait.start(ready.set)
         try:
             await ready.wait()
         except BaseException:
@@ -107,21 +103,21 @@ class SessionLifecycle:
         finally:
             deadline.cancel()
         if deadline.missed:
-            # Requests work all the same.
+            # Requests work without the stream.
             self._wait_for_stream(0.0)
 
     def listen(self, link: UpstreamSession, standing: CallContext) -> asyncio.Event:
-        """Begin to listen; the event is set once nothing is missed any more."""
+        """Start to listen; the event is set once no message can be missed."""
         ready = asyncio.Event()
         before = self._listening.get(id(link))
         if before is not None:
-            # It waited until it was known whose it is.
+            # The first listener ran until the owner of the session was known.
             before.cancel()
         self._listening[id(link)] = self._background.spawn(self._listen(link, standing, ready))
         return ready
 
-    def listens(self, link: UpstreamSession) -> bool:
-        """Whether somebody listens to a session."""
+    def has_listener(self, link: UpstreamSession) -> bool:
+        """True if a listener runs for the session."""
         return id(link) in self._listening
 
     async def _listen(
@@ -130,21 +126,21 @@ class SessionLifecycle:
         async def announced(message: Message) -> None:
             await self.announced(message, standing.client)
 
-        def heard() -> None:
+        def on_ready() -> None:
             if self._standing_wait != STANDING_WAIT:
                 self._wait_for_stream(STANDING_WAIT)
             ready.set()
 
         try:
-            await link.listen(standing, announced, heard)
+            await link.listen(standing, announced, on_ready)
         except (BackendError, RpcError):
-            # The next request will tell whether the session is gone.
+            # The next request shows whether the session is lost.
             return
         finally:
             ready.set()
 
     def end(self, link: UpstreamSession) -> None:
-        """End a session in the background."""
+        """Close a session in the background."""
         number = self._numbered.pop(id(link), None)
         if number is not None:
             self.shares.discard(number)
@@ -158,8 +154,8 @@ class SessionLifecycle:
         finally:
             self._ending -= 1
         if listening is not None and not listening.done():
-            # What was said before the end may still be on its way.
-            deadline = self._last_words.start(listening.cancel)
+            # Messages that were sent before the end may still arrive.
+            deadline = self._close_grace.start(listening.cancel)
             listening.add_done_callback(lambda _: deadline.cancel())
 
 
@@ -172,5 +168,5 @@ async def _end_unused(opening: "asyncio.Future[UpstreamSession]") -> None:
         await link.close()
 
 
-async def _ignored(message: Message, client: ClientIdentity | None) -> None:
-    """Nobody is told."""
+async def _ignore(message: Message, client: ClientIdentity | None) -> None:
+    """Ignore a broadcast."""

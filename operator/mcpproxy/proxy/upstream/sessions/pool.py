@@ -1,10 +1,10 @@
-"""Which upstream session serves which request: Isolated, PerClient or Reused.
+"""Choice of the upstream session for a request: Isolated, PerClient or Reused.
 
-With PerClient a client is a client session, the client of a pipe or, of clients that have neither,
-a principal with what it says of itself; a request of a client without identity is served alone.
+With PerClient, a client is identified by its client session or its pipe; without either, by its
+principal and what it declares about itself. A request without any identity gets an exclusive
+session.
 
-Credentials, capabilities and log levels of two principals never meet in one upstream session,
-in any mode.
+Credentials, capabilities and log levels of two principals never meet in one upstream session.
 """
 
 import asyncio
@@ -50,8 +50,9 @@ class SessionPool:
         *,
         refills: bool = True,
     ) -> None:
-        """`idle` is in seconds. Each concurrent request keeps `warm_each` sessions warm; if
-        `refills`, they are opened ahead. `passed` names the headers of clients to forward."""
+        """`idle` is in seconds. Up to `warm_each` sessions are kept warm for each concurrent
+        request; if `refills`, they are opened in advance. `passed` names the client headers to
+        forward."""
         self.upstream = SessionLifecycle(opener, background)
         self._mode = mode
         self._declared_stateless = declared_stateless
@@ -59,89 +60,87 @@ class SessionPool:
         self._passed = passed
         self._warm = WarmPool(self._open, self.upstream, background, warm_each, refills=refills)
         self._modern = False
-        """Whether modern clients were seen to get sessions of their own era."""
+        """True if a modern client has received a session of the modern era."""
         self._held: dict[Key, SharedSession] = {}
         self._retired: list[SharedSession] = []
-        """What new requests do not get any more."""
+        """Sessions that serve no new requests."""
         self._sessionless: dict[Key, UpstreamSession] = {}
-        self._kinds: FairShares[Key] = FairShares(CLIENT_KINDS.value)
-        """Whose the keys of `_sessionless` are."""
+        self._sessionless_owners: FairShares[Key] = FairShares(CLIENT_KINDS.value)
+        """Owners of the keys of `_sessionless`."""
         self._serving = Serving()
-        self.found = {"warm": 0, "cold": 0}
-        """Requests with a session of their own: how many found one that was open."""
+        self.acquisitions = {"warm": 0, "cold": 0}
+        """Number of requests with an exclusive session, by whether a warm session was available."""
         self.standing: Callable[[ClientIdentity], CallContext] = NullContext
-        """Who takes what the backend sends to a client outside of its requests."""
+        """Builds the context that receives what the backend sends outside of requests."""
 
-    def sessionless(self, client: ClientIdentity) -> UpstreamSession | None:
-        """What serves all requests of this client where the backend keeps no session for it."""
-        return self._sessionless.get(self._kind(client))
+    def stateless_session(self, client: ClientIdentity) -> UpstreamSession | None:
+        """Return what serves all requests of this client if the backend keeps no session for it."""
+        return self._sessionless.get(self._pool_key(client))
 
-    def hold(self, client: ClientIdentity) -> SessionLease | None:
-        """The session for one request of this client, if it is open; `release` must follow, or
-        `give_back` where it is not sent."""
-        key = self._kind(client)
-        if not self.lasts(client):
-            return self._hold_alone(key, client)
-        held = self._held.get(self._shared_key(key, client))
-        if held is None or not (held.is_open and held.link.alive):
+    def try_acquire(self, client: ClientIdentity) -> SessionLease | None:
+        """Lease an open session for one request, or return None. The caller must call `release`,
+        or `return_unused` if the request is not sent."""
+        key = self._pool_key(client)
+        if not self.is_persistent(client):
+            return self._try_acquire_exclusive(key, client)
+        lease = self._held.get(self._shared_key(key, client))
+        if lease is None or not (lease.is_open and lease.link.alive):
             return None
-        held.users += 1
-        return held
+        lease.users += 1
+        return lease
 
-    def _hold_alone(self, key: Key, client: ClientIdentity) -> SessionLease | None:
-        if not self._warm.has(key):
+    def _try_acquire_exclusive(self, key: Key, client: ClientIdentity) -> SessionLease | None:
+        if not self._warm.has_session(key):
             return None
-        warm, link = self._warm.begin(key)
+        warm, link = self._warm.checkout(key)
         if link is None:
             warm.in_use -= 1
             return None
-        self.found["warm"] += 1
+        self.acquisitions["warm"] += 1
         self._serving.begin(client, link)
         return ExclusiveSession(key, warm, client, link)
 
-    def release(self, held: SessionLease) -> None:
-        """A request does not need its session any more."""
-        if isinstance(held, SharedSession):
-            held.users -= 1
-            held.used_at = asyncio.get_running_loop().time()
-        elif isinstance(held, ExclusiveSession):
-            self._serving.end(held.client, held.link)
-            self._warm.done(held.key, held.warm, held.client, held.link)
-            held.warm.in_use -= 1
+    def release(self, lease: SessionLease) -> None:
+        """Return the lease of a request that is complete."""
+        if isinstance(lease, SharedSession):
+            lease.users -= 1
+            lease.used_at = asyncio.get_running_loop().time()
+        elif isinstance(lease, ExclusiveSession):
+            self._serving.end(lease.client, lease.link)
+            self._warm.checkin_used(lease.key, lease.warm, lease.client, lease.link)
+            lease.warm.in_use -= 1
 
-    def give_back(self, held: SessionLease) -> None:
-        """The request was not sent."""
-        if isinstance(held, ExclusiveSession):
-            self._serving.end(held.client, held.link)
-            self.found["warm"] -= 1
-            self._warm.give_back(held.warm, held.link)
+    def return_unused(self, lease: SessionLease) -> None:
+        """Return the lease of a request that was not sent."""
+        if isinstance(lease, ExclusiveSession):
+            self._serving.end(lease.client, lease.link)
+            self.acquisitions["warm"] -= 1
+            self._warm.return_unused(lease.warm, lease.link)
         else:
-            self.release(held)
+            self.release(lease)
 
     @contextlib.asynccontextmanager
-    async def use(
-        self, client: ClientIdentity, held: SessionLease | None = None
+    async def acquire(
+        self, client: ClientIdentity, lease: SessionLease | None = None
     ) -> AsyncIterator[UpstreamSession]:
-        """The session for one request of this client. Raises BackendError.
-
-        `held` is the one that is held for it already.
-        """
-        if isinstance(held, SharedSession):
-            async with self._using(held) as link:
+        """Provide the session for one request, or for the lease that it has. Raises
+        BackendError."""
+        if isinstance(lease, SharedSession):
+            async with self._use_shared(lease) as link:
                 yield link
             return
-        if held is not None:
+        if lease is not None:
             try:
-                yield held.link
+                yield lease.link
             finally:
-                self.release(held)
+                self.release(lease)
             return
-        key = self._kind(client)
+        key = self._pool_key(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
             yield sessionless
-        elif not self.lasts(client):
-            async with self._isolated(key, client) as link:
+        elif not self.is_persistent(client):
+            async with self._exclusive(key, client) as link:
                 yield link
         else:
             async with self._shared(self._shared_key(key, client), client) as link:
@@ -150,28 +149,24 @@ class SessionPool:
     def _shared_key(self, kind: Key, client: ClientIdentity) -> Key:
         if self._mode != "PerClient":
             return kind
-        # Not its kind: that depends on what is known of the backend, and a client keeps its own.
+        # The pool key depends on what is known of the backend, but a client keeps its session.
         return (client.session,) if client.session else (*client.kind, client.mark(self._passed))
 
-    def _kind(self, client: ClientIdentity) -> Key:
-        """What a session is opened with: clients that differ in it never share one.
-
-        In the modern era every request says itself who asks, so only the principal counts.
-        """
+    def _pool_key(self, client: ClientIdentity) -> Key:
+        """Return the pool key. Clients with different keys never share a session. In the modern
+        era every request identifies its client, so only the principal counts."""
         if not self._passed:
             return client.person if client.modern and self._modern else client.kind
-        own = client.mark(self._passed)
+        header_mark = client.mark(self._passed)
         if client.modern and self._modern:
-            return (client.principal, client.revision, own)
-        return (client.principal, client.revision, own, client.capabilities, client.info)
+            return (client.principal, client.revision, header_mark)
+        return (client.principal, client.revision, header_mark, client.capabilities, client.info)
 
     @contextlib.asynccontextmanager
-    async def look(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
-        """A session for requests of our own, as this client would get it. Raises BackendError.
-
-        No call has used it. It waits among the warm ones afterwards, where a call may have it.
-        """
-        key = self._kind(client)
+    async def acquire_for_lists(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+        """Provide a session for the proxy's requests, as this client would get it. The session
+        is unused and returns to the warm pool afterwards. Raises BackendError."""
+        key = self._pool_key(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
             yield sessionless
@@ -179,40 +174,40 @@ class SessionPool:
             async with self._shared(key, client) as link:
                 yield link
         else:
-            warm, waiting = self._warm.find(key)
-            link = waiting or await self._opened(client)
+            warm, warm_session = self._warm.take(key)
+            link = warm_session or await self._open_session(client)
             try:
                 yield link
             except BaseException as error:
                 self.upstream.end(link)
                 if isinstance(error, SessionNotFound) and warm is not None:
-                    # The others are as old.
+                    # The other warm sessions are as old.
                     self._warm.drop(key, warm)
                 raise
             if link.stateful:
-                if not self.upstream.listens(link):
-                    # Only now: what it announces while it begins is in the lists already.
+                if not self.upstream.has_listener(link):
+                    # Not earlier: the lists include what the backend announced while it started.
                     self.upstream.listen(link, NullContext(client))
-                # Opening it may have told in what kinds of clients differ.
-                self._warm.put(self._kind(client), link)
+                # The handshake may have changed the pool key.
+                self._warm.add_unused(self._pool_key(client), link)
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        return await self._listened(client, await self._opened(client))
+        return await self._listen(client, await self._open_session(client))
 
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
-        """A session for many requests; a client's own may have waited for a client of its kind."""
-        own = self._mode == "PerClient"
-        waiting = self._warm.find(self._kind(client))[1] if own else None
-        return await self._listened(client, waiting or await self._opened(client))
+        """Open a session for many requests, or take a warm one for a client's own session."""
+        per_client = self._mode == "PerClient"
+        warm_session = self._warm.take(self._pool_key(client))[1] if per_client else None
+        return await self._listen(client, warm_session or await self._open_session(client))
 
-    async def _listened(self, client: ClientIdentity, link: UpstreamSession) -> UpstreamSession:
+    async def _listen(self, client: ClientIdentity, link: UpstreamSession) -> UpstreamSession:
         if link.stateful:
-            own = self._mode == "PerClient" and not client.modern
-            standing = self.standing(client) if own else NullContext(client)
-            await self.upstream.stand(link, standing)
+            per_client = self._mode == "PerClient" and not client.modern
+            context = self.standing(client) if per_client else NullContext(client)
+            await self.upstream.open_standalone_stream(link, context)
         return link
 
-    async def _opened(self, client: ClientIdentity) -> UpstreamSession:
+    async def _open_session(self, client: ClientIdentity) -> UpstreamSession:
         if not self._make_room(client):
             UPSTREAM_SESSIONS.record()
             raise TooManySessions(
@@ -221,57 +216,60 @@ class SessionPool:
         link = await self.upstream.open(client)
         self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:
-            self._keeps_none(client, link)
+            self._record_stateless(client, link)
         elif self._mode == "Reused" and not self._declared_stateless:
             self.upstream.end(link)
             raise ReuseNotAllowed(REUSE_REFUSED)
         return link
 
     def _make_room(self, client: ClientIdentity) -> bool:
-        """End idle sessions until this client may have another one; whether that is so."""
+        """Close idle sessions until this client may open one. Return False if that is
+        impossible."""
         while not self.upstream.admits(client):
-            if self.upstream.ends_many or not (self._warm.make_room() or self._end_idle()):
+            if self.upstream.is_closing_too_many or not (
+                self._warm.make_room() or self._end_idle()
+            ):
                 return False
         return True
 
     def _end_idle(self) -> bool:
-        """End the idlest session of whoever holds most; whether there was one."""
+        """Close the idlest session of the client that holds most. Return False if none is idle."""
         idle = [
-            held
-            for held in self._held.values()
-            if held.opening.done() and not (held.users or is_failed(held))
+            lease
+            for lease in self._held.values()
+            if lease.opening.done() and not (lease.users or is_failed(lease))
         ]
         keys: dict[int, Key] = {}
-        for held in sorted(idle, key=lambda held: held.used_at):
-            number = self.upstream.number_of(held.opening.result())
+        for lease in sorted(idle, key=lambda lease: lease.used_at):
+            number = self.upstream.number_of(lease.opening.result())
             if number is not None:
-                keys[number] = held.key
+                keys[number] = lease.key
                 self.upstream.shares.touch(number)
         chosen = self.upstream.shares.choose(keys.__contains__)
         if chosen is None:
             return False
         UPSTREAM_SESSIONS.record()
-        self._forget(keys[chosen], self._held[keys[chosen]])
+        self._discard(keys[chosen], self._held[keys[chosen]])
         return True
 
-    def _keeps_none(self, client: ClientIdentity, link: UpstreamSession) -> None:
-        """The backend keeps no session for clients of this kind."""
-        key = self._kind(client)
-        if self._kinds.is_full and key not in self._kinds:
+    def _record_stateless(self, client: ClientIdentity, link: UpstreamSession) -> None:
+        """Record that the backend keeps no sessions for clients with this key."""
+        key = self._pool_key(client)
+        if self._sessionless_owners.is_full and key not in self._sessionless_owners:
             CLIENT_KINDS.record()
-            oldest = self._kinds.choose()
+            oldest = self._sessionless_owners.choose()
             if oldest is not None:
-                self._kinds.discard(oldest)
+                self._sessionless_owners.discard(oldest)
                 del self._sessionless[oldest]
-        self._kinds.add(key, client.holder)
+        self._sessionless_owners.add(key, client.holder)
         self._sessionless[key] = link
 
     @contextlib.asynccontextmanager
-    async def _isolated(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
-        warm, waiting = self._warm.begin(key)
+    async def _exclusive(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+        warm, warm_session = self._warm.checkout(key)
         try:
-            self.found["cold" if waiting is None else "warm"] += 1
-            link = waiting or await self._open(client)
+            self.acquisitions["cold" if warm_session is None else "warm"] += 1
+            link = warm_session or await self._open(client)
             if not link.stateful:
                 yield link
                 return
@@ -280,120 +278,121 @@ class SessionPool:
                 yield link
             finally:
                 self._serving.end(client, link)
-                self._warm.done(key, warm, client, link)
+                self._warm.checkin_used(key, warm, client, link)
         finally:
             warm.in_use -= 1
 
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
-        held = self._held.get(key)
-        if held is not None and is_dead(held):
-            self._forget(key, held)
-            held = None
-        if held is None:
-            held = self._held[key] = SharedSession(
+        lease = self._held.get(key)
+        if lease is not None and is_dead(lease):
+            self._discard(key, lease)
+            lease = None
+        if lease is None:
+            lease = self._held[key] = SharedSession(
                 key, asyncio.create_task(self._open_shared(client))
             )
-            held.opening.add_done_callback(functools.partial(self._opened_for, held))
-        held.users += 1
-        async with self._using(held) as link:
+            lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
+        lease.users += 1
+        async with self._use_shared(lease) as link:
             yield link
 
-    def _opened_for(self, held: SharedSession, opening: "asyncio.Task[UpstreamSession]") -> None:
-        """Keep nothing of a session that could not be opened: clients can ask for many."""
-        if not is_failed(held):
-            held.link, held.is_open = opening.result(), True
-        elif self._held.get(held.key) is held:
-            del self._held[held.key]
+    def _on_opened(self, lease: SharedSession, opening: "asyncio.Task[UpstreamSession]") -> None:
+        """Discard a session that could not be opened, because clients can request many."""
+        if not is_failed(lease):
+            lease.link, lease.is_open = opening.result(), True
+        elif self._held.get(lease.key) is lease:
+            del self._held[lease.key]
 
     @contextlib.asynccontextmanager
-    async def _using(self, held: SharedSession) -> AsyncIterator[UpstreamSession]:
+    async def _use_shared(self, lease: SharedSession) -> AsyncIterator[UpstreamSession]:
         try:
-            # Shielded: others wait for the same session.
-            yield await asyncio.shield(held.opening)
+            # Shielded, because other requests wait for the same session.
+            yield await asyncio.shield(lease.opening)
         except SessionNotFound:
-            if self._held.get(held.key) is held:
-                self._forget(held.key, held)
+            if self._held.get(lease.key) is lease:
+                self._discard(lease.key, lease)
             raise
         except asyncio.CancelledError:
-            if held.doubtful_at is None:
-                held.doubtful_at = asyncio.get_running_loop().time()
+            if lease.doubtful_at is None:
+                lease.doubtful_at = asyncio.get_running_loop().time()
             raise
         finally:
-            self.release(held)
+            self.release(lease)
 
-    def _forget(self, key: Key, held: SharedSession) -> None:
+    def _discard(self, key: Key, lease: SharedSession) -> None:
         self._held.pop(key, None)
-        if not is_failed(held):
-            self.upstream.end(held.opening.result())
+        if not is_failed(lease):
+            self.upstream.end(lease.opening.result())
 
     def end_client(self, session: str) -> None:
-        """The client ended its session: end the one with the backend, too."""
-        held = self._held.get((session,))
-        if held is not None and held.opening.done():
-            self._forget((session,), held)
+        """Close the upstream session of a client session that has ended."""
+        lease = self._held.get((session,))
+        if lease is not None and lease.opening.done():
+            self._discard((session,), lease)
 
-    def running(self, client: ClientIdentity) -> list[UpstreamSession]:
-        """The sessions that serve one request each of this client's session."""
+    def running_sessions(self, client: ClientIdentity) -> list[UpstreamSession]:
+        """Return the exclusive sessions that serve requests of this client session."""
         return self._serving.of(client)
 
-    def lasting(self, client: ClientIdentity) -> UpstreamSession | None:
+    def persistent_session(self, client: ClientIdentity) -> UpstreamSession | None:
         """Return the open session that outlives requests of this client, or None."""
-        kind = self._kind(client)
-        if kind in self._sessionless:
-            return self._sessionless[kind]
+        key = self._pool_key(client)
+        if key in self._sessionless:
+            return self._sessionless[key]
         if self._mode == "Isolated":
             return None
-        held = self._held.get(self._shared_key(kind, client))
-        if held is None or not held.opening.done() or is_dead(held):
+        lease = self._held.get(self._shared_key(key, client))
+        if lease is None or not lease.opening.done() or is_dead(lease):
             return None
-        return held.opening.result()
+        return lease.opening.result()
 
-    def lasts(self, client: ClientIdentity) -> bool:
-        """Whether what a client is told or tells between its requests has a session to be in."""
+    def is_persistent(self, client: ClientIdentity) -> bool:
+        """True if this client's sessions outlive requests and can carry messages between them."""
         if self._mode == "PerClient":
-            # Of clients without sessions, those with credentials can be known again.
+            # Clients without sessions can be recognized by their credentials.
             return bool(client.session or client.principal)
         return self._mode == "Reused"
 
-    def reap(self) -> None:
-        """Close sessions that nobody has used for too long."""
+    def close_idle(self) -> None:
+        """Close sessions that have been idle for too long."""
         now = asyncio.get_running_loop().time()
-        for key, held in list(self._held.items()):
-            if not held.users and held.opening.done() and now - held.used_at > self._idle:
-                self._forget(key, held)
-            elif self._mode == "Reused" and held.doubtful_for(now) > ABANDONED_FOR.value:
-                # What it says of no request reaches no client any more.
+        for key, lease in list(self._held.items()):
+            if not lease.users and lease.opening.done() and now - lease.used_at > self._idle:
+                self._discard(key, lease)
+            elif self._mode == "Reused" and lease.doubtful_for(now) > ABANDONED_FOR.value:
+                # Its messages that name no request no longer reach any client.
                 ABANDONED_FOR.record()
                 self._retired.append(self._held.pop(key))
         self._retired = end_unused(self._retired, self.upstream.end)
         self._warm.reap(now, self._idle)
 
-    def renew(self) -> None:
-        """Give new requests new sessions, as mounted values have changed.
+    def retire(self) -> None:
+        """Give new requests new sessions, because mounted values have changed.
 
-        Running requests and PerClient sessions keep theirs, which may hold state."""
+        Running requests and PerClient sessions keep their sessions, which may hold state.
+        """
         self._warm.renew()
         if self._mode == "Reused":
             self._retired += self._held.values()
             self._held.clear()
             self._retired = end_unused(self._retired, self.upstream.end)
 
-    def reset(self) -> None:
-        """The backend failed: what is warm is of no use, and it may keep sessions from now on."""
+    def on_backend_failure(self) -> None:
+        """Discard warm sessions after a failure. The backend may keep sessions from now on."""
         self._sessionless.clear()
-        self._kinds = FairShares(CLIENT_KINDS.value)
+        self._sessionless_owners = FairShares(CLIENT_KINDS.value)
         self._modern = False
         self._warm.clear()
 
     async def close(self) -> None:
-        """End every session."""
+        """Close every session."""
         links = self._warm.close()
-        for held in (*self._held.values(), *self._retired):
-            if not held.opening.done():
-                held.opening.cancel()
-            elif not is_failed(held):
-                links.append(held.opening.result())
+        for lease in (*self._held.values(), *self._retired):
+            if not lease.opening.done():
+                lease.opening.cancel()
+            elif not is_failed(lease):
+                links.append(lease.opening.result())
         self._held.clear()
         self._retired.clear()
         await asyncio.gather(*(link.close() for link in links))

@@ -1,8 +1,8 @@
-"""Sessions with a backend that wait for requests, and the ends of those that have served one.
+"""Pool of upstream sessions that were opened before a request needs them.
 
-Opening and ending a session takes several requests to the backend. While calls come one after
-the other this is put off and done for several sessions together, so that most calls find a session
-and nothing else to wait for.
+Opening and closing a session takes several requests to the backend. While calls follow each other,
+this work is delayed and done for several sessions together, so that most calls find an open session
+and wait for nothing else.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 Key = tuple[str | bytes | None, ...]
 MAX_WARM: Final = 24
 WARM_FOR: Final = 60.0
-"""Seconds that a warm session waits for its first request."""
-PUT_OFF: Final = 0.02
-"""Seconds that a used session may wait for its end, and its place for another one."""
-BUSY: Final = 1.0
-"""Where sessions that were to last are used up within so many seconds, more are kept."""
+"""Maximum seconds that a warm session waits for its first request."""
+REFILL_DELAY: Final = 0.02
+"""Maximum seconds by which closing a used session, and opening its replacement, is delayed."""
+BURST_WINDOW: Final = 1.0
+"""If the warm sessions are used up within this many seconds, more are kept."""
 
 
 @dataclass(slots=True)
 class WarmSet:
-    """Initialised, never used sessions of one kind of client."""
+    """Initialized, unused sessions for one pool key."""
 
     links: list[UpstreamSession] = field(default_factory=list)
     opening: int = 0
@@ -38,8 +38,8 @@ class WarmSet:
     filled_at: float = float("-inf")
 
     @property
-    def low(self) -> bool:
-        """Whether the next ones should be opened now."""
+    def needs_refill(self) -> bool:
+        """True if the next sessions should be opened now."""
         return len(self.links) + self.opening <= self.wanted // 6
 
 
@@ -55,79 +55,83 @@ class WarmPool:
         *,
         refills: bool = True,
     ) -> None:
-        """`each` sessions are kept for each request at a time; one: others cost too much.
+        """`each` sessions are kept for each concurrent request; 1 means that sessions are
+        expensive.
 
-        Unless it `refills`, only those wait that were opened for something else.
+        Without `refills`, the pool keeps only sessions that were opened for another purpose.
         """
         self._refills = refills
-        self._opened = opened
+        self._open = opened
         self._upstream = upstream
         self._background = background
         self._each = each
         self._kinds: dict[Key, WarmSet] = {}
-        self._spent: list[UpstreamSession] = []
-        self._due: dict[Key, ClientIdentity] = {}
+        self._used: list[UpstreamSession] = []
+        self._to_refill: dict[Key, ClientIdentity] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def has(self, key: Key) -> bool:
-        """Whether a session waits for a kind of client."""
+    def has_session(self, key: Key) -> bool:
+        """True if a session for this pool key is open."""
         warm = self._kinds.get(key)
         return warm is not None and bool(warm.links)
 
-    def give_back(self, warm: WarmSet, link: UpstreamSession) -> None:
-        """The request that began with this session was not sent."""
+    def return_unused(self, warm: WarmSet, link: UpstreamSession) -> None:
+        """Return the session of a request that was not sent."""
         warm.in_use -= 1
         warm.links.append(link)
 
-    def begin(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
-        """A request begins: what waits for its kind of client, and a session if there is one."""
-        warm = self._of(key)
+    def checkout(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
+        """Start a request: return the set of its pool key, and an open session or None."""
+        warm = self._warm_set(key)
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
-        link = self._take(warm)
-        # A request that finds none will wait for one to be opened: there are too few of them.
+        link = self._pop_alive(warm)
+        # A request without a warm session waits for one to be opened, so there are too few of them.
         missed = 1 if link is None and warm.wanted else 0
         warm.wanted = min(max(warm.wanted + missed, warm.in_use * self._each), MAX_WARM)
         return warm, link
 
-    def done(self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession) -> None:
-        """The request has ended, and the session is of no further use.
+    def checkin_used(
+        self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession
+    ) -> None:
+        """Close the session of a request that is complete, and open others.
 
-        Not before are others opened: some servers know but one session at a time.
+        Not earlier, because some servers support only one session at a time.
         """
-        self._spent.append(link)
+        self._used.append(link)
         if self._refills:
-            self._due[key] = client
+            self._to_refill[key] = client
         loop = asyncio.get_running_loop()
         if self._each == 1:
-            self._tidy()
-        elif warm.low:
-            if loop.time() - warm.filled_at < BUSY:
+            self._flush()
+        elif warm.needs_refill:
+            if loop.time() - warm.filled_at < BURST_WINDOW:
                 warm.wanted = min(2 * warm.wanted, MAX_WARM)
-            self._tidy()
+            self._flush()
         elif self._timer is None:
-            self._timer = loop.call_later(PUT_OFF, self._tidy)
+            self._timer = loop.call_later(REFILL_DELAY, self._flush)
 
-    def _tidy(self) -> None:
-        """What was put off."""
+    def _flush(self) -> None:
+        """Close used sessions and open their replacements."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        spent, self._spent = self._spent, []
+        spent, self._used = self._used, []
         for link in spent:
             self._upstream.end(link)
-        due, self._due = self._due, {}
+        due, self._to_refill = self._to_refill, {}
         for key, client in due.items():
             warm = self._kinds.get(key)
             if warm is not None:
                 self._refill(key, warm, client)
 
-    def find(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
-        """What waits for a kind of client, and a session of it, which is taken."""
+    def take(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
+        """Return the set of a pool key, and an open session that is removed from it. Both may be
+        None."""
         warm = self._kinds.get(key)
-        return warm, None if warm is None else self._take(warm)
+        return warm, None if warm is None else self._pop_alive(warm)
 
-    def _take(self, warm: WarmSet) -> UpstreamSession | None:
+    def _pop_alive(self, warm: WarmSet) -> UpstreamSession | None:
         while warm.links:
             link = warm.links.pop()
             if link.alive:
@@ -135,35 +139,35 @@ class WarmPool:
             self._upstream.end(link)
         return None
 
-    def put(self, key: Key, link: UpstreamSession) -> None:
-        """A session that no call has used waits here from now on."""
+    def add_unused(self, key: Key, link: UpstreamSession) -> None:
+        """Add a session that no request has used."""
         if not self._each:
             self._upstream.end(link)
             return
         if sum(len(other.links) for other in self._kinds.values()) >= WARM_SESSIONS.value:
             self.make_room()
-        warm = self._of(key)
+        warm = self._warm_set(key)
         warm.used_at = asyncio.get_running_loop().time()
-        self._shelve(key, warm, link)
+        self._store(key, warm, link)
 
-    def _shelve(self, key: Key, warm: WarmSet, link: UpstreamSession) -> None:
+    def _store(self, key: Key, warm: WarmSet, link: UpstreamSession) -> None:
         if self._kinds.get(key) is warm and len(warm.links) < MAX_WARM and link.stateful:
             warm.links.append(link)
         else:
             self._upstream.end(link)
 
-    def _of(self, key: Key) -> WarmSet:
+    def _warm_set(self, key: Key) -> WarmSet:
         warm = self._kinds.get(key)
         if warm is None:
             if len(self._kinds) >= CLIENT_KINDS.value:
-                self._forget_a_kind()
+                self._evict_key()
             warm = self._kinds[key] = WarmSet()
         return warm
 
-    def _forget_a_kind(self) -> None:
-        """Forget the oldest kind of clients for which nothing waits or is in use.
+    def _evict_key(self) -> None:
+        """Remove the oldest pool key without sessions and requests.
 
-        The others are as few as there are sessions and requests.
+        The number of other keys is bounded by that of sessions and requests.
         """
         CLIENT_KINDS.record()
         for key, warm in self._kinds.items():
@@ -172,11 +176,11 @@ class WarmPool:
                 return
 
     def make_room(self) -> bool:
-        """Give up a warm session of whichever kind waits longest; whether there was one."""
-        waiting = [warm for warm in self._kinds.values() if warm.links]
-        if not waiting:
+        """Close a warm session of the least recently used key. Return False if there are none."""
+        nonempty = [warm for warm in self._kinds.values() if warm.links]
+        if not nonempty:
             return False
-        self._upstream.end(min(waiting, key=lambda warm: warm.used_at).links.pop(0))
+        self._upstream.end(min(nonempty, key=lambda warm: warm.used_at).links.pop(0))
         return True
 
     def _refill(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
@@ -189,21 +193,21 @@ class WarmPool:
 
     async def _warm_up(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
         try:
-            link = await self._opened(client)
+            link = await self._open(client)
         except BackendError:
             return
         finally:
             warm.opening -= 1
-        self._shelve(key, warm, link)
+        self._store(key, warm, link)
 
     def reap(self, now: float, idle: float) -> None:
-        """End what nobody has used for too long; in seconds."""
+        """Close sessions that have been idle for too long. `idle` is in seconds."""
         for key, warm in list(self._kinds.items()):
             if now - warm.used_at > min(WARM_FOR, idle):
                 self.drop(key, warm)
 
     def drop(self, key: Key, warm: WarmSet) -> None:
-        """End what waits for one kind of client."""
+        """Close the warm sessions of one pool key."""
         if not warm.in_use and not warm.opening and self._kinds.get(key) is warm:
             del self._kinds[key]
         for link in warm.links:
@@ -211,20 +215,20 @@ class WarmPool:
         warm.links, warm.wanted = [], 0
 
     def clear(self) -> None:
-        """End what waits."""
+        """Close all warm sessions."""
         for key, warm in list(self._kinds.items()):
             self.drop(key, warm)
 
     def renew(self) -> None:
-        """End what waits, and what is being opened in order to wait."""
+        """Close all warm sessions, including those that are being opened."""
         self.clear()
         self._kinds.clear()
 
     def close(self) -> list[UpstreamSession]:
-        """Nothing waits here any more; what is left to be closed."""
+        """Empty the pool, and return the sessions to close."""
         if self._timer is not None:
             self._timer.cancel()
-        links = [link for warm in self._kinds.values() for link in warm.links] + self._spent
+        links = [link for warm in self._kinds.values() for link in warm.links] + self._used
         self._kinds.clear()
-        self._spent, self._due = [], {}
+        self._used, self._to_refill = [], {}
         return links

@@ -1,4 +1,4 @@
-"""Event streams of backends: their messages, and how fast they are read."""
+"""Event streams of backends: parsing, messages and rate limits."""
 
 import asyncio
 import time
@@ -17,49 +17,49 @@ from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.upstream.large_results import LARGE
 
 MAX_MESSAGE: Final = MESSAGE.value
-"""Bytes of one message from a backend; more is refused."""
+"""Maximum bytes of one message from a backend."""
 _LINES_OF_AN_EVENT: Final = 4
-_FREE: Final = 8
-"""Lines of a part that are not counted: every stream may begin with some, or send a ping."""
+_UNCOUNTED_LINES: Final = 8
+"""Lines of a chunk that are not counted: a stream may begin with comments or send a ping."""
 _LINES_OF_A_STEP: Final = 100
 _LEAST_STEP: Final = 256
 _SHOWN: Final = 80
-"""Characters of what can't be read that a message shows."""
+"""Characters of unreadable data in an error message."""
 _LONGEST_PAUSE: Final = 60.0
 _PAUSE: Final = 1.0
-"""Seconds before a stream is resumed whose backend names no time."""
+"""Seconds before a stream is resumed if the backend sets no `retry`."""
 
 
 def new_line_rate() -> SharedRate:
-    """The rate of all event streams of one backend: that of lines beyond those of messages."""
+    """Return a rate for all streams of one backend, of lines beyond those of messages."""
     return SharedRate(EVENT_LINES.value, EVENT_LINES_AHEAD.value, time.monotonic)
 
 
 def in_steps(chunk: bytes) -> list[bytes]:
-    """A chunk in parts that take little time each."""
+    """Split a chunk into parts that are fast to parse."""
     lines = chunk.count(b"\n") + chunk.count(b"\r")
     if lines <= _LINES_OF_A_STEP:
         return [chunk]
     step = max(len(chunk) * _LINES_OF_A_STEP // lines, _LEAST_STEP)
-    return [chunk[begin : begin + step] for begin in range(0, len(chunk), step)]
+    return [chunk[start : start + step] for start in range(0, len(chunk), step)]
 
 
 def new_unrelated_rate() -> SharedRate:
-    """The rate of messages that belong to no request, on all streams of one backend."""
+    """Return a rate for messages that belong to no request, on all streams of one backend."""
     return SharedRate(STANDING_MESSAGES.value, 0, time.monotonic)
 
 
 async def delay_unrelated(messages: Sequence[Message], rate: SharedRate) -> None:
-    """Wait behind messages that belong to no request.
+    """Wait after messages that belong to no request.
 
-    A backend that sends them without end waits in turn, and its connections with it.
+    Slows down a backend that sends them endlessly, including its connections.
     """
     if messages:
         await asyncio.sleep(rate.take(len(messages)))
 
 
 class EventStream:
-    """The events of a response, those of a small part at a time."""
+    """Events of a response, parsed in small parts."""
 
     def __init__(self, response: ClientResponse, rate: SharedRate) -> None:
         self.response = response
@@ -69,13 +69,14 @@ class EventStream:
 
     @property
     def has_more(self) -> bool:
-        """Whether a part of what came was not read yet."""
+        """True if a part that was received has not been parsed yet."""
         return bool(self._parts)
 
     async def next(self) -> list[sse.ServerSentEvent] | None:
-        """The events of the next part; None at the end. Raises ProtocolError, Unreachable."""
+        """Return the events of the next part, or None at the end. Raises ProtocolError,
+        Unreachable."""
         if self._parts:
-            # However many lines come at once, other requests have their turn between them.
+            # Other requests get turns between the parts of a large chunk.
             await asyncio.sleep(0)
         else:
             chunk = await self.response.next_chunk()
@@ -90,17 +91,17 @@ class EventStream:
             self.response.close()
             raise ProtocolError(f"an event of its stream is not MCP: {error}") from None
         idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
-        if idle > _FREE and (pause := self._rate.take(idle)):
+        if idle > _UNCOUNTED_LINES and (pause := self._rate.take(idle)):
             EVENT_LINES.record()
             await asyncio.sleep(pause)
         return events
 
 
 class SseMessageReader:
-    """The messages of an event stream, and where to go on when it ends early.
+    """The messages of an event stream, and the event id from which it can be resumed.
 
-    Events of other types than `message`, and those that are no JSON-RPC, are passed over, as
-    clients of the SDKs do: servers send heartbeats in many forms.
+    Events of other types than `message`, and those that are not JSON-RPC, are ignored, as the SDKs'
+    clients do: servers send heartbeats in many forms.
     """
 
     def __init__(
@@ -109,82 +110,86 @@ class SseMessageReader:
         self._response = response
         self._stream = EventStream(response, rate)
         self.last_id = last_id
-        """The id of the event behind which the stream can be resumed; None if it can't."""
+        """Id of the event after which the stream can be resumed; None if it cannot be resumed."""
         self._seen_id: bytes | None = None
         self.passed_over: bytes | None = None
-        """The beginning of the first event that was no JSON-RPC."""
+        """First bytes of the first event that was not JSON-RPC."""
 
     @property
     def retry_ms(self) -> int | None:
-        """How long the backend wants to be left alone before the stream is resumed."""
+        """Reconnection time that the backend requested, in milliseconds; None if unset."""
         return self._stream.parser.retry
 
     @property
     def has_more(self) -> bool:
-        """Whether a part of what came was not read yet."""
+        """True if a part that was received has not been parsed yet."""
         return self._stream.has_more
 
     async def messages(self) -> list[Message] | None:
-        """The messages of the next part; None at the end of the stream.
+        """Return the messages of the next part, or None at the end of the stream.
 
         Raises ProtocolError, Unreachable.
         """
         events = await self._stream.next()
-        self._note_id()
+        self._update_last_id()
         if not events:
             return None if events is None else []
-        found: list[Message] = []
+        messages: list[Message] = []
         for event in events:
             if event.data and event.event == sse.MESSAGE:
-                self._read(event.data, found)
-        return found
+                self._parse_into(event.data, messages)
+        return messages
 
-    def _note_id(self) -> None:
-        found = self._stream.parser.last_id
-        if found is self._seen_id:
+    def _update_last_id(self) -> None:
+        event_id = self._stream.parser.last_id
+        if event_id is self._seen_id:
             return
-        self._seen_id, self.last_id = found, found or None
-        if found and len(found) > EVENT_ID.value:
+        self._seen_id, self.last_id = event_id, event_id or None
+        if event_id and len(event_id) > EVENT_ID.value:
             EVENT_ID.record()
             self.last_id = None
 
-    def _read(self, data: bytes, found: list[Message]) -> None:
+    def _parse_into(self, data: bytes, messages: list[Message]) -> None:
         try:
-            found += batches.of_backend(data)
+            messages += batches.of_backend(data)
         except RpcError as error:
             if b'"jsonrpc"' in data:
-                # It may be the response that is waited for.
+                # This may be the expected response.
                 self._response.close()
-                why = f"an event of its stream is not MCP: {error}: {quote(data)}"
-                raise ProtocolError(why) from None
+                reason = f"an event of its stream is not MCP: {error}: {quote(data)}"
+                raise ProtocolError(reason) from None
             if self.passed_over is None:
                 self.passed_over = data[:_SHOWN]
 
     @property
     def without_response(self) -> str:
-        """Why there is none, where the stream has ended without the response."""
-        why = "its stream ended without a response"
+        """Error message for a stream that ended without the response."""
+        reason = "its stream ended without a response"
         if self.passed_over is None:
-            return why
-        begins = quote(self.passed_over)
-        return f"{why}; an event of it was no JSON-RPC message and begins {begins}"
+            return reason
+        excerpt = quote(self.passed_over)
+        return f"{reason}; an event of it was no JSON-RPC message and begins {excerpt}"
 
     async def pause(self) -> None:
-        """Wait as long as the backend wants before going on with its stream."""
+        """Wait for the reconnection time before the stream is resumed."""
         retry = self.retry_ms
         await asyncio.sleep(_PAUSE if retry is None else min(retry / 1000, _LONGEST_PAUSE))
 
     def large(self) -> "SseDataReader | None":
-        """The data of an event that has begun, if it is large and the backend can't be asked for
-        it again; then that is how the event is to be read."""
+        """Return a reader for the event that is being received, if it is large and the stream
+        cannot be resumed; otherwise None. The event must then be read with that reader."""
         if self._stream.has_more or self.last_id is not None:
             return None
-        begun = self._stream.parser.open_data(LARGE)
-        return None if begun is None else SseDataReader(self._response, self._stream.parser, begun)
+        received = self._stream.parser.open_data(LARGE)
+        return (
+            None
+            if received is None
+            else SseDataReader(self._response, self._stream.parser, received)
+        )
 
 
 class SseDataReader:
-    """The data of one event as it comes."""
+    """The data of one event in chunks."""
 
     def __init__(
         self, response: ClientResponse, parser: sse.EventStreamParser, begun: bytes
@@ -195,19 +200,19 @@ class SseDataReader:
         self._data = sse.EventDataStream()
 
     async def next_chunk(self) -> bytes:
-        """The next part; empty at its end. Raises Unreachable when it breaks off."""
-        begun, self._begun = self._begun, b""
-        if begun:
-            return begun
+        """Return the next chunk, empty at the end. Raises Unreachable if the stream breaks."""
+        received, self._begun = self._begun, b""
+        if received:
+            return received
         while not self._data.ended and (chunk := await self._response.next_chunk()):
             if part := self._data.feed(chunk):
                 return part
         return b""
 
     def unread(self, parts: list[bytes]) -> None:
-        """Put back what was read: the event is read as a whole after all."""
+        """Push chunks back, so that the event is parsed as a whole."""
         self._parser.put_back(b"".join(parts))
 
     def close(self) -> None:
-        """Give up the rest."""
+        """Discard the rest of the response."""
         self._response.close()

@@ -1,4 +1,4 @@
-"""Streamable HTTP backends of the legacy era."""
+"""Sessions with Streamable HTTP backends of the legacy era."""
 
 import asyncio
 import itertools
@@ -58,7 +58,7 @@ MAX_RESUMES: Final = RESUMED_STREAMS.value
 
 
 class HttpLegacySession:
-    """A session of the legacy era, or the lack of one: `session_id` is None then."""
+    """A session of the legacy era, or a backend without sessions if `session_id` is None."""
 
     def __init__(
         self,
@@ -69,24 +69,22 @@ class HttpLegacySession:
         *,
         shared: bool = False,
     ) -> None:
-        """In a session that is `shared` by several clients, ids and progress tokens are our own.
-
-        Where there is no session, each POST stands for itself, whatever its id is.
-        """
+        """If the session is `shared` by several clients, the proxy assigns ids and progress
+        tokens. Without a session every POST stands alone, so its id need not be unique."""
         self.greeting = greeting
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
-        self._questions = ServerRequests(background, self._send, one_session=self.stateful)
+        self._incoming = ServerRequests(background, self._send, one_session=self.stateful)
         self._users = SessionUsers(ordered=False) if shared and self.stateful else None
         self._callers: dict[int, UpstreamRequest] = {}
-        """Requests in flight, in their order; what comes on no request's stream is for the latest,
-        unless it names another one or may be for another client."""
+        """Running requests in their order. A message on the standalone stream belongs to the
+        latest one, unless it names another request or may belong to another client."""
         self._numbers = itertools.count(1)
-        self._unheard: ClientResponse | None = None
-        """What comes on no request's stream."""
-        self._telling = False
-        """Whether a part of that is being passed on."""
+        self._standalone_stream: ClientResponse | None = None
+        """The standalone GET stream, if it is open."""
+        self._delivering = False
+        """True while a chunk of the standalone stream is being delivered."""
         self._headers: tuple[tuple[bytes, bytes], ...] = (
             (h.PROTOCOL_VERSION, greeting.revision.encode()),
         )
@@ -95,21 +93,21 @@ class HttpLegacySession:
 
     @property
     def alive(self) -> bool:
-        """Only the backend knows, and says so with 404."""
+        # Only the backend knows, and responds with 404 if the session is lost.
         return True
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """A server request is answered while the stream is read on."""
+        # Server requests are answered while the stream is read.
         response: ClientResponse | None = outgoing.sent
         answered = False
-        begun = outgoing.number
-        if not begun:
+        is_sent_early = outgoing.number
+        if not is_sent_early:
             self._label(outgoing)
             self._enter(outgoing, caller.client)
         outgoing.caller = caller
         try:
-            if begun:
-                # What came before its answer, while no task waited, is told first.
+            if is_sent_early:
+                # Messages that came before the response, while no task waited, are delivered first.
                 await asyncio.sleep(0)
             headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
             endpoint = self._endpoint.of(caller.client)
@@ -118,28 +116,28 @@ class HttpLegacySession:
                     outgoing.body(), headers, sent=outgoing.sent, again=outgoing.repeatable
                 )
             except Unauthorized:
-                await self._make_sure(endpoint, outgoing, SessionRefusal(0))
+                await self._check_session(endpoint, outgoing, SessionRefusal(0))
                 raise
             if response.media_type != h.EVENT_STREAM:
-                found = await self._plain(response, outgoing, endpoint)
+                answer = await self._read_json(response, outgoing, endpoint)
             else:
-                found = await self._streamed(response, outgoing, caller)
-                if "error" in found:
-                    refused = parse_refusal(response.status, found)
-                    await self._make_sure(endpoint, outgoing, refused)
+                answer = await self._read_stream(response, outgoing, caller)
+                if "error" in answer:
+                    refusal = parse_refusal(response.status, answer)
+                    await self._check_session(endpoint, outgoing, refusal)
             answered = True
             await outgoing.drained()
-            found["id"] = outgoing.id
-            return found
+            answer["id"] = outgoing.id
+            return answer
         except asyncio.CancelledError as error:
             if response is not None:
                 response.close()
-            told = cancelled_notification(outgoing.known_as, cancelled_request_id(error))
-            self._background.spawn(self._cancel(told))
+            cancellation = cancelled_notification(outgoing.upstream_id, cancelled_request_id(error))
+            self._background.spawn(self._cancel(cancellation))
             raise
         finally:
             self._leave(outgoing, answered=answered)
-            self._questions.over(caller, answered=answered)
+            self._incoming.close_for(caller, answered=answered)
 
     def _label(self, outgoing: UpstreamRequest) -> None:
         outgoing.number = next(self._numbers)
@@ -166,7 +164,7 @@ class HttpLegacySession:
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
         if not self.stateful:
             return endpoint.begin(outgoing.body(), self._headers, done)
-        # As `_label` and `_enter`, whose calls would be a part of what a call costs.
+        # Inlines `_label` and `_enter`, because the calls are measurable on this path.
         users, number = self._users, next(self._numbers)
         if users is not None:
             outgoing.relabel(b"%d" % number)
@@ -178,85 +176,85 @@ class HttpLegacySession:
                 users.enter(number, client)
         return sent
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
         if not self.stateful:
             return True
-        unheard = self._unheard
-        if self._telling or (unheard is not None and unheard.waiting):
+        stream = self._standalone_stream
+        if self._delivering or (stream is not None and stream.waiting):
             return False
         del self._callers[outgoing.number]
         if self._users is not None:
             self._users.settle(outgoing.number)
         return True
 
-    async def _make_sure(
-        self, endpoint: McpHttpClient, outgoing: UpstreamRequest, refused: SessionRefusal | None
+    async def _check_session(
+        self, endpoint: McpHttpClient, outgoing: UpstreamRequest, refusal: SessionRefusal | None
     ) -> None:
-        """Raises SessionGone where a request was refused because the session is lost."""
-        if refused is None or not self.stateful:
+        """Raise SessionNotFound if a request was refused because the session is lost."""
+        if refusal is None or not self.stateful:
             return
-        lost = refused.status == 404 or await is_lost(
-            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refused
+        lost = refusal.status == 404 or await is_lost(
+            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refusal
         )
         if lost:
             raise SessionNotFound("its session does not exist any more")
 
-    async def _plain(
+    async def _read_json(
         self, response: ClientResponse, outgoing: UpstreamRequest, endpoint: McpHttpClient
     ) -> Message:
         status = response.status
-        passed_on = await outgoing.passed_on(response.rest, self._no_caller)
-        if passed_on is not None:
-            return passed_on
-        known_as, caller = outgoing.known_as, outgoing.caller
+        placeholder = await outgoing.relay_large(response.rest, self._detach)
+        if placeholder is not None:
+            return placeholder
+        request_id, caller = outgoing.upstream_id, outgoing.caller
         assert caller is not None
-        message = await read_json(response, known_as, lambda part: self._told(part, caller))
+        message = await read_json(response, request_id, lambda part: self._on_message(part, caller))
         if (failure := failed(response, message)) is not None:
             raise failure
-        await self._make_sure(endpoint, outgoing, parse_refusal(status, message))
+        await self._check_session(endpoint, outgoing, parse_refusal(status, message))
         if message is None or "method" in message:
             raise await no_response(response)
-        if not jsonrpc.answers(message, known_as):
+        if not jsonrpc.answers(message, request_id):
             raise ProtocolError(OTHER_ID)
         return message
 
-    async def _streamed(
+    async def _read_stream(
         self, response: ClientResponse, outgoing: UpstreamRequest, caller: CallContext
     ) -> Message:
-        announced = foreign = False
+        is_resumable = has_other_response = False
         last_id: bytes | None = None
         for _ in range(MAX_RESUMES):
             reader = self._endpoint.events(response, last_id)
             while (messages := await reader.messages()) is not None:
-                if reader.last_id is not None and not announced:
-                    announced = True
+                if reader.last_id is not None and not is_resumable:
+                    is_resumable = True
                     await caller.streamed(reader.retry_ms)
                 for message in messages:
                     if "method" in message:
-                        await self._told(message, caller)
-                    elif jsonrpc.answers(message, outgoing.known_as):
+                        await self._on_message(message, caller)
+                    elif jsonrpc.answers(message, outgoing.upstream_id):
                         response.leave()
                         return message
                     else:
-                        foreign = True
-                passed_on = await outgoing.passed_on(reader.large, self._no_caller)
-                if passed_on is not None:
+                        has_other_response = True
+                placeholder = await outgoing.relay_large(reader.large, self._detach)
+                if placeholder is not None:
                     response.leave()
-                    return passed_on
+                    return placeholder
             last_id = reader.last_id
             if last_id is None:
                 break
             await caller.paused()
             await reader.pause()
-            response = await self._resumed(last_id)
+            response = await self._resume(last_id)
         else:
             RESUMED_STREAMS.record()
-        if foreign:
+        if has_other_response:
             raise ProtocolError(OTHER_ID)
         raise Unreachable(reader.without_response)
 
-    async def _resumed(self, last_id: bytes) -> ClientResponse:
-        """The stream of a response, behind the event of this id. Raises BackendError."""
+    async def _resume(self, last_id: bytes) -> ClientResponse:
+        """Resume the stream of a response after this event id. Raises BackendError."""
         headers = (*self._headers, (h.LAST_EVENT_ID, last_id))
         response = await self._endpoint.get(headers)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
@@ -264,20 +262,22 @@ class HttpLegacySession:
             raise Unreachable(f"its stream can't be resumed: it answers HTTP {response.status}")
         return response
 
-    async def _told(self, message: Message, caller: CallContext) -> None:
-        """What comes on the stream of a request is about that one, unless it names another."""
+    async def _on_message(self, message: Message, caller: CallContext) -> None:
+        """Deliver a message on the stream of a request; it belongs to that request unless it
+        names another."""
         if "id" in message:
-            await self._questions.put(message, caller)
-        elif self._questions.open and await self._questions.withdrawn(message, caller):
+            await self._incoming.forward(message, caller)
+        elif self._incoming.has_open and await self._incoming.cancel_from(message, caller):
             return
-        elif self._users is None or not await self._named(message):
+        elif self._users is None or not await self._deliver_named(message):
             await caller.notify(message)
 
-    async def _named(self, message: Message) -> bool:
-        """Pass on what names a request by an id of our own; whether it names one, or is to."""
+    async def _deliver_named(self, message: Message) -> bool:
+        """Deliver a message that names a request by an id of the proxy. Return False for other
+        kinds of messages."""
         method = jsonrpc.decode_str(message["method"])
         if method == CANCELLED:
-            # Of a question that is over.
+            # The server request it cancels is complete already.
             return True
         token = progress_token(message) if method == PROGRESS else None
         if token is None:
@@ -289,8 +289,8 @@ class HttpLegacySession:
         return True
 
     async def _deliver(self, message: Message, outgoing: UpstreamRequest) -> None:
-        """To the client of a request; one that is slow holds nobody else up."""
-        caller = await outgoing.taken_over()
+        """Deliver a message to the client of a request without blocking the stream for others."""
+        caller = await outgoing.move_to_task()
         if caller is None:
             return
         if len(self._callers) == 1:
@@ -300,8 +300,9 @@ class HttpLegacySession:
             outgoing.inbox = MessageBuffer(caller, self._background.spawn)
         outgoing.inbox.put(message)
 
-    def _no_caller(self, outgoing: UpstreamRequest) -> None:
-        """What comes on no request's stream is too late for who has got a part of the answer."""
+    def _detach(self, outgoing: UpstreamRequest) -> None:
+        """Detach a request whose client has part of the response: standalone messages come too
+        late."""
         self._callers.pop(outgoing.number, None)
 
     async def _cancel(self, message: Message) -> None:
@@ -311,7 +312,8 @@ class HttpLegacySession:
             return
 
     def begin_initialized(self, done: Callable[[], None]) -> ClientResponse | None:
-        """POST `notifications/initialized`, if a connection is free; see `Connection.begin`."""
+        """POST `notifications/initialized` without a task, or return None if no connection is
+        free."""
         return self._endpoint.begin(_INITIALIZED, self._headers, done)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
@@ -334,7 +336,7 @@ class HttpLegacySession:
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """See Link: the stream of an HTTP GET."""
+        # The stream of an HTTP GET.
         response = await self._endpoint.get(self._headers)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
@@ -343,28 +345,28 @@ class HttpLegacySession:
             ready()
             return
         ready()
-        self._unheard = response
+        self._standalone_stream = response
         try:
             reader = self._endpoint.events(response)
             while (messages := await reader.messages()) is not None:
-                self._telling = True
+                self._delivering = True
                 for message in messages:
-                    await self._unrelated(message, standing, announced)
-                self._telling = reader.has_more
+                    await self._on_unrelated(message, standing, announced)
+                self._delivering = reader.has_more
                 await delay_unrelated(messages, self._endpoint.unrelated_rate)
         finally:
-            self._unheard, self._telling = None, False
+            self._standalone_stream, self._delivering = None, False
             response.close()
 
-    async def _latest(self, standing: CallContext) -> CallContext:
-        """Who is told what comes on no request's stream."""
+    async def _latest_context(self, standing: CallContext) -> CallContext:
+        """Return the context for messages on the standalone stream."""
         if not self._callers:
             return standing
         if self._users is not None and not self._users.single:
             return NOBODY
-        return await next(reversed(self._callers.values())).taken_over() or standing
+        return await next(reversed(self._callers.values())).move_to_task() or standing
 
-    async def _unrelated(
+    async def _on_unrelated(
         self, message: Message, standing: CallContext, announced: OnMessage
     ) -> None:
         if is_broadcast(message):
@@ -373,18 +375,18 @@ class HttpLegacySession:
         if "method" not in message:
             return
         asks = "id" in message
-        if not asks and await self._questions.withdrawn(message, None):
+        if not asks and await self._incoming.cancel_from(message, None):
             return
-        if not asks and self._users is not None and await self._named(message):
+        if not asks and self._users is not None and await self._deliver_named(message):
             return
         if jsonrpc.decode_str(message["method"]) == COMPLETED:
-            caller = self._questions.elicited(message) or await self._latest(standing)
+            caller = self._incoming.elicited_by(message) or await self._latest_context(standing)
         else:
-            caller = await self._latest(standing)
-        await (self._questions.put(message, caller) if asks else caller.notify(message))
+            caller = await self._latest_context(standing)
+        await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
-        """See Link: DELETE, where there is a session."""
+        # DELETE ends the session at the backend.
         if self.stateful:
             try:
                 await self._endpoint.delete(self._headers)

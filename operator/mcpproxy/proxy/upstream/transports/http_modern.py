@@ -29,19 +29,19 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 MAX_KEPT: Final = 512
-"""Bytes of a name whose headers are kept."""
+"""Maximum bytes of a name whose headers are cached."""
 
 
 @functools.lru_cache(maxsize=1024)
-def _routing(method: str, raw: bytes) -> Lines:
-    """The headers that say what a request is about; `raw` is a name or URI as JSON."""
+def _routing_headers(method: str, raw: bytes) -> Lines:
+    """Return the `Mcp-Method` and `Mcp-Name` headers; `raw` is a name or URI as JSON."""
     headers = ((h.METHOD, h.encode_value(method)),)
     name = jsonrpc.decode_str(raw)
     return headers if name is None else (*headers, (h.NAME, h.encode_value(name)))
 
 
 class HttpModernSession:
-    """The modern era has no session: every request stands alone."""
+    """Upstream "session" of the modern era, in which every request is independent."""
 
     stateful = False
 
@@ -50,15 +50,14 @@ class HttpModernSession:
         self._endpoint = endpoint
         self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
         self._last: tuple[Lines, Lines] = ((), ())
-        """The latest routing headers, and all headers of their request."""
+        """The latest routing headers, and all headers of that request."""
 
     @property
     def alive(self) -> bool:
-        """There is nothing that could end."""
         return True
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """Closing the stream is how a request is cancelled."""
+        # Closing the stream cancels the request.
         response = await self._endpoint.of(caller.client).post(
             outgoing.body(),
             self._request_headers(outgoing),
@@ -67,9 +66,9 @@ class HttpModernSession:
         )
         try:
             if response.media_type != h.EVENT_STREAM:
-                passed_on = await outgoing.passed_on(response.rest)
-                if passed_on is not None:
-                    return passed_on
+                placeholder = await outgoing.relay_large(response.rest)
+                if placeholder is not None:
+                    return placeholder
                 message = await read_json(response, outgoing.id, caller.notify)
                 if (failure := failed(response, message)) is not None:
                     raise failure
@@ -78,7 +77,7 @@ class HttpModernSession:
                 if not jsonrpc.answers(message, outgoing.id):
                     raise ProtocolError(OTHER_ID)
                 return message
-            return await self._streamed(response, outgoing, caller)
+            return await self._read_stream(response, outgoing, caller)
         except BaseException:
             response.close()
             raise
@@ -89,29 +88,32 @@ class HttpModernSession:
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
         return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
-        """What belongs to a request comes in its answer alone."""
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
+        # All messages of a request come in its response.
         return True
 
     def _request_headers(self, outgoing: UpstreamRequest) -> tuple[tuple[bytes, bytes], ...]:
-        member = h.NAME_MEMBER.get(outgoing.method)
-        name = (outgoing.params or {}).get(member) if member else None
+        name_field = h.NAME_MEMBER.get(outgoing.method)
+        name = (outgoing.params or {}).get(name_field) if name_field else None
         raw = b"" if name is None else bytes(name)
-        routing = (_routing if len(raw) <= MAX_KEPT else _routing.__wrapped__)(outgoing.method, raw)
+        routing = (_routing_headers if len(raw) <= MAX_KEPT else _routing_headers.__wrapped__)(
+            outgoing.method, raw
+        )
         if not (outgoing.headers or outgoing.trace):
             return self._with_version(routing)
         return (self._version, *routing, *outgoing.headers, *outgoing.trace)
 
     def _with_version(self, routing: Lines) -> Lines:
-        """All headers; the same object for the same request before, which is found faster."""
+        """Return all headers; the same object for consecutive equal requests, which the HTTP
+        client's cache finds faster."""
         if self._last[0] is not routing:
             self._last = routing, (self._version, *routing)
         return self._last[1]
 
-    async def _streamed(
+    async def _read_stream(
         self, response: ClientResponse, outgoing: UpstreamRequest, caller: CallContext
     ) -> Message:
-        reader, foreign = self._endpoint.events(response), False
+        reader, has_other_response = self._endpoint.events(response), False
         while (messages := await reader.messages()) is not None:
             for message in messages:
                 if "method" in message:
@@ -120,16 +122,16 @@ class HttpModernSession:
                     response.leave()
                     return message
                 else:
-                    foreign = True
-            if (passed_on := await outgoing.passed_on(reader.large)) is not None:
+                    has_other_response = True
+            if (placeholder := await outgoing.relay_large(reader.large)) is not None:
                 response.leave()
-                return passed_on
-        if foreign:
+                return placeholder
+        if has_other_response:
             raise ProtocolError(OTHER_ID)
         raise Unreachable(reader.without_response)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """This era has no client notifications over HTTP."""
+        """Do nothing: this era has no client notifications over HTTP."""
 
     async def listen(
         self,
@@ -138,7 +140,7 @@ class HttpModernSession:
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """See Link: `subscriptions/listen` for all kinds of lists."""
+        # `subscriptions/listen` for all kinds of lists.
         outgoing = build_listen_request(standing.client, self.greeting.revision, uris)
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:

@@ -1,6 +1,6 @@
-"""Has a backend forgotten a session? MCP wants HTTP 404 of it; many answer something else.
+"""Detection of lost sessions. MCP requires HTTP 404, but many backends respond differently.
 
-A session that is lost refuses whatever comes, in the same words: a request that was refused so was
+A lost session refuses every request in the same words. A request that was refused in this way was
 not executed, and can be sent again in a new session.
 """
 
@@ -23,31 +23,31 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 _URL_WANTED: Final = -32042
 _NOT_OF_SESSIONS: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.LEGACY_NOT_FOUND, _URL_WANTED)
-"""Codes of errors that say what is wrong with a request."""
+"""Error codes that concern a request and never its session."""
 _OF_SESSIONS: Final = re.compile(r"session|initiali[sz]", re.IGNORECASE)
 _ids: Final = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRefusal:
-    """How a request was refused, as far as that is the same for every request of a session."""
+    """The properties of a refusal that are the same for every request of a lost session."""
 
     status: int
-    """Of HTTP; 0 for one that says that the credentials are not accepted."""
+    """HTTP status; 0 if the credentials were refused."""
     code: int | None = None
-    """Of the JSON-RPC error; None where there is none."""
+    """Code of the JSON-RPC error; None without such an error."""
     message: str = ""
 
     @property
     def may_be_of_session(self) -> bool:
-        """Whether every other request might be refused in the same way."""
+        """True if every other request might be refused in the same way."""
         if self.code is None:
             return self.status == 0 or 400 <= self.status < 500
         return self.status < 500 and self.code not in _NOT_OF_SESSIONS
 
 
 def parse_refusal(status: int, message: Message | None) -> SessionRefusal | None:
-    """How an answer refuses a request; None where it does not."""
+    """Return the refusal in a response; None if the request was not refused."""
     error = None if message is None else jsonrpc.error_of(message)
     if error is not None:
         return SessionRefusal(status, error.code, error.message)
@@ -59,30 +59,33 @@ async def is_lost(
     headers: Lines,
     capabilities: dict[str, object],
     method: str,
-    refused: SessionRefusal,
+    refusal: SessionRefusal,
 ) -> bool:
-    """Whether a session refuses what any session takes just as it `refused` a request."""
-    if not refused.may_be_of_session:
+    """Return True if the session refuses a request that every session accepts, as it `refused`
+    this one."""
+    if not refusal.may_be_of_session:
         return False
-    found = None
+    probe_refusal = None
     try:
         async with asyncio.timeout(SESSION_CHECK_TIME.value):
             if method != "ping":
-                found = await _refusal(endpoint, headers, "ping")
-            if found is None and (method == "ping" or _OF_SESSIONS.search(refused.message)):
-                # Python SDKs answer to a ping also before a session is initialized.
-                offered = (kind.method for kind in KINDS if kind.capability in capabilities)
-                listing = next(offered, None)
-                found = None if listing is None else await _refusal(endpoint, headers, listing)
+                probe_refusal = await _probe(endpoint, headers, "ping")
+            if probe_refusal is None and (method == "ping" or _OF_SESSIONS.search(refusal.message)):
+                # Python SDKs respond to a ping before a session is initialized.
+                list_methods = (kind.method for kind in KINDS if kind.capability in capabilities)
+                list_method = next(list_methods, None)
+                probe_refusal = (
+                    None if list_method is None else await _probe(endpoint, headers, list_method)
+                )
     except TimeoutError:
         SESSION_CHECK_TIME.record()
         return False
     except BackendError:
         return False
-    return found == refused
+    return probe_refusal == refusal
 
 
-async def _refusal(endpoint: McpHttpClient, headers: Lines, method: str) -> SessionRefusal | None:
+async def _probe(endpoint: McpHttpClient, headers: Lines, method: str) -> SessionRefusal | None:
     outgoing = UpstreamRequest(Raw(b'"mcpproxy-check-%d"' % next(_ids)), method)
     try:
         response = await endpoint.post(outgoing.body(), headers, again=True)

@@ -1,4 +1,4 @@
-"""A session over one stream each way (stdio, HTTP+SSE): ids tell which message belongs where."""
+"""A session over one stream in each direction (stdio, HTTP+SSE), multiplexed by request ids."""
 
 import asyncio
 import itertools
@@ -45,36 +45,36 @@ from mcpproxy.proxy.upstream.transports.session import (
 
 log = logging.getLogger("mcpproxy.backend")
 
-BREATH: Final = 64
-"""Messages for one caller after which it gets a turn to pass them on."""
+YIELD_EVERY: Final = 64
+"""Messages for one caller after which its task gets a turn to deliver them."""
 NEVER_CANCELLED: Final = ("initialize", "server/discover")
-"""Requests for which MCP forbids it."""
+"""Requests that MCP forbids to cancel."""
 LARGE: Final = 64 * 1024
-"""Bytes of one message after which it does, too."""
+"""Bytes of one message after which the caller's task gets a turn."""
 MOST_UNANSWERABLE: Final = 64
-"""Notifications in a row to which a server may respond though it must not."""
+"""Maximum consecutive notifications to which a server may respond, against the specification."""
 NOTICED_WITHIN: Final = 2.0
 """Seconds in which a server responds to a notification that it does not know."""
 
 
 class MessageChannel(Protocol):
-    """Carries whole messages both ways."""
+    """Transport of whole messages in both directions."""
 
-    answers_late: bool
-    """Whether `send` may last until the message was dealt with."""
+    send_blocks: bool
+    """True if `send` may return only after the server has processed the message."""
 
     async def send(self, body: bytes) -> None:
         """Send one message. Raises BackendError."""
 
     async def receive(self) -> bytes | None:
-        """The next message; None at the end. Raises BackendError."""
+        """Return the next message, or None at the end. Raises BackendError."""
 
     async def close(self) -> None:
-        """End it; never raises."""
+        """Close the channel. Never raises."""
 
 
 class MultiplexedSession:
-    """Many requests over one channel; ids and progress tokens on it are our own."""
+    """Many requests over one channel, with ids and progress tokens assigned by the proxy."""
 
     stateful = True
 
@@ -85,19 +85,20 @@ class MultiplexedSession:
         self._ids = itertools.count(1)
         self._latest = 0
         """Number of the latest request."""
-        self._unanswerable = self._before_notice = 0
-        """Notifications that the server may not have read yet; the latest request before them."""
-        self._noticed_at = 0.0
+        self._unanswered_notifications = self._latest_before_notification = 0
+        """Number of notifications that the server may not have read, and of the latest request
+        before them."""
+        self._notified_at = 0.0
         self._has_responded = False
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, PendingRequest] = {}
-        self._questions = ServerRequests(background, channel.send, one_session=True)
+        self._incoming = ServerRequests(background, channel.send, one_session=True)
         self._users = SessionUsers(ordered=True)
         self._standing: CallContext | None = None
         self._announced: OnMessage | None = None
         self._listening: Raw | None = None
-        self._moved = asyncio.Event()
-        """Set when a slow caller may have room again, or is not alone any more."""
+        self._room_available = asyncio.Event()
+        """Set when a slow caller may have room again or another request has started."""
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._reader = background.spawn(self._read())
 
@@ -109,34 +110,34 @@ class MultiplexedSession:
         if self._ended.done():
             raise Unreachable("its stream has ended")
         self._latest = next(self._ids)
-        own = b"%d" % self._latest
-        outgoing.relabel(own)
-        pending = self._pending[own] = PendingRequest(caller, outgoing.token)
-        self._users.enter(own, caller.client)
-        self._moved.set()
+        request_id = b"%d" % self._latest
+        outgoing.relabel(request_id)
+        pending = self._pending[request_id] = PendingRequest(caller, outgoing.token)
+        self._users.enter(request_id, caller.client)
+        self._room_available.set()
         answered = False
         try:
-            await self._sent(outgoing.body(), pending)
-            answer = await pending.response(
-                lambda message: self._deliver(message, caller), self._moved.set
+            await self._send_request(outgoing.body(), pending)
+            response = await pending.response(
+                lambda message: self._deliver(message, caller), self._room_available.set
             )
             answered = True
-            return {**answer, "id": outgoing.id}
+            return {**response, "id": outgoing.id}
         except asyncio.CancelledError as error:
             if outgoing.method not in NEVER_CANCELLED:
                 self._background.spawn(
-                    self._cancel(cancelled_notification(own, cancelled_request_id(error)))
+                    self._cancel(cancelled_notification(request_id, cancelled_request_id(error)))
                 )
             raise
         finally:
             pending.over = True
-            del self._pending[own]
-            self._users.leave(own, answered=answered)
-            self._moved.set()
-            self._questions.over(caller, answered=answered)
+            del self._pending[request_id]
+            self._users.leave(request_id, answered=answered)
+            self._room_available.set()
+            self._incoming.close_for(caller, answered=answered)
 
-    async def _sent(self, body: bytes, pending: PendingRequest) -> None:
-        if not self._channel.answers_late:
+    async def _send_request(self, body: bytes, pending: PendingRequest) -> None:
+        if not self._channel.send_blocks:
             await self._channel.send(body)
             return
 
@@ -149,9 +150,9 @@ class MultiplexedSession:
         self._background.spawn(send())
 
     async def _deliver(self, message: Message, caller: CallContext) -> None:
-        """What belongs to a request, on its way to the client."""
+        """Deliver a message of a request to its client."""
         if "id" in message:
-            await self._questions.put(message, caller)
+            await self._incoming.forward(message, caller)
         else:
             await caller.notify(message)
 
@@ -164,15 +165,15 @@ class MultiplexedSession:
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
     ) -> None:
-        """A channel carries the messages of many."""
+        """Return None: responses on a channel need a task."""
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
-        """Nothing is begun."""
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
+        # `begin` never sends a request.
         return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        self._unanswerable = min(self._unanswerable + 1, MOST_UNANSWERABLE)
-        self._before_notice, self._noticed_at = self._latest, self._loop.time()
+        self._unanswered_notifications = min(self._unanswered_notifications + 1, MOST_UNANSWERABLE)
+        self._latest_before_notification, self._notified_at = self._latest, self._loop.time()
         await self._channel.send(jsonrpc.encode(message))
 
     async def listen(
@@ -182,10 +183,10 @@ class MultiplexedSession:
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """See Link: until the channel ends."""
+        # The channel itself carries the messages; this returns when it ends.
         self._standing, self._announced = standing, announced
         if self.greeting.modern:
-            # Its changes come on the channel; the response comes only when it stops.
+            # Changes come on the channel; the response comes when the subscription ends.
             await self._stop_listening()
             outgoing = build_listen_request(standing.client, self.greeting.revision, uris)
             await self._channel.send(outgoing.body())
@@ -208,50 +209,52 @@ class MultiplexedSession:
         error = Unreachable("its stream has ended")
         try:
             while (body := await self._channel.receive()) is not None:
-                await self._received(body)
-        except BackendError as found:
-            error = Unreachable(str(found))
+                await self._on_bytes(body)
+        except BackendError as failure:
+            error = Unreachable(str(failure))
         self._end(error)
 
-    async def _received(self, body: bytes) -> None:
+    async def _on_bytes(self, body: bytes) -> None:
         try:
             messages = batches.of_backend(body)
         except jsonrpc.RpcError as error:
-            self._unread(body, error)
+            self._on_unreadable(body, error)
             return
         for message in messages:
             try:
                 await self._dispatch(message, len(body) // len(messages))
             except jsonrpc.RpcError as error:
-                log.info("a message was passed over: %s: %s", error, quote(body))
+                log.info("ignored an invalid message: %s: %s", error, quote(body))
 
-    def _unread(self, body: bytes, error: jsonrpc.RpcError) -> None:
-        """Handle a message that can't be read: nobody is to wait for it until a deadline."""
-        known = parse_fragment(body)
+    def _on_unreadable(self, body: bytes, error: jsonrpc.RpcError) -> None:
+        """Handle an unreadable message, so that no request waits for it until its timeout."""
+        fragment = parse_fragment(body)
         log.info("a message could not be read: %s: %s", error, quote(body))
-        if known.has_method:
-            if known.id is not None:
+        if fragment.has_method:
+            if fragment.id is not None:
                 refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
-                self._questions.refuse(known.id, refusal)
+                self._incoming.refuse(fragment.id, refusal)
             return
-        why = ProtocolError(f"its response can't be read: {error}: {quote(body)}")
-        pending = None if known.id is None else self._pending.get(new_request_id(known.id))
+        failure = ProtocolError(f"its response can't be read: {error}: {quote(body)}")
+        pending = None if fragment.id is None else self._pending.get(new_request_id(fragment.id))
         if pending is not None:
-            pending.fail(why)
+            pending.fail(failure)
         elif (
-            known.is_response
-            and known.id is None
+            fragment.is_response
+            and fragment.id is None
             and not (
-                error.code == jsonrpc.INVALID_REQUEST and self._is_of_notification(_members(body))
+                error.code == jsonrpc.INVALID_REQUEST
+                and self._may_answer_notification(_decode_object(body))
             )
         ):
-            self._unnamed(why)
+            self._end_unnamed(failure)
 
-    def _unnamed(self, failure: BackendError | Message) -> None:
-        """End the request that a response without a usable id is most likely meant for.
+    def _end_unnamed(self, failure: BackendError | Message) -> None:
+        """End the request that a response without a usable id most likely belongs to.
 
-        A server that can't read a message says so at once: that was the latest one. One that has
-        not responded to anything yet may still be starting: it reads the first one first.
+        A server that cannot read a message responds immediately, so that is the latest request. A
+        server that has not responded to any request may still be starting, and reads the first one
+        first.
         """
         waiting = [pending for pending in self._pending.values() if pending.open]
         if not waiting:
@@ -262,20 +265,23 @@ class MultiplexedSession:
         elif self._users.single and "error" in failure:
             pending.finish(failure)
         else:
-            # The text may be about a request of another client.
+            # The text may be about the request of another client.
             pending.fail(ProtocolError("it answers with an error that names no request"))
 
-    def _is_of_notification(self, message: Message) -> bool:
-        """Return whether a response may be one to a notification, which some servers respond to."""
-        if not self._unanswerable or self._loop.time() - self._noticed_at > NOTICED_WITHIN:
+    def _may_answer_notification(self, message: Message) -> bool:
+        """Return True if a response may be one to a notification, as some servers send."""
+        if (
+            not self._unanswered_notifications
+            or self._loop.time() - self._notified_at > NOTICED_WITHIN
+        ):
             return False
         error = jsonrpc.error_of(message)
         if error is None:
-            says_nothing = jsonrpc.decode(message.get("result")) in (None, {}, True, "")
+            is_empty = jsonrpc.decode(message.get("result")) in (None, {}, True, "")
         else:
-            says_nothing = error.code == jsonrpc.METHOD_NOT_FOUND
-        self._unanswerable -= says_nothing
-        return says_nothing
+            is_empty = error.code == jsonrpc.METHOD_NOT_FOUND
+        self._unanswered_notifications -= is_empty
+        return is_empty
 
     def _end(self, error: BackendError) -> None:
         if not self._ended.done():
@@ -285,88 +291,94 @@ class MultiplexedSession:
 
     async def _dispatch(self, message: Message, size: int) -> None:
         if "method" not in message:
-            self._answered(message)
+            self._on_response(message)
             return
         method = jsonrpc.decode_str(message["method"])
         if method == PROGRESS and (token := progress_token(message)) is not None:
             pending = self._pending.get(new_request_id(token))
             if pending is not None and pending.token is not None:
-                # The client's token may be far longer than ours, which came.
+                # The client's token may be far longer than the one that was received.
                 size += len(pending.token)
-                await self._put(pending, replace_progress_token(message, pending.token), size)
+                await self._enqueue(pending, replace_progress_token(message, pending.token), size)
         elif is_broadcast(message):
             if self._announced is not None:
                 await self._announced(message)
         elif method == CANCELLED:
-            await self._withdrawn(message)
+            await self._on_cancelled(message)
         elif method != ACKNOWLEDGED:
-            await self._unrelated(message, method, size)
+            await self._on_unrelated(message, method, size)
 
-    def _answered(self, message: Message) -> None:
-        """A response; a second one, or one to a request that was given up, reaches nobody."""
-        own = new_request_id(message["id"])
-        self._users.settle(own)
-        pending = self._pending.get(own)
+    def _on_response(self, message: Message) -> None:
+        """Deliver a response. Duplicates and responses to abandoned requests are dropped."""
+        request_id = new_request_id(message["id"])
+        self._users.settle(request_id)
+        pending = self._pending.get(request_id)
         if pending is not None:
-            if int(own) > self._before_notice:
-                # Messages are read in order: the notifications were read without complaint.
-                self._unanswerable = 0
+            if int(request_id) > self._latest_before_notification:
+                # Messages are read in order: the notifications were read without a response.
+                self._unanswered_notifications = 0
             self._has_responded = True
             pending.finish(message)
         elif not (
-            # The server can't have another id from us: null, or "server-error" (Python SDK 1.x).
-            own.isdigit() or own.startswith(LISTEN_ID) or self._is_of_notification(message)
+            # The proxy never sent another kind of id: null, or "server-error" (Python SDK 1.x).
+            request_id.isdigit()
+            or request_id.startswith(LISTEN_ID)
+            or self._may_answer_notification(message)
         ):
-            self._unnamed(message)
+            self._end_unnamed(message)
 
-    async def _unrelated(self, message: Message, method: str | None, size: int) -> None:
-        """What names no request is for the single client that has some, by way of the latest."""
-        last = next((found for found in reversed(self._pending.values()) if found.open), None)
+    async def _on_unrelated(self, message: Message, method: str | None, size: int) -> None:
+        """Deliver a message that names no request.
+
+        It goes to the latest request, if all requests belong to one client.
+        """
+        last = next((pending for pending in reversed(self._pending.values()) if pending.open), None)
         asks, ping = "id" in message, method == "ping"
-        if method == COMPLETED and (asked := self._questions.elicited(message)) is not None:
-            last = next((p for p in self._pending.values() if p.caller is asked), None)
+        if method == COMPLETED and (context := self._incoming.elicited_by(message)) is not None:
+            last = next((p for p in self._pending.values() if p.caller is context), None)
         elif last is not None and not ping and not self._users.single:
-            await (self._questions.put(message, NOBODY) if asks else NOBODY.notify(message))
+            await (self._incoming.forward(message, NOBODY) if asks else NOBODY.notify(message))
             return
         if last is not None and not ping:
-            await self._put(last, message, size)
+            await self._enqueue(last, message, size)
         elif asks:
             standing = self._standing or NullContext(ClientIdentity(self.greeting.revision))
-            await self._questions.put(message, standing)
+            await self._incoming.forward(message, standing)
         elif self._standing is not None:
             await self._standing.notify(message)
 
-    async def _withdrawn(self, message: Message) -> None:
-        """The backend gives up a question; one that waits for no answer is over already."""
-        own = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get("requestId")
-        if own is None:
+    async def _on_cancelled(self, message: Message) -> None:
+        """Cancel a server request, queued or forwarded. Ignored if it is complete."""
+        named_id = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get("requestId")
+        if named_id is None:
             return
-        key = jsonrpc.id_key(own)
-        if not any(pending.drop_question(key) for pending in self._pending.values()):
-            await self._questions.withdrawn(message, None)
+        key = jsonrpc.id_key(named_id)
+        if not any(pending.discard_request(key) for pending in self._pending.values()):
+            await self._incoming.cancel_from(message, None)
 
-    async def _put(self, pending: PendingRequest, message: Message, size: int) -> None:
-        """Leave a message to its caller, who is held up alone where it is slow.
+    async def _enqueue(self, pending: PendingRequest, message: Message, size: int) -> None:
+        """Queue a message for its caller.
 
-        Where it is the only one, the backend is held back instead. Else its request ends.
+        If the queue is full and other requests run, the request ends with an error. Otherwise the
+        proxy stops reading from the backend until there is room.
         """
         while pending.full and len(self._pending) == 1 and not pending.over:
-            self._moved.clear()
-            await self._moved.wait()
+            self._room_available.clear()
+            await self._room_available.wait()
         if pending.over:
             return
         if pending.full:
-            pending.give_up(SlowClient("its client reads too slowly, and others wait"))
-            own = next(key for key, found in self._pending.items() if found is pending)
-            self._background.spawn(self._cancel(cancelled_notification(own, None)))
+            pending.overflow(SlowClient("its client reads too slowly, and others wait"))
+            request_id = next(key for key, other in self._pending.items() if other is pending)
+            self._background.spawn(self._cancel(cancelled_notification(request_id, None)))
             return
         pending.put(message, size)
-        if len(pending) % BREATH == 0 or size > LARGE:
-            # Much of it can be there at once: who takes it out needs a turn, too.
+        if len(pending) % YIELD_EVERY == 0 or size > LARGE:
+            # Many messages can arrive at once, and the task that delivers them needs turns.
             await asyncio.sleep(0)
 
 
-def _members(body: bytes) -> Message:
+def _decode_object(body: bytes) -> Message:
     try:
         return jsonrpc.decode_object(body)
     except jsonrpc.RpcError:

@@ -1,6 +1,6 @@
-"""A request over a channel that others share: what comes before its response waits here, in order.
+"""Requests on a shared channel, with an ordered queue of the messages before each response.
 
-Who made the request takes the messages out, so that a slow client holds up nobody but itself.
+The task that made the request takes the messages out, so a slow client delays only itself.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ class PendingRequest:
     __slots__ = (
         "_changed",
         "_failure",
+        "_queue",
         "_response",
         "_size",
-        "_waiting",
         "caller",
         "over",
         "token",
@@ -40,8 +40,8 @@ class PendingRequest:
         self.caller = caller
         self.token = token
         self.over = False
-        """Whether nobody takes messages out any more."""
-        self._waiting: deque[tuple[Message, int]] = deque()
+        """True if no task takes messages out any longer."""
+        self._queue: deque[tuple[Message, int]] = deque()
         self._size = 0
         self._response: Message | None = None
         self._failure: BackendError | None = None
@@ -49,67 +49,67 @@ class PendingRequest:
 
     @property
     def open(self) -> bool:
-        """Whether its response has not come, and somebody waits for it."""
+        """True if the response has not arrived and a task waits for it."""
         return self._response is None and self._failure is None and not self.over
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def full(self) -> bool:
-        """Whether no more may wait."""
-        return len(self._waiting) >= MAX_MESSAGES or self._size >= MAX_BYTES
+        """True if the queue accepts no more messages."""
+        return len(self._queue) >= MAX_MESSAGES or self._size >= MAX_BYTES
 
     def refuse(self) -> None:
-        """Count that something came though it was full."""
+        """Record that a message arrived while the queue was full."""
         (UNREAD_BYTES if self._size >= MAX_BYTES else UNREAD_MESSAGES).record()
 
     def put(self, message: Message, size: int) -> None:
-        """Add a message of so many bytes."""
-        self._waiting.append((message, size))
+        """Queue a message of `size` bytes."""
+        self._queue.append((message, size))
         self._size += size
         self._wake()
 
     def finish(self, response: Message) -> None:
-        """The response came."""
+        """Set the response."""
         if self._response is None:
             self._response = response
         self._wake()
 
     def fail(self, error: BackendError) -> None:
-        """No response will come; what waits is still given out."""
+        """Set the error that replaces the response. Queued messages are still delivered."""
         if self._response is None and self._failure is None:
             self._failure = error
         self._wake()
 
-    def give_up(self, error: BackendError) -> None:
-        """The caller is too slow: what waits is dropped."""
+    def overflow(self, error: BackendError) -> None:
+        """End a request whose caller is too slow, and drop the queued messages."""
         self.refuse()
         self._response, self._failure, self.over = None, error, True
-        self._waiting.clear()
+        self._queue.clear()
         self._size = 0
         self._wake()
 
-    def drop_question(self, request_id: bytes) -> bool:
-        """Take out a server request that was not passed on yet; whether it was there."""
-        for found in self._waiting:
-            own = found[0].get("id")
-            if own is not None and jsonrpc.id_key(own) == request_id:
-                self._waiting.remove(found)
-                self._size -= found[1]
+    def discard_request(self, request_id: bytes) -> bool:
+        """Remove a queued server request. Return False if the queue does not contain it."""
+        for entry in self._queue:
+            raw_id = entry[0].get("id")
+            if raw_id is not None and jsonrpc.id_key(raw_id) == request_id:
+                self._queue.remove(entry)
+                self._size -= entry[1]
                 return True
         return False
 
     async def response(
         self, deliver: Callable[[Message], Awaitable[None]], moved: Callable[[], None]
     ) -> Message:
-        """Give every message to `deliver` until the response is there.
+        """Deliver every message, then return the response.
 
-        `moved` is called when there is room again. Raises BackendError.
+        `moved` is called when the queue has room again. Raises BackendError.
         """
         while True:
-            while self._waiting:
-                message, size = self._waiting.popleft()
+            while self._queue:
+                message, size = self._queue.popleft()
                 self._size -= size
                 moved()
                 await deliver(message)
@@ -129,28 +129,29 @@ class PendingRequest:
 
 
 class MessageBuffer:
-    """What comes for a request on the streams of others; its client holds none of these up."""
+    """Queue of the messages for a request from other streams, so that its client delays no
+    stream."""
 
     def __init__(self, caller: CallContext, spawn: Callable[[Work], "asyncio.Task[None]"]) -> None:
-        """`spawn` starts the task that passes messages on."""
+        """`spawn` starts the task that delivers messages."""
         self._pending = PendingRequest(caller, None)
-        self._task = spawn(self._passed_on(caller))
+        self._task = spawn(self._deliver(caller))
 
-    async def _passed_on(self, caller: CallContext) -> None:
+    async def _deliver(self, caller: CallContext) -> None:
         await self._pending.response(caller.notify, lambda: None)
 
     def put(self, message: Message) -> None:
-        """Add a message; dropped where too much waits."""
+        """Queue a message, or drop it if the queue is full."""
         if self._pending.full:
             self._pending.refuse()
         else:
             self._pending.put(message, sum(len(bytes(raw)) for raw in message.values()))
 
     async def drained(self) -> None:
-        """Wait until the client has taken all; no more will come."""
+        """Wait until the client has received all messages. No more may be added."""
         self._pending.finish({})
         await self._task
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop the queued messages."""
         self._task.cancel()

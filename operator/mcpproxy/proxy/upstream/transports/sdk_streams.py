@@ -1,7 +1,7 @@
-"""Servers reached through the SDK: those of this process, and transports that a user made.
+"""Servers that are reached through the SDK: in-process servers and transports of the user.
 
-The SDK's transports are context managers that give a pair of message streams; a channel enters
-one in a task of its own, because its cancel scopes belong to one task.
+SDK transports are context managers that return a pair of message streams. A channel enters one in
+its own task, because cancel scopes belong to one task.
 """
 
 import asyncio
@@ -23,34 +23,36 @@ from mcpproxy.proxy.protocol import revisions as rev
 
 Transport = AbstractAsyncContextManager[TransportStreams]
 GRACE: Final = 5.0
-"""Seconds that a transport has to end."""
+"""Seconds that a transport has to exit."""
 _CLOSED: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
 class StreamChannel:
-    """Messages over the streams of an SDK transport."""
+    """Message channel over the streams of an SDK transport."""
 
-    answers_late = True
+    send_blocks = True
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._streams: asyncio.Future[TransportStreams] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()
         self._revision: str | None = None
-        self._owner = asyncio.create_task(self._own())
+        self._owner = asyncio.create_task(self._run_transport())
 
-    async def _own(self) -> None:
+    async def _run_transport(self) -> None:
         try:
             async with self._transport as streams:
                 self._streams.set_result(streams)
                 await self._closing.wait()
         except Exception as error:
-            # Whatever the transport raises, it means that there is none any more.
+            # Whatever the exception is, the transport has ended.
             if not self._streams.done():
-                self._streams.set_exception(Unreachable(f"its transport failed: {_said(error)}"))
+                self._streams.set_exception(
+                    Unreachable(f"its transport failed: {_describe(error)}")
+                )
 
     async def opened(self) -> "StreamChannel":
-        """Wait until the transport is there. Raises Unreachable."""
+        """Wait until the transport is entered. Raises Unreachable."""
         try:
             await asyncio.shield(self._streams)
         except BaseException:
@@ -67,22 +69,24 @@ class StreamChannel:
             raise Unreachable("its transport is closed") from None
 
     def _metadata(self, message: Mapping[str, Any]) -> ClientMessageMetadata:
-        """What HTTP transports repeat in headers; others don't look at it."""
+        """Return the headers for HTTP transports; other transports ignore them."""
         params = message.get("params") or {}
         modern = (params.get("_meta") or {}).get(rev.META_VERSION)
         if modern is None:
-            known = self._revision is not None and message.get("method") != "initialize"
+            has_revision = self._revision is not None and message.get("method") != "initialize"
             name = h.PROTOCOL_VERSION.decode()
-            return ClientMessageMetadata(headers={name: self._revision or ""} if known else None)
-        found = {h.PROTOCOL_VERSION: modern.encode(), h.METHOD: h.encode_value(message["method"])}
-        member = h.NAME_MEMBER.get(message["method"])
-        if member is not None and isinstance(params.get(member), str):
-            found[h.NAME] = h.encode_value(params[member])
-        headers = {name.decode(): value.decode() for name, value in found.items()}
+            return ClientMessageMetadata(
+                headers={name: self._revision or ""} if has_revision else None
+            )
+        fields = {h.PROTOCOL_VERSION: modern.encode(), h.METHOD: h.encode_value(message["method"])}
+        name_field = h.NAME_MEMBER.get(message["method"])
+        if name_field is not None and isinstance(params.get(name_field), str):
+            fields[h.NAME] = h.encode_value(params[name_field])
+        headers = {name.decode(): value.decode() for name, value in fields.items()}
         return ClientMessageMetadata(headers=headers)
 
     async def receive(self) -> bytes | None:
-        """What the transport could not read is passed over."""
+        # Exceptions in the stream stand for messages that the transport could not read.
         read, _ = await self._streams
         while True:
             try:
@@ -102,26 +106,26 @@ class StreamChannel:
             self._owner.cancel()
             await asyncio.wait([self._owner])
         if self._streams.done() and not self._streams.cancelled():
-            # It was looked at, or nobody wants to know any more.
+            # Marks the exception as retrieved.
             self._streams.exception()
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 async def connect(transport: Transport) -> StreamChannel:
-    """A channel over a transport that nobody has entered. Raises Unreachable."""
+    """Return a channel over a transport that has not been entered. Raises Unreachable."""
     return await StreamChannel(transport).opened()
 
 
 def in_memory_streams(server: "MCPServer[Any] | Server[Any]") -> Callable[[], Transport]:
-    """Makes transports to a server of this process; each runs a session of its own."""
+    """Return a factory of transports to an in-process server; each transport runs one session."""
     return lambda: InMemoryTransport(server)
 
 
 def lowlevel_server(server: "MCPServer[Any] | Server[Any]") -> "Server[Any]":
-    """The low-level server that serves an MCPServer, for which the SDK has no public name."""
+    """Return the low-level server of an MCPServer, for which the SDK has no public name."""
     return server._lowlevel_server if isinstance(server, MCPServer) else server

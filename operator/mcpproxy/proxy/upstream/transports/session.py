@@ -1,4 +1,4 @@
-"""A link: one upstream session with a backend, of one era and one transport."""
+"""Interface of an upstream session, the requests that it sends, and its background tasks."""
 
 import asyncio
 import itertools
@@ -22,56 +22,59 @@ from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 
 OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
-"""Takes an announcement, and the client in whose session it came, where it is one's."""
+"""Receives a broadcast and the client whose session it came from; None if no client owns the
+session."""
 OTHER_ID: Final = "it answers with a response to another request"
 
 
 class UpstreamRequest:
-    """A request as it leaves for a backend: names are the backend's own."""
+    """A request to a backend, with the backend's own names."""
 
-    # Every call makes one of these: what is as it begins stands in the class.
+    # Every call creates one of these, so the defaults are class attributes.
     extra: Message | None = None
-    """Members of the envelope that JSON-RPC does not know; they pass."""
+    """Fields of the message that JSON-RPC does not define; forwarded unchanged."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Mcp-Param-* headers."""
+    """`Mcp-Param-*` headers."""
     trace: tuple[tuple[bytes, bytes], ...] = ()
-    """Headers that say to which trace it belongs."""
+    """Headers of the trace context."""
     sent: ClientResponse | None = None
-    """Its answer, where it was sent before: then it is not sent again."""
-    bridged: "UpstreamRequest | None" = None
-    """What was sent in its place, where the backend is of another era than the client."""
+    """Response to a request that was sent already; such a request is not sent again."""
+    translated: "UpstreamRequest | None" = None
+    """Translated request that was sent instead, if backend and client differ in era."""
     sink: ResultSink | None = None
-    """Where the client's side takes a large answer in parts."""
+    """Sink for the parts of a large response."""
     onward: ResultRelay | None = None
-    """How it does, where the answer needs no more than that."""
+    """Relay to `sink`, if the response needs no further translation."""
     link: "UpstreamSession | None" = None
-    """What it was sent over."""
-    held: "SessionLease | None" = None
-    """The session that is kept open for it."""
+    """Session over which the request was sent."""
+    lease: "SessionLease | None" = None
+    """Lease of the session that serves the request."""
     number: int = 0
-    """Its place among the requests of that session."""
+    """Sequence number in that session; 0 before the request has one."""
     label: Raw | None = None
-    """Its id and progress token in a session that serves several clients; None: its own."""
+    """Request id and progress token in a session that several clients share; None if the
+    original id is used."""
     token: Raw | None = None
-    """The client's progress token, where `label` stands for it."""
+    """Progress token of the client that `label` replaces."""
     caller: CallContext | None = None
-    """The client's side, while a task waits for the answer."""
+    """Context of the client while a task waits for the response."""
     inbox: "MessageBuffer | None" = None
-    """What came for it on the streams of others."""
+    """Messages for this request that arrived on other streams."""
     deadline: Timer | None = None
-    """The time that it has, where that runs already."""
-    converses = False
-    """Whether questions in its answer are asked here, and not by a request of the client."""
+    """Timer of the request, if it is running already."""
+    resolves_input = False
+    """True if the proxy resolves `input_required` results, instead of the client."""
     repeatable = False
-    """Whether it may be sent twice, should a connection be lost: requests of our own."""
+    """True if the request may be sent twice when a connection breaks; for the proxy's own
+    requests."""
     leave: Callable[[], None] | None = None
-    """Has a task go on with it, where none waits for its answer."""
+    """Moves the call from the callback path to a task."""
     principal: str = ""
-    """Of the client, where no task waits for the answer."""
+    """Principal of the client, set while no task waits for the response."""
     polls: bool = True
-    """Whether a task that a legacy client gets in place of the result is waited for."""
-    abandons: "Callable[[], Coroutine[Any, Any, None]] | None" = None
-    """Tells the backend that nobody waits any more for the task that it made of the request."""
+    """True if the proxy polls a task that a backend returns to a legacy client."""
+    cancel_task: "Callable[[], Coroutine[Any, Any, None]] | None" = None
+    """Cancels the backend's task for this request when no client waits for it any longer."""
 
     def __init__(
         self,
@@ -92,46 +95,49 @@ class UpstreamRequest:
         if trace:
             self.trace = trace
 
-    def having(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
-        """The same request, not sent yet, with other params and perhaps another id."""
-        kept = (self.extra, self.headers, self.trace)
-        found = UpstreamRequest(request_id or self.id, self.method, params, *kept)
-        if self.converses:
-            found.converses = True
-        return found
+    def copy_with(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
+        """Return an unsent copy with other params and, if given, another id."""
+        envelope = (self.extra, self.headers, self.trace)
+        copy = UpstreamRequest(request_id or self.id, self.method, params, *envelope)
+        if self.resolves_input:
+            copy.resolves_input = True
+        return copy
 
-    async def passed_on(
+    async def relay_large(
         self,
         rest: Callable[[], ByteSource | None],
         begins: Callable[["UpstreamRequest"], None] | None = None,
     ) -> Message | None:
-        """What stands for the answer, once it went on to the client in parts; None where it does
-        not. `rest` gives what is large enough; `begins` is called before the first part."""
+        """Relay a large response to the client in parts, and return a placeholder for it.
+
+        `rest` returns the source if the response is large; `begins` is called before the first
+        part. Returns None if the response is not relayed. Raises Unreachable, ProtocolError.
+        """
         source = None if self.onward is None else rest()
         if self.onward is None or source is None:
             return None
-        ids = self.known_as, self.id
-        found = await self.onward.take(source, ids, lambda: begins and begins(self))
-        if found is None:
+        ids = self.upstream_id, self.id
+        placeholder = await self.onward.take(source, ids, lambda: begins and begins(self))
+        if placeholder is None:
             self.onward = None
-        return found
+        return placeholder
 
     async def drained(self) -> None:
-        """Wait until the client has what came for it on other streams than its own."""
+        """Wait until the client has received the messages from other streams."""
         if self.inbox is not None:
             await self.inbox.drained()
 
-    async def taken_over(self) -> CallContext | None:
-        """Return the client's side of the request; if no task has it, a task takes it over."""
+    async def move_to_task(self) -> CallContext | None:
+        """Return the context of the client. If no task runs the call, move it to one first."""
         if self.caller is None and self.leave is not None:
             self.leave()
         if self.caller is None:
-            # The task that takes over is there after its first step.
+            # The new task sets the context in its first step.
             await asyncio.sleep(0)
         return self.caller
 
     def relabel(self, label: bytes) -> None:
-        """Give it another id, and another progress token if it has one, on its way out."""
+        """Replace the id, and the progress token if present, in the message to the backend."""
         self.label = Raw(label)
         if self.params is not None and "_meta" in self.params:
             token = parse_meta(self.params).get("progressToken")
@@ -139,21 +145,25 @@ class UpstreamRequest:
                 self.token = token
 
     @property
-    def known_as(self) -> Raw:
-        """The id by which the backend knows it."""
+    def upstream_id(self) -> Raw:
+        """The request id at the backend."""
         return self.id if self.label is None else self.label
 
     def body(self) -> bytes:
-        """The message's bytes."""
-        params, own = self.params, self.id
+        """Return the encoded message."""
+        params, request_id = self.params, self.id
         if self.label is not None:
-            own = self.label
+            request_id = self.label
             if params is not None and self.token is not None:
-                changed = jsonrpc.replace_member(params["_meta"], progressToken=own)
+                changed = jsonrpc.replace_member(params["_meta"], progressToken=request_id)
                 params = {**params, "_meta": changed}
         if params is not None and self.extra is None:
-            return jsonrpc.encode(jsonrpc.RequestEnvelope("2.0", own, self.method, params))
-        content: dict[str, Any] = {"jsonrpc": jsonrpc.VERSION, "id": own, "method": self.method}
+            return jsonrpc.encode(jsonrpc.RequestEnvelope("2.0", request_id, self.method, params))
+        content: dict[str, Any] = {
+            "jsonrpc": jsonrpc.VERSION,
+            "id": request_id,
+            "method": self.method,
+        }
         if params is not None:
             content["params"] = params
         if self.extra:
@@ -163,36 +173,36 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServerDescription:
-    """How a backend introduced itself (initialize or server/discover)."""
+    """The backend's introduction: its result of `initialize` or `server/discover`."""
 
     revision: str
     result: Message
-    """The whole result."""
+    """The complete result."""
     modern: bool = field(init=False, compare=False, repr=False)
-    """Whether its revision is one without sessions."""
+    """True if the revision is one without sessions."""
     makes_tasks: bool = field(init=False, compare=False, repr=False)
-    """Whether a task may come in place of the result of a call (2026-07-28)."""
+    """True if the backend may return a task instead of a result (2026-07-28)."""
 
     def __post_init__(self) -> None:
-        """Every call asks for it: it is found once."""
+        """Cached, because every call reads it."""
         modern = is_modern(self.revision)
         object.__setattr__(self, "modern", modern)
         makes = modern and offers(self.capabilities, TASKS_EXTENSION)
         object.__setattr__(self, "makes_tasks", makes)
 
     def member(self, name: str) -> Any:
-        """A member of the result as a JSON value; None when it is absent."""
+        """Return a field of the result as a JSON value; None if absent."""
         return jsonrpc.decode(self.result.get(name))
 
     @property
     def capabilities(self) -> dict[str, Any]:
-        """What the backend offers."""
-        found = self.member("capabilities")
-        return found if isinstance(found, dict) else {}
+        """The server's capabilities."""
+        capabilities = self.member("capabilities")
+        return capabilities if isinstance(capabilities, dict) else {}
 
 
 class SessionLease(Protocol):
-    """A session that is kept open for a request."""
+    """The right of a request to use an upstream session."""
 
     @property
     def link(self) -> "UpstreamSession":
@@ -200,35 +210,37 @@ class SessionLease(Protocol):
 
 
 class UpstreamSession(Protocol):
-    """One upstream session, or none where the era or the backend has none."""
+    """An upstream session, or its equivalent in an era or with a backend that keeps none."""
 
     greeting: ServerDescription
     stateful: bool
-    """Whether the backend keeps a session for it."""
+    """True if the backend keeps a session."""
 
     @property
     def alive(self) -> bool:
-        """Whether requests can still be sent."""
+        """True if requests can still be sent."""
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """The response. Notifications and server requests on the way go to `caller`.
+        """Send a request and return the response.
 
-        Raises BackendError. When cancelled, tells the backend so.
+        Notifications and server requests that arrive before it go to `caller`. If cancelled,
+        cancels the request at the backend. Raises BackendError.
         """
 
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
     ) -> ClientResponse | None:
-        """Send a request at once, see `Connection.begin`; None where that can't be done.
+        """Send a request without a task, or return None if that is impossible.
 
-        What the backend sends meanwhile for whoever asks makes it `leave`.
+        `done` is called when the response is to be examined, as in `Connection.begin`. If the
+        backend sends messages for the client first, `outgoing.leave` is called.
         """
 
-    def completes(self, outgoing: UpstreamRequest) -> bool:
-        """Whether nothing came before the answer to what was begun; then the request is over."""
+    def try_complete(self, outgoing: UpstreamRequest) -> bool:
+        """End a request that `begin` sent. Return False if messages came before its response."""
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """Send a notification as it is; `client` is who tells it. Raises BackendError."""
+        """Send a notification of `client` unchanged. Raises BackendError."""
 
     async def listen(
         self,
@@ -237,37 +249,39 @@ class UpstreamSession(Protocol):
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """Pass on what the backend sends outside of requests, until that ends.
+        """Forward messages that belong to no request, until the stream ends.
 
-        Changes of lists and resources go to `announced`; the rest to the caller of the request
-        that runs, or to `standing` when none does. `ready` is called once nothing is missed any
-        more; `uris` are the resources whose changes are wanted (modern era). Returns at once where
-        the backend has no such stream. Raises BackendError when it breaks.
+        Changes of lists and resources go to `announced`. Other messages go to the caller of the
+        running request, or to `standing` if none runs. `ready` is called once no message can be
+        missed. `uris` are the resources to subscribe to (modern era). Returns immediately if the
+        backend has no such stream. Raises BackendError if the stream breaks.
         """
 
     async def close(self) -> None:
-        """End the session; never raises."""
+        """Close the session. Never raises."""
 
 
 ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})
-"""What a backend announces to all: it belongs to no request."""
+"""Notifications that concern all clients and belong to no request."""
 LISTEN_ID: Final = b"mcpproxy-listen-"
-"""The beginning of the id of a listen request of ours."""
+"""Prefix of the ids of the proxy's `subscriptions/listen` requests."""
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
-"""The answer to a listen request of ours: no client's."""
+"""Confirmation of the proxy's own `subscriptions/listen`; never forwarded to clients."""
 
 
 def is_broadcast(message: Message) -> bool:
-    """Whether a message tells of a change that concerns every client."""
+    """True if a message announces a change that concerns every client."""
     return jsonrpc.decode_str(message.get("method")) in ANNOUNCEMENTS
 
 
-async def answer_server_request(caller: CallContext, request: Message, told: Told) -> bytes:
-    """The response to a server request, asked of the caller; its id is the request's."""
+async def answer_server_request(
+    caller: CallContext, request: Message, notify_backend: Told
+) -> bytes:
+    """Forward a server request to the caller, and return the encoded response with its id."""
     if jsonrpc.decode_str(request["method"]) == "ping":
         return jsonrpc.response(request["id"], b"{}")
     try:
-        answer = await caller.ask(request, told)
+        answer = await caller.ask(request, notify_backend)
     except RpcError as error:
         return jsonrpc.error_response(request["id"], error)
     content = {**answer, "jsonrpc": jsonrpc.VERSION, "id": request["id"]}
@@ -282,7 +296,7 @@ _listens: Final = itertools.count(1)
 def build_listen_request(
     client: ClientIdentity, revision: str, uris: Sequence[str]
 ) -> UpstreamRequest:
-    """A `subscriptions/listen` for the changes of all lists and of these resources."""
+    """Build a `subscriptions/listen` for changes of all lists and of these resources."""
     wanted: dict[str, Any] = {
         "toolsListChanged": True,
         "promptsListChanged": True,
@@ -297,7 +311,7 @@ def build_listen_request(
 
 
 class TaskSet:
-    """Tasks that nobody waits for; they are kept, and cancelled on close."""
+    """Background tasks; cancelled on close."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -310,7 +324,7 @@ class TaskSet:
         return task
 
     async def close(self, grace: float = 0.0) -> None:
-        """Wait `grace` seconds for the tasks, then cancel the rest."""
+        """Wait up to `grace` seconds for the tasks, then cancel the others."""
         if self._tasks and grace:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in list(self._tasks):

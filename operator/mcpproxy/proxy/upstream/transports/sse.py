@@ -1,4 +1,4 @@
-"""HTTP+SSE backends (2024-11-05): an event stream from the server, POSTs to it."""
+"""HTTP+SSE backends (2024-11-05): an event stream from the server and POSTs to it."""
 
 import asyncio
 import collections
@@ -11,14 +11,14 @@ from mcpproxy.proxy.protocol import sse
 from mcpproxy.proxy.upstream.transports.event_stream import EventStream
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 
-_FORGOTTEN: Final = (400, 404, 410)
-"""How backends answer a message where they do not know its session any more."""
+_SESSION_LOST: Final = (400, 404, 410)
+"""HTTP statuses of a POST to a session that the backend no longer knows."""
 
 
 class SseChannel:
-    """One event stream and the address that it told us to post to."""
+    """One event stream and the endpoint that it announced for POSTs."""
 
-    answers_late = True
+    send_blocks = True
 
     def __init__(self, endpoint: McpHttpClient, stream: ClientResponse) -> None:
         self._endpoint = endpoint
@@ -28,16 +28,16 @@ class SseChannel:
         self._path = ""
 
     async def start(self) -> None:
-        """Wait for the address. Raises BackendError when it is none, or of another origin."""
-        # Servers greet with events of their own types before it.
-        while (event := await self._next()) is not None and event.event != b"endpoint":
+        """Wait for the endpoint. Raises BackendError if it is invalid or of another origin."""
+        # Servers may send events of other types first.
+        while (event := await self._next_event()) is not None and event.event != b"endpoint":
             continue
         if event is None:
             raise ProtocolError("its event stream names no endpoint")
         client = self._endpoint.client
         self._path = client.path_of(client.url, event.data.decode("utf-8", "replace"))
 
-    async def _next(self) -> sse.ServerSentEvent | None:
+    async def _next_event(self) -> sse.ServerSentEvent | None:
         while not self._events:
             events = await self._source.next()
             if events is None:
@@ -46,14 +46,14 @@ class SseChannel:
         return self._events.popleft()
 
     async def receive(self) -> bytes | None:
-        while (event := await self._next()) is not None:
+        while (event := await self._next_event()) is not None:
             if event.data and event.event == sse.MESSAGE:
                 return event.data
         return None
 
     async def send(self, body: bytes) -> None:
         status = await self._endpoint.deliver(body, (), self._path)
-        if status in _FORGOTTEN:
+        if status in _SESSION_LOST:
             self._stream.close()
             raise SessionNotFound(f"it answers HTTP {status} to a message of its session")
         if status >= 400:
@@ -64,9 +64,9 @@ class SseChannel:
 
 
 async def connect(endpoint: McpHttpClient, timeout: float) -> SseChannel:
-    """Open the stream and wait for the address to post to.
+    """Open the stream and wait for the endpoint.
 
-    Raises BackendError, ProtocolError when there is no such stream.
+    Raises BackendError; ProtocolError if the server has no such stream.
     """
     stream = await endpoint.get(())
     if stream.status != 200 or stream.media_type != h.EVENT_STREAM:

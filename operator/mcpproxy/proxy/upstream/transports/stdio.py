@@ -1,4 +1,4 @@
-"""stdio servers: a child process that reads and writes one message a line."""
+"""stdio servers: child processes that read and write one message per line."""
 
 import asyncio
 import contextlib
@@ -23,22 +23,22 @@ log = logging.getLogger("mcpproxy.stdio")
 
 MAX_LINE: Final = limits.PROGRAM_LINE.value
 READ: Final = 128 * 1024
-"""Bytes that are read at a time; twice as many may wait outside of the pipe."""
+"""Bytes per read; twice as many may be buffered outside of the pipe."""
 GRACE: Final[float] = limits.PROGRAM_END.value
-"""Seconds that a process has to end by itself, and again after SIGTERM."""
+"""Seconds that a process has to exit after the end of its input, and again after SIGTERM."""
 TURN: Final = 64
 """Lines after which other tasks get a turn."""
 ENCODED: Final = 64
-"""Bytes of a line that tell whether it is a message."""
+"""Bytes at the start of a line that decide whether it is a message."""
 UTF_16_MARKS: Final = b"\xff\xfe"
 SHOWN: Final = 200
-"""Characters of its last words that an error shows."""
+"""Maximum characters of stderr in an error message."""
 
 
 class StdioChannel:
-    """One process. Its stderr is read all the time; only the last of it is kept."""
+    """Channel to one process. Its stderr is read continuously; the last line is kept for errors."""
 
-    answers_late = False
+    send_blocks = False
 
     def __init__(self, name: str, process: Process, transport: asyncio.SubprocessTransport) -> None:
         self._name = name
@@ -49,23 +49,23 @@ class StdioChannel:
         self._stdin, self._stdout = process.stdin, process.stdout
         self._sending = asyncio.Lock()
         self._lines = LineSplitter(MAX_LINE)
-        self._taken = 0
-        self._passed_over = 0
-        self._last_words = self._printed = ""
+        self._lines_read = 0
+        self._ignored = 0
+        self._last_words = self._last_ignored = ""
         self._stderr = asyncio.create_task(self._read_stderr())
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """True if the process has exited."""
         return self._process.returncode is not None
 
     async def send(self, body: bytes) -> None:
-        """A line end inside a message, which JSON has only between tokens, goes."""
+        # JSON has line ends only between tokens, so that removing them keeps the message intact.
         line = body.replace(b"\r", b"").replace(b"\n", b"") + b"\n"
         within = limits.PROGRAM_INPUT.value
         try:
             async with asyncio.timeout(within), self._sending:
-                # Before it, not behind it: what is not read yet is at most one message.
+                # Before the write, so that at most one message is buffered.
                 await self._stdin.drain()
                 self._stdin.write(line)
         except TimeoutError:
@@ -75,30 +75,28 @@ class StdioChannel:
             raise Unreachable("its process has ended") from None
 
     async def receive(self) -> bytes | None:
-        """Lines that do not begin as messages are passed over: servers print things.
-
-        A batch begins as an array of objects does, and a line of a log with a bracket, too.
-        """
-        while (line := await self._next()) is not None:
-            self._taken += 1
-            if self._taken % TURN == 0:
+        # Servers also print text. A batch begins as an array of objects does, a log line as any
+        # array.
+        while (line := await self._next_line()) is not None:
+            self._lines_read += 1
+            if self._lines_read % TURN == 0:
                 await asyncio.sleep(0)
             if isinstance(line, LineTooLong):
                 limits.PROGRAM_LINE.record()
-                if (found := await self._refused(line)) is not None:
-                    return found
+                if (response := await self._refuse_long_line(line)) is not None:
+                    return response
                 continue
             line = line.strip()
             if line.startswith(b"{") or _begins_message(line):
                 return line
             if line:
-                self._pass_over(line)
-        # What it said on its way out explains why.
+                self._log_ignored(line)
+        # The last lines on stderr explain the exit.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
-        raise ProcessFailed(self._why())
+        raise ProcessFailed(self._exit_reason())
 
-    async def _next(self) -> bytes | LineTooLong | None:
+    async def _next_line(self) -> bytes | LineTooLong | None:
         """Return the next line; None at the end."""
         while (line := self._lines.next()) is None:
             chunk = await self._stdout.read(READ)
@@ -107,35 +105,38 @@ class StdioChannel:
             self._lines.feed(chunk)
         return line
 
-    async def _refused(self, line: LineTooLong) -> bytes | None:
-        """Return the response that stands for one that is too long; None if it is for nobody."""
-        why = f"it wrote a line of over {MAX_LINE} bytes"
-        log.warning("backend %s: %s", self._name, why)
-        known = parse_fragment(line.head, line.tail)
-        if known.has_method:
+    async def _refuse_long_line(self, line: LineTooLong) -> bytes | None:
+        """Return an error response for a line that is too long, or None if no request waits for
+        it."""
+        reason = f"it wrote a line of over {MAX_LINE} bytes"
+        log.warning("backend %s: %s", self._name, reason)
+        fragment = parse_fragment(line.head, line.tail)
+        if fragment.has_method:
             refusal = RpcError(INVALID_REQUEST, f"the line has over {MAX_LINE} bytes")
-            if known.id is not None:
+            if fragment.id is not None:
                 with contextlib.suppress(Unreachable):
-                    await self.send(jsonrpc.error_response(known.id, refusal))
+                    await self.send(jsonrpc.error_response(fragment.id, refusal))
             return None
-        if known.id is None and not known.is_response:
+        if fragment.id is None and not fragment.is_response:
             return None
-        return jsonrpc.error_response(known.id, ProtocolError(why).rpc(self._name))
+        return jsonrpc.error_response(fragment.id, ProtocolError(reason).rpc(self._name))
 
-    def _pass_over(self, line: bytes) -> None:
-        """Log the first line that is not a message, and then fewer and fewer of them."""
-        self._printed = quote(line)
-        self._passed_over += 1
-        if self._passed_over.bit_count() == 1:
-            number = self._passed_over
-            log.info("backend %s wrote a line that is no message (%d so far)", self._name, number)
+    def _log_ignored(self, line: bytes) -> None:
+        """Log the 1st, 2nd, 4th, 8th, … line that is not a message."""
+        self._last_ignored = quote(line)
+        self._ignored += 1
+        if self._ignored.bit_count() == 1:
+            number = self._ignored
+            log.info(
+                "backend %s wrote a line that is not a message (%d so far)", self._name, number
+            )
 
-    def _why(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.returncode
-        ended = "its process has ended" + ("" if code is None else f" with status {code}")
+        exit_text = "its process has ended" + ("" if code is None else f" with status {code}")
         if self._last_words:
-            return f"{ended}: {self._last_words}"
-        return f"{ended}; it wrote {self._printed}" if self._printed else ended
+            return f"{exit_text}: {self._last_words}"
+        return f"{exit_text}; it wrote {self._last_ignored}" if self._last_ignored else exit_text
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -144,11 +145,11 @@ class StdioChannel:
         while chunk := await self._process.stderr.read(4096):
             lines.feed(chunk)
             while (line := lines.next()) is not None:
-                self._said(line, logged)
+                self._log_stderr(line, logged)
             await asyncio.sleep(0)
-        self._said(lines.rest(), logged)
+        self._log_stderr(lines.rest(), logged)
 
-    def _said(self, line: bytes | LineTooLong, logged: "_ByteRate") -> None:
+    def _log_stderr(self, line: bytes | LineTooLong, logged: "_ByteRate") -> None:
         if isinstance(line, LineTooLong):
             limits.PROGRAM_ERROR_LINE.record()
             line = line.head
@@ -164,60 +165,60 @@ class StdioChannel:
             limits.PROGRAM_ERROR_LINES.record()
 
     async def close(self) -> None:
-        """See Channel: end of input, then SIGTERM, then SIGKILL to the whole process group."""
+        # Close stdin, then SIGTERM, then SIGKILL to the whole process group.
         process = self._process
         self._stdin.close()
         try:
-            for ending in (signal.SIGTERM, signal.SIGKILL):
+            for signal_number in (signal.SIGTERM, signal.SIGKILL):
                 try:
                     await asyncio.wait_for(process.wait(), GRACE)
                     break
                 except TimeoutError:
                     with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, ending)
+                        os.killpg(process.pid, signal_number)
         finally:
-            # Children of its own may have stayed behind; and a close that is cancelled leaves none.
+            # The process may leave children behind, also if this coroutine is cancelled.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             guardian.forget(process.pid)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), GRACE)
             self._stderr.cancel()
-            # A process that left the group may hold the other ends of the pipes for good.
+            # A process that left the group may hold the other ends of the pipes open.
             self._transport.close()
 
 
 def _begins_message(line: bytes) -> bool:
-    """Return whether a line that does not begin with a bracket is meant as a message all the same.
+    """Return True if a line that does not begin with `{` is meant as a message.
 
-    It may begin with a byte order mark, be a batch, or be in UTF-16, which is not read but refused.
+    It may begin with a byte order mark, be a batch, or be in UTF-16, which is refused later.
     """
     begin = line[:ENCODED].removeprefix(BOM).lstrip(UTF_16_MARKS).replace(b"\0", b"").lstrip()
     return begin.startswith(b"{") or (begin.startswith(b"[") and begin[1:].lstrip()[:1] == b"{")
 
 
 class _ByteRate:
-    """So many a second."""
+    """Limit of `number` events per second."""
 
     def __init__(self, number: int) -> None:
-        self._number = number
+        self._limit = number
         self._loop = asyncio.get_running_loop()
         self._second = 0
-        self._counted = 0
+        self._count = 0
 
     def allows(self) -> bool:
-        """Count one; True if it is within the rate."""
+        """Count one event; True if it is within the rate."""
         second = int(self._loop.time())
         if second != self._second:
-            self._second, self._counted = second, 0
-        self._counted += 1
-        return self._counted <= self._number
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count <= self._limit
 
 
 async def spawn(
     name: str, command: Sequence[str], env: Mapping[str, str], cwd: str | None
 ) -> StdioChannel:
-    """Start a server in a process group of its own. Raises ProcessFailed."""
+    """Start a server in its own process group. Raises ProcessFailed."""
     log.info("backend %s: starting %s", name, command[0])
     loop = asyncio.get_running_loop()
     try:
@@ -233,9 +234,9 @@ async def spawn(
             preexec_fn=before_exec(),
         )
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         if cwd is not None and getattr(error, "filename", None) == cwd:
-            raise ProcessFailed(f"cwd {cwd} can't be entered: {why}") from None
-        raise ProcessFailed(f"{command[0]} could not be started: {why}") from None
+            raise ProcessFailed(f"cwd {cwd} can't be entered: {reason}") from None
+        raise ProcessFailed(f"{command[0]} could not be started: {reason}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)
