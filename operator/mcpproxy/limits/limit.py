@@ -22,12 +22,15 @@ Share = Literal[
 class Limit:
     """A limit.
 
-    Attributes: > name: Unique among all limits, in kebab case; the label `limit` of the metric >
-    `mcpproxy_limit_reached_total` (operator: `mcpproxy_operator_limit_reached_total`). > value: The
-    largest permitted amount, in `unit`. > unit: Unit of `value`. > counts: A noun phrase for the
-    measured quantity. > share: Scope of the amount: each message, connection, session and so on has
-    its own `value`. > beyond: The response to a peer that exceeds the limit. > test: Name of the
-    test that drives a peer beyond the limit.
+    Attributes:
+        name: Unique among all limits, in kebab case; the label `limit` of the metric
+            `mcpproxy_limit_reached_total` (operator: `mcpproxy_operator_limit_reached_total`).
+        value: The largest permitted amount, in `unit`.
+        unit: Unit of `value`.
+        counts: A noun phrase for the measured quantity.
+        share: Scope of the amount: each message, connection, session and so on has its own `value`.
+        beyond: The response to a peer that exceeds the limit.
+        test: Name of the test that drives a peer beyond the limit.
     """
 
     name: str
