@@ -1,1 +1,1 @@
-"""Components as Python programs see them. Sends nothing itself."""
+"""Components as Python programs see them. Must not send anything itself."""
