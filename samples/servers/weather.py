@@ -50,10 +50,13 @@ def get_forecast(city: str, day: int = 0) -> dict[str, str | int]:
 @server.tool()
 def compare_cities(first: str, second: str) -> str:
     """Tell which of two cities is warmer today."""
-    one, other = (int(forecast_of(city, 0)["celsius"]) for city in (first, second))
-    if one == other:
-        return f"{first} and {second} are both at {one} °C"
-    return f"{first if one > other else second} is warmer, at {max(one, other)} °C"
+    first_celsius, second_celsius = (
+        int(forecast_of(city, 0)["celsius"]) for city in (first, second)
+    )
+    if first_celsius == second_celsius:
+        return f"{first} and {second} are both at {first_celsius} °C"
+    warmer = first if first_celsius > second_celsius else second
+    return f"{warmer} is warmer, at {max(first_celsius, second_celsius)} °C"
 
 
 @server.tool()

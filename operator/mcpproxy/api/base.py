@@ -16,7 +16,7 @@ class ApiModel(BaseModel):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
-        # Models that occur only inside other models never need a validator of their own.
+        # Models that occur only inside other models never need their own validator.
         defer_build=True,
     )
 

@@ -221,8 +221,8 @@ LIST_VARIANTS: Final = Limit(
     name="list-variants",
     value=64,
     unit="count",
-    counts="kinds of clients for which a backend's lists are cached, besides the lists for all"
-    " clients",
+    counts="kinds of clients for which a backend's lists are cached, in addition to the lists for"
+    " all clients",
     share="backend",
     beyond="the lists of the kind that was fetched least recently are dropped",
     test="test_the_number_of_views_is_bounded_and_the_oldest_goes",
@@ -316,7 +316,7 @@ UPSTREAM_SESSIONS: Final = Limit(
     "upstream-sessions",
     512,
     "count",
-    "open sessions with one backend, besides up to as many that are closing; the last eighth is"
+    "open sessions with one backend, plus up to as many that are closing; the last eighth is"
     " reserved for clients with few",
     "backend",
     "the least recently used idle session of the client with the most sessions ends; if no session"
@@ -382,7 +382,8 @@ OWN_REQUESTS: Final = Limit(
     "own-requests",
     4,
     "count",
-    "consecutive list requests that a backend's notifications cause; one is regained every 2 s",
+    "consecutive list requests that a backend's notifications cause; one more is permitted every 2"
+    " s",
     "backend",
     "further notifications are handled together, once a request is available",
     "test_a_backend_that_announces_with_every_list_is_asked_at_the_pace",
@@ -391,7 +392,7 @@ RETRY_PAUSE: Final = Limit(
     "retry-pause",
     60,
     "seconds",
-    "pause before a stream of changes, or a program, that failed at once is started again",
+    "pause before a stream of changes, or a program, that failed immediately is started again",
     "backend",
     "the pause grows no further",
     "test_the_pause_between_attempts_grows_up_to_its_limit",

@@ -117,10 +117,12 @@ def build_document(
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
         "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
         **{kind.member: entries for kind, entries in lists.items()},
-        "notKnown": {kind.member: dict(found) for kind, found in (failures or {}).items() if found},
+        "notKnown": {
+            kind.member: dict(reasons) for kind, reasons in (failures or {}).items() if reasons
+        },
         "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind], on_clash)],
         "onClash": on_clash,
-        "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
+        "tooLong": [name for kind in KINDS for name in _too_long(kind, lists[kind])],
         "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
         "catalogHash": catalog.digest() if known else None,
         "approved": _digests(catalog) if known else None,

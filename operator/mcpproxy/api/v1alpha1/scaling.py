@@ -9,7 +9,7 @@ from mcpproxy.api.kubernetes.quantities import UpToAnHour
 from mcpproxy.api.kubernetes.scalars import IntOrPercent
 
 TARGET_CPU: Final = 80
-"""Target in percent of the CPU request, for an autoscaler without a target of its own."""
+"""CPU target of an autoscaler for which no target is set, in percent of the request."""
 
 _MORE_THAN_MAX = "minReplicas must not be higher than maxReplicas"
 _ONE_LIMIT = "needs exactly one of minAvailable and maxUnavailable"

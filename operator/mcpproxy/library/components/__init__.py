@@ -1,1 +1,1 @@
-"""Components as Python programs see them. Must not send anything itself."""
+"""Components in Python programs. Must not send anything itself."""
