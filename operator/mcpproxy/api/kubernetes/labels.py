@@ -119,6 +119,6 @@ class LabelSelector(ApiModel):
     """A label selector; an empty one selects all objects."""
 
     match_labels: Labels | None = None
-    """Labels that the objects must have. Default: any labels."""
+    """Labels that the objects must have. Default: none."""
     match_expressions: Annotated[list[Requirement], Field(max_length=16)] | None = None
     """Further requirements on the labels. Default: none."""

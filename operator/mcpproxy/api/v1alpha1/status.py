@@ -197,10 +197,9 @@ class MCPProxyStatus(ApiModel):
     observed_generation: int | None = None
     """Generation of the spec that this status describes."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
-    """Accepted, Available, BackendsHealthy and Ready are always present. Reconciling and Stalled
-    are present only while abnormal, Suspended only while suspended, Autoscaled only with
-    autoscaling, Monitored only with a PodMonitor, and CatalogDrift only with an approved
-    catalog."""
+    """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
+    while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
+    with a PodMonitor, and CatalogDrift only with an approved catalog."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, NotReady,
     Unknown, Scaled to 0, Suspended or Terminating."""
