@@ -105,8 +105,8 @@ class Session(ApiModel):
     mode: SessionMode | None = None
     """Isolated uses a new session for each request. PerClient uses one session for each client
     session, or for each principal if clients have no sessions. Reused uses one session for all
-    clients and is rejected for backends that keep state. Default: Isolated for url and service,
-    PerClient for stdio."""
+    clients and is rejected for backends that keep state.
+    Default: Isolated for url and service, PerClient for stdio."""
 
 
 class BackendSession(Session):
