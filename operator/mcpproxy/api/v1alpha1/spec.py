@@ -96,10 +96,9 @@ class Health(ApiModel):
     timeout: PositiveDuration | None = None
     """Timeout of a check. Default: 5s."""
     unhealthy_after: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Number of consecutive failed checks after which a backend is Unhealthy. Default: 2."""
+    """Consecutive failed checks after which a backend is Unhealthy. Default: 2."""
     healthy_after: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Number of consecutive successful checks after which a backend is Healthy again. Default:
-    1."""
+    """Consecutive successful checks after which a backend is Healthy again. Default: 1."""
 
 
 _BACKENDS_RULES = cel(
