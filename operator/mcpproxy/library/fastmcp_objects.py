@@ -29,7 +29,7 @@ class ConnectedClient:
 
     @property
     def session(self) -> ClientSession:
-        """The client's session. Raise RuntimeError if the client is no longer connected."""
+        """The client's session. Raise RuntimeError if the client is not connected."""
         try:
             session: ClientSession = self._client.session
         except Exception as error:

@@ -107,7 +107,7 @@ def build_document(
 ) -> Plan:
     """Return the plan of one proxy, ready for JSON.
 
-    `known` is true if the lists of every backend are known; otherwise there is no hash. `failures`
+    `known` is true if the lists of every backend are known; otherwise no hash exists. `failures`
     are the reasons for missing lists, by kind and backend.
     """
     lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
