@@ -15,21 +15,21 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 @dataclass(frozen=True)
 class Cluster:
-    """A kind cluster by name; without `kubeconfig` its context goes where kubectl looks."""
+    """A kind cluster by name. Without `kubeconfig`, kubectl's default file gets its context."""
 
     name: str
     env: dict[str, str]
     kubeconfig: Path | None = None
 
     def exists(self) -> bool:
-        """Whether kind knows it."""
+        """True if the cluster exists."""
         return self.name in machine.run(["kind", "get", "clusters"], self.env).split()
 
     def create(self, config: Path | None = None) -> None:
-        """Create it, from KIND_NODE_IMAGE if that is set; returns when its node is ready.
+        """Create the cluster, from KIND_NODE_IMAGE if it is set, and wait until its node is ready.
 
-        Kind gives a node 30 seconds to boot, which a busy machine may exceed: it has two tries.
-        Raises CommandFailed.
+        Kind gives a node 30 seconds to boot, which a busy machine may exceed, so creation is tried
+        twice. Raise CommandFailed.
         """
         command = ["kind", "create", "cluster", "--name", self.name, "--wait", "120s"]
         if image := self.env.get("KIND_NODE_IMAGE"):
@@ -43,26 +43,26 @@ class Cluster:
             machine.run(command + self._place(), self.env)
 
     def join(self) -> None:
-        """Write the context of a cluster that is there already."""
+        """Write the context of an existing cluster."""
         machine.run(["kind", "export", "kubeconfig", "--name", self.name, *self._place()], self.env)
 
     def delete(self) -> None:
-        """Delete it; none of its name is fine, too."""
+        """Delete the cluster, if it exists."""
         machine.run(["kind", "delete", "cluster", "--name", self.name, *self._place()], self.env)
 
     def load(self, images: Iterable[str]) -> None:
-        """Copy images from Docker into its nodes."""
+        """Copy images from Docker into the nodes of the cluster."""
         machine.run(["kind", "load", "docker-image", "--name", self.name, *images], self.env)
 
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
-        """Standard output of kubectl.
+        """Return the standard output of kubectl.
 
-        Raises CommandFailed.
+        Raise CommandFailed.
         """
         return machine.run(self.command(*arguments), self.env, given=given, timeout=timeout)
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs kubectl against this cluster."""
+        """Return the command line that runs kubectl against this cluster."""
         return ["kubectl", "--context", f"kind-{self.name}", *self._place(), *arguments]
 
     def _place(self) -> list[str]:
@@ -70,7 +70,7 @@ class Cluster:
 
     @contextmanager
     def forwarded(self, namespace: str, target: str, port: int) -> Iterator[int]:
-        """A local port that leads to a port of `target`, such as service/demo."""
+        """Yield a local port that is forwarded to a port of `target`, such as service/demo."""
         command = self.command("-n", namespace, "port-forward", target, f":{port}")
         with subprocess.Popen(
             command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -83,11 +83,11 @@ class Cluster:
 
 def _local_port(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        if found := _FORWARDING.search(line):
-            # Each connection adds a line; nobody reading them would stop the process at last.
+        if match := _FORWARDING.search(line):
+            # Each connection adds a line; if nobody read them, the process would block.
             threading.Thread(target=process.stdout.read, daemon=True).start()
-            return int(found[1])
-        said.append(line)
-    raise machine.CommandFailed(["kubectl", "port-forward"], process.wait(), "".join(said))
+            return int(match[1])
+        lines.append(line)
+    raise machine.CommandFailed(["kubectl", "port-forward"], process.wait(), "".join(lines))

@@ -1,9 +1,9 @@
-"""`make conformance`: the official suite directly and through our proxy, check by check.
+"""`make conformance`: the official suite, directly and through our proxy, compared check by check.
 
 python -m scripts.conformance [--form FORM ...] [--set-up SET_UP ...] [--no-client]
 
-Exit status 1 when a check that passes directly is lost without being an exception of
-docs/conformance.md, or when an exception is none any more.
+The exit status is 1 if a check that passes directly is lost without being an exception in
+docs/conformance.md, or if an exception no longer applies.
 """
 
 import argparse
@@ -40,20 +40,20 @@ from scripts.progress import Progress
 
 RESULTS = ROOT / ".conformance"
 WORKERS = 2
-"""Pairs judged at once: the suite, the backend and the proxy together leave a core half idle."""
+"""Number of concurrent runs: the suite, the backend and the proxy leave a core half idle."""
 
 TASKS = "tasks, two instances"
-"""The row of the extension for tasks."""
+"""The row of the tasks extension."""
 
 Outcome = dict[str, tuple[Checks, list[str]]]
-"""By revision: the checks, and the scenarios that passed at the second try."""
+"""Revision → the checks, and the scenarios that passed only when repeated."""
 Cell = tuple[str, str, str]
 """Revision of the client, form of the backend, set-up."""
 
 
 @dataclass
 class Verdict:
-    """How many checks are kept, and what is wrong with it."""
+    """Numbers of checks that pass, and the faults."""
 
     kept: dict[Cell, str] = field(default_factory=dict)
     client: dict[str, str] = field(default_factory=dict)
@@ -62,19 +62,19 @@ class Verdict:
     def judge(self, cell: Cell, direct: Checks, proxied: Checks, excepted: Exceptions) -> None:
         """Compare one run with the direct one."""
         revision, form, set_up = cell
-        missing, known = lost(direct, proxied), excepted.of(revision, form)
+        missing, accepted = lost(direct, proxied), excepted.of(revision, form)
         total = len(passing(direct))
         self.kept[cell] = f"{total - len(missing)}/{total}"
         where = f"{revision}, {form}, {set_up}"
         for check, status in missing.items():
-            if check not in known:
+            if check not in accepted:
                 self.faults.append(f"{where}: lost: {' '.join(check)} ({status})")
-        for check in sorted(known - missing.keys()):
+        for check in sorted(accepted - missing.keys()):
             self.faults.append(f"{where}: an exception no longer: {' '.join(check)}")
 
     def table(self) -> str:
-        """The marks of all pairs, in Markdown."""
-        set_ups = [one for one in SET_UPS if any(cell[2] == one for cell in self.kept)]
+        """Return the results of all pairs, as a Markdown table."""
+        set_ups = [set_up for set_up in SET_UPS if any(cell[2] == set_up for cell in self.kept)]
         rows = [["Client", "Backend", *set_ups], ["---"] * (len(set_ups) + 2)]
         for revision, form in dict.fromkeys(cell[:2] for cell in sorted(self.kept)):
             cells = [self.kept.get((revision, form, set_up), "") for set_up in set_ups]
@@ -84,7 +84,7 @@ class Verdict:
 
 
 def judge_pair(pair: Pair, excepted: Exceptions) -> Outcome:
-    """Both revisions through a proxy. Raises NotServing."""
+    """Run both revisions through a proxy. Raise NotServing."""
     place = f"{pair.form} {pair.set_up}".replace(",", "").replace(" ", "-")
     results, outcome = RESULTS / place, Outcome()
     with pair.serve(results) as url:
@@ -97,7 +97,7 @@ def judge_pair(pair: Pair, excepted: Exceptions) -> Outcome:
 
 
 def judge_directly() -> Outcome:
-    """Both revisions against the suite's backend itself. Raises NotServing."""
+    """Run both revisions against the suite's backend itself. Raise NotServing."""
     results = RESULTS / "direct"
     results.mkdir(parents=True, exist_ok=True)
     with backend("dual", results) as url:
@@ -105,9 +105,9 @@ def judge_directly() -> Outcome:
 
 
 def judge_extension(verdict: Verdict, set_ups: Sequence[str], excepted: Exceptions) -> None:
-    """The scenarios of the extension for tasks, directly and behind two instances.
+    """Run the scenarios of the tasks extension, directly and through two instances.
 
-    Raises NotServing.
+    Raise NotServing.
     """
     results = RESULTS / TASKS
     results.mkdir(parents=True, exist_ok=True)
@@ -123,16 +123,21 @@ def judge_extension(verdict: Verdict, set_ups: Sequence[str], excepted: Exceptio
 
 
 def judge_clients(verdict: Verdict, pool: ThreadPoolExecutor) -> None:
-    """All scenarios of the client leg."""
+    """Run all scenarios that test the proxy as a client."""
     for revision, scenarios in CLIENT_SCENARIOS.items():
-        calls = [pool.submit(judge_client, revision, one, RESULTS / "client") for one in scenarios]
-        failed = [one for one, call in zip(scenarios, calls, strict=True) if not call.result()]
+        calls = [
+            pool.submit(judge_client, revision, scenario, RESULTS / "client")
+            for scenario in scenarios
+        ]
+        failed = [
+            scenario for scenario, call in zip(scenarios, calls, strict=True) if not call.result()
+        ]
         verdict.client[revision] = f"{len(scenarios) - len(failed)}/{len(scenarios)}"
-        verdict.faults += [f"{revision}, client leg: {one} fails" for one in failed]
+        verdict.faults += [f"{revision}, client leg: {scenario} fails" for scenario in failed]
 
 
 def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Progress) -> Verdict:
-    """Judge everything. Raises NotServing."""
+    """Run everything. Raise NotServing."""
     verdict = Verdict()
     progress.step("the suite directly against its backend")
     direct = judge_directly()
@@ -143,7 +148,7 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
     if any(pair.form == TWICE for pair in pairs):
         progress.step(f"two instances stand behind {round_robin.program()}")
     with ThreadPoolExecutor(WORKERS) as pool:
-        # Programs on standard streams take the longest: the others run next to them.
+        # stdio servers take longest, so they start first and the others run next to them.
         order = list(reversed(pairs))
         runs = [pool.submit(judge_pair, pair, excepted) for pair in order]
         for pair, judged in zip(order, runs, strict=True):
@@ -153,7 +158,7 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
                 again = f" (at the second try: {', '.join(repeated)})" if repeated else ""
                 progress.step(f"{', '.join(cell)}: {verdict.kept[cell]}{again}")
         progress.step("the scenarios of the extension for tasks")
-        set_ups = [one for one in SET_UPS if any(pair.set_up == one for pair in pairs)]
+        set_ups = [set_up for set_up in SET_UPS if any(pair.set_up == set_up for pair in pairs)]
         judge_extension(verdict, set_ups, excepted)
         if client:
             progress.step("the client leg: the suite as a server behind the proxy")
@@ -162,14 +167,14 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
 
 
 def missing() -> str | None:
-    """What this machine lacks to run the suite."""
+    """Return the missing requirement of the suite on this machine, or None."""
     if not BACKEND.exists():
         return f"the suite's backend, expected at ../{BACKEND.relative_to(ROOT.parent)}"
     return None if npm.available() else "npm, which installs the suite"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when nothing is lost, or when there is nothing to run the suite with; else 1."""
+    """Run the comparison. Return 0 if no check is lost or if the suite cannot run, otherwise 1."""
     parser = argparse.ArgumentParser(prog="conformance")
     parser.add_argument("--form", action="append", choices=FORMS)
     parser.add_argument("--set-up", action="append", choices=SET_UPS)
@@ -180,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"conformance: not run, this machine lacks {lacking}")
         return 0
     progress = Progress()
-    pairs = [Pair(one, other) for one in args.form or FORMS for other in args.set_up or SET_UPS]
+    pairs = [Pair(form, set_up) for form in args.form or FORMS for set_up in args.set_up or SET_UPS]
     try:
         progress.step("installing the suite")
         npm.install()

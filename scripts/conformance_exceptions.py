@@ -1,4 +1,4 @@
-"""Checks that no proxy can keep: the table of docs/conformance.md, which says why."""
+"""Parsing of the table in docs/conformance.md: checks that no proxy can pass, with the reasons."""
 
 import re
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ COLUMNS: Final = ("Client", "Backend", "Scenario", "Checks", "Reason")
 
 @dataclass(frozen=True)
 class Exceptions:
-    """Which checks are lost for a reason, by the client's revision and the backend's form."""
+    """Accepted failures, by the client's revision and the backend's form."""
 
     rows: dict[tuple[str, str], frozenset[tuple[str, str]]]
 
     def of(self, revision: str, form: str) -> frozenset[tuple[str, str]]:
-        """The (scenario, check) of one pair."""
+        """Return the (scenario, check) pairs of one revision and form."""
         return self.rows.get((revision, form), frozenset())
 
     def scenarios(self, revision: str, form: str) -> frozenset[str]:
-        """The scenarios of one pair."""
+        """Return the scenarios of one revision and form."""
         return frozenset(scenario for scenario, _ in self.of(revision, form))
 
 
 class TableError(Exception):
-    """The document's table is missing, or a row of it is incomplete."""
+    """The table is missing from the document, or one of its rows is incomplete."""
 
 
 def read(document: Path = DOCUMENT) -> Exceptions:
-    """The exceptions of a Markdown document. Raises TableError."""
+    """Return the exceptions of a Markdown document. Raise TableError."""
     lines = document.read_text(encoding="utf-8").splitlines()
     header = "| " + " | ".join(COLUMNS) + " |"
     if header not in lines:
@@ -41,10 +41,10 @@ def read(document: Path = DOCUMENT) -> Exceptions:
         if not line.startswith("|"):
             break
         revision, form, scenario, checks, reason = _cells(document, line)
-        found = frozenset((scenario, check) for check in re.findall(r"`([^`]+)`", checks))
-        if not (found and reason):
+        pairs = frozenset((scenario, check) for check in re.findall(r"`([^`]+)`", checks))
+        if not (pairs and reason):
             raise TableError(f"{document.name}: without checks or reason: {line}")
-        rows[revision, form] = rows.get((revision, form), frozenset()) | found
+        rows[revision, form] = rows.get((revision, form), frozenset()) | pairs
     return Exceptions(rows)
 
 

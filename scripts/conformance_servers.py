@@ -1,4 +1,4 @@
-"""What the conformance suite is pointed at: its backend, and proxies in front of it."""
+"""The servers that the conformance suite tests: its backend, and proxies in front of it."""
 
 import os
 import secrets
@@ -26,14 +26,16 @@ DRIVER: Final = REFERENCE / "client_driver.py"
 TWICE: Final = "dual, two instances"
 WORKERS: Final = "dual, two workers"
 FORMS: Final = ("dual", TWICE, WORKERS, "legacy", "modern", "stdio")
-"""The backend's: both eras over HTTP, one of them, or standard streams; two instances are of the
-proxy, behind round robin, and two workers share its port."""
+"""Forms of the backend: both eras over HTTP, one of them, or standard streams.
+
+"Two instances" are two proxies behind round robin; "two workers" share the port of one proxy.
+"""
 SET_UPS: Final = ("one backend", "three backends")
 MCPPROXY: Final = str(Path(sys.executable).with_name("mcpproxy"))
 START_UP_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
-# One check wants header values without the blanks around them. Of the two HTTP parsers that
-# uvicorn may have, only h11 takes these off, so the backend has to run without the other one.
+# One check requires header values without surrounding whitespace. Of the two HTTP parsers that
+# uvicorn supports, only h11 removes it, so the backend must run without the other one.
 _WITH_H11: Final = (
     "import runpy, sys; sys.modules['httptools'] = None; sys.argv = sys.argv[1:]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -41,18 +43,19 @@ _WITH_H11: Final = (
 
 
 class NotServing(Exception):
-    """A process ended, or did not serve in time."""
+    """A process exited, or did not serve in time."""
 
 
 @contextmanager
 def running(
     command: Sequence[str], log: Path, port: int, ready: str = "", **variables: str
 ) -> Iterator[None]:
-    """A process that listens on a port and, where that is given, answers 200 on a path.
+    """Run a process that listens on a port and, if `ready` is given, responds with 200 on that
+    path.
 
     `variables` are added to its environment.
 
-    Raises NotServing.
+    Raise NotServing.
     """
     with log.open("wb") as output:
         env = {**os.environ, **variables}
@@ -73,8 +76,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) ->
     deadline = time.monotonic() + START_UP_SECONDS
     while not (_answers(port, ready) if ready else accepts(port)):
         if process.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise NotServing(f"nothing serves on port {port}; {log.name} ends with:\n{said}")
+            output = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise NotServing(f"nothing serves on port {port}; {log.name} ends with:\n{output}")
         time.sleep(0.1)
 
 
@@ -88,7 +91,7 @@ def _answers(port: int, path: str) -> bool:
 
 @contextmanager
 def backend(era: str, logs: Path) -> Iterator[str]:
-    """The suite's backend over HTTP; gives its URL."""
+    """Run the suite's backend over HTTP. Yield its URL."""
     [port] = free_ports(1)
     command = [sys.executable, "-c", _WITH_H11, str(BACKEND), "--port", str(port), "--era", era]
     with running(command, logs / "backend.log", port):
@@ -97,7 +100,7 @@ def backend(era: str, logs: Path) -> Iterator[str]:
 
 @contextmanager
 def tasks_backend(logs: Path) -> Iterator[str]:
-    """The server for the scenarios of the extension for tasks; gives its URL."""
+    """Run the server for the scenarios of the tasks extension. Yield its URL."""
     [port] = free_ports(1)
     command = [sys.executable, "-m", "scripts.conformance_tasks", "--port", str(port)]
     with running(command, logs / "tasks.log", port):
@@ -106,7 +109,7 @@ def tasks_backend(logs: Path) -> Iterator[str]:
 
 @contextmanager
 def sample(name: str, logs: Path) -> Iterator[str]:
-    """One of the demo servers; gives its URL."""
+    """Run one of the demo servers. Yield its URL."""
     [port] = free_ports(1)
     script = ROOT / "samples" / "servers" / f"{name}.py"
     with running([sys.executable, str(script), "--port", str(port)], logs / f"{name}.log", port):
@@ -115,14 +118,14 @@ def sample(name: str, logs: Path) -> Iterator[str]:
 
 @contextmanager
 def proxy(target: Sequence[str], logs: Path) -> Iterator[str]:
-    """`mcpproxy run` with these arguments; gives its URL when it is ready."""
+    """Run `mcpproxy run` with these arguments. Yield its URL when it is ready."""
     with _instance(target, logs / "proxy.log") as port:
         yield f"http://127.0.0.1:{port}/mcp"
 
 
 @contextmanager
 def workers(target: Sequence[str], logs: Path) -> Iterator[str]:
-    """One instance of two processes; gives its URL."""
+    """Run one instance with two worker processes. Yield its URL."""
     ports = ["--worker-ports", str(ports_in_a_row(2))]
     with proxy([*target, "--workers", "2", *ports], logs) as url:
         yield url
@@ -139,7 +142,7 @@ def _instance(target: Sequence[str], log: Path) -> Iterator[int]:
 
 @contextmanager
 def proxies(target: Sequence[str], logs: Path) -> Iterator[str]:
-    """Two instances with one sealing key; gives the URL of the round robin in front of them."""
+    """Run two instances with one sealing key. Yield the URL of the round robin in front of them."""
     keys = logs / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(secrets.token_bytes(32))
@@ -154,7 +157,8 @@ def proxies(target: Sequence[str], logs: Path) -> Iterator[str]:
 
 @contextmanager
 def before_tasks(set_up: str, backend_url: str, logs: Path) -> Iterator[str]:
-    """Two instances before the server for tasks, alone or beside others; gives their URL."""
+    """Run two instances in front of the server for tasks, alone or with other servers. Yield the
+    URL."""
     logs.mkdir(parents=True, exist_ok=True)
     target = [backend_url]
     with ExitStack() as stack:
@@ -170,14 +174,14 @@ def before_tasks(set_up: str, backend_url: str, logs: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A form of the backend and what stands beside it behind the proxy."""
+    """A form of the backend, and the set-up of the proxy in front of it."""
 
     form: str
     set_up: str
 
     @contextmanager
     def serve(self, logs: Path) -> Iterator[str]:
-        """Everything that belongs to it; gives the proxy's URL."""
+        """Run the backend and the proxy. Yield the proxy's URL."""
         logs.mkdir(parents=True, exist_ok=True)
         if self.form == "stdio":
             stdio = {"command": sys.executable, "args": [str(BACKEND), "--stdio"]}
@@ -189,8 +193,11 @@ class Pair:
                 yield url
 
     def _session(self) -> dict[str, Any]:
-        """Both ways to serve a program: a process for each request (the default), and one for all,
-        which takes a tenth of the time."""
+        """Return the session mode of a stdio server, so that both modes are tested.
+
+        They are one process for each request (the default), and one process for all requests, which
+        takes a tenth of the time.
+        """
         if self.set_up == SET_UPS[0]:
             return {}
         return {"session": {"mode": "Reused", "stateless": True}}
@@ -212,7 +219,7 @@ class Pair:
 
 
 def manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
-    """The arguments that have `mcpproxy run` serve these backends."""
+    """Return the arguments with which `mcpproxy run` serves these backends."""
     path = directory / "mcpproxy.yaml"
     content = {
         "apiVersion": "mcpproxy.dev/v1alpha1",

@@ -1,4 +1,4 @@
-"""The official conformance suite as a process: against a server, and against a client."""
+"""The official conformance suite as a process, run against servers and clients."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from scripts.conformance_servers import DRIVER, MCPPROXY
 
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
 RUN_SECONDS: Final = 900.0
-"""Seconds that a run of the whole suite may take: on a busy machine programs start slowly."""
+"""Time limit of a run of the whole suite, because programs start slowly on a busy machine."""
 SCENARIO_MS: Final = 20_000
 MAX_REPEATED: Final = 3
 CLIENT_SCENARIOS: Final = {
@@ -53,11 +53,11 @@ TASK_SCENARIOS: Final = tuple(
         "mrtr-composition",
     )
 )
-"""Of the extension for tasks, which no revision requires."""
+"""Scenarios of the tasks extension, which no revision requires."""
 
 
 def judge_tasks(url: str, results: Path) -> Checks:
-    """The checks of the extension for tasks against a URL."""
+    """Return the checks of the tasks extension against a URL."""
     checks: dict[tuple[str, str], str] = {}
     for scenario in TASK_SCENARIOS:
         chosen = ["--scenario", scenario, "--timeout", str(SCENARIO_MS)]
@@ -69,10 +69,11 @@ def judge_tasks(url: str, results: Path) -> Checks:
 def judge_server(
     url: str, revision: str, results: Path, hopeless: Set[str] = frozenset()
 ) -> tuple[Checks, list[str]]:
-    """The checks of one revision against a URL, and the scenarios that passed at the second try.
+    """Return the checks of one revision against a URL, and the scenarios that passed when repeated.
 
-    Scenarios with short waits fail on a busy machine now and then, directly, too: a few that fail
-    are run once more, but for the hopeless ones. The suite's own words go beside its results.
+    On a busy machine, scenarios with short waits fail occasionally, even without the proxy. If only
+    a few scenarios fail, they are run once more, except for `hopeless` ones. The output of the
+    suite is stored next to its results.
     """
     arguments = ["server", "--url", url, "--timeout", str(SCENARIO_MS)]
     _run([*arguments, "--requirements", revision], results / revision, {})
@@ -93,13 +94,15 @@ def judge_server(
 
 
 def warm_up(url: str, results: Path) -> None:
-    """Run the scenario with the shortest waits once: what it starts is there when it counts."""
+    """Run the scenario with the shortest waits once, so that its programs are loaded for the real
+    run."""
     arguments = ["server", "--url", url, "--scenario", "server-stateless"]
     _run([*arguments, "--spec-version", REVISIONS[-1]], results / "warm-up", {})
 
 
 def judge_client(revision: str, scenario: str, results: Path) -> bool:
-    """Whether a client that speaks through our proxy passes: what we send upstream is judged."""
+    """True if a client behind our proxy passes, which tests the messages that the proxy sends
+    upstream."""
     driver = shlex.join([sys.executable, os.fspath(DRIVER)])
     proxy = f"{shlex.quote(MCPPROXY)} run {{url}} --transport http --port {{port}}"
     arguments = ["client", "--command", driver, "--scenario", scenario]

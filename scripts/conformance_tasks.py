@@ -1,8 +1,8 @@
-"""A server with the tools that the official suite wants for the extension for tasks.
+"""A server with the tools that the official suite requires for the tasks extension.
 
 python -m scripts.conformance_tasks --port PORT
 
-It is of the era of 2026-07-28 alone. Tasks are states that are worked out when they are asked for.
+It supports only the revision 2026-07-28. The state of a task is computed when it is requested.
 """
 
 import argparse
@@ -62,12 +62,12 @@ def _question(message: str, member: str) -> JSON:
 
 @dataclass
 class Task:
-    """One task."""
+    """A task."""
 
     name: str
     seconds: float
     outcome: JSON
-    """What it comes to: a member `result` or `error`."""
+    """The outcome of the task, as a field `result` or `error`."""
     questions: JSON = field(default_factory=dict)
     created: str = field(default_factory=_now)
     started: float = field(default_factory=time.monotonic)
@@ -75,7 +75,7 @@ class Task:
 
     @property
     def status(self) -> str:
-        """The status at this moment."""
+        """The current status."""
         if self.cancelled:
             return "cancelled"
         if self.questions:
@@ -85,18 +85,18 @@ class Task:
         return "failed" if "error" in self.outcome else "completed"
 
     def state(self) -> JSON:
-        """As the answer that creates it shows it."""
+        """Return the task as in the response that creates it."""
         own = {"taskId": self.name, "status": self.status, "createdAt": self.created}
         return {**own, "lastUpdatedAt": _now(), "ttlMs": TTL_MS, "pollIntervalMs": 100}
 
     def details(self) -> JSON:
-        """As tasks/get and notifications show it."""
-        found = self.state()
-        if found["status"] == "input_required":
-            found["inputRequests"] = self.questions
-        elif found["status"] in ("completed", "failed"):
-            found |= self.outcome
-        return found
+        """Return the task as in tasks/get and notifications."""
+        details = self.state()
+        if details["status"] == "input_required":
+            details["inputRequests"] = self.questions
+        elif details["status"] in ("completed", "failed"):
+            details |= self.outcome
+        return details
 
 
 class Server:
@@ -111,9 +111,9 @@ class Server:
             "protocol_error_job": (False, self._protocol_error),
             "confirm_delete": (False, self._confirm),
             "multi_input": (False, self._multi),
-            "test_tool_with_task": (True, self._named),
+            "test_tool_with_task": (True, self._greet_by_name),
         }
-        """Whether a tool needs the extension, and what makes its task."""
+        """Tool → (True if it requires the extension, function that creates its task)."""
 
     def _task(self, seconds: float, result: JSON, **questions: JSON) -> Task:
         name = f"task-{next(self._numbers)}-{time.time_ns():x}"
@@ -134,35 +134,35 @@ class Server:
         return self._task(0.0, _text("deleted"), confirm=_question("Delete it?", "confirm"))
 
     def _multi(self, arguments: JSON) -> Task:
-        one, two = _question("First?", "one"), _question("Second?", "two")
-        return self._task(0.0, _text("both answered"), first=one, second=two)
+        first, second = _question("First?", "one"), _question("Second?", "two")
+        return self._task(0.0, _text("both answered"), first=first, second=second)
 
-    def _named(self, arguments: JSON) -> Task:
+    def _greet_by_name(self, arguments: JSON) -> Task:
         return self._task(0.2, _text(f"Hello, {arguments['user_name']}!"))
 
     async def answer(self, method: str, params: JSON) -> JSON:
-        """The result of a request. Raises Refused."""
+        """Return the result of a request. Raise Refused."""
         if method == "server/discover":
-            return self._discovered()
+            return self._discover_result()
         if method == "tools/list":
-            return {"tools": self._listed(), "ttlMs": 0, "cacheScope": "private"}
+            return {"tools": self._tool_list(), "ttlMs": 0, "cacheScope": "private"}
         if method == "tools/call":
-            return await self._called(params)
+            return await self._call_tool(params)
         if method in ("tasks/get", "tasks/update", "tasks/cancel"):
             return self._about_task(method, params)
         raise Refused(-32601, f"method not found: {method}", status=404)
 
-    def _discovered(self) -> JSON:
+    def _discover_result(self) -> JSON:
         capabilities: JSON = {"tools": {}, "extensions": {EXTENSION: {}}}
         info = {f"{_META}serverInfo": {"name": "tasks", "version": "1"}}
-        found = {"supportedVersions": [REVISION], "capabilities": capabilities, "_meta": info}
-        return {**found, "ttlMs": 0, "cacheScope": "private"}
+        result = {"supportedVersions": [REVISION], "capabilities": capabilities, "_meta": info}
+        return {**result, "ttlMs": 0, "cacheScope": "private"}
 
-    def _listed(self) -> list[JSON]:
+    def _tool_list(self) -> list[JSON]:
         names = ("greet", *self._tools)
         return [{"name": name, "inputSchema": {"type": "object"}} for name in names]
 
-    async def _called(self, params: JSON) -> JSON:
+    async def _call_tool(self, params: JSON) -> JSON:
         name, arguments = params.get("name"), params.get("arguments") or {}
         if name == "greet":
             return _text(f"Hello, {arguments.get('name', 'World')}!")
@@ -175,8 +175,8 @@ class Server:
         if name == "test_tool_with_task":
             answers = params.get("inputResponses") or {}
             if "user_name" not in answers:
-                asked = {"user_name": _question("What is your name?", "user_name")}
-                return {"resultType": "input_required", "inputRequests": asked}
+                input_requests = {"user_name": _question("What is your name?", "user_name")}
+                return {"resultType": "input_required", "inputRequests": input_requests}
             content = answers["user_name"].get("content") or {}
             arguments = {"user_name": next(iter(content.values()), "nobody")}
         task = make(arguments)
@@ -203,7 +203,8 @@ class Server:
         return {}
 
     async def notes(self, ids: list[str], listen_id: Any) -> Any:
-        """The events of a listen: the acknowledgement, then each change of a task's status."""
+        """Yield the events of a listen stream: the acknowledgement, then each change of a task's
+        status."""
         known = {task_id: "" for task_id in ids if task_id in self._tasks}
         tag = {f"{_META}subscriptionId": listen_id}
         yield _event("notifications/subscriptions/acknowledged", _acknowledged(known), tag)
@@ -226,8 +227,8 @@ def _event(method: str, params: JSON, tag: JSON) -> bytes:
 
 
 def _declared(params: JSON) -> bool:
-    said = (params.get("_meta") or {}).get(f"{_META}clientCapabilities") or {}
-    return EXTENSION in (said.get("extensions") or {})
+    capabilities = (params.get("_meta") or {}).get(f"{_META}clientCapabilities") or {}
+    return EXTENSION in (capabilities.get("extensions") or {})
 
 
 def _missing() -> Refused:
@@ -244,7 +245,7 @@ def _check_headers(request: Request, method: str, params: JSON) -> None:
 
 
 def app() -> Starlette:
-    """The ASGI app."""
+    """Return the ASGI app."""
     server = Server()
 
     async def post(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, from the list of what it shows."""
+"""The Grafana dashboard, generated from a list of panels."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ _OPERATOR = 'controller="mcpproxy"'
 _PROXY = 'namespace=~"$namespace", mcpproxy=~"$mcpproxy"'
 
 Panel = tuple[str, str, str, str]
-"""Title, unit, expression, legend."""
+"""Title, unit, expression and legend."""
 
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Proxies": (
@@ -20,7 +20,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}}",
         ),
         (
-            "Calls that did not end well",
+            "Failed calls",
             "reqps",
             (
                 "sum by (backend, outcome)"
@@ -29,7 +29,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}} {{outcome}}",
         ),
         (
-            "Duration of calls, 95 of 100",
+            "Call duration, 95th percentile",
             "s",
             (
                 "histogram_quantile(0.95, sum by (backend, le)"
@@ -38,7 +38,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}}",
         ),
         (
-            "Pods that see a backend in a state",
+            "Pods by backend state",
             "short",
             f"sum by (backend, state) (mcpproxy_backend_state{{{_PROXY}}}) > 0",
             "{{backend}} {{state}}",
@@ -50,7 +50,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}} {{kind}}",
         ),
         (
-            "Lists answered from the cache alone",
+            "List requests served from the cache",
             "percentunit",
             (
                 "sum by (method)"
@@ -61,7 +61,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{method}}",
         ),
         (
-            "Isolated requests that found a warm session",
+            "Isolated requests with a warm session",
             "percentunit",
             (
                 "sum by (backend) (rate(mcpproxy_isolated_requests_total"
@@ -72,13 +72,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{backend}}",
         ),
         (
-            "Sessions open with a backend",
+            "Open sessions by backend",
             "short",
             f"sum by (backend) (mcpproxy_backend_sessions{{{_PROXY}}})",
             "{{backend}}",
         ),
         (
-            "Clients that wait for changes",
+            "Open client streams",
             "short",
             f"sum by (namespace, mcpproxy) (mcpproxy_client_streams{{{_PROXY}}})",
             "{{namespace}}/{{mcpproxy}}",
@@ -92,13 +92,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{pod}}",
         ),
         (
-            "MCPProxies that wait",
+            "Queued MCPProxies",
             "short",
             f"sum by (pod) (workqueue_depth{{{_OPERATOR}}})",
             "{{pod}}",
         ),
         (
-            "Passes by result",
+            "Reconciliations by result",
             "ops",
             (
                 "sum by (result)"
@@ -107,22 +107,22 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{result}}",
         ),
         (
-            "Duration of passes, 99 of 100",
+            "Reconciliation duration, 99th percentile",
             "s",
             (
                 "histogram_quantile(0.99, sum by (le) (rate("
                 f"controller_runtime_reconcile_time_seconds_bucket{{{_OPERATOR}}}[$__rate_interval])))"
             ),
-            "pass",
+            "reconciliation",
         ),
         (
-            "Wait for a pass, 99 of 100",
+            "Time in queue, 99th percentile",
             "s",
             (
                 "histogram_quantile(0.99, sum by (le) (rate("
                 f"workqueue_queue_duration_seconds_bucket{{{_OPERATOR}}}[$__rate_interval])))"
             ),
-            "wait",
+            "queue",
         ),
         (
             "Writes",
@@ -140,13 +140,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "{{resource}}",
         ),
         (
-            "How long a watch is behind",
+            "Watch lag",
             "s",
             "max by (resource) (mcpproxy_operator_watch_behind_seconds)",
             "{{resource}}",
         ),
         (
-            "Pods followed and heard",
+            "Pod report streams by state",
             "short",
             "sum by (state) (mcpproxy_operator_pod_streams)",
             "{{state}}",
@@ -156,8 +156,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def dashboard() -> str:
-    """The dashboard as Grafana reads it."""
-    found = {
+    """Return the dashboard as JSON for Grafana."""
+    content = {
         "uid": "mcpproxy",
         "title": "MCPProxy",
         "tags": ["mcpproxy"],
@@ -168,7 +168,7 @@ def dashboard() -> str:
         "templating": {"list": _variables()},
         "panels": _panels(),
     }
-    return json.dumps(found, indent=2) + "\n"
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _variables() -> list[dict[str, Any]]:

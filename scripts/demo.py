@@ -1,4 +1,4 @@
-"""`make demo`: samples/demo.yaml at work, on kind if Docker runs, else on this machine.
+"""`make demo`: samples/demo.yaml on kind if Docker runs, otherwise on this machine.
 
 python -m scripts.demo [--local | --clean]
 """
@@ -15,7 +15,7 @@ from scripts.progress import Progress
 
 
 def cluster_environment(progress: Progress) -> dict[str, str] | None:
-    """The environment for Docker and kind; None where there is none of them."""
+    """Return the environment for Docker and kind, or None if one of them is missing."""
     if machine.KIND_UP.exists():
         progress.step("readying Docker and kind")
     try:
@@ -28,10 +28,12 @@ def cluster_environment(progress: Progress) -> dict[str, str] | None:
 
 
 def main() -> int:
-    """The exit code: 0, or 1 when a step failed."""
+    """Run the demo. Return 0, or 1 if a step failed."""
     parser = argparse.ArgumentParser(prog="make demo")
     parser.add_argument("--local", action="store_true", help="no cluster, even if Docker runs")
-    parser.add_argument("--clean", action="store_true", help="remove what the demo has left")
+    parser.add_argument(
+        "--clean", action="store_true", help="remove everything that the demo created"
+    )
     args = parser.parse_args()
     progress = Progress()
     env = None if args.local else cluster_environment(progress)

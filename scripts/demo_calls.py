@@ -1,4 +1,4 @@
-"""One tool call to each backend of samples/demo.yaml, made by the MCP SDK's client."""
+"""Tool calls for the demo: one to each backend of samples/demo.yaml, with the MCP SDK's client."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def answers(url: str) -> str:
-    """The calls and their answers, a line each.
+    """Return the calls and their results, one per line.
 
-    Raises ValueError with the tool's message when a call is answered with an error.
+    Raise ValueError with the tool's message if a call returns an error.
     """
     return "\n".join(asyncio.run(_answers(url)))
 
@@ -30,7 +30,7 @@ async def _answers(url: str) -> list[str]:
             texts = [part.text for part in result.content if isinstance(part, TextContent)]
             if result.is_error:
                 raise ValueError(f"{name}: {' '.join(texts)}")
-            answer = result.structured_content or texts
-            shown = json.dumps(answer, ensure_ascii=False)
-            lines.append(f"{name}({json.dumps(arguments)})\n  {shown}")
+            content = result.structured_content or texts
+            text = json.dumps(content, ensure_ascii=False)
+            lines.append(f"{name}({json.dumps(arguments)})\n  {text}")
     return lines

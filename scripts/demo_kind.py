@@ -13,20 +13,20 @@ SAMPLES = ("samples/demo-backends.yaml", "samples/demo.yaml")
 
 @dataclass(frozen=True)
 class KindDemo:
-    """The demo on the cluster mcpproxy-demo, which is created unless it is there."""
+    """The demo on the cluster mcpproxy-demo, which is created if it does not exist."""
 
     env: dict[str, str]
     progress: Progress
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster; kubectl finds it in its usual place."""
+        """The demo's cluster, with its context in kubectl's default file."""
         return Cluster(NAME, self.env)
 
     def run(self) -> None:
-        """Everything from nothing to the answers.
+        """Run the whole demo, from building the images to the results of the calls.
 
-        Raises CommandFailed.
+        Raise CommandFailed.
         """
         self.progress.step("building the images")
         built = images.build(self.env)
@@ -38,9 +38,7 @@ class KindDemo:
         self.progress.show(self.cluster.kubectl("get", "mcpproxies"))
         with self.cluster.forwarded("default", "service/demo", 80) as port:
             self.progress.show(demo_calls.answers(f"http://127.0.0.1:{port}/mcp"))
-        self.progress.show(
-            f"kubectl --context kind-{NAME} get mcpproxies demo -o yaml"
-        )
+        self.progress.show(f"kubectl --context kind-{NAME} get mcpproxies demo -o yaml")
 
     def clean(self) -> None:
         """Delete the cluster and the images."""
@@ -50,7 +48,7 @@ class KindDemo:
             machine.run(["docker", "image", "rm", image], self.env)
 
     def _cluster(self) -> bool:
-        """Ready the cluster; whether it was there already."""
+        """Prepare the cluster. Return True if it already existed."""
         if self.cluster.exists():
             self.progress.step(f"taking the kind cluster {NAME}")
             self.cluster.join()
@@ -74,6 +72,4 @@ class KindDemo:
         for sample in SAMPLES:
             self.cluster.kubectl("apply", "-f", sample)
         self.progress.step("waiting for mcpproxy/demo to be Ready")
-        self.cluster.kubectl(
-            "wait", "--for=condition=Ready", "mcpproxies/demo", "--timeout=150s"
-        )
+        self.cluster.kubectl("wait", "--for=condition=Ready", "mcpproxies/demo", "--timeout=150s")

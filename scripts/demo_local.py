@@ -1,4 +1,4 @@
-"""The demo without a cluster: the same samples/demo.yaml, run by the runtime on this machine."""
+"""The demo without a cluster: the runtime serves samples/demo.yaml on this machine."""
 
 import json
 import os
@@ -27,19 +27,19 @@ COLUMNS = ("NAME", "READY", "BACKENDS", "TOOLS", "PROMPTS", "RESOURCES", "SESSIO
 
 
 class NotStarted(Exception):
-    """A process of the demo ended, or did not serve in time."""
+    """A process of the demo exited, or did not serve in time."""
 
 
 @dataclass(frozen=True)
 class LocalDemo:
-    """The demo as processes of this machine; they end with it."""
+    """The demo as processes of this machine, which end with the demo."""
 
     progress: Progress
 
     def run(self) -> None:
-        """Everything from nothing to the answers.
+        """Run the whole demo, from starting the servers to the results of the calls.
 
-        Raises NotStarted.
+        Raise NotStarted.
         """
         LOGS.mkdir(exist_ok=True)
         weather, counter, front, admin = free_ports(4)
@@ -65,17 +65,17 @@ class LocalDemo:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody uses now."""
+    """Return unused ports of the loopback interface."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def _server(name: str, port: int) -> Any:
     script = ROOT / "samples" / "servers" / f"{name}.py"
-    return _started(name, [sys.executable, str(script), "--port", str(port)])
+    return _process(name, [sys.executable, str(script), "--port", str(port)])
 
 
 def _runtime(weather: int, counter: int, front: int, admin: int) -> Any:
@@ -84,12 +84,12 @@ def _runtime(weather: int, counter: int, front: int, admin: int) -> Any:
     command += ["--resolve", f"counter=127.0.0.1:{counter}"]
     command += ["--transport", "http", "--host", "127.0.0.1", "--port", str(front)]
     command += ["--admin-host", "127.0.0.1", "--admin-port", str(admin)]
-    return _started("runtime", command)
+    return _process("runtime", command)
 
 
 @contextmanager
-def _started(name: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    # samples/demo.yaml starts `python`, which is to be the one with the SDK.
+def _process(name: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    # samples/demo.yaml starts `python`, which must be the one with the SDK.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with (LOGS / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -111,19 +111,19 @@ def _wait(process: subprocess.Popen[bytes], serves: Callable[[], bool], name: st
     while not serves():
         if process.poll() is not None or time.monotonic() > deadline:
             log = LOGS / f"{name}.log"
-            said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise NotStarted(f"{name} does not serve; {log.relative_to(ROOT)} ends with:\n{said}")
+            output = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise NotStarted(f"{name} does not serve; {log.relative_to(ROOT)} ends with:\n{output}")
         time.sleep(0.1)
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on a port of the loopback interface."""
+    """True if a process listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _settled(port: int) -> bool:
-    """Whether the runtime is ready and has found out the state of every backend."""
+    """True if the runtime is ready and knows the state of every backend."""
     if _get(port, "/readyz") is None:
         return False
     backends = json.loads(_get(port, "/status") or "{}").get("backends", [])
@@ -131,7 +131,7 @@ def _settled(port: int) -> bool:
 
 
 def _get(port: int, path: str) -> bytes | None:
-    """The body of a 200; None for any other answer, and for none."""
+    """Return the body of a 200 response, or None for any other response or none."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
             body: bytes = response.read()
@@ -141,7 +141,7 @@ def _get(port: int, path: str) -> bytes | None:
 
 
 def _table(report: dict[str, Any], seconds: float) -> str:
-    """The columns of `kubectl get mcpproxies`, from the runtime's own report."""
+    """Return the columns of `kubectl get mcpproxies`, from the runtime's own report."""
     proxy = manifest.load(SAMPLE.read_text(encoding="utf-8"))
     backends = report["backends"]
     healthy = sum(backend["state"] == "Healthy" for backend in backends)

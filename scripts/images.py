@@ -1,4 +1,4 @@
-"""Builds the images: `python -m scripts.images`. BASE_IMAGE chooses what they stand on."""
+"""Builds the images: `python -m scripts.images`. BASE_IMAGE sets their base image."""
 
 import sys
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ TAG = "0.1.0"
 
 
 def name(target: str, tag: str = TAG) -> str:
-    """The image's name, as the manifests and samples spell it."""
+    """Return the image's name, as in the manifests and samples."""
     return f"mcpproxy/{target}:{tag}"
 
 
@@ -21,9 +21,9 @@ def build(
     tree: Path = machine.ROOT,
     tag: str = TAG,
 ) -> list[str]:
-    """Build the targets from the files in `tree`; the names of their images.
+    """Build the targets from the files in `tree`. Return the names of the images.
 
-    Raises CommandFailed.
+    Raise CommandFailed.
     """
     arguments = ["--network=host"]
     if env.get("BASE_IMAGE"):

@@ -1,4 +1,4 @@
-"""The limits of mcpproxy.limits, as the table of docs/security.md.
+"""The table of docs/security.md, generated from mcpproxy.limits.
 
 python -m scripts.limits [--check]
 """
@@ -19,13 +19,13 @@ _PEERS: Final = (
     ("Clients", table.CLIENTS),
     ("Backends", table.BACKENDS),
     ("Other instances and workers of the proxy", table.INSTANCES),
-    ("Pods, as the operator follows them", table.PODS),
+    ("Pods, as watched by the operator", table.PODS),
 )
 _BYTES: Final = ((2**20, "MiB"), (2**10, "KiB"))
 
 
 def amount(limit: Limit) -> str:
-    """The value of a limit with its unit, such as `16 MiB`."""
+    """Return the value of a limit with its unit, such as `16 MiB`."""
     if limit.unit == "count":
         return f"{limit.value:,}"
     if limit.unit == "seconds":
@@ -39,7 +39,7 @@ def amount(limit: Limit) -> str:
 
 
 def section(peer: str, limits: Iterable[Limit]) -> str:
-    """The table of the limits on one kind of peer."""
+    """Return the table of the limits on one kind of peer."""
     rows = "".join(
         f"| `{limit.name}` | {amount(limit)} | {limit.counts} | {limit.share} | {limit.beyond} |\n"
         for limit in limits
@@ -49,7 +49,7 @@ def section(peer: str, limits: Iterable[Limit]) -> str:
 
 
 def render(page: str) -> str:
-    """The page with the tables of the limits as they are in the code."""
+    """Return the page with the current tables of the limits."""
     tables = "".join(section(peer, limits) for peer, limits in _PEERS)
     return between(page, BEGIN, END, f"{tables}\n")
 

@@ -1,4 +1,4 @@
-"""What this machine offers: Docker, kind, an API server's binaries."""
+"""Tools of this machine: Docker, kind and the binaries of an API server."""
 
 import functools
 import os
@@ -11,27 +11,28 @@ KIND_UP = ROOT.parent / "shared" / "kind" / "up"
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """The environment for tools: our own, and what ../shared/kind/up exports if it is there.
+    """Return the environment for tools: that of this process, and exports of ../shared/kind/up.
 
-    That script starts Docker and builds what is missing, so its first call may take minutes.
+    If that script exists, it starts Docker and builds missing images, so the first call may take
+    minutes.
     """
     if not KIND_UP.exists():
         return dict(os.environ)
     script = f'exported=$({KIND_UP}) && eval "$exported" && env -0'
     shell = subprocess.run(["bash", "-c", script], check=True, stdout=subprocess.PIPE)
     pairs = (entry.split("=", 1) for entry in shell.stdout.decode().split("\0") if "=" in entry)
-    found = dict(pairs)
-    found.setdefault("BASE_IMAGE", found.get("PYTHON_BASE_IMAGE", ""))
-    return found
+    exported = dict(pairs)
+    exported.setdefault("BASE_IMAGE", exported.get("PYTHON_BASE_IMAGE", ""))
+    return exported
 
 
 def docker_runs(env: dict[str, str]) -> bool:
-    """Whether a Docker daemon answers."""
+    """True if a Docker daemon responds."""
     try:
-        asked = subprocess.run(["docker", "info"], env=env, capture_output=True, check=False)
+        info = subprocess.run(["docker", "info"], env=env, capture_output=True, check=False)
     except OSError:
         return False
-    return asked.returncode == 0
+    return info.returncode == 0
 
 
 def run(
@@ -41,9 +42,9 @@ def run(
     given: str | None = None,
     timeout: float = 600,
 ) -> str:
-    """Standard output of a command.
+    """Return the standard output of a command.
 
-    Raises CommandFailed, which holds all that it printed, when it ends with another code than 0.
+    Raise CommandFailed with all output if the exit code is not 0.
     """
     done = subprocess.run(
         command,
@@ -61,7 +62,7 @@ def run(
 
 
 class CommandFailed(Exception):
-    """A command ended with another code than 0."""
+    """A command exited with a code other than 0."""
 
     def __init__(self, command: list[str], code: int, output: str) -> None:
         super().__init__(f"{' '.join(command)}: exit code {code}\n{output.strip()}")

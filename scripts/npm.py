@@ -1,4 +1,4 @@
-"""The npm packages of peers/: clients and servers of other makers, and the conformance suite."""
+"""The npm packages of peers/: clients and servers of other vendors, and the conformance suite."""
 
 import shutil
 import subprocess
@@ -9,30 +9,30 @@ from scripts.machine import ROOT
 PEERS = ROOT / "peers"
 MODULES = PEERS / "node_modules"
 NODE = MODULES / "node" / "bin" / "node"
-"""A node of our own: the suite needs 22 or newer, whatever the machine has."""
+"""A separate Node.js: the suite requires version 22 or newer, which the machine may lack."""
 
 
 def available() -> bool:
-    """Whether there is an npm to install with."""
+    """True if npm is installed."""
     return shutil.which("npm") is not None
 
 
 def install() -> None:
-    """Install what peers/package-lock.json says, unless that is done already.
+    """Install the packages of peers/package-lock.json, unless they are already installed.
 
-    Raises subprocess.CalledProcessError.
+    Raise subprocess.CalledProcessError.
     """
     lock, done = PEERS / "package-lock.json", MODULES / ".installed"
     if done.exists() and done.read_bytes() == lock.read_bytes():
         return
     _npm("ci", "--ignore-scripts", "--no-audit", "--no-fund")
-    # The package fetches its binary in a script of its own; no other package's script is run.
+    # The package downloads its binary in an install script; scripts of other packages do not run.
     _npm("rebuild", "node")
     done.write_bytes(lock.read_bytes())
 
 
 def module(package: str, script: str) -> Path:
-    """A file of an installed package."""
+    """Return the path of a file of an installed package."""
     return MODULES / package / script
 
 

@@ -1,6 +1,6 @@
-"""Python packages of other makers that can't be installed beside each other or the project.
+"""Python packages of other vendors that conflict with each other or with the project.
 
-Each file requirements/peers-NAME.txt has an environment of its own, peers/.venv-NAME.
+Each file requirements/peers-NAME.txt has a separate environment, peers/.venv-NAME.
 """
 
 import subprocess
@@ -12,28 +12,28 @@ from scripts.machine import ROOT
 from scripts.npm import PEERS
 
 ENVIRONMENTS: Final = ("mcp1", "mcp2")
-"""By the major version of the Python SDK that is in them."""
+"""Environments, named for the major version of the Python SDK in them."""
 
 
 def install() -> None:
-    """Install what the requirements say, unless that is done already.
+    """Install the locked requirements, unless they are already installed.
 
-    Raises subprocess.CalledProcessError.
+    Raise subprocess.CalledProcessError.
     """
     for name in ENVIRONMENTS:
         locked, done = ROOT / "requirements" / f"peers-{name}.txt", _home(name) / ".installed"
         if done.exists() and done.read_bytes() == locked.read_bytes():
             continue
         _run("venv", "--without-pip", "--clear", str(_home(name)))
-        # The file is complete, so there is nothing to resolve: pip takes `mcp[cli]` for not locked.
-        # Of what is installed, little is ever imported.
+        # The file is complete, so nothing needs to be resolved: pip considers `mcp[cli]` not
+        # locked. Few of the installed modules are ever imported, so none is compiled.
         options = ["--no-deps", "--no-compile", "--require-hashes", "--requirement", str(locked)]
         _run("pip", "--python", str(program(name, "python")), "install", "--quiet", *options)
         done.write_bytes(locked.read_bytes())
 
 
 def program(name: str, script: str) -> Path:
-    """A program of an installed package."""
+    """Return the path of a program of an installed package."""
     return _home(name) / "bin" / script
 
 

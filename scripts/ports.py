@@ -1,4 +1,4 @@
-"""Ports in a row, as worker processes have them."""
+"""Consecutive ports, as worker processes need them."""
 
 import contextlib
 import random
@@ -6,9 +6,9 @@ import socket
 
 
 def ports_in_a_row(count: int) -> int:
-    """The first of so many ports of the loopback interface that nobody uses now.
+    """Return the first of `count` consecutive unused ports of the loopback interface.
 
-    They lie below those that the system gives to connections, which come and go.
+    They are below the ephemeral ports, which the system assigns to connections.
     """
     for first in random.sample(range(20_000, 32_000, count), 100):
         with contextlib.ExitStack() as stack:

@@ -2,8 +2,8 @@
 
 python -m scripts.sbom runtime|controller
 
-Made from the locked requirements, so that it is the same for each build of one commit. What the
-base image holds is not in it.
+The bill is made from the locked requirements, so it is the same for every build of a commit. It
+does not include the content of the base image.
 """
 
 import json
@@ -20,7 +20,7 @@ _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def bill(place: str) -> dict[str, Any]:
-    """The bill of one of PLACES."""
+    """Return the bill of one of PLACES."""
     text = (ROOT / "requirements" / f"{place}.txt").read_text(encoding="utf-8")
     return {
         "bomFormat": "CycloneDX",
@@ -31,9 +31,9 @@ def bill(place: str) -> dict[str, Any]:
 
 
 def _components(text: str) -> Iterator[dict[str, Any]]:
-    found = list(_ENTRY.finditer(text))
-    ends = [entry.start() for entry in found[1:]] + [len(text)]
-    for entry, end in zip(found, ends, strict=True):
+    entries = list(_ENTRY.finditer(text))
+    ends = [entry.start() for entry in entries[1:]] + [len(text)]
+    for entry, end in zip(entries, ends, strict=True):
         name, version = entry.groups()
         package = f"pkg:pypi/{name}@{version}"
         files = _HASH.findall(text[entry.start() : end])
@@ -43,7 +43,7 @@ def _components(text: str) -> Iterator[dict[str, Any]]:
             "name": name,
             "version": version,
             "purl": package,
-            # One for each file of the release: any of them may have been installed.
+            # One for each file of the release, because any of them may have been installed.
             "externalReferences": [
                 {
                     "type": "distribution",

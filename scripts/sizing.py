@@ -1,4 +1,4 @@
-"""What docs/performance.md says of sizing, as the table of docs/operations.md.
+"""The sizing table of docs/operations.md, from the figures in docs/performance.md.
 
 python -m scripts.sizing [--check]
 """
@@ -19,9 +19,9 @@ REQUEST: Final = 0.05
 
 
 def figure(text: str, case: str, row: tuple[str, ...], column: str) -> str:
-    """The median in one cell: of the case with this heading, the row that begins so.
+    """Return the median in one cell: of the case with this heading, in the row with these cells.
 
-    Raises ValueError when there is none.
+    Raise ValueError if the cell does not exist.
     """
     section = re.search(rf"^## {re.escape(case)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if section is None:
@@ -35,7 +35,7 @@ def figure(text: str, case: str, row: tuple[str, ...], column: str) -> str:
 
 
 def table(text: str) -> str:
-    """The table, from the text of docs/performance.md."""
+    """Return the table, from the text of docs/performance.md."""
     one_core = figure(text, "tools/call, small answers", ("16", "mcpproxy"), "calls/s")
     large = figure(text, "tools/call, answers of 100 KiB", ("16", "mcpproxy"), "calls/s")
     share = figure(text, "tools/call, session modes", ("16", "Isolated"), "× Reused")
@@ -45,22 +45,22 @@ def table(text: str) -> str:
     )
     in_part = int(float(one_core) * REQUEST)
     rows = (
-        ("small calls, one core, 16 connections", f"{one_core} a second"),
+        ("small calls, one core, 16 connections", f"{one_core} per second"),
         (
-            f"by proportion of a core, with the {REQUEST * 1000:.0f}m requested",
-            f"{in_part} a second",
+            f"small calls in proportion, with the requested {REQUEST * 1000:.0f}m of a core",
+            f"{in_part} per second",
         ),
-        ("calls with answers of 100 KiB, one core", f"{large} a second"),
-        ("calls of `Isolated` sessions where `Reused` makes 1", share),
+        ("calls with results of 100 KiB, one core", f"{large} per second"),
+        ("throughput of `Isolated` relative to `Reused`", share),
         ("memory of an idle proxy", f"{idle} MiB"),
-        ("memory of an idle session of a client", f"{session} KiB"),
+        ("memory of an idle client session", f"{session} KiB"),
         ("memory of an open stream of changes", f"{stream} KiB"),
     )
-    return "| | |\n|---|---|\n" + "".join(f"| {what} | {much} |\n" for what, much in rows)
+    return "| | |\n|---|---|\n" + "".join(f"| {quantity} | {value} |\n" for quantity, value in rows)
 
 
 def render(page: str, text: str) -> str:
-    """The page with the table of these figures."""
+    """Return the page with the table of these figures."""
     return between(page, BEGIN, END, table(text))
 
 

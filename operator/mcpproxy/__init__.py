@@ -1,7 +1,7 @@
 """MCP proxies as Kubernetes resources.
 
 Reading order: `api` (the contract), `desired` (MCPProxy → manifests), `reconcile.reconciler` (the
-operator's main path), `controller` (what triggers it), `proxy.runtime` (the program in the pods),
+operator's main path), `controller` (its triggers), `proxy.runtime` (the program in the pods),
 `library.create` (proxies in Python programs).
 """
 
@@ -28,7 +28,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The library's names, loaded when asked for: the operator's image has none of its parts."""
+    """Return a name of the library. It is loaded on demand, because the operator's image lacks
+    it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"mcpproxy.library.{_MODULES[name]}"), name)

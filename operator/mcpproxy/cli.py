@@ -1,6 +1,6 @@
-"""The command line: `mcpproxy run | plan | operator | crd`. Parses, then hands over.
+"""The command line: `mcpproxy run | plan | operator | crd`.
 
-Signals are handled before anything large is imported.
+Signals are handled before any large module is imported.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 INTERRUPTED: Final = 130
-"""Exit code after SIGINT, as shells have it."""
+"""Exit code after SIGINT, as in shells."""
 
 
 def _stop(number: int, frame: object) -> None:
@@ -18,16 +18,16 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    # An exception could end up anywhere in the modules that are being imported, as a traceback.
+    # An exception could be raised inside any module that is being imported, and print a traceback.
     os._exit(INTERRUPTED)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 (it failed) or 2 (it was called wrongly).
+    """Run one command. Return 0, 1 (the command failed) or 2 (the command line is invalid).
 
-    `plan` has exit codes of its own. SIGINT while it starts gives 130.
+    `plan` has its own exit codes. SIGINT during startup results in 130.
     """
-    # As the first process of a container nothing else would end us while modules are imported.
+    # The first process of a container ignores SIGTERM by default while modules are imported.
     signal.signal(signal.SIGTERM, _stop)
     on_interrupt = signal.getsignal(signal.SIGINT)
     if on_interrupt is not signal.SIG_IGN:

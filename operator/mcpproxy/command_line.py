@@ -1,4 +1,4 @@
-"""Parsing the command line. Only the modules of the chosen command are imported."""
+"""Parsing of the command line. Only the modules of the chosen command are imported."""
 
 import argparse
 import importlib
@@ -15,7 +15,7 @@ COMMANDS = {
 }
 EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
 WRONG_CALL = {"plan": 1}
-"""Exit codes of commands that were called wrongly, where 2 says something else."""
+"""Exit codes for invalid command lines, for commands in which 2 has another meaning."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,14 +27,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_command_line(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Callable[..., int]]:
-    """Return the arguments and the function that runs the command; exits if they are wrong."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    """Return the arguments and the function that runs the command. Exit if they are invalid."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")
     parser.add_argument(
         "--version", action="version", version=f"mcpproxy {version('mcpproxy-operator')}"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in given if not word.startswith("-")), None)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
     parser.wrong_call = WRONG_CALL.get(chosen or "", parser.wrong_call)
     modules = {}
     for name, (module, text) in COMMANDS.items():
@@ -51,5 +51,5 @@ def parse_command_line(argv: Sequence[str] | None) -> tuple[argparse.Namespace, 
                 f"{error.name} is not installed: pip install 'mcpproxy-operator[{EXTRAS[name]}]'"
             )
         modules[name].add_arguments(command)
-    args = parser.parse_args(given)
+    args = parser.parse_args(arguments)
     return args, modules[args.command].main

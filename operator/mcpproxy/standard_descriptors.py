@@ -1,6 +1,6 @@
 """The descriptors 0, 1 and 2 of a process that was started without some of them.
 
-Imports nothing of the project.
+Must not import anything of the project.
 """
 
 import os
@@ -13,16 +13,16 @@ _STANDARD: Final = (0, 1, 2)
 def reserve() -> None:
     """Open /dev/null on each standard descriptor that is closed.
 
-    Otherwise the next file or socket gets its number: libuv aborts the process when it closes one
-    of these, and what is printed would go into a connection. `sys.stdin` and `sys.stdout` stay
-    None, so that it is still known.
+    Otherwise, the next file or socket would get its number: libuv aborts the process when it closes
+    one of these, and printed text would be written to a connection. `sys.stdin` and `sys.stdout`
+    stay None, so that the closed descriptors can still be detected.
     """
     for descriptor in _STANDARD:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number is this one.
+            # open() returns the lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        # print() to a stream that is None goes to standard output, among the messages.
+        # If sys.stderr is None, print() writes to standard output, between the messages.
         sys.stderr = open(_STANDARD[2], "w", closefd=False)  # noqa: SIM115

@@ -1,9 +1,9 @@
-"""A counter for each session: legacy protocol only, stateful, over streamable HTTP.
+"""A counter for each session: legacy protocol only, stateful, over Streamable HTTP.
 
     python samples/servers/counter.py --host 127.0.0.1 --port 3002
 
-Every answer names the session's own count, so that a proxy that lets two clients share a session
-shows itself at once.
+Every result contains the count of the session, so that a proxy that lets two clients share a
+session is noticed immediately.
 """
 
 import json
@@ -33,7 +33,7 @@ def session_of(ctx: Context[None]) -> str:
 
 @server.tool()
 def increment(ctx: Context[None], by: int = 1) -> dict[str, int]:
-    """Add to this session's count; answers with it and with how many sessions are open."""
+    """Add to this session's count. Returns the count and the number of open sessions."""
     session = session_of(ctx)
     counts[session] += by
     return {"count": counts[session], "sessions": len(counts)}
@@ -41,7 +41,7 @@ def increment(ctx: Context[None], by: int = 1) -> dict[str, int]:
 
 @server.tool()
 def read(ctx: Context[None]) -> dict[str, int]:
-    """This session's count, and how many sessions are open."""
+    """Return this session's count and the number of open sessions."""
     return {"count": counts[session_of(ctx)], "sessions": len(counts)}
 
 
@@ -54,13 +54,13 @@ def reset(ctx: Context[None]) -> dict[str, int]:
 
 @server.resource("counter://sessions", mime_type="application/json")
 def sessions() -> str:
-    """How many sessions are open."""
+    """Number of open sessions."""
     return json.dumps({"sessions": len(counts)})
 
 
 class LegacySessions:
-    """Refuses revisions without sessions, as servers of before 2026-07-28 do, and keeps `counts`
-    to the sessions that are open."""
+    """Middleware that rejects revisions without sessions, as servers before 2026-07-28 do, and
+    removes the counts of closed sessions."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -76,16 +76,16 @@ class LegacySessions:
             await refusal(scope, receive, send)
             return
 
-        async def watched(message: Message) -> None:
+        async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
-                opened = Headers(raw=message["headers"]).get(SESSION_HEADER)
+                session = Headers(raw=message["headers"]).get(SESSION_HEADER)
                 if scope["method"] == "DELETE":
                     counts.pop(headers.get(SESSION_HEADER, ""), None)
-                elif opened is not None:
-                    counts.setdefault(opened, 0)
+                elif session is not None:
+                    counts.setdefault(session, 0)
             await send(message)
 
-        await self.app(scope, receive, watched)
+        await self.app(scope, receive, send_and_count)
 
 
 if __name__ == "__main__":

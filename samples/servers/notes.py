@@ -1,8 +1,8 @@
-"""Notes, kept in memory: a server on standard streams, both protocol eras.
+"""Notes in memory: a server on standard streams, with both protocol eras.
 
     python samples/servers/notes.py
 
-A process has notes of its own, so clients see each other's only where they share a process.
+Each process has its own notes, so clients see each other's notes only if they share a process.
 """
 
 from mcp.server.mcpserver import MCPServer
@@ -24,21 +24,21 @@ notes = {
 
 @server.tool()
 def add_note(title: str, text: str) -> str:
-    """Take a note; one of the same title is replaced."""
+    """Add a note. A note with the same title is replaced."""
     notes[title] = text
     return f"noted: {title} ({len(notes)} notes)"
 
 
 @server.tool()
 def search_notes(text: str) -> list[str]:
-    """Titles of the notes that contain a text."""
+    """Return the titles of the notes that contain a text."""
     wanted = text.lower()
     return [title for title, body in notes.items() if wanted in f"{title}\n{body}".lower()]
 
 
 @server.prompt()
 def summarize(title: str) -> str:
-    """A summary of one note."""
+    """Summary of one note."""
     return f"Summarize this note in one sentence: {_note(title)}"
 
 
@@ -50,7 +50,7 @@ def _note(title: str) -> str:
 
 @server.resource("notes://by-title/{title}")
 def note(title: str) -> str:
-    """One note."""
+    """A note."""
     if title not in notes:
         raise ResourceNotFoundError(f"there is no note called {title}")
     return notes[title]
@@ -58,31 +58,31 @@ def note(title: str) -> str:
 
 @server.resource("notes://by-title/{title}/words")
 def words(title: str) -> str:
-    """How many words a note has."""
+    """Number of words in a note."""
     return str(len(note(title).split()))
 
 
 @server.resource("notes://titles")
 def titles() -> str:
-    """The titles of all notes, one a line."""
+    """Titles of all notes, one per line."""
     return "\n".join(notes)
 
 
 @server.resource("notes://first")
 def first() -> str:
-    """The oldest note."""
+    """Oldest note."""
     return next(iter(notes.values()))
 
 
 @server.resource("notes://last")
 def last() -> str:
-    """The newest note."""
+    """Newest note."""
     return list(notes.values())[-1]
 
 
 @server.resource("notes://count")
 def count() -> str:
-    """How many notes there are."""
+    """Number of notes."""
     return str(len(notes))
 
 

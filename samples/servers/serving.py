@@ -1,4 +1,4 @@
-"""Serving a demo server over streamable HTTP, on a laptop or behind a Service."""
+"""Options, host checks and HTTP serving that the demo servers share."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ DRAIN_SECONDS = 2
 
 
 def arguments(default_port: int) -> argparse.Namespace:
-    """The options of the command line: host and port."""
+    """Parse the command line: host and port."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=default_port)
@@ -19,9 +19,9 @@ def arguments(default_port: int) -> argparse.Namespace:
 
 
 def security(service: str) -> TransportSecuritySettings:
-    """Host checks that let through localhost and the names of the Service, whatever the port.
+    """Return host checks that accept localhost and the names of the Service, with any port.
 
-    The namespace is taken from POD_NAMESPACE, which the Deployment sets.
+    The namespace is the value of POD_NAMESPACE, which the Deployment sets.
     """
     namespace = os.environ.get("POD_NAMESPACE", "default")
     qualified = f"{service}.{namespace}"
@@ -33,7 +33,7 @@ def security(service: str) -> TransportSecuritySettings:
 
 
 def serve(app: ASGIApp, args: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT; open streams get DRAIN_SECONDS to end."""
+    """Serve until SIGTERM or SIGINT. Open streams have DRAIN_SECONDS to end."""
     uvicorn.run(
         app,
         host=args.host,

@@ -1,8 +1,8 @@
-"""A weather service: both protocol eras over streamable HTTP, no state.
+"""A weather service: both protocol eras over Streamable HTTP, stateless.
 
     python samples/servers/weather.py --host 127.0.0.1 --port 3001
 
-It makes its weather up, the same for the same city and day.
+The weather is invented, but always the same for the same city and day.
 """
 
 import json
@@ -21,7 +21,7 @@ from mcp_types import (
 
 from serving import arguments, security, serve
 
-# Log messages are deprecated in the newest revision, and still what older clients understand.
+# The newest revision deprecates log messages, but older clients still use them.
 warnings.filterwarnings("ignore", category=MCPDeprecationWarning)
 
 CITIES = ("Amsterdam", "Athens", "Berlin", "Bergen", "Lisbon", "Oslo", "Prague", "Rome")
@@ -43,34 +43,37 @@ def forecast_of(city: str, day: int) -> dict[str, str | int]:
 
 @server.tool()
 def get_forecast(city: str, day: int = 0) -> dict[str, str | int]:
-    """The forecast of a city; day 0 is today."""
+    """Return the forecast for a city; day 0 is today."""
     return forecast_of(city, day)
 
 
 @server.tool()
 def compare_cities(first: str, second: str) -> str:
-    """Which of two cities is warmer today."""
-    one, other = (int(forecast_of(city, 0)["celsius"]) for city in (first, second))
-    if one == other:
-        return f"{first} and {second} are both at {one} °C"
-    return f"{first if one > other else second} is warmer, at {max(one, other)} °C"
+    """Tell which of two cities is warmer today."""
+    first_celsius, second_celsius = (
+        int(forecast_of(city, 0)["celsius"]) for city in (first, second)
+    )
+    if first_celsius == second_celsius:
+        return f"{first} and {second} are both at {first_celsius} °C"
+    warmer = first if first_celsius > second_celsius else second
+    return f"{warmer} is warmer, at {max(first_celsius, second_celsius)} °C"
 
 
 @server.tool()
 def list_cities() -> list[str]:
-    """The cities that have a station."""
+    """List the cities that have a station."""
     return list(CITIES)
 
 
 @server.tool()
 def convert_temperature(celsius: float) -> float:
-    """Degrees Celsius in degrees Fahrenheit."""
+    """Convert degrees Celsius to degrees Fahrenheit."""
     return celsius * 9 / 5 + 32
 
 
 @server.tool()
 async def survey(ctx: Context[None], days: int = 3) -> str:
-    """Ask every station for its forecasts; reports progress and logs each station."""
+    """Collect the forecasts of all stations. Reports progress and logs each station."""
     warmest = CITIES[0]
     for done, city in enumerate(CITIES):
         await ctx.report_progress(done, len(CITIES), f"asking {city}")
@@ -87,37 +90,37 @@ def _mean(city: str, days: int) -> float:
 
 @server.prompt()
 def packing_list(city: str, days: str = "3") -> str:
-    """What to pack for a trip."""
+    """Packing list for a trip."""
     return f"What should I pack for {days} days in {city}? Ask for the forecast first."
 
 
 @server.prompt()
 def weather_report(city: str) -> str:
-    """A short report in the style of the evening news."""
+    """Short weather report in the style of the evening news."""
     return f"Write a short evening-news weather report for {city}."
 
 
 @server.resource("weather://cities", mime_type="application/json")
 def cities() -> str:
-    """The cities that have a station."""
+    """Cities that have a station."""
     return json.dumps(CITIES)
 
 
 @server.resource("weather://scales/celsius")
 def celsius() -> str:
-    """What the Celsius scale is."""
+    """Definition of the Celsius scale."""
     return "0 °C is where water freezes, 100 °C where it boils."
 
 
 @server.resource("weather://scales/fahrenheit")
 def fahrenheit() -> str:
-    """What the Fahrenheit scale is."""
+    """Definition of the Fahrenheit scale."""
     return "32 °F is where water freezes, 212 °F where it boils."
 
 
 @server.resource("weather://forecasts/{city}", mime_type="application/json")
 def forecast(city: str) -> str:
-    """Today's forecast of a city."""
+    """Today's forecast for a city."""
     return json.dumps(forecast_of(city, 0))
 
 
@@ -127,7 +130,7 @@ async def complete(
     argument: CompletionArgument,
     context: CompletionContext | None,
 ) -> Completion | None:
-    """Names of cities, wherever a city is asked for."""
+    """Complete the argument `city` of prompts and resource templates."""
     if argument.name != "city":
         return None
     values = [city for city in CITIES if city.lower().startswith(argument.value.lower())]

@@ -1,1 +1,2 @@
-"""The contract: what an MCPProxy says, and what is said about it. Both halves import it."""
+"""The contract: models of the MCPProxy and of its status. The operator and the runtime import
+it."""

@@ -1,7 +1,7 @@
-"""Authorities of Host headers (RFC 3986, section 3.2) and origins of pages (RFC 6454, section 6.2).
+"""Authorities of Host headers (RFC 3986, section 3.2) and web origins (RFC 6454, section 6.2).
 
-Both are read by their grammars. Text that does not match is refused and never repaired: a name
-that two parsers read differently would let a page pass as another one.
+Both are parsed by their grammars. Text that does not match is rejected and never repaired: if two
+parsers read a name differently, one web page could pass as another.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 MAX_PORT: Final = 65535
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# unreserved, pct-encoded and sub-delims; an IPv4 address is a registered name, too.
+# unreserved, pct-encoded and sub-delims; an IPv4 address is a registered name as well.
 _NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+"
 _LITERAL: Final = r"\[[0-9A-Fa-f:.]+\]"
 _AUTHORITY: Final = re.compile(rf"({_NAME}|{_LITERAL})(?::([0-9]*))?")
@@ -20,14 +20,14 @@ _ORIGIN: Final = re.compile(
 
 
 class Authority(NamedTuple):
-    """A host in lower case, and the port if one is named."""
+    """A host in lower case, and the port if the text contains one."""
 
     host: str
     port: int | None
 
 
 class WebOrigin(NamedTuple):
-    """The scheme, host and port of a page; the default port of the scheme is filled in."""
+    """The scheme, host and port of a web page; an absent port is the default port of the scheme."""
 
     scheme: str
     host: str
@@ -35,7 +35,7 @@ class WebOrigin(NamedTuple):
 
 
 def parse_authority(text: str) -> Authority | None:
-    """Parse `host [":" port]`; None if the text has user information or is malformed."""
+    """Parse `host [":" port]`. Return None if the text has user information or is malformed."""
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None
@@ -46,7 +46,7 @@ def parse_authority(text: str) -> Authority | None:
 
 
 def parse_origin(text: str) -> WebOrigin | None:
-    """Parse one serialized origin; None for `null`, lists, paths and malformed text."""
+    """Parse one serialized origin. Return None for `null`, lists, paths and malformed text."""
     match = _ORIGIN.fullmatch(text)
     if match is None:
         return None
@@ -58,7 +58,7 @@ def parse_origin(text: str) -> WebOrigin | None:
 
 
 def _normalized(host: str) -> str | None:
-    """The one form of a host that others are compared with."""
+    """Return the canonical form of a host, or None if it is invalid."""
     if not host.startswith("["):
         return host.lower().removesuffix(".") or None
     try:
@@ -68,5 +68,5 @@ def _normalized(host: str) -> str | None:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """Return a host without brackets, which may be an IPv6 address, and its port as in a URL."""
+    """Return `host:port` as in a URL. The host has no brackets and may be an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

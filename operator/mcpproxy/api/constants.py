@@ -1,4 +1,4 @@
-"""Names that both halves, the manifests and the tests agree on."""
+"""Names that the operator, the runtime, the manifests and the tests share."""
 
 import hashlib
 import re
@@ -14,14 +14,14 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"
 
 OPERATOR: Final = "mcpproxy-operator"
-"""The operator's pods carry it as their LABEL_NAME."""
+"""Value of LABEL_NAME on the operator's pods."""
 FIELD_MANAGER: Final = "mcpproxy-operator"
 
 LABEL_NAME: Final = "app.kubernetes.io/name"
 LABEL_INSTANCE: Final = "app.kubernetes.io/instance"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 ANNOTATION_ALLOW_FROM: Final = f"{GROUP}/allow-from"
-"""Names, on a Service, the namespaces whose NetworkPolicies may show what is behind it."""
+"""Annotation of a Service that lists the namespaces whose NetworkPolicies may name its pods."""
 APP_NAME: Final = "mcpproxy"
 
 CONTAINER: Final = "mcpproxy"
@@ -40,39 +40,43 @@ DNS_LABEL: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
 def selector_labels(proxy: str) -> dict[str, str]:
-    """Labels that select the pods of one MCPProxy, and never change."""
+    """Return the immutable labels that select the pods of one MCPProxy."""
     return {LABEL_NAME: APP_NAME, LABEL_INSTANCE: proxy}
 
 
 def child_labels(proxy: str) -> dict[str, str]:
-    """Labels of every child of one MCPProxy."""
+    """Return the labels of every child of one MCPProxy."""
     return {**selector_labels(proxy), LABEL_MANAGED_BY: FIELD_MANAGER}
 
 
 def config_map_name(proxy: str, content: str) -> str:
-    """Name of the immutable ConfigMap that holds `content`: another content, another name."""
+    """Return the name of the immutable ConfigMap that holds `content`, which determines the
+    name."""
     return f"{proxy}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def sealing_secret_name(proxy: str, uid: str) -> str:
-    """Name of the Secret whose keys seal session ids; written once, never read.
+    """Return the name of the Secret whose keys seal session ids; it is written once and never read.
 
-    The uid of the MCPProxy is in it: no Secret that is there for something else has this name.
+    The name contains the uid of the MCPProxy, so that no unrelated Secret has it.
     """
     return f"{proxy}-sealing-{uid}"
 
 
 def service_url(proxy: str, namespace: str, port: int) -> str:
-    """The address agents connect to, as seen inside the cluster."""
+    """Return the URL that clients in the cluster connect to."""
     authority = f"{proxy}.{namespace}.svc" + ("" if port == 80 else f":{port}")
     return f"http://{authority}{MCP_PATH}"
 
 
 def value_path(kind: str, name: str, key: str) -> str:
-    """Where a referenced value lies below the values directory; kind is `secret` or `configmap`."""
+    """Return the path of a referenced value below the values directory.
+
+    `kind` is `secret` or `configmap`.
+    """
     return f"{kind}/{name}/{key}"
 
 
 def is_dns_label(name: str) -> bool:
-    """Whether a Service can have this name (RFC 1035 label, at most 63 characters)."""
+    """True if a Service can have this name (RFC 1035 label, at most 63 characters)."""
     return len(name) <= MAX_NAME and re.fullmatch(DNS_LABEL, name) is not None

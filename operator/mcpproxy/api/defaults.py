@@ -1,4 +1,4 @@
-"""What an absent field means. The docs quote these values; the schema carries none of them."""
+"""Defaults of absent fields. The documentation quotes these values; the schema contains none."""
 
 import math
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ from mcpproxy.api.v1alpha1.status import ModeOrigin
 CACHE_TTL: Final = "300s"
 SESSION_MODE: Final[SessionMode] = "Isolated"
 STDIO_SESSION_MODE: Final[SessionMode] = "PerClient"
-"""A program on standard streams is launched by its client, to be used by that client alone."""
+"""A client that starts a stdio server is its only user, so the session belongs to one client."""
 ON_CLASH: Final[OnClash] = "First"
 CONNECT: Final = "5s"
 INITIALIZE: Final = "10s"
 INITIALIZE_PROGRAM: Final = "60s"
-"""Programs load what they need first; some are installed only now."""
+"""Programs load their dependencies first; some are installed at this point."""
 REQUEST: Final = "300s"
 IDLE: Final = "30m"
 HEALTH_INTERVAL: Final = "10s"
@@ -42,7 +42,7 @@ _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
 @dataclass(frozen=True, slots=True)
 class EffectiveTimeouts:
-    """How long each wait on a backend may last, in seconds."""
+    """Timeouts for operations on a backend, in seconds."""
 
     connect: float
     initialize: float
@@ -52,7 +52,7 @@ class EffectiveTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """How the state of backends is found out; times in seconds."""
+    """Parameters of the health checks of backends; times are in seconds."""
 
     interval: float
     timeout: float
@@ -62,7 +62,7 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """What holds for one backend once the defaults are filled in."""
+    """Settings of one backend, with the defaults filled in."""
 
     prefix: str
     transport: Transport
@@ -74,40 +74,40 @@ class BackendSettings:
     deadlines: EffectiveTimeouts
     optional: bool
     components: Mapping[str, Components | NamedComponents] = field(default_factory=dict)
-    """Member of list results (tools, ...) → what is shown of them."""
+    """Field of list results (tools, ...) → filters and overrides for its components."""
     withdrawn: frozenset[str] = frozenset()
-    """Features of clients that the backend gets to see nothing of."""
+    """Client features that are hidden from the backend."""
     unverified: bool = False
-    """Any certificate of it is taken."""
+    """True if the backend's certificate is not verified."""
     passed: frozenset[bytes] = frozenset()
-    """Headers of clients that it gets, in lower case."""
+    """Names of the client headers that are forwarded to the backend, in lower case."""
     denied: frozenset[str] = frozenset()
-    """Extensions that neither the backend nor its clients get to see."""
+    """Extensions that are hidden from the backend and from its clients."""
     accepts_bare_names: bool = False
-    """Whether its tools can be called without the prefix."""
+    """True if the backend's tools can be called without the prefix."""
     guarded: bool = False
-    """Whether only clients have the credentials that it may ask for."""
+    """True if only clients have the credentials that the backend may require."""
 
 
 def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
-    """The backend's timeouts in seconds."""
-    given = backend.timeouts
+    """Return the backend's timeouts in seconds."""
+    timeouts = backend.timeouts
     initialize = INITIALIZE if backend.stdio is None else INITIALIZE_PROGRAM
     return EffectiveTimeouts(
-        connect=parse_duration((given and given.connect) or CONNECT),
-        initialize=parse_duration((given and given.initialize) or initialize),
-        request=parse_duration((given and given.request) or REQUEST),
-        idle=parse_duration((given and given.idle) or IDLE),
+        connect=parse_duration((timeouts and timeouts.connect) or CONNECT),
+        initialize=parse_duration((timeouts and timeouts.initialize) or initialize),
+        request=parse_duration((timeouts and timeouts.request) or REQUEST),
+        idle=parse_duration((timeouts and timeouts.idle) or IDLE),
     )
 
 
 def name_prefix(backend: BackendSpec) -> str:
-    """The prefix of the backend's components; never depends on other backends."""
+    """Return the prefix of the backend's components. It never depends on other backends."""
     return backend.name if backend.prefix is None else backend.prefix
 
 
 def session_mode(spec: MCPProxySpec, backend: BackendSpec) -> tuple[SessionMode, ModeOrigin]:
-    """The session mode in force for a backend, and where it comes from."""
+    """Return the session mode in effect for a backend, and its origin."""
     if backend.session is not None and backend.session.mode is not None:
         return backend.session.mode, "Backend"
     if spec.session is not None and spec.session.mode is not None:
@@ -116,23 +116,23 @@ def session_mode(spec: MCPProxySpec, backend: BackendSpec) -> tuple[SessionMode,
 
 
 def session_modes(spec: MCPProxySpec) -> str:
-    """The session modes in force, such as `Isolated, PerClient (stdio)`."""
-    found: dict[SessionMode, set[str]] = {}
+    """Return the session modes in effect, such as `Isolated, PerClient (stdio)`."""
+    origins_by_mode: dict[SessionMode, set[str]] = {}
     for backend in spec.backends:
         mode, origin = session_mode(spec, backend)
         of_stdio = origin == "Transport" and backend.stdio is not None
-        found.setdefault(mode, set()).add(" (stdio)" if of_stdio else "")
-    # Named is what stands in no manifest.
-    return ", ".join(mode + min(why) for mode, why in sorted(found.items()))
+        origins_by_mode.setdefault(mode, set()).add(" (stdio)" if of_stdio else "")
+    # Only a default that no manifest states needs an explanation.
+    return ", ".join(mode + min(origins) for mode, origins in sorted(origins_by_mode.items()))
 
 
 def clash_policy(spec: MCPProxySpec) -> OnClash:
-    """What becomes of a name that two backends list."""
+    """Return the handling of a name that two backends list."""
     return (spec.names and spec.names.on_clash) or ON_CLASH
 
 
 def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSettings:
-    """What holds for `backend`, from its own fields, those of `spec` and the defaults."""
+    """Return the settings of `backend`, from its own fields, those of `spec` and the defaults."""
     mode, mode_from = session_mode(spec, backend)
     own, cache = backend.session, backend.cache
     ttl = (cache and cache.ttl) or (spec.cache and spec.cache.ttl) or CACHE_TTL
@@ -146,7 +146,7 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
         cache_ttl=parse_duration(ttl),
         deadlines=effective_timeouts(backend),
         optional=bool(backend.optional),
-        components=_chosen(backend),
+        components=_component_filters(backend),
         withdrawn=disabled_features(backend),
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
         passed=forwarded_headers(spec, backend),
@@ -157,56 +157,61 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
 
 
 def denied_extensions(spec: MCPProxySpec) -> frozenset[str]:
-    """The extensions that are neither advertised nor routed."""
+    """Return the extensions that are neither advertised nor routed."""
     return frozenset((spec.extensions and spec.extensions.deny) or ())
 
 
 def forwarded_headers(spec: MCPProxySpec, backend: BackendSpec) -> frozenset[bytes]:
-    """The headers of clients that the backend gets; our own spans say of which trace they are."""
+    """Return the names of the client headers that the backend gets.
+
+    With tracing, the trace headers are excluded, because they name the spans of the proxy.
+    """
     own = _TRACE if spec.monitoring and spec.monitoring.tracing else frozenset()
-    named = (name.lower() for name in backend.forward_headers or ())
-    return frozenset(name.encode("ascii") for name in named if name not in own)
+    names = (name.lower() for name in backend.forward_headers or ())
+    return frozenset(name.encode("ascii") for name in names if name not in own)
 
 
 def needs_client_credentials(backend: BackendSpec) -> bool:
-    """Whether a request of our own that the backend refuses (HTTP 401) may be fit for a client."""
-    named = {name.lower() for name in backend.forward_headers or ()}
-    return bool(named) and (not backend.headers or not named.isdisjoint(_CREDENTIALS))
+    """True if the backend may accept a client's request although it refuses ours with HTTP 401."""
+    names = {name.lower() for name in backend.forward_headers or ()}
+    return bool(names) and (not backend.headers or not names.isdisjoint(_CREDENTIALS))
 
 
-def _chosen(backend: BackendSpec) -> dict[str, Components | NamedComponents]:
-    found = {
+def _component_filters(backend: BackendSpec) -> dict[str, Components | NamedComponents]:
+    components = {
         "tools": backend.tools,
         "prompts": backend.prompts,
         "resources": backend.resources,
         "resourceTemplates": backend.resource_templates,
     }
-    return {member: chosen for member, chosen in found.items() if chosen is not None}
+    return {member: filters for member, filters in components.items() if filters is not None}
 
 
 def disabled_features(backend: BackendSpec) -> frozenset[str]:
-    """Features of clients that the backend gets to see nothing of."""
+    """Return the client features that are hidden from the backend."""
     if backend.forward is None:
         return frozenset()
-    return frozenset(k for k, passes in backend.forward.model_dump().items() if passes is False)
+    return frozenset(
+        feature for feature, enabled in backend.forward.model_dump().items() if enabled is False
+    )
 
 
 def health_policy(spec: MCPProxySpec) -> HealthPolicy:
-    """The health policy of the proxy."""
-    given = spec.health
+    """Return the health policy of the proxy."""
+    health = spec.health
     return HealthPolicy(
-        interval=parse_duration((given and given.interval) or HEALTH_INTERVAL),
-        timeout=parse_duration((given and given.timeout) or HEALTH_TIMEOUT),
-        unhealthy_after=(given and given.unhealthy_after) or UNHEALTHY_AFTER,
-        healthy_after=(given and given.healthy_after) or HEALTHY_AFTER,
+        interval=parse_duration((health and health.interval) or HEALTH_INTERVAL),
+        timeout=parse_duration((health and health.timeout) or HEALTH_TIMEOUT),
+        unhealthy_after=(health and health.unhealthy_after) or UNHEALTHY_AFTER,
+        healthy_after=(health and health.healthy_after) or HEALTHY_AFTER,
     )
 
 
 def service_port(spec: MCPProxySpec) -> int:
-    """The Service's port."""
+    """Return the port of the Service."""
     return (spec.service and spec.service.port) or constants.PORT_SERVICE
 
 
 def scale_down_seconds(autoscaling: Autoscaling) -> int:
-    """How long fewer pods must have been enough, in whole seconds as Kubernetes has it."""
+    """Return the time before scaling down, in whole seconds as Kubernetes requires."""
     return math.ceil(parse_duration(autoscaling.scale_down_after or SCALE_DOWN_AFTER))

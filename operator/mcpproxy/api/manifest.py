@@ -1,4 +1,4 @@
-"""Reading an MCPProxy manifest: the runtime's configuration file is one, too."""
+"""Parsing of MCPProxy manifests, such as the runtime's configuration file."""
 
 import hashlib
 from collections.abc import Hashable
@@ -15,11 +15,11 @@ _UNKNOWN_FIELD = "unknown field, remove it or correct its spelling"
 
 
 class ManifestError(ValueError):
-    """The manifest can't be used; the text names the field and the remedy."""
+    """The manifest is invalid. The message names the field and the remedy."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as kubectl does: a date stays text, a repeated key is an error."""
+    """YAML loader that behaves like kubectl: dates stay text, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# An unquoted 2025-11-25 is a revision of MCP, not a date.
+# An unquoted 2025-11-25 is an MCP revision, not a date.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -43,23 +43,23 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def format_validation_error(error: ValidationError) -> str:
-    """Every finding as `path: message`, joined with `; `."""
-    findings = []
-    for found in error.errors(include_url=False, include_input=False):
+    """Return all errors as `path: message`, joined with `; `."""
+    messages = []
+    for item in error.errors(include_url=False, include_input=False):
         path = ""
-        for part in found["loc"]:
+        for part in item["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-        message = found["msg"].removeprefix("Value error, ")
-        if found["type"] == "extra_forbidden":
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
             message = _UNKNOWN_FIELD
-        findings.append(f"{path}: {message}" if path else message)
-    return "; ".join(findings)
+        messages.append(f"{path}: {message}" if path else message)
+    return "; ".join(messages)
 
 
 def parse(manifest: Any) -> MCPProxy:
-    """The model of a manifest that was read as JSON or YAML.
+    """Return the model of a manifest that was parsed from JSON or YAML.
 
-    Raises ManifestError with the path of every wrong field.
+    Raise ManifestError with the path of every invalid field.
     """
     if not isinstance(manifest, dict):
         raise ManifestError("a manifest is a mapping with apiVersion, kind, metadata and spec")
@@ -73,26 +73,26 @@ def parse(manifest: Any) -> MCPProxy:
 
 
 def load(text: str) -> MCPProxy:
-    """The one MCPProxy of a YAML (or JSON) text; other kinds in it are passed over.
+    """Return the only MCPProxy in a YAML or JSON text. Documents of other kinds are ignored.
 
-    Raises ManifestError when there is none, more than one, or it is wrong.
+    Raise ManifestError if the text has no MCPProxy or several, or if it is invalid.
     """
-    found = [d for d in documents(text) if is_mcpproxy(d)]
-    if len(found) != 1:
-        raise ManifestError(f"expected one document of kind MCPProxy, found {len(found)}")
-    return parse(found[0])
+    manifests = [document for document in documents(text) if is_mcpproxy(document)]
+    if len(manifests) != 1:
+        raise ManifestError(f"expected one document of kind MCPProxy, found {len(manifests)}")
+    return parse(manifests[0])
 
 
 def documents(text: str) -> list[Any]:
-    """All documents of a YAML (or JSON) text that are not empty. Raises ManifestError."""
+    """Return all non-empty documents of a YAML or JSON text. Raise ManifestError."""
     try:
-        return [d for d in yaml.load_all(text, _Loader) if d is not None]
+        return [item for item in yaml.load_all(text, _Loader) if item is not None]
     except yaml.YAMLError as error:
         raise ManifestError(f"not YAML: {error}") from error
 
 
 def is_mcpproxy(document: Any) -> bool:
-    """Whether a document says that it is an MCPProxy, right or wrong."""
+    """True if the kind of a document is MCPProxy, valid or not."""
     return isinstance(document, dict) and document.get("kind") == "MCPProxy"
 
 
@@ -112,56 +112,56 @@ RUNTIME_FIELDS = (
 
 
 def runtime_manifest(proxy: MCPProxy) -> str:
-    """The manifest that the pods mount: what the runtime reads, and nothing else.
+    """Return the manifest that the pods mount. It has only the fields that the runtime reads.
 
-    The order of keys, and of lists whose order means nothing, never shows: the same meaning,
-    the same bytes.
+    Keys are sorted, and so are lists whose order has no meaning, so that manifests with the same
+    meaning have the same bytes.
     """
     spec = proxy.spec.to_manifest()
-    kept = {field: spec[field] for field in RUNTIME_FIELDS if field in spec}
+    fields = {field: spec[field] for field in RUNTIME_FIELDS if field in spec}
     if "tracing" in spec.get("monitoring", {}):
-        kept["monitoring"] = {"tracing": spec["monitoring"]["tracing"]}
-    kept["backends"] = _by_name([_ordered(backend) for backend in kept["backends"]])
-    # The hash is compared with by the operator alone: approving by it restarts no pod.
-    kept.get("catalog", {}).pop("approvedHash", None)
-    if "approved" not in kept.get("catalog", {}):
-        kept.pop("catalog", None)
-    if "deny" in kept.get("extensions", {}):
-        kept["extensions"] = {"deny": sorted(kept["extensions"]["deny"])}
+        fields["monitoring"] = {"tracing": spec["monitoring"]["tracing"]}
+    fields["backends"] = _by_name([_normalized(backend) for backend in fields["backends"]])
+    # Only the operator compares the hash, so that approving by hash restarts no pod.
+    fields.get("catalog", {}).pop("approvedHash", None)
+    if "approved" not in fields.get("catalog", {}):
+        fields.pop("catalog", None)
+    if "deny" in fields.get("extensions", {}):
+        fields["extensions"] = {"deny": sorted(fields["extensions"]["deny"])}
     for field in ("allowedHosts", "allowedOrigins"):
-        if field in kept:
-            kept[field] = sorted(set(kept[field]))
+        if field in fields:
+            fields[field] = sorted(set(fields[field]))
     content = {
         "apiVersion": proxy.api_version,
         "kind": proxy.kind,
         "metadata": proxy.metadata.to_manifest(),
-        "spec": kept,
+        "spec": fields,
     }
     return json_text(content, indent=2, sort_keys=True) + "\n"
 
 
-def _ordered(backend: dict[str, Any]) -> dict[str, Any]:
-    found = dict(backend)
-    if "headers" in found:
-        found["headers"] = _by_name(found["headers"])
-    if "forwardHeaders" in found:
-        found["forwardHeaders"] = sorted(name.lower() for name in found["forwardHeaders"])
-    if "env" in found.get("stdio", {}):
-        found["stdio"] = {**found["stdio"], "env": _by_name(found["stdio"]["env"])}
+def _normalized(backend: dict[str, Any]) -> dict[str, Any]:
+    normalized = dict(backend)
+    if "headers" in normalized:
+        normalized["headers"] = _by_name(normalized["headers"])
+    if "forwardHeaders" in normalized:
+        normalized["forwardHeaders"] = sorted(name.lower() for name in normalized["forwardHeaders"])
+    if "env" in normalized.get("stdio", {}):
+        normalized["stdio"] = {**normalized["stdio"], "env": _by_name(normalized["stdio"]["env"])}
     for kind in COMPONENT_FIELDS:
-        if kind in found:
-            found[kind] = _ordered_components(found[kind])
-    return found
+        if kind in normalized:
+            normalized[kind] = _normalized_components(normalized[kind])
+    return normalized
 
 
-def _ordered_components(components: dict[str, Any]) -> dict[str, Any]:
-    found = dict(components)
+def _normalized_components(components: dict[str, Any]) -> dict[str, Any]:
+    normalized = dict(components)
     for field in ("include", "exclude"):
-        if field in found:
-            found[field] = sorted(set(found[field]))
-    if "overrides" in found:
-        found["overrides"] = _by_name(found["overrides"])
-    return found
+        if field in normalized:
+            normalized[field] = sorted(set(normalized[field]))
+    if "overrides" in normalized:
+        normalized["overrides"] = _by_name(normalized["overrides"])
+    return normalized
 
 
 def _by_name(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -169,5 +169,5 @@ def _by_name(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def config_hash(content: str) -> str:
-    """Which configuration this is: SHA-256 of its bytes, hexadecimal."""
+    """Return the SHA-256 that identifies a configuration, in hexadecimal."""
     return hashlib.sha256(content.encode()).hexdigest()

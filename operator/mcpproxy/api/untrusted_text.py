@@ -1,4 +1,4 @@
-"""Making text of untrusted peers fit for logs, statuses, events and metrics."""
+"""Sanitizing of text from untrusted peers for logs, statuses, events and metrics."""
 
 import re
 from typing import Final
@@ -6,12 +6,12 @@ from typing import Final
 ELLIPSIS: Final = "…"
 """Mark at the end of a text that was cut."""
 REPLACEMENT: Final = "\ufffd"
-"""Substitute of one character that is not permitted."""
+"""Substitute for a character that is not permitted."""
 
 _SPACING: Final = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
-# Cc, Cf, Cs and what Unicode calls default-ignorable. A terminal obeys the first; the others hide
-# or reorder text (CVE-2021-42574); a lone surrogate can't be encoded at all, so that one of them
-# would make whatever holds it unwritable.
+# Cc, Cf, Cs and the default-ignorable characters of Unicode. Terminals interpret Cc; the others
+# hide or reorder text (CVE-2021-42574). A lone surrogate cannot be encoded, so a text with one
+# could not be written at all.
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
     "\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff"
@@ -21,11 +21,11 @@ _UNSAFE: Final = re.compile(
 
 
 def clean_text(text: str, limit: int) -> str:
-    """The text in at most `limit` characters that a terminal only prints.
+    """Return the text in at most `limit` characters, without characters that a terminal interprets.
 
-    Line breaks and tabs become spaces; every other control, formatting or invisible character and
-    every lone surrogate becomes U+FFFD. A text that is too long ends with an ellipsis. Takes time
-    in proportion to `limit`, however long the text is.
+    Line breaks and tabs become spaces. Every other control, formatting or invisible character and
+    every lone surrogate becomes U+FFFD. A text that is too long ends with an ellipsis. The run time
+    depends on `limit`, not on the length of the text.
     """
     if limit < 1:
         return ""

@@ -1,6 +1,6 @@
-"""Proxies in Python programs, made from the parts of the runtime.
+"""Proxies in Python programs, built from the parts of the runtime.
 
-Reading order: `create` (the ways to make a proxy), `server` (what a proxy can do), `targets`
-(names of servers → backends), `client` and `sessions` (which sessions are new or reused).
-Knows nothing of Kubernetes; the runtime does not import it.
+Reading order: `create` (construction of a proxy), `server` (features of a proxy), `targets` (names
+of servers → backends), `client` and `sessions` (new and reused sessions). Must not know Kubernetes,
+and the runtime must not import it.
 """

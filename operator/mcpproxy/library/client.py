@@ -1,4 +1,4 @@
-"""ProxyClient: how a proxy talks to one server."""
+"""ProxyClient: the connection of a proxy to one server."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,10 +33,10 @@ from mcpproxy.proxy.upstream.backend import BackendContext
 
 
 class ProxyClient:
-    """A server, and what of its features passes between it and a proxy's clients.
+    """A server, and the policy for features that pass between it and a proxy's clients.
 
-    It need not be connected: a proxy opens a fresh session for each request. Used with
-    `async with`, it has one session, which every proxy made from it shares.
+    The client need not be connected: a proxy opens a new session for each request. Inside `async
+    with`, the client has one session, which all proxies made from it share.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class ProxyClient:
         init_timeout: float | None = None,
         protocol: str | None = None,
     ) -> None:
-        """`target` is a URL, a path, a transport, client or server, or a configuration.
+        """Create a client for `target`: a URL, path, transport, client, server or configuration.
 
-        A handler that is None withdraws the feature: the server does not see that clients have
-        it, or what it sends is dropped. Any other handler answers (or listens) in the client's
-        place. Timeouts are in seconds; `protocol` pins an era or a revision.
+        A handler that is None disables the feature: the server does not see that clients support
+        it, or its messages are dropped. Any other handler responds to, or receives, the messages
+        instead of the client. Timeouts are in seconds; `protocol` pins an era or a revision.
         """
         self._arguments: dict[str, Any] = {
             "roots": roots,
@@ -99,27 +99,29 @@ class ProxyClient:
         if headers:
             fields["headers"] = named_headers(headers)
         timeouts = {"request": timeout, "initialize": init_timeout}
-        given = {name: f"{round(t * 1000)}ms" for name, t in timeouts.items() if t is not None}
-        if given:
-            fields["timeouts"] = given
+        set_timeouts = {
+            name: f"{round(t * 1000)}ms" for name, t in timeouts.items() if t is not None
+        }
+        if set_timeouts:
+            fields["timeouts"] = set_timeouts
         target = unwrapped(self._target)
         if isinstance(target, Path):
             target = str(target)
         return target_of(target, protocol, **fields)
 
     def new(self) -> "ProxyClient":
-        """Another client of the same server, with a session of its own."""
+        """Return another client of the same server, with a separate session."""
         return ProxyClient(self._target, **self._arguments)
 
     @property
     def is_connected(self) -> bool:
-        """Whether it holds a session that proxies share."""
+        """True if the client holds a session that proxies share."""
         return self._entered or (self._sdk is not None and isinstance(self.session, SdkSession))
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises ConnectionError."""
+        """Connect to the server. Raise ConnectionError."""
         try:
-            await self.session.link(_alone())
+            await self.session.link(_default_context())
         except BackendError as error:
             raise ConnectionError(f"{self._target}: {error}") from None
         self._entered = True
@@ -136,5 +138,5 @@ class ProxyClient:
         await self.session.close()
 
 
-def _alone() -> BackendContext:
+def _default_context() -> BackendContext:
     return build_backend_context(default_health(), RuntimeOptions(), Path.cwd())

@@ -1,4 +1,4 @@
-"""What a ProxyClient's handlers mean: forward a feature, withdraw it, or answer it here."""
+"""Handlers of a ProxyClient: each forwards a feature, disables it, or responds to it locally."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,7 +13,7 @@ from mcpproxy.proxy.upstream.client_features import Answer, FeaturePolicy
 
 
 class ForwardFeature:
-    """Marks a feature that passes between backend and client untouched: the default."""
+    """Marker of a feature that passes unchanged between backend and client; the default."""
 
     def __repr__(self) -> str:
         return "FORWARD"
@@ -37,30 +37,30 @@ Roots = Iterable["str | t.Root"] | Callable[[], "Awaitable[Iterable[str | t.Root
 def feature_policy_of(
     roots: Any, sampling: Any, elicitation: Any, logging: Any, progress: Any
 ) -> FeaturePolicy:
-    """Each of them is FORWARD, None (withdrawn) or what answers in the client's place."""
-    given: dict[str, tuple[Any, Callable[[Any], Answer]]] = {
+    """Return the policy for handlers that are FORWARD, None (disabled) or a local handler."""
+    features: dict[str, tuple[Any, Callable[[Any], Answer]]] = {
         "roots": (roots, _roots),
         "sampling": (sampling, _sampling),
         "elicitation": (elicitation, _elicitation),
         "logging": (logging, _logging),
         "progress": (progress, _progress),
     }
-    withdrawn = frozenset(name for name, (handler, _) in given.items() if handler is None)
+    disabled = frozenset(name for name, (handler, _) in features.items() if handler is None)
     answers = {
         name: adapt(handler)
-        for name, (handler, adapt) in given.items()
+        for name, (handler, adapt) in features.items()
         if handler is not None and handler is not FORWARD
     }
-    return FeaturePolicy(withdrawn, answers)
+    return FeaturePolicy(disabled, answers)
 
 
-async def await_result(found: Any) -> Any:
-    """A value, awaited where it has to be."""
-    return await found if inspect.isawaitable(found) else found
+async def await_result(value: Any) -> Any:
+    """Return a value, awaited if it is awaitable."""
+    return await value if inspect.isawaitable(value) else value
 
 
 def to_wire(model: BaseModel) -> Any:
-    """A model of the SDK as JSON."""
+    """Return a model of the SDK as JSON."""
     return model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
@@ -68,10 +68,10 @@ def _plain(params: Message) -> Any:
     return jsonrpc.decode(jsonrpc.encode_raw(params))
 
 
-def _roots(given: Any) -> Answer:
+def _roots(source: Any) -> Answer:
     async def answer(params: Message) -> Any:
-        found: Any = await await_result(given()) if callable(given) else given
-        roots = [root if isinstance(root, t.Root) else t.Root(uri=root) for root in found]
+        values: Any = await await_result(source()) if callable(source) else source
+        roots = [root if isinstance(root, t.Root) else t.Root(uri=root) for root in values]
         return to_wire(t.ListRootsResult(roots=roots))
 
     return answer
@@ -79,13 +79,13 @@ def _roots(given: Any) -> Answer:
 
 def _sampling(handler: SamplingHandler) -> Answer:
     async def answer(params: Message) -> Any:
-        found = await await_result(
+        result = await await_result(
             handler(t.CreateMessageRequestParams.model_validate(_plain(params), by_name=False))
         )
-        if isinstance(found, str):
-            content = t.TextContent(type="text", text=found)
-            found = t.CreateMessageResult(role="assistant", content=content, model="mcpproxy")
-        return to_wire(found)
+        if isinstance(result, str):
+            content = t.TextContent(type="text", text=result)
+            result = t.CreateMessageResult(role="assistant", content=content, model="mcpproxy")
+        return to_wire(result)
 
     return answer
 
@@ -96,10 +96,10 @@ def _elicitation(handler: ElicitationHandler) -> Answer:
         model: Any = (
             t.ElicitRequestURLParams if content.get("mode") == "url" else t.ElicitRequestFormParams
         )
-        found = await await_result(handler(model.model_validate(content, by_name=False)))
-        if isinstance(found, dict):
-            found = t.ElicitResult(action="accept", content=found)
-        return to_wire(found)
+        result = await await_result(handler(model.model_validate(content, by_name=False)))
+        if isinstance(result, dict):
+            result = t.ElicitResult(action="accept", content=result)
+        return to_wire(result)
 
     return answer
 
@@ -114,7 +114,7 @@ def _logging(handler: LogHandler) -> Answer:
 
 def _progress(handler: ProgressHandler) -> Answer:
     async def listen(params: Message) -> Any:
-        said = _plain(params)
-        await await_result(handler(said["progress"], said.get("total"), said.get("message")))
+        values = _plain(params)
+        await await_result(handler(values["progress"], values.get("total"), values.get("message")))
 
     return listen

@@ -1,4 +1,4 @@
-"""Making proxies: `create_proxy` for anything that names a server, `Proxy` for a factory."""
+"""Construction of proxies: `create_proxy` for a target, `Proxy` for a client factory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ NAME = "mcpproxy"
 
 
 class Proxy(Server):
-    """A server that shows what other servers have."""
+    """A server that offers the components of other servers."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class Proxy(Server):
         instructions: str | None = None,
         cache_ttl: float = CACHE_TTL,
     ) -> None:
-        """`client_factory` is asked for a client for every request.
+        """Create a proxy. Every request calls `client_factory` for a client.
 
-        One that returns the same client again has its session reused, a new client each time is
-        a fresh session each time.
+        If the factory returns the same client again, its session is reused. A new client for each
+        request means a new session for each request.
         """
         super().__init__(name, instructions=instructions)
         if client_factory is not None:
@@ -37,13 +37,13 @@ class Proxy(Server):
 
 
 def create_proxy(target: Any, *, name: str = NAME, instructions: str | None = None) -> Proxy:
-    """A proxy in front of whatever names one server or several.
+    """Create a proxy in front of one server or several.
 
     `target` is a URL, a path to a .py or .js server or to an mcpServers file, a transport, client
-    or in-process server of the SDK or of FastMCP, a ProxyClient, a server of ours or an mcpServers
-    mapping. Each request gets a fresh session, except where the target is a client that is
-    connected: all requests share its session then. `instructions` come before those of the
-    servers. Raises ManifestError or TypeError.
+    or in-process server of the SDK or of FastMCP, a ProxyClient, a `Server`, or an mcpServers
+    mapping. Each request gets a new session, unless the target is a connected client, whose session
+    all requests share. `instructions` precede those of the servers. Raise ManifestError or
+    TypeError.
     """
     proxy = Proxy(name=name, instructions=instructions)
     if connected_client(target) is None:

@@ -1,7 +1,7 @@
-"""Objects of FastMCP as targets, taken apart without importing it.
+"""Conversion of FastMCP objects to targets, without importing FastMCP.
 
-A server gives its SDK server, a transport the address or program that it is for. A client that is
-connected keeps its session, any other one is as good as its transport.
+A server is replaced by its SDK server, and a transport by its address or program. A connected
+client keeps its session; any other client is replaced by its transport.
 """
 
 import logging
@@ -21,7 +21,7 @@ _TRANSPORTS: Final = {"StreamableHttpTransport": "streamable-http", "SSETranspor
 
 
 class ConnectedClient:
-    """A connected client of FastMCP with the attributes of an SDK client that are needed here."""
+    """A connected client of FastMCP, with the attributes of an SDK client that a proxy needs."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -29,17 +29,17 @@ class ConnectedClient:
 
     @property
     def session(self) -> ClientSession:
-        """The session. Raises RuntimeError if the client is not connected any more."""
+        """The client's session. Raise RuntimeError if the client is not connected."""
         try:
             session: ClientSession = self._client.session
         except Exception as error:
-            # A lost connection raises whatever its transport has raised.
+            # After a lost connection, the client raises any error of its transport.
             raise RuntimeError(f"the client is not connected: {error}") from error
         return session
 
     @property
     def protocol_version(self) -> str:
-        """The revision that was agreed on."""
+        """The negotiated revision."""
         return self.session.protocol_version or ""
 
 
@@ -49,14 +49,14 @@ def is_client(target: Any) -> bool:
 
 
 def connected_client(target: Any) -> ConnectedClient | None:
-    """A client of FastMCP that is connected; None for everything else."""
+    """Return the connected client of FastMCP, or None for any other target."""
     return ConnectedClient(target) if is_client(target) and target.is_connected() else None
 
 
 def unwrapped(target: Any) -> Any:
-    """The target that an object of FastMCP stands for; any other object is its own target.
+    """Return the target that an object of FastMCP wraps. Any other object is returned unchanged.
 
-    Raises TypeError for an object of FastMCP that can't be taken apart.
+    Raise TypeError for an object of FastMCP that cannot be converted.
     """
     if _is(target, "FastMCP") and isinstance(target._mcp_server, Server):
         return target._mcp_server
@@ -68,7 +68,7 @@ def unwrapped(target: Any) -> Any:
     if _is(target, "MCPConfigTransport"):
         return unwrapped(target.config)
     if _is(target, "MCPConfig"):
-        return _configuration(target)
+        return _mcp_servers(target)
     if _is(target, "StdioTransport"):
         return StdioServerParameters(
             command=target.command,
@@ -83,7 +83,7 @@ def unwrapped(target: Any) -> Any:
 
 
 def _is(target: Any, name: str) -> bool:
-    """True for objects of the class of FastMCP that has this name, and of its subclasses."""
+    """True for instances of the FastMCP class of this name and of its subclasses."""
     return any(
         base.__name__ == name and base.__module__.partition(".")[0] == "fastmcp"
         for base in type(target).__mro__
@@ -91,9 +91,9 @@ def _is(target: Any, name: str) -> bool:
 
 
 def _warn_of_handlers(client: Any) -> None:
-    given = getattr(client, "_session_kwargs", {})
-    ignored = [name for name in _HANDLERS if given.get(name) is not None]
-    # The handlers of a ProxyClient of FastMCP forward, which a proxy does anyway.
+    handlers = getattr(client, "_session_kwargs", {})
+    ignored = [name for name in _HANDLERS if handlers.get(name) is not None]
+    # The handlers of FastMCP's ProxyClient forward messages, which a proxy does in any case.
     if ignored and not _is(client, "ProxyClient"):
         log.warning(
             "the handlers of a FastMCP client that is not connected are not used (%s): give them"
@@ -102,7 +102,7 @@ def _warn_of_handlers(client: Any) -> None:
         )
 
 
-def _configuration(config: Any) -> Mapping[str, Any]:
+def _mcp_servers(config: Any) -> Mapping[str, Any]:
     servers = {
         name: server.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         for name, server in config.mcpServers.items()
@@ -116,14 +116,14 @@ def _remote(target: Any, transport: str) -> RemoteTarget:
     if _is(target.auth, "BearerAuth") and token is not None:
         headers["Authorization"] = f"Bearer {token.get_secret_value()}"
     elif target.auth is not None:
-        raise _not_taken_apart(target, "auth")
+        raise _conversion_error(target, "auth")
     for field in ("httpx_client_factory", "verify"):
         if getattr(target, field, None) is not None:
-            raise _not_taken_apart(target, field)
+            raise _conversion_error(target, field)
     return RemoteTarget(str(target.url), transport, headers)
 
 
-def _not_taken_apart(target: Any, field: str) -> TypeError:
+def _conversion_error(target: Any, field: str) -> TypeError:
     return TypeError(
         f"{type(target).__name__}.{field}: a proxy can't use it; connect the client first, or give"
         " streamable_http_client(url, http_client=...) of the SDK"

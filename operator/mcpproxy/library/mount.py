@@ -1,7 +1,7 @@
-"""Mounting a proxy into a server of the SDK: its lists get more items, its calls more targets.
+"""Mounting of a proxy into a server of the SDK, which adds items to its lists and targets to calls.
 
-It sits in the SDK's middleware, which sees requests before they are parsed and whose answers are
-sent as they are, so that nothing of the proxied server is lost.
+The proxy is a middleware of the SDK. A middleware sees requests before they are parsed, and its
+results are sent unchanged, so nothing of the proxied server is lost.
 """
 
 import secrets
@@ -52,16 +52,15 @@ _CALLS: Final[dict[str, Any]] = {
     "resources/read": t.ReadResourceRequestParams,
     COMPLETE: t.CompleteRequestParams,
 }
-"""What is registered where the server has no handler, so that it offers the capability."""
+"""Handlers that are registered if the server has none, so that it offers the capability."""
 
 
 def mount(server: Any, proxied: Any, prefix: str = "") -> None:
-    """Add all components of a proxy (or of what `create_proxy` takes) to a server, live.
+    """Add all components of a proxy (or of a target of `create_proxy`) to a server, live.
 
-    The server is an MCPServer or a low-level server of the SDK, or a FastMCP server.
-
-    Where both have a component of one name, the server's own wins; of several proxies with one,
-    that which was mounted first.
+    The server is an MCPServer or a low-level server of the SDK, or a FastMCP server. If both have a
+    component with the same name, the server's own component wins. Among several proxies, the one
+    that was mounted first wins.
     """
     low = lowlevel_server(unwrapped(server))
     for middleware in low.middleware:
@@ -73,14 +72,14 @@ def mount(server: Any, proxied: Any, prefix: str = "") -> None:
     low.middleware.append(_Mounted(low, inner))
     for method, (params, empty) in _EMPTY.items():
         if low.get_request_handler(method) is None:
-            low.add_request_handler(method, params, _always(empty))
+            low.add_request_handler(method, params, _constant_handler(empty))
     for method, params in _CALLS.items():
         if low.get_request_handler(method) is None:
             low.add_request_handler(method, params, _unknown)
-    low.lifespan = _running(inner, low.lifespan)
+    low.lifespan = _combined_lifespan(inner, low.lifespan)
 
 
-def _always(result: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+def _constant_handler(result: Any) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(ctx: Any, params: Any) -> Any:
         return result
 
@@ -91,8 +90,8 @@ async def _unknown(ctx: Any, params: Any) -> Any:
     raise MCPError(t.INVALID_PARAMS, "unknown component")
 
 
-def _running(inner: Server, lifespan: Any) -> Any:
-    """The server's lifespan, in which the mounted server runs, too."""
+def _combined_lifespan(inner: Server, lifespan: Any) -> Any:
+    """Return the server's lifespan, extended by that of the mounted server."""
 
     @asynccontextmanager
     async def both(server: Any) -> Any:
@@ -103,7 +102,7 @@ def _running(inner: Server, lifespan: Any) -> Any:
 
 
 class _Mounted:
-    """The middleware of all mounts into one server."""
+    """The middleware for all mounts into one server."""
 
     def __init__(self, server: "SdkServer[Any]", inner: Server) -> None:
         self._server = server
@@ -117,18 +116,18 @@ class _Mounted:
         if ctx.request_id is None or not (kind or ctx.method in _CALLS):
             return await call_next(ctx)
         if kind is not None:
-            return await self._listed(kind, ctx, call_next)
+            return await self._list_merged(kind, ctx, call_next)
         params = jsonrpc.decode_object(jsonrpc.encode(dict(ctx.params or {})))
         try:
             name, kind = component_ref(ctx.method, params)
-            mine = await self._is_mine(name, kind, ctx, params)
-            return await self._called(ctx, params) if mine else await call_next(ctx)
+            mine = await self._is_mounted(name, kind, ctx, params)
+            return await self._call_mounted(ctx, params) if mine else await call_next(ctx)
         except RpcError as error:
             raise MCPError(error.code, error.message, error.data) from None
 
-    async def _listed(self, kind: ComponentKind, ctx: Context, call_next: CallNext) -> Any:
-        found = await call_next(ctx)
-        own = dict(found if isinstance(found, dict) else to_wire(found))
+    async def _list_merged(self, kind: ComponentKind, ctx: Context, call_next: CallNext) -> Any:
+        result = await call_next(ctx)
+        own = dict(result if isinstance(result, dict) else to_wire(result))
         if own.get("nextCursor") is not None:
             return own
         modern = is_modern(ctx.protocol_version)
@@ -146,8 +145,10 @@ class _Mounted:
             own["ttlMs"] = min(own["ttlMs"], listed.get("ttlMs", 0))
         return own
 
-    async def _is_mine(self, name: str, kind: ComponentKind, ctx: Context, params: Message) -> bool:
-        """Whether the mounted server has a component, and the server itself has not."""
+    async def _is_mounted(
+        self, name: str, kind: ComponentKind, ctx: Context, params: Message
+    ) -> bool:
+        """True if the mounted server has the component and the server itself does not."""
         gateway = self.inner.gateway
         await gateway.located(ctx.method, params)
         try:
@@ -158,21 +159,21 @@ class _Mounted:
         return prefixed or not await self._has(name, kind, ctx)
 
     async def _has(self, name: str, kind: ComponentKind, ctx: Context) -> bool:
-        """Whether the server's own lists have a component of this name."""
+        """True if the server's own lists have a component of this name."""
         entry = self._server.get_request_handler(kind.method)
         assert entry is not None
         cursor = None
         while True:
             request = replace(ctx, method=kind.method, params={"cursor": cursor} if cursor else {})
             listed: Any = await entry.handler(request, t.PaginatedRequestParams(cursor=cursor))
-            found = to_wire(listed)
-            if any(item[kind.key] == name for item in found.get(kind.member, ())):
+            result = to_wire(listed)
+            if any(item[kind.key] == name for item in result.get(kind.member, ())):
                 return True
-            cursor = found.get("nextCursor")
+            cursor = result.get("nextCursor")
             if cursor is None:
                 return False
 
-    async def _called(self, ctx: Context, params: Message) -> Any:
+    async def _call_mounted(self, ctx: Context, params: Message) -> Any:
         request: Message = {
             "jsonrpc": jsonrpc.VERSION,
             "id": jsonrpc.encode_raw(ctx.request_id),
@@ -199,43 +200,49 @@ class _Mounted:
 
 
 class _SdkCaller:
-    """The client of an SDK server, as a caller."""
+    """The client of an SDK server as a call context."""
 
     def __init__(self, ctx: Context) -> None:
         session = ctx.session
-        known, who = session.client_capabilities, session.client_params
+        capabilities, client_params = session.client_capabilities, session.client_params
         self.client = ClientIdentity(
             revision=ctx.protocol_version,
-            capabilities=b"{}" if known is None else jsonrpc.canonical(to_wire(known)),
-            info=None if who is None else jsonrpc.encode(to_wire(who.client_info)),
+            capabilities=b"{}"
+            if capabilities is None
+            else jsonrpc.canonical(to_wire(capabilities)),
+            info=None
+            if client_params is None
+            else jsonrpc.encode(to_wire(client_params.client_info)),
         )
         meta: Any = (ctx.params or {}).get("_meta") or {}
         self.log_level: str | None = meta.get("io.modelcontextprotocol/logLevel")
         self._ctx = ctx
 
     async def notify(self, message: Message) -> None:
-        told: Any = _relayed(message)
+        notification: Any = _raw_request(message)
         quiet = self.client.modern and self.log_level is None
-        if quiet and told.method == "notifications/message":
+        if quiet and notification.method == "notifications/message":
             return
-        await self._ctx.session.send_notification(told, related_request_id=self._ctx.request_id)
+        await self._ctx.session.send_notification(
+            notification, related_request_id=self._ctx.request_id
+        )
 
     async def ask(self, request: Message, told: Told | None = None) -> Message:
-        asked: Any = _relayed(request)
+        sdk_request: Any = _raw_request(request)
         token = parse_meta(jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))).get(
             "progressToken"
         )
 
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
-            said = {"progress": progress, "total": total, "message": message}
-            kept = {name: value for name, value in said.items() if value is not None}
+            params = {"progress": progress, "total": total, "message": message}
+            present = {name: value for name, value in params.items() if value is not None}
             assert told is not None
-            await told(jsonrpc.notification_message(PROGRESS, {"progressToken": token, **kept}))
+            await told(jsonrpc.notification_message(PROGRESS, {"progressToken": token, **present}))
 
         metadata = ServerMessageMetadata(related_request_id=self._ctx.request_id)
         try:
-            found = await self._ctx.session.send_request(
-                asked,
+            response = await self._ctx.session.send_request(
+                sdk_request,
                 RootModel[dict[str, Any]],
                 metadata=metadata,
                 progress_callback=None if token is None or told is None else progressed,
@@ -243,15 +250,15 @@ class _SdkCaller:
         except MCPError as error:
             failure = {"code": error.code, "message": error.message, "data": error.data}
             return {"error": jsonrpc.encode_raw(failure)}
-        return {"result": jsonrpc.encode_raw(found.root)}
+        return {"result": jsonrpc.encode_raw(response.root)}
 
-    async def streamed(self, retry: int | None) -> None:
-        """The SDK keeps its streams itself."""
+    # The SDK stores the events of its streams itself.
+    async def streamed(self, retry: int | None) -> None: ...
 
     async def paused(self) -> None: ...
 
 
-def _relayed(message: Message) -> RawRequest:
+def _raw_request(message: Message) -> RawRequest:
     params: Raw | None = message.get("params")
     return RawRequest(
         method=jsonrpc.decode_str(message["method"]) or "",

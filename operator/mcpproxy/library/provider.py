@@ -1,4 +1,4 @@
-"""ProxyProvider: the components of a server, reached through clients that a factory makes."""
+"""ProxyProvider: the components of a server, reached through clients from a factory."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,10 +21,10 @@ ClientFactory = Callable[[], "ProxyClient | SdkClient | Awaitable[ProxyClient | 
 
 
 class ProxyProvider:
-    """Asks `client_factory` for a client for every request.
+    """Components that are reached through a client from `client_factory`, for each request.
 
-    A factory that returns the same client again wants its session to be reused. Lists of
-    components are kept for `cache_ttl` seconds; 0 turns that off.
+    If the factory returns the same client again, its session is reused. Lists of components are
+    cached for `cache_ttl` seconds; 0 disables the cache.
     """
 
     def __init__(self, client_factory: ClientFactory, cache_ttl: float = CACHE_TTL) -> None:
@@ -35,33 +35,33 @@ class ProxyProvider:
         self._wrapped: dict[int, tuple[SdkClient, ProxyClient]] = {}
 
     async def client(self) -> ProxyClient:
-        """The client for one request."""
-        found = await await_result(self.client_factory())
-        if isinstance(found, ProxyClient):
-            return found
-        if isinstance(found, SdkClient):
-            connected = is_connected(found)
-        elif is_client(found):
-            connected = connected_client(found) is not None
+        """Return the client for one request."""
+        client = await await_result(self.client_factory())
+        if isinstance(client, ProxyClient):
+            return client
+        if isinstance(client, SdkClient):
+            connected = is_connected(client)
+        elif is_client(client):
+            connected = connected_client(client) is not None
         else:
-            raise TypeError(f"a client factory returned {type(found).__name__}, not a client")
-        known = self._wrapped.pop(id(found), None)
-        if known is None or known[0] is not found or known[1].is_connected != connected:
-            known = found, ProxyClient(found)
-        self._wrapped[id(found)] = known
+            raise TypeError(f"a client factory returned {type(client).__name__}, not a client")
+        entry = self._wrapped.pop(id(client), None)
+        if entry is None or entry[0] is not client or entry[1].is_connected != connected:
+            entry = client, ProxyClient(client)
+        self._wrapped[id(client)] = entry
         if len(self._wrapped) > MAX_SOURCES:
-            # One that comes back is at the end again: it keeps its session.
+            # Clients that the factory returns again move to the end and keep their sessions.
             del self._wrapped[next(iter(self._wrapped))]
-        return known[1]
+        return entry[1]
 
     def part(self) -> BackendDefinition:
-        """The backend to be."""
-        given = replace(default_settings(), cache_ttl=self.cache_ttl)
+        """Return the definition of the provider's backend."""
+        settings = replace(default_settings(), cache_ttl=self.cache_ttl)
 
         def opener(
-            given: BackendSettings, around: BackendContext, background: TaskSet
+            settings: BackendSettings, context: BackendContext, background: TaskSet
         ) -> Connector:
-            return FactoryConnector(self.client, given, around, background)
+            return FactoryConnector(self.client, settings, context, background)
 
-        # The factory decides at every request, so nothing is opened ahead of one.
-        return BackendDefinition("backend", given, opener, warm_each=0, asks=True)
+        # The factory chooses a client for each request, so no session is opened in advance.
+        return BackendDefinition("backend", settings, opener, warm_each=0, asks=True)

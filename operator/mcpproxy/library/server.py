@@ -1,4 +1,4 @@
-"""Servers of ours: local components, copies and other servers, seen as one."""
+"""The server of the library: local components, copies and mounted servers in one catalog."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ from mcpproxy.proxy.upstream.transports.session import TaskSet
 LOCAL: Final = "_local"
 """Name of the backend of a server's own functions."""
 OWN: Final = (LOCAL, copied_components.COPIES)
-"""Backends of a server's own components, which win over those of mounted servers."""
+"""Backends of a server's own components, which take precedence over those of mounted servers."""
 TransportName = Literal["stdio", "http", "streamable-http"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,36 +62,40 @@ class Server:
         if instructions is not None:
             self._local = self.local
 
-    # What it has
+    # Components
 
     @property
     def local(self) -> MCPServer[Any]:
-        """The SDK's server that holds the local components."""
+        """The SDK server that holds the local components."""
         if self._local is None:
             self._check_not_running()
             self._local = MCPServer(self.name, instructions=self._instructions, log_level="WARNING")
         return self._local
 
     def tool(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a tool; with or without parentheses. Options are MCPServer.tool's."""
+        """Add a function as a tool. Usable as a decorator with or without parentheses.
+
+        Options are those of MCPServer.tool.
+        """
         if isinstance(function, str):
             return self.local.tool(function, **options)
         decorate = self.local.tool(**options)
         return decorate if function is None else decorate(function)
 
     def resource(self, uri: str, **options: Any) -> Callable[[Function], Function]:
-        """Add a function as a resource, or a resource template."""
+        """Return a decorator that adds a function as a resource or resource template."""
         return self.local.resource(uri, **options)
 
     def prompt(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a prompt; with or without parentheses."""
+        """Add a function as a prompt. Usable as a decorator with or without parentheses."""
         if isinstance(function, str):
             return self.local.prompt(function, **options)
         decorate = self.local.prompt(**options)
         return decorate if function is None else decorate(function)
 
     def add_tool(self, tool: CopiedComponent | Callable[..., Any], **options: Any) -> None:
-        """Add a copy of a mirrored tool, or a function."""
+        """Add a function, or a copy of a mirrored tool. Raise TypeError for a mirrored tool
+        itself."""
         if isinstance(tool, CopiedComponent):
             self.add(tool)
         elif isinstance(tool, RemoteComponent):
@@ -103,14 +107,15 @@ class Server:
         """Add a copy of a mirrored component of any kind."""
         self._check_not_running()
         self._copies.append(component)
-        self._needs(component.origin)
+        self._depend_on(component.origin)
 
     def add_provider(self, provider: ProxyProvider, prefix: str = "") -> None:
         """Add the components that a provider reaches."""
         self.add_part(provider.part().prefixed(prefix))
 
     def mount(self, server: "Server | Any", prefix: str | None = None) -> None:
-        """Add all components of another server, live; `server` may be an SDK server, too."""
+        """Add all components of another server, live; `server` may be a target of
+        `create_proxy`."""
         if not isinstance(server, Server):
             from mcpproxy.library.create import create_proxy
 
@@ -119,33 +124,33 @@ class Server:
             raise ValueError(f"{server.name} can't be mounted into itself")
         self._check_not_running()
         mounted: Server = server
-        given = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
+        settings = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
 
         def opener(
-            given: BackendSettings, around: BackendContext, background: TaskSet
+            settings: BackendSettings, context: BackendContext, background: TaskSet
         ) -> Connector:
-            return GatewayConnector(lambda: mounted.gateway, given, background)
+            return GatewayConnector(lambda: mounted.gateway, settings, background)
 
-        self.add_part(BackendDefinition(mounted.name, given, opener, asks=True))
-        self._needs(mounted)
+        self.add_part(BackendDefinition(mounted.name, settings, opener, asks=True))
+        self._depend_on(mounted)
 
     @property
     def cache_ttl(self) -> float:
-        """The shortest time in seconds that lists of a mounted server are kept."""
+        """Shortest time, in seconds, for which a mounted server's lists are cached."""
         return min((part.settings.cache_ttl for part in self._parts), default=CACHE_TTL)
 
     def contains(self, other: "Server") -> bool:
-        """Whether another server is mounted into this one, however deep."""
-        return any(one is other or one.contains(other) for one in self._beneath)
+        """True if another server is mounted into this one, directly or indirectly."""
+        return any(server is other or server.contains(other) for server in self._beneath)
 
-    def _needs(self, server: "Server") -> None:
+    def _depend_on(self, server: "Server") -> None:
         if server is not self and server not in self._beneath:
             self._beneath.append(server)
 
     def add_part(self, part: BackendDefinition) -> None:
-        """Add what one backend is made from."""
+        """Add the definition of one backend, under a unique name."""
         self._check_not_running()
-        taken = {*OWN, *(known.name for known in self._parts)}
+        taken = {*OWN, *(existing.name for existing in self._parts)}
         name, number = part.name, 2
         while name in taken:
             name, number = f"{part.name}-{number}", number + 1
@@ -155,15 +160,15 @@ class Server:
         if self._gateway is not None and self._gateway.holders:
             raise RuntimeError("a server that runs takes no new components")
 
-    # What is shown
+    # Visibility
 
     def enable(self, *, keys: Iterable[str]) -> None:
-        """Show components again; clients are told."""
+        """Show components again, and notify clients."""
         self._hidden -= set(keys)
         self._refresh()
 
     def disable(self, *, keys: Iterable[str]) -> None:
-        """Neither list components nor let them be used; clients are told."""
+        """Hide components from lists, refuse their use, and notify clients."""
         self._hidden |= set(keys)
         self._refresh()
 
@@ -171,44 +176,45 @@ class Server:
         if self._gateway is not None and self._gateway.holders:
             self._gateway.refresh()
 
-    # Looking at it
+    # Inspection
 
     async def list_tools(self) -> list[RemoteComponent]:
-        """Its tools. Raises MCPError where none are known, since backends have failed."""
+        """Return the tools. Raise MCPError if none are known because backends have failed."""
         return await self._list(TOOLS)
 
     async def list_prompts(self) -> list[RemoteComponent]:
-        """Its prompts. Raises MCPError as `list_tools` does."""
+        """Return the prompts. Raise MCPError if none are known because backends have failed."""
         return await self._list(PROMPTS)
 
     async def list_resources(self) -> list[RemoteComponent]:
-        """Its resources. Raises MCPError as `list_tools` does."""
+        """Return the resources. Raise MCPError if none are known because backends have failed."""
         return await self._list(RESOURCES)
 
     async def list_resource_templates(self) -> list[RemoteComponent]:
-        """Its resource templates. Raises MCPError as `list_tools` does."""
+        """Return the resource templates. Raise MCPError if none are known because backends
+        failed."""
         return await self._list(TEMPLATES)
 
     async def get_tool(self, name: str) -> RemoteComponent:
-        """A tool by its name. Raises LookupError."""
+        """Return a tool by its name. Raise LookupError."""
         return await self._get(TOOLS, name)
 
     async def get_prompt(self, name: str) -> RemoteComponent:
-        """A prompt by its name. Raises LookupError."""
+        """Return a prompt by its name. Raise LookupError."""
         return await self._get(PROMPTS, name)
 
     async def get_resource(self, uri: str) -> RemoteComponent:
-        """A resource by its URI. Raises LookupError."""
+        """Return a resource by its URI. Raise LookupError."""
         return await self._get(RESOURCES, uri)
 
     async def get_resource_template(self, uri_template: str) -> RemoteComponent:
-        """A resource template. Raises LookupError."""
+        """Return a resource template by its URI template. Raise LookupError."""
         return await self._get(TEMPLATES, uri_template)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any] | None = None
     ) -> t.CallToolResult:
-        """Call a tool; nobody answers what it may ask. Raises MCPError."""
+        """Call a tool. Server requests during the call are refused. Raise MCPError."""
         params = jsonrpc.decode_object(jsonrpc.encode({"name": name, "arguments": arguments or {}}))
         request = {"id": Raw(b'"call"'), "params": jsonrpc.encode_raw(params)}
         caller = NullContext(ClientIdentity(LATEST_LEGACY))
@@ -217,8 +223,8 @@ class Server:
             try:
                 answer = await self.gateway.call(request, "tools/call", params, caller)
                 error = jsonrpc.error_of(answer, understood=True)
-            except RpcError as found:
-                error = found
+            except RpcError as raised:
+                error = raised
         if error is not None:
             raise MCPError(error.code, error.message, error.data)
         return t.CallToolResult.model_validate(jsonrpc.decode(answer["result"]), by_name=False)
@@ -236,36 +242,38 @@ class Server:
     async def _get(self, kind: ComponentKind, identifier: str) -> RemoteComponent:
         async with self:
             with contextlib.suppress(MCPError):
-                for found in await self._list(kind):
-                    if found.identifier == identifier:
-                        return found
+                for component in await self._list(kind):
+                    if component.identifier == identifier:
+                        return component
             states = [backend.status() for backend in self.gateway.backends.values()]
-        bad = [f"{one.name} is {one.state}: {one.message}" for one in states if one.message]
+        failures = [
+            f"{state.name} is {state.state}: {state.message}" for state in states if state.message
+        ]
         missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"
-        raise LookupError("; ".join([missing, *bad]))
+        raise LookupError("; ".join([missing, *failures]))
 
-    # Running
+    # Operation
 
     @property
     def gateway(self) -> VisibleGateway:
-        """What runs. Raises RuntimeError where nothing does."""
+        """The running gateway. Raise RuntimeError if the server is not running."""
         if self._gateway is None or not self._gateway.holders:
             raise RuntimeError(f"server {self.name} does not run")
         return self._gateway
 
     def start(self) -> VisibleGateway:
-        """Begin to watch the backends; every start needs a `close`."""
-        gateway = self._built()
+        """Start to monitor the backends. Every start needs a matching `close`."""
+        gateway = self._build_gateway()
         gateway.start()
         return gateway
 
     async def close(self) -> None:
-        """Undo one `start`; the last one ends every session."""
+        """Undo one `start`. The last `close` ends all sessions."""
         if self._gateway is not None:
             await self._gateway.close()
 
     async def __aenter__(self) -> Self:
-        """Run without serving: calls from this process are answered faster."""
+        """Run without serving, which makes calls from this process faster."""
         self.start()
         return self
 
@@ -278,13 +286,13 @@ class Server:
         """Stop."""
         await self.close()
 
-    def _built(self) -> VisibleGateway:
+    def _build_gateway(self) -> VisibleGateway:
         if self._gateway is None or not self._gateway.holders:
-            # Of the others, the one that was mounted first wins.
+            # Among the other backends, the one that was mounted first takes precedence.
             catalog = VisibleCatalog(self._hidden, [*OWN, *(part.name for part in self._parts)])
-            around = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
-            around = replace(around, catalog=catalog)
-            backends = [part.backend(around) for part in self._all_parts()]
+            context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
+            context = replace(context, catalog=catalog)
+            backends = [part.backend(context) for part in self._all_parts()]
             self._gateway = VisibleGateway(self.name, VERSION, backends, catalog, self._beneath)
         return self._gateway
 
@@ -315,10 +323,10 @@ class Server:
         allowed_hosts: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
     ) -> None:
-        """Serve one client on standard streams (the default), or HTTP.
+        """Serve one client on standard streams (the default), or clients over HTTP.
 
-        `allowed_hosts` are further names by which clients may call; on an address that other
-        machines reach, the machine's own names and addresses are allowed. Pages of
+        `allowed_hosts` are additional names by which clients may call. If `host` is reachable from
+        other machines, the machine's own names and addresses are allowed by default. Web pages of
         `allowed_origins` may call from browsers.
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
@@ -332,7 +340,7 @@ class Server:
             allowed_hosts=hosts,
             allowed_origins=tuple(allowed_origins),
         )
-        runtime = Runtime(None, options, self._built())
+        runtime = Runtime(None, options, self._build_gateway())
         if transport in (None, "stdio"):
             try:
                 await runtime.serve_stdio()
@@ -349,17 +357,17 @@ class Server:
 
 
 def _own_hosts(host: str) -> tuple[str, ...]:
-    """The names and addresses of this machine, where it serves others."""
+    """Return the names and addresses of this machine if it serves other machines."""
     if host in ("127.0.0.1", "localhost", "::1"):
         return ()
     if host not in ("0.0.0.0", "::", ""):
         return (f"[{host}]" if ":" in host else host,)
     own = {socket.gethostname(), socket.getfqdn()}
     try:
-        found = socket.getaddrinfo(socket.gethostname(), None)
+        addresses = socket.getaddrinfo(socket.gethostname(), None)
     except OSError:
-        found = []
-    for family, _, _, _, address in found:
+        addresses = []
+    for family, _, _, _, address in addresses:
         text = str(address[0]).partition("%")[0]
         own.add(f"[{text}]" if family == socket.AF_INET6 else text)
     return tuple(sorted(own))

@@ -1,4 +1,4 @@
-"""The gateway of a server of ours: components can be hidden, and several backends go unprefixed."""
+"""A catalog and gateway that can hide components and serve several backends without prefixes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,20 +24,20 @@ KEY_OF: Final[dict[ComponentKind, str]] = {
 
 
 LABEL_OF: Final[dict[ComponentKind, str]] = {**KEY_OF, TEMPLATES: "resource template"}
-"""Names of the kinds in messages to people."""
+"""Names of the kinds of components in messages."""
 
 
 def component_key(kind: ComponentKind, name: str) -> str:
-    """What a component is called in `enable` and `disable`."""
+    """Return the key of a component in `enable` and `disable`."""
     return f"{KEY_OF[kind]}:{name}"
 
 
 class VisibleCatalog(Catalog):
-    """A catalog that leaves out what is hidden."""
+    """A catalog without the hidden components."""
 
     def __init__(self, hidden: set[str], backends: Sequence[str] = ()) -> None:
-        """`hidden` are keys of components, and every change of it is followed by `refresh`;
-        `backends` are in the order in which they come first."""
+        """Create a catalog. Call `refresh` after every change of `hidden`, a set of component keys.
+        `backends` are in the order of their precedence."""
         super().__init__(backends.index if backends else None)
         self._backends = backends
         self._hidden = hidden
@@ -47,64 +47,65 @@ class VisibleCatalog(Catalog):
         self,
         backend: str,
         kind: ComponentKind,
-        found: ComponentList | None,
+        components: ComponentList | None,
         seen: bytes | None = None,
     ) -> bool:
-        if found is None:
+        if components is None:
             self._whole.pop((backend, kind, seen), None)
             return super().put(backend, kind, None, seen)
-        self._whole[backend, kind, seen] = found
-        return super().put(backend, kind, self._shown(kind, found), seen)
+        self._whole[backend, kind, seen] = components
+        return super().put(backend, kind, self._visible_part(kind, components), seen)
 
-    def _shown(self, kind: ComponentKind, found: ComponentList) -> ComponentList:
-        kept = [i for i, name in enumerate(found.names) if not self.hides(kind, name)]
-        if len(kept) == len(found.names):
-            return found
+    def _visible_part(self, kind: ComponentKind, components: ComponentList) -> ComponentList:
+        visible = [i for i, name in enumerate(components.names) if not self.hides(kind, name)]
+        if len(visible) == len(components.names):
+            return components
         return replace(
-            found,
-            items=tuple(found.items[i] for i in kept),
-            names=tuple(found.names[i] for i in kept),
+            components,
+            items=tuple(components.items[i] for i in visible),
+            names=tuple(components.names[i] for i in visible),
         )
 
     def hides(self, kind: ComponentKind, name: str) -> bool:
-        """Whether a component is hidden."""
+        """True if a component is hidden."""
         return component_key(kind, name) in self._hidden
 
     def refresh(self) -> set[ComponentKind]:
-        """Show what is visible now; the kinds whose lists changed."""
+        """Apply the current set of hidden components. Return the kinds whose lists changed."""
         changed = set()
-        for (backend, kind, seen), found in self._whole.items():
-            if super().put(backend, kind, self._shown(kind, found), seen):
+        for (backend, kind, seen), components in self._whole.items():
+            if super().put(backend, kind, self._visible_part(kind, components), seen):
                 changed.add(kind)
         return changed
 
     def templates(self) -> list[tuple[str, str]]:
-        """The backend and the outward URI template of each template, hidden ones included."""
-        found = [
+        """Return the backend and the downstream URI template of each template, including hidden
+        ones."""
+        pairs = [
             (backend, name)
             for (backend, kind, _), listed in self._whole.items()
             if kind is TEMPLATES
             for name in listed.names
         ]
         if self._backends:
-            found.sort(key=lambda template: self._backends.index(template[0]))
-        return found
+            pairs.sort(key=lambda template: self._backends.index(template[0]))
+        return pairs
 
 
 class Startable(Protocol):
-    """Another server of ours that has to run while a gateway does."""
+    """A server that must run while a gateway runs."""
 
     def start(self) -> object:
-        """Begin, or go on."""
+        """Start the server, or count one more user of it."""
 
     async def close(self) -> None:
-        """One holder less."""
+        """Remove one user of the server. The last one stops it."""
 
 
 class VisibleGateway(Gateway):
-    """A gateway that refuses what is hidden, and finds the backend of a URI by its template.
+    """A gateway that refuses hidden components and routes URIs by their templates.
 
-    It may be started several times, and ends when it was closed as often.
+    The gateway may be started several times. It stops after the same number of calls of `close`.
     """
 
     catalog: VisibleCatalog
@@ -115,17 +116,17 @@ class VisibleGateway(Gateway):
         version: str,
         backends: Iterable[Backend],
         catalog: VisibleCatalog,
-        beneath: Iterable[Startable] = (),
+        mounted_servers: Iterable[Startable] = (),
     ) -> None:
-        """`beneath` are the servers that its backends lead to."""
+        """Create a gateway. `mounted_servers` are the servers that its backends lead to."""
         super().__init__(name, version, backends, catalog)
-        self._beneath = list(beneath)
+        self._mounted_servers = list(mounted_servers)
         self.holders = 0
 
     def start(self) -> None:
         self.holders += 1
         if self.holders == 1:
-            for server in self._beneath:
+            for server in self._mounted_servers:
                 server.start()
             super().start()
 
@@ -133,16 +134,16 @@ class VisibleGateway(Gateway):
         self.holders -= 1
         if self.holders == 0:
             await super().close()
-            for server in self._beneath:
+            for server in self._mounted_servers:
                 await server.close()
 
     def route(self, method: str, params: Message, principal: str | None = None) -> Route:
         if method in TASKS_EXTENSION.routed:
             return super().route(method, params, principal)
         name, kind = self._router.named(method, params)
-        known = self.catalog.owner(kind, name)
-        if known is not None:
-            return self.way(known, name, kind)
+        owner = self.catalog.owner(kind, name)
+        if owner is not None:
+            return self.way(owner, name, kind)
         template = self._template(name) if kind.by_uri else None
         hidden = self.catalog.hides(kind, name) or (
             template is not None and self.catalog.hides(TEMPLATES, template[1])
@@ -162,20 +163,20 @@ class VisibleGateway(Gateway):
         return super().guessed(method, params, principal)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
-        """The backend and the template that a URI is an expansion of, if there is one.
+        """Return the backend and the template that match a URI, or None.
 
-        Raises RpcError where that can't be decided within the limits: it might be hidden.
+        Raise RpcError if the limits do not allow a decision, because the URI might be hidden.
         """
-        compared = Uri(uri)
+        parsed = Uri(uri)
         for backend, template in self.catalog.templates():
-            if compared.expands(template):
+            if parsed.expands(template):
                 return backend, template
-        if compared.undecided:
+        if parsed.undecided:
             raise unknown_component_error(RESOURCES, uri)
         return None
 
     def refresh(self) -> None:
-        """What is hidden has changed: tell clients whose lists did."""
+        """Apply a change of the hidden components, and notify clients whose lists changed."""
         changed = self.catalog.refresh()
         if changed:
             self._changed(changed)

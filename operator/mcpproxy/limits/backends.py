@@ -8,25 +8,25 @@ ABANDONED_REQUESTS: Final = Limit(
     name="abandoned-requests",
     value=1024,
     unit="count",
-    counts="requests that clients gave up and the backend has not answered",
+    counts="requests that clients abandoned and to which the backend has not responded",
     share="session",
-    beyond="messages that name no request reach no client of the session any more",
+    beyond="messages that name no request no longer reach any client of the session",
     test="test_beyond_the_abandoned_requests_that_are_known_nothing_is_attributed",
 )
 ABANDONED_FOR: Final = Limit(
     name="abandoned-for",
     value=600,
     unit="seconds",
-    counts="the age of a shared session since a client gave up a request in it",
+    counts="time since a client abandoned a request in a shared session",
     share="session",
-    beyond="new requests get a new session; the old one ends with its last request",
+    beyond="new requests use a new session; the old one ends with its last request",
     test="test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while",
 )
 UNREAD_MESSAGES: Final = Limit(
     name="unread-messages",
     value=10_000,
     unit="count",
-    counts="messages of a backend that wait for the client of one request, others being served",
+    counts="messages of a backend that wait for the client of one request while others are served",
     share="request",
     beyond="the request ends with StalledClient and is cancelled; progress is dropped",
     test="test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits",
@@ -35,7 +35,8 @@ UNREAD_BYTES: Final = Limit(
     name="unread-bytes",
     value=8 * 1024 * 1024,
     unit="bytes",
-    counts="the same messages; a single one may be larger",
+    counts="bytes of messages that wait for the client of one request; a single message may be"
+    " larger",
     share="request",
     beyond="the request ends with StalledClient and is cancelled; progress is dropped",
     test="test_a_slow_caller_delays_no_other_and_ends_when_too_much_waits",
@@ -44,16 +45,17 @@ ELICITATIONS: Final = Limit(
     name="elicitations",
     value=256,
     unit="count",
-    counts="elicitations by URL during requests that have not ended",
+    counts="URL elicitations during requests in progress",
     share="session",
-    beyond="the end of the oldest one reaches a client only where the session has no other",
+    beyond="the completion of the oldest one reaches a client only if the session has no other"
+    " client",
     test="test_beyond_the_elicitations_that_are_remembered_the_end_of_the_oldest_reaches_nobody",
 )
 OWN_REQUEST_TIME: Final = Limit(
     name="own-request-time",
     value=15,
     unit="seconds",
-    counts="the time from a cancellation, notification or answer of ours to its HTTP response",
+    counts="time from a cancellation, notification or response of the proxy to its HTTP response",
     share="request",
     beyond="its connection is closed, and the message counts as lost",
     test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
@@ -62,26 +64,26 @@ REFUSAL_TIME: Final = Limit(
     name="refusal-time",
     value=1,
     unit="seconds",
-    counts="the time from the head of a response with HTTP 403 or 421 to the beginning of its body",
+    counts="time from the headers of an HTTP 403 or 421 response to the start of its body",
     share="request",
-    beyond="the status does not repeat the beginning of the body",
+    beyond="the status does not quote the start of the body",
     test="test_a_refusal_whose_body_never_comes_is_reported_without_it",
 )
 CONNECTIONS: Final = Limit(
     name="connections",
     value=1024,
     unit="count",
-    counts="connections to a backend, busy ones and idle ones; the last eighth is for clients with"
+    counts="busy and idle connections to a backend; the last eighth is reserved for clients with"
     " few",
     share="backend",
-    beyond="a request that would need another one ends with the error Overloaded",
+    beyond="a request that needs another connection ends with the error Overloaded",
     test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
 )
 IDLE_CONNECTIONS: Final = Limit(
     name="idle-connections",
     value=128,
     unit="count",
-    counts="connections that are kept for requests to come",
+    counts="idle connections that are kept for later requests",
     share="backend",
     beyond="a connection is closed after its response",
     test="test_no_more_idle_connections_are_kept_than_the_limit",
@@ -90,7 +92,7 @@ REDIRECTS: Final = Limit(
     name="redirects",
     value=3,
     unit="count",
-    counts="redirects in a row that one request follows",
+    counts="consecutive redirects that one request follows",
     share="request",
     beyond="the request ends with the error Unreachable",
     test="test_a_redirect_in_a_circle_ends",
@@ -99,8 +101,8 @@ RESPONSE_HEAD: Final = Limit(
     name="response-head",
     value=64 * 1024,
     unit="bytes",
-    counts="bytes of a response outside of its body as they come: informational responses, status"
-    " line, header lines, sizes of chunks, trailers",
+    counts="bytes of a response outside its body as received: informational responses, status"
+    " line, headers, chunk sizes, trailers",
     share="connection",
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_a_response_head_without_an_end_is_given_up_at_its_limit",
@@ -109,7 +111,7 @@ RESPONSE_LINES: Final = Limit(
     name="response-lines",
     value=200,
     unit="count",
-    counts="header lines of a response, trailers among them",
+    counts="headers and trailers of a response",
     share="connection",
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_a_response_with_too_many_header_lines_is_given_up",
@@ -118,7 +120,7 @@ MESSAGE: Final = Limit(
     name="message",
     value=64 * 1024 * 1024,
     unit="bytes",
-    counts="bytes of one message: of its JSON body, or of all lines of its event with their ends",
+    counts="bytes of one message: its JSON body, or all lines of its event with their line endings",
     share="message",
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_lines_without_content_count_towards_the_size_of_an_event",
@@ -127,8 +129,8 @@ DECODED_RATIO: Final = Limit(
     name="decoded-ratio",
     value=100,
     unit="count",
-    counts="bytes of a response's decoded body for each byte received (gzip, deflate), behind the"
-    " first MiB; in size, what is decoded is a message as any other",
+    counts="bytes of a response's decoded body for each byte received (gzip, deflate), after the"
+    " first MiB; the decoded message also counts towards `message`",
     share="request",
     beyond="the connection is closed, and the request ends with the error NotMCP",
     test="test_a_body_that_grows_without_measure_when_decoded_is_refused",
@@ -137,16 +139,16 @@ BACKEND_BATCH: Final = Limit(
     name="backend-batch",
     value=100,
     unit="count",
-    counts="messages of one JSON-RPC batch of a backend",
+    counts="messages in one JSON-RPC batch of a backend",
     share="message",
-    beyond="the batch is refused: requests that wait for it end with the error NotMCP",
+    beyond="the batch is refused, and requests that wait for it end with the error NotMCP",
     test="test_a_batch_of_a_backend_beyond_the_limit_ends_the_call_with_a_reason",
 )
 SERVER_REQUESTS: Final = Limit(
     name="server-requests",
     value=64,
     unit="count",
-    counts="requests of a backend, such as sampling, that wait for a client's answer",
+    counts="requests of a backend, such as sampling, that wait for a client's response",
     share="session",
     beyond="the backend gets the JSON-RPC error -32000",
     test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
@@ -155,7 +157,8 @@ SERVER_REQUEST_BYTES: Final = Limit(
     name="server-request-bytes",
     value=64 * 1024 * 1024,
     unit="bytes",
-    counts="bytes of these requests, if more than one waits",
+    counts="bytes of the backend's requests that wait for a client's response, if more than one"
+    " waits",
     share="session",
     beyond="the backend gets the JSON-RPC error -32000",
     test="test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit",
@@ -164,25 +167,25 @@ SERVER_REQUEST_TIME: Final = Limit(
     name="server-request-time",
     value=600,
     unit="seconds",
-    counts="the time that a backend's request outlives the call during which it came",
+    counts="time that a backend's request outlasts the call during which it arrived",
     share="session",
-    beyond="the request ends without an answer",
+    beyond="the request ends without a response",
     test="test_a_question_outlives_its_call_only_for_a_while",
 )
 UNSENT_ANSWERS: Final = Limit(
     name="unsent-answers",
     value=64,
     unit="count",
-    counts="answers to pings, and refusals, that wait to be sent to a backend one after the other",
+    counts="responses to pings, and error responses, that wait to be sent to a backend in order",
     share="session",
-    beyond="the newest is dropped: the backend gets no answer",
+    beyond="the newest is dropped, and the backend gets no response",
     test="test_pings_are_answered_in_order_over_one_connection",
 )
 RESULT_ITEMS: Final = Limit(
     name="result-items",
     value=65_536,
     unit="count",
-    counts="items of a result's content, contents or messages in which URIs get a prefix",
+    counts="items in a result's content, contents or messages whose URIs get a prefix",
     share="message",
     beyond="the request ends with the error NotMCP",
     test="test_a_result_of_too_many_items_is_refused_before_any_is_rewritten",
@@ -202,41 +205,42 @@ LIST_BYTES: Final = Limit(
     unit="bytes",
     counts="bytes of all pages of one list",
     share="backend",
-    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    beyond="the list fails with the error NotMCP, and the previous list is still shown",
     test="test_a_list_is_given_up_when_all_its_pages_are_too_large",
 )
 LIST_COMPONENTS: Final = Limit(
     name="list-components",
     value=10_000,
     unit="count",
-    counts="components in all pages of one list",
+    counts="components on all pages of one list",
     share="backend",
-    beyond="the list fails with the error NotMCP, and what was known before is shown",
+    beyond="the list fails with the error NotMCP, and the previous list is still shown",
     test="test_a_list_is_given_up_when_it_has_too_many_components",
 )
 LIST_VARIANTS: Final = Limit(
     name="list-variants",
     value=64,
     unit="count",
-    counts="kinds of clients for which a backend's lists are kept besides those for all",
+    counts="kinds of clients for which a backend's lists are cached, in addition to the lists for"
+    " all clients",
     share="backend",
-    beyond="the lists of the kind that was fetched longest ago are dropped",
+    beyond="the lists of the kind that was fetched least recently are dropped",
     test="test_the_number_of_views_is_bounded_and_the_oldest_goes",
 )
 LIST_VARIANT_BYTES: Final = Limit(
     name="list-variant-bytes",
     value=64 * 1024 * 1024,
     unit="bytes",
-    counts="bytes of all these lists",
+    counts="bytes of all lists that are cached for kinds of clients",
     share="backend",
-    beyond="the lists of the kind that was fetched longest ago are dropped",
+    beyond="the lists of the kind that was fetched least recently are dropped",
     test="test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together",
 )
 SERVER_NAME: Final = Limit(
     name="server-name",
     value=200,
     unit="count",
-    counts="characters of the name and of the version that a backend gives itself, in statuses",
+    counts="characters of the name and of the version that a backend reports, in statuses",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
     test="test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status",
@@ -245,7 +249,7 @@ FINDING_TEXT: Final = Limit(
     name="finding-text",
     value=1024,
     unit="count",
-    counts="characters of the message that says why a backend is in its state",
+    counts="characters of the message that explains the state of a backend",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
     test="test_what_a_backend_says_of_its_failure_is_cut_and_cleaned",
@@ -254,7 +258,7 @@ LOG_MESSAGE: Final = Limit(
     name="log-message",
     value=4096,
     unit="count",
-    counts="characters of the message of one line of the log",
+    counts="characters of the message in one log line",
     share="message",
     beyond="the rest is cut; control characters are replaced",
     test="test_a_log_line_is_cut_and_cleaned",
@@ -263,9 +267,9 @@ PROGRAM_LINE: Final = Limit(
     name="program-line",
     value=64 * 1024 * 1024,
     unit="bytes",
-    counts="bytes of one line on the standard output of a stdio server, without its end",
+    counts="bytes of one line on the standard output of a stdio server, without its line ending",
     share="message",
-    beyond="the line is discarded; the request that it responds to ends with error -32000",
+    beyond="the line is discarded; the request that it belongs to ends with error -32000",
     test="test_a_response_beyond_the_limit_ends_its_request_and_the_next_one_is_answered",
 )
 PROGRAM_INPUT: Final = Limit(
@@ -281,9 +285,10 @@ PROGRAM_END: Final = Limit(
     name="program-end",
     value=2,
     unit="seconds",
-    counts="time that a stdio server has to end after the end of its input, and after SIGTERM",
+    counts="time that a stdio server has to exit after the end of its input, and again after"
+    " SIGTERM",
     share="session",
-    beyond="SIGTERM, and then SIGKILL, to its process group",
+    beyond="SIGTERM, and then SIGKILL, is sent to its process group",
     test="test_a_process_that_does_not_end_is_killed_with_all_its_children",
 )
 PROGRAM_ERROR_LINE: Final = Limit(
@@ -299,9 +304,9 @@ PROGRAM_ERROR_LINES: Final = Limit(
     name="program-error-lines",
     value=100,
     unit="1/s",
-    counts="lines of the standard error of a stdio server that are logged",
+    counts="lines on the standard error of a stdio server that are logged",
     share="session",
-    beyond="further lines of that second are read and not logged",
+    beyond="further lines within that second are read but not logged",
     test="test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged",
 )
 
@@ -311,18 +316,18 @@ UPSTREAM_SESSIONS: Final = Limit(
     "upstream-sessions",
     512,
     "count",
-    "sessions that are open with one backend; the last eighth is for clients with few, and as many"
-    " again may be about to end",
+    "open sessions with one backend, plus up to as many that are closing; the last eighth is"
+    " reserved for clients with few",
     "backend",
-    "the least recently used idle session of whichever client has most ends; without an idle"
-    " one, JSON-RPC error -32000 (Overloaded)",
+    "the least recently used idle session of the client with the most sessions ends; if no session"
+    " is idle, JSON-RPC error -32000 (Overloaded)",
     "test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends",
 )
 WARM_SESSIONS: Final = Limit(
     "warm-sessions",
     36,
     "count",
-    "sessions of one backend that wait unused for requests",
+    "unused sessions with one backend that wait for requests",
     "backend",
     "no further session is opened in advance",
     "test_warm_sessions_are_few_however_many_requests_come",
@@ -331,9 +336,9 @@ SPARE_PROGRAMS: Final = Limit(
     "spare-programs",
     4,
     "count",
-    "processes of one stdio server that were started before a request needs them (Isolated)",
+    "processes of one stdio server that are started before a request needs them (Isolated)",
     "backend",
-    "no further one is started in advance",
+    "no further process is started in advance",
     "test_programs_that_wait_are_few_however_many_are_taken",
 )
 CLIENT_KINDS: Final = Limit(
@@ -341,9 +346,9 @@ CLIENT_KINDS: Final = Limit(
     1024,
     "count",
     "kinds of clients (principal, revision, capabilities, information) for which a backend is"
-    " known to keep no session, or sessions are kept warm",
+    " known to keep no session, or for which sessions are kept warm",
     "backend",
-    "the oldest kind of whichever client has most is forgotten, and found out again",
+    "the oldest kind of the client with the most kinds is forgotten, and determined again",
     "test_clients_of_many_kinds_do_not_make_those_of_others_forgotten",
 )
 TEMPLATE_LENGTH: Final = Limit(
@@ -352,7 +357,7 @@ TEMPLATE_LENGTH: Final = Limit(
     unit="count",
     counts="characters of one URI template, as clients see it",
     share="message",
-    beyond="no URI is taken for an expansion of the template",
+    beyond="no URI matches the template",
     test="test_a_template_beyond_a_limit_stands_for_no_uri",
 )
 TEMPLATE_EXPRESSIONS: Final = Limit(
@@ -361,33 +366,34 @@ TEMPLATE_EXPRESSIONS: Final = Limit(
     unit="count",
     counts="expressions of one URI template",
     share="message",
-    beyond="no URI is taken for an expansion of the template",
+    beyond="no URI matches the template",
     test="test_a_template_beyond_a_limit_stands_for_no_uri",
 )
 LIST_WAIT: Final = Limit(
     name="list-wait",
     value=20,
     unit="seconds",
-    counts="time that a list of a client waits for the list of one backend",
+    counts="time that a client's list request waits for the list of one backend",
     share="request",
-    beyond="the list shows what the backend listed before; what comes later is announced",
+    beyond="the response contains the backend's previous list; a later result is announced",
     test="test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache",
 )
 OWN_REQUESTS: Final = Limit(
     "own-requests",
     4,
     "count",
-    "requests for lists in a row that a backend's announcements cause; one comes back in 2 s",
+    "consecutive list requests that a backend's notifications cause; one more is permitted every 2"
+    " s",
     "backend",
-    "further announcements are followed together, once there is room",
+    "further notifications are handled together, once a request is available",
     "test_a_backend_that_announces_with_every_list_is_asked_at_the_pace",
 )
 RETRY_PAUSE: Final = Limit(
     "retry-pause",
     60,
     "seconds",
-    "the pause before a stream of changes, or a program, that fails at once is begun again",
+    "pause before a stream of changes, or a program, that failed immediately is started again",
     "backend",
-    "the pause grows no more",
+    "the pause grows no further",
     "test_the_pause_between_attempts_grows_up_to_its_limit",
 )

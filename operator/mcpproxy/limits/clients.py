@@ -1,4 +1,4 @@
-"""Limits on clients of the proxy: connections, requests, sessions and what they leave open."""
+"""Limits on clients of the proxy: standard input, requests, sessions and open resources."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ STDIO_LINE: Final = Limit(
     name="stdio-line",
     value=64 * 1024 * 1024,
     unit="bytes",
-    counts="bytes of one line on standard input, without its end",
+    counts="bytes of one line on standard input, without its line ending",
     share="message",
     beyond="JSON-RPC error -32600 with a null id; the rest of the line is discarded",
     test="test_a_line_beyond_the_limit_is_refused_and_the_next_one_served",
@@ -17,9 +17,9 @@ STDIO_MESSAGES: Final = Limit(
     name="stdio-messages",
     value=1000,
     unit="count",
-    counts="messages of the client on standard input that are being processed",
+    counts="client messages on standard input that are being processed",
     share="process",
-    beyond="no more is read until one is done; while the client owes answers: error -32000",
+    beyond="reading stops until one is done; while the client owes responses: error -32000",
     test="test_requests_beyond_the_limit_wait_in_the_pipe",
 )
 STDIO_MESSAGE_BYTES: Final = Limit(
@@ -35,7 +35,7 @@ STDIO_BATCH: Final = Limit(
     name="stdio-batch",
     value=100,
     unit="count",
-    counts="messages of one JSON-RPC batch on standard input (revision 2025-03-26)",
+    counts="messages in one JSON-RPC batch on standard input (revision 2025-03-26)",
     share="message",
     beyond="JSON-RPC error -32600 with a null id",
     test="test_a_batch_beyond_the_limit_is_refused",
@@ -44,7 +44,7 @@ HTTP_BATCH: Final = Limit(
     name="http-batch",
     value=100,
     unit="count",
-    counts="messages of one JSON-RPC batch in the body of a POST (revision 2025-03-26)",
+    counts="messages in one JSON-RPC batch in the body of a POST (revision 2025-03-26)",
     share="message",
     beyond="HTTP 400 with JSON-RPC error -32600",
     test="test_a_batch_over_http_beyond_the_limit_is_refused",
@@ -53,7 +53,7 @@ BATCH_REQUESTS: Final = Limit(
     name="batch-requests",
     value=8,
     unit="count",
-    counts="requests of one JSON-RPC batch that are served at the same time",
+    counts="requests of one JSON-RPC batch that are served concurrently",
     share="request",
     beyond="further requests of the batch wait until one of these has its response",
     test="test_requests_of_a_batch_are_served_a_few_at_a_time",
@@ -71,38 +71,38 @@ STDIO_LAST_ANSWERS: Final = Limit(
     name="stdio-last-answers",
     value=60,
     unit="seconds",
-    counts="time without any response once standard input has ended",
+    counts="time without a response after the end of standard input",
     share="process",
-    beyond="the requests that are left are cancelled and the proxy ends",
+    beyond="the remaining requests are cancelled, and the proxy exits",
     test="test_a_request_that_is_never_answered_does_not_keep_the_proxy",
 )
 LOG_RECORDS: Final = Limit(
     name="log-records",
     value=1000,
     unit="count",
-    counts="log lines that wait for the reader of standard error",
+    counts="log lines that wait for standard error to be read",
     share="process",
     beyond="further lines are dropped, and their number is logged",
     test="test_a_standard_error_that_is_not_read_holds_nothing_up",
 )
 
-# What clients say of themselves
+# Information that clients send about themselves
 
 SEALED_TOKEN: Final = Limit(
     "sealed-token",
     16384,
     "bytes",
-    "characters of a token that a client brings back: session ids, requestState, ids of events"
-    " and questions",
+    "characters of a token that a client returns: session id, requestState, event id, or id of a"
+    " server request",
     "message",
-    "the token is one that the proxy never made: HTTP 404, or JSON-RPC error -32602",
+    "the token is treated as unknown: HTTP 404, or JSON-RPC error -32602",
     "test_a_token_over_the_limit_is_neither_made_nor_opened",
 )
 SESSION_ID: Final = Limit(
     "session-id",
     4096,
     "bytes",
-    "characters of a session id, which carries clientInfo and capabilities",
+    "characters of a session id, which contains clientInfo and capabilities",
     "session",
     "clientInfo is reduced to name, title and version; if capabilities alone are too large,"
     " initialize ends with JSON-RPC error -32602",
@@ -114,7 +114,7 @@ CLIENT_INFO: Final = Limit(
     "bytes",
     "bytes of clientInfo that are kept and sent to legacy backends",
     "session",
-    "icons go first, then everything but name, title and version, which are cut",
+    "icons are removed first, then everything but name, title and version, which are cut",
     "test_client_information_of_any_size_is_reduced_to_its_names",
 )
 CLIENT_CAPABILITIES: Final = Limit(
@@ -127,7 +127,7 @@ CLIENT_CAPABILITIES: Final = Limit(
     "test_capabilities_of_a_modern_client_are_bounded",
 )
 
-# What clients leave open
+# Resources that clients leave open
 
 RESOURCE_URI: Final = Limit(
     "subscription-uri",
@@ -142,7 +142,7 @@ SUBSCRIPTIONS: Final = Limit(
     "subscriptions",
     256,
     "count",
-    "resources that one session, or one subscriptions/listen, is subscribed to",
+    "resources to which one session, or one subscriptions/listen, is subscribed",
     "session",
     "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
     "test_subscriptions_are_bounded_in_number_and_size",
@@ -151,7 +151,8 @@ ALL_SUBSCRIPTIONS: Final = Limit(
     "subscriptions-in-all",
     8192,
     "count",
-    "resources that all clients are subscribed to; the last eighth is for clients with few",
+    "resources to which all clients are subscribed; the last eighth is reserved for clients with"
+    " few",
     "process",
     "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
     "test_a_client_with_many_subscriptions_leaves_room_for_others",
@@ -160,37 +161,37 @@ LIVE_SESSIONS: Final = Limit(
     "sessions-with-state",
     10_000,
     "count",
-    "sessions with a log level, subscriptions, or requests at several instances, while no request"
-    " or stream of theirs is open",
+    "sessions with a log level, subscriptions, or requests at several instances, but without an"
+    " open request or stream",
     "process",
-    "the least recently used session of whichever client has most ends: HTTP 404",
+    "the least recently used session of the client with the most sessions ends: HTTP 404",
     "test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends",
 )
 SESSION_IDLE: Final = Limit(
     "session-idle",
     1800,
     "seconds",
-    "time that a session keeps its subscriptions and log level without a request or stream",
+    "time without a request or stream for which a session keeps its subscriptions and log level",
     "session",
-    "subscriptions end, and the log level is forgotten",
+    "the subscriptions end, and the log level is discarded",
     "test_s11_a_session_that_nobody_uses_loses_its_state",
 )
 ENDED_SESSIONS: Final = Limit(
     "ended-sessions",
     8192,
     "count",
-    "ended sessions whose ids are refused before they expire",
+    "ended sessions whose unexpired ids are refused",
     "process",
-    "the oldest of whichever client has ended most is forgotten",
+    "the oldest one of the client that ended the most sessions is forgotten",
     "test_a_client_that_ends_many_sessions_does_not_revive_those_of_others",
 )
 STREAMS: Final = Limit(
     "streams",
     10_000,
     "count",
-    "open streams that belong to no call: HTTP GET, and subscriptions/listen",
+    "open streams that belong to no call: HTTP GET and subscriptions/listen",
     "process",
-    "the oldest stream of whichever client has most ends",
+    "the oldest stream of the client with the most streams ends",
     "test_beyond_the_limit_the_oldest_stream_of_whoever_has_most_ends",
 )
 OUTBOX_MESSAGES: Final = Limit(
@@ -206,7 +207,7 @@ OUTBOX_BYTES: Final = Limit(
     "stream-bytes",
     4 * 1024 * 1024,
     "bytes",
-    "messages that wait for a client to read its stream, if more than one waits",
+    "bytes of messages that wait for a client to read its stream, if more than one waits",
     "session",
     "the stream ends",
     "test_s11_a_stream_that_nobody_reads_ends",
@@ -215,52 +216,52 @@ ALL_OUTBOX_BYTES: Final = Limit(
     "stream-bytes-in-all",
     64 * 1024 * 1024,
     "bytes",
-    "messages that wait for clients to read their streams",
+    "bytes of messages that wait for clients to read their streams",
     "process",
-    "the fullest streams of whichever client has most waiting end, until a quarter is free",
+    "the fullest streams of the client with the most waiting bytes end, until a quarter is free",
     "test_messages_that_wait_for_all_clients_are_bounded",
 )
 STANDING_ANSWER: Final = Limit(
     "standing-answer",
     600,
     "seconds",
-    "time that a client has to answer a request of a backend outside of any call",
+    "time that a client has to respond to a backend's request outside of any call",
     "request",
-    "the backend gets an error; an answer that comes later is dropped",
+    "the backend gets an error, and a later response is dropped",
     "test_a_question_outside_of_any_request_ends_without_an_answer",
 )
 STREAM_EVENTS: Final = Limit(
     "events-of-a-stream",
     4 * 1024 * 1024,
     "bytes",
-    "events of one stream that are kept for a client that comes back",
+    "bytes of the events of one stream that are kept for resumption",
     "request",
-    "the oldest events are dropped; Last-Event-ID before them gets HTTP 400",
+    "the oldest events are dropped; an earlier Last-Event-ID gets HTTP 400",
     "test_who_reads_a_kept_stream_too_slowly_is_told_so",
 )
 ALL_EVENTS: Final = Limit(
     "events-of-all-streams",
     64 * 1024 * 1024,
     "bytes",
-    "events of all streams that are kept for clients that come back",
+    "bytes of the events of all streams that are kept for resumption",
     "process",
-    "the oldest stream of whichever client keeps most bytes is emptied",
+    "the oldest stream of the client with the most kept bytes is emptied",
     "test_a_client_with_much_kept_does_not_empty_the_streams_of_others",
 )
 EVENT_STREAMS: Final = Limit(
     "event-streams",
     8192,
     "count",
-    "ended streams whose events are kept for clients that come back",
+    "ended streams whose events are kept for resumption",
     "process",
-    "the oldest of whichever client has most is forgotten",
+    "the oldest stream of the client with the most streams is forgotten",
     "test_a_client_with_many_streams_does_not_lose_those_of_others",
 )
 EVENTS_KEPT_FOR: Final = Limit(
     "events-kept-for",
     60,
     "seconds",
-    "time that the events of a stream are kept after its end",
+    "time for which the events of a stream are kept after its end",
     "request",
     "Last-Event-ID gets HTTP 400",
     "test_s11_all_streams_together_keep_a_bounded_amount",
@@ -269,35 +270,35 @@ PARKED_CALLS: Final = Limit(
     "parked-calls",
     1000,
     "count",
-    "calls of modern clients that wait for the client to come back with answers",
+    "calls of modern clients that wait for the client to return with the requested input",
     "process",
-    "the oldest call of whichever client has most is cancelled: its requestState gets -32602",
+    "the oldest call of the client with the most calls is cancelled; its requestState gets -32602",
     "test_beyond_the_limit_the_oldest_parked_call_of_whoever_has_most_is_cancelled",
 )
 PARKED_FOR: Final = Limit(
     "parked-for",
     300,
     "seconds",
-    "time that a parked call waits for its client",
+    "time for which a parked call waits for its client",
     "request",
-    "the call is cancelled: its requestState gets -32602",
+    "the call is cancelled; its requestState gets -32602",
     "test_a_parked_call_expires",
 )
 NAME_LENGTH: Final = Limit(
     name="name-length",
     value=65536,
     unit="count",
-    counts="characters of the name or URI of the component that a request is for",
+    counts="characters of the name or URI of the requested component",
     share="request",
-    beyond="the error -32602, which names the field and the limit",
+    beyond="JSON-RPC error -32602, which names the field and the limit",
     test="test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_field",
 )
 URI_MATCHING: Final = Limit(
     name="uri-matching",
     value=16 * 1024 * 1024,
     unit="count",
-    counts="steps of comparing one URI with all URI templates of a backend (bytes looked at)",
+    counts="steps (bytes examined) when matching one URI against all URI templates of a backend",
     share="request",
-    beyond="the URI is taken for an expansion of none of the templates that may be used",
+    beyond="the URI matches none of the templates",
     test="test_a_uri_is_not_compared_any_more_once_that_took_too_many_steps",
 )

@@ -1,4 +1,4 @@
-"""Limits on what backends do by way of extensions."""
+"""Limits on backends that use MCP extensions."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ TASK_ID: Final = Limit(
     name="task-id",
     value=1024,
     unit="count",
-    counts="characters of the id that a backend gives a task, where there are several backends",
+    counts="characters of the id that a backend gives a task, if there are several backends",
     share="message",
     beyond="the call ends with JSON-RPC error -32000; data.reason is NotMCP",
     test="test_a_task_id_beyond_the_limit_ends_the_call",
@@ -17,9 +17,10 @@ TASK_POLL: Final = Limit(
     name="task-poll",
     value=1,
     unit="seconds",
-    counts="least time between two requests for the state of a task that a legacy client waits for",
+    counts="minimum time between two requests for the state of a task that a legacy client waits"
+    " for",
     share="request",
-    beyond="a backend that asks to be polled more often is polled this often",
+    beyond="a backend that requests more frequent polling is polled at this interval",
     test="test_a_backend_that_asks_for_it_is_not_polled_more_often",
 )
 EXTENSION_LIST_WAIT: Final = Limit(
@@ -28,7 +29,7 @@ EXTENSION_LIST_WAIT: Final = Limit(
     unit="seconds",
     counts="time that a list of skills or tasks waits for one backend",
     share="request",
-    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    beyond="the backend's entries are missing; if all backends fail, JSON-RPC error -32000",
     test="test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long",
 )
 EXTENSION_PAGE_BYTES: Final = Limit(
@@ -37,15 +38,15 @@ EXTENSION_PAGE_BYTES: Final = Limit(
     unit="bytes",
     counts="bytes of one page of a backend's list of skills or tasks",
     share="message",
-    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    beyond="the backend's entries are missing; if all backends fail, JSON-RPC error -32000",
     test="test_a_page_of_skills_beyond_a_limit_is_left_out",
 )
 EXTENSION_PAGE_ITEMS: Final = Limit(
     name="extension-page-items",
     value=10_000,
     unit="count",
-    counts="skills or tasks in such a page",
+    counts="skills or tasks on one page of a backend's list",
     share="message",
-    beyond="the list lacks what the backend has; where all fail, it is JSON-RPC error -32000",
+    beyond="the backend's entries are missing; if all backends fail, JSON-RPC error -32000",
     test="test_a_page_of_skills_beyond_a_limit_is_left_out",
 )

@@ -1,4 +1,4 @@
-"""Limits on what instances of one proxy, and workers of one instance, send to one another.
+"""Limits on messages between instances of one proxy, and between workers of one instance.
 
 An instance here is a process that serves clients: a pod, or one of its workers.
 """
@@ -11,16 +11,16 @@ HELLO: Final = Limit(
     name="instance-hello",
     value=4096,
     unit="bytes",
-    counts="the first bytes of a connection, in which an instance begins TLS",
+    counts="first bytes of a connection, with which an instance begins TLS",
     share="connection",
-    beyond="400, as for other bytes that are not HTTP/1.1, and the connection is closed",
+    beyond="HTTP 400, as for other bytes that are not HTTP/1.1, and the connection is closed",
     test="test_a_tls_hello_that_is_too_long_is_refused_as_a_malformed_request",
 )
 HANDSHAKE: Final = Limit(
     name="instance-handshake",
     value=5,
     unit="seconds",
-    counts="the TLS handshake of a connection, in which both ends prove the sealing key",
+    counts="time of a connection's TLS handshake, in which both ends prove the sealing key",
     share="connection",
     beyond="the connection is closed",
     test="test_a_handshake_that_stalls_ends_at_its_deadline",
@@ -29,7 +29,7 @@ HANDSHAKES: Final = Limit(
     name="instance-handshakes",
     value=256,
     unit="count",
-    counts="accepted connections whose TLS handshake is not complete",
+    counts="accepted connections whose TLS handshake is incomplete",
     share="process",
     beyond="the new connection is closed",
     test="test_connections_beyond_the_limit_of_handshakes_are_closed",
@@ -38,9 +38,9 @@ CONNECT: Final = Limit(
     name="instance-connect",
     value=5,
     unit="seconds",
-    counts="opening a connection to another instance, until that has proven the sealing key",
+    counts="time to open a connection to another instance that proves the sealing key",
     share="connection",
-    beyond="the instance counts as terminated, until it is tried again",
+    beyond="the instance counts as terminated until it is tried again",
     test="test_an_address_that_accepts_and_says_nothing_counts_as_terminated",
 )
 CONNECTING: Final = Limit(
@@ -49,34 +49,35 @@ CONNECTING: Final = Limit(
     unit="count",
     counts="connections to another instance that are being opened",
     share="instance",
-    beyond="the request waits until one of them is open, or has failed",
+    beyond="the request waits until one of them is open or has failed",
     test="test_an_unreachable_instance_is_not_connected_to_by_every_waiting_request",
 )
 RETRY_FIRST: Final = Limit(
     name="instance-retry-first",
     value=5,
     unit="seconds",
-    counts="time after the first failed connection in which an instance is not tried again",
+    counts="time after the first failed connection for which an instance is not tried again",
     share="instance",
-    beyond="requests are treated as if it had terminated",
+    beyond="requests are treated as if the instance had terminated",
     test="test_an_unreachable_instance_is_tried_again_after_growing_intervals",
 )
 RETRY_LAST: Final = Limit(
     name="instance-retry-last",
     value=60,
     unit="seconds",
-    counts="the same time after many failed connections in a row; it doubles up to this",
+    counts="time after repeated failures for which an instance is not tried again; it doubles up"
+    " to this",
     share="instance",
-    beyond="requests are treated as if it had terminated",
+    beyond="requests are treated as if the instance had terminated",
     test="test_an_unreachable_instance_is_tried_again_after_growing_intervals",
 )
 FORWARDED: Final = Limit(
     name="instance-requests",
     value=1024,
     unit="count",
-    counts="requests and streams that another instance serves for this one at a time",
+    counts="concurrent requests and streams that another instance serves for this one",
     share="instance",
-    beyond="503",
+    beyond="HTTP 503",
     test="test_requests_beyond_the_share_of_an_instance_get_503",
 )
 KNOWN: Final = Limit(
@@ -85,51 +86,51 @@ KNOWN: Final = Limit(
     unit="count",
     counts="other instances for which connections and failures are remembered",
     share="process",
-    beyond="the one that was used longest ago is forgotten; 503 if all of them serve requests",
+    beyond="the least recently used instance is forgotten; HTTP 503 if all of them serve requests",
     test="test_the_instance_used_longest_ago_is_forgotten",
 )
 SILENCE: Final = Limit(
     name="instance-silence",
     value=120,
     unit="seconds",
-    counts="time in which no byte of a response comes; instances send a comment every 15 s",
+    counts="time without a byte of a response; instances send a comment every 15 s",
     share="request",
-    beyond="504, or the response breaks off; the session goes on",
+    beyond="HTTP 504, or the response is cut off; the session continues",
     test="test_an_instance_that_falls_silent_ends_the_request_and_not_the_session",
 )
 ANSWER: Final = Limit(
     name="instance-answer",
     value=10,
     unit="seconds",
-    counts="a whole exchange about a session between instances, for which no client waits",
+    counts="time of an exchange about a session between instances for which no client waits",
     share="request",
-    beyond="the exchange is given up; the session goes on",
+    beyond="the exchange is abandoned; the session continues",
     test="test_an_instance_that_never_answers_an_introduction_holds_no_request_up",
 )
 ANSWER_SIZE: Final = Limit(
     name="instance-answer-size",
     value=65536,
     unit="bytes",
-    counts="the response body of such an exchange",
+    counts="response body of an exchange about a session between instances",
     share="request",
-    beyond="the exchange is given up; the session goes on",
+    beyond="the exchange is abandoned; the session continues",
     test="test_an_answer_about_a_session_that_is_too_large_is_given_up",
 )
 SHARED_WITH: Final = Limit(
     name="instances-of-a-session",
     value=64,
     unit="count",
-    counts="instances that serve a session and are sent what changes in it",
+    counts="instances that serve a session and receive its changes",
     share="session",
-    beyond="the one that asked first is sent nothing more",
+    beyond="the instance that asked first receives no further changes",
     test="test_a_session_is_shared_with_a_bounded_number_of_instances",
 )
 TICKETS: Final = Limit(
     name="opened-session-ids",
     value=4096,
     unit="count",
-    counts="session ids whose opened form is cached",
+    counts="session ids whose decrypted form is cached",
     share="process",
-    beyond="the cache is emptied; ids are opened again",
+    beyond="the cache is emptied, and ids are decrypted again",
     test="test_opened_session_ids_are_cached_in_a_bounded_number",
 )

@@ -1,10 +1,10 @@
-"""Limits on what the operator takes from pods and the API server."""
+"""Limits on the data that the operator accepts from pods and the API server."""
 
 from typing import Final
 
 from mcpproxy.limits.limit import Limit
 
-_CLOSED: Final = "the stream is closed, the report is dropped, retries are up to 300 s apart"
+_CLOSED: Final = "the stream is closed, the report is dropped, and retries are up to 300 s apart"
 
 FOLLOWED_PODS: Final = Limit(
     name="followed-pods",
@@ -12,7 +12,7 @@ FOLLOWED_PODS: Final = Limit(
     unit="count",
     counts="pods of one MCPProxy whose reports are read; as many as spec.replicas permits",
     share="proxy",
-    beyond="further pods count as not reached",
+    beyond="further pods count as unreachable",
     test="test_pods_beyond_the_share_of_a_proxy_are_not_followed",
 )
 POD_CONNECT: Final = Limit(
@@ -21,23 +21,23 @@ POD_CONNECT: Final = Limit(
     unit="seconds",
     counts="time to open a connection to a pod",
     share="connection",
-    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    beyond="the pod counts as unreachable; retries are up to 5 s apart",
     test="test_a_pod_that_is_not_there_is_unavailable",
 )
 FIRST_REPORT: Final = Limit(
     name="first-report",
     value=10,
     unit="seconds",
-    counts="time from the begin of a connection to the first line of the response's body",
+    counts="time from the start of a connection to the first line of the response's body",
     share="connection",
-    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    beyond="the pod counts as unreachable; retries are up to 5 s apart",
     test="test_a_silent_stream_is_given_up",
 )
 POD_SILENCE: Final = Limit(
     name="pod-silence",
     value=30,
     unit="seconds",
-    counts="time to the next complete line of a stream; pods send one every 10 s",
+    counts="time until the next complete line of a stream; pods send one every 10 s",
     share="connection",
     beyond="the stream is closed; the last report is used for another 15 s",
     test="test_a_stream_without_a_complete_line_is_given_up",
@@ -46,27 +46,27 @@ POD_HEADERS: Final = Limit(
     name="pod-headers",
     value=64,
     unit="count",
-    counts="header fields of a pod's response",
+    counts="headers of a pod's response",
     share="message",
-    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    beyond="the pod counts as unreachable; retries are up to 5 s apart",
     test="test_a_head_without_end_is_refused",
 )
 POD_HEADER: Final = Limit(
     name="pod-header",
     value=4_096,
     unit="bytes",
-    counts="the status line, and the name and value of one header field, of a pod's response",
+    counts="the status line, and the name and value of one header, of a pod's response",
     share="message",
-    beyond="the pod counts as not reached; retries are up to 5 s apart",
+    beyond="the pod counts as unreachable; retries are up to 5 s apart",
     test="test_a_head_without_end_is_refused",
 )
 POD_SEGMENT: Final = Limit(
     name="pod-segment",
     value=16_384,
     unit="bytes",
-    counts="receive buffer of the socket, and so the input of one step of the event loop",
+    counts="receive buffer of the socket, and therefore the input of one step of the event loop",
     share="connection",
-    beyond="TCP flow control holds the pod back",
+    beyond="TCP flow control slows the pod down",
     test="test_a_flood_is_taken_in_small_steps",
 )
 REPORT_LINE: Final = Limit(
@@ -82,7 +82,7 @@ REPORT_PIECES: Final = Limit(
     name="report-pieces",
     value=1_024,
     unit="count",
-    counts="HTTP chunks, or reads from the socket, that one line arrives in",
+    counts="HTTP chunks, or reads from the socket, in which one line arrives",
     share="message",
     beyond=_CLOSED,
     test="test_a_line_in_countless_chunks_is_refused",
@@ -91,7 +91,7 @@ POD_LINES: Final = Limit(
     name="pod-lines",
     value=500,
     unit="count",
-    counts="lines of one pod within 10 s, blank ones too",
+    counts="lines of one pod within 10 s, including blank ones",
     share="pod",
     beyond=_CLOSED,
     test="test_a_pod_that_sends_lines_without_end_is_closed_and_left_alone_for_longer_each_time",
@@ -100,7 +100,7 @@ PROXY_LINES: Final = Limit(
     name="proxy-lines",
     value=100,
     unit="1/s",
-    counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
+    counts="lines of all pods of one MCPProxy; a burst may contain the lines of 10 s",
     share="proxy",
     beyond="its pods are read no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
@@ -109,7 +109,7 @@ PROXY_BYTES: Final = Limit(
     name="proxy-bytes",
     value=1_048_576,
     unit="bytes/s",
-    counts="lines of all pods of one MCPProxy; 10 s of it may come at once",
+    counts="bytes of all pods of one MCPProxy; a burst may contain the bytes of 10 s",
     share="proxy",
     beyond="its pods are read no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
@@ -123,14 +123,14 @@ REPORT_BACKENDS: Final = Limit(
     unit="count",
     counts="backends in one report; as many as spec.backends permits",
     share="message",
-    beyond="further backends are left out",
+    beyond="further backends are omitted",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
 )
 REPORT_NAMES: Final = Limit(
     name="report-names",
     value=20,
     unit="count",
-    counts="names of components in one list of a report: clashes, and each sort of drift",
+    counts="names of components in one list of a report: clashes, or one kind of drift",
     share="message",
     beyond="further names are left out",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
@@ -139,7 +139,7 @@ REPORT_KINDS: Final = Limit(
     name="report-kinds",
     value=4,
     unit="count",
-    counts="kinds of components that one backend does not offer; as many as there are",
+    counts="kinds of components that one backend does not offer; there are four kinds",
     share="message",
     beyond="further kinds are left out",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
@@ -193,17 +193,17 @@ STATUS_SIZE: Final = Limit(
     name="status-size",
     value=262_144,
     unit="bytes",
-    counts="JSON of the whole status, as the API server stores it",
+    counts="the whole status as JSON, as the API server stores it",
     share="proxy",
-    beyond="messages of backends are cut shorter, then servers and messages are left out",
+    beyond="messages of backends are cut further, then servers and messages are omitted",
     test="test_a_status_fits_whatever_pods_say",
 )
 REPORT_PASSES: Final = Limit(
     name="report-passes",
     value=2,
     unit="1/s",
-    counts="passes over one MCPProxy that changes of its pods' reports cause; the first is at once",
+    counts="reconciliations of one MCPProxy that its pods' reports cause; the first is immediate",
     share="proxy",
-    beyond="changes wait for the next pass",
+    beyond="changes wait for the next reconciliation",
     test="test_changes_that_come_fast_share_a_pass",
 )

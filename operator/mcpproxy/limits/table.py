@@ -1,4 +1,4 @@
-"""All limits."""
+"""All limits, by the peer that they restrict."""
 
 from types import ModuleType
 from typing import Final

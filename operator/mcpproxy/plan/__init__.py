@@ -1,6 +1,6 @@
 """`mcpproxy plan`: shows the components that a manifest would serve, before it is applied.
 
-`manifests` reads the input, `collect` asks the backends, `saved_lists` keeps their answers in
-files, `document` builds the plan and its differences, `render` prints it. The runtime does not
-import it.
+`manifests` reads the input, `collect` queries the backends, `saved_lists` stores their lists in
+files, `document` builds the plan and its differences, `render` prints it. The runtime must not
+import this package.
 """

@@ -1,4 +1,4 @@
-"""Asks the backends of one proxy, once, with the runtime's own code."""
+"""Collection of the lists of one proxy's backends, once, with the runtime's own code."""
 
 import asyncio
 from dataclasses import dataclass
@@ -22,46 +22,46 @@ from mcpproxy.proxy.upstream.monitor.list_cache import selections
 
 @dataclass(frozen=True, slots=True)
 class CollectOptions:
-    """Where the plan learns of backends; without a directory it connects to them."""
+    """Sources of the lists. Without `offline`, the plan connects to the backends."""
 
     deadline: float
-    """Seconds that all backends together have."""
+    """Seconds that all backends together may take."""
     offline: Path | None = None
-    """What was saved is read from here, and nothing is connected to."""
+    """Directory from which saved lists are read, without any connection."""
     save: Path | None = None
-    """What usable backends say is kept here."""
+    """Directory in which the lists of usable backends are saved."""
 
 
 async def build_plan(
     configuration: ProxyConfig, options: RuntimeOptions, sources: CollectOptions
 ) -> Plan:
-    """The plan of one proxy. Raises OSError when it can't be saved."""
+    """Return the plan of one proxy. Raise OSError if the lists cannot be saved."""
     proxy = configuration.proxy
     catalog = Catalog(serves_clashes=clash_policy(proxy.spec) == "First")
-    around = build_backend_context(
+    context = build_backend_context(
         health_policy(proxy.spec), options, configuration.directory, catalog
     )
-    backends = [_backend(proxy, spec, around, sources) for spec in proxy.spec.backends]
+    backends = [_backend(proxy, spec, context, sources) for spec in proxy.spec.backends]
     backends.sort(key=lambda backend: backend.name)
-    heard = {backend.name: _listening(backend) for backend in backends}
+    pages_by_backend = {backend.name: _record_pages(backend) for backend in backends}
     for backend in backends:
         backend.start()
     try:
-        every = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
-        _, late = await asyncio.wait(every, timeout=sources.deadline)
-        for waiting in late:
-            waiting.cancel()
+        tasks = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
+        _, late = await asyncio.wait(tasks, timeout=sources.deadline)
+        for task in late:
+            task.cancel()
         statuses = [_status(backend, sources.deadline) for backend in backends]
         if sources.save is not None:
             for backend in backends:
-                _save(sources.save, proxy, backend, heard[backend.name])
+                _save(sources.save, proxy, backend, pages_by_backend[backend.name])
         known = all(
             backend.watch.known and not backend.watch.lists.failures for backend in backends
         )
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
         return build_document(
             proxy.metadata,
-            around.catalog,
+            context.catalog,
             statuses,
             origins,
             known=known,
@@ -74,44 +74,44 @@ async def build_plan(
 
 
 def _backend(
-    proxy: MCPProxy, spec: BackendSpec, around: BackendContext, sources: CollectOptions
+    proxy: MCPProxy, spec: BackendSpec, context: BackendContext, sources: CollectOptions
 ) -> Backend:
     if sources.offline is None:
-        return build_backend(proxy, spec, around)
-    where = proxy.metadata
-    path = saved_lists.path_of(sources.offline, where.namespace, where.name, spec.name)
+        return build_backend(proxy, spec, context)
+    metadata = proxy.metadata
+    path = saved_lists.path_of(sources.offline, metadata.namespace, metadata.name, spec.name)
     return build_backend(
         proxy,
         spec,
-        around,
+        context,
         partial(saved_lists.SavedConnector, path, effective_settings(proxy.spec, spec)),
     )
 
 
 def _failures(backends: list[Backend], kind: ComponentKind) -> dict[str, str]:
-    """Why lists of a kind are missing, by backend."""
+    """Return the reasons for missing lists of a kind, by backend."""
     failures = ((backend.name, backend.watch.failure(kind)) for backend in backends)
-    return {name: why for name, why in failures if why is not None}
+    return {name: reason for name, reason in failures if reason is not None}
 
 
-def _listening(backend: Backend) -> dict[str, list[Message]]:
-    """What the backend lists, as it sent it; filled in as it comes."""
-    heard: dict[str, list[Message]] = {}
+def _record_pages(backend: Backend) -> dict[str, list[Message]]:
+    """Return the pages that the backend sends for each list, which is filled in as they arrive."""
+    pages_by_kind: dict[str, list[Message]] = {}
 
     def note(kind: ComponentKind, pages: list[Message]) -> None:
-        heard[kind.member] = pages
+        pages_by_kind[kind.member] = pages
 
     backend.watch.lists.on_pages = note
-    return heard
+    return pages_by_kind
 
 
 def _save(
-    directory: Path, proxy: MCPProxy, backend: Backend, heard: dict[str, list[Message]]
+    directory: Path, proxy: MCPProxy, backend: Backend, pages_by_kind: dict[str, list[Message]]
 ) -> None:
-    greeting, where = backend.watch.greeting, proxy.metadata
+    greeting, metadata = backend.watch.greeting, proxy.metadata
     if greeting is not None and backend.watch.known:
-        path = saved_lists.path_of(directory, where.namespace, where.name, backend.name)
-        saved_lists.write_saved_lists(path, backend.status(), greeting.result, heard)
+        path = saved_lists.path_of(directory, metadata.namespace, metadata.name, backend.name)
+        saved_lists.write_saved_lists(path, backend.status(), greeting.result, pages_by_kind)
 
 
 def _status(backend: Backend, deadline: float) -> BackendStatus:

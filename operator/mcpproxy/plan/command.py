@@ -1,6 +1,7 @@
 """`mcpproxy plan`: show what a manifest would serve, with exit codes for CI.
 
-0 nothing is wrong, 1 it can't be known (manifest, call, a backend), 2 it differs, 3 names clash.
+0: no problem; 1: the result is unknown (manifest, command line or backend failed); 2: the catalogs
+differ; 3: names clash.
 """
 
 import argparse
@@ -39,14 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-f", "--file", required=True, metavar="FILE", help="YAML with MCPProxies; - reads stdin")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--offline", type=Path, metavar="DIR", help="connect to nothing: read what --save has kept"
+        "--offline",
+        type=Path,
+        metavar="DIR",
+        help="read the lists that --save wrote, and connect to nothing",
     )
-    where.add_argument("--save", type=Path, metavar="DIR", help="keep what the backends list here")
-    add("-n", "--namespace", metavar="NS", help="the namespace of manifests that name none")
+    where.add_argument(
+        "--save", type=Path, metavar="DIR", help="save the lists of the backends in DIR"
+    )
+    add("-n", "--namespace", metavar="NS", help="namespace of manifests without one")
     add(
         "--against",
         metavar="WHAT",
-        help="compare: a running proxy by URL or mcpproxy/NAME (by kubectl), or an earlier -o json",
+        help="compare with a running proxy, by URL or mcpproxy/NAME (through kubectl), or with the"
+        " file of an earlier -o json",
     )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
@@ -55,29 +62,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="time that the backends of a proxy have to answer (%(default)g)",
+        help="time limit for the responses of a proxy's backends (%(default)g)",
     )
 
 
 def _seconds(text: str) -> float:
     try:
-        found = float(text)
+        seconds = float(text)
     except ValueError:
-        found = math.nan
-    if not 0 < found < math.inf:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return found
+    return seconds
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the plan; the exit code says what it found."""
+    """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
     try:
         by_file = args.against is not None and not plan_compare.is_running(args.against)
-        found = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
-        for skipped in found.skipped:
+        parsed = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
+        for skipped in parsed.skipped:
             print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
-        plans, lost = process.run(_plans(found.proxies, args))
+        plans, lost = process.run(_plans(parsed.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
         print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
@@ -98,35 +105,35 @@ def _read(file: str) -> str:
 async def _plans(
     proxies: list[MCPProxy], args: argparse.Namespace
 ) -> tuple[list[Plan], list[Plan]]:
-    """The plans of these proxies, and what was there in an earlier plan and is no more."""
+    """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
     sources = CollectOptions(args.timeout, args.offline, args.save)
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
     if compare and plan_compare.is_running(args.against):
         if len(proxies) != 1:
-            what = "URL" if plan_compare.is_url(args.against) else "mcpproxy/NAME"
+            form = "URL" if plan_compare.is_url(args.against) else "mcpproxy/NAME"
             raise ManifestError(
-                f"--against {what} compares one MCPProxy, but the file has {len(proxies)};"
+                f"--against {form} compares one MCPProxy, but the file has {len(proxies)};"
                 " compare with the file of an earlier plan -o json"
             )
         namespace = proxies[0].metadata.namespace
         running = await plan_compare.load_plan(args.against, namespace, options, args.timeout)
     elif compare:
         earlier = plan_compare.load_earlier_plan(Path(args.against))
-    found = []
+    plans = []
     for proxy in proxies:
         plan = await build_plan(ProxyConfig(proxy, "", Path.cwd()), options, sources)
         if compare:
-            served = running or earlier.pop((plan["namespace"], plan["name"]), None)
-            plan["differences"] = plan_differences(served, plan)
-        found.append(plan)
-    return found, [removed_plan(plan) for plan in earlier.values()]
+            baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
+            plan["differences"] = plan_differences(baseline, plan)
+        plans.append(plan)
+    return plans, [removed_plan(plan) for plan in earlier.values()]
 
 
 def _json(plans: list[Plan], lost: list[Plan], code: int) -> str:
     content = {"version": FORM, "proxies": plans, "gone": lost, "exitCode": code}
-    # Only ASCII: what a backend wrote need not be anything that UTF-8 can say.
+    # ASCII only, because a backend's text may contain characters that UTF-8 cannot encode.
     return json.dumps(content, indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What is served now, to compare a plan with: a running proxy, or the JSON of an earlier plan."""
+"""The baseline of a comparison: a running proxy, or the JSON of an earlier plan."""
 
 import json
 from pathlib import Path
@@ -16,21 +16,21 @@ _MEMBERS = ("name", "backend", "served", "definition")
 
 
 def is_url(source: str) -> bool:
-    """Whether a running proxy is meant by its URL."""
+    """True if the source is the URL of a running proxy."""
     return source.startswith(("http://", "https://"))
 
 
 def is_running(source: str) -> bool:
-    """Whether a running proxy is meant, by its URL or as one of a cluster."""
+    """True if the source is a running proxy, by its URL or by its name in a cluster."""
     return is_url(source) or proxy_of(source) is not None
 
 
 async def load_plan(
     source: str, namespace: str | None, options: RuntimeOptions, deadline: float
 ) -> Plan:
-    """What the running proxy that is meant serves; `namespace` is that of one in a cluster.
+    """Return the plan of a running proxy; `namespace` is that of a proxy in a cluster.
 
-    Raises ManifestError that says why it can't be known.
+    Raise ManifestError with the reason if the proxy cannot be read.
     """
     proxy = proxy_of(source)
     if proxy is None:
@@ -40,22 +40,22 @@ async def load_plan(
 
 
 async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float) -> Plan:
-    """What the proxy at this URL serves. Raises ManifestError that says why it can't be known."""
+    """Return the plan of the proxy at this URL. Raise ManifestError if it cannot be read."""
     try:
-        served = from_backends([{"name": "served", "prefix": "", "url": url}])
+        configuration = from_backends([{"name": "served", "prefix": "", "url": url}])
     except ManifestError as error:
         raise ManifestError(f"--against: {str(error).removeprefix('spec.backends[0].')}") from None
-    found = await build_plan(served, options, CollectOptions(deadline))
-    if found["failed"]:
-        message = found["backends"][0].get("message", "it is not healthy")
+    plan = await build_plan(configuration, options, CollectOptions(deadline))
+    if plan["failed"]:
+        message = plan["backends"][0].get("message", "it is not healthy")
         raise ManifestError(f"--against: the running proxy can't be asked: {message}")
-    return found
+    return plan
 
 
 def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
-    """The plans of a file that `plan -o json` has written, by namespace and name.
+    """Return the plans in a file that `plan -o json` wrote, by namespace and name.
 
-    Raises ManifestError.
+    Raise ManifestError.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -71,10 +71,10 @@ def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
     return {(plan.get("namespace"), plan["name"]): plan for plan in plans}
 
 
-def _is_plan(found: Any) -> bool:
-    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+def _is_plan(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return False
-    lists = [found.get(kind.member) for kind in KINDS]
+    lists = [value.get(kind.member) for kind in KINDS]
     return all(isinstance(entries, list) for entries in lists) and all(
         isinstance(entry, dict) and all(member in entry for member in _MEMBERS)
         for entries in lists

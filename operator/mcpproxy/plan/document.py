@@ -1,4 +1,4 @@
-"""The plan as a document: what clients would see, where it comes from, and what differs. Pure."""
+"""The plan as a document: the components for clients, their origins, and the differences. Pure."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,25 +14,26 @@ from mcpproxy.proxy.core.translation.namespacing import MAX_NAME, PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 
 FORM: Final = 1
-"""Version of the JSON document's shape."""
+"""Version of the JSON document's format."""
 NOTHING_WRONG: Final = 0
 FAILED: Final = 1
 DIFFERENT: Final = 2
 CLASHING: Final = 3
 ORDER: Final = (FAILED, CLASHING, DIFFERENT, NOTHING_WRONG)
-"""Of several exit codes the first of these holds."""
+"""Exit codes by precedence; of several, the first one applies."""
 BYTES_PER_TOKEN: Final = 4
-"""Of compact JSON; the estimate is rounded up for each tool."""
+"""Bytes of compact JSON per token; the estimate is rounded up for each tool."""
 
 Plan = dict[str, Any]
 Origin = tuple[PrefixMapping, Mapping[ComponentKind, ComponentFilter]]
-"""How the names of one backend's components are made."""
+"""The mapping and the filters that make the names of one backend's components."""
 
 
 def count_tokens(item: bytes) -> int:
-    """Estimated tokens of one item of a list: its compact JSON's bytes / 4, rounded up."""
+    """Return the estimated tokens of one list item: the bytes of its compact JSON / 4, rounded
+    up."""
     compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
-    # A lone surrogate is JSON, but no UTF-8.
+    # JSON permits a lone surrogate, UTF-8 does not.
     return -(-len(compact.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
 
 
@@ -42,29 +43,33 @@ def _entries(
     origins: Mapping[str, Origin],
     approved: CatalogSpec | None,
 ) -> list[Plan]:
-    found = []
+    entries = []
     for backend in sorted(origins):
         names, selections = origins[backend]
         listing = catalog.get(backend, kind)
         if listing is None:
             continue
         for item, name in zip(listing.items, listing.names, strict=True):
-            given = (
-                names.uri_to_upstream(name) if kind.by_uri else names.to_upstream(name)
-            ) or name
-            own = selections[kind].original_name(given) or given
-            entry = {"name": name, "backend": backend, "ownName": own, "renamed": own != given}
+            upstream = names.uri_to_upstream(name) if kind.by_uri else names.to_upstream(name)
+            backend_name = upstream or name
+            own = selections[kind].original_name(backend_name) or backend_name
+            entry = {
+                "name": name,
+                "backend": backend,
+                "ownName": own,
+                "renamed": own != backend_name,
+            }
             entry["withheld"] = withheld_components(approved, kind, name, item)
             entry["served"] = not entry["withheld"] and catalog.owner(kind, name) == backend
             entry["tokens"] = count_tokens(item)
-            found.append({**entry, "definition": json.loads(item)})
-    return found
+            entries.append({**entry, "definition": json.loads(item)})
+    return entries
 
 
 def _clashes(kind: ComponentKind, entries: Iterable[Plan], on_clash: OnClash | None) -> list[Plan]:
-    claimed: dict[str, list[str]] = {}
+    backends_by_name: dict[str, list[str]] = {}
     for entry in entries:
-        claimed.setdefault(entry["name"], []).append(entry["backend"])
+        backends_by_name.setdefault(entry["name"], []).append(entry["backend"])
     return [
         {
             "kind": kind.member,
@@ -72,16 +77,21 @@ def _clashes(kind: ComponentKind, entries: Iterable[Plan], on_clash: OnClash | N
             "servedBy": None if on_clash == "Fail" else backends[0],
             "backends": backends,
         }
-        for name, backends in claimed.items()
+        for name, backends in backends_by_name.items()
         if len(backends) > 1
     ]
 
 
 def _too_long(kind: ComponentKind, entries: Iterable[Plan]) -> list[Plan]:
     return [
-        {"kind": kind.member, "name": e["name"], "backend": e["backend"], "length": len(e["name"])}
-        for e in entries
-        if e["served"] and not kind.by_uri and len(e["name"]) > MAX_NAME
+        {
+            "kind": kind.member,
+            "name": entry["name"],
+            "backend": entry["backend"],
+            "length": len(entry["name"]),
+        }
+        for entry in entries
+        if entry["served"] and not kind.by_uri and len(entry["name"]) > MAX_NAME
     ]
 
 
@@ -96,10 +106,10 @@ def build_document(
     on_clash: OnClash | None = None,
     failures: Mapping[ComponentKind, Mapping[str, str]] | None = None,
 ) -> Plan:
-    """The plan of one proxy, ready for JSON.
+    """Return the plan of one proxy, ready for JSON.
 
-    `known` says whether the lists of every backend are; without them there is no hash. `failures`
-    are the backends whose list of a kind is missing, and why.
+    `known` is true if the lists of every backend are known; otherwise no hash exists. `failures`
+    are the reasons for missing lists, by kind and backend.
     """
     lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
     return {
@@ -108,10 +118,12 @@ def build_document(
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
         "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
         **{kind.member: entries for kind, entries in lists.items()},
-        "notKnown": {kind.member: dict(found) for kind, found in (failures or {}).items() if found},
+        "notKnown": {
+            kind.member: dict(reasons) for kind, reasons in (failures or {}).items() if reasons
+        },
         "clashes": [clash for kind in KINDS for clash in _clashes(kind, lists[kind], on_clash)],
         "onClash": on_clash,
-        "tooLong": [found for kind in KINDS for found in _too_long(kind, lists[kind])],
+        "tooLong": [name for kind in KINDS for name in _too_long(kind, lists[kind])],
         "toolTokens": sum(tool["tokens"] for tool in lists[KINDS[0]] if tool["served"]),
         "catalogHash": catalog.digest() if known else None,
         "approved": _digests(catalog) if known else None,
@@ -120,35 +132,39 @@ def build_document(
 
 
 def _digests(catalog: Catalog) -> dict[str, dict[str, str]]:
-    """By kind and name; sorted, as which backend answered first is no matter."""
-    return {kind: dict(sorted(found.items())) for kind, found in catalog.digests().items() if found}
+    """Return the digests by kind and name, sorted so that the order of responses has no effect."""
+    return {
+        kind: dict(sorted(digests.items()))
+        for kind, digests in catalog.digests().items()
+        if digests
+    }
 
 
 def plan_differences(served: Plan | None, planned: Plan) -> Plan:
-    """Per kind the names that were added, removed, or whose definition changed.
+    """Return the names that were added, removed or changed, by kind.
 
-    Without `served` all is added. Another spelling of a number is a change, as it is to a digest.
+    Without `served`, all are added. Another notation of a number is a change, as it is in a digest.
     """
-    found: Plan = {}
+    differences: Plan = {}
     for kind in KINDS:
         before, after = _served(served or {}, kind), _served(planned, kind)
         both = before.keys() & after.keys()
-        found[kind.member] = {
+        differences[kind.member] = {
             "added": sorted(after.keys() - before.keys()),
             "removed": sorted(before.keys() - after.keys()),
             "changed": sorted(name for name in both if _changed(before[name], after[name])),
         }
-    return found
+    return differences
 
 
 def removed_plan(served: Plan) -> Plan:
-    """What clients lose with a proxy that would be there no more."""
+    """Return what clients lose with a proxy that would no longer exist."""
     names = {"name": served["name"], "namespace": served.get("namespace")}
     return {**names, "differences": plan_differences(served, {})}
 
 
 def _served(plan: Plan, kind: ComponentKind) -> dict[str, tuple[Any, str | None]]:
-    """Definition and digest, where that is known, of all that clients see."""
+    """Return the definition, and the digest if known, of each component that clients see."""
     digests = (plan.get("approved") or {}).get(kind.member, {})
     entries = (entry for entry in plan.get(kind.member, ()) if entry["served"])
     return {e["name"]: (e["definition"], digests.get(e["name"])) for e in entries}
@@ -160,12 +176,12 @@ def _changed(before: tuple[Any, str | None], after: tuple[Any, str | None]) -> b
 
 
 def differ(different: Plan) -> bool:
-    """Whether clients would notice."""
+    """True if clients would notice a difference."""
     return any(names for kind in different.values() for names in kind.values())
 
 
 def exit_code(plan: Plan) -> int:
-    """What CI is told of one proxy."""
+    """Return the exit code for one proxy."""
     if plan["failed"]:
         return FAILED
     if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
@@ -177,5 +193,5 @@ def exit_code(plan: Plan) -> int:
 
 
 def highest_exit_code(codes: Iterable[int]) -> int:
-    """The exit code for several proxies."""
+    """Return the exit code for several proxies."""
     return min(codes, key=ORDER.index, default=NOTHING_WRONG)

@@ -1,4 +1,4 @@
-"""The MCPProxies of a file that may hold other things, too."""
+"""Parsing of the MCPProxies in a file that may contain other documents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 
 @dataclass(frozen=True, slots=True)
 class ParsedInput:
-    """What stands in a file."""
+    """The documents of a file."""
 
     proxies: list[MCPProxy]
     skipped: list[str]
@@ -17,27 +17,33 @@ class ParsedInput:
 
 
 def read_manifests(text: str, namespace: str | None, *, may_have_none: bool = False) -> ParsedInput:
-    """All MCPProxies of a text; `namespace` is that of those which name none.
+    """Return all MCPProxies of a text; `namespace` applies to those without one.
 
-    Raises ManifestError that names every wrong field of each of them, or that there is none.
+    Raise ManifestError with every invalid field of each MCPProxy, or if the text has no MCPProxy.
     """
-    found = documents(text)
-    ours = [_placed(document, namespace) for document in found if is_mcpproxy(document)]
-    if not ours and not may_have_none:
+    all_documents = documents(text)
+    manifests = [
+        _with_namespace(document, namespace) for document in all_documents if is_mcpproxy(document)
+    ]
+    if not manifests and not may_have_none:
         raise ManifestError("expected a document of kind MCPProxy, found none")
     proxies, errors = [], []
-    for manifest in ours:
+    for manifest in manifests:
         try:
             proxies.append(parse(manifest))
         except ManifestError as error:
-            errors.append(str(error) if len(ours) == 1 else f"MCPProxy {_name(manifest)}: {error}")
+            errors.append(
+                str(error) if len(manifests) == 1 else f"MCPProxy {_name(manifest)}: {error}"
+            )
     if errors:
         raise ManifestError("\n".join(errors))
-    _refuse_twins(proxies)
-    return ParsedInput(proxies, [_described(d) for d in found if not is_mcpproxy(d)])
+    _check_names_are_unique(proxies)
+    return ParsedInput(
+        proxies, [_describe(document) for document in all_documents if not is_mcpproxy(document)]
+    )
 
 
-def _refuse_twins(proxies: list[MCPProxy]) -> None:
+def _check_names_are_unique(proxies: list[MCPProxy]) -> None:
     seen = set()
     for proxy in proxies:
         key = proxy.metadata.namespace, proxy.metadata.name
@@ -46,7 +52,7 @@ def _refuse_twins(proxies: list[MCPProxy]) -> None:
         seen.add(key)
 
 
-def _placed(manifest: dict[str, Any], namespace: str | None) -> dict[str, Any]:
+def _with_namespace(manifest: dict[str, Any], namespace: str | None) -> dict[str, Any]:
     metadata = manifest.get("metadata")
     if namespace is None or not isinstance(metadata, dict) or metadata.get("namespace"):
         return manifest
@@ -58,7 +64,7 @@ def _name(manifest: dict[str, Any]) -> str:
     return str(metadata.get("name")) if isinstance(metadata, dict) else "without a name"
 
 
-def _described(document: Any) -> str:
+def _describe(document: Any) -> str:
     if not isinstance(document, dict):
         return "a document that is no object"
     return f"{document.get('kind', 'a document without a kind')} {_name(document)}"

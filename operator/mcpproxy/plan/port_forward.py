@@ -1,4 +1,4 @@
-"""A proxy of a cluster, reached with the user's own kubectl: the runtime needs no client of it."""
+"""Access to a proxy in a cluster with the user's own kubectl, so that no API client is needed."""
 
 import asyncio
 import re
@@ -13,24 +13,26 @@ from mcpproxy.proxy.upstream.processes.child_processes import before_exec
 
 _KIND: Final = "mcpproxy/"
 PORT: Final = "http"
-"""Of a proxy's Service."""
+"""Name of the port of a proxy's Service."""
 _FORWARDING: Final = re.compile(rb"Forwarding from (127\.0\.0\.1:\d+|\[::1\]:\d+) ")
 
 
 def proxy_of(source: str) -> str | None:
-    """The name of the MCPProxy that `mcpproxy/NAME` means; None where a file is meant."""
+    """Return the name of the MCPProxy in `mcpproxy/NAME`, or None for anything else, such as a
+    file."""
     name = source.removeprefix(_KIND)
     return name if name != source and constants.is_dns_label(name) else None
 
 
 @asynccontextmanager
 async def port_forward(proxy: str, namespace: str | None, deadline: float) -> AsyncIterator[str]:
-    """The URL, on this machine, of an MCPProxy in the cluster of kubectl's current context.
+    """Yield a local URL of an MCPProxy in the cluster of kubectl's current context.
 
-    Without a namespace it is that of the context. Raises ManifestError that says why there is none.
+    Without a namespace, that of the context applies. Raise ManifestError with the reason if kubectl
+    cannot forward the port.
     """
-    where = ("--namespace", namespace) if namespace else ()
-    command = ("kubectl", *where, "port-forward", f"service/{proxy}", f":{PORT}")
+    namespace_options = ("--namespace", namespace) if namespace else ()
+    command = ("kubectl", *namespace_options, "port-forward", f"service/{proxy}", f":{PORT}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
@@ -52,10 +54,10 @@ async def _address(process: Process, proxy: str, deadline: float) -> str:
     assert process.stderr is not None
     try:
         async with asyncio.timeout(deadline):
-            found = _FORWARDING.match(await process.stdout.readline())
-            if found is not None:
-                return found[1].decode()
-            said = (await process.stderr.read()).decode(errors="replace").strip()
+            match = _FORWARDING.match(await process.stdout.readline())
+            if match is not None:
+                return match[1].decode()
+            output = (await process.stderr.read()).decode(errors="replace").strip()
     except TimeoutError:
-        said = f"it forwarded nothing within the {deadline:g} s of --timeout"
-    raise ManifestError(f"--against {_KIND}{proxy}: kubectl port-forward: {said or 'it ended'}")
+        output = f"it forwarded nothing within the {deadline:g} s of --timeout"
+    raise ManifestError(f"--against {_KIND}{proxy}: kubectl port-forward: {output or 'it ended'}")

@@ -1,4 +1,4 @@
-"""The plan for people. Pure. What backends wrote can't steer the terminal it is shown on."""
+"""The plan as text for the terminal. Pure. Text of backends cannot control the terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -18,23 +18,23 @@ TITLES: Final = {
 }
 _HEAD: Final = ("backend", "state", "transport", "revision", "session", "mode", *TITLES.values())
 _ORIGINS: Final = {"Backend": "its own", "Proxy": "spec.session", "Transport": "default"}
-"""Where the session mode of a backend comes from."""
+"""Names for the origins of a backend's session mode."""
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 
 def escape_control_characters(text: Any) -> str:
-    """A text on one line, without what a terminal would take for a command."""
+    """Return a text on one line, with escapes for characters that a terminal would interpret."""
     cut = str(text)
     cut = cut if len(cut) <= FINDING_TEXT.value else f"{cut[: FINDING_TEXT.value]}…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def render_plan(plan: Plan) -> str:
-    """The plan of one proxy."""
+    """Return the plan of one proxy as text."""
     lines = [_title(plan), "", *_backends(plan)]
     for kind in KINDS:
         lines += _list(plan, kind.member)
-    lines += _wrong(plan)
+    lines += _problems(plan)
     lines += ["", f"catalogHash: {plan['catalogHash'] or 'not known, as a backend failed'}"]
     if plan["approval"] is not None:
         lines += _approval(plan)
@@ -44,7 +44,7 @@ def render_plan(plan: Plan) -> str:
 
 
 def render_removed_plan(plan: Plan) -> str:
-    """A proxy that would be there no more."""
+    """Return the text for a proxy that would no longer exist."""
     lines = [f"{_title(plan)} is gone", *_differences(plan["differences"])]
     return "\n".join(lines) + "\n"
 
@@ -63,29 +63,29 @@ def _table(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
 
 def _backends(plan: Plan) -> Iterator[str]:
     rows: list[Sequence[Any]] = [_HEAD]
-    for found in plan["backends"]:
-        counts = found.get("components", {})
-        facts = (found.get(name, "-") for name in ("transport", "protocolVersion", "session"))
+    for backend in plan["backends"]:
+        counts = backend.get("components", {})
+        facts = (backend.get(name, "-") for name in ("transport", "protocolVersion", "session"))
         rows.append(
             (
-                found["name"],
-                found["state"],
+                backend["name"],
+                backend["state"],
                 *facts,
-                _mode(found),
+                _mode(backend),
                 *(counts.get(kind, "-") for kind in TITLES),
             )
         )
     yield from _table(rows)
-    for found in plan["backends"]:
-        if found["name"] in plan["failed"]:
-            why = f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
-            yield f"  {found['name']}: {escape_control_characters(why)}"
+    for backend in plan["backends"]:
+        if backend["name"] in plan["failed"]:
+            cause = f"{backend.get('reason', 'Unknown')}: {backend.get('message', '')}"
+            yield f"  {backend['name']}: {escape_control_characters(cause)}"
 
 
-def _mode(found: Plan) -> str:
-    """The session mode in force, and where it comes from."""
-    origin = _ORIGINS.get(found.get("sessionModeFrom", ""))
-    return f"{found['sessionMode']} ({origin})" if origin else "-"
+def _mode(backend: Plan) -> str:
+    """Return the session mode in effect and its origin."""
+    origin = _ORIGINS.get(backend.get("sessionModeFrom", ""))
+    return f"{backend['sessionMode']} ({origin})" if origin else "-"
 
 
 def _list(plan: Plan, member: str) -> Iterator[str]:
@@ -103,12 +103,12 @@ def _list(plan: Plan, member: str) -> Iterator[str]:
 
 
 def _not_known(plan: Plan, member: str) -> Iterator[str]:
-    """Say of an empty list that it is empty because backends have failed."""
+    """Yield a note if a list is empty because backends have failed."""
     failures = plan.get("notKnown", {}).get(member, {})
     if failures:
         yield ""
-        named = escape_control_characters(", ".join(failures))
-        yield f"{TITLES[member]}: not known, since backends have failed: {named}"
+        names = escape_control_characters(", ".join(failures))
+        yield f"{TITLES[member]}: not known, since backends have failed: {names}"
 
 
 def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
@@ -124,61 +124,61 @@ def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
     return entry["name"], f"{entry['backend']}: {entry['ownName']}", ", ".join(notes)
 
 
-def _wrong(plan: Plan) -> Iterator[str]:
+def _problems(plan: Plan) -> Iterator[str]:
     if plan["clashes"]:
         yield ""
         accepted = "; names.onClash accepts them" if plan["onClash"] == "First" else ""
         remedy = "give one of the backends another prefix, or rename or exclude one"
         yield f"clashes ({remedy}{accepted})"
-    for found in plan["clashes"]:
-        claims = ", ".join(found["backends"])
-        server = found["servedBy"] or "none of them"
-        name = escape_control_characters(found["name"])
-        yield f"  {found['kind']}: {name} of {claims}: {server} serves it"
+    for problem in plan["clashes"]:
+        claims = ", ".join(problem["backends"])
+        server = problem["servedBy"] or "none of them"
+        name = escape_control_characters(problem["name"])
+        yield f"  {problem['kind']}: {name} of {claims}: {server} serves it"
     if plan["tooLong"]:
         yield ""
         yield f"names over {MAX_NAME} characters (shorten the prefix, or rename or exclude them)"
-    for found in plan["tooLong"]:
-        name = escape_control_characters(found["name"])
-        yield f"  {found['kind']}: {name} of {found['backend']} has {found['length']}"
+    for problem in plan["tooLong"]:
+        name = escape_control_characters(problem["name"])
+        yield f"  {problem['kind']}: {name} of {problem['backend']} has {problem['length']}"
 
 
 def _approval(plan: Plan) -> Iterator[str]:
-    found = plan["approval"]
+    approval = plan["approval"]
     yield ""
-    if found["matches"] is not False:
-        yield "the catalog is the approved one" if found["matches"] else "approval: not known"
+    if approval["matches"] is not False:
+        yield "the catalog is the approved one" if approval["matches"] else "approval: not known"
         return
-    yield f"not what spec.catalog approves ({found['approvedHash']})"
+    yield f"not what spec.catalog approves ({approval['approvedHash']})"
     for sort in ("new", "changed", "gone"):
-        for kind, names in found.get(sort, {}).items():
+        for kind, names in approval.get(sort, {}).items():
             for name in names:
                 yield f"  {sort} {kind}: {escape_control_characters(name)}"
     if plan["catalogHash"] is not None:
         yield "to approve what is offered now, write"
-        yield from _approved(plan, whole="new" in found)
+        yield from _approved(plan, whole="new" in approval)
 
 
 def _approved(plan: Plan, *, whole: bool) -> Iterator[str]:
-    """`spec.catalog`, ready to paste; `whole` has the digests of all components."""
+    """Yield `spec.catalog`, ready to paste; `whole` includes the digests of all components."""
     if not whole:
         content: dict[str, Any] = {"approvedHash": plan["catalogHash"]}
     else:
         content = {"approved": plan["approved"]}
     if plan["approval"]["onDrift"] != "Report":
         content["onDrift"] = plan["approval"]["onDrift"]
-    # YAML escapes what does not print.
+    # YAML escapes nonprintable characters.
     for line in yaml.safe_dump({"catalog": content}, width=10_000).splitlines():
         yield f"  {line}"
 
 
-def _differences(different: Plan) -> Iterator[str]:
+def _differences(differences: Plan) -> Iterator[str]:
     yield ""
-    if not differ(different):
+    if not differ(differences):
         yield "no difference to what is served now"
         return
     yield "difference to what is served now (+ added, - removed, ~ changed)"
     for kind in KINDS:
         for change, sign in _SIGNS.items():
-            for name in different[kind.member][change]:
+            for name in differences[kind.member][change]:
                 yield f"  {sign} {kind.member}: {escape_control_characters(name)}"

@@ -1,7 +1,7 @@
-"""What a backend said, kept in a file: the raw pages of its lists, before prefix and selection.
+"""Files with the raw pages of a backend's lists, before prefixes and filters are applied.
 
-A backend that is read from its file goes the way of one that is connected to, so that a plan
-without a network answers to a changed manifest as one with a network does.
+A backend that is read from its file is processed like a connected one, so that a plan without a
+network reflects a changed manifest in the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 VERSION: Final = 1
-"""Of the files' form."""
+"""Version of the files' format."""
 NO_METHOD: Final = jsonrpc.encode(
     {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog has no such list"}
 )
@@ -39,7 +39,7 @@ NO_METHOD: Final = jsonrpc.encode(
 
 @dataclass(slots=True)
 class SavedLists:
-    """All that a plan has to know of one backend."""
+    """The data about one backend that a plan needs."""
 
     revision: str
     transport: TransportName
@@ -47,7 +47,7 @@ class SavedLists:
     greeting: Message
     """The result of initialize or server/discover."""
     pages: dict[str, list[Message]] = field(default_factory=dict)
-    """Member of list results (tools, ...) → its pages; without lists that it does not know."""
+    """Field of list results (tools, ...) → its pages. Unsupported lists are absent."""
 
 
 class _File(msgspec.Struct):
@@ -58,41 +58,42 @@ class _File(msgspec.Struct):
 
 
 def path_of(directory: Path, namespace: str | None, proxy: str, backend: str) -> Path:
-    """Where what a backend said is kept."""
+    """Return the path of the file for one backend."""
     return directory / (namespace or "default") / proxy / f"{backend}.json"
 
 
 def write_saved_lists(
     path: Path, status: BackendStatus, greeting: Message, lists: Mapping[str, list[Message]]
 ) -> None:
-    """Keep what a backend said. Raises OSError."""
+    """Write the file of a backend. Raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = status.model_dump(by_alias=True, exclude_none=True)
-    content = {"version": VERSION, "status": known, "greeting": greeting, "lists": lists}
+    status_fields = status.model_dump(by_alias=True, exclude_none=True)
+    content = {"version": VERSION, "status": status_fields, "greeting": greeting, "lists": lists}
     path.write_bytes(jsonrpc.encode(content) + b"\n")
 
 
 def read_saved_lists(path: Path) -> SavedLists:
-    """What a backend said when it was saved. Raises Unreachable, ProtocolError."""
+    """Return the saved data of a backend. Raise Unreachable or ProtocolError."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
-        status = BackendStatus.model_validate_json(bytes(found.status))
-        greeting = jsonrpc.decode_object(found.greeting)
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        status = BackendStatus.model_validate_json(bytes(file.status))
+        greeting = jsonrpc.decode_object(file.greeting)
         pages = {
-            kind: [jsonrpc.decode_object(page) for page in of] for kind, of in found.lists.items()
+            kind: [jsonrpc.decode_object(page) for page in raw_pages]
+            for kind, raw_pages in file.lists.items()
         }
     except FileNotFoundError:
         raise Unreachable(f"there is no {path}; save it with --save") from None
     except (OSError, ValueError, msgspec.MsgspecError, jsonrpc.RpcError):
         raise ProtocolError(f"{path} is no saved catalog; save it again with --save") from None
-    if found.version != VERSION or status.protocol_version is None or status.transport is None:
+    if file.version != VERSION or status.protocol_version is None or status.transport is None:
         raise ProtocolError(f"{path} is of another version of mcpproxy; save it again with --save")
     stateful = status.session == "Stateful"
     return SavedLists(status.protocol_version, status.transport, stateful, greeting, pages)
 
 
 class SavedSession:
-    """A session with a backend that is only remembered. See Link."""
+    """A session with a backend that exists only as a file."""
 
     alive: Final = True
 
@@ -102,7 +103,6 @@ class SavedSession:
         self._pages = saved.pages
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """The next page of a list; nothing else is asked."""
         kind = BY_METHOD.get(outgoing.method)
         pages = self._pages.get(kind.member) if kind else None
         envelope = {"jsonrpc": jsonrpc.VERSION, "id": outgoing.id}
@@ -116,15 +116,12 @@ class SavedSession:
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
     ) -> ClientResponse | None:
-        """Nothing is sent at once."""
         return None
 
     def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        """Nothing is begun."""
         return False
 
-    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """Nobody is told."""
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 
     async def listen(
         self,
@@ -132,15 +129,13 @@ class SavedSession:
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
-    ) -> None:
-        """Nothing changes."""
+    ) -> None: ...
 
-    async def close(self) -> None:
-        """Nothing is open."""
+    async def close(self) -> None: ...
 
 
 class SavedConnector(Connector):
-    """Opens files in place of connections."""
+    """A connector that opens files instead of connections."""
 
     transport: TransportName | None
 
@@ -150,7 +145,6 @@ class SavedConnector(Connector):
         self._pin = settings.protocol
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """Raises Unreachable, ProtocolError."""
         saved = read_saved_lists(self._path)
         era = "modern" if is_modern(saved.revision) else "legacy"
         if self._pin not in ("auto", era, saved.revision):

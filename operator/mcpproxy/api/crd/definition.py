@@ -24,7 +24,7 @@ _NAME_RULE = cel_validation(
 
 
 def definition() -> dict[str, Any]:
-    """The CustomResourceDefinition as a manifest."""
+    """Return the CustomResourceDefinition as a manifest."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -73,7 +73,7 @@ def _root() -> Schema:
             "kind": {"type": "string", "description": f"Always {constants.KIND}."},
             "metadata": {"type": "object"},
             "spec": to_structural_schema(MCPProxySpec),
-            # kstatus calls an object that says nothing of itself up to date.
+            # Without an observedGeneration, kstatus would consider a new object up to date.
             "status": {
                 **to_structural_schema(MCPProxyStatus),
                 "default": {"observedGeneration": NOT_SEEN},
@@ -86,13 +86,13 @@ def _root() -> Schema:
 def _columns() -> list[dict[str, Any]]:
     ready = '.status.conditions[?(@.type=="Ready")]'
     return [
-        _column("Ready", f"{ready}.status", "Whether clients are served"),
-        _column("Status", ".status.summary", "How it does, in a word"),
-        _column("Backends", ".status.backendsHealthy", "Healthy backends of all"),
+        _column("Ready", f"{ready}.status", "Status of the condition Ready"),
+        _column("Status", ".status.summary", "State of the proxy in short"),
+        _column("Backends", ".status.backendsHealthy", "Healthy backends out of all"),
         _column("Tools", ".status.components.tools", "Number of tools", type_="integer"),
-        _column("Pods", ".status.pods", "Ready pods of those that are asked for"),
-        _column("Age", ".metadata.creationTimestamp", "Time since its creation", type_="date"),
-        _column("URL", ".status.url", "Where agents connect", priority=1),
+        _column("Pods", ".status.pods", "Ready pods out of the desired pods"),
+        _column("Age", ".metadata.creationTimestamp", "Time since creation", type_="date"),
+        _column("URL", ".status.url", "URL that clients connect to", priority=1),
         _column(
             "Prompts",
             ".status.components.prompts",
@@ -107,9 +107,9 @@ def _columns() -> list[dict[str, Any]]:
             type_="integer",
             priority=1,
         ),
-        _column("Session", ".status.sessionMode", "Session mode in force", priority=1),
-        _column("Reason", f"{ready}.reason", "Why Ready is what it is", priority=1),
-        _column("Message", f"{ready}.message", "The same in a sentence", priority=1),
+        _column("Session", ".status.sessionMode", "Session modes in effect", priority=1),
+        _column("Reason", f"{ready}.reason", "Reason of the condition Ready", priority=1),
+        _column("Message", f"{ready}.message", "Message of the condition Ready", priority=1),
     ]
 
 
@@ -122,18 +122,18 @@ def _column(
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, _data: Any) -> bool:
-        """Parts that are equal are written out, since not every tool reads anchors."""
+        """Write equal parts out, because not every tool reads anchors."""
         return True
 
 
 def render() -> str:
-    """The CustomResourceDefinition as YAML, below a line that says how it came about."""
+    """Return the CustomResourceDefinition as YAML, with a comment about its origin."""
     text = yaml.dump(definition(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return f"{_HEADER}{text}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`mcpproxy crd` takes none; the definition goes to standard output."""
+    """Add no arguments: `mcpproxy crd` has none and writes to standard output."""
 
 
 def main(_args: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""Kubernetes' own types, as far as an MCPProxy contains them. Knows nothing of MCPProxy."""
+"""Kubernetes types that an MCPProxy contains. Must not know MCPProxy."""

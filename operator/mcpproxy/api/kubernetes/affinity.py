@@ -1,4 +1,4 @@
-"""Which nodes pods are drawn to or kept away from, as Kubernetes has it."""
+"""Affinity of pods to nodes and to other pods, as in Kubernetes."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,7 +15,7 @@ _VALUES = "In and NotIn need values, Exists and DoesNotExist have none"
 
 
 class NodeRequirement(ApiModel):
-    """What one label (or field) of a node must be like."""
+    """A requirement on one label or field of a node."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -32,14 +32,14 @@ class NodeRequirement(ApiModel):
         )
     )
     key: LabelKey
-    """The label, or the field: metadata.name is the only one."""
+    """Key of the label, or name of the field; the only field is metadata.name."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
-    """How it is compared."""
+    """Comparison of the label or field with the values."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """What it is compared with. Default: nothing, as the operator compares with none."""
+    """Values to compare with. Default: none, for operators that compare with no value."""
 
     @model_validator(mode="after")
-    def _values_fit(self) -> Self:
+    def _check_values(self) -> Self:
         values = self.values or []
         if self.operator in ("Gt", "Lt"):
             if len(values) != 1 or not (values[0].isascii() and values[0].isdecimal()):
@@ -53,61 +53,61 @@ _Requirements = Annotated[list[NodeRequirement], Field(max_length=16)]
 
 
 class NodeSelectorTerm(ApiModel):
-    """Nodes that meet all of these; none where nothing is given."""
+    """Nodes that meet all of these requirements; a term without requirements matches no node."""
 
     match_expressions: _Requirements | None = None
-    """What their labels must be like. Default: anything."""
+    """Requirements on the labels of nodes. Default: none."""
     match_fields: _Requirements | None = None
-    """What their fields must be like. Default: anything."""
+    """Requirements on the fields of nodes. Default: none."""
 
 
 class NodeSelector(ApiModel):
-    """Nodes that one of the terms chooses."""
+    """Nodes that match at least one of the terms."""
 
     node_selector_terms: Annotated[list[NodeSelectorTerm], Field(min_length=1, max_length=16)]
-    """The terms."""
+    """Terms, at least one of which must match."""
 
 
 class PreferredNodes(ApiModel):
-    """Nodes that are better than others."""
+    """A preference for nodes."""
 
     weight: Weight
-    """How much better, from 1 to 100."""
+    """Weight of the preference, from 1 to 100."""
     preference: NodeSelectorTerm
-    """Which nodes."""
+    """Preferred nodes."""
 
 
 class NodeAffinity(ApiModel):
-    """Which nodes pods run on."""
+    """Affinity of the pods to nodes."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
-    """Nodes that pods must run on. Default: any."""
+    """Nodes that the pods must run on. Default: any node."""
     preferred_during_scheduling_ignored_during_execution: (
         Annotated[list[PreferredNodes], Field(max_length=16)] | None
     ) = None
-    """Nodes that pods run on if they can. Default: any."""
+    """Nodes that the pods run on if possible. Default: any node."""
 
 
 class PodAffinityTerm(ApiModel):
-    """Pods, and what counts as the same place as theirs."""
+    """Other pods, and the topology domains that count as their location."""
 
     topology_key: LabelKey
-    """Nodes with the same value of this label are one place."""
+    """Key of the node label that defines the domains; nodes with the same value form one domain."""
     label_selector: LabelSelector | None = None
-    """Which pods. Default: none."""
+    """Labels of the other pods. Default: no pods."""
     namespaces: Annotated[list[NamespaceName], Field(max_length=16)] | None = None
-    """Namespaces of the pods. Default: that of the MCPProxy."""
+    """Namespaces of the other pods. Default: the namespace of the MCPProxy."""
     namespace_selector: LabelSelector | None = None
-    """More namespaces of the pods, by their labels. Default: none."""
+    """Labels of additional namespaces of the other pods. Default: none."""
 
 
 class PreferredPods(ApiModel):
-    """Places that are better than others."""
+    """A preference for topology domains."""
 
     weight: Weight
-    """How much better, from 1 to 100."""
+    """Weight of the preference, from 1 to 100."""
     pod_affinity_term: PodAffinityTerm
-    """Which places."""
+    """Preferred domains."""
 
 
 _Terms = Annotated[list[PodAffinityTerm], Field(max_length=16)]
@@ -115,20 +115,20 @@ _Preferred = Annotated[list[PreferredPods], Field(max_length=16)]
 
 
 class PodAffinity(ApiModel):
-    """Which other pods are near."""
+    """Affinity or anti-affinity to other pods."""
 
     required_during_scheduling_ignored_during_execution: _Terms | None = None
-    """Places that pods must run in (or, in podAntiAffinity, must not). Default: none."""
+    """Domains that the pods must run in, or must avoid in podAntiAffinity. Default: none."""
     preferred_during_scheduling_ignored_during_execution: _Preferred | None = None
-    """Places that pods run in (or, in podAntiAffinity, don't) if they can. Default: none."""
+    """Domains that the pods run in, or avoid in podAntiAffinity, if possible. Default: none."""
 
 
 class Affinity(ApiModel):
-    """Which nodes and which other pods the pods are drawn to, or kept away from."""
+    """Affinity and anti-affinity of the pods to nodes and to other pods."""
 
     node_affinity: NodeAffinity | None = None
-    """Nodes that pods run on. Default: any."""
+    """Nodes that the pods run on. Default: any node."""
     pod_affinity: PodAffinity | None = None
-    """Pods that they run near to. Default: none."""
+    """Other pods that the pods run near. Default: none."""
     pod_anti_affinity: PodAffinity | None = None
-    """Pods that they run away from. Default: none."""
+    """Other pods that the pods run apart from. Default: none."""

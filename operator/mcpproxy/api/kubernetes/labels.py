@@ -1,4 +1,4 @@
-"""Labels, and what chooses objects by them, as Kubernetes has them."""
+"""Labels and label selectors, as in Kubernetes."""
 
 import re
 from typing import Annotated, Final, Literal, Self
@@ -17,26 +17,26 @@ LabelKey = Annotated[str, Field(min_length=1, max_length=_MAX_KEY, pattern=_KEY)
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_NAME})?$")]
 
 
-def _keys_are_valid(given: dict[str, str]) -> dict[str, str]:
-    for key in given:
+def _check_keys(labels: dict[str, str]) -> dict[str, str]:
+    for key in labels:
         if len(key) > _MAX_KEY or not re.fullmatch(_KEY, key):
             raise ValueError(f"{key!r} can't be a key, write it as example.com/name or name")
-    return given
+    return labels
 
 
-# No pattern and no rule can bound the keys of a map at a cost that the API server takes.
-Labels = Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_keys_are_valid)]
+# The API server rejects patterns and CEL rules over the keys of a map as too expensive.
+Labels = Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_check_keys)]
 Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=16384)]],
     Field(max_length=64),
-    AfterValidator(_keys_are_valid),
+    AfterValidator(_check_keys),
 ]
 
 _OWN: Final = (constants.LABEL_NAME, constants.LABEL_INSTANCE, constants.LABEL_MANAGED_BY)
 _TAKEN: Final = f"the labels {', '.join(_OWN)} are the operator's own"
 
 
-def _leaves_ours(labels: dict[str, str]) -> dict[str, str]:
+def _check_no_reserved_label(labels: dict[str, str]) -> dict[str, str]:
     if labels.keys() & set(_OWN):
         raise ValueError(_TAKEN)
     return labels
@@ -45,9 +45,9 @@ def _leaves_ours(labels: dict[str, str]) -> dict[str, str]:
 MoreLabels = Annotated[
     Labels,
     Field(json_schema_extra=cel(cel_validation(f"!({list(_OWN)}.exists(k, k in self))", _TAKEN))),
-    AfterValidator(_leaves_ours),
+    AfterValidator(_check_no_reserved_label),
 ]
-"""Labels besides those that the operator sets."""
+"""Labels in addition to those that the operator sets."""
 
 _APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 _SECCOMP: Final = (
@@ -62,7 +62,7 @@ _UNCONFINED: Final = (
 _OWN_PROFILE: Final = f"'{_APP_ARMOR}{constants.CONTAINER}'"
 
 
-def _stays_confined(annotations: dict[str, str]) -> dict[str, str]:
+def _check_confinement(annotations: dict[str, str]) -> dict[str, str]:
     for key, value in annotations.items():
         names_profile = key.startswith((_APP_ARMOR, *_SECCOMP))
         if names_profile and value not in _CONFINED and not value.startswith("localhost/"):
@@ -72,7 +72,7 @@ def _stays_confined(annotations: dict[str, str]) -> dict[str, str]:
 
 PodAnnotations = Annotated[
     Annotations,
-    # Of other containers only the parser can tell: see Labels.
+    # CEL rules cannot check the keys of other containers (see Labels); the parser does.
     Field(
         json_schema_extra=cel(
             cel_validation(
@@ -82,7 +82,7 @@ PodAnnotations = Annotated[
             )
         )
     ),
-    AfterValidator(_stays_confined),
+    AfterValidator(_check_confinement),
 ]
 """Annotations that the Pod Security Standards permit (baseline, AppArmor and seccomp)."""
 
@@ -96,28 +96,29 @@ _VALUES_RULE = cel(
 
 
 class Requirement(ApiModel):
-    """What one label must be like."""
+    """A requirement on one label."""
 
     model_config = ConfigDict(json_schema_extra=_VALUES_RULE)
     key: LabelKey
-    """The label."""
+    """Key of the label."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    """In and NotIn compare with values, Exists and DoesNotExist ask for the label itself."""
+    """In and NotIn compare the label with the values; Exists and DoesNotExist check its
+    presence."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """Values that it must, or must not, be one of. Default: none, as the operator compares with
-    none."""
+    """Values that the label must, or must not, have. Default: none, for operators that compare with
+    no value."""
 
     @model_validator(mode="after")
-    def _values_fit(self) -> Self:
+    def _check_values(self) -> Self:
         if (self.operator in ("In", "NotIn")) != bool(self.values):
             raise ValueError(_VALUES)
         return self
 
 
 class LabelSelector(ApiModel):
-    """Chooses objects by their labels; an empty one chooses all."""
+    """A label selector; an empty one selects all objects."""
 
     match_labels: Labels | None = None
-    """Labels that they must have. Default: any."""
+    """Labels that the objects must have. Default: none."""
     match_expressions: Annotated[list[Requirement], Field(max_length=16)] | None = None
-    """What else their labels must be like. Default: anything."""
+    """Further requirements on the labels. Default: none."""

@@ -3,5 +3,5 @@
 from typing import Any
 
 Object = dict[str, Any]
-"""One object as the API server sends it: JSON, decoded into dictionaries."""
+"""An object as the API server sends it: JSON, decoded into dictionaries."""
 Objects = list[Object]

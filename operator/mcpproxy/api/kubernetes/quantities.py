@@ -1,4 +1,4 @@
-"""Durations and resource quantities as the contract spells them."""
+"""Durations and resource quantities."""
 
 import re
 from decimal import Decimal
@@ -11,7 +11,7 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _POWERS = (-9, -6, -3, 3, 6, 9, 12, 15, 18)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-# Three digits of exponent are more than any resource has, and no overflow of a Decimal.
+# An exponent of three digits exceeds any real resource and cannot overflow a Decimal.
 _QUANTITY = rf"^([+-]?{_NUMBER})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{{1,3}}|)$"
 _MAX_QUANTITY_LENGTH = 32
 _FACTORS = {
@@ -25,47 +25,47 @@ MAX_DURATION = 24 * 3600.0
 
 
 def parse_duration(duration: str) -> float:
-    """Seconds of a duration such as `300s`, `1m30s`, `250ms`.
+    """Return the seconds of a duration such as `300s`, `1m30s` or `250ms`.
 
-    Raises ValueError when the text is no duration.
+    Raise ValueError if the text is not a duration.
     """
     if not re.fullmatch(DURATION_PATTERN, duration):
         raise ValueError(f"{duration!r} is not a duration, write one such as 5s, 1m30s or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
 
 
-def _checked(duration: str) -> str:
+def _check_at_most_a_day(duration: str) -> str:
     if parse_duration(duration) > MAX_DURATION:
         raise ValueError(f"{duration!r} is longer than 24h")
     return duration
 
 
-def _positive(duration: str) -> str:
-    if parse_duration(_checked(duration)) < MIN_POSITIVE_DURATION:
+def _check_positive(duration: str) -> str:
+    if parse_duration(_check_at_most_a_day(duration)) < MIN_POSITIVE_DURATION:
         raise ValueError(f"{duration!r} is shorter than 1ms")
     return duration
 
 
-def _an_hour(duration: str) -> str:
+def _check_at_most_an_hour(duration: str) -> str:
     if parse_duration(duration) > parse_duration("1h"):
         raise ValueError(f"{duration!r} is longer than 1h")
     return duration
 
 
 def parse_quantity(quantity: int | str) -> Decimal:
-    """The number that a resource quantity such as `250m` or `128Mi` stands for.
+    """Return the value of a resource quantity such as `250m` or `128Mi`.
 
-    Raises ValueError when it is no quantity.
+    Raise ValueError if it is not a quantity.
     """
     text = str(quantity)
-    found = re.fullmatch(_QUANTITY, text)
-    if len(text) > _MAX_QUANTITY_LENGTH or not found:
+    match = re.fullmatch(_QUANTITY, text)
+    if len(text) > _MAX_QUANTITY_LENGTH or not match:
         raise ValueError(f"{text!r} is not a quantity, write one such as 250m, 2 or 128Mi")
-    number, unit = found.groups()
+    number, unit = match.groups()
     return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
 
 
-def _checked_quantity(quantity: Any) -> Any:
+def _check_quantity(quantity: Any) -> Any:
     if isinstance(quantity, bool) or not isinstance(quantity, int | str):
         raise ValueError(f"{quantity!r} is not a quantity, write it as text, such as '0.5' or 500m")
     if str(quantity).startswith("-"):
@@ -86,17 +86,17 @@ def _duration_schema(rule: str, message: str) -> dict[str, Any]:
 Duration = Annotated[
     str,
     Field(max_length=_MAX_DURATION_LENGTH),
-    AfterValidator(_checked),
+    AfterValidator(_check_at_most_a_day),
     WithJsonSchema(
         _duration_schema("duration(self) <= duration('24h')", "must not be longer than 24h")
     ),
 ]
-"""Zero or longer, at most 24 hours."""
+"""Duration from zero to 24 hours."""
 
 PositiveDuration = Annotated[
     str,
     Field(max_length=_MAX_DURATION_LENGTH),
-    AfterValidator(_positive),
+    AfterValidator(_check_positive),
     WithJsonSchema(
         _duration_schema(
             "duration(self) >= duration('1ms') && duration(self) <= duration('24h')",
@@ -108,17 +108,17 @@ PositiveDuration = Annotated[
 UpToAnHour = Annotated[
     str,
     Field(max_length=_MAX_DURATION_LENGTH),
-    AfterValidator(_an_hour),
+    AfterValidator(_check_at_most_an_hour),
     WithJsonSchema(
         _duration_schema("duration(self) <= duration('1h')", "must not be longer than 1h")
     ),
 ]
-"""Zero or longer, at most an hour."""
+"""Duration from zero to one hour."""
 
 Quantity = Annotated[
     int | str,
     Field(union_mode="left_to_right"),
-    BeforeValidator(_checked_quantity),
+    BeforeValidator(_check_quantity),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],

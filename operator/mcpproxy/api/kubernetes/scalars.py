@@ -1,4 +1,4 @@
-"""Strings and numbers of the contract whose form Kubernetes or HTTP prescribes."""
+"""Types of strings and numbers whose form Kubernetes or HTTP prescribes."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from mcpproxy.api import constants
 from mcpproxy.api.authority import parse_authority, parse_origin
 
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=constants.DNS_LABEL)]
-"""What a Service may be called: it begins with a letter."""
+"""Name of a Service, which begins with a letter."""
 NamespaceName = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]
-"""What a namespace may be called: it may begin with a digit."""
+"""Name of a namespace, which may begin with a digit."""
 _PART = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{_PART}(\.{_PART})*$")]
-# As in Kubernetes, not `.`, nor anything that begins with `..`: keys become file names.
+# Like Kubernetes, exclude `.` and names that begin with `..`, because keys become file names.
 KeyName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")
 ]
@@ -31,13 +31,13 @@ VariableName = Annotated[
 _AUTHORITY = r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 
 
-def _host(text: str) -> str:
+def _check_host(text: str) -> str:
     if text != "*" and parse_authority(text) is None:
         raise ValueError("must be a host with or without a port up to 65535")
     return text
 
 
-def _origin(text: str) -> str:
+def _check_origin(text: str) -> str:
     if text != "*" and parse_origin(text.removesuffix("/")) is None:
         raise ValueError("must be a scheme and a host with or without a port up to 65535")
     return text
@@ -46,7 +46,7 @@ def _origin(text: str) -> str:
 AllowedHost = Annotated[
     str,
     Field(min_length=1, max_length=253, pattern=rf"^(\*|{_AUTHORITY})$"),
-    AfterValidator(_host),
+    AfterValidator(_check_host),
 ]
 """A host with or without a port, `*.` and a domain, or `*`."""
 AllowedOrigin = Annotated[
@@ -56,7 +56,7 @@ AllowedOrigin = Annotated[
         max_length=253,
         pattern=rf"^(\*|[A-Za-z][A-Za-z0-9+.-]*://{_AUTHORITY}/?)$",
     ),
-    AfterValidator(_origin),
+    AfterValidator(_check_origin),
 ]
 """A scheme and a host with or without a port, a scheme, `*.` and a domain, or `*`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -65,17 +65,17 @@ _PERCENT: Final = r"^(100|[1-9]?[0-9])%$"
 _MOST_PODS: Final = 1000
 
 
-def _int_or_percent(given: Any) -> Any:
-    if isinstance(given, str) and re.fullmatch(_PERCENT, given):
-        return given
-    if type(given) is int and 0 <= given <= _MOST_PODS:
-        return given
-    raise ValueError(f"{given!r} is neither a number from 0 to {_MOST_PODS} nor such as 50%")
+def _check_int_or_percent(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(_PERCENT, value):
+        return value
+    if type(value) is int and 0 <= value <= _MOST_PODS:
+        return value
+    raise ValueError(f"{value!r} is neither a number from 0 to {_MOST_PODS} nor such as 50%")
 
 
 IntOrPercent = Annotated[
     int | str,
-    BeforeValidator(_int_or_percent),
+    BeforeValidator(_check_int_or_percent),
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
@@ -87,13 +87,13 @@ IntOrPercent = Annotated[
         }
     ),
 ]
-"""A number of pods, or a share of them such as `50%`."""
+"""A number of pods, or a percentage of them such as `50%`."""
 
 BY_NAME: Final[dict[str, Any]] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["name"],
 }
-"""Schema extras of a list whose entries have a unique name."""
+"""Schema extras of a list whose entries have unique names."""
 
 
 class _Named(Protocol):
@@ -105,13 +105,13 @@ N = TypeVar("N", bound=_Named)
 
 
 def check_names_are_unique(entries: list[N]) -> list[N]:
-    """The entries as they are. Raises ValueError when two have the same name."""
-    twice = find_duplicates([entry.name for entry in entries])
-    if twice:
-        raise ValueError(f"two entries have the name {', '.join(twice)}")
+    """Return the entries unchanged. Raise ValueError if two entries have the same name."""
+    duplicates = find_duplicates([entry.name for entry in entries])
+    if duplicates:
+        raise ValueError(f"two entries have the name {', '.join(duplicates)}")
     return entries
 
 
 def find_duplicates(words: Sequence[str]) -> list[str]:
-    """Those that stand more than once among `words`, sorted."""
+    """Return the words that occur more than once, sorted."""
     return sorted({word for word in words if words.count(word) > 1})

@@ -1,4 +1,4 @@
-"""MCPProxy v1alpha1: one backend. Import its models from `api.v1alpha1`."""
+"""Models of `spec.backends[]`. Import them from `api.v1alpha1`."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -40,12 +40,12 @@ _ONE_SOURCE = cel_validation(
 
 
 class ServiceRef(ApiModel):
-    """A Kubernetes Service that serves MCP over HTTP, or over https where the backend has tls."""
+    """A Kubernetes Service that serves MCP over HTTP, or over HTTPS if the backend has tls."""
 
     name: DnsLabel
     """Name of the Service."""
     namespace: NamespaceName | None = None
-    """Namespace of the Service. Default: that of the MCPProxy."""
+    """Namespace of the Service. Default: the namespace of the MCPProxy."""
     port: Port
     """Port of the Service."""
     path: Annotated[str, Field(max_length=1024, pattern=r"^/[^\x00-\x20\x7f?#]*$")] | None = None
@@ -53,17 +53,17 @@ class ServiceRef(ApiModel):
 
 
 class Stdio(ApiModel):
-    """A server that is started as a child process and speaks MCP on its standard streams.
+    """An MCP server that the runtime starts as a child process and uses over standard streams.
 
-    It runs in the runtime's container, so its programs come from spec.image.
+    The process runs in the runtime's container, so spec.image must contain its program.
     """
 
     command: Annotated[str, Field(min_length=1, max_length=1024)]
-    """The program."""
+    """Program to start."""
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=128)] | None = (
         None
     )
-    """Its arguments. Default: none."""
+    """Arguments of the program. Default: none."""
     env: (
         Annotated[
             list[EnvVar],
@@ -72,55 +72,58 @@ class Stdio(ApiModel):
         ]
         | None
     ) = None
-    """Environment variables; of the container's own only PATH, HOME, LANG and TMPDIR are kept.
-    Default: none."""
+    """Environment variables of the process. From the container, the process inherits only PATH,
+    HOME, LANG and TMPDIR. Default: none."""
     cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Working directory. Default: that of the container."""
+    """Working directory of the process. Default: the working directory of the container."""
 
 
 class Timeouts(ApiModel):
-    """How long each wait on a backend may last."""
+    """Timeouts for operations on a backend."""
 
     connect: PositiveDuration | None = None
     """Opening a connection, or starting a process. Default: 5s."""
     initialize: PositiveDuration | None = None
-    """Opening a session, listing components; a program (stdio) has 60s. Default: 10s."""
+    """Opening a session, or listing components. A stdio server has 60s. Default: 10s."""
     request: PositiveDuration | None = None
-    """A call, from the request to its answer; progress restarts it. Default: 300s."""
+    """A call, from the request to its response. Each progress notification restarts the timeout.
+    Default: 300s."""
     idle: PositiveDuration | None = None
-    """A session that nobody uses is closed after this time. Default: 30m."""
+    """Time after which an unused session is closed. Default: 30m."""
 
 
 class Cache(ApiModel):
-    """How long lists of components are kept."""
+    """Caching of component lists."""
 
     ttl: Duration | None = None
-    """Age at which a cached list is fetched anew; 0s turns the cache off. Default: 300s."""
+    """Age at which a cached list is fetched again; 0s disables the cache. Default: 300s."""
 
 
 class Session(ApiModel):
-    """How client requests share sessions with backends."""
+    """Sharing of backend sessions among client requests."""
 
     mode: SessionMode | None = None
-    """Isolated: a fresh session for every request. PerClient: one for each client session, or for
-    each principal of clients that have no sessions. Reused: one for all; refused for a backend
-    that keeps state. Default: Isolated for url and service, PerClient for stdio."""
+    """Isolated uses a new session for each request. PerClient uses one session for each client
+    session, or for each principal if clients have no sessions. Reused uses one session for all
+    clients and is rejected for backends that keep state.
+    Default: Isolated for url and service, PerClient for stdio."""
 
 
 class BackendSession(Session):
-    """How client requests share sessions with this backend."""
+    """Sharing of this backend's sessions among client requests."""
 
     stateless: bool | None = None
-    """Declares that the backend keeps no state in its sessions, which Reused needs where that
-    can't be seen from outside. Default: false."""
+    """Declares that the backend keeps no state in its sessions. Reused requires this if the proxy
+    cannot detect it. Default: false."""
 
 
 class BackendNames(ApiModel):
-    """How clients may name the components of this backend."""
+    """Names by which clients may call this backend's components."""
 
     bare: Literal["Accept", "Refuse"] | None = None
-    """Accept: a tool can also be called by the backend's own name, without the prefix, as apps
-    do; where several backends accept one name, none is called. Default: Refuse."""
+    """Accept lets clients also call a tool by the backend's own name, without the prefix, as apps
+    do. If several backends accept the same name, a call with that name reaches none of them. Refuse
+    requires the prefix. Default: Refuse."""
 
 
 _HEADERS_ONCE = cel_validation(
@@ -129,15 +132,15 @@ _HEADERS_ONCE = cel_validation(
 )
 
 
-def _headers_once(headers: list[Header]) -> list[Header]:
+def _check_headers_are_unique(headers: list[Header]) -> list[Header]:
     twice = find_duplicates([header.name.lower() for header in headers])
     if twice:
         raise ValueError(f"the same header is given twice: {', '.join(twice)}")
     return headers
 
 
-def _address(url: str) -> str:
-    """The url as it is. Raises ValueError when its host or port can't be one."""
+def _check_url(url: str) -> str:
+    """Return the URL unchanged. Raise ValueError if its host or port is invalid."""
     if urlsplit(url).port == 0:
         raise ValueError("Port out of range 1-65535")
     return url
@@ -149,7 +152,7 @@ _TLS_NEEDS = "tls is for a service or an https url; give url: https://... or rem
 
 
 class BackendSpec(ApiModel):
-    """One MCP server behind the proxy."""
+    """An MCP server behind the proxy."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -172,7 +175,8 @@ class BackendSpec(ApiModel):
         )
     )
     name: DnsLabel
-    """Unique name of the backend, a DNS label; it is also the prefix of its components."""
+    """Unique name of the backend, a DNS label. It is also the default prefix of the backend's
+    components."""
     url: (
         Annotated[
             str,
@@ -180,67 +184,73 @@ class BackendSpec(ApiModel):
                 max_length=2048,
                 pattern=r"^https?://[^\x00-\x20\x7f/?#@]+([/?][^\x00-\x20\x7f#]*)?$",
             ),
-            AfterValidator(_address),
+            AfterValidator(_check_url),
         ]
         | None
     ) = None
-    """Address of an MCP server, http or https. Default: none, as service or stdio is given."""
+    """URL of an MCP server, http or https. Exactly one of url, service and stdio is required.
+    Default: none."""
     service: ServiceRef | None = None
-    """A Service of the cluster. Default: none, as url or stdio is given."""
+    """Service of an MCP server in the cluster. Exactly one of url, service and stdio is required.
+    Default: none."""
     stdio: Stdio | None = None
-    """A server started as a child process. Default: none, as url or service is given."""
+    """MCP server that the runtime starts as a child process. Exactly one of url, service and stdio
+    is required. Default: none."""
     transport: Transport | None = None
-    """auto tries streamable HTTP, then HTTP+SSE. Default: auto."""
+    """HTTP transport of the backend; auto tries Streamable HTTP, then HTTP+SSE. Default: auto."""
     protocol: Protocol | None = None
-    """Protocol era or revision spoken to the backend; auto probes it. Default: auto."""
+    """Protocol era or revision to use with the backend; auto probes the backend. Default: auto."""
     headers: (
         Annotated[
             list[Header],
             Field(max_length=32, json_schema_extra=cel(_HEADERS_ONCE, **BY_NAME)),
-            AfterValidator(_headers_once),
+            AfterValidator(_check_headers_are_unique),
         ]
         | None
     ) = None
-    """Headers sent with every request. Default: none."""
+    """Headers that are sent to the backend with every request. Default: none."""
     forward_headers: ForwardedHeaders | None = None
-    """Names of headers of a client's request that are passed on with it. Clients that differ in
-    their values share no session and no list. Default: none."""
+    """Names of client request headers that are forwarded to the backend. Clients that send
+    different values share no session and no list. Default: none."""
     tls: Tls | None = None
-    """How the connection to an https url is secured; a service that has it, even an empty one, is
-    spoken to with https. Default: the system's authorities, and no certificate of our own."""
+    """TLS settings for an https url or a service. A service with this field is reached over HTTPS,
+    even if the field is empty. Default: the system's certificate authorities, and no client
+    certificate."""
     timeouts: Timeouts | None = None
-    """How long each wait may last. Default: those of its fields."""
+    """Timeouts for operations on this backend. Default: each field's own default."""
     session: BackendSession | None = None
-    """Overrides spec.session for this backend. Default: that of spec.session."""
+    """Overrides spec.session for this backend. Default: the value of spec.session."""
     cache: Cache | None = None
-    """Overrides spec.cache for this backend. Default: that of spec.cache."""
+    """Overrides spec.cache for this backend. Default: the value of spec.cache."""
     prefix: Annotated[str, Field(max_length=32, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
-    """Prefix of the names of its components; "" means none, for at most one backend.
-    Default: the backend's name."""
+    """Prefix of the names of the backend's components. An empty prefix "" leaves the names
+    unchanged; at most one backend may use it. Default: the backend's name."""
     names: BackendNames | None = None
-    """How clients may name its components. Default: those of its fields."""
+    """Names by which clients may call this backend's components. Default: each field's own
+    default."""
     tools: NamedComponents | None = None
-    """Which of its tools are shown, and how. Default: all, as they are."""
+    """Filters and overrides for the backend's tools. Default: all tools, unchanged."""
     prompts: NamedComponents | None = None
-    """Which of its prompts are shown, and how. Default: all, as they are."""
+    """Filters and overrides for the backend's prompts. Default: all prompts, unchanged."""
     resources: Components | None = None
-    """Which of its resources are shown, and how. Default: all, as they are."""
+    """Filters and overrides for the backend's resources. Default: all resources, unchanged."""
     resource_templates: Components | None = None
-    """Which of its resource templates are shown, and how. Default: all, as they are."""
+    """Filters and overrides for the backend's resource templates. Default: all resource templates,
+    unchanged."""
     forward: Forward | None = None
-    """What passes between clients and the backend. Default: everything."""
+    """Features that pass between clients and the backend. Default: all features."""
     optional: bool | None = None
-    """An optional backend never makes the proxy not Ready. Default: false."""
+    """true prevents this backend from making the proxy not Ready. Default: false."""
 
     @model_validator(mode="after")
-    def _sources(self) -> Self:
+    def _check_sources(self) -> Self:
         if sum(getattr(self, source) is not None for source in _SOURCES) != 1:
             raise ValueError("a backend needs exactly one of url, service and stdio")
         other = self.headers is not None or self.forward_headers is not None
         if self.stdio is not None and (other or self.transport is not None):
             raise ValueError(_NOT_STDIO)
-        passed = {name.lower() for name in self.forward_headers or ()}
-        if any(header.name.lower() in passed for header in self.headers or ()):
+        forwarded = {name.lower() for name in self.forward_headers or ()}
+        if any(header.name.lower() in forwarded for header in self.headers or ()):
             raise ValueError(_ONE_OR_OTHER)
         secure = self.service is not None or (self.url or "").startswith("https:")
         if self.tls is not None and not secure:

@@ -1,4 +1,4 @@
-"""What of the catalog was approved: import these models from `api.v1alpha1`."""
+"""Models of `spec.catalog`. Import them from `api.v1alpha1`."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from mcpproxy.api.base import ApiModel, cel, cel_validation
 Digest = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Digests = Annotated[dict[str, Digest], Field(max_length=4096)]
 CatalogDigests = Mapping[str, Mapping[str, str]]
-"""Kind of component (tools, prompts, resources, resourceTemplates) → name or URI → digest.
+"""Digests by kind of component (tools, prompts, resources, resourceTemplates), then by name or URI.
 
-Names are those that clients see, a digest is that of `proxy.core.digests.component_digest`.
+Names and URIs are those that clients see. `component_digest` of the runtime computes the digests.
 """
 OnDrift = Literal["Report", "Withhold"]
 
@@ -24,17 +24,18 @@ _NO_SET: Final = (
 
 
 def approved_hash(digests: CatalogDigests) -> str:
-    """SHA-256 over the digests of all components, hexadecimal: `status.catalogHash`.
+    """Return the SHA-256 of all component digests in hexadecimal, as in `status.catalogHash`.
 
-    Of the JSON object without spaces whose keys are sorted; a kind without components is left out.
+    The hashed text is a JSON object with sorted keys and no spaces. Kinds without components are
+    omitted.
     """
-    found = {kind: dict(known) for kind, known in digests.items() if known}
-    text = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    digests_by_kind = {kind: dict(by_name) for kind, by_name in digests.items() if by_name}
+    text = json.dumps(digests_by_kind, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ApprovedComponents(ApiModel):
-    """The components that were approved: name or URI, as clients see it, and SHA-256."""
+    """Approved components: the SHA-256 digest of each, by the name or URI that clients see."""
 
     tools: Digests | None = None
     """Tools by name. Default: none."""
@@ -47,12 +48,12 @@ class ApprovedComponents(ApiModel):
 
     @property
     def digests(self) -> CatalogDigests:
-        """The same by kind."""
+        """Digests by kind, then by name or URI."""
         return self.to_manifest()
 
 
 class CatalogSpec(ApiModel):
-    """The catalog that was approved, and what becomes of another one."""
+    """The approved catalog, and how drift from it is handled."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -64,35 +65,35 @@ class CatalogSpec(ApiModel):
         )
     )
     approved: ApprovedComponents | None = None
-    """The approved components, so that CatalogDrift can name those that differ. What is not
-    among them was not approved. Default: none."""
+    """Approved components. With this field, the condition CatalogDrift names the components that
+    differ. A component that is not listed here is not approved. Default: none."""
     approved_hash: Digest | None = None
-    """The approved value of status.catalogHash; the condition CatalogDrift says whether the
-    catalog is another one. Default: none, or the hash of approved."""
+    """Approved value of status.catalogHash. The condition CatalogDrift reports if the current value
+    differs. Default: none, or the hash of approved."""
     on_drift: OnDrift | None = None
-    """Report serves components that differ from what was approved; Withhold hides them and
-    refuses their use until they are approved, and needs approved. Default: Report."""
+    """Report serves components that differ from the approved ones. Withhold hides them and refuses
+    their use until they are approved; it requires approved. Default: Report."""
 
     @field_validator("approved_hash")
     @classmethod
-    def _of_approved(cls, given: str | None, info: ValidationInfo) -> str | None:
+    def _check_approved_hash(cls, hash_value: str | None, info: ValidationInfo) -> str | None:
         approved: ApprovedComponents | None = info.data.get("approved")
-        if approved is not None and given is not None:
-            found = approved_hash(approved.digests)
-            if found != given:
-                raise ValueError(f"the hash of approved is {found}: put that here, or remove it")
-        return given
+        if approved is not None and hash_value is not None:
+            expected = approved_hash(approved.digests)
+            if expected != hash_value:
+                raise ValueError(f"the hash of approved is {expected}: put that here, or remove it")
+        return hash_value
 
     @field_validator("on_drift")
     @classmethod
-    def _known(cls, given: OnDrift | None, info: ValidationInfo) -> OnDrift | None:
-        if given == "Withhold" and info.data.get("approved", ...) is None:
+    def _check_on_drift(cls, on_drift: OnDrift | None, info: ValidationInfo) -> OnDrift | None:
+        if on_drift == "Withhold" and info.data.get("approved", ...) is None:
             raise ValueError(_NO_SET)
-        return given
+        return on_drift
 
     @property
     def expected(self) -> str | None:
-        """The hash that the catalog should have; None where nothing was approved."""
+        """Expected hash of the catalog, or None if no catalog is approved."""
         if self.approved is not None:
             return approved_hash(self.approved.digests)
         return self.approved_hash

@@ -1,4 +1,5 @@
-"""Which components of a backend are shown, and how: import these models from `api.v1alpha1`."""
+"""Models of the filters and overrides for a backend's components. Import them from
+`api.v1alpha1`."""
 
 from typing import Annotated
 
@@ -12,33 +13,33 @@ Globs = Annotated[list[Glob], Field(max_length=256)]
 
 
 class ComponentOverride(ApiModel):
-    """How one component is shown."""
+    """Overrides for one component."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
-    """The backend's own name (tools, prompts), URI or URI template of the component."""
+    """Name (of a tool or prompt), URI or URI template of the component, as the backend lists it."""
     title: Annotated[str, Field(max_length=256)] | None = None
-    """Title that clients see in place of the backend's. Default: the backend's."""
+    """Title that replaces the backend's. Default: the backend's title."""
     description: Annotated[str, Field(max_length=4096)] | None = None
-    """Description that clients see in place of the backend's. Default: the backend's."""
+    """Description that replaces the backend's. Default: the backend's description."""
     enabled: bool | None = None
     """false hides the component. Default: true."""
 
 
 class NamedOverride(ComponentOverride):
-    """How one tool or prompt is shown."""
+    """Overrides for one tool or prompt."""
 
     rename: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_./-]+$")] | None = None
-    """Name that clients see after the prefix in place of the backend's. Default: the backend's."""
+    """Name that replaces the backend's; the prefix is still added. Default: the backend's name."""
 
 
 class Components(ApiModel):
-    """Which components of one kind are shown, and how. What is hidden can't be used either."""
+    """Filters and overrides for components of one kind. Hidden components cannot be used."""
 
     include: Globs | None = None
-    """Only what one of these patterns matches is shown; `*` stands for any text, `?` for one
-    character. Default: everything."""
+    """Patterns of the components to show; `*` matches any text, and `?` matches one character.
+    Default: all components are shown."""
     exclude: Globs | None = None
-    """What one of these patterns matches is hidden, also when it is included. Default: nothing."""
+    """Patterns of the components to hide, even if include matches them. Default: none."""
     overrides: (
         Annotated[
             list[ComponentOverride],
@@ -47,17 +48,17 @@ class Components(ApiModel):
         ]
         | None
     ) = None
-    """How single components are shown. Default: as the backend has them."""
+    """Overrides for individual components. Default: none."""
 
 
 class NamedComponents(ApiModel):
-    """Which tools or prompts are shown, and how. What is hidden can't be used either."""
+    """Filters and overrides for tools or prompts. Hidden components cannot be used."""
 
     include: Globs | None = None
-    """Only what one of these patterns matches is shown; `*` stands for any text, `?` for one
-    character. Default: everything."""
+    """Patterns of the components to show; `*` matches any text, and `?` matches one character.
+    Default: all components are shown."""
     exclude: Globs | None = None
-    """What one of these patterns matches is hidden, also when it is included. Default: nothing."""
+    """Patterns of the components to hide, even if include matches them. Default: none."""
     overrides: (
         Annotated[
             list[NamedOverride],
@@ -66,19 +67,19 @@ class NamedComponents(ApiModel):
         ]
         | None
     ) = None
-    """How single components are shown. Default: as the backend has them."""
+    """Overrides for individual components. Default: none."""
 
 
 class Forward(ApiModel):
-    """What passes between clients and the backend. A feature set to false is withdrawn from the
-    capabilities that the backend sees."""
+    """Features that pass between clients and the backend. A feature set to false is removed from
+    the capabilities that the backend sees."""
 
     roots: bool | None = None
     """Requests for the client's roots. Default: true."""
     sampling: bool | None = None
-    """Requests for completions of the client's model. Default: true."""
+    """Sampling requests, which the client's model completes. Default: true."""
     elicitation: bool | None = None
-    """Requests for input of the client's user. Default: true."""
+    """Elicitation requests, which ask the client's user for input. Default: true."""
     logging: bool | None = None
     """Log messages. Default: true."""
     progress: bool | None = None

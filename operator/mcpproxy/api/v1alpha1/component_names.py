@@ -1,4 +1,4 @@
-"""MCPProxy v1alpha1: names of components. Import its models from `api.v1alpha1`."""
+"""Model of `spec.names`. Import it from `api.v1alpha1`."""
 
 from typing import Literal
 
@@ -8,9 +8,10 @@ OnClash = Literal["Fail", "First"]
 
 
 class ComponentNames(ApiModel):
-    """How the components of all backends are named together."""
+    """Naming of components across all backends."""
 
     on_clash: OnClash | None = None
-    """A name that two backends list, such as c of a prefix a_b and b_c of a prefix a. First: the
-    first backend by name serves it, and `mcpproxy plan` accepts that. Fail: none does, and its
-    calls end in an error that names both. Default: First, but `mcpproxy plan` fails."""
+    """Handling of a name that two backends list, such as c with the prefix a_b and b_c with the
+    prefix a. First serves the component of the backend whose name sorts first, and `mcpproxy plan`
+    accepts the clash. Fail serves neither, and calls return an error that names both backends.
+    Default: First, but `mcpproxy plan` fails."""

@@ -1,4 +1,4 @@
-"""Which extensions of MCP pass: import these models from `api.v1alpha1`."""
+"""Model of `spec.extensions`. Import it from `api.v1alpha1`."""
 
 from typing import Annotated, Final
 
@@ -15,20 +15,20 @@ ExtensionName = Annotated[
 """Identifier of an extension, such as io.modelcontextprotocol/tasks."""
 
 
-def _once(given: list[str]) -> list[str]:
-    if twice := find_duplicates(given):
-        raise ValueError(f"{', '.join(twice)} stands there twice, remove one of them")
-    return given
+def _check_extensions_are_unique(extensions: list[str]) -> list[str]:
+    if duplicates := find_duplicates(extensions):
+        raise ValueError(f"{', '.join(duplicates)} stands there twice, remove one of them")
+    return extensions
 
 
 class Extensions(ApiModel):
-    """Which extensions of MCP pass between clients and backends."""
+    """MCP extensions that pass between clients and backends."""
 
     deny: (
         Annotated[
             list[ExtensionName],
             Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}),
-            AfterValidator(_once),
+            AfterValidator(_check_extensions_are_unique),
         ]
         | None
     ) = None

@@ -1,4 +1,4 @@
-"""How metrics and traces of the pods are collected: import these models from `api.v1alpha1`."""
+"""Models of `spec.monitoring`. Import them from `api.v1alpha1`."""
 
 import re
 from typing import Annotated, Final
@@ -12,56 +12,55 @@ from mcpproxy.api.kubernetes.labels import MoreLabels
 _INTERVAL: Final = r"^([1-9][0-9]{0,4})(ms|s|m|h)$"
 
 
-def _prometheus(duration: str) -> str:
+def _check_interval(duration: str) -> str:
     if not re.fullmatch(_INTERVAL, duration):
         raise ValueError(f"{duration!r} is not a whole number of ms, s, m or h, such as 30s")
     return duration
 
 
-Interval = Annotated[str, Field(max_length=8, pattern=_INTERVAL), AfterValidator(_prometheus)]
-"""A duration as Prometheus has it: one whole number and its unit."""
+Interval = Annotated[str, Field(max_length=8, pattern=_INTERVAL), AfterValidator(_check_interval)]
+"""Prometheus duration: one whole number and its unit."""
 
 
 class PodMonitor(ApiModel):
-    """A PodMonitor, by which the Prometheus operator scrapes /metrics of the pods' admin port."""
+    """A PodMonitor, with which the Prometheus Operator scrapes /metrics on the pods' admin port."""
 
     labels: MoreLabels | None = None
-    """Labels of the PodMonitor, by which a Prometheus may choose it. Default: none."""
+    """Labels of the PodMonitor, by which a Prometheus may select it. Default: none."""
     interval: Interval | None = None
-    """Time between two scrapes, such as 30s. Default: that of the Prometheus."""
+    """Time between two scrapes, such as 30s. Default: the scrape interval of the Prometheus."""
     scrape_timeout: Interval | None = None
-    """How long a scrape may last, such as 10s. Default: that of the Prometheus."""
+    """Timeout of a scrape, such as 10s. Default: the scrape timeout of the Prometheus."""
 
 
-def _address(url: str) -> str:
+def _check_endpoint(url: str) -> str:
     if urlsplit(url).port == 0:
         raise ValueError("Port out of range 1-65535")
     return url
 
 
 class Tracing(ApiModel):
-    """Where traces of calls are sent to. A span tells backend, method, component and outcome, never
-    arguments; the trace goes on with the backend, as clients began it."""
+    """Export of traces of calls. A span contains the backend, method, component and outcome of a
+    call, but never its arguments. The backend continues the trace that the client started."""
 
     endpoint: Annotated[
         str,
         Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
-        AfterValidator(_address),
+        AfterValidator(_check_endpoint),
     ]
-    """Address of an OpenTelemetry collector that takes OTLP over HTTP, such as
-    http://otel-collector.observability.svc:4318; /v1/traces is added to it."""
+    """URL of an OpenTelemetry collector that accepts OTLP over HTTP, such as
+    http://otel-collector.observability.svc:4318; /v1/traces is appended."""
     sampling_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
-    """How many percent of the traces that begin here are sent; where a client has begun one, it
-    decides.
-    Default: 100."""
+    """Share of the traces started by the proxy that is exported, in percent. If a client started
+    the trace, the client's sampling decision applies. Default: 100."""
 
 
 class Monitoring(ApiModel):
-    """How metrics and traces of the pods are collected."""
+    """Collection of metrics and traces from the pods."""
 
     pod_monitor: PodMonitor | None = None
-    """Lets Prometheus scrape the pods; what is scraped bears the label mcpproxy with the name of
-    the MCPProxy. Needs the kind PodMonitor of the Prometheus operator; the condition Monitored says
-    when it is not there. Default: none."""
+    """Lets Prometheus scrape the pods. The scraped metrics have the label mcpproxy with the name of
+    the MCPProxy. Requires the kind PodMonitor of the Prometheus Operator; the condition Monitored
+    reports if that kind is missing. Default: none."""
     tracing: Tracing | None = None
-    """Sends traces of calls. Default: none, so that no call is traced."""
+    """Exports traces of calls. Default: none; calls are not traced."""

@@ -1,4 +1,4 @@
-"""Who may talk to the pods, and to whom they may talk: import these from `api.v1alpha1`."""
+"""Models of `spec.networkPolicy`. Import them from `api.v1alpha1`."""
 
 from ipaddress import ip_network
 from typing import Annotated, Final, Literal, Self
@@ -10,8 +10,8 @@ from mcpproxy.api.kubernetes.labels import LabelSelector
 from mcpproxy.api.kubernetes.scalars import Port
 
 
-def _range(cidr: str) -> str:
-    """The range as it is. Raises ValueError when it is none."""
+def _check_cidr(cidr: str) -> str:
+    """Return the CIDR range unchanged. Raise ValueError if it is invalid."""
     ip_network(cidr, strict=False)
     return cidr
 
@@ -19,9 +19,9 @@ def _range(cidr: str) -> str:
 Cidr = Annotated[
     str,
     Field(min_length=1, max_length=43, pattern=r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"),
-    AfterValidator(_range),
+    AfterValidator(_check_cidr),
 ]
-"""A range of addresses such as `10.0.0.0/8`."""
+"""CIDR range such as `10.0.0.0/8`."""
 
 _OUTSIDE: Final = "every range in except must be a part of cidr"
 _ONE_KIND: Final = "needs ipBlock alone, or podSelector, namespaceSelector or both"
@@ -29,20 +29,20 @@ _EMPTY_RULE: Final = "needs to, ports or both; to everywhere is ipBlock 0.0.0.0/
 
 
 class IPBlock(ApiModel):
-    """A range of addresses."""
+    """A CIDR range."""
 
     cidr: Cidr
-    """The range, such as 10.0.0.0/8."""
+    """CIDR range, such as 10.0.0.0/8."""
     except_: Annotated[list[Cidr], Field(max_length=16)] | None = Field(
         default=None, alias="except"
     )
-    """Ranges within it that don't belong to it. Default: none."""
+    """CIDR ranges within cidr to exclude. Default: none."""
 
     @model_validator(mode="after")
-    def _parts(self) -> Self:
+    def _check_except_is_within_cidr(self) -> Self:
         whole = ip_network(self.cidr, strict=False)
-        for found in self.except_ or []:
-            part = ip_network(found, strict=False)
+        for excluded in self.except_ or []:
+            part = ip_network(excluded, strict=False)
             within = part.version == whole.version and part.network_address in whole
             if not within or part.prefixlen <= whole.prefixlen:
                 raise ValueError(_OUTSIDE)
@@ -50,7 +50,7 @@ class IPBlock(ApiModel):
 
 
 class NetworkPeer(ApiModel):
-    """Pods by their labels and those of their namespace, or a range of addresses."""
+    """Pods selected by their labels and those of their namespace, or a CIDR range."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -61,15 +61,15 @@ class NetworkPeer(ApiModel):
         )
     )
     pod_selector: LabelSelector | None = None
-    """Labels of the pods. Default: any pod of the chosen namespaces."""
+    """Labels of the pods. Default: all pods of the selected namespaces."""
     namespace_selector: LabelSelector | None = None
-    """Labels of their namespaces. Default: the namespace of the MCPProxy."""
+    """Labels of the pods' namespaces. Default: the namespace of the MCPProxy."""
     ip_block: IPBlock | None = None
-    """A range of addresses, as of clients that come from outside of the cluster. Default: none, as
-    pods are chosen."""
+    """CIDR range, such as that of clients outside the cluster. Cannot be combined with podSelector
+    or namespaceSelector. Default: none."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _check_one_kind(self) -> Self:
         selected = self.pod_selector is not None or self.namespace_selector is not None
         if (self.ip_block is not None) == selected:
             raise ValueError(_ONE_KIND)
@@ -77,49 +77,51 @@ class NetworkPeer(ApiModel):
 
 
 class NetworkPort(ApiModel):
-    """A port of those that the pods talk to."""
+    """A destination port."""
 
     port: Port
-    """Its number, at the pod or address itself; a Service's own port doesn't count."""
+    """Port number at the pod or address itself, not the port of a Service."""
     protocol: Literal["TCP", "UDP"] | None = None
-    """Its protocol. Default: TCP."""
+    """Protocol of the port. Default: TCP."""
 
 
 _Peers = Annotated[list[NetworkPeer], Field(min_length=1, max_length=32)]
 
 
 class EgressRule(ApiModel):
-    """Something that the pods may talk to."""
+    """Destinations that the pods may connect to."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(cel_validation("has(self.to) || has(self.ports)", _EMPTY_RULE))
     )
     to: _Peers | None = None
-    """Who. Default: anyone."""
+    """Destinations. Default: all destinations."""
     ports: Annotated[list[NetworkPort], Field(min_length=1, max_length=32)] | None = None
-    """On which ports. Default: any."""
+    """Destination ports. Default: all ports."""
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if self.to is None and self.ports is None:
             raise ValueError(_EMPTY_RULE)
         return self
 
 
 class NetworkPolicySpec(ApiModel):
-    """A NetworkPolicy that admits clients, the operator and the backends, and nothing else.
+    """A NetworkPolicy that allows only traffic of clients, the operator and the backends.
 
-    Among the backends are: the pods behind a Service, on the port that they listen on; where the
-    operator can't read the Service, all pods of its namespace; for a url, its port at any address.
-    What programs on standard streams talk to has to be named in egress.
+    For a backend with a Service, the pods may connect to the pods behind the Service, on the port
+    that those listen on. If the operator cannot read the Service, they may connect to all pods of
+    its namespace. For a backend with a url, they may connect to the url's port at any address.
+    Destinations of stdio servers must be listed in egress.
     """
 
     clients: _Peers | None = None
-    """Who may use the proxy. Default: all pods of the MCPProxy's namespace."""
+    """Peers that may use the proxy. Default: all pods in the namespace of the MCPProxy."""
     scrapers: _Peers | None = None
-    """Who may read metrics at the admin port, besides the operator. Default: nobody."""
+    """Peers that may read metrics on the admin port, in addition to the operator. Default: none."""
     url_addresses: Annotated[list[IPBlock], Field(min_length=1, max_length=32)] | None = None
-    """Where backends given by url are, unless it says so itself. Default: at any address."""
+    """Addresses of the backends that have a url, for urls without an IP address. Default: any
+    address."""
     egress: Annotated[list[EgressRule], Field(max_length=32)] | None = None
-    """What else the pods may talk to, besides backends and the cluster's DNS in kube-system.
-    Default: nothing."""
+    """Destinations that the pods may connect to, in addition to the backends and the cluster DNS in
+    kube-system. Default: none."""

@@ -1,4 +1,5 @@
-"""Where pods run: an overlay over the pod template. Import these models from `api.v1alpha1`."""
+"""Models of `spec.podTemplate`, an overlay over the pod template. Import them from
+`api.v1alpha1`."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -30,24 +31,24 @@ _TOLERATION: Final = (
 
 
 class Toleration(ApiModel):
-    """A taint of nodes that pods put up with."""
+    """A node taint that the pods tolerate."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(*(cel_validation(rule, message) for rule, message in _TOLERATION))
     )
     key: LabelKey | None = None
-    """Key of the taint. Default: any, with the operator Exists."""
+    """Key of the taint. Default: any key, which requires the operator Exists."""
     operator: Literal["Exists", "Equal"] | None = None
-    """Whether the taint's value counts. Default: Equal."""
+    """Equal compares the value of the taint, Exists ignores it. Default: Equal."""
     value: LabelValue | None = None
-    """Value of the taint. Default: the empty one."""
+    """Value of the taint. Default: the empty value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint. Default: any."""
+    """Effect of the taint. Default: any effect."""
     toleration_seconds: Annotated[int, Field(ge=0, le=86400)] | None = None
-    """How many seconds a pod stays on a node that gets the taint. Default: forever."""
+    """Seconds that a pod stays on a node after the taint is added. Default: forever."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         exists = self.operator == "Exists"
         holds = (
             not self.value or not exists,
@@ -64,7 +65,7 @@ _MIN_DOMAINS = "minDomains is for whenUnsatisfiable: DoNotSchedule"
 
 
 class TopologySpreadConstraint(ApiModel):
-    """How evenly pods are spread over places."""
+    """A constraint on how evenly pods are spread over topology domains."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -74,16 +75,16 @@ class TopologySpreadConstraint(ApiModel):
         )
     )
     max_skew: Annotated[int, Field(ge=1, le=1000)]
-    """How many pods more than another a place may have."""
+    """Maximum difference between the numbers of pods in two domains."""
     topology_key: LabelKey
-    """Nodes with the same value of this label are one place."""
+    """Key of the node label that defines the domains; nodes with the same value form one domain."""
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"]
-    """What happens to a pod that would spread them less evenly."""
+    """Handling of a pod that would violate the constraint."""
     min_domains: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many places there must be. Default: 1."""
+    """Minimum number of domains. Default: 1."""
 
     @model_validator(mode="after")
-    def _domains_count(self) -> Self:
+    def _check_min_domains(self) -> Self:
         if self.min_domains is not None and self.when_unsatisfiable != "DoNotSchedule":
             raise ValueError(_MIN_DOMAINS)
         return self
@@ -96,72 +97,79 @@ _BY_PLACE: Final[dict[str, Any]] = {
 }
 
 
-def _spread_once(given: list[TopologySpreadConstraint]) -> list[TopologySpreadConstraint]:
-    keys = [(one.topology_key, one.when_unsatisfiable) for one in given]
+def _check_constraints_are_unique(
+    constraints: list[TopologySpreadConstraint],
+) -> list[TopologySpreadConstraint]:
+    keys = [(constraint.topology_key, constraint.when_unsatisfiable) for constraint in constraints]
     if len(set(keys)) < len(keys):
         raise ValueError(f"two entries have the same {' and '.join(_SPREAD_KEYS)}")
-    return given
+    return constraints
 
 
 class SeLinuxOptions(ApiModel):
-    """The SELinux label of the pods, as far as the Pod Security Standards permit to choose it."""
+    """SELinux label of the pods, within the limits of the Pod Security Standards."""
 
     level: _SeLinuxPart | None = None
-    """Level. Default: chosen by the container runtime."""
+    """SELinux level. Default: chosen by the container runtime."""
     type: (
         Literal["container_t", "container_init_t", "container_kvm_t", "container_engine_t"] | None
     ) = None
-    """Type: one that the Pod Security Standards permit. Default: chosen by the container
+    """SELinux type; the Pod Security Standards permit only these. Default: chosen by the container
     runtime."""
 
 
 class PodSecurity(ApiModel):
-    """Whom the pods run as; never root, and never with more rights."""
+    """User and groups that the pods run as. Pods never run as root or with additional
+    privileges."""
 
     run_as_user: _UserId | None = None
-    """User id. Default: that of the image."""
+    """User ID of the processes. Default: the user of the image."""
     run_as_group: _Id | None = None
-    """Group id. Default: that of the image."""
+    """Primary group ID of the processes. Default: the group of the image."""
     fs_group: _Id | None = None
-    """Group id that owns volumes. Default: none."""
+    """Group ID that owns volumes. Default: none."""
     supplemental_groups: Annotated[list[_Id], Field(max_length=32)] | None = None
-    """More group ids. Default: none."""
+    """Supplemental group IDs of the processes. Default: none."""
     se_linux_options: SeLinuxOptions | None = None
     """SELinux label. Default: chosen by the container runtime."""
 
 
 class PodTemplate(ApiModel):
-    """Places pods. What they run is set by other fields of the spec."""
+    """Metadata, scheduling and security of the pods. Other fields of the spec define their
+    containers."""
 
     labels: MoreLabels | None = None
-    """Labels of the pods, besides the operator's own. Default: none."""
+    """Labels of the pods, in addition to those of the operator. Default: none."""
     annotations: PodAnnotations | None = None
-    """Annotations of the pods; none that takes away AppArmor or seccomp. Default: none."""
+    """Annotations of the pods. Annotations that disable AppArmor or seccomp are rejected. Default:
+    none."""
     node_selector: Labels | None = None
-    """Labels of the nodes that pods run on. Default: any node."""
+    """Labels that a node must have to run the pods. Default: any node."""
     tolerations: Annotated[list[Toleration], Field(max_length=32)] | None = None
-    """Taints of nodes that pods put up with. Default: none."""
+    """Node taints that the pods tolerate. Default: none."""
     affinity: Affinity | None = None
-    """Nodes and pods that they are drawn to, or kept away from. Default: none."""
+    """Affinity and anti-affinity of the pods to nodes and to other pods. Default: none."""
     topology_spread_constraints: (
         Annotated[
             list[TopologySpreadConstraint],
             Field(max_length=8, json_schema_extra=_BY_PLACE),
-            AfterValidator(_spread_once),
+            AfterValidator(_check_constraints_are_unique),
         ]
         | None
     ) = None
-    """How evenly the pods are spread. Default: over nodes and zones as far as it can be."""
+    """Spreading of the pods over topology domains. Default: evenly over nodes and zones, as far as
+    possible."""
     priority_class_name: ObjectName | None = None
-    """Which pods are worth more. Default: the cluster's own."""
+    """Priority class of the pods. Default: the default of the cluster."""
     runtime_class_name: ObjectName | None = None
-    """How containers are run. Default: the cluster's own."""
+    """Runtime class of the pods. Default: the default of the cluster."""
     scheduler_name: ObjectName | None = None
-    """Who places the pods. Default: Kubernetes' own scheduler."""
+    """Scheduler that places the pods. Default: the default scheduler of Kubernetes."""
     service_account_name: ObjectName | None = None
-    """Service account of the pods, which get no token of it. Default: one of the MCPProxy's own."""
+    """Service account of the pods; its token is not mounted. Default: a service account that is
+    created for the MCPProxy."""
     security_context: PodSecurity | None = None
-    """Whom the pods run as. Default: those of its fields."""
+    """User and groups that the pods run as. Default: each field's own default."""
     termination_grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] | None = None
-    """Seconds that a pod has to end; calls have all but ten of them to come to an end.
-    Default: 60, with 30 for calls."""
+    """Seconds that a pod has to terminate. All but ten of them are available to in-flight calls.
+    Default: 60, of which 30 are for calls."""

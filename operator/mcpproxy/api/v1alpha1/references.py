@@ -1,4 +1,4 @@
-"""Named values of the contract: HTTP headers and environment variables, given or referred to."""
+"""Models of HTTP headers and environment variables whose values are literals or references."""
 
 from typing import Annotated, Final, Self
 
@@ -40,7 +40,7 @@ RESERVED_HEADERS: Final = frozenset(
         "upgrade",
     }
 )
-"""Headers, in lower case, that HTTP, MCP and the proxy need for themselves."""
+"""Names, in lower case, of the headers that HTTP, MCP and the proxy reserve."""
 
 _ONE_SOURCE = "valueFrom needs exactly one of secretKeyRef and configMapKeyRef"
 _ONE_VALUE = "needs exactly one of value and valueFrom"
@@ -48,17 +48,18 @@ _RESERVED = "this header belongs to HTTP or MCP itself and can't be set"
 
 
 class KeyRef(ApiModel):
-    """One key of a Secret or ConfigMap in the namespace of the MCPProxy."""
+    """A key of a Secret or ConfigMap in the namespace of the MCPProxy."""
 
     name: ObjectName
     """Name of the Secret or ConfigMap."""
     key: KeyName
-    """The key whose value is taken."""
+    """Key of the value."""
 
 
 class ValueFrom(ApiModel):
-    """Where a value is read from. A changed value is in use within about 90 s, without a restart:
-    in headers with the next request, for tls in new connections, as a variable in new processes."""
+    """Source of a value. A changed value takes effect within about 90 s, without a restart: for
+    headers with the next request, for TLS with new connections, for variables with new
+    processes."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -66,13 +67,14 @@ class ValueFrom(ApiModel):
         )
     )
     secret_key_ref: KeyRef | None = None
-    """A key of a Secret. The operator never reads it: the kubelet mounts it. Default: none, as
-    configMapKeyRef is given."""
+    """A key of a Secret. The kubelet mounts the Secret; the operator never reads it. Exactly one of
+    secretKeyRef and configMapKeyRef is required. Default: none."""
     config_map_key_ref: KeyRef | None = None
-    """A key of a ConfigMap. Default: none, as secretKeyRef is given."""
+    """A key of a ConfigMap. Exactly one of secretKeyRef and configMapKeyRef is required. Default:
+    none."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_one_source(self) -> Self:
         if (self.secret_key_ref is None) == (self.config_map_key_ref is None):
             raise ValueError(_ONE_SOURCE)
         return self
@@ -81,7 +83,7 @@ class ValueFrom(ApiModel):
 _VALUE_RULE = cel_validation("has(self.value) != has(self.valueFrom)", _ONE_VALUE)
 
 
-def _free(name: str) -> str:
+def _check_header_is_not_reserved(name: str) -> str:
     if name.lower() in RESERVED_HEADERS:
         raise ValueError(_RESERVED)
     return name
@@ -98,16 +100,16 @@ class Header(ApiModel):
             ),
         )
     )
-    name: Annotated[HeaderName, AfterValidator(_free)]
+    name: Annotated[HeaderName, AfterValidator(_check_header_is_not_reserved)]
     """Name of the header."""
     value: HeaderValue | None = None
-    """The value itself, one line. Use valueFrom for anything secret. Default: none, as valueFrom is
-    given."""
+    """Literal value, on one line. Use valueFrom for secrets. Exactly one of value and valueFrom is
+    required. Default: none."""
     value_from: ValueFrom | None = None
-    """Where the value is read from. Default: none, as value is given."""
+    """Source of the value. Exactly one of value and valueFrom is required. Default: none."""
 
     @model_validator(mode="after")
-    def _one_value(self) -> Self:
+    def _check_one_value(self) -> Self:
         if (self.value is None) == (self.value_from is None):
             raise ValueError(_ONE_VALUE)
         return self
@@ -119,21 +121,21 @@ _NOT_PASSED = (
 _PASSED_ONCE = "the same header is named twice (names differ in case at most)"
 
 
-def _passable(name: str) -> str:
+def _check_header_is_forwardable(name: str) -> str:
     if name.lower() in RESERVED_HEADERS or name.lower().startswith("mcp-"):
         raise ValueError(_NOT_PASSED)
     return name
 
 
-def _named_once(given: list[str]) -> list[str]:
-    twice = find_duplicates([name.lower() for name in given])
-    if twice:
-        raise ValueError(f"the same header is named twice: {', '.join(twice)}")
-    return given
+def _check_names_are_unique(names: list[str]) -> list[str]:
+    duplicates = find_duplicates([name.lower() for name in names])
+    if duplicates:
+        raise ValueError(f"the same header is named twice: {', '.join(duplicates)}")
+    return names
 
 
 ForwardedHeaders = Annotated[
-    list[Annotated[HeaderName, AfterValidator(_passable)]],
+    list[Annotated[HeaderName, AfterValidator(_check_header_is_forwardable)]],
     Field(
         max_length=32,
         json_schema_extra=cel(
@@ -148,9 +150,9 @@ ForwardedHeaders = Annotated[
             **{"x-kubernetes-list-type": "set"},
         ),
     ),
-    AfterValidator(_named_once),
+    AfterValidator(_check_names_are_unique),
 ]
-"""Names of client headers that a backend gets."""
+"""Names of client request headers that are forwarded to a backend."""
 
 
 _NO_IDENTITY = (
@@ -159,14 +161,14 @@ _NO_IDENTITY = (
 _NOT_NAMING = sorted(RESERVED_HEADERS | {"authorization", "cookie"})
 
 
-def _naming(name: str) -> str:
+def _check_header_can_name_the_user(name: str) -> str:
     if name.lower() in _NOT_NAMING or name.lower().startswith("mcp-"):
         raise ValueError(_NO_IDENTITY)
     return name
 
 
 class PrincipalFrom(ApiModel):
-    """A statement of an authenticating gateway in front of the proxy about the user."""
+    """Identification of the user by an authenticating gateway in front of the proxy."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -178,28 +180,30 @@ class PrincipalFrom(ApiModel):
             )
         )
     )
-    header: Annotated[HeaderName, AfterValidator(_naming)]
-    """Name of the header that holds the user, such as X-Auth-Request-User. The gateway must remove
-    what clients send under this name, and clients must not reach the pods without the gateway.
-    Requests without the header are refused with 401."""
+    header: Annotated[HeaderName, AfterValidator(_check_header_can_name_the_user)]
+    """Name of the header in which the gateway names the user, such as X-Auth-Request-User. The
+    gateway must remove this header from the requests of clients, and clients must not be able to
+    reach the pods without the gateway. The proxy refuses requests without the header with HTTP
+    401."""
 
 
 class EnvVar(ApiModel):
     """An environment variable of a stdio server. A process keeps the values that it was started
-    with. When one changes, new processes take over, and those before end after their requests; with
-    session.mode PerClient a client keeps its process, and so the old values, until its session
-    ends."""
+    with. If a value changes, new processes take over, and the earlier ones end after their
+    requests. With session.mode PerClient, a client keeps its process, and therefore the old values,
+    until its session ends."""
 
     model_config = ConfigDict(json_schema_extra=cel(_VALUE_RULE))
     name: VariableName
     """Name of the variable."""
     value: Annotated[str, Field(max_length=16384, pattern=r"^[^\x00]*$")] | None = None
-    """The value itself. Use valueFrom for anything secret. Default: none, as valueFrom is given."""
+    """Literal value. Use valueFrom for secrets. Exactly one of value and valueFrom is required.
+    Default: none."""
     value_from: ValueFrom | None = None
-    """Where the value is read from. Default: none, as value is given."""
+    """Source of the value. Exactly one of value and valueFrom is required. Default: none."""
 
     @model_validator(mode="after")
-    def _one_value(self) -> Self:
+    def _check_one_value(self) -> Self:
         if (self.value is None) == (self.value_from is None):
             raise ValueError(_ONE_VALUE)
         return self

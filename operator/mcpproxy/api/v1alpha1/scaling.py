@@ -1,4 +1,4 @@
-"""How many pods run, and how many must stay: import these models from `api.v1alpha1`."""
+"""Models of `spec.autoscaling` and `spec.disruptionBudget`. Import them from `api.v1alpha1`."""
 
 from typing import Annotated, Final, Self
 
@@ -9,7 +9,7 @@ from mcpproxy.api.kubernetes.quantities import UpToAnHour
 from mcpproxy.api.kubernetes.scalars import IntOrPercent
 
 TARGET_CPU: Final = 80
-"""Percent of the request; for an autoscaler that is given no target."""
+"""CPU target of an autoscaler for which no target is set, in percent of the request."""
 
 _MORE_THAN_MAX = "minReplicas must not be higher than maxReplicas"
 _ONE_LIMIT = "needs exactly one of minAvailable and maxUnavailable"
@@ -28,24 +28,24 @@ class Autoscaling(ApiModel):
         )
     )
     min_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """The fewest pods. Default: 1."""
+    """Minimum number of pods. Default: 1."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)]
-    """The most pods."""
+    """Maximum number of pods."""
     target_cpu_utilization_percentage: _Utilization | None = Field(
         default=None, alias="targetCPUUtilizationPercentage"
     )
-    """CPU that pods should use on average, in percent of what the runtime's container requests.
-    Default: 80, or none where a target for memory is given."""
+    """Target for the average CPU utilization of the pods, in percent of the CPU that the runtime's
+    container requests. Default: 80, or none if a target for memory is set."""
     target_memory_utilization_percentage: _Utilization | None = None
-    """Memory that pods should use on average, in percent of what the runtime's container
-    requests. Default: none."""
+    """Target for the average memory utilization of the pods, in percent of the memory that the
+    runtime's container requests. Default: none."""
     scale_down_after: UpToAnHour | None = None
-    """How long fewer pods must have been enough before some are taken away; at most 1h.
+    """Time for which fewer pods must have been sufficient before pods are removed; at most 1h.
     Default: 5m."""
 
     @property
     def measured(self) -> dict[str, int]:
-        """Resource → its target, in percent of the request."""
+        """Target of each measured resource, in percent of the request."""
         targets = {
             "cpu": self.target_cpu_utilization_percentage,
             "memory": self.target_memory_utilization_percentage,
@@ -53,15 +53,15 @@ class Autoscaling(ApiModel):
         return {name: target for name, target in targets.items() if target} or {"cpu": TARGET_CPU}
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_min_and_max(self) -> Self:
         if self.min_replicas is not None and self.min_replicas > self.max_replicas:
             raise ValueError(_MORE_THAN_MAX)
         return self
 
 
 class DisruptionBudget(ApiModel):
-    """A PodDisruptionBudget: how many pods may be evicted at a time, as when nodes are drained.
-    Pods that are not ready can always be evicted."""
+    """A PodDisruptionBudget, which limits how many pods may be evicted at a time, for example when
+    nodes are drained. Pods that are not ready can always be evicted."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -69,14 +69,15 @@ class DisruptionBudget(ApiModel):
         )
     )
     min_available: IntOrPercent | None = None
-    """Pods that must stay available, as a number or in percent. As many as there are replicas
-    block every drain. Default: none, as maxUnavailable is given."""
+    """Pods that must stay available, as a number or in percent. A value as high as the number of
+    replicas blocks every drain. Exactly one of minAvailable and maxUnavailable is required.
+    Default: none."""
     max_unavailable: IntOrPercent | None = None
-    """Pods that may be away, as a number or in percent; 0 blocks every drain. Default: none, as
-    minAvailable is given."""
+    """Pods that may be unavailable, as a number or in percent; 0 blocks every drain. Exactly one of
+    minAvailable and maxUnavailable is required. Default: none."""
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _check_one_limit(self) -> Self:
         if (self.min_available is None) == (self.max_unavailable is None):
             raise ValueError(_ONE_LIMIT)
         return self

@@ -1,7 +1,7 @@
-"""MCPProxy v1alpha1: the spec. The CRD is generated from these models (`mcpproxy crd`).
+"""Models of the spec. The CRD is generated from them (`mcpproxy crd`).
 
-No field has a default in the schema: what an absent field means is in `api.defaults`, so that
-nothing is ever written into a user's object (GitOps tools would show it as drift).
+The schema contains no defaults, so nothing is ever written into a user's object; GitOps tools would
+show that as drift. `api.defaults` defines what absent fields mean.
 """
 
 from typing import Annotated, Literal, Self
@@ -55,14 +55,14 @@ class Resources(ApiModel):
         )
     )
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
-    """The most it may use, such as cpu: 500m (half a core) and memory: 256Mi. Default: no
-    limits."""
+    """Maximum amount of each resource, such as cpu: 500m (half a core) and memory: 256Mi. Default:
+    no limits."""
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] | None = None
-    """What is reserved for it, such as cpu: 250m (a quarter of a core) and memory: 128Mi. Default:
-    none, or the limits."""
+    """Reserved amount of each resource, such as cpu: 250m (a quarter of a core) and memory: 128Mi.
+    Default: none, or the limits."""
 
     @model_validator(mode="after")
-    def _within_limits(self) -> Self:
+    def _check_requests_are_within_limits(self) -> Self:
         limits = self.limits or {}
         for name, request in (self.requests or {}).items():
             if name in limits and parse_quantity(request) > parse_quantity(limits[name]):
@@ -71,34 +71,34 @@ class Resources(ApiModel):
 
 
 class ServiceSpec(ApiModel):
-    """The Service that agents connect to."""
+    """The Service that clients connect to."""
 
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
-    """Kind of the Service. Default: ClusterIP."""
+    """Type of the Service. Default: ClusterIP."""
     port: Port | None = None
-    """Its port. Default: 80."""
+    """Port of the Service. Default: 80."""
     annotations: Annotated[dict[str, str], Field(max_length=64)] | None = None
     """Annotations of the Service, such as those that configure a load balancer. Default: none."""
 
 
 class LocalObjectReference(ApiModel):
-    """An object in the namespace of the MCPProxy."""
+    """A reference to an object in the namespace of the MCPProxy."""
 
     name: ObjectName
-    """Its name."""
+    """Name of the object."""
 
 
 class Health(ApiModel):
-    """How the state of backends is found out."""
+    """Health checks of the backends."""
 
     interval: PositiveDuration | None = None
     """Time between two checks of a backend. Default: 10s."""
     timeout: PositiveDuration | None = None
-    """How long a check may last. Default: 5s."""
+    """Timeout of a check. Default: 5s."""
     unhealthy_after: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Failed checks in a row after which a backend is Unhealthy. Default: 2."""
+    """Consecutive failed checks after which a backend is Unhealthy. Default: 2."""
     healthy_after: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Good checks in a row after which a backend is Healthy again. Default: 1."""
+    """Consecutive successful checks after which a backend is Healthy again. Default: 1."""
 
 
 _BACKENDS_RULES = cel(
@@ -115,16 +115,16 @@ _BACKENDS_RULES = cel(
 )
 
 
-def _prefixes_differ(backends: list[BackendSpec]) -> list[BackendSpec]:
-    found: dict[str, str] = {}
+def _check_prefixes_are_unique(backends: list[BackendSpec]) -> list[BackendSpec]:
+    backend_of_prefix: dict[str, str] = {}
     for backend in backends:
         prefix = backend.name if backend.prefix is None else backend.prefix
-        if prefix in found:
-            both = f"{found[prefix]} and {backend.name}"
+        if prefix in backend_of_prefix:
+            both = f"{backend_of_prefix[prefix]} and {backend.name}"
             raise ValueError(
                 f'backends {both} both have the prefix "{prefix}", give one of them another'
             )
-        found[prefix] = backend.name
+        backend_of_prefix[prefix] = backend.name
     return backends
 
 
@@ -134,12 +134,12 @@ _NO_REQUEST = "autoscaling by {0} needs resources.requests.{0} (or a limit)"
 _NO_SCRAPERS = "monitoring.podMonitor needs scrapers here: the Prometheus that may read metrics"
 
 
-def _requests(resource: str, wanted: str) -> dict[str, str]:
-    """The rule that a container whose use of a resource is measured requests some of it."""
-    given = f"has(self.resources.{{0}}) && '{resource}' in self.resources.{{0}}"
+def _resource_rule(resource: str, wanted: str) -> dict[str, str]:
+    """Return the rule that the container requests, or limits, a resource by which it is scaled."""
+    rule = f"has(self.resources.{{0}}) && '{resource}' in self.resources.{{0}}"
     return cel_validation(
         f"!has(self.autoscaling) || !({wanted}) || !has(self.resources)"
-        f" || ({given.format('requests')}) || ({given.format('limits')})",
+        f" || ({rule.format('requests')}) || ({rule.format('limits')})",
         _NO_REQUEST.format(resource),
         ".autoscaling",
     )
@@ -147,12 +147,12 @@ def _requests(resource: str, wanted: str) -> dict[str, str]:
 
 _SPEC_RULES = cel(
     cel_validation("!has(self.replicas) || !has(self.autoscaling)", _NOT_BOTH, ".autoscaling"),
-    _requests(
+    _resource_rule(
         "cpu",
         "has(self.autoscaling.targetCPUUtilizationPercentage)"
         " || !has(self.autoscaling.targetMemoryUtilizationPercentage)",
     ),
-    _requests("memory", "has(self.autoscaling.targetMemoryUtilizationPercentage)"),
+    _resource_rule("memory", "has(self.autoscaling.targetMemoryUtilizationPercentage)"),
     cel_validation(
         "!has(self.networkPolicy) || has(self.networkPolicy.scrapers)"
         " || !has(self.monitoring) || !has(self.monitoring.podMonitor)",
@@ -163,32 +163,34 @@ _SPEC_RULES = cel(
 
 
 class MCPProxySpec(ApiModel):
-    """What the proxy serves and how it runs."""
+    """Desired state of the proxy."""
 
     model_config = ConfigDict(json_schema_extra=_SPEC_RULES)
     backends: Annotated[
         list[BackendSpec],
         Field(min_length=1, max_length=64, json_schema_extra=_BACKENDS_RULES),
         AfterValidator(check_names_are_unique),
-        AfterValidator(_prefixes_differ),
+        AfterValidator(_check_prefixes_are_unique),
     ]
     """The MCP servers behind the proxy."""
     cache: Cache | None = None
-    """How long lists of components are kept. Default: those of its fields."""
+    """Caching of component lists. Default: each field's own default."""
     catalog: CatalogSpec | None = None
-    """The catalog that was approved, and what becomes of another one. Default: any is served."""
+    """The approved catalog, and how drift from it is handled. Default: none; any catalog is
+    served."""
     extensions: Extensions | None = None
-    """Which extensions of MCP pass. Default: all whose methods can be routed."""
+    """MCP extensions that pass between clients and backends. Default: all extensions whose methods
+    can be routed."""
     session: Session | None = None
-    """How client requests share sessions with backends. Default: those of its fields."""
+    """Sharing of backend sessions among client requests. Default: each field's own default."""
     names: ComponentNames | None = None
-    """How components are named. Default: those of its fields."""
+    """Naming of components across all backends. Default: each field's own default."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Number of pods. Default: none, which leaves the number to others."""
+    """Number of pods. Default: none, which leaves the number to other managers."""
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[!-~]+$")] | None = None
-    """Image of the runtime. Default: the one the operator was installed with."""
+    """Image of the runtime. Default: the image that the operator was installed with."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    """When the image is pulled. Default: Kubernetes' own."""
+    """Pull policy of the image. Default: the default of Kubernetes."""
     image_pull_secrets: (
         Annotated[
             list[LocalObjectReference],
@@ -202,60 +204,63 @@ class MCPProxySpec(ApiModel):
     """Compute resources of the runtime's container.
     Default: requests of 50m CPU and 128Mi memory, no limits."""
     autoscaling: Autoscaling | None = None
-    """Lets a HorizontalPodAutoscaler set the number of pods, in place of replicas. Default:
-    none."""
+    """Lets a HorizontalPodAutoscaler set the number of pods, instead of replicas. Default: none."""
     disruption_budget: DisruptionBudget | None = None
-    """Lets a PodDisruptionBudget limit evictions. Default: none, so that nothing does."""
+    """Lets a PodDisruptionBudget limit evictions. Default: none; evictions are not limited."""
     monitoring: Monitoring | None = None
-    """How metrics of the pods are collected. Default: not at all."""
+    """Collection of metrics and traces from the pods. Default: none."""
     network_policy: NetworkPolicySpec | None = None
-    """Lets a NetworkPolicy close the pods to all but clients, the operator and the backends.
-    Default: none, so that they are open."""
+    """Lets a NetworkPolicy restrict the traffic of the pods to clients, the operator and the
+    backends. Default: none; traffic is not restricted."""
     pod_template: PodTemplate | None = None
-    """Places the pods. Default: those of its fields."""
+    """Metadata, scheduling and security of the pods. Default: each field's own default."""
     service: ServiceSpec | None = None
-    """The Service that agents connect to. Default: those of its fields."""
+    """The Service that clients connect to. Default: each field's own default."""
     suspend: bool | None = None
-    """true makes the operator leave everything as it is; the status goes on. Default: false."""
+    """true stops the operator from changing any object; it still updates the status. Default:
+    false."""
     health: Health | None = None
-    """How the state of backends is found out. Default: those of its fields."""
+    """Health checks of the backends. Default: each field's own default."""
     allowed_hosts: Annotated[list[AllowedHost], Field(max_length=64)] | None = None
-    """Values of the Host header that are served besides the Service's own names and localhost;
-    `*.example.com` stands for all names below example.com, `*` for any. An entry with a port admits
-    that port alone. Default: none."""
+    """Values of the Host header that are accepted in addition to the Service's own names and
+    localhost. `*.example.com` matches all names below example.com, and `*` matches any host. An
+    entry with a port matches only that port. Default: none."""
     allowed_origins: Annotated[list[AllowedOrigin], Field(max_length=64)] | None = None
-    """Origins of pages that may call from browsers, such as https://app.example.com: scheme, host
-    and port must be the same. `https://*.example.com` stands for all names below example.com, `*`
-    for any but null. Default: none but pages of the host and port that the request is sent to."""
+    """Origins of web pages that may call the proxy from a browser, such as https://app.example.com.
+    Scheme, host and port must match. `https://*.example.com` matches all names below example.com,
+    and `*` matches any origin except null. Default: only pages from the host and port that the
+    request is sent to."""
     principal_from: PrincipalFrom | None = None
-    """The header in which an authenticating gateway in front names the user. Sessions, parked calls
-    and private lists belong to that user, also when the token changes. Default: none; clients are
-    told apart by a digest of Authorization, which is not verified."""
+    """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
+    parked calls and private lists belong to that user, even if the token changes. Default: none;
+    clients are distinguished by a digest of Authorization, which is not verified."""
 
     @field_validator("network_policy")
     @classmethod
-    def _scrapable(
-        cls, given: NetworkPolicySpec | None, info: ValidationInfo
+    def _check_scrapers(
+        cls, network_policy: NetworkPolicySpec | None, info: ValidationInfo
     ) -> NetworkPolicySpec | None:
         monitoring: Monitoring | None = info.data.get("monitoring")
         scraped = monitoring is not None and monitoring.pod_monitor is not None
-        if given is not None and given.scrapers is None and scraped:
+        if network_policy is not None and network_policy.scrapers is None and scraped:
             raise ValueError(_NO_SCRAPERS)
-        return given
+        return network_policy
 
     @field_validator("autoscaling")
     @classmethod
-    def _scalable(cls, given: Autoscaling | None, info: ValidationInfo) -> Autoscaling | None:
-        if given is None:
-            return given
+    def _check_autoscaling(
+        cls, autoscaling: Autoscaling | None, info: ValidationInfo
+    ) -> Autoscaling | None:
+        if autoscaling is None:
+            return autoscaling
         if info.data.get("replicas") is not None:
             raise ValueError(_NOT_BOTH)
         resources: Resources | None = info.data.get("resources")
-        for resource in given.measured if resources is not None else ():
+        for resource in autoscaling.measured if resources is not None else ():
             assert resources is not None
             if resource not in {**(resources.limits or {}), **(resources.requests or {})}:
                 raise ValueError(_NO_REQUEST.format(resource))
-        return given
+        return autoscaling
 
 
 NAME_MESSAGE = (
@@ -264,22 +269,22 @@ NAME_MESSAGE = (
 )
 
 
-def _child_name(name: str) -> str:
+def _check_name(name: str) -> str:
     if not constants.is_dns_label(name):
         raise ValueError(NAME_MESSAGE)
     return name
 
 
 class ObjectMeta(ApiModel):
-    """The part of an object's metadata that matters here."""
+    """The part of the object's metadata that the proxy uses."""
 
     model_config = ConfigDict(extra="ignore")
-    name: Annotated[str, AfterValidator(_child_name)]
+    name: Annotated[str, AfterValidator(_check_name)]
     namespace: NamespaceName | None = None
 
 
 class MCPProxy(ApiModel):
-    """One MCP endpoint that serves the components of many MCP servers."""
+    """An MCP endpoint that serves the components of several MCP servers."""
 
     model_config = ConfigDict(extra="ignore")
     api_version: Literal["mcpproxy.dev/v1alpha1"]

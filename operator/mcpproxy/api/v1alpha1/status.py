@@ -1,9 +1,9 @@
-"""MCPProxy v1alpha1: the status, and the report of one pod that it is made from.
+"""Models of the status, and of the pod reports that it is computed from.
 
-A count that is not known is absent; 0 means empty. No field changes while nothing changes.
+An unknown count is absent; 0 means empty. A field changes only if something has changed.
 
-Backends and pods choose these texts, lists and counts: whatever is too long or too large is cut,
-and never refused, as one report that is refused would leave an old one in force.
+Backends and pods choose these texts, lists and counts. Values that are too long or too large are
+cut rather than refused, because a refused report would leave an outdated one in effect.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -31,71 +31,72 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
 NOT_LISTED: Final = "NotListed"
-"""Reason of a backend that is RateLimited before all that it offers was listed."""
+"""Reason of a backend that became RateLimited before all of its components were listed."""
 LIST_FAILED: Final = "ListFailed"
-"""Reason of a backend that is Healthy but for some of its lists."""
+"""Reason of a Healthy backend some of whose lists could not be fetched."""
 CHANGES_UNHEARD: Final = "ChangesUnheard"
-"""Reason of a backend that is Healthy, and whose announcements can't be received."""
+"""Reason of a Healthy backend whose change notifications cannot be received."""
 
 
-def _text(limit: Limit) -> BeforeValidator:
-    """Cut a text and replace its control characters."""
+def _cut_text(limit: Limit) -> BeforeValidator:
+    """Return a validator that cuts a text and replaces its control characters."""
 
-    def cut(given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        if len(given) > limit.value:
+    def cut(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if len(value) > limit.value:
             limit.record()
-        return clean_text(given, limit.value)
+        return clean_text(value, limit.value)
 
     return BeforeValidator(cut)
 
 
-def _list(limit: Limit) -> BeforeValidator:
-    """Keep the first entries of a list."""
+def _cut_list(limit: Limit) -> BeforeValidator:
+    """Return a validator that keeps the first entries of a list."""
 
-    def cut(given: Any) -> Any:
-        if not isinstance(given, list) or len(given) <= limit.value:
-            return given
+    def cut(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) <= limit.value:
+            return value
         limit.record()
-        return given[: limit.value]
+        return value[: limit.value]
 
     return BeforeValidator(cut)
 
 
-def _within(given: Any) -> Any:
-    """The count, or the nearest one that is permitted."""
-    if not isinstance(given, int) or 0 <= given <= REPORT_COUNT.value:
-        return given
+def _clamp_count(count: Any) -> Any:
+    """Return the count, or the nearest permitted count."""
+    if not isinstance(count, int) or 0 <= count <= REPORT_COUNT.value:
+        return count
     REPORT_COUNT.record()
-    return min(max(given, 0), REPORT_COUNT.value)
+    return min(max(count, 0), REPORT_COUNT.value)
 
 
-_Word = Annotated[str, _text(REPORT_WORD)]
-_Name = Annotated[str, _text(REPORT_NAME)]
-_Message = Annotated[str, _text(REPORT_MESSAGE)]
-_Names = Annotated[list[_Name], _list(REPORT_NAMES)]
-_Count = Annotated[int, BeforeValidator(_within)]
+_Word = Annotated[str, _cut_text(REPORT_WORD)]
+_Name = Annotated[str, _cut_text(REPORT_NAME)]
+_Message = Annotated[str, _cut_text(REPORT_MESSAGE)]
+_Names = Annotated[list[_Name], _cut_list(REPORT_NAMES)]
+_Count = Annotated[int, BeforeValidator(_clamp_count)]
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 class ComponentCounts(ApiModel):
-    """How many components there are; absent means not known, or not offered: see notOffered."""
+    """Number of components of each kind. A count is absent if it is unknown, or if the kind is not
+    offered (see notOffered)."""
 
     tools: _Count | None = None
-    """Tools."""
+    """Number of tools."""
     prompts: _Count | None = None
-    """Prompts."""
+    """Number of prompts."""
     resources: _Count | None = None
-    """Resources."""
+    """Number of resources."""
     resource_templates: _Count | None = None
-    """Resource templates."""
+    """Number of resource templates."""
 
 
 class ServerInfo(ApiModel):
-    """How a backend introduces itself."""
+    """Name and version that a backend reports."""
 
     name: _Name
     """Name of the server."""
@@ -104,107 +105,108 @@ class ServerInfo(ApiModel):
 
 
 class BackendStatus(ApiModel):
-    """What is known of one backend."""
+    """Observed state of one backend."""
 
     name: _Name
     """Name of the backend."""
     state: BackendState
-    """What most pods see: Healthy, Degraded (up to half of the pods don't reach it), Unhealthy,
-    Unauthorized, RateLimited (what was listed is served on) or Unknown (not tried yet)."""
+    """State that most pods report: Healthy, Degraded (up to half of the pods cannot reach the
+    backend), Unhealthy, Unauthorized, RateLimited (components that were already listed are still
+    served) or Unknown (not tried yet)."""
     reason: _Word | None = None
-    """Why it is not Healthy, in one CamelCase word."""
+    """Cause of the state, in one CamelCase word."""
     message: _Message | None = None
-    """Why it is not Healthy, in a sentence."""
+    """Cause of the state, in a sentence."""
     protocol_version: _Word | None = None
-    """Revision of MCP that is spoken to it."""
+    """MCP revision that is used with the backend."""
     transport: Literal["streamable-http", "sse", "stdio"] | None = None
-    """How it is reached."""
+    """Transport that is used with the backend."""
     server: ServerInfo | None = None
-    """How it introduces itself."""
+    """Name and version that the backend reports."""
     session: Literal["Stateless", "Stateful"] | None = None
-    """Whether it keeps sessions."""
+    """Stateful if the backend keeps sessions, otherwise Stateless."""
     session_mode: _Word | None = None
-    """Session mode in force for it."""
+    """Session mode in effect for the backend."""
     session_mode_from: ModeOrigin | None = None
-    """Where that comes from: Backend, its own session.mode; Proxy, that of spec.session;
-    Transport, the default, which is PerClient for stdio and Isolated for HTTP."""
+    """Origin of the session mode: Backend (the backend's session.mode), Proxy (the mode of
+    spec.session) or Transport (the default, which is PerClient for stdio and Isolated for HTTP)."""
     components: ComponentCounts | None = None
-    """How many components it offers; absent while that is not known, for which reason and message
-    say why."""
-    not_offered: Annotated[list[_Word], _list(REPORT_KINDS)] | None = None
-    """Kinds of components that it does not offer at all, which is why they have no count."""
+    """Number of components that the backend offers; absent while it is unknown, for the cause in
+    reason and message."""
+    not_offered: Annotated[list[_Word], _cut_list(REPORT_KINDS)] | None = None
+    """Kinds of components that the backend does not offer and that therefore have no count."""
 
 
 class DriftedComponents(ApiModel):
-    """Components that differ in one way from what was approved."""
+    """Components that differ from the approved catalog in one way."""
 
     count: _Count
-    """How many there are."""
+    """Number of components."""
     names: _Names
-    """The first of them, as `kind: name`."""
+    """The first of the components, as `kind: name`."""
 
 
 class CatalogDrift(ApiModel):
-    """How what the backends offer differs from what was approved."""
+    """Differences between the components that the backends offer and the approved ones."""
 
     new: DriftedComponents | None = None
-    """Those that were not approved under any form."""
+    """Components that were not approved in any form."""
     changed: DriftedComponents | None = None
-    """Those of which another form was approved."""
+    """Components that were approved in another form."""
     gone: DriftedComponents | None = None
-    """Those that were approved and are not offered; absent while a backend is not known."""
+    """Approved components that are not offered; absent while a backend's components are unknown."""
 
 
 class PodReport(ApiModel):
-    """What the runtime of one pod says at `/status`."""
+    """Report of one pod's runtime, as served at `/status`."""
 
     config_hash: _Word
-    """Which configuration it runs: the SHA-256 of the manifest's bytes, hexadecimal."""
+    """SHA-256 of the manifest that the pod runs with, in hexadecimal."""
     version: _Name
     """Version of the runtime."""
-    backends: Annotated[list[BackendStatus], _list(REPORT_BACKENDS)]
-    """Its view of every backend, in the order of their names."""
+    backends: Annotated[list[BackendStatus], _cut_list(REPORT_BACKENDS)]
+    """State of every backend as seen from this pod, in the order of their names."""
     catalog_hash: _Word | None = None
-    """SHA-256 over all that is offered; absent while a part is not known."""
+    """SHA-256 of all offered components; absent while some are unknown."""
     drift: CatalogDrift | None = None
-    """What differs from the components that were approved; absent where none were."""
+    """Differences from the approved components; absent if none are approved."""
     clashes: Annotated[_Names, Field(default_factory=list)]
-    """Names that two backends claim; the first backend by name serves them."""
+    """Names that two backends claim; the backend whose name sorts first serves them."""
 
 
 class Condition(ApiModel):
-    """One condition, as in Kubernetes' metav1.Condition."""
+    """A condition, as in metav1.Condition of Kubernetes."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Its name."""
+    """Type of the condition."""
     status: ConditionStatus
-    """True, False or Unknown."""
+    """Status of the condition: True, False or Unknown."""
     observed_generation: int | None = None
-    """The generation of the spec that it speaks of."""
+    """Generation of the spec that the condition describes."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    """When the status last changed."""
+    """Time at which the status of the condition last changed."""
     reason: Annotated[str, Field(max_length=1024, min_length=1)]
-    """Why, in one CamelCase word."""
-    message: Annotated[str, Field(max_length=32768), _text(CONDITION_MESSAGE)]
-    """Why, in a sentence."""
+    """Cause of the status, in one CamelCase word."""
+    message: Annotated[str, Field(max_length=32768), _cut_text(CONDITION_MESSAGE)]
+    """Cause of the status, in a sentence."""
 
 
 class MCPProxyStatus(ApiModel):
-    """What is known of the proxy; written by the operator alone."""
+    """Observed state of the proxy. Only the operator writes it."""
 
     observed_generation: int | None = None
-    """The generation of the spec that this status speaks of."""
+    """Generation of the spec that this status describes."""
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
-    """Accepted, Available, BackendsHealthy and Ready; Reconciling and Stalled
-    only while abnormal; Suspended only while suspended, Autoscaled and Monitored only with
-    autoscaling and a PodMonitor, CatalogDrift only with an approved catalog."""
+    """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
+    while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
+    with a PodMonitor, and CatalogDrift only with an approved catalog."""
     summary: str | None = None
-    """How the proxy does, in a word or two: Serving, Degraded, Updating, Paused, Pending, Stalled,
-    NotReady, Unknown, Scaled to 0, Suspended or Terminating."""
+    """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, NotReady,
+    Unknown, Scaled to 0, Suspended or Terminating."""
     pods: str | None = None
-    """Ready pods of those that are asked for, such as 2/3."""
+    """Number of ready pods out of the desired pods, such as 2/3."""
     url: str | None = None
-    """Where agents connect; absent until the proxy was Ready once."""
+    """URL that clients connect to; absent until the proxy has been Ready once."""
     replicas: int | None = None
     """Number of pods."""
     ready_replicas: int | None = None
@@ -212,17 +214,17 @@ class MCPProxyStatus(ApiModel):
     selector: str | None = None
     """Label selector of the pods, for autoscalers."""
     session_mode: str | None = None
-    """Session modes in force, such as `Isolated, PerClient (stdio)`: the latter is the default of
-    backends on standard streams. That of each backend is in backends."""
+    """Session modes in effect, such as `Isolated, PerClient (stdio)`; (stdio) marks the default of
+    stdio servers. The mode of each backend is in backends."""
     backends_healthy: str | None = None
-    """How many backends are Healthy, such as 2/3."""
+    """Number of Healthy backends out of all backends, such as 2/3."""
     backends: Annotated[list[BackendStatus], Field(json_schema_extra=_BY_NAME)] | None = None
-    """What is known of each backend."""
+    """Observed state of each backend."""
     components: ComponentCounts | None = None
-    """Totals over the backends whose counts are known: see backendsCounted."""
+    """Totals over the backends whose counts are known; see backendsCounted."""
     backends_counted: str | None = None
-    """How many backends are in the totals with all that they offer, such as 2/3; absent while there
-    are no totals."""
+    """Number of backends whose components are all included in the totals, such as 2/3; absent while
+    there are no totals."""
     catalog_hash: str | None = None
-    """SHA-256 over all that the backends offer, as clients would see it and before anything is
-    withheld; absent while a backend is not known or pods differ."""
+    """SHA-256 of all components that the backends offer, as clients would see them if none were
+    withheld; absent while a backend's components are unknown or pods differ."""

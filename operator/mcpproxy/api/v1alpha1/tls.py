@@ -1,4 +1,4 @@
-"""MCPProxy v1alpha1: TLS of one backend. Import its models from `api.v1alpha1`."""
+"""Models of `spec.backends[].tls`. Import them from `api.v1alpha1`."""
 
 from collections.abc import Iterator
 from typing import Annotated, Final, Self
@@ -23,20 +23,20 @@ class SecretRef(ApiModel):
 
 
 class CertificateFrom(ApiModel):
-    """Where a certificate and its private key are read from."""
+    """Source of a certificate and its private key."""
 
     secret_ref: SecretRef
-    """A Secret of type kubernetes.io/tls, with the keys tls.crt and tls.key. The operator never
-    reads it: the kubelet mounts it."""
+    """A Secret of type kubernetes.io/tls, with the keys tls.crt and tls.key. The kubelet mounts the
+    Secret; the operator never reads it."""
 
     @property
     def certificate(self) -> ValueFrom:
-        """The certificate and the chain behind it."""
+        """Reference to the certificate and its chain."""
         return self._key(CERTIFICATE_KEY)
 
     @property
     def private_key(self) -> ValueFrom:
-        """The private key, without a passphrase."""
+        """Reference to the private key, which has no passphrase."""
         return self._key(PRIVATE_KEY)
 
     def _key(self, key: str) -> ValueFrom:
@@ -44,9 +44,8 @@ class CertificateFrom(ApiModel):
 
 
 class Tls(ApiModel):
-    """How the connection to an https backend is secured. What changes in the Secrets and ConfigMaps
-    holds for new connections, without a restart; the ones before end with the answers that they
-    carry."""
+    """TLS settings for an https backend. Changes in the Secrets and ConfigMaps apply to new
+    connections, without a restart; existing connections end after the responses in progress."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -57,9 +56,9 @@ class Tls(ApiModel):
         )
     )
     ca_from: ValueFrom | None = None
-    """Certificates of the authorities to trust, in PEM. Default: those of the system."""
+    """Certificates of the trusted authorities, in PEM. Default: those of the system."""
     client_certificate_from: CertificateFrom | None = None
-    """The certificate by which the backend knows us (mTLS). Default: none."""
+    """Client certificate that the proxy presents to the backend (mTLS). Default: none."""
     server_name: (
         Annotated[
             str,
@@ -72,15 +71,15 @@ class Tls(ApiModel):
         ]
         | None
     ) = None
-    """The name that is asked for (SNI), and that the certificate must have. Default: the host of
-    url, `name.namespace.svc` of a service."""
+    """Server name that is requested (SNI) and that the certificate must have. Default: the host of
+    url, or `name.namespace.svc` of a service."""
     insecure_skip_verify: bool | None = None
-    """Takes any certificate, so anyone on the way can read and change everything; the status says
-    so. Default: false."""
+    """true accepts any certificate, so anyone on the network path can read and change the traffic;
+    the status reports this. Default: false."""
 
     @property
     def references(self) -> Iterator[ValueFrom]:
-        """Every key of a Secret or ConfigMap that is needed."""
+        """All referenced keys of Secrets and ConfigMaps."""
         if self.ca_from is not None:
             yield self.ca_from
         if self.client_certificate_from is not None:
@@ -88,7 +87,7 @@ class Tls(ApiModel):
             yield self.client_certificate_from.private_key
 
     @model_validator(mode="after")
-    def _used_ca(self) -> Self:
+    def _check_ca_is_used(self) -> Self:
         if self.ca_from is not None and self.insecure_skip_verify:
             raise ValueError(_UNUSED_CA)
         return self

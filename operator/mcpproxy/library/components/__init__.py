@@ -1,1 +1,1 @@
-"""Components as Python programs see them. Sends nothing itself."""
+"""Components in Python programs. Must not send anything itself."""

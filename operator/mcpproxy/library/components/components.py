@@ -1,4 +1,4 @@
-"""Components as programs see them: mirrored ones are read-only, copies of them are local."""
+"""Components in Python programs: read-only mirrors of remote components, and local copies."""
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,14 +16,14 @@ Value = TypeVar("Value")
 
 
 class ComponentField(Generic[Value]):
-    """A member of a component's definition; None where it is absent."""
+    """A field of a component's definition; None if it is absent."""
 
     def __init__(self, member: str) -> None:
         self._member = member
 
     def __get__(self, component: "Component", kind: type) -> Value:
-        found: Value = component.definition.get(self._member)  # type: ignore[assignment]
-        return found
+        value: Value = component.definition.get(self._member)  # type: ignore[assignment]
+        return value
 
     def __set__(self, component: "Component", value: Value) -> None:
         if value is None:
@@ -38,7 +38,8 @@ class Component:
     def __init__(
         self, kind: ComponentKind, definition: dict[str, Any], origin: "Server", own: str
     ) -> None:
-        """`definition` is the item of the list, as JSON; `own` its name (or URI) at `origin`."""
+        """Create a component. `definition` is its list item as JSON; `own` is its name or URI at
+        `origin`."""
         self.__dict__.update(kind=kind, definition=definition, origin=origin, own=own)
 
     kind: ComponentKind
@@ -48,28 +49,28 @@ class Component:
 
     @property
     def identifier(self) -> str:
-        """The name of a tool or prompt, the URI (or template) of a resource."""
+        """The name of a tool or prompt, or the URI or URI template of a resource."""
         return str(self.definition[self.kind.key])
 
     @property
     def key(self) -> str:
-        """What it is called in `enable` and `disable`."""
+        """Key of the component in `enable` and `disable`."""
         return component_key(self.kind, self.identifier)
 
     name = ComponentField[str]("name")
     title = ComponentField[str | None]("title")
     description = ComponentField[str | None]("description")
     uri = ComponentField[str | None]("uri")
-    """The URI of a resource."""
+    """URI of a resource."""
     uri_template = ComponentField[str | None]("uriTemplate")
-    """The URI template of a resource template."""
+    """URI template of a resource template."""
     parameters = ComponentField[dict[str, Any]]("inputSchema")
-    """The input schema of a tool."""
+    """Input schema of a tool."""
     output_schema = ComponentField[dict[str, Any] | None]("outputSchema")
     meta = ComponentField[dict[str, Any] | None]("_meta")
 
     async def run(self, arguments: dict[str, Any] | None = None) -> t.CallToolResult:
-        """Call a tool. Raises MCPError, and TypeError for other components."""
+        """Call a tool. Raise MCPError, or TypeError if the component is not a tool."""
         if self.kind.member != "tools":
             raise TypeError(f"{self.key} is no tool")
         return await self.origin.call_tool(self.own, arguments)
@@ -79,7 +80,7 @@ class Component:
 
 
 class RemoteComponent(Component):
-    """Reflects what a server has, and can't be changed."""
+    """A read-only mirror of a component of a server."""
 
     def __init__(
         self, kind: ComponentKind, definition: dict[str, Any], origin: "Server", own: str
@@ -90,9 +91,9 @@ class RemoteComponent(Component):
         raise AttributeError(f"{self.key} is mirrored and read-only: change a copy() of it")
 
     def copy(self) -> "CopiedComponent":
-        """A component of one's own that does the same, to be changed and added to a server."""
+        """Return a local copy, which can be changed and added to a server."""
         return CopiedComponent(self.kind, thaw(self.definition), self.origin, self.own)
 
 
 class CopiedComponent(Component):
-    """A copy: its definition can be changed; using it reaches the server it was copied from."""
+    """A copy with a modifiable definition. Requests for it reach the server of the original."""

@@ -1,4 +1,4 @@
-"""Local copies of mirrored components as one backend: each leads to the server it came from."""
+"""Local copies of mirrored components as one backend. Requests reach the original servers."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,27 +21,27 @@ from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 
 COPIES: Final = "_copies"
-"""Name of the backend of all copies in one server."""
+"""Name of the backend that contains all copies in one server."""
 _COMPLETE_RESULT: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 
 
 class CopiedComponentsSession(InProcessSession):
-    """Lists copies and passes requests on to where they came from."""
+    """A session that lists copies and forwards requests to the servers of the originals."""
 
     def __init__(self, copies: Sequence[CopiedComponent], revision: str) -> None:
         offered: dict[str, Any] = {copy.kind.capability: {} for copy in copies}
-        found = {
+        description = {
             "capabilities": {**offered, "completions": {}},
             "supportedVersions": list(rev.MODERN),
         }
-        super().__init__(revision, found)
+        super().__init__(revision, description)
         self._copies = copies
 
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
         method, params = outgoing.method, outgoing.params or {}
-        listed = BY_METHOD.get(method)
-        if listed is not None:
-            return jsonrpc.response(outgoing.id, self._listed(listed))
+        kind_to_list = BY_METHOD.get(method)
+        if kind_to_list is not None:
+            return jsonrpc.response(outgoing.id, self._list_result(kind_to_list))
         if method == "server/discover":
             return jsonrpc.response(outgoing.id, jsonrpc.encode(self.greeting.result))
         if method == "ping":
@@ -49,32 +49,32 @@ class CopiedComponentsSession(InProcessSession):
         if method not in ROUTED and method != COMPLETE:
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
         name, kind = component_ref(method, params)
-        copy = self._found(name, kind)
+        copy = self._find(name, kind)
         request = jsonrpc.decode_object(outgoing.body())
-        own = _own(copy, method, params)
+        own = _original_params(copy, method, params)
         request["params"] = jsonrpc.encode_raw(own)
         answer = await copy.origin.gateway.call(request, method, own, caller)
-        return jsonrpc.encode(_renamed(copy, answer) if kind.by_uri else answer)
+        return jsonrpc.encode(_with_copy_uri(copy, answer) if kind.by_uri else answer)
 
-    def _listed(self, kind: ComponentKind) -> bytes:
+    def _list_result(self, kind: ComponentKind) -> bytes:
         items = [copy.definition for copy in self._copies if copy.kind is kind]
         more = _COMPLETE_RESULT if self.greeting.modern else {}
         return jsonrpc.encode({**more, kind.member: items})
 
-    def _found(self, name: str, kind: ComponentKind) -> CopiedComponent:
+    def _find(self, name: str, kind: ComponentKind) -> CopiedComponent:
         for copy in self._copies:
             if copy.kind is kind and copy.identifier == name:
                 return copy
         if kind.by_uri:
-            compared = Uri(name)
+            uri = Uri(name)
             for copy in self._copies:
-                if copy.kind is TEMPLATES and compared.expands(copy.identifier):
+                if copy.kind is TEMPLATES and uri.expands(copy.identifier):
                     return copy
         raise RpcError(INVALID_PARAMS, f"unknown {kind.key}: {name}")
 
 
-def _own(copy: CopiedComponent, method: str, params: Message) -> Message:
-    """Params with the name that the component has where it came from."""
+def _original_params(copy: CopiedComponent, method: str, params: Message) -> Message:
+    """Return params with the name that the component has at its original server."""
     if copy.kind is TEMPLATES:
         return params
     if method == COMPLETE:
@@ -82,8 +82,8 @@ def _own(copy: CopiedComponent, method: str, params: Message) -> Message:
     return {**params, copy.kind.key: jsonrpc.encode_raw(copy.own)}
 
 
-def _renamed(copy: CopiedComponent, answer: Message) -> Message:
-    """An answer in which a copied resource has the URI that its copy has."""
+def _with_copy_uri(copy: CopiedComponent, answer: Message) -> Message:
+    """Return a response in which a copied resource has the URI of the copy."""
     if copy.kind is TEMPLATES or copy.identifier == copy.own:
         return answer
     if "error" in answer:
@@ -109,11 +109,13 @@ def _with_uri(copy: CopiedComponent, raw: Raw) -> Raw:
 
 
 def part_of(copies: Sequence[CopiedComponent]) -> BackendDefinition:
-    """The backend to be."""
+    """Return the definition of the backend that contains the copies."""
 
-    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
+    def opener(
+        settings: BackendSettings, context: BackendContext, background: TaskSet
+    ) -> Connector:
         return InProcessConnector(
-            lambda revision: CopiedComponentsSession(copies, revision), given, background
+            lambda revision: CopiedComponentsSession(copies, revision), settings, background
         )
 
     return BackendDefinition(COPIES, default_settings(), opener, asks=True)

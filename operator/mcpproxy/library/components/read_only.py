@@ -1,4 +1,4 @@
-"""JSON values that can't be changed, however deep. Imports nothing of the project."""
+"""Deeply immutable JSON values. Must not import anything of the project."""
 
 from typing import Any, NoReturn
 
@@ -8,7 +8,7 @@ def _refuse(self: Any, *arguments: Any, **named: Any) -> NoReturn:
 
 
 class ReadOnlyDict(dict[str, Any]):
-    """An object; equal to a dict, and JSON as one."""
+    """A read-only JSON object; equal to a dict, and encoded like one."""
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
@@ -18,7 +18,7 @@ class ReadOnlyDict(dict[str, Any]):
 
 
 class ReadOnlyList(list[Any]):
-    """An array; equal to a list, and JSON as one."""
+    """A read-only JSON array; equal to a list, and encoded like one."""
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
@@ -28,32 +28,32 @@ class ReadOnlyList(list[Any]):
 
 
 def freeze(value: Any) -> Any:
-    """A JSON value that can't be changed."""
-    return _copied(value, ReadOnlyDict, ReadOnlyList)
+    """Return a read-only copy of a JSON value."""
+    return _deep_copy(value, ReadOnlyDict, ReadOnlyList)
 
 
 def thaw(value: Any) -> Any:
-    """A copy that can be changed."""
-    return _copied(value, dict, list)
+    """Return a modifiable copy of a JSON value."""
+    return _deep_copy(value, dict, list)
 
 
-def _copied(value: Any, object_type: type[dict[str, Any]], array_type: type[list[Any]]) -> Any:
-    # A server decides how deep its values are: recursion would have a limit.
-    left: list[tuple[Any, Any]] = []
+def _deep_copy(value: Any, object_type: type[dict[str, Any]], array_type: type[list[Any]]) -> Any:
+    # Servers determine the depth of these values, so recursion could exceed its limit.
+    pending: list[tuple[Any, Any]] = []
 
-    def begun(original: Any) -> Any:
+    def copy_later(original: Any) -> Any:
         if not isinstance(original, dict | list):
             return original
         copied = object_type() if isinstance(original, dict) else array_type()
-        left.append((original, copied))
+        pending.append((original, copied))
         return copied
 
-    whole = begun(value)
-    while left:
-        original, copied = left.pop()
+    root = copy_later(value)
+    while pending:
+        original, copied = pending.pop()
         if isinstance(original, dict):
             for name, member in original.items():
-                dict.__setitem__(copied, name, begun(member))
+                dict.__setitem__(copied, name, copy_later(member))
         else:
-            list.extend(copied, map(begun, original))
-    return whole
+            list.extend(copied, map(copy_later, original))
+    return root

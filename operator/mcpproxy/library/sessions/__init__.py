@@ -1,1 +1,1 @@
-"""Upstream sessions over gateways and SDK clients of the same process."""
+"""Upstream sessions over gateways and SDK clients in the same process."""

@@ -1,4 +1,4 @@
-"""A part of a server: what one backend of its gateway is made from, before it runs."""
+"""Definitions of backends, from which a server builds the backends of its gateway."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,43 +17,43 @@ _EMPTY: Final = MCPProxySpec.model_construct(backends=[])
 
 
 def default_settings() -> BackendSettings:
-    """What holds for a backend of which nothing is said; it has no prefix."""
+    """Return the settings of a backend for which nothing is configured. It has no prefix."""
     return effective_settings(_EMPTY, BackendSpec.model_construct(name="backend", prefix=""))
 
 
 def default_health() -> HealthPolicy:
-    """How backends of the library are watched."""
+    """Return the health policy for backends of the library."""
     return health_policy(_EMPTY)
 
 
 @dataclass(frozen=True)
 class BackendDefinition:
-    """One backend to be."""
+    """The definition of one backend, before it runs."""
 
     name: str
     settings: BackendSettings
     opener: OpenerOf
     warm_each: int = 1
-    """Sessions kept warm for each request at a time."""
+    """Number of warm sessions for each concurrent request."""
     forwarding: FeaturePolicy = EVERYTHING
     asks: bool = False
-    """Whether it may ask while it answers, whatever era it speaks."""
+    """True if the backend may send requests during a call, whatever its era."""
 
     def named(self, name: str) -> "BackendDefinition":
-        """The same part under another name."""
+        """Return the same definition under another name."""
         return replace(self, name=name)
 
     def prefixed(self, prefix: str) -> "BackendDefinition":
-        """The same part with a prefix."""
+        """Return the same definition with a prefix."""
         return replace(self, settings=replace(self.settings, prefix=prefix))
 
-    def backend(self, around: BackendContext) -> Backend:
-        """The backend, not yet started."""
+    def backend(self, context: BackendContext) -> Backend:
+        """Return the backend, which is not started yet."""
         return Backend(
             self.name,
             self.settings,
-            lambda background: self.opener(self.settings, around, background),
-            around,
+            lambda background: self.opener(self.settings, context, background),
+            context,
             warm_each=self.warm_each,
             forwarding=self.forwarding,
             asks=self.asks,

@@ -1,6 +1,6 @@
-"""A server of ours as a backend of another one: requests go from gateway to gateway.
+"""Sessions between gateways in one process, with which one server is a backend of another.
 
-A link takes the revision of whoever asks, so that the inner gateway sees the client itself.
+A session has the revision of the client, so that the inner gateway sees the client itself.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from mcpproxy.proxy.upstream.transports.session import (
 
 
 class InProcessSession:
-    """A link without a wire: whoever derives from it answers requests itself."""
+    """A session without a transport. Subclasses respond to the requests."""
 
     stateful = False
 
     def __init__(self, revision: str, offered: dict[str, Any]) -> None:
-        """`offered` is the result of initialize or server/discover."""
+        """Create a session. `offered` is the result of initialize or server/discover."""
         self.greeting = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
 
     @property
@@ -46,20 +46,18 @@ class InProcessSession:
             return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, error))
 
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
-        """The response. Raises RpcError."""
+        """Return the response. Raise RpcError."""
         raise NotImplementedError
 
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None:
-        """A task waits for each answer."""
+    ) -> None: ...
 
     def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        """Nothing is begun."""
         return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """What clients tell has no meaning here."""
+        """Drop the message: notifications of clients have no meaning here."""
 
     async def listen(
         self,
@@ -74,7 +72,7 @@ class InProcessSession:
 
 
 class GatewaySession(InProcessSession):
-    """Requests for another gateway."""
+    """A session with another gateway."""
 
     def __init__(self, gateway: Gateway, revision: str) -> None:
         offered: dict[str, Any] = {
@@ -90,10 +88,10 @@ class GatewaySession(InProcessSession):
         method, modern = outgoing.method, self.greeting.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
-            found = await self._gateway.listing(
+            result = await self._gateway.listing(
                 kind, outgoing.params, modern=modern, client=caller.client
             )
-            return jsonrpc.response(outgoing.id, found)
+            return jsonrpc.response(outgoing.id, result)
         if method == "ping":
             return jsonrpc.response(outgoing.id, b"{}")
         if method == "server/discover":
@@ -103,7 +101,6 @@ class GatewaySession(InProcessSession):
         return jsonrpc.encode(answer)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """The inner gateway knows which of its sessions are the client's."""
         if client is not None:
             await self._gateway.noted(client, message)
 
@@ -130,12 +127,12 @@ class GatewaySession(InProcessSession):
 
 
 class InProcessConnector(Connector):
-    """Opens links that have no wire."""
+    """A connector for sessions without a transport."""
 
     def __init__(
         self, link: Callable[[str], UpstreamSession], settings: BackendSettings, background: TaskSet
     ) -> None:
-        """`link` makes one for a revision."""
+        """Create a connector. `link` returns a session for a revision."""
         super().__init__(settings, background)
         self._link = link
 
@@ -144,7 +141,7 @@ class InProcessConnector(Connector):
 
 
 class GatewayConnector(Connector):
-    """Opens links to another gateway, which whoever opens them keeps running."""
+    """A connector for sessions with another gateway, which the caller keeps running."""
 
     def __init__(
         self, gateway: Callable[[], Gateway], settings: BackendSettings, background: TaskSet

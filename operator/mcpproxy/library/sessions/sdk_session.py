@@ -1,4 +1,4 @@
-"""The SDK's `Client` as a backend: its session and its callbacks are used as they are."""
+"""Sessions of the SDK's `Client` as upstream sessions, with the client's own callbacks."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ AnyClient = SdkClient | ConnectedClient
 
 
 class RawRequest(BaseModel):
-    """A request or notification whose params stay what they are."""
+    """A request or notification whose params are not parsed."""
 
     name_param: ClassVar[str | None] = None
     method: str
@@ -63,8 +63,8 @@ class SdkUpstreamSession:
 
     def __init__(self, client: AnyClient) -> None:
         session = client.session
-        found = session.discover_result or session.initialize_result
-        result = {} if found is None else to_wire(found)
+        description = session.discover_result or session.initialize_result
+        result = {} if description is None else to_wire(description)
         self.greeting = ServerDescription(
             client.protocol_version, jsonrpc.decode_object(jsonrpc.encode(result))
         )
@@ -75,7 +75,6 @@ class SdkUpstreamSession:
         return is_connected(self._client)
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """What the server asks meanwhile, the client's own callbacks answer."""
         params = outgoing.params
         request = RawRequest(
             method=outgoing.method,
@@ -83,22 +82,26 @@ class SdkUpstreamSession:
         )
         token = parse_meta(params or {}).get("progressToken")
 
-        async def told(progress: float, total: float | None, message: str | None) -> None:
-            said = {
+        async def report_progress(
+            progress: float, total: float | None, message: str | None
+        ) -> None:
+            params_of_progress = {
                 "progressToken": token,
                 "progress": progress,
                 "total": total,
                 "message": message,
             }
-            kept = {name: value for name, value in said.items() if value is not None}
-            note = jsonrpc.notification("notifications/progress", kept)
+            present = {
+                name: value for name, value in params_of_progress.items() if value is not None
+            }
+            note = jsonrpc.notification("notifications/progress", present)
             await caller.notify(jsonrpc.decode_object(note))
 
         try:
-            found = await self._answered(request, None if token is None else told)
-            result = jsonrpc.encode(found)
+            response = await self._response_of(request, None if token is None else report_progress)
+            result = jsonrpc.encode(response)
         except MCPError as error:
-            return self._failed(outgoing, error)
+            return self._error_response(outgoing, error)
         except ValidationError:
             raise ProtocolError(
                 f"its answer to {outgoing.method} is not what its revision says"
@@ -107,29 +110,29 @@ class SdkUpstreamSession:
             raise Unreachable("its client is not connected any more") from None
         return jsonrpc.decode_object(jsonrpc.response(outgoing.id, result))
 
-    async def _answered(self, request: RawRequest, progress: Any) -> Any:
-        """The result; what a modern server wants to know first, the callbacks answer."""
+    async def _response_of(self, request: RawRequest, progress: Any) -> Any:
+        """Return the result. The client's callbacks provide input that a modern server requires."""
         session, params = self._client.session, dict(request.params or {})
         for _ in range(self._client.input_required_max_rounds):
             sent: Any = RawRequest(method=request.method, params=params)
-            found: Any = await session.send_request(sent, _ANY, progress_callback=progress)
-            if found.get("resultType") != "input_required":
-                return found
-            wanted = t.InputRequiredResult.model_validate(found, by_name=False)
+            response: Any = await session.send_request(sent, _ANY, progress_callback=progress)
+            if response.get("resultType") != "input_required":
+                return response
+            required = t.InputRequiredResult.model_validate(response, by_name=False)
             answers = {}
-            for key, question in (wanted.input_requests or {}).items():
+            for key, question in (required.input_requests or {}).items():
                 context = ClientRequestContext(session=session, request_id=key)
                 answer = await session.dispatch_input_request(context, question)
                 if isinstance(answer, t.ErrorData):
                     raise MCPError(answer.code, answer.message, answer.data)
                 answers[key] = to_wire(answer)
-            params |= {"inputResponses": answers, "requestState": wanted.request_state}
-            if wanted.request_state is None:
+            params |= {"inputResponses": answers, "requestState": required.request_state}
+            if required.request_state is None:
                 del params["requestState"]
         raise ProtocolError("it asked for input too often")
 
     @staticmethod
-    def _failed(outgoing: UpstreamRequest, error: MCPError) -> Message:
+    def _error_response(outgoing: UpstreamRequest, error: MCPError) -> Message:
         if error.code == CONNECTION_CLOSED:
             raise Unreachable("its client's connection was closed")
         if error.code == REQUEST_TIMEOUT:
@@ -139,15 +142,13 @@ class SdkUpstreamSession:
 
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None:
-        """A task waits for each answer."""
+    ) -> None: ...
 
     def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        """Nothing is begun."""
         return False
 
-    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
-        """The client tells what it has to tell itself."""
+    # The client sends its own notifications.
+    async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 
     async def listen(
         self,
@@ -156,15 +157,15 @@ class SdkUpstreamSession:
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """What comes outside of requests goes to the client's own callbacks."""
+        # The client's own callbacks receive messages outside of requests.
         ready()
 
-    async def close(self) -> None:
-        """It is not ours to close."""
+    # The session belongs to the user.
+    async def close(self) -> None: ...
 
 
 class OwnedSdkSession(SdkUpstreamSession):
-    """The session of a client that was connected for it."""
+    """A session of a client that was connected for this session."""
 
     def __init__(self, client: SdkClient, end: "ClientLifetime") -> None:
         super().__init__(client)
@@ -175,7 +176,7 @@ class OwnedSdkSession(SdkUpstreamSession):
 
 
 class ClientLifetime:
-    """Holds a client's context in a task of its own, to which its cancel scopes belong."""
+    """A task that holds a client's context, because cancel scopes belong to one task."""
 
     def __init__(self, client: SdkClient) -> None:
         self._client = client
@@ -189,12 +190,12 @@ class ClientLifetime:
                 self._connected.set_result(None)
                 await self._closing.wait()
         except Exception as error:
-            # Whatever keeps a client from connecting, the backend can't be reached.
+            # The backend is unreachable, whatever prevents the client from connecting.
             if not self._connected.done():
                 self._connected.set_exception(Unreachable(f"its client failed: {error}"))
 
     async def connected(self) -> None:
-        """Wait until the client is connected. Raises Unreachable."""
+        """Wait until the client is connected. Raise Unreachable."""
         try:
             await asyncio.shield(self._connected)
         except BaseException:
@@ -202,7 +203,7 @@ class ClientLifetime:
             raise
 
     async def close(self) -> None:
-        """Disconnect; never raises."""
+        """Disconnect. Never raises."""
         self._closing.set()
         done, _ = await asyncio.wait([self._task], timeout=GRACE)
         if not done:
@@ -213,7 +214,7 @@ class ClientLifetime:
 
 
 class SdkConnector(Connector):
-    """Connects a new client, made as the given one, for every session."""
+    """A connector that connects a new copy of a client for every session."""
 
     def __init__(self, client: SdkClient, settings: BackendSettings, background: TaskSet) -> None:
         super().__init__(settings, background)
@@ -230,45 +231,49 @@ class SdkConnector(Connector):
 
 
 def is_connected(client: AnyClient) -> bool:
-    """Whether an SDK client is between its `__aenter__` and its `__aexit__`."""
+    """True if an SDK client is between its `__aenter__` and its `__aexit__`."""
     with contextlib.suppress(RuntimeError):
         return client.session is not None
     return False
 
 
 def target_of_client(client: SdkClient) -> ServerTarget:
-    """How sessions are opened as this client would: with its callbacks, where it has some."""
+    """Return the target of a client. If the client has callbacks, its sessions use them."""
     if not any(getattr(client, name) is not None for name in CALLBACKS):
         return target_of(client.server, None if client.mode == "auto" else client.mode)
 
-    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
-        return SdkConnector(client, given, background)
+    def opener(
+        settings: BackendSettings, context: BackendContext, background: TaskSet
+    ) -> Connector:
+        return SdkConnector(client, settings, background)
 
     return ServerTarget(("client", id(client)), default_settings(), opener)
 
 
 def target_of_session(client: ConnectedClient) -> ServerTarget:
-    """No further sessions: the client's own one is all that there is."""
+    """Return the target of a connected client, whose only session cannot be replaced."""
 
-    def opener(given: BackendSettings, around: BackendContext, background: TaskSet) -> Connector:
+    def opener(
+        settings: BackendSettings, context: BackendContext, background: TaskSet
+    ) -> Connector:
         raise Unreachable("its client was connected by its user, and is not connected any more")
 
     return ServerTarget(("client", id(client)), default_settings(), opener, once=True)
 
 
 class SdkSession:
-    """The session of a client that is connected already (see `sharing.Session`)."""
+    """The shared session of a client that is already connected."""
 
     def __init__(self, client: AnyClient) -> None:
         self.listening = False
         self._link = SdkUpstreamSession(client)
 
-    async def link(self, around: BackendContext) -> UpstreamSession:
-        """The session."""
+    async def link(self, context: BackendContext) -> UpstreamSession:
+        """Return the session."""
         return self._link
 
     def gone(self, link: UpstreamSession) -> None:
-        """Nothing can be done: it is the user's."""
+        """Do nothing: the session belongs to the user."""
 
     async def close(self) -> None:
-        """It is not ours to close."""
+        """Do nothing: the session belongs to the user."""

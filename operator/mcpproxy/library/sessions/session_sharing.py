@@ -1,7 +1,7 @@
-"""Sessions that many requests share, and factories that decide which do.
+"""Shared sessions, and connectors for client factories that decide which requests share one.
 
-A factory that returns a client it returned before wants that client's one session to be reused;
-a new client each time is a fresh session each time.
+If a factory returns the same client again, that client's only session is reused. A new client for
+each request means a new session for each request.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 MAX_SOURCES: Final = 64
-"""Different servers that one factory may name before the first are forgotten."""
+"""Number of different servers of one factory that are remembered; the oldest is forgotten first."""
 
 
 class ListenerFlag:
-    """What is said outside of requests on sessions that nobody owns: one listener is enough."""
+    """A flag that ensures a single listener for messages outside of requests on shared sessions."""
 
     def __init__(self) -> None:
         self.listening = False
 
     def gone(self, link: UpstreamSession) -> None:
-        """The backend forgot this session."""
+        """Forget a session that no longer exists at the backend."""
 
 
 class ClientSession(ListenerFlag):
-    """The one session of a client, opened when it is first needed, and anew when it ended."""
+    """The only session of a client. It is opened when needed, and reopened after it ended."""
 
     def __init__(self, source: ServerTarget, forwarding: FeaturePolicy) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class ClientSession(ListenerFlag):
         self._opener: Connector | None = None
         self._link: UpstreamSession | None = None
 
-    async def link(self, around: BackendContext) -> UpstreamSession:
-        """The session. Raises BackendError."""
+    async def link(self, context: BackendContext) -> UpstreamSession:
+        """Return the session. Raise BackendError."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # What another event loop held is lost with it.
+            # A session cannot be used in an event loop other than its own.
             self._begin()
             self._loop = loop
         async with self._lock:
@@ -70,25 +70,25 @@ class ClientSession(ListenerFlag):
                 if self._opened and self._source.once:
                     raise Unreachable("its transport has ended, and can't be opened again")
                 self._opened = True
-                self._link = await self._open(around)
+                self._link = await self._open(context)
             return self._link
 
-    async def _open(self, around: BackendContext) -> UpstreamSession:
+    async def _open(self, context: BackendContext) -> UpstreamSession:
         self.listening = False
         if self._opener is None:
-            # Where the era without sessions is spoken, there is nothing to share.
-            given = replace(self._source.settings, session_mode="Reused")
-            self._opener = self._source.opener(given, around, self._background)
+            # In the era without sessions, nothing is shared.
+            settings = replace(self._source.settings, session_mode="Reused")
+            self._opener = self._source.opener(settings, context, self._background)
         everything = {feature: DECLARED[feature] for feature in ASKED.values()}
         declared = self._forwarding.capabilities(jsonrpc.encode(everything))
-        return await self._opener.open(ClientIdentity(LATEST_MODERN, declared, info=around.info))
+        return await self._opener.open(ClientIdentity(LATEST_MODERN, declared, info=context.info))
 
     def gone(self, link: UpstreamSession) -> None:
         if self._link is link:
             self._link, self.listening = None, False
 
     async def close(self) -> None:
-        """End it."""
+        """End the session."""
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -99,7 +99,7 @@ class ClientSession(ListenerFlag):
 
 
 class FilteredSession:
-    """A link that forwards only what its client lets pass."""
+    """A session that forwards only the features that its client permits."""
 
     def __init__(self, link: UpstreamSession, forwarding: FeaturePolicy) -> None:
         self.greeting = link.greeting
@@ -109,7 +109,7 @@ class FilteredSession:
 
     @property
     def behind(self) -> UpstreamSession:
-        """The link that requests go over."""
+        """The session that carries the requests."""
         return self._link
 
     @property
@@ -121,11 +121,9 @@ class FilteredSession:
 
     def begin(
         self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None:
-        """A task waits for each answer."""
+    ) -> None: ...
 
     def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        """Nothing is begun."""
         return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
@@ -146,9 +144,9 @@ class FilteredSession:
 
 
 class BorrowedSession(FilteredSession):
-    """A link that somebody else keeps: closing it does nothing.
+    """A session that another object owns; closing it has no effect.
 
-    It counts as a session, so that each request gets one of its own from the factory.
+    It counts as stateful, so that each request gets a session from the factory.
     """
 
     def __init__(
@@ -172,7 +170,7 @@ class BorrowedSession(FilteredSession):
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        """The first who listens does so for all."""
+        # The first listener serves all requests.
         if self._session.listening and not uris:
             ready()
             return
@@ -187,19 +185,19 @@ class BorrowedSession(FilteredSession):
 
 
 class FactoryConnector(Connector):
-    """Asks a factory for a client whenever a session is wanted."""
+    """A connector that requests a client from a factory for each session."""
 
     def __init__(
         self,
         choose: Callable[[], Any],
         settings: BackendSettings,
-        around: BackendContext,
+        context: BackendContext,
         background: TaskSet,
     ) -> None:
-        """`choose` is an async callable that gives a client (see `client.ProxyClient`)."""
+        """Create a connector. `choose` is an async callable that returns a client."""
         super().__init__(settings, background)
         self._choose = choose
-        self._around = around
+        self._context = context
         self._seen: dict[int, Any] = {}
         self._shared: dict[int, Any] = {}
         self._openers: dict[Hashable, tuple[Connector, ListenerFlag]] = {}
@@ -209,34 +207,35 @@ class FactoryConnector(Connector):
         try:
             chosen = await self._choose()
         except Exception as error:
-            # It is the user's code; for clients, what it raises means that there is no backend.
+            # The user's code may raise any error. For clients, it means that no backend is
+            # available.
             raise Unreachable(f"the client factory failed: {error}") from error
-        if chosen.is_connected or await self._comes_again(chosen):
-            link = await chosen.session.link(self._around)
+        if chosen.is_connected or await self._is_reused(chosen):
+            link = await chosen.session.link(self._context)
             return BorrowedSession(link, replace(chosen.forwarding, presumed=True), chosen.session)
-        return await self._fresh(chosen, client)
+        return await self._open_unshared(chosen, client)
 
-    async def _comes_again(self, chosen: Any) -> bool:
-        """Whether the factory returns one client many times."""
-        known = id(chosen) in self._seen
-        if not known and len(self._seen) >= MAX_SOURCES:
+    async def _is_reused(self, chosen: Any) -> bool:
+        """True if the factory returns the same client repeatedly."""
+        is_known = id(chosen) in self._seen
+        if not is_known and len(self._seen) >= MAX_SOURCES:
             del self._seen[next(iter(self._seen))]
         self._seen[id(chosen)] = chosen
         if self._first:
-            # Whether it makes new clients shows only at the second one.
+            # Only a second call shows if the factory creates new clients.
             self._first = False
-            known = await self._choose() is chosen
-        if known:
+            is_known = await self._choose() is chosen
+        if is_known:
             self._shared[id(chosen)] = chosen
-        return known
+        return is_known
 
-    async def _fresh(self, chosen: Any, client: ClientIdentity) -> UpstreamSession:
+    async def _open_unshared(self, chosen: Any, client: ClientIdentity) -> UpstreamSession:
         source: ServerTarget = chosen.source
         if source.key not in self._openers:
             if len(self._openers) >= MAX_SOURCES:
                 oldest, _ = self._openers.pop(next(iter(self._openers)))
                 await oldest.close()
-            opener = source.opener(source.settings, self._around, self._background)
+            opener = source.opener(source.settings, self._context, self._background)
             self._openers[source.key] = opener, ListenerFlag()
         opener, listening = self._openers[source.key]
         forwarding: FeaturePolicy = chosen.forwarding
