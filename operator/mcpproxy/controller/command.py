@@ -14,11 +14,11 @@ from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
 from mcpproxy.cluster.pods.status_stream import PodAccess
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaseRef
-from mcpproxy.controller.logs import configure_logging
 from mcpproxy.controller.manager import ResyncConfig
 from mcpproxy.controller.resync import LOOK
 from mcpproxy.controller.run import OperatorConfig, run
 from mcpproxy.desired import BuildOptions
+from mcpproxy.json_logs import JsonLogFormatter
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,18 @@ def main(args: argparse.Namespace) -> int:
         return 2
     configure_logging(args.log_level)
     return asyncio.run(_main(args, lease))
+
+
+def configure_logging(level: str) -> None:
+    """Send all logs to standard error; below debug, libraries only log warnings and errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLogFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    if level != "debug":
+        for name in ("kopf", "aiohttp", "asyncio", "kubernetes"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _own_namespace() -> str | None:
