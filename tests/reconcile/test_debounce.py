@@ -3,7 +3,7 @@
 import asyncio
 
 from mcpproxy.api.v1alpha1.status import ComponentCounts
-from mcpproxy.reconcile.debounce import PATIENCE, Debouncer
+from mcpproxy.reconcile.status_updates.debounce import PATIENCE, Debouncer
 from tests.reconcile.clock import FakeClock
 from tests.reconcile.stage import KEY, Stage
 

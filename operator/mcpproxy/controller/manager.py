@@ -19,12 +19,11 @@ from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.controller.resync import LOOK, Resync
 from mcpproxy.controller.watch_cache import LAG, WatchCache, Watches
-from mcpproxy.controller.work_queue import WorkQueue
+from mcpproxy.controller.work_queue import PassSpacing, WorkQueue
 from mcpproxy.controller.worker import run_worker
 from mcpproxy.desired import BuildOptions
-from mcpproxy.reconcile.pass_spacing import PassSpacing
 from mcpproxy.reconcile.reconciler import Reconciler
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 
 WORKERS: Final = 8
 

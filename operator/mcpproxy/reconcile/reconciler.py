@@ -47,8 +47,8 @@ from mcpproxy.reconcile.object_views import (
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import WAIT, Plan, kind_and_name, list_of, make_plan, prunable
 from mcpproxy.reconcile.snapshot import Snapshot, take_snapshot
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
-from mcpproxy.reconcile.status_writer import StatusWriter
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_writer import StatusWriter
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 from mcpproxy.status.pod_problems import is_ready

@@ -25,18 +25,18 @@ from mcpproxy.cluster.managed_fields import applied_fields, semantically_equal
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.resources import AUTOSCALER, ProxyKey
 from mcpproxy.desired import config_map
-from mcpproxy.reconcile.backend_services import explain_services
-from mcpproxy.reconcile.debounce import Debouncer
 from mcpproxy.reconcile.object_views import (
     autoscaler_view,
     deployment_view,
     mounted_config_map,
     pod_address,
 )
-from mcpproxy.reconcile.rollout_progress import RolloutProgress
 from mcpproxy.reconcile.snapshot import Snapshot, last_applied_proxy
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
-from mcpproxy.reconcile.undeclared_fields import UndeclaredFields
+from mcpproxy.reconcile.status_updates.backend_services import explain_services
+from mcpproxy.reconcile.status_updates.debounce import Debouncer
+from mcpproxy.reconcile.status_updates.rollout_progress import RolloutProgress
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.undeclared_fields import UndeclaredFields
 from mcpproxy.status.compute import build_status
 from mcpproxy.status.disagreement import find_disagreements, reported_disagreements
 from mcpproxy.status.events import find_transitions
