@@ -52,7 +52,7 @@ class Snapshot:
     """What is behind the Services of backends, as far as it may be read and shown."""
     superseded: frozenset[str] = frozenset()
     """The uids of pods that were made from an earlier template of the Deployment."""
-    lacking: frozenset[str] = frozenset()
+    missing_kinds: frozenset[str] = frozenset()
     """Names of kinds that the spec asks for and the cluster doesn't have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Names of kinds that could not be read → why. Nothing follows from their absence."""
@@ -126,16 +126,24 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
     )
     services: Mapping[ServiceName, ServiceTarget] = {}
-    lacking: frozenset[str] = frozenset()
+    missing_kinds: frozenset[str] = frozenset()
     children = [found for found in singles if found is not None] + maps
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
-        lacking = await reads.of(POD_MONITOR, _lacking(cluster, proxy), lacking)
+        missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
         name = config_map.name(proxy)
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
         children += await reads.of(CONFIG_MAP, unlabelled, empty)
-    pair = tuple(children), tuple(pods)
-    return Snapshot(parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed)
+    return Snapshot(
+        parent=parent,
+        proxy=proxy,
+        rejected=rejected,
+        children=tuple(children),
+        pods=tuple(pods),
+        services=services,
+        missing_kinds=missing_kinds,
+        unread=reads.failed,
+    )
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
@@ -157,7 +165,7 @@ async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Serv
     return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
 
 
-async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
+async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
     """A kind that is not installed can't be listed, while of any other there may be no object."""
     if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
         return frozenset()

@@ -1,43 +1,46 @@
-"""Doubts that are waited out for a while before the status tells of them."""
+"""Debounce of the disagreements of pods, before the status reports them."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from mcpproxy.cluster.resources import ProxyKey
 
 PATIENCE: Final = 30.0
-"""Seconds that a doubt lasts before it is told: pods hear of changes at different moments."""
+"""Seconds for which a disagreement lasts before it is reported: changes reach pods at different
+moments."""
 
 
 class Debouncer:
-    """Remembers since when there are doubts about which MCPProxy."""
+    """The disagreements of each MCPProxy, and the time since which they last."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._since: dict[ProxyKey, dict[str, datetime]] = {}
 
-    def young(
-        self, key: ProxyKey, doubts: frozenset[str], told: frozenset[str]
-    ) -> tuple[frozenset[str], float | None]:
-        """Which of all doubts are not to be told yet, and seconds until the first of them is.
+    def is_tracking(self, key: ProxyKey) -> bool:
+        """Return True once `debounce` or `resume` was called for the MCPProxy."""
+        return key in self._since
 
-        Those that were `told` before need no patience.
+    def resume(self, key: ProxyKey, reported: frozenset[str]) -> None:
+        """Begin with disagreements that another operator has reported: their period is over."""
+        over = self._now() - timedelta(seconds=PATIENCE)
+        self._since[key] = dict.fromkeys(reported, over)
+
+    def debounce(
+        self, key: ProxyKey, disagreements: frozenset[str]
+    ) -> tuple[frozenset[str], float | None]:
+        """Return those that must not be reported yet, and the seconds until the first may be.
+
+        A disagreement that is not among `disagreements` is over; if it returns, its period
+        begins again.
         """
         now, before = self._now(), self._since.get(key, {})
-        since = {doubt: before.get(doubt, now) for doubt in doubts}
-        if since:
-            self._since[key] = since
-        else:
-            self._since.pop(key, None)
-        left = {
-            doubt: PATIENCE - (now - began).total_seconds()
-            for doubt, began in since.items()
-            if doubt not in told
-        }
-        young = {doubt: seconds for doubt, seconds in left.items() if seconds > 0}
-        return frozenset(young), min(young.values(), default=None)
+        since = self._since[key] = {name: before.get(name, now) for name in disagreements}
+        left = {name: PATIENCE - (now - began).total_seconds() for name, began in since.items()}
+        recent = {name: seconds for name, seconds in left.items() if seconds > 0}
+        return frozenset(recent), min(recent.values(), default=None)
 
     def forget(self, key: ProxyKey) -> None:
-        """The MCPProxy is gone."""
+        """Forget an MCPProxy that no longer exists."""
         self._since.pop(key, None)
