@@ -136,8 +136,15 @@ class StatusInput:
 
     @property
     def pod_problems(self) -> list[ConditionReason]:
-        """Distinct problems of the newest pods, those that never pass by themselves first."""
+        """Distinct problems of the newest pods, in an order that depends on nothing else.
+
+        Those that never pass by themselves come first.
+        """
         problems = {
             pod.problem for pod in self.pods if pod.problem and pod.current and not pod.superseded
         }
-        return sorted(problems, key=lambda one: (one.reason not in reasons.HOPELESS, one.message))
+
+        def rank(problem: ConditionReason) -> tuple[bool, str, str]:
+            return problem.reason not in reasons.HOPELESS, problem.message, problem.reason
+
+        return sorted(problems, key=rank)

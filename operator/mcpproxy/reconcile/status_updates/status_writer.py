@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pydantic import ValidationError
@@ -90,8 +91,8 @@ class StatusWriter:
         parent = snapshot.parent
         key, before = _key(parent), _stored_status(parent)
         observed = self._observer.observe(snapshot, blocked, pending_changes)
-        is_first = before is None or snapshot.terminating
-        if not is_first and self._observer.awaits_report(snapshot, observed):
+        can_wait = before is not None and not snapshot.terminating
+        if can_wait and self._observer.awaits_report(snapshot, observed):
             return None
         observed = await self._with_service_notes(observed, snapshot)
         observed, debounced_for = self._debounced(key, observed, before, parent)
@@ -106,9 +107,8 @@ class StatusWriter:
         held = self._progress.held(key, before, after)
         if held is not None:
             return earliest(again, held)
-        after = await self._write_reduced(
-            key, parent, lambda: self._build(observed, before, parent)
-        )
+        build = partial(self._build, observed, before, parent)
+        after = await self._write_reduced(key, parent, build)
         if not snapshot.terminating:
             await self._emit_events(parent, before, after)
         return again
@@ -129,7 +129,7 @@ class StatusWriter:
     ) -> tuple[StatusInput, float | None]:
         """Add the disagreements that are too recent, and return the seconds until one is not."""
         disagreements = find_disagreements(observed)
-        if not self._debouncer.is_tracking(key):
+        if disagreements and not self._debouncer.is_tracking(key):
             # An operator that takes over changes no status that is still right.
             is_right = self._is_stored(self._build(observed, before, parent), parent)
             reported = disagreements if is_right else reported_disagreements(before)
