@@ -1,4 +1,4 @@
-"""Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
+"""Aggregation of reports: those of a proxy's pods, and of a pod's worker processes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from mcpproxy.limits.pods import REPORT_MESSAGE
 
 T = TypeVar("T")
 NAMED: Final = 10
-"""Components of each sort that a report names."""
+"""Number of components of each sort that a report names."""
 
 DIFFER: Final = "differ:"
 """Precedes what is found differently."""
@@ -38,7 +38,7 @@ _WORST_LAST: Final[tuple[BackendState, ...]] = (
 
 
 def is_serving(view: BackendStatus) -> bool:
-    """Whether clients are shown what a backend offers: one that is merely slowed down keeps it."""
+    """Return True if clients are offered the components of a backend, even a rate-limited one."""
     if view.state == "RateLimited":
         return view.reason != NOT_LISTED
     return view.state in ("Healthy", "Degraded")
@@ -46,23 +46,23 @@ def is_serving(view: BackendStatus) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reporters:
-    """Who they are whose views are combined, and the words for what they make of it."""
+    """Names of the reporters, and the reasons to use when their reports differ."""
 
     who: str
-    """A plural."""
+    """Plural noun."""
     disagree: str
-    """The reason where some reach a backend and others don't."""
+    """Reason if some reach a backend and others do not."""
     differ: str
-    """The reason where all reach it and don't find the same."""
+    """Reason if all reach a backend and report different facts."""
 
 
 def aggregate_backend(
     name: str, known: Sequence[BackendStatus], voices: Reporters, held: BackendStatus | None = None
 ) -> BackendStatus:
-    """What most see of a backend; `known` has at least one view, and none that is Unknown.
+    """Return the state that most reporters see; `known` has at least one view, and none is Unknown.
 
-    It is in trouble where more than half say so, and Degraded where fewer do; the message says
-    how many see what. What they find differently is absent, or that of `held` where it is given.
+    The backend has failed if more than half of the reporters say so, and is Degraded if fewer do;
+    the message has the numbers. Facts that differ are absent, or those of `held` if it is given.
     """
     state, reason, message = _verdict(known, voices)
     served = [view for view in known if is_serving(view)]
@@ -87,7 +87,7 @@ def aggregate_backend(
 
 
 def describe_differences(served: Sequence[BackendStatus]) -> str:
-    """What those who reach a backend find differently, with how many find what; or nothing."""
+    """Return the facts that differ between views, with the numbers of views; empty if none do."""
     found = {field: [getattr(view, field) for view in served] for field in _FACTS}
     counts = [view.components or ComponentCounts() for view in served]
     found |= {
@@ -136,7 +136,7 @@ def _badness(view: BackendStatus) -> tuple[bool, int]:
 
 
 def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
-    """A view of the state that is the most common of these, then the worst; in common words."""
+    """Return a view with the most common state, then the worst, and the most common message."""
     states = Counter(view.state for view in views)
     state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
     said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
@@ -154,13 +154,13 @@ def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
 
 
 def common_value(values: Sequence[T | None]) -> T | None:
-    """The value that all have; None while they differ or one has none."""
+    """Return the value that all have; None if they differ or one is None."""
     first = values[0] if values else None
     return first if all(value == first for value in values) else None
 
 
 def merge_drift(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
-    """What differs from the approved catalog for any of those who say so; None when none does."""
+    """Return the union of all drifts from the approved catalog; None if no report has one."""
     known = [drift for drift in drifts if drift is not None]
     if not known:
         return None

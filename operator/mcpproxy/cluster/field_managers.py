@@ -1,4 +1,4 @@
-"""Pure: the field in which a live object differs from a manifest, and the manager that set it."""
+"""The field in which a live object differs from a manifest, and the manager that set it. Pure."""
 
 import json
 from typing import Any, Final
@@ -9,7 +9,7 @@ from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 
 _NAME: Final = 128
-"""Characters of a manager's name that are shown; Kubernetes admits as many."""
+"""Characters of a manager's name that are shown: the limit of Kubernetes."""
 UNKNOWN: Final = "an unknown manager"
 
 Step = str | Object

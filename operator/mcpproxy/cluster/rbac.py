@@ -1,4 +1,4 @@
-"""What the operator may do, and no more: the manifests are made from this."""
+"""Permissions of the operator, from which the manifests are generated."""
 
 from typing import Final, NotRequired, TypedDict
 
@@ -6,7 +6,7 @@ from mcpproxy.api import constants
 
 
 class PolicyRule(TypedDict):
-    """One rule of a Role or ClusterRole."""
+    """Rule of a Role or ClusterRole."""
 
     apiGroups: list[str]
     resources: list[str]
@@ -74,14 +74,14 @@ RULES: Final[tuple[PolicyRule, ...]] = (
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
 )
-"""Needed in every namespace that is served, and nowhere else."""
+"""Permissions in every namespace that is served."""
 
 POD_PROXY: Final[PolicyRule] = {
     "apiGroups": [""],
     "resources": ["pods/proxy"],
     "verbs": ["get"],
 }
-"""Needed besides, where the operator reads pods through the API server."""
+"""Additional permissions if the operator reads pods through the API server."""
 
 LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
     # A name can't be demanded of what does not exist yet.
@@ -93,4 +93,4 @@ LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["get", "update"],
     },
 )
-"""Needed in the operator's own namespace, with leader election."""
+"""Permissions in the operator's own namespace for leader election."""

@@ -1,4 +1,4 @@
-"""`mcpproxy operator`: reads the command line and runs the operator."""
+"""The command `mcpproxy operator`: command line, logging and start of the operator."""
 
 import argparse
 import asyncio
@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds, at least one, from a duration such as `10s` or `1m`."""
+    """Parse a duration such as `10s` or `1m` and return the seconds, at least one."""
     try:
         found = parse_duration(text)
     except ValueError as error:
@@ -111,7 +111,7 @@ def parse_seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until SIGTERM; 0 after an orderly end, 1 after a failure, 2 for wrong arguments."""
+    """Run until SIGTERM. Return 0 after an orderly stop, 1 for a failure, 2 for bad arguments."""
     if not args.image:
         sys.stderr.write(f"mcpproxy operator: give --image or set {IMAGE_VARIABLE}\n")
         return 2
@@ -139,7 +139,7 @@ def configure_logging(level: str) -> None:
 
 
 def _own_namespace() -> str | None:
-    """Where this pod is; None outside of a cluster."""
+    """Return the namespace of this pod; None outside a cluster."""
     namespace = os.environ.get(NAMESPACE_VARIABLE)
     if not namespace and POD_NAMESPACE_FILE.exists():
         namespace = POD_NAMESPACE_FILE.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""Kopf's settings and its way to the API server."""
+"""Settings of Kopf, and its connection to the API server."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,13 +9,13 @@ from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.controller.kopf_watches import selectors
 
 STOP_SECONDS: Final = 20.0
-"""After a signal to stop, the process is gone by then. The grace of its pod has to be longer."""
+"""Seconds within which the process ends after a signal. The grace period of its pod is longer."""
 
 
 class Backoffs:
-    """Pauses between requests of Kopf that fail, without an end and 5 seconds at most.
+    """Endless pauses between failing requests of Kopf, of at most 5 seconds.
 
-    Kopf's own grow to 21 seconds, and end the operator after the last one.
+    Kopf's own pauses grow to 21 seconds, and Kopf stops the operator after the last one.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -25,7 +25,7 @@ class Backoffs:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """How Kopf should behave: it watches, and does nothing else."""
+    """Return the settings with which Kopf only watches."""
     found = kopf.OperatorSettings()
     found.posting.enabled = False
     found.peering.standalone = True
@@ -44,7 +44,7 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 def register_login(registry: kopf.OperatorRegistry, access: ClusterConfig) -> None:
-    """Let Kopf use the same access as the rest; asked again whenever its token is refused."""
+    """Let Kopf use the credentials of the other clients; rejected ones are fetched again."""
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
         found = await access.credentials()

@@ -1,4 +1,4 @@
-"""The backstop: lists what is watched, and notices a watch that went silent."""
+"""Comparison of the watches with lists, which finds missed events and silent watches."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 LOOK: Final = 60.0
 """Seconds between two lists, on average."""
 EVERYTHING: Final = 10
-"""Each so many lists, every MCPProxy is reconciled."""
+"""Number of lists after which every MCPProxy is reconciled."""
 FIRST_LOOK: Final = 1.0
-"""Seconds between two lists until the watches have caught up with them once."""
+"""Seconds between two lists until the watches have caught up for the first time."""
 
 
 class Resync:
-    """Lists again and again; what a watch has missed is reconciled."""
+    """Periodic lists of all watched kinds, which enqueue the keys that a watch has missed."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Resync:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`namespaces` may be empty: all. `jitter` gives the factor of one pause."""
+        """`namespaces` is empty for all of them. `jitter` returns the factor of one pause."""
         self._cluster = cluster
         self._namespaces = namespaces
         self._selectors = selectors
@@ -46,10 +46,10 @@ class Resync:
         self._jitter = jitter
         self._logged: dict[ResourceKind, str] = {}
         self.caught_up = False
-        """Whether every watch has brought all that was there when it began."""
+        """True once every watch has delivered the objects that existed when it began."""
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while not self.caught_up:
             await self._sleep(FIRST_LOOK)
             self.caught_up = await self._has_caught_up()
@@ -79,7 +79,7 @@ class Resync:
         return True
 
     async def _list(self, kind: ResourceKind) -> dict[Name, ObjectVersion] | None:
-        """What there is; None if the API server doesn't say."""
+        """Return the objects of one kind; None if the API server does not list them."""
         found: dict[Name, ObjectVersion] = {}
         try:
             for namespace in self._namespaces or (None,):

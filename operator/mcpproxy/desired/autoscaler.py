@@ -6,9 +6,10 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The autoscaler; None unless the spec asks for one.
+    """Return the autoscaler; None unless the spec requests one.
 
-    It measures the runtime's container alone: one that was injected beside it may request nothing.
+    It measures only the container of the runtime, because an injected container may have no
+    requests.
     """
     given = proxy.spec.autoscaling
     if given is None:

@@ -22,7 +22,7 @@ _ARGS: Final = (
 
 
 def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
-    """The Deployment; without `replicas` when the spec has none, so that others may set them."""
+    """Return the Deployment, without `replicas` if an autoscaler or a user may set them."""
     found = metadata(proxy, owner, proxy.metadata.name)
     found["annotations"] = {ANNOTATION_VERSION: options.version}
     spec: Manifest = {
@@ -86,7 +86,7 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
 
 
 def _pull_policy(image: str) -> str:
-    """Kubernetes' own choice, which it makes only once, for the first image of a Deployment."""
+    """Return the default that Kubernetes computes only for the first image of a Deployment."""
     last = image.partition("@")[0].rpartition("/")[2]
     tag = last.partition(":")[2] or ("" if "@" in image else "latest")
     return "Always" if tag == "latest" else "IfNotPresent"
@@ -102,7 +102,10 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
 
 
 def _resources(proxy: MCPProxy) -> Manifest:
-    """What the spec says, or default requests; never a mix, which could exceed its limits."""
+    """Return the resources of the spec, or the default requests.
+
+    The two are never mixed: a default request could exceed a limit of the spec.
+    """
     if proxy.spec.resources is None:
         return {"requests": dict(_DEFAULT_REQUESTS)}
     given = proxy.spec.resources.to_manifest()

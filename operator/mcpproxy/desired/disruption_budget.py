@@ -6,7 +6,7 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The budget; None unless the spec asks for one."""
+    """Return the budget; None unless the spec requests one."""
     given = proxy.spec.disruption_budget
     if given is None:
         return None

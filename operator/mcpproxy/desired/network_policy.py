@@ -1,4 +1,4 @@
-"""The NetworkPolicy of the pods: clients, the operator and the backends, and nothing else."""
+"""The NetworkPolicy of the pods: it admits only clients, the operator and the backends."""
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
@@ -30,10 +30,10 @@ Services = Mapping[ServiceName, ServiceTarget]
 def build(
     proxy: MCPProxy, options: BuildOptions, owner: OwnerRef, services: Services
 ) -> Manifest | None:
-    """The policy; None unless the spec asks for one.
+    """Return the policy; None unless the spec requests one.
 
-    A policy can't name Services: `services` says what is behind those of the backends. Of one
-    that is not in it nothing may be shown, and its whole namespace is let through.
+    `services` has the targets of the backends' Services, because a policy can't name Services. If a
+    Service is not in it, its whole namespace is allowed.
     """
     given = proxy.spec.network_policy
     if given is None:
@@ -52,7 +52,7 @@ def build(
 
 
 def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
-    """The Services that a policy has to know; none unless the spec asks for one."""
+    """Return the Services whose targets the policy needs; none if the spec requests no policy."""
     if proxy.spec.network_policy is None:
         return set()
     found = [_service_of(proxy, backend) for backend in proxy.spec.backends]
@@ -61,7 +61,7 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
 
 
 def _collector(proxy: MCPProxy) -> list[str]:
-    """Where traces are sent to."""
+    """Return the peer that receives traces."""
     monitoring = proxy.spec.monitoring
     return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
 
@@ -109,7 +109,7 @@ def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> It
 
 
 def _service_of(proxy: MCPProxy, backend: BackendSpec) -> tuple[str, str, int] | None:
-    """Namespace, name and port of a backend's Service, also where a url names one."""
+    """Return the namespace, name and port of a backend's Service, also if a URL names it."""
     own = proxy.metadata.namespace or "default"
     if backend.service is not None:
         return backend.service.namespace or own, backend.service.name, backend.service.port
@@ -170,7 +170,7 @@ def _with_protocols(rule: Manifest) -> Manifest:
 
 
 def _distinct(found: Any) -> list[Manifest]:
-    """The entries in one order, each once."""
+    """Return the distinct entries in a stable order."""
     once: list[Manifest] = []
     for entry in canonical_order(list(found)):
         if entry not in once:

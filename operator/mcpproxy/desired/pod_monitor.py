@@ -1,4 +1,4 @@
-"""The PodMonitor that has the pods scraped: the admin port is in no Service."""
+"""The PodMonitor of the pods. It selects pods because no Service has the admin port."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ NAMED: Final[Manifest] = {
     "targetLabel": "mcpproxy",
     "action": "replace",
 }
-"""The relabeling that adds the MCPProxy's name to all that is scraped. manifests/monitoring has the
-same: its rules and its dashboard tell proxies apart by this label."""
+"""Relabeling that adds the name of the MCPProxy to all samples. manifests/monitoring has the same:
+its rules and its dashboard distinguish proxies by this label."""
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The PodMonitor; None unless the spec asks for one."""
+    """Return the PodMonitor; None unless the spec requests one."""
     given = proxy.spec.monitoring.pod_monitor if proxy.spec.monitoring else None
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""The part of a pod that the spec's overlay decides: where it runs."""
+"""The part of a pod that `spec.podTemplate` decides: metadata and placement."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ from mcpproxy.desired.types import Manifest, canonical_order
 
 GRACE_SECONDS: Final = 60
 DRAIN_SECONDS: Final = 5
-"""Seconds that a pod serves on while endpoints lose it."""
+"""Seconds for which a pod still serves while it is removed from endpoints."""
 _LAST_SECONDS: Final = 5
-"""Seconds for what comes after the last call."""
+"""Seconds for the shutdown after the last call."""
 _DEFAULT_SPREAD: Final = tuple(
     TopologySpreadConstraint(max_skew=1, topology_key=topology, when_unsatisfiable="ScheduleAnyway")
     for topology in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -23,7 +23,7 @@ _TAKEN_AS_THEY_ARE: Final = (
 
 
 def pod_metadata(proxy: MCPProxy) -> Manifest:
-    """Labels and annotations of the pods."""
+    """Return the labels and annotations of the pods."""
     given = _given(proxy)
     found: Manifest = {
         "labels": {
@@ -37,7 +37,7 @@ def pod_metadata(proxy: MCPProxy) -> Manifest:
 
 
 def pod_fields(proxy: MCPProxy) -> Manifest:
-    """Fields of the pod's spec that place it."""
+    """Return the fields of the pod's spec that place it."""
     given = _given(proxy)
     overlay = given.to_manifest()
     security = canonical_order(overlay.get("securityContext", {}))
@@ -61,7 +61,7 @@ def pod_fields(proxy: MCPProxy) -> Manifest:
 
 
 def drain_arguments(proxy: MCPProxy) -> list[str]:
-    """How long the runtime lets calls end, where the spec gives its pods another time to end."""
+    """Return the runtime's grace period for calls, if the spec sets that of its pods."""
     grace = _given(proxy).termination_grace_period_seconds
     return [] if grace is None else ["--drain", str(grace - DRAIN_SECONDS - _LAST_SECONDS)]
 

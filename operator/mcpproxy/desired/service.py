@@ -1,4 +1,4 @@
-"""The Service that agents connect to."""
+"""The Service for clients."""
 
 from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
@@ -6,7 +6,7 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
-    """The Service; the admin port is not in it."""
+    """Return the Service, without the admin port."""
     given = proxy.spec.service
     found = metadata(proxy, owner, proxy.metadata.name)
     if given and given.annotations:

@@ -1,4 +1,4 @@
-"""Volumes of the pods: configuration, referenced values, sealing keys, a place to write."""
+"""Volumes of the pods: configuration, referenced values, sealing keys and a writable directory."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _CONFIG_MAP = "configmap"
 
 
 def volumes(proxy: MCPProxy, owner: OwnerRef) -> list[Manifest]:
-    """The pod's volumes; the one for values only if something is referenced."""
+    """Return the pod's volumes; the one for values only if the spec references some."""
     sealing = constants.sealing_secret_name(owner.name, owner.uid)
     found: list[Manifest] = [
         {"name": "config", "configMap": {"name": config_map.name(proxy)}},
@@ -27,7 +27,7 @@ def volumes(proxy: MCPProxy, owner: OwnerRef) -> list[Manifest]:
 
 
 def mounts(proxy: MCPProxy) -> list[Manifest]:
-    """Where the container finds them."""
+    """Return the volume mounts of the container."""
     found: list[Manifest] = [
         {"name": "config", "mountPath": constants.CONFIG_DIR, "readOnly": True},
         {"name": "sealing", "mountPath": constants.SEALING_DIR, "readOnly": True},

@@ -1,4 +1,4 @@
-"""Pure: live objects of the API → the plain values that the status is made from."""
+"""Conversion of live objects to the plain values that the status is computed from. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from mcpproxy.status.inputs import ConditionReason, DeploymentView
 from mcpproxy.status.rejections import explain_rejection
 
 _POD_NAME: Final = re.compile(r'pods "[^"]*" is forbidden')
-"""Each attempt has another name."""
+"""Part of a message that differs for each attempt to create a pod."""
 
 
 def deployment_view(live: Object) -> DeploymentView:
-    """What a Deployment says of itself."""
+    """Return the desired and the current state of a Deployment."""
     status, spec, metadata = live.get("status") or {}, live["spec"], live["metadata"]
     return DeploymentView(
         settled=status.get("observedGeneration", 0) >= metadata["generation"],
@@ -49,7 +49,10 @@ def _failure(conditions: Iterable[Object]) -> ConditionReason | None:
 
 
 def autoscaler_view(live: Object) -> ConditionReason | None:
-    """Why an autoscaler can't work; None when it can. Its reason is empty until it has tried."""
+    """Return the reason for which an autoscaler can't work; None if it can.
+
+    The reason is empty until the autoscaler has tried.
+    """
     found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
     for type_ in ("AbleToScale", "ScalingActive"):
         if found.get(type_, {}).get("status") == "False":
@@ -61,7 +64,7 @@ def autoscaler_view(live: Object) -> ConditionReason | None:
 
 
 def service_target(service: Object | None) -> ServiceTarget:
-    """What is behind a Service; nothing while there is none."""
+    """Return the target of a Service; an empty one if the Service does not exist."""
     if service is None:
         return ServiceTarget()
     spec = service["spec"]
@@ -80,14 +83,14 @@ def service_target(service: Object | None) -> ServiceTarget:
 
 
 def consents(service: Object | None, namespace: str) -> bool:
-    """Whether a Service lets proxies of another namespace show what is behind it."""
+    """Return True if a Service allows proxies of another namespace to show its target."""
     annotations = service["metadata"].get("annotations") or {} if service is not None else {}
     allowed = annotations.get(constants.ANNOTATION_ALLOW_FROM, "")
     return not {"*", namespace}.isdisjoint(name.strip() for name in allowed.split(","))
 
 
 def mounted_config_map(pod_spec: Object, proxy: str) -> str | None:
-    """Which of the proxy's ConfigMaps a pod mounts as its configuration."""
+    """Return the name of the proxy's ConfigMap that a pod mounts as its configuration."""
     for volume in pod_spec.get("volumes") or []:
         name = (volume.get("configMap") or {}).get("name", "")
         if re.fullmatch(rf"{re.escape(proxy)}-[0-9a-f]{{10}}", name):
@@ -96,13 +99,13 @@ def mounted_config_map(pod_spec: Object, proxy: str) -> str | None:
 
 
 def mounts_secret(pod_spec: Object, name: str) -> bool:
-    """Whether a pod mounts a Secret as a volume."""
+    """Return True if a pod mounts a Secret as a volume."""
     volumes = pod_spec.get("volumes") or []
     return any((volume.get("secret") or {}).get("secretName") == name for volume in volumes)
 
 
 def pod_address(pod: Object) -> PodAddress | None:
-    """Where a running pod is; None for one that has no address, or none any more."""
+    """Return the address of a running pod; None if it has none or is being deleted."""
     status, metadata = pod.get("status") or {}, pod["metadata"]
     if status.get("phase") != "Running" or not status.get("podIP"):
         return None

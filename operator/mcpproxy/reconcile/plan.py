@@ -1,4 +1,4 @@
-"""Pure: desired children against live ones → what to apply, to prune and to wait for."""
+"""Plan of one pass: the children to apply and to delete, or the reason to wait. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 
 WAIT: Final = 15.0
-"""Seconds until something is looked at again that no watch tells about."""
+"""Seconds until objects that no watch covers are read again."""
 
 _ORDER: Final = tuple(found.kind for found in CHILD_KINDS)
 _ON_DEMAND: Final = frozenset(kind.name for kind in ON_DEMAND)
@@ -21,31 +21,31 @@ _ON_DEMAND: Final = frozenset(kind.name for kind in ON_DEMAND)
 
 @dataclass(frozen=True, slots=True)
 class ApplyStep:
-    """Apply `manifest`, to the object of this uid or, without one, as a new object."""
+    """Application of `manifest` to the object with this uid; without a uid, as a new object."""
 
     manifest: Object
     uid: str | None
     hand_over: Object | None = None
-    """Fields that we set so far and that must keep their values when we don't any more."""
+    """Fields to release: the operator set them before and they must keep their values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one pass does. While `blocked` it does nothing."""
+    """Changes of one pass. A plan with `blocked` has none."""
 
     replace: tuple[Object, ...] = ()
-    """Live objects that must go first, since they can't be changed into what they should be."""
+    """Live objects to delete first, because they are immutable and differ."""
     prune: tuple[Object, ...] = ()
-    """Live children that the spec asks for no longer."""
+    """Live children that the spec no longer requests."""
     apply: tuple[ApplyStep, ...] = ()
     adopt: tuple[Object, ...] = ()
-    """Live objects among those that are applied that an earlier MCPProxy of this name has left."""
+    """Live objects to apply that an earlier MCPProxy of this name left behind."""
     blocked: ConditionReason | None = None
     requeue_after: float | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The children that it would change, create or delete, in words."""
+        """Kinds and names of the children that the plan changes, creates or deletes."""
         applied = [kind_and_name(step.manifest) for step in self.apply]
         things = {*applied, *map(kind_and_name, self.replace), *map(kind_and_name, self.prune)}
         return tuple(f"{kind} {name}" for kind, name in sorted(things))
@@ -57,7 +57,7 @@ def make_plan(
     owner: Object,
     in_sync: Callable[[Object, Object], bool],
 ) -> Plan:
-    """Decide what to apply. `in_sync(manifest, live)` says whether an object needs nothing."""
+    """Return the plan. `in_sync(manifest, live)` returns True if an object needs no change."""
     found = {kind_and_name(thing): thing for thing in live}
     wanted = sorted(desired, key=lambda manifest: _ORDER.index(manifest["kind"]))
     pairs = [(manifest, found.get(kind_and_name(manifest))) for manifest in wanted]
@@ -89,15 +89,16 @@ def _leaves(thing: Object, owner: Object) -> bool:
 
 
 def _fewest(desired: Iterable[Object]) -> int:
-    """Pods that an autoscaler must find, since it never begins with none."""
+    """Return the minimum of pods for an autoscaler, which never scales up from zero."""
     found = [one["spec"]["minReplicas"] for one in desired if one["kind"] == AUTOSCALER.name]
     return max(found, default=0)
 
 
 def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
-    """Replicas that the spec no longer gives stay what they are, for an autoscaler to change.
+    """Return the replicas to release if the spec no longer sets them, so that they keep their
+    value.
 
-    A field that its only owner stops applying would fall back to its default: one pod.
+    A field that its only owner stops applying would return to its default: one pod.
     """
     ours = applied_fields(live, constants.FIELD_MANAGER).get("spec", {})
     if live["kind"] != DEPLOYMENT.name or "replicas" in manifest["spec"]:
@@ -111,7 +112,7 @@ def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
 
 
 def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list[Object]:
-    """Our ConfigMaps of earlier configurations, but for those named in `keep`."""
+    """Return the ConfigMaps of earlier configurations, except those named in `keep`."""
     kept = set(keep)
     return [
         thing
@@ -124,21 +125,21 @@ def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list
 
 
 def kind_and_name(thing: Object) -> tuple[str, str]:
-    """Kind and name."""
+    """Return the kind and name of an object."""
     return thing["kind"], thing["metadata"]["name"]
 
 
 def is_owned(thing: Object, owner: Object) -> bool:
-    """Whether `owner` is the controller of a live object."""
+    """Return True if `owner` is the controller of a live object."""
     controller = controller_of(thing)
     return controller is not None and controller.get("uid") == owner["metadata"]["uid"]
 
 
 def is_orphan(thing: Object, owner: Object) -> bool:
-    """Whether an earlier MCPProxy of the name of `owner` has left a live object behind.
+    """Return True if an earlier MCPProxy with the name of `owner` left a live object behind.
 
-    `kubectl delete --cascade=orphan` does so. All of it has to be true: nothing controls the
-    object, it has the labels of a child, and our field manager has applied it.
+    `kubectl delete --cascade=orphan` does so. All of these must hold: the object has no controller,
+    it has the labels of a child, and the operator's field manager has applied it.
     """
     labels = constants.child_labels(owner["metadata"]["name"])
     return (
@@ -154,7 +155,7 @@ def _is_ours(thing: Object, owner: Object) -> bool:
 
 
 def controller_of(thing: Object) -> Object | None:
-    """The owner reference of a live object's controller; None for an object without one."""
+    """Return the owner reference of an object's controller; None if it has none."""
     references: Sequence[Object] = thing["metadata"].get("ownerReferences") or []
     return next((found for found in references if found.get("controller")), None)
 
@@ -186,5 +187,5 @@ def _blocked(found: Sequence[Object], owner: Object) -> ConditionReason | None:
 
 
 def list_of(things: Sequence[Object]) -> str:
-    """Kinds and names of objects, sorted, as messages name them."""
+    """Return kinds and names of objects, sorted, as messages list them."""
     return ", ".join(f"{kind} {name}" for kind, name in sorted(map(kind_and_name, things)))

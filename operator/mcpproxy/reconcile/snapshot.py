@@ -1,4 +1,4 @@
-"""Reading one MCPProxy and everything that belongs to it."""
+"""Snapshot of one MCPProxy and everything that belongs to it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,30 +32,30 @@ from mcpproxy.reconcile.plan import is_owned
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
 Known = Callable[[ResourceKind], bool]
-"""Whether the watches know a child of this kind."""
+"""Function that returns True if the watches know a child of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one pass found."""
+    """Objects that one pass has read."""
 
     parent: Object
     proxy: MCPProxy | None
-    """The model of the parent; None when its spec can't be used."""
+    """Model of the parent; None if its spec is invalid."""
     rejected: str | None
-    """What is wrong with it then."""
+    """Error in the spec; None if it is valid."""
     children: tuple[Object, ...]
-    """Live objects of our kinds that have a child's name, whoever they belong to."""
+    """Live objects of child kinds with the name of a child, whoever owns them."""
     pods: tuple[Object, ...]
-    """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
+    """Pods with the labels of the MCPProxy, which any user may set: see `ownership`."""
     services: Mapping[ServiceName, ServiceTarget]
-    """What is behind the Services of backends, as far as it may be read and shown."""
+    """Targets of the backends' Services, as far as they may be read and shown."""
     superseded: frozenset[str] = frozenset()
-    """The uids of pods that were made from an earlier template of the Deployment."""
+    """Uids of pods of an earlier template of the Deployment."""
     missing_kinds: frozenset[str] = frozenset()
-    """Names of kinds that the spec asks for and the cluster doesn't have."""
+    """Kinds that the spec requests and the cluster does not have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
-    """Names of kinds that could not be read → why. Nothing follows from their absence."""
+    """Kinds that could not be read → error. Such objects must not be taken as absent."""
     ending: bool = False
     """True if the namespace is being deleted: nothing can be created in it."""
 
@@ -66,35 +66,35 @@ class Snapshot:
 
     @property
     def suspended(self) -> bool:
-        """Whether the spec asks to leave everything as it is."""
+        """True if the spec suspends reconciliation."""
         return bool(self.proxy and self.proxy.spec.suspend)
 
     @property
     def hidden_services(self) -> frozenset[ServiceName]:
-        """Services of backends of which the NetworkPolicy must show nothing."""
+        """Services of backends whose targets the NetworkPolicy must not show."""
         if self.proxy is None or SERVICE.name in self.unread:
             return frozenset()
         return frozenset(network_policy.referenced_services(self.proxy) - self.services.keys())
 
     @property
     def deployment(self) -> Object | None:
-        """Our Deployment."""
+        """The Deployment of the MCPProxy."""
         return self.child(DEPLOYMENT)
 
     def child(self, kind: ResourceKind) -> Object | None:
-        """Our child of this kind, which has only one."""
+        """Return the MCPProxy's only child of this kind."""
         ours = (found for found in self.children if is_owned(found, self.parent))
         return next((found for found in ours if found["kind"] == kind.name), None)
 
 
 class _Reads:
-    """Reads of one pass; one that fails is noted and leaves the others alone."""
+    """Reads of one pass. An error of one of them is noted and does not affect the others."""
 
     def __init__(self) -> None:
         self.failed: dict[str, ClusterError] = {}
 
     async def of(self, kind: ResourceKind, reading: Awaitable[Found], default: Found) -> Found:
-        """The result of `reading`; `default` when it fails."""
+        """Return the result of `reading`, or `default` if it fails."""
         try:
             return await reading
         except ClusterError as error:
@@ -103,11 +103,11 @@ class _Reads:
 
 
 async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
-    """Read the world around one MCPProxy; None when it does not exist.
+    """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
-    `known` names the kinds of which a child exists as far as the watches know: such a child is
-    read even if the spec does not ask for it. Raises ClusterError when the MCPProxy itself can't
-    be read; other reads that fail are in `World.unread`.
+    `known` returns True for kinds of which the watches know a child: it is read even if the spec
+    does not request it. Raise ClusterError if the MCPProxy itself can't be read; errors of other
+    reads are in `Snapshot.unread`.
     """
     parent = await cluster.get(MCP_PROXY, *key)
     if parent is None:
@@ -147,7 +147,7 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
-    """Kinds that the spec asks for, and those that an earlier spec asked for."""
+    """Return the optional kinds that the spec requests, or that an earlier spec requested."""
     spec = proxy.spec if proxy is not None else None
     asked: dict[ResourceKind, object] = {
         NETWORK_POLICY: spec and spec.network_policy,
@@ -166,7 +166,7 @@ async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Serv
 
 
 async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
-    """A kind that is not installed can't be listed, while of any other there may be no object."""
+    """Return the requested kinds that can't be listed because they are not installed."""
     if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
         return frozenset()
     labels = constants.child_labels(proxy.metadata.name)
@@ -178,10 +178,11 @@ async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
 
 
 async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> ServiceTarget | None:
-    """What is behind a Service; None where that must not be shown in the namespace `own`.
+    """Return the target of a Service; None if it must not be shown in the namespace `own`.
 
-    Who may read a NetworkPolicy there need not be permitted to read Services elsewhere, nor to
-    learn that there is one: without consent it is as if the operator could not read it either.
+    A user who may read a NetworkPolicy there may lack the permission to read Services elsewhere, or
+    to learn that one exists. Without consent, the result is therefore the same as if the operator
+    could not read the Service.
     """
     try:
         found = await cluster.get(SERVICE, namespace, name)
@@ -192,7 +193,7 @@ async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> Serv
 
 
 def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
-    """The model of a stored object, or what is wrong with it; path and remedy are in the text."""
+    """Return the model of a stored object, or the error with its path and remedy."""
     name = parent["metadata"]["name"]
     if not constants.is_dns_label(name):
         return None, (
@@ -206,7 +207,7 @@ def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
 
 
 def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
-    """The MCPProxy that the Deployment runs, read back from its ConfigMap."""
+    """Return the MCPProxy that the Deployment runs, from its ConfigMap."""
     deployment = world.deployment
     if deployment is None:
         return None
@@ -225,7 +226,7 @@ def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
 async def _unlabelled(
     cluster: Cluster, kind: ResourceKind, key: ProxyKey, name: str, listed: list[Object]
 ) -> list[Object]:
-    """An object of this name that the list by labels did not have."""
+    """Return the object of this name if the list by labels did not include it."""
     if any(found["metadata"]["name"] == name for found in listed):
         return []
     found = await cluster.get(kind, key.namespace, name)

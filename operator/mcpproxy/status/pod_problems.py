@@ -1,4 +1,4 @@
-"""Pure: why a pod is not ready, in words that don't change from one attempt to the next."""
+"""Problems of pods, in messages that do not change from one attempt to the next. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,52 +11,52 @@ from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 
 MOUNTS_WITHIN: Final = 60.0
-"""Seconds after which a pod that still waits for its volumes is in trouble."""
+"""Seconds after which missing volumes of a pod become a problem."""
 STARTS_WITHIN: Final = 600.0
-"""Seconds after which a pod that is not ready no longer starts: a rollout has as many."""
+"""Seconds after which a pod that is not ready no longer starts: the deadline of a rollout."""
 
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
 _NO_START = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
-"""Reasons of containers whose command has never run, so that they have no log."""
+"""Reasons of containers whose command never ran, so that they have no log."""
 _STARTS = frozenset({"ContainerCreating", "PodInitializing"})
 _FINISHED = frozenset({"Failed", "Succeeded"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
 _WHERE = re.compile(r' \(pod: "[^"]*", container: [^)]*\)')
-"""The kubelet's words for the pod, which differ for each pod of one template."""
+"""Part of the kubelet's text that differs for each pod of one template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a pod, as its status describes it."""
+    """Container of a pod, from the status of the pod."""
 
     name: str
     image: str
     is_init: bool
     waiting: Object
     ended: Object
-    """How it ended last; empty when it never has."""
+    """State of its last termination; empty if it has never terminated."""
     restarts: int
 
     @property
     def crashed(self) -> bool:
-        """Whether it has ended with an error."""
+        """True if its last termination was an error."""
         return bool(self.ended) and self.ended.get("exitCode", 0) != 0
 
     @property
     def loops(self) -> bool:
-        """Whether it crashes again and again."""
+        """True if it crashes repeatedly."""
         return self.waiting.get("reason") in _CRASH or (self.crashed and self.restarts > 1)
 
     @property
     def title(self) -> str:
-        """Its name with its role."""
+        """Its role and name."""
         return f"{'init ' if self.is_init else ''}container {self.name}"
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether the Service sends agents to this pod."""
+    """Return True if the Service sends requests to this pod."""
     if "deletionTimestamp" in pod["metadata"]:
         return False
     return any(
@@ -66,7 +66,8 @@ def is_ready(pod: Object) -> bool:
 
 
 def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
-    """Why a pod is not ready, where its status says so: the first check with a finding decides."""
+    """Return the problem of a pod that is not ready, from the first check that applies; None
+    without one."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return None
     if (pod.get("status") or {}).get("phase") in _FINISHED:
@@ -84,7 +85,7 @@ def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
 
 
 def is_starting(pod: Object, now: datetime) -> bool:
-    """Whether a pod is on its way to be ready."""
+    """Return True if a pod is starting: it is not ready yet and has no problem."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return False
     if (pod.get("status") or {}).get("phase") in _FINISHED:
@@ -93,7 +94,7 @@ def is_starting(pod: Object, now: datetime) -> bool:
 
 
 def next_deadline(pod: Object, now: datetime) -> float | None:
-    """Seconds after which a pod is judged otherwise though its status has not changed."""
+    """Return the seconds until a pod is judged differently although its status has not changed."""
     if _eviction(pod, now) is not None:
         return STARTS_WITHIN - _seconds_since(_disruption(pod), now)
     if not is_starting(pod, now):
@@ -103,7 +104,7 @@ def next_deadline(pod: Object, now: datetime) -> float | None:
 
 
 def containers_of(pod: Object) -> Iterator[Container]:
-    """All containers of a pod, those of other managers too: init containers first."""
+    """Return all containers of a pod, including injected ones; init containers first."""
     status = pod.get("status") or {}
     for member in ("initContainerStatuses", "containerStatuses"):
         for found in status.get(member) or []:
@@ -131,7 +132,7 @@ def _unschedulable(pod: Object) -> ConditionReason | None:
 
 
 def _node_silent(pod: Object) -> ConditionReason | None:
-    """Containers that are ready in a pod that is not: the node controller has marked it so."""
+    """Apply if the node controller has marked a pod with ready containers as not ready."""
     spec, statuses = pod["spec"], (pod.get("status") or {}).get("containerStatuses") or []
     marked = _condition(pod, "Ready").get("status") == "False"
     ready = bool(statuses) and all(found.get("ready") for found in statuses)
@@ -154,7 +155,7 @@ def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
 
 
 def _eviction(pod: Object, now: datetime) -> ConditionReason | None:
-    """Told for a while only: the pod object stays until Kubernetes removes it."""
+    """Apply for a limited time, because the pod stays until Kubernetes deletes it."""
     status = pod.get("status") or {}
     if status.get("phase") != "Failed" or status.get("reason") != "Evicted":
         return None
@@ -253,7 +254,7 @@ def _seconds_since(time: str | None, now: datetime) -> float:
 
 
 def _sources(pod: Object) -> Iterator[str]:
-    """The Secrets and ConfigMaps that the pod's volumes need."""
+    """Return the Secrets and ConfigMaps that the pod's volumes require."""
     for volume in pod["spec"].get("volumes") or []:
         secret, config_map = volume.get("secret") or {}, volume.get("configMap") or {}
         if secret and not secret.get("optional"):

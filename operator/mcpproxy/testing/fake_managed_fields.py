@@ -41,7 +41,7 @@ def _selector(name: str, item: Any) -> str | None:
 
 
 def field_paths(manifest: Object) -> list[Path]:
-    """Every field of an applied manifest, as server-side apply would own it, in its order."""
+    """Return every field that server-side apply of a manifest would own, in its order."""
     found: list[Path] = []
     for key, value in manifest.items():
         if key == "metadata":
@@ -67,7 +67,7 @@ def _walk(value: Any, path: Path, name: str, found: list[Path]) -> None:
 
 
 def fields_v1(fields: set[Path]) -> Object:
-    """The paths in the form of `fieldsV1`."""
+    """Return the paths in the form of `fieldsV1`."""
     root: Object = {}
     for path in sorted(fields):
         node = root
@@ -89,7 +89,7 @@ def _find(values: list[Any], step: str) -> int | None:
 
 
 def value_at(manifest: Any, path: Path) -> Any:
-    """What lies at the end of a path; None when there is nothing."""
+    """Return the value at the end of a path; None if there is none."""
     for step in path:
         if step.startswith("f:"):
             manifest = manifest.get(step[2:]) if isinstance(manifest, dict) else None
@@ -102,7 +102,7 @@ def value_at(manifest: Any, path: Path) -> Any:
 
 
 def put_at(manifest: Object, path: Path, value: Any) -> None:
-    """Write a field, making what is missing on the way to it."""
+    """Write a field, and create missing objects on its path."""
     node: Any = manifest
     for place, step in enumerate(path):
         last = place == len(path) - 1
@@ -125,7 +125,7 @@ def put_at(manifest: Object, path: Path, value: Any) -> None:
 
 
 def remove_at(manifest: Object, path: Path) -> None:
-    """Drop a field or an item of a list, and what is empty without it."""
+    """Remove a field or an item of a list, and objects that become empty."""
     while path:
         parent = value_at(manifest, path[:-1]) if len(path) > 1 else manifest
         if isinstance(parent, dict):

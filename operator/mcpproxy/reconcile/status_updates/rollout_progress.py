@@ -9,11 +9,11 @@ from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.status import reasons
 
 PAUSE: Final = 5.0
-"""Seconds between two statuses that differ in numbers of pods alone."""
+"""Seconds between two statuses that differ only in numbers of pods."""
 
 
 class RolloutProgress:
-    """Delays statuses of proxies that come up until something else than a number changes."""
+    """Delay of statuses of proxies that start, until something other than a number changes."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -22,7 +22,7 @@ class RolloutProgress:
     def held(
         self, key: ProxyKey, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> float | None:
-        """Return the seconds until `after` is to be written; None for at once."""
+        """Return the seconds until `after` may be written; None for immediately."""
         if before is None or not _counts_alone(before, after):
             self._since.pop(key, None)
             return None
@@ -34,7 +34,7 @@ class RolloutProgress:
         return left
 
     def forget(self, key: ProxyKey) -> None:
-        """Forget an MCPProxy that is gone."""
+        """Forget an MCPProxy that no longer exists."""
         self._since.pop(key, None)
 
 
