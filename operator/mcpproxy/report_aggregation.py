@@ -23,8 +23,6 @@ T = TypeVar("T")
 NAMED: Final = 10
 """Number of components of each sort that a report names."""
 
-DIFFER: Final = "differ:"
-"""Precedes what is found differently."""
 _NAMED: Final = 3
 _FACTS: Final = ("protocol_version", "transport", "server", "session")
 _WORST_LAST: Final[tuple[BackendState, ...]] = (
@@ -77,33 +75,33 @@ def aggregate_backend(
         facts = {field: getattr(held, field) for field in facts}
     elif differing:
         reason = voices.differ if state == "Healthy" else reason
-        # The status is searched for DIFFER later on, so that it must not be cut off.
+        # The differences must survive the limit of a message.
         before = clean_text(message or "", REPORT_MESSAGE.value // 2)
-        message = "; ".join(filter(None, [before, f"{voices.who} {DIFFER} {differing}"]))
-    found = BackendStatus(name=name, state=state, reason=reason, message=message)
-    if not is_serving(found):
+        message = "; ".join(filter(None, [before, f"{voices.who} differ: {differing}"]))
+    backend = BackendStatus(name=name, state=state, reason=reason, message=message)
+    if not is_serving(backend):
         facts["components"] = facts["not_offered"] = None
-    return found.model_copy(update=facts)
+    return backend.model_copy(update=facts)
 
 
 def describe_differences(served: Sequence[BackendStatus]) -> str:
     """Return the facts that differ between views, with the numbers of views; empty if none do."""
-    found = {field: [getattr(view, field) for view in served] for field in _FACTS}
+    facts = {field: [getattr(view, field) for view in served] for field in _FACTS}
     counts = [view.components or ComponentCounts() for view in served]
-    found |= {
-        field: [getattr(one, field) for one in counts] for field in ComponentCounts.model_fields
+    facts |= {
+        field: [getattr(count, field) for count in counts] for field in ComponentCounts.model_fields
     }
     return "; ".join(
         f"{to_camel(field)} {_values(values)}"
-        for field, values in found.items()
+        for field, values in facts.items()
         if any(value != values[0] for value in values)
     )
 
 
 def _values(values: Sequence[object]) -> str:
     said = Counter(map(_word, values))
-    most = sorted(said, key=lambda one: (-said[one], one))
-    named = [f"{one} ({said[one]} of {len(values)})" for one in most[:_NAMED]]
+    most = sorted(said, key=lambda word: (-said[word], word))
+    named = [f"{word} ({said[word]} of {len(values)})" for word in most[:_NAMED]]
     return ", ".join([*named, *(["others"] if len(most) > _NAMED else [])])
 
 
@@ -138,9 +136,9 @@ def _badness(view: BackendStatus) -> tuple[bool, int]:
 def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
     """Return a view with the most common state, then the worst, and the most common message."""
     states = Counter(view.state for view in views)
-    state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
+    state = max(states, key=lambda candidate: (states[candidate], _WORST_LAST.index(candidate)))
     said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
-    words = min(said, key=lambda one: (-said[one], one))
+    words = min(said, key=lambda candidate: (-said[candidate], candidate))
     return next(v for v in views if (v.state, v.reason or "", v.message or "") == (state, *words))
 
 
@@ -148,8 +146,8 @@ def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
     for state in reversed(_WORST_LAST):
         seen = [view for view in known if view.state == state]
         if seen and state != "Healthy":
-            found = _typical(seen)
-            why = found.message or found.reason or found.state
+            typical = _typical(seen)
+            why = typical.message or typical.reason or typical.state
             yield f"{len(seen)} of {len(known)} {who}: {why}"
 
 
@@ -181,13 +179,13 @@ def _united(parts: Sequence[DriftedComponents | None]) -> DriftedComponents | No
 
 
 def _agreed_counts(counts: Sequence[ComponentCounts | None]) -> ComponentCounts | None:
-    known = [found for found in counts if found is not None]
+    known = [agreed for agreed in counts if agreed is not None]
     if not known or len(known) < len(counts):
         return None
-    found = ComponentCounts(
+    agreed = ComponentCounts(
         tools=common_value([counts.tools for counts in known]),
         prompts=common_value([counts.prompts for counts in known]),
         resources=common_value([counts.resources for counts in known]),
         resource_templates=common_value([counts.resource_templates for counts in known]),
     )
-    return found if found.to_manifest() else None
+    return agreed if agreed.to_manifest() else None

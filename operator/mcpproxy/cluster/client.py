@@ -92,10 +92,10 @@ class KubeClient:
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
         try:
-            found: Object = await self._read(kind, "get", kind.path(namespace, name))
+            live: Object = await self._read(kind, "get", kind.path(namespace, name))
         except NotFound:
             return None
-        return found
+        return live
 
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
@@ -110,15 +110,15 @@ class KubeClient:
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
     ) -> Objects:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
-        found: Objects = []
+        items: Objects = []
         while True:
             page = await self._read(kind, "list", kind.path(namespace), query, accept)
             # The items of a list come without their kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**item, **typed} for item in page["items"] or []]
+            items += [{**item, **typed} for item in page["items"] or []]
             token = page["metadata"].get("continue")
             if not token:
-                return found
+                return items
             query["continue"] = token
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:

@@ -114,11 +114,11 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
     `writing` is True for a request that changes something: only these reach admission.
     """
     text = body.decode(errors="replace").strip()
-    found = _object(text)
+    parsed = _object(text)
     causes: list[dict[str, Any]] = []
-    if isinstance(found.get("message"), str) and found["message"]:
-        text = found["message"]
-        causes = _causes(found)
+    if isinstance(parsed.get("message"), str) and parsed["message"]:
+        text = parsed["message"]
+        causes = _causes(parsed)
     text = clean_text(text, _TEXT) or f"HTTP {status}"
     # Applying to an object that has another uid is said to be invalid.
     if any(cause.get("field") == "metadata.uid" for cause in causes):
@@ -136,10 +136,10 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
 def _object(text: str) -> dict[str, Any]:
     """Parse a JSON object; return an empty one for any other text, as a pod may send anything."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _causes(status: dict[str, Any]) -> list[dict[str, Any]]:

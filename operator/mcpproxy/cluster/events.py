@@ -73,7 +73,7 @@ class EventRecorder:
         if series is None or (now - series.last).total_seconds() >= SAME_SERIES:
             # Names sort by time.
             series = _EventSeries(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
-            while any(other.name == series.name for other in self._series.values()):
+            while any(existing.name == series.name for existing in self._series.values()):
                 series.name += "a"
         self._series[key] = series
         while len(self._series) > _MAX_SERIES:
@@ -87,8 +87,8 @@ def _time(when: datetime) -> str:
 
 
 def _cut(note: str) -> str:
-    found = clean_text(note, _MAX_NOTE)
-    if len(found.encode()) <= _MAX_NOTE:
-        return found
+    text = clean_text(note, _MAX_NOTE)
+    if len(text.encode()) <= _MAX_NOTE:
+        return text
     room = _MAX_NOTE - len(ELLIPSIS.encode())
-    return found.encode()[:room].decode(errors="ignore") + ELLIPSIS
+    return text.encode()[:room].decode(errors="ignore") + ELLIPSIS

@@ -34,17 +34,17 @@ def _difference(want: Any, have: Any) -> tuple[Step, ...]:
         for index, item in enumerate(want):
             if not isinstance(item, dict):
                 break
-            other = _counterpart(item, index, have)
-            if other is None:
+            counterpart = _counterpart(item, index, have)
+            if counterpart is None:
                 return (item,)
-            if not semantically_equal(item, other):
-                return (item, *_difference(item, other))
+            if not semantically_equal(item, counterpart):
+                return (item, *_difference(item, counterpart))
     return ()
 
 
 def _counterpart(item: Object, index: int, items: list[Any]) -> Any | None:
     if "name" in item:
-        named = (other for other in items if other.get("name") == item["name"])
+        named = (item_of_name for item_of_name in items if item_of_name.get("name") == item["name"])
         return next(named, None)
     return items[index] if index < len(items) else None
 
@@ -81,8 +81,8 @@ def _item(fields: Object, item: Object) -> Object | None:
     for selector, inner in fields.items():
         sort, _, text = selector.partition(":")
         if sort == "k" and json.loads(text).items() <= item.items():
-            found: Object = inner
-            return found
+            nested: Object = inner
+            return nested
     return None
 
 

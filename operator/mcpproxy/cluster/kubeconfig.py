@@ -35,20 +35,20 @@ class ClusterConfig:
 
     async def credentials(self) -> Credentials:
         """Return the address and credentials for another client, with the newest token."""
-        found = self.configuration
-        header = await found.get_api_key_with_prefix("BearerToken", alias="authorization")
+        configuration = self.configuration
+        header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         scheme, _, token = (header or "").rpartition(" ")
         return Credentials(
-            server=found.host,
-            ca_path=found.ssl_ca_cert,
-            insecure=not found.verify_ssl,
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
             scheme=scheme or None,
             token=token.strip() or None,
-            certificate_path=found.cert_file,
-            private_key_path=found.key_file,
-            proxy_url=found.proxy,
-            username=found.username or None,
-            password=found.password or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            proxy_url=configuration.proxy,
+            username=configuration.username or None,
+            password=configuration.password or None,
         )
 
 

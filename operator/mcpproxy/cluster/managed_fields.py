@@ -62,15 +62,19 @@ def semantically_equal(want: Any, ours: Any, parent: str = "") -> bool:
 
 
 def _same_items(want: list[Any], ours: list[Any]) -> bool:
-    if all(semantically_equal(one, other) for one, other in zip(want, ours, strict=True)):
+    if all(
+        semantically_equal(wanted, own_item) for wanted, own_item in zip(want, ours, strict=True)
+    ):
         return True
     # Objects in lists go by their keys; where the API server puts them is its own affair.
     if not all(isinstance(item, dict) for item in (*want, *ours)):
         return False
     rest = list(ours)
-    for one in want:
-        found = (index for index, other in enumerate(rest) if semantically_equal(one, other))
-        match = next(found, None)
+    for wanted in want:
+        matches = (
+            index for index, own_item in enumerate(rest) if semantically_equal(wanted, own_item)
+        )
+        match = next(matches, None)
         if match is None:
             return False
         del rest[match]

@@ -77,10 +77,10 @@ def kind_of(manifest: Object) -> ResourceKind:
     return _BY_NAME[manifest["kind"]]
 
 
-def owner_key(found: Mapping[str, Any]) -> ProxyKey | None:
+def owner_key(live: Mapping[str, Any]) -> ProxyKey | None:
     """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
-    metadata = found["metadata"]
-    if found.get("kind") == constants.KIND:
+    metadata = live["metadata"]
+    if live.get("kind") == constants.KIND:
         return ProxyKey(metadata["namespace"], metadata["name"])
     for reference in metadata.get("ownerReferences") or []:
         if reference.get("controller") and reference["kind"] == constants.KIND:

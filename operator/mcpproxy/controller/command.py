@@ -102,12 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_seconds(text: str) -> float:
     """Parse a duration such as `10s` or `1m` and return the seconds, at least one."""
     try:
-        found = parse_duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if found < 1:
+    if seconds < 1:
         raise argparse.ArgumentTypeError(f"{text}: give at least 1s")
-    return found
+    return seconds
 
 
 def main(args: argparse.Namespace) -> int:

@@ -48,9 +48,9 @@ def register_watches(registry: kopf.OperatorRegistry, watches: Watches, enqueue:
 
 def _handler(watched: WatchCache, enqueue: Enqueue, delay: float) -> Callable[..., Any]:
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
-        found = dict(body)
-        key = owner_key(found)
-        watched.heard(found, key, deleted=type == "DELETED")
+        live = dict(body)
+        key = owner_key(live)
+        watched.heard(live, key, deleted=type == "DELETED")
         if key is not None:
             enqueue(key, delay)
 

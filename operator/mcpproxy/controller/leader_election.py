@@ -116,7 +116,7 @@ class LeaderElector:
             spec = {**lease["spec"], "leaseDurationSeconds": 1, "renewTime": self._time()}
             del spec["holderIdentity"]
             await self._leases.replace({**lease, "spec": spec})
-            log.info("released the lease %s", self._place.name)
+            log.info("released the Lease %s", self._place.name)
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run `lead` while this candidate holds the Lease, until cancelled.
@@ -129,7 +129,7 @@ class LeaderElector:
             term = asyncio.ensure_future(lead())
             try:
                 await self._until_lost(term)
-                log.warning("not leading any more")
+                log.warning("lost the leadership")
             finally:
                 term.cancel()
                 await asyncio.gather(term, return_exceptions=True)
@@ -146,7 +146,7 @@ class LeaderElector:
             await asyncio.wait({term}, timeout=min(self._timing.retry, self._left()))
             if term.done():
                 term.result()
-                raise RuntimeError("the work of the leader came to an end by itself")
+                raise RuntimeError("the work of the leader ended without an error")
             await self._try(self._left())
 
     async def _try(self, seconds: float) -> bool:
@@ -154,9 +154,9 @@ class LeaderElector:
             async with asyncio.timeout(max(seconds, 0.0)):
                 return await self.attempt()
         except TimeoutError:
-            log.warning("no answer about the lease %s in time", self._place.name)
+            log.warning("a request for the Lease %s timed out", self._place.name)
         except ClusterError as error:
-            log.warning("the lease %s: %s", self._place.name, error)
+            log.warning("a request for the Lease %s failed: %s", self._place.name, error)
         return False
 
     async def _let_go(self) -> None:
@@ -164,7 +164,7 @@ class LeaderElector:
             async with asyncio.timeout(self._timing.retry):
                 await self.release()
         except (ClusterError, TimeoutError) as error:
-            log.warning("the lease %s was not released: %s", self._place.name, error)
+            log.warning("the Lease %s could not be released: %s", self._place.name, error)
 
     def _left(self) -> float:
         return self._leads_until - self._clock()
@@ -193,16 +193,16 @@ class LeaderElector:
 
     def _renewed(self, spec: Object) -> Object:
         now = self._time()
-        found = {
+        renewed = {
             **spec,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": math.ceil(self._timing.duration),
             "renewTime": now,
         }
         if spec.get("holderIdentity") != self._identity:
-            found["acquireTime"] = now
-            found["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if spec else 0)
-        return found
+            renewed["acquireTime"] = now
+            renewed["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if spec else 0)
+        return renewed
 
     def _time(self) -> str:
         return self._now().astimezone(UTC).strftime(_MICRO_TIME)

@@ -187,11 +187,11 @@ class _LimitsReached(Collector):
     """Collector of the counts that the limits keep."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        found = CounterMetricFamily(
+        family = CounterMetricFamily(
             "mcpproxy_operator_limit_reached",
             "Times that a pod has exceeded a limit; docs/security.md lists the limits",
             labels=["limit"],
         )
         for limit in PODS:
-            found.add_metric([limit.name], limit.reached)
-        yield found
+            family.add_metric([limit.name], limit.reached)
+        yield family

@@ -64,7 +64,7 @@ class Resync:
                     continue
                 missed = watched.compare(listed)
                 if missed:
-                    log.debug("the watch of %s is behind by %d", kind.plural, len(missed))
+                    log.debug("the watch of %s has missed %d MCPProxies", kind.plural, len(missed))
                 everything = kind == MCP_PROXY and count % EVERYTHING == 0
                 owners = {seen.owner for seen in listed.values() if seen.owner}
                 for key in missed | (owners if everything else set()):
@@ -80,19 +80,19 @@ class Resync:
 
     async def _list(self, kind: ResourceKind) -> dict[Name, ObjectVersion] | None:
         """Return the objects of one kind; None if the API server does not list them."""
-        found: dict[Name, ObjectVersion] = {}
+        versions: dict[Name, ObjectVersion] = {}
         try:
             for namespace in self._namespaces or (None,):
                 for head in await self._cluster.heads(kind, namespace, self._selectors[kind]):
-                    found[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
+                    versions[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
         except NotFound:
             # A kind that is not installed has no objects.
             return {}
         except ClusterError as error:
             if self._logged.get(kind) != str(error):
-                log.warning("the list of %s failed: %s", kind.plural, error)
+                log.warning("listing %s failed: %s", kind.plural, error)
             self._logged[kind] = str(error)
             return None
         if self._logged.pop(kind, None) is not None:
-            log.info("the list of %s has succeeded again", kind.plural)
-        return found
+            log.info("listing %s succeeds again", kind.plural)
+        return versions

@@ -38,10 +38,10 @@ class WatchCache:
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def heard(self, found: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
+    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
         """Record an event of the watch."""
         self._heard_at = self._clock()
-        name = name_of(found)
+        name = name_of(live)
         # It has moved on; the next comparison tells whether far enough.
         self._behind.pop(name, None)
         before = self._known.pop(name, None)
@@ -52,8 +52,8 @@ class WatchCache:
         if deleted:
             self.store.drop(name)
         else:
-            self.store.put(found, owner)
-            self._known[name] = ObjectVersion(version_of(found), owner)
+            self.store.put(live, owner)
+            self._known[name] = ObjectVersion(version_of(live), owner)
             if owner is not None:
                 self._owned[owner] += 1
 
@@ -103,11 +103,11 @@ class WatchCache:
 Watches = dict[ResourceKind, WatchCache]
 
 
-def name_of(found: Object) -> Name:
+def name_of(live: Object) -> Name:
     """Return the namespace and name of an object."""
-    return found["metadata"]["namespace"], found["metadata"]["name"]
+    return live["metadata"]["namespace"], live["metadata"]["name"]
 
 
-def version_of(found: Object) -> int:
+def version_of(live: Object) -> int:
     """Return the resourceVersion as a number."""
-    return int(found["metadata"]["resourceVersion"])
+    return int(live["metadata"]["resourceVersion"])

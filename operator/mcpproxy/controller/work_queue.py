@@ -149,7 +149,7 @@ class PassSpacing(Generic[K]):
             return
         spacing = 1 / REPORT_PASSES.value
         # Keys that rest are forgotten, and the key's own place is kept while it is busy.
-        self._due = {one: at for one, at in self._due.items() if at + spacing > now}
+        self._due = {busy: at for busy, at in self._due.items() if at + spacing > now}
         due = self._due.get(key)
         self._due[key] = now if due is None else due + spacing
         self._add_after(key, self._due[key] - now)

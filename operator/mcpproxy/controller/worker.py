@@ -77,7 +77,7 @@ async def _one(
     except asyncio.CancelledError:
         raise
     except Conflict as error:
-        log.info("%s/%s changed meanwhile, looking again: %s", *key, error)
+        log.info("%s/%s has changed since it was read and is read again: %s", *key, error)
         queue.retry(key)
         return "conflict"
     except ClusterError as error:
@@ -85,7 +85,7 @@ async def _one(
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
         log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
-        # What the API server refuses is for the author of the spec to mend, or of the policy.
+        # The author of the spec or of the policy can fix a rejection; the operator works.
         return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)
@@ -93,7 +93,7 @@ async def _one(
         return "error"
     queue.forget(key)
     if logged.pop(key, None) is not None:
-        log.info("%s/%s: the pass has succeeded again", *key)
+        log.info("%s/%s: reconciliation succeeds again", *key)
     if again is not None:
         queue.add_after(key, again)
     return "ok"

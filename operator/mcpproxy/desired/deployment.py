@@ -23,8 +23,8 @@ _ARGS: Final = (
 
 def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
     """Return the Deployment, without `replicas` if an autoscaler or a user may set them."""
-    found = metadata(proxy, owner, proxy.metadata.name)
-    found["annotations"] = {ANNOTATION_VERSION: options.version}
+    meta = metadata(proxy, owner, proxy.metadata.name)
+    meta["annotations"] = {ANNOTATION_VERSION: options.version}
     spec: Manifest = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
@@ -39,11 +39,11 @@ def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
     }
     if proxy.spec.replicas is not None:
         spec["replicas"] = proxy.spec.replicas
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": found, "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
 def _pod(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
-    found: Manifest = {
+    pod_spec: Manifest = {
         **pod_template.pod_fields(proxy),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -51,10 +51,11 @@ def _pod(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
         "volumes": volumes(proxy, owner),
     }
     if proxy.spec.image_pull_secrets:
-        found["imagePullSecrets"] = [
-            {"name": name} for name in sorted(one.name for one in proxy.spec.image_pull_secrets)
+        pod_spec["imagePullSecrets"] = [
+            {"name": name}
+            for name in sorted(secret.name for secret in proxy.spec.image_pull_secrets)
         ]
-    return found
+    return pod_spec
 
 
 def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
@@ -108,8 +109,8 @@ def _resources(proxy: MCPProxy) -> Manifest:
     """
     if proxy.spec.resources is None:
         return {"requests": dict(_DEFAULT_REQUESTS)}
-    given = proxy.spec.resources.to_manifest()
+    resources = proxy.spec.resources.to_manifest()
     return {
         kind: {name: str(quantity) for name, quantity in sorted(amounts.items())}
-        for kind, amounts in sorted(given.items())
+        for kind, amounts in sorted(resources.items())
     }

@@ -7,15 +7,15 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
     """Return the budget; None unless the spec requests one."""
-    given = proxy.spec.disruption_budget
-    if given is None:
+    budget = proxy.spec.disruption_budget
+    if budget is None:
         return None
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(proxy, owner, proxy.metadata.name),
         "spec": {
-            **given.to_manifest(),
+            **budget.to_manifest(),
             "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             # A pod that serves nobody must not keep its node from being drained.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",

@@ -24,40 +24,42 @@ _TAKEN_AS_THEY_ARE: Final = (
 
 def pod_metadata(proxy: MCPProxy) -> Manifest:
     """Return the labels and annotations of the pods."""
-    given = _given(proxy)
-    found: Manifest = {
+    template = _given(proxy)
+    meta: Manifest = {
         "labels": {
-            **canonical_order(given.labels or {}),
+            **canonical_order(template.labels or {}),
             **constants.child_labels(proxy.metadata.name),
         }
     }
-    if given.annotations:
-        found["annotations"] = canonical_order(given.annotations)
-    return found
+    if template.annotations:
+        meta["annotations"] = canonical_order(template.annotations)
+    return meta
 
 
 def pod_fields(proxy: MCPProxy) -> Manifest:
     """Return the fields of the pod's spec that place it."""
-    given = _given(proxy)
-    overlay = given.to_manifest()
+    template = _given(proxy)
+    overlay = template.to_manifest()
     security = canonical_order(overlay.get("securityContext", {}))
-    found: Manifest = {
-        "serviceAccountName": given.service_account_name or proxy.metadata.name,
-        "terminationGracePeriodSeconds": given.termination_grace_period_seconds or GRACE_SECONDS,
+    fields: Manifest = {
+        "serviceAccountName": template.service_account_name or proxy.metadata.name,
+        "terminationGracePeriodSeconds": template.termination_grace_period_seconds or GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
             **security,
         },
-        "topologySpreadConstraints": _spread(proxy, given),
+        "topologySpreadConstraints": _spread(proxy, template),
     }
     if "affinity" in overlay:
         # One without a word is none; the API server would keep it only if it comes first.
-        overlay["affinity"] = {kind: one for kind, one in overlay["affinity"].items() if one}
+        overlay["affinity"] = {
+            kind: affinity for kind, affinity in overlay["affinity"].items() if affinity
+        }
     for field in _TAKEN_AS_THEY_ARE:
         if overlay.get(field):
-            found[field] = canonical_order(overlay[field])
-    return found
+            fields[field] = canonical_order(overlay[field])
+    return fields
 
 
 def drain_arguments(proxy: MCPProxy) -> list[str]:
@@ -70,8 +72,8 @@ def _given(proxy: MCPProxy) -> PodTemplate:
     return proxy.spec.pod_template or PodTemplate()
 
 
-def _spread(proxy: MCPProxy, given: PodTemplate) -> list[Manifest]:
-    chosen = given.topology_spread_constraints
+def _spread(proxy: MCPProxy, template: PodTemplate) -> list[Manifest]:
+    chosen = template.topology_spread_constraints
     labels = constants.selector_labels(proxy.metadata.name)
     return [
         {
@@ -82,6 +84,6 @@ def _spread(proxy: MCPProxy, given: PodTemplate) -> list[Manifest]:
         for constraint in (
             _DEFAULT_SPREAD
             if chosen is None
-            else sorted(chosen, key=lambda one: (one.topology_key, one.when_unsatisfiable))
+            else sorted(chosen, key=lambda entry: (entry.topology_key, entry.when_unsatisfiable))
         )
     ]

@@ -19,7 +19,7 @@ class BuildOptions:
     image: str
     """Image of the runtime for MCPProxies that name none."""
     version: str
-    """Version of the operator. The Deployment has it as a label, the pods do not."""
+    """Version of the operator, an annotation of the Deployment but not of its pods."""
     operator_namespace: str | None = None
     """Namespace from which the operator connects to pods; None if it is unknown, because the
     operator runs outside the cluster or reads pods through the API server."""
@@ -59,7 +59,7 @@ class ChildKind(NamedTuple):
 
 def metadata(proxy: MCPProxy, owner: OwnerRef, name: str) -> Manifest:
     """Return the metadata of a child: labels, and the owner with which it is deleted."""
-    found: Manifest = {
+    meta: Manifest = {
         "name": name,
         "labels": constants.child_labels(proxy.metadata.name),
         "ownerReferences": [
@@ -74,8 +74,8 @@ def metadata(proxy: MCPProxy, owner: OwnerRef, name: str) -> Manifest:
         ],
     }
     if proxy.metadata.namespace is not None:
-        found["namespace"] = proxy.metadata.namespace
-    return found
+        meta["namespace"] = proxy.metadata.namespace
+    return meta
 
 
 def canonical_order(value: Any) -> Any:

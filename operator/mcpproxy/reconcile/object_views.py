@@ -37,12 +37,12 @@ def deployment_view(live: Object) -> DeploymentView:
 
 
 def _failure(conditions: Iterable[Object]) -> ConditionReason | None:
-    found = {condition["type"]: condition for condition in conditions}
-    failing = found.get("ReplicaFailure")
+    by_type = {condition["type"]: condition for condition in conditions}
+    failing = by_type.get("ReplicaFailure")
     if failing is not None and failing["status"] == "True":
         why = _POD_NAME.sub("pods are forbidden", failing.get("message", ""))
         return ConditionReason(reasons.REPLICA_FAILURE, explain_rejection(why))
-    progress = found.get("Progressing")
+    progress = by_type.get("Progressing")
     if progress is not None and progress.get("reason") == reasons.DEADLINE_EXCEEDED:
         return ConditionReason(reasons.DEADLINE_EXCEEDED, progress.get("message", ""))
     return None
@@ -53,12 +53,15 @@ def autoscaler_view(live: Object) -> ConditionReason | None:
 
     The reason is empty until the autoscaler has tried.
     """
-    found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
+    by_type = {
+        condition["type"]: condition
+        for condition in (live.get("status") or {}).get("conditions") or []
+    }
     for type_ in ("AbleToScale", "ScalingActive"):
-        if found.get(type_, {}).get("status") == "False":
-            reason = found[type_].get("reason") or reasons.SCALING_UNKNOWN
-            return ConditionReason(reason, found[type_].get("message", ""))
-    if "ScalingActive" not in found:
+        if by_type.get(type_, {}).get("status") == "False":
+            reason = by_type[type_].get("reason") or reasons.SCALING_UNKNOWN
+            return ConditionReason(reason, by_type[type_].get("message", ""))
+    if "ScalingActive" not in by_type:
         return ConditionReason("", "the autoscaler has not looked at the pods yet")
     return None
 

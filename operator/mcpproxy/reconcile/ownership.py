@@ -60,7 +60,7 @@ class PodOwnership:
         # Of the newest list alone.
         self._known: dict[ProxyKey, _ReplicaSets] = {}
 
-    async def narrow(self, key: ProxyKey, world: Snapshot) -> Snapshot:
+    async def narrow(self, key: ProxyKey, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot with only the pods of its Deployment.
 
         Pods of another template than the Deployment's are in `Snapshot.superseded`.
@@ -68,19 +68,19 @@ class PodOwnership:
         ReplicaSets are listed only if a pod belongs to an unknown one. While they or the Deployment
         can't be read, the pods of known ReplicaSets are kept.
         """
-        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in world.pods]
+        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in snapshot.pods]
         claimed = {owner for _, owner in owners if owner is not None}
-        unread = dict(world.unread)
+        unread = dict(snapshot.unread)
         try:
-            known = await self._replica_sets(key, world, claimed)
+            known = await self._replica_sets(key, snapshot, claimed)
         except ClusterError as error:
             unread[REPLICA_SET.name] = error
             known = self._known.get(key, _NONE)
         pods = [(pod, owner) for pod, owner in owners if owner in known.by_uid]
-        newest = _newest(known, world.deployment)
+        newest = _newest(known, snapshot.deployment)
         superseded = {pod["metadata"]["uid"] for pod, owner in pods if owner not in newest}
         ours = tuple(pod for pod, _ in pods)
-        return replace(world, pods=ours, superseded=frozenset(superseded), unread=unread)
+        return replace(snapshot, pods=ours, superseded=frozenset(superseded), unread=unread)
 
     async def mounted_config_maps(
         self, key: ProxyKey, deployment: Object
@@ -96,17 +96,21 @@ class PodOwnership:
         known = self._known.get(key, _NONE)
         if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
             known = self._known[key] = await self._list(key, deployment)
-        mounted = frozenset(one.config_map for one in known.by_uid.values() if one.config_map)
+        mounted = frozenset(
+            replica_set.config_map
+            for replica_set in known.by_uid.values()
+            if replica_set.config_map
+        )
         return mounted, known.version == _UNSETTLED
 
     async def _replica_sets(
-        self, key: ProxyKey, world: Snapshot, claimed: set[str]
+        self, key: ProxyKey, snapshot: Snapshot, claimed: set[str]
     ) -> _ReplicaSets:
         """Return the Deployment's ReplicaSets; list them only if pods claim unknown ones."""
         known = self._known.get(key, _NONE)
-        if DEPLOYMENT.name in world.unread:
+        if DEPLOYMENT.name in snapshot.unread:
             return known
-        deployment = world.deployment
+        deployment = snapshot.deployment
         uid = deployment["metadata"]["uid"] if deployment is not None else ""
         if known.deployment != uid or not claimed <= known.by_uid.keys():
             known = replace(_NONE, deployment=uid)
@@ -124,9 +128,9 @@ class PodOwnership:
         listed = await self._cluster.list(REPLICA_SET, key.namespace, labels)
         uid = deployment["metadata"]["uid"]
         ours = {
-            found["metadata"]["uid"]: _replica_set(found, key.name)
-            for found in listed
-            if _owner(found, DEPLOYMENT.name) == uid
+            replica_set["metadata"]["uid"]: _replica_set(replica_set, key.name)
+            for replica_set in listed
+            if _owner(replica_set, DEPLOYMENT.name) == uid
         }
         excess = len(ours) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
         return _ReplicaSets(uid, _UNSETTLED if excess else _version(deployment), ours)
@@ -143,7 +147,9 @@ def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | N
     if deployment is None or not known.by_uid:
         return frozenset(known.by_uid)
     asked = _digest(deployment["spec"]["template"])
-    return frozenset(uid for uid, found in known.by_uid.items() if found.template == asked)
+    return frozenset(
+        uid for uid, replica_set in known.by_uid.items() if replica_set.template == asked
+    )
 
 
 def _digest(template: Object) -> bytes:
@@ -162,9 +168,9 @@ def _version(live: Object) -> str:
     return str(live["metadata"].get("resourceVersion", ""))
 
 
-def _owner(thing: Object, kind: str) -> str | None:
+def _owner(live: Object, kind: str) -> str | None:
     """Return the uid of the controller of an object if it is of this kind of apps/v1."""
-    controller = controller_of(thing)
+    controller = controller_of(live)
     if controller is None or controller["kind"] != kind:
         return None
     return str(controller["uid"]) if controller["apiVersion"] == DEPLOYMENT.api_version else None

@@ -83,8 +83,8 @@ class Snapshot:
 
     def child(self, kind: ResourceKind) -> Object | None:
         """Return the MCPProxy's only child of this kind."""
-        ours = (found for found in self.children if is_owned(found, self.parent))
-        return next((found for found in ours if found["kind"] == kind.name), None)
+        ours = (live for live in self.children if is_owned(live, self.parent))
+        return next((live for live in ours if live["kind"] == kind.name), None)
 
 
 class _Reads:
@@ -127,7 +127,7 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
     )
     services: Mapping[ServiceName, ServiceTarget] = {}
     missing_kinds: frozenset[str] = frozenset()
-    children = [found for found in singles if found is not None] + maps
+    children = [single for single in singles if single is not None] + maps
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
@@ -161,8 +161,10 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
     wanted = sorted(network_policy.referenced_services(proxy))
     own = proxy.metadata.namespace or ""
-    found = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
-    return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
+    targets = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
+    return {
+        name: target for name, target in zip(wanted, targets, strict=True) if target is not None
+    }
 
 
 async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
@@ -185,11 +187,11 @@ async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> Serv
     could not read the Service.
     """
     try:
-        found = await cluster.get(SERVICE, namespace, name)
+        service = await cluster.get(SERVICE, namespace, name)
     except Forbidden:
         # The operator serves its own namespaces and sees no others.
         return None
-    return service_target(found) if namespace == own or consents(found, own) else None
+    return service_target(service) if namespace == own or consents(service, own) else None
 
 
 def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
@@ -206,18 +208,18 @@ def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
         return None, str(error)
 
 
-def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
+def last_applied_proxy(snapshot: Snapshot) -> MCPProxy | None:
     """Return the MCPProxy that the Deployment runs, from its ConfigMap."""
-    deployment = world.deployment
+    deployment = snapshot.deployment
     if deployment is None:
         return None
     name = mounted_config_map(
-        deployment["spec"]["template"]["spec"], world.parent["metadata"]["name"]
+        deployment["spec"]["template"]["spec"], snapshot.parent["metadata"]["name"]
     )
-    for found in world.children:
-        if found["kind"] == CONFIG_MAP.name and found["metadata"]["name"] == name:
+    for child in snapshot.children:
+        if child["kind"] == CONFIG_MAP.name and child["metadata"]["name"] == name:
             try:
-                return load(found["data"][constants.CONFIG_FILE])
+                return load(child["data"][constants.CONFIG_FILE])
             except (ManifestError, KeyError):
                 return None
     return None
@@ -227,7 +229,7 @@ async def _unlabelled(
     cluster: Cluster, kind: ResourceKind, key: ProxyKey, name: str, listed: list[Object]
 ) -> list[Object]:
     """Return the object of this name if the list by labels did not include it."""
-    if any(found["metadata"]["name"] == name for found in listed):
+    if any(live["metadata"]["name"] == name for live in listed):
         return []
-    found = await cluster.get(kind, key.namespace, name)
-    return [] if found is None else [found]
+    live = await cluster.get(kind, key.namespace, name)
+    return [] if live is None else [live]

@@ -32,8 +32,8 @@ def total_counts(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
         return None
 
     def total(pick: Callable[[ComponentCounts], int | None]) -> int | None:
-        found = [count for count in map(pick, known) if count is not None]
-        return sum(found) if found else None
+        numbers = [count for count in map(pick, known) if count is not None]
+        return sum(numbers) if numbers else None
 
     return ComponentCounts(
         tools=total(lambda counts: counts.tools),

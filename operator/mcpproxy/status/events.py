@@ -40,12 +40,12 @@ class Transition:
 def find_transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> list[Transition]:
     """Return one entry for each new reason; none if only numbers or messages changed."""
     backends = list(_backends(before, after))
-    found: dict[str, Transition] = {}
+    by_reason: dict[str, Transition] = {}
     for change in _conditions(before, after):
         # Ready repeats what its cause says, a condition of the pods or backends; once is enough.
         if not (backends and change.reason in _OF_BACKENDS):
-            found.setdefault(change.reason, change)
-    return [*found.values(), *backends]
+            by_reason.setdefault(change.reason, change)
+    return [*by_reason.values(), *backends]
 
 
 def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
@@ -68,8 +68,8 @@ def _never_failed(before: MCPProxyStatus | None) -> bool:
         return True
     if before.url is not None:
         return False
-    goals = [found for found in before.conditions or [] if found.type in _GOALS]
-    failed = [found for found in goals if found.status != "True"]
+    goals = [condition for condition in before.conditions or [] if condition.type in _GOALS]
+    failed = [condition for condition in goals if condition.status != "True"]
     return find_condition(before, reasons.STALLED) is None and all(map(_unremarkable, failed))
 
 
@@ -93,7 +93,7 @@ def _unremarkable(condition: Condition) -> bool:
 
 
 def _backends(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
-    earlier = {found.name: found for found in (before.backends or [])} if before else {}
+    earlier = {backend.name: backend for backend in (before.backends or [])} if before else {}
     for now in after.backends or []:
         was: BackendStatus | None = earlier.get(now.name)
         expected = was is None or was.state == "Unknown"

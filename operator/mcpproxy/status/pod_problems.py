@@ -60,8 +60,8 @@ def is_ready(pod: Object) -> bool:
     if "deletionTimestamp" in pod["metadata"]:
         return False
     return any(
-        found["type"] == "Ready" and found["status"] == "True"
-        for found in (pod.get("status") or {}).get("conditions") or []
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in (pod.get("status") or {}).get("conditions") or []
     )
 
 
@@ -73,14 +73,14 @@ def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
     if (pod.get("status") or {}).get("phase") in _FINISHED:
         return _eviction(pod, now)
     for check in _POD_CHECKS:
-        found = check(pod)
-        if found is not None:
-            return found
+        problem = check(pod)
+        if problem is not None:
+            return problem
     for container in containers_of(pod):
         for test in _CONTAINER_CHECKS:
-            found = test(container)
-            if found is not None:
-                return found
+            problem = test(container)
+            if problem is not None:
+                return problem
     return _missing_volumes(pod, now)
 
 
@@ -107,16 +107,16 @@ def containers_of(pod: Object) -> Iterator[Container]:
     """Return all containers of a pod, including injected ones; init containers first."""
     status = pod.get("status") or {}
     for member in ("initContainerStatuses", "containerStatuses"):
-        for found in status.get(member) or []:
-            state = found.get("state") or {}
-            last = found.get("lastState") or {}
+        for container in status.get(member) or []:
+            state = container.get("state") or {}
+            last = container.get("lastState") or {}
             yield Container(
-                name=found["name"],
-                image=found.get("image", ""),
+                name=container["name"],
+                image=container.get("image", ""),
                 is_init=member == "initContainerStatuses",
                 waiting=state.get("waiting") or {},
                 ended=state.get("terminated") or last.get("terminated") or {},
-                restarts=found.get("restartCount", 0),
+                restarts=container.get("restartCount", 0),
             )
 
 
@@ -135,7 +135,7 @@ def _node_silent(pod: Object) -> ConditionReason | None:
     """Apply if the node controller has marked a pod with ready containers as not ready."""
     spec, statuses = pod["spec"], (pod.get("status") or {}).get("containerStatuses") or []
     marked = _condition(pod, "Ready").get("status") == "False"
-    ready = bool(statuses) and all(found.get("ready") for found in statuses)
+    ready = bool(statuses) and all(container.get("ready") for container in statuses)
     if not (marked and ready) or spec.get("readinessGates"):
         return None
     node = spec.get("nodeName", "")
@@ -237,12 +237,12 @@ _CONTAINER_CHECKS: Final[tuple[Callable[[Container], ConditionReason | None], ..
 
 def _condition(pod: Object, type_: str) -> Object:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return next((found for found in conditions if found["type"] == type_), {})
+    return next((condition for condition in conditions if condition["type"] == type_), {})
 
 
 def _disruption(pod: Object) -> str | None:
-    found: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
-    return found or (pod.get("status") or {}).get("startTime")
+    since: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
+    return since or (pod.get("status") or {}).get("startTime")
 
 
 def _age(pod: Object, now: datetime) -> float:

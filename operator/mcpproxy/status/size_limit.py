@@ -65,10 +65,12 @@ def _reduced(
     status: MCPProxyStatus, reduce: Callable[[BackendStatus], BackendStatus], message: int
 ) -> MCPProxyStatus:
     conditions = [
-        found.model_copy(update={"message": clean_text(found.message, message)})
-        for found in status.conditions or []
+        condition.model_copy(update={"message": clean_text(condition.message, message)})
+        for condition in status.conditions or []
     ]
-    backends = None if status.backends is None else [reduce(found) for found in status.backends]
+    backends = (
+        None if status.backends is None else [reduce(condition) for condition in status.backends]
+    )
     return status.model_copy(update={"conditions": conditions, "backends": backends})
 
 

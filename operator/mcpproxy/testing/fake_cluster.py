@@ -58,10 +58,10 @@ class FakeCluster:
             raise self.unreadable[kind.name]
         if kind.name in self.lacking or kind.plural not in PLURALS:
             raise NotFound(f"the server has no {kind.plural}")
-        found = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]
+        objects = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]
         return [
             live
-            for live in found
+            for live in objects
             if live is not None
             and namespace in (None, live["metadata"]["namespace"])
             and (labels or {}).items() <= (live["metadata"].get("labels") or {}).items()
@@ -174,9 +174,9 @@ class FakeCluster:
             self._version += 1
             stored["metadata"] |= {"uid": f"uid-{self._version}", "generation": 1}
         self._store(key, stored, status=bool(subresource))
-        found = self._read(key)
-        assert found is not None
-        return found
+        result = self._read(key)
+        assert result is not None
+        return result
 
     def _take_over(
         self,

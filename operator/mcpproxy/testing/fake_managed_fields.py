@@ -42,28 +42,28 @@ def _selector(name: str, item: Any) -> str | None:
 
 def field_paths(manifest: Object) -> list[Path]:
     """Return every field that server-side apply of a manifest would own, in its order."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for key, value in manifest.items():
         if key == "metadata":
             for field in ("labels", "annotations", "ownerReferences"):
                 if field in value:
-                    _walk(value[field], ("f:metadata", f"f:{field}"), field, found)
+                    _walk(value[field], ("f:metadata", f"f:{field}"), field, paths)
         elif key not in ("apiVersion", "kind"):
-            _walk(value, (f"f:{key}",), key, found)
-    return found
+            _walk(value, (f"f:{key}",), key, paths)
+    return paths
 
 
-def _walk(value: Any, path: Path, name: str, found: list[Path]) -> None:
+def _walk(value: Any, path: Path, name: str, paths: list[Path]) -> None:
     if isinstance(value, dict) and value and name not in _ATOMIC:
         for key in value:
-            _walk(value[key], (*path, f"f:{key}"), key, found)
+            _walk(value[key], (*path, f"f:{key}"), key, paths)
     elif isinstance(value, list) and value and _selector(name, value[0]) is not None:
         for item in value:
             inner = (*path, str(_selector(name, item)))
-            found.append(inner)
-            _walk(item, inner, "", found)
+            paths.append(inner)
+            _walk(item, inner, "", paths)
     else:
-        found.append(path)
+        paths.append(path)
 
 
 def fields_v1(fields: set[Path]) -> Object:

@@ -111,11 +111,11 @@ class HttpPodStatusReader:
         _, url, headers, *_ = await self._client.param_serialize(
             "GET", path, query_params=query, auth_settings=["BearerToken"]
         )
-        given = self._client.configuration
+        configuration = self._client.configuration
         options = {
-            "proxy": given.proxy,
-            "proxy_headers": given.proxy_headers,
-            "server_hostname": given.tls_server_name,
+            "proxy": configuration.proxy,
+            "proxy_headers": configuration.proxy_headers,
+            "server_hostname": configuration.tls_server_name,
         }
         return url, headers, {name: value for name, value in options.items() if value}
 

@@ -52,16 +52,20 @@ async def explain_services(
     failing = {
         view.name for report in reports for view in report.backends if view.reason in _NOT_REACHED
     }
-    found: dict[str, str] = {}
-    behind = [one for one in proxy.spec.backends if one.name in failing and one.service is not None]
+    notes: dict[str, str] = {}
+    behind = [
+        candidate
+        for candidate in proxy.spec.backends
+        if candidate.name in failing and candidate.service is not None
+    ]
     for backend in behind[:EXPLAINED]:
         try:
             note = await _explain(cluster, proxy.metadata.namespace or "", backend)
         except ClusterError:
             continue
         if note is not None:
-            found[backend.name] = note
-    return found
+            notes[backend.name] = note
+    return notes
 
 
 _SHOWN: Final = 200

@@ -39,7 +39,7 @@ class RolloutProgress:
 
 
 def _counts_alone(before: MCPProxyStatus, after: MCPProxyStatus) -> bool:
-    reconciling = {found.type for found in before.conditions or []} >= {reasons.RECONCILING}
+    reconciling = {condition.type for condition in before.conditions or []} >= {reasons.RECONCILING}
     return reconciling and before.url is None and _gist(before) == _gist(after)
 
 
@@ -47,7 +47,9 @@ def _gist(status: MCPProxyStatus) -> MCPProxyStatus:
     """Return a status without numbers of pods and the messages that repeat them."""
     counts = {"replicas": None, "ready_replicas": None, "pods": None, "selector": None}
     conditions = [
-        found.model_copy(update={"message": ""}) if found.reason in reasons.ON_THE_WAY else found
-        for found in status.conditions or []
+        condition.model_copy(update={"message": ""})
+        if condition.reason in reasons.ON_THE_WAY
+        else condition
+        for condition in status.conditions or []
     ]
     return status.model_copy(update={**counts, "conditions": conditions})

@@ -175,10 +175,13 @@ class StatusWriter:
                 self._undeclared.learn(error.fields, self._now())
                 if str(self._undeclared) == known:
                     raise
-                log.warning("the CRD is older than this operator; left out: %s", self._undeclared)
+                log.warning(
+                    "the CRD is older than this operator; the status is written without %s",
+                    self._undeclared,
+                )
             except ObjectTooLarge:
                 self._room[key] = stored_size(status.to_manifest()) // 2
-                log.warning("%s/%s: the status is too large and is reduced", *key)
+                log.warning("%s/%s: the status is too large and was reduced", *key)
             else:
                 return status
         status = build()
@@ -212,7 +215,7 @@ class StatusWriter:
         except NamespaceTerminating:
             raise
         except ClusterError as error:
-            log.warning("an Event was lost: %s: %s", reason, error)
+            log.warning("an Event could not be written: %s: %s", reason, error)
 
     def _timestamp(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -53,7 +53,7 @@ def pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
 
 def pods_differ(observed: StatusInput) -> ConditionValue | None:
     """Apply if all backends are healthy but pods report different facts about them."""
-    differing = [one for one in observed.backends if one.reason == reasons.PODS_DIFFER]
+    differing = [backend for backend in observed.backends if backend.reason == reasons.PODS_DIFFER]
     if not differing and not disagreement_notes(observed):
         return None
     message = "; ".join(filter(None, (_count_healthy(observed), describe_backends(differing))))
@@ -67,7 +67,9 @@ def all_backends_are_healthy(observed: StatusInput) -> ConditionValue | None:
 
 def failed_backends(backends: Sequence[BackendStatus]) -> list[BackendStatus]:
     """Return the backends whose state is known and that do not serve."""
-    return [one for one in backends if not (one.state == "Unknown" or is_serving(one))]
+    return [
+        backend for backend in backends if not (backend.state == "Unknown" or is_serving(backend))
+    ]
 
 
 def backends_in_state(observed: StatusInput, state: BackendState) -> list[BackendStatus]:

@@ -120,7 +120,7 @@ def deployment_has_failed(observed: StatusInput) -> ConditionValue | None:
 def all_pods_are_lost(observed: StatusInput) -> ConditionValue | None:
     """Apply if no pod serves although the rollout succeeded once."""
     deployment = observed.deployment
-    hopeless = [one for one in observed.pod_problems if one.reason in reasons.HOPELESS]
+    hopeless = [problem for problem in observed.pod_problems if problem.reason in reasons.HOPELESS]
     if deployment is None or deployment.complete or not deployment.rolled_out:
         return None
     if observed.serving or not hopeless:

@@ -107,7 +107,7 @@ def _describe_serving(observed: StatusInput) -> str:
 
 
 def _describe_troubled_backends(observed: StatusInput) -> str:
-    slowed = [one for one in observed.backends if one.state in ("RateLimited", "Degraded")]
+    slowed = [view for view in observed.backends if view.state in ("RateLimited", "Degraded")]
     required = _required_names(observed)
     return describe_backends(
         [
