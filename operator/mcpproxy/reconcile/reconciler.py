@@ -99,7 +99,7 @@ class Reconciler:
         snapshot = await self._ownership.narrow(key, snapshot)
         self._watch_reports(key, snapshot)
         try:
-            outcome = await self._bring_about(key, snapshot)
+            outcome = await self._reconcile_children(key, snapshot)
             requeue = await self._write_status(outcome)
             if outcome.error is not None:
                 raise outcome.error
@@ -119,16 +119,17 @@ class Reconciler:
             raise
         return None if snapshot is None else self._deletions.note(key, snapshot)
 
-    async def _bring_about(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
+    async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""
-        writes = self._apply(key, snapshot)
+        writes = self._plan_and_apply(key, snapshot)
         outcome, slow = await await_writes(writes, lambda: self._status.write(snapshot, SLOW_WRITE))
         if not slow:
             return outcome
         parent = await self._cluster.get(MCP_PROXY, *key) or snapshot.parent
         return replace(outcome, snapshot=replace(outcome.snapshot, parent=parent))
 
-    async def _apply(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
+    async def _plan_and_apply(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
+        """Return the outcome, with a reason if the children could not be written."""
         if snapshot.unread:
             return Outcome(snapshot, describe_unread(snapshot), error=first_error(snapshot))
         if snapshot.proxy is None:
