@@ -67,7 +67,7 @@ def aggregate_backend(
     facts = {
         field: common_value([getattr(view, field) for view in served or known]) for field in _FACTS
     }
-    # Only who reaches it can count: a failed backend has no counts.
+    # Only reporters that reach the backend know its counts.
     facts["components"] = _agreed_counts([view.components for view in served])
     facts["not_offered"] = common_value([view.not_offered for view in served])
     differing = describe_differences(served)
@@ -114,7 +114,7 @@ def _word(value: object) -> str:
 def _verdict(
     known: Sequence[BackendStatus], voices: Reporters
 ) -> tuple[BackendState, str | None, str | None]:
-    # More than half are at least as bad as the one in the middle, of two the better one.
+    # More than half are at least as bad as the middle one; of two, the better one counts.
     middle = sorted(known, key=_badness, reverse=True)[len(known) // 2]
     most = _typical([view for view in known if _sort(view) == _sort(middle)])
     if len({(_sort(view), view.state) for view in known}) == 1:

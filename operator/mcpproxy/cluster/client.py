@@ -113,7 +113,7 @@ class KubeClient:
         items: Objects = []
         while True:
             page = await self._read(kind, "list", kind.path(namespace), query, accept)
-            # The items of a list come without their kind.
+            # The items of a list have no kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
             items += [{**item, **typed} for item in page["items"] or []]
             token = page["metadata"].get("continue")
@@ -222,7 +222,7 @@ class KubeClient:
     ) -> Any:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         content_sent = json_text(body) if content_type == _APPLY else body
-        # Webhooks delay writes alone, by 10 s each unless configured otherwise.
+        # Webhooks delay only writes, by up to 10 s each by default.
         timeout = min(self._timeout, READ_TIMEOUT) if method == "GET" else self._timeout
         try:
             async with asyncio.timeout(timeout):

@@ -120,7 +120,7 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
         text = parsed["message"]
         causes = _causes(parsed)
     text = clean_text(text, _TEXT) or f"HTTP {status}"
-    # Applying to an object that has another uid is said to be invalid.
+    # The API server reports an apply to an object with another uid as invalid.
     if any(cause.get("field") == "metadata.uid" for cause in causes):
         return Conflict(text)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
@@ -171,5 +171,5 @@ def _refusal(status: int, text: str) -> ClusterError | None:
         return ObjectTooLarge(text)
     if status == 403 and not _LACKS_PERMISSION.search(text):
         return Invalid(text)
-    # A webhook that can't be called is answered with 500, whether or not it will come back.
+    # The status is 500 if a webhook can't be called, even if that is permanent.
     return Invalid(text) if status == 500 and _WEBHOOK.search(text) else None

@@ -71,7 +71,7 @@ class EventRecorder:
     def _of(self, key: tuple[str, EventType, str], proxy: str, now: datetime) -> _EventSeries:
         series = self._series.pop(key, None)
         if series is None or (now - series.last).total_seconds() >= SAME_SERIES:
-            # Names sort by time.
+            # The names are sorted by time.
             series = _EventSeries(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
             while any(existing.name == series.name for existing in self._series.values()):
                 series.name += "a"

@@ -55,13 +55,13 @@ def _manager(path: tuple[Step, ...], live: Object) -> str:
         for entry in live["metadata"].get("managedFields") or []
         if entry.get("subresource", "") != "status"
     ]
-    # A field that is ours with another value was applied by somebody under our name.
+    # Another process applied this field under our name, because its value differs.
     ours = [entry for entry in entries if entry["manager"] == constants.FIELD_MANAGER]
     if any(_holds(entry.get("fieldsV1") or {}, path) for entry in ours):
         return constants.FIELD_MANAGER
     others = [entry for entry in entries if entry["manager"] != constants.FIELD_MANAGER]
     holders = [entry for entry in others if _holds(entry.get("fieldsV1") or {}, path)]
-    # A field that was removed has no manager: whoever wrote last has done it.
+    # A removed field has no manager: the last writer removed it.
     newest = sorted(holders or entries, key=lambda entry: str(entry.get("time", "")))
     return str(newest[-1]["manager"]) if newest else UNKNOWN
 

@@ -61,7 +61,7 @@ async def load_config(kubeconfig: str | None) -> ClusterConfig:
     configuration = Configuration()
     # Every request has its own deadline, and pod streams must not use up a limit.
     configuration.connection_pool_maxsize = 0
-    # A proxy for the internet, set in the environment, is no way to the API server.
+    # A proxy from the environment is meant for the internet, not for the API server.
     configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig is None:

@@ -66,7 +66,7 @@ def _same_items(want: list[Any], ours: list[Any]) -> bool:
         semantically_equal(wanted, own_item) for wanted, own_item in zip(want, ours, strict=True)
     ):
         return True
-    # Objects in lists go by their keys; where the API server puts them is its own affair.
+    # Objects in lists are matched by their keys, because the API server may reorder them.
     if not all(isinstance(item, dict) for item in (*want, *ours)):
         return False
     rest = list(ours)

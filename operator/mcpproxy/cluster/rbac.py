@@ -33,7 +33,7 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["update"],
     },
     {
-        # Server-side apply of an object that isn't there yet needs create as well as patch.
+        # Server-side apply of a new object needs create as well as patch.
         "apiGroups": ["apps"],
         "resources": ["deployments"],
         "verbs": ["get", "list", "watch", "create", "patch"],
@@ -68,7 +68,7 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "resources": ["poddisruptionbudgets"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
-    # Pods are told from others with the same labels by who owns their ReplicaSet.
+    # The owner of its ReplicaSet distinguishes a pod from others with the same labels.
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
@@ -84,7 +84,7 @@ POD_PROXY: Final[PolicyRule] = {
 """Additional permissions if the operator reads pods through the API server."""
 
 LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
-    # A name can't be demanded of what does not exist yet.
+    # RBAC can't restrict create to a name.
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
     {
         "apiGroups": ["coordination.k8s.io"],

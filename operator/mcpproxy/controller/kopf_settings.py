@@ -29,7 +29,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
-    # Watching namespaces and CRDs would need rights in the whole cluster.
+    # Watches of namespaces and CRDs would need permissions in the whole cluster.
     settings.scanning.disabled = True
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60

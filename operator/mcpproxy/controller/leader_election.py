@@ -116,7 +116,7 @@ class LeaderElector:
             spec = {**lease["spec"], "leaseDurationSeconds": 1, "renewTime": self._time()}
             del spec["holderIdentity"]
             await self._leases.replace({**lease, "spec": spec})
-            log.info("released the Lease %s", self._place.name)
+            log.info("released the lease %s", self._place.name)
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run `lead` while this candidate holds the Lease, until cancelled.
@@ -154,9 +154,9 @@ class LeaderElector:
             async with asyncio.timeout(max(seconds, 0.0)):
                 return await self.attempt()
         except TimeoutError:
-            log.warning("a request for the Lease %s timed out", self._place.name)
+            log.warning("a request for the lease %s timed out", self._place.name)
         except ClusterError as error:
-            log.warning("a request for the Lease %s failed: %s", self._place.name, error)
+            log.warning("a request for the lease %s failed: %s", self._place.name, error)
         return False
 
     async def _let_go(self) -> None:
@@ -164,7 +164,7 @@ class LeaderElector:
             async with asyncio.timeout(self._timing.retry):
                 await self.release()
         except (ClusterError, TimeoutError) as error:
-            log.warning("the Lease %s could not be released: %s", self._place.name, error)
+            log.warning("the lease %s could not be released: %s", self._place.name, error)
 
     def _left(self) -> float:
         return self._leads_until - self._clock()

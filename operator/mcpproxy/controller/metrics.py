@@ -117,7 +117,7 @@ class OperatorMetrics:
             "Objects that others keep changing and that were changed back",
             "kind",
         )
-        # An alert that asks for a series that is not there yet can't be tried out.
+        # Without this series, the alert on it can't be tested before the first conflict.
         self._reversals.labels(DEPLOYMENT.name)
 
     def passed(self, result: Result, seconds: float) -> None:

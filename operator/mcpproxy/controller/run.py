@@ -106,7 +106,7 @@ def _registry(access: ClusterConfig, machine: Manager) -> kopf.OperatorRegistry:
     register_watches(registry, machine.watches, machine.enqueue)
 
     async def cleanup(**_: Any) -> None:
-        # Kopf waits for every task that began after it did: the streams must end first.
+        # Kopf waits for every task that was started after it, so the streams must end first.
         await machine.stop()
 
     kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)

@@ -42,7 +42,7 @@ class WatchCache:
         """Record an event of the watch."""
         self._heard_at = self._clock()
         name = name_of(live)
-        # It has moved on; the next comparison tells whether far enough.
+        # The next comparison decides if this version is new enough.
         self._behind.pop(name, None)
         before = self._known.pop(name, None)
         if before is not None and before.owner is not None:

@@ -148,7 +148,7 @@ class PassSpacing(Generic[K]):
             REPORT_PASSES.record()
             return
         spacing = 1 / REPORT_PASSES.value
-        # Keys that rest are forgotten, and the key's own place is kept while it is busy.
+        # Forget keys without recent changes.
         self._due = {busy: at for busy, at in self._due.items() if at + spacing > now}
         due = self._due.get(key)
         self._due[key] = now if due is None else due + spacing

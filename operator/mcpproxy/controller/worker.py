@@ -85,7 +85,7 @@ async def _one(
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
         log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
-        # The author of the spec or of the policy can fix a rejection; the operator works.
+        # Only the author of the spec or of a policy can fix a rejection, so it is not an error.
         return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)

@@ -74,7 +74,7 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
         "startupProbe": _probe("/livez", period=1, failures=_START_UP_SECONDS),
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        # Endpoints lose a pod some time after its end began: it serves on until they have.
+        # A terminating pod is removed from endpoints with a delay, until which it still serves.
         "lifecycle": {"preStop": {"sleep": {"seconds": pod_template.DRAIN_SECONDS}}},
         "resources": _resources(proxy),
         "securityContext": {

@@ -17,7 +17,7 @@ def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
         "spec": {
             **budget.to_manifest(),
             "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
-            # A pod that serves nobody must not keep its node from being drained.
+            # A pod that is not ready must not block the drain of its node.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

@@ -68,13 +68,13 @@ def _collector(proxy: MCPProxy) -> list[str]:
 
 def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
     clients = [peer.to_manifest() for peer in policy.clients or []] or [{"podSelector": {}}]
-    # Pods hand requests over to one another.
+    # Pods forward requests to each other.
     own = {"podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)}}
     scrapers = [peer.to_manifest() for peer in policy.scrapers or []]
     admin: Manifest = {"ports": [_port(constants.PORT_ADMIN)]}
     if options.operator_namespace is not None:
         admin["from"] = _distinct([_operator(options.operator_namespace), *scrapers])
-    # By way of the API server, the operator may come from anywhere.
+    # Through the API server, the operator has no known source address.
     return [{"ports": [_port(constants.PORT_HTTP)], "from": _distinct([own, *clients])}, admin]
 
 

@@ -52,7 +52,7 @@ def pod_fields(proxy: MCPProxy) -> Manifest:
         "topologySpreadConstraints": _spread(proxy, template),
     }
     if "affinity" in overlay:
-        # One without a word is none; the API server would keep it only if it comes first.
+        # An empty one has no effect; the API server would keep it only if it is the first.
         overlay["affinity"] = {
             kind: affinity for kind, affinity in overlay["affinity"].items() if affinity
         }

@@ -74,7 +74,7 @@ def service_target(service: Object | None) -> ServiceTarget:
     selector = spec.get("selector")
     if spec.get("type") == "ExternalName" or not selector:
         return ServiceTarget(anywhere=True)
-    # Without an address of its own, its name leads to the pods, where only their ports count.
+    # The name of a headless Service resolves to pods, so that only their ports count.
     headless = spec.get("clusterIP") == "None"
     return ServiceTarget(
         selector=selector,
@@ -114,7 +114,7 @@ def pod_address(pod: Object) -> PodAddress | None:
         return None
     if "deletionTimestamp" in metadata:
         return None
-    # Our template never asks for it, and such a pod's address is that of its node.
+    # The template never sets it, and the address of such a pod is that of its node.
     if (pod.get("spec") or {}).get("hostNetwork"):
         return None
     return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])

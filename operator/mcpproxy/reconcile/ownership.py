@@ -57,7 +57,7 @@ class PodOwnership:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        # Of the newest list alone.
+        # The result of the newest list.
         self._known: dict[ProxyKey, _ReplicaSets] = {}
 
     async def narrow(self, key: ProxyKey, snapshot: Snapshot) -> Snapshot:

@@ -175,7 +175,7 @@ def _blocked(children: Sequence[Object], owner: Object) -> ConditionReason | Non
             owner["kind"],
             owner["metadata"]["name"],
         ):
-            # The garbage collector hasn't come yet for the children of an earlier MCPProxy.
+            # The garbage collector has not deleted the children of an earlier MCPProxy yet.
             leaving.append(child)
         elif not is_orphan(child, owner):
             foreign.append(child)

@@ -42,7 +42,7 @@ def find_transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> li
     backends = list(_backends(before, after))
     by_reason: dict[str, Transition] = {}
     for change in _conditions(before, after):
-        # Ready repeats what its cause says, a condition of the pods or backends; once is enough.
+        # Ready has the same reason as the condition that caused it; one Event is enough.
         if not (backends and change.reason in _OF_BACKENDS):
             by_reason.setdefault(change.reason, change)
     return [*by_reason.values(), *backends]

@@ -146,7 +146,7 @@ def _node_silent(pod: Object) -> ConditionReason | None:
 def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
     if _condition(pod, "PodReadyToStartContainers").get("status") != "False":
         return None
-    # Images are pulled later, when the volumes are there and the network is.
+    # Images are pulled later, once the volumes and the network are ready.
     if _age(pod, now) < MOUNTS_WITHIN:
         return None
     needed = ", ".join(sorted(_sources(pod)))
@@ -188,7 +188,7 @@ def _no_start(container: Container) -> ConditionReason | None:
     if container.ended.get("reason") not in _NO_START:
         return None
     why = _ID.sub("…", container.ended.get("message", "")).strip()
-    # The runtime of the node tells through which of its layers the error came.
+    # The container runtime prefixes the error with the layers that it passed.
     why = why[why.rfind("exec: ") :] if "exec: " in why else why
     message = f"{container.title} of image {container.image} can't start: {why}"
     return ConditionReason(reasons.CRASH_LOOP, message)

@@ -175,7 +175,7 @@ class PodReportWatcher(Generic[K]):
         except ClusterError as error:
             reason = str(error)
         except Exception:
-            # Nothing that a pod sends may end its task, whose last report would stay for good.
+            # If a pod could end its task, its last report would stay forever.
             log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
             stream.error = "what it reports could not be understood"
             self._lose(stream)
@@ -210,7 +210,7 @@ class PodReportWatcher(Generic[K]):
                     self._set(stream, PodReportState(settled=True, report=_parse(line)))
                 stream.heard_at = self._clock()
                 wait = stream.pace.take(line)
-                # A line that was sent ahead comes without suspending: others have their turn first.
+                # A buffered line is read without suspending, so let other tasks run first.
                 await (self._sleep(wait) if wait else asyncio.sleep(0))
 
     def _set(self, stream: _PodStream[K], view: PodReportState) -> None:
@@ -222,8 +222,8 @@ class PodReportWatcher(Generic[K]):
 
 def _parse(line: bytes) -> PodReport:
     try:
-        # A newer runtime may report fields that this operator doesn't know.
+        # A newer runtime may report fields that this operator does not know.
         return PodReport.model_validate_json(line, extra="ignore")
     except ValidationError as error:
-        # The text of the error would repeat what was sent, as often as there are errors.
+        # The text of the error would quote the input once for each error.
         raise Unavailable(f"not a report: {error.error_count()} errors") from error

@@ -63,7 +63,7 @@ class HttpPodStatusReader:
 
     def __init__(self, configuration: Configuration, access: PodAccess) -> None:
         self._access = access
-        # Through the API server, its credentials and TLS settings apply; to a pod, none do.
+        # Credentials and TLS settings are for the API server and never sent to a pod.
         self._client = ApiClient(configuration) if access == "apiserver" else None
         self._session: aiohttp.ClientSession | None = None
 
