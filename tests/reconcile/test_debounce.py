@@ -77,6 +77,27 @@ async def test_a_new_operator_goes_on_to_tell_what_was_told(stage: Stage) -> Non
     await restarted.close()
 
 
+async def test_a_new_operator_keeps_reported_disagreements_when_something_else_changed(
+    stage: Stage,
+) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    await stage.reconcile()
+    stage.clock.advance(PATIENCE)
+    await stage.reconcile()
+    before = stage.status
+    stage.user_applies(replicas=3, suspend=True)
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    for _ in PODS:
+        await asyncio.wait_for(restarted.changes.get(), 5)
+    await restarted.reconcile()
+    assert stage.verdict("Suspended") == ("True", "Suspended")
+    assert stage.verdict("BackendsHealthy") == ("True", "PodsDiffer")
+    assert stage.status.backends == before.backends
+    await restarted.close()
+
+
 async def test_a_new_operator_keeps_a_disagreement_that_a_worse_reason_hides(
     stage: Stage,
 ) -> None:
