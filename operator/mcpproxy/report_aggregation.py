@@ -1,4 +1,4 @@
-"""Several views of one backend made one: of a proxy's pods, of a pod's worker processes."""
+"""Aggregation of reports: those of a proxy's pods, and of a pod's worker processes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,8 @@ from mcpproxy.limits.pods import REPORT_MESSAGE
 
 T = TypeVar("T")
 NAMED: Final = 10
-"""Components of each sort that a report names."""
+"""Number of components of each sort that a report names."""
 
-DIFFER: Final = "differ:"
-"""Precedes what is found differently."""
 _NAMED: Final = 3
 _FACTS: Final = ("protocol_version", "transport", "server", "session")
 _WORST_LAST: Final[tuple[BackendState, ...]] = (
@@ -38,7 +36,7 @@ _WORST_LAST: Final[tuple[BackendState, ...]] = (
 
 
 def is_serving(view: BackendStatus) -> bool:
-    """Whether clients are shown what a backend offers: one that is merely slowed down keeps it."""
+    """Return True if clients are offered the components of a backend, even a rate-limited one."""
     if view.state == "RateLimited":
         return view.reason != NOT_LISTED
     return view.state in ("Healthy", "Degraded")
@@ -46,30 +44,30 @@ def is_serving(view: BackendStatus) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reporters:
-    """Who they are whose views are combined, and the words for what they make of it."""
+    """Names of the reporters, and the reasons to use when their reports differ."""
 
     who: str
-    """A plural."""
+    """Plural noun."""
     disagree: str
-    """The reason where some reach a backend and others don't."""
+    """Reason if some reach a backend and others do not."""
     differ: str
-    """The reason where all reach it and don't find the same."""
+    """Reason if all reach a backend and report different facts."""
 
 
 def aggregate_backend(
     name: str, known: Sequence[BackendStatus], voices: Reporters, held: BackendStatus | None = None
 ) -> BackendStatus:
-    """What most see of a backend; `known` has at least one view, and none that is Unknown.
+    """Return the state that most reporters see; `known` has at least one view, and none is Unknown.
 
-    It is in trouble where more than half say so, and Degraded where fewer do; the message says
-    how many see what. What they find differently is absent, or that of `held` where it is given.
+    The backend has failed if more than half of the reporters say so, and is Degraded if fewer do;
+    the message has the numbers. Facts that differ are absent, or those of `held` if it is given.
     """
     state, reason, message = _verdict(known, voices)
     served = [view for view in known if is_serving(view)]
     facts = {
         field: common_value([getattr(view, field) for view in served or known]) for field in _FACTS
     }
-    # Only who reaches it can count: a failed backend has no counts.
+    # Only reporters that reach the backend know its counts.
     facts["components"] = _agreed_counts([view.components for view in served])
     facts["not_offered"] = common_value([view.not_offered for view in served])
     differing = describe_differences(served)
@@ -77,33 +75,33 @@ def aggregate_backend(
         facts = {field: getattr(held, field) for field in facts}
     elif differing:
         reason = voices.differ if state == "Healthy" else reason
-        # The status is searched for DIFFER later on, so that it must not be cut off.
+        # The differences must survive the limit of a message.
         before = clean_text(message or "", REPORT_MESSAGE.value // 2)
-        message = "; ".join(filter(None, [before, f"{voices.who} {DIFFER} {differing}"]))
-    found = BackendStatus(name=name, state=state, reason=reason, message=message)
-    if not is_serving(found):
+        message = "; ".join(filter(None, [before, f"{voices.who} differ: {differing}"]))
+    backend = BackendStatus(name=name, state=state, reason=reason, message=message)
+    if not is_serving(backend):
         facts["components"] = facts["not_offered"] = None
-    return found.model_copy(update=facts)
+    return backend.model_copy(update=facts)
 
 
 def describe_differences(served: Sequence[BackendStatus]) -> str:
-    """What those who reach a backend find differently, with how many find what; or nothing."""
-    found = {field: [getattr(view, field) for view in served] for field in _FACTS}
+    """Return the facts that differ between views, with the numbers of views; empty if none do."""
+    facts = {field: [getattr(view, field) for view in served] for field in _FACTS}
     counts = [view.components or ComponentCounts() for view in served]
-    found |= {
-        field: [getattr(one, field) for one in counts] for field in ComponentCounts.model_fields
+    facts |= {
+        field: [getattr(count, field) for count in counts] for field in ComponentCounts.model_fields
     }
     return "; ".join(
         f"{to_camel(field)} {_values(values)}"
-        for field, values in found.items()
+        for field, values in facts.items()
         if any(value != values[0] for value in values)
     )
 
 
 def _values(values: Sequence[object]) -> str:
     said = Counter(map(_word, values))
-    most = sorted(said, key=lambda one: (-said[one], one))
-    named = [f"{one} ({said[one]} of {len(values)})" for one in most[:_NAMED]]
+    most = sorted(said, key=lambda word: (-said[word], word))
+    named = [f"{word} ({said[word]} of {len(values)})" for word in most[:_NAMED]]
     return ", ".join([*named, *(["others"] if len(most) > _NAMED else [])])
 
 
@@ -116,7 +114,7 @@ def _word(value: object) -> str:
 def _verdict(
     known: Sequence[BackendStatus], voices: Reporters
 ) -> tuple[BackendState, str | None, str | None]:
-    # More than half are at least as bad as the one in the middle, of two the better one.
+    # More than half are at least as bad as the middle one; of two, the better one counts.
     middle = sorted(known, key=_badness, reverse=True)[len(known) // 2]
     most = _typical([view for view in known if _sort(view) == _sort(middle)])
     if len({(_sort(view), view.state) for view in known}) == 1:
@@ -136,11 +134,11 @@ def _badness(view: BackendStatus) -> tuple[bool, int]:
 
 
 def _typical(views: Sequence[BackendStatus]) -> BackendStatus:
-    """A view of the state that is the most common of these, then the worst; in common words."""
+    """Return a view with the most common state, then the worst, and the most common message."""
     states = Counter(view.state for view in views)
-    state = max(states, key=lambda one: (states[one], _WORST_LAST.index(one)))
+    state = max(states, key=lambda candidate: (states[candidate], _WORST_LAST.index(candidate)))
     said = Counter((v.reason or "", v.message or "") for v in views if v.state == state)
-    words = min(said, key=lambda one: (-said[one], one))
+    words = min(said, key=lambda candidate: (-said[candidate], candidate))
     return next(v for v in views if (v.state, v.reason or "", v.message or "") == (state, *words))
 
 
@@ -148,19 +146,19 @@ def _numbers(known: Sequence[BackendStatus], who: str) -> Iterator[str]:
     for state in reversed(_WORST_LAST):
         seen = [view for view in known if view.state == state]
         if seen and state != "Healthy":
-            found = _typical(seen)
-            why = found.message or found.reason or found.state
+            typical = _typical(seen)
+            why = typical.message or typical.reason or typical.state
             yield f"{len(seen)} of {len(known)} {who}: {why}"
 
 
 def common_value(values: Sequence[T | None]) -> T | None:
-    """The value that all have; None while they differ or one has none."""
+    """Return the value that all have; None if they differ or one is None."""
     first = values[0] if values else None
     return first if all(value == first for value in values) else None
 
 
 def merge_drift(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
-    """What differs from the approved catalog for any of those who say so; None when none does."""
+    """Return the union of all drifts from the approved catalog; None if no report has one."""
     known = [drift for drift in drifts if drift is not None]
     if not known:
         return None
@@ -181,13 +179,13 @@ def _united(parts: Sequence[DriftedComponents | None]) -> DriftedComponents | No
 
 
 def _agreed_counts(counts: Sequence[ComponentCounts | None]) -> ComponentCounts | None:
-    known = [found for found in counts if found is not None]
+    known = [agreed for agreed in counts if agreed is not None]
     if not known or len(known) < len(counts):
         return None
-    found = ComponentCounts(
+    agreed = ComponentCounts(
         tools=common_value([counts.tools for counts in known]),
         prompts=common_value([counts.prompts for counts in known]),
         resources=common_value([counts.resources for counts in known]),
         resource_templates=common_value([counts.resource_templates for counts in known]),
     )
-    return found if found.to_manifest() else None
+    return agreed if agreed.to_manifest() else None

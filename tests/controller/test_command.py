@@ -11,8 +11,8 @@ from aiohttp import web
 from mcpproxy import cli
 from mcpproxy.controller import command
 from mcpproxy.controller.healthz import application
-from mcpproxy.controller.logs import OperatorLogFormatter
 from mcpproxy.controller.metrics import OperatorMetrics
+from mcpproxy.json_logs import JsonLogFormatter
 from tests.apiserver.operator_process import starting
 
 
@@ -61,7 +61,7 @@ def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
     monkeypatch.setattr(command, "load_config", fail)
     assert cli.main(["operator", "--image", "x:1"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "RuntimeError: broken" in json.loads(line)["error"]
+    assert "RuntimeError: broken" in json.loads(line)["exception"]
 
 
 def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
@@ -90,11 +90,13 @@ def test_a_record_is_one_line_of_json_with_its_traceback() -> None:
         record = logging.LogRecord(
             "mcpproxy.x", logging.ERROR, __file__, 1, "went %s", ("wrong",), sys.exc_info()
         )
-    text = OperatorLogFormatter().format(record)
+    record.created, record.msecs = 1767225600.007, 7.0
+    text = JsonLogFormatter().format(record)
     assert "\n" not in text
     line = json.loads(text)
     assert (line["level"], line["message"]) == ("error", "went wrong")
-    assert "ValueError" in line["error"]
+    assert line["time"] == "2026-01-01T00:00:00.007Z"
+    assert "ValueError" in line["exception"]
 
 
 async def answer(app: web.Application, path: str) -> tuple[int, str]:

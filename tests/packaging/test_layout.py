@@ -1,5 +1,6 @@
 """The repository's shape: import names, sizes of files."""
 
+import ast
 import operator
 import subprocess
 import sys
@@ -10,6 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
+MAX_MODULES = 12
+MAIN_PATHS = {"reconcile/reconciler.py": 120}
+"""Modules that tell a main path → lines, without imports and blank lines."""
+OPERATOR = ("controller", "reconcile", "status", "desired", "cluster", "testing")
 SOURCES = ("operator", "samples", "scripts", "tests", "e2e")
 
 
@@ -32,3 +37,26 @@ def test_no_file_is_longer_than_a_reader_likes(folder: str) -> None:
         for path in (ROOT / folder).rglob("*.py")
     }
     assert {name: size for name, size in sizes.items() if size > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize("package", OPERATOR)
+def test_no_package_of_the_operator_has_more_modules_than_a_reader_remembers(package: str) -> None:
+    root = ROOT / "operator" / "mcpproxy" / package
+    folders = [root, *(folder for folder in root.rglob("*") if folder.is_dir())]
+    counts = {str(folder.relative_to(root)): len(modules(folder)) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > MAX_MODULES} == {}
+
+
+@pytest.mark.parametrize("path", MAIN_PATHS)
+def test_a_main_path_is_short_enough_to_be_read_aloud(path: str) -> None:
+    text = (ROOT / "operator" / "mcpproxy" / path).read_text(encoding="utf-8")
+    lines = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    assert len(lines) <= MAIN_PATHS[path]
+
+
+def modules(folder: Path) -> list[Path]:
+    """Return the modules of a package, except its `__init__`."""
+    return [path for path in folder.glob("*.py") if path.name != "__init__.py"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mcpproxy.controller import logs
+from mcpproxy.json_logs import JsonLogFormatter
 from mcpproxy.limits.backends import LOG_MESSAGE
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.proxy import process
@@ -16,7 +16,6 @@ from mcpproxy.proxy.process import StderrHandler
 
 ORPHANS = """
 import asyncio, ctypes, os, subprocess, sys
-from mcpproxy.controller import logs
 from mcpproxy.proxy import process
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -47,10 +46,10 @@ def test_orphans_are_collected_and_own_children_left_to_the_loop() -> None:
     assert result.stdout.split() == ["7", "False"]
 
 
-@pytest.mark.parametrize("formatter", [process.RuntimeLogFormatter(), logs.OperatorLogFormatter()])
-def test_a_log_line_is_cut_and_cleaned(formatter: logging.Formatter) -> None:
+@pytest.mark.parametrize("worker", [None, 1])
+def test_a_log_line_is_cut_and_cleaned(worker: int | None) -> None:
     text = "a\x1b[2J\n" + "b" * LOG_MESSAGE.value
-    line = formatter.format(logging.makeLogRecord({"msg": text}))
+    line = JsonLogFormatter(worker).format(logging.makeLogRecord({"msg": text}))
     message = json.loads(line)["message"]
     assert line.isprintable()
     assert message.isprintable()

@@ -12,7 +12,7 @@ from mcpproxy.api.v1alpha1.status import MCPProxyStatus
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.resources import CONFIG_MAP, DEPLOYMENT, MCP_PROXY, POD, REPLICA_SET, ProxyKey
 from mcpproxy.reconcile.reconciler import Reconciler
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 from mcpproxy.status.compute import find_condition
 from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.builders import OPTIONS, a_manifest

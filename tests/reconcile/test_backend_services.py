@@ -7,8 +7,8 @@ import pytest
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
-from mcpproxy.reconcile.backend_services import EXPLAINED
-from mcpproxy.reconcile.status_writer import SERVICES_AGAIN
+from mcpproxy.reconcile.status_updates.backend_services import EXPLAINED
+from mcpproxy.reconcile.status_updates.status_writer import SERVICES_AGAIN
 from tests.builders import a_backend
 from tests.reconcile.stage import Stage
 

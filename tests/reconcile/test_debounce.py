@@ -3,7 +3,7 @@
 import asyncio
 
 from mcpproxy.api.v1alpha1.status import ComponentCounts
-from mcpproxy.reconcile.debounce import PATIENCE, Debouncer
+from mcpproxy.reconcile.status_updates.debounce import PATIENCE, Debouncer
 from tests.reconcile.clock import FakeClock
 from tests.reconcile.stage import KEY, Stage
 
@@ -77,6 +77,53 @@ async def test_a_new_operator_goes_on_to_tell_what_was_told(stage: Stage) -> Non
     await restarted.close()
 
 
+async def test_a_new_operator_keeps_reported_disagreements_when_something_else_changed(
+    stage: Stage,
+) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    await stage.reconcile()
+    stage.clock.advance(PATIENCE)
+    await stage.reconcile()
+    before = stage.status
+    stage.user_applies(replicas=3, suspend=True)
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    for _ in PODS:
+        await asyncio.wait_for(restarted.changes.get(), 5)
+    await restarted.reconcile()
+    assert stage.verdict("Suspended") == ("True", "Suspended")
+    assert stage.verdict("BackendsHealthy") == ("True", "PodsDiffer")
+    assert stage.status.backends == before.backends
+    await restarted.close()
+
+
+async def test_a_new_operator_keeps_a_disagreement_that_a_worse_reason_hides(
+    stage: Stage,
+) -> None:
+    await are_running(stage)
+    await stage.pod_says("tools-2", tools=3, weather="Healthy")
+    await stage.pod_says("tools-3", weather="Unhealthy")
+    await stage.reconcile()
+    stage.clock.advance(PATIENCE)
+    await stage.reconcile()
+    before = stage.status
+    (backend,) = before.backends or []
+    assert (backend.reason, backend.message) == (
+        "PodsDisagree",
+        "1 of 3 pods: Unhealthy; pods differ: tools 2 (1 of 2), 3 (1 of 2)",
+    )
+    restarted = Stage(stage)
+    await restarted.reconcile()
+    for _ in PODS:
+        await asyncio.wait_for(restarted.changes.get(), 5)
+    stage.cluster.writes.clear()
+    await restarted.reconcile()
+    assert stage.status == before
+    assert stage.cluster.writes == []
+    await restarted.close()
+
+
 async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage: Stage) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
@@ -110,28 +157,40 @@ async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> 
     await restarted.close()
 
 
-def test_each_doubt_has_its_own_time_and_one_that_ended_begins_anew() -> None:
+def test_each_disagreement_has_its_own_period_which_begins_again_when_it_returns() -> None:
     clock = FakeClock()
-    patience = Debouncer(clock.now)
+    debouncer = Debouncer(clock.now)
     one, both = frozenset({"a"}), frozenset({"a", "b"})
-    assert patience.young(KEY, one, frozenset()) == (one, PATIENCE)
+    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
     clock.advance(PATIENCE - 1)
-    assert patience.young(KEY, both, frozenset()) == (both, 1)
+    assert debouncer.debounce(KEY, both) == (both, 1)
     clock.advance(1)
-    assert patience.young(KEY, both, frozenset()) == (frozenset({"b"}), PATIENCE - 1)
-    assert patience.young(KEY, frozenset(), frozenset()) == (frozenset(), None)
-    assert patience.young(KEY, one, frozenset()) == (one, PATIENCE)
-    assert patience.young(KEY, one, told=one) == (frozenset(), None)
+    assert debouncer.debounce(KEY, both) == (frozenset({"b"}), PATIENCE - 1)
+    assert debouncer.debounce(KEY, frozenset()) == (frozenset(), None)
+    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
+
+
+def test_disagreements_that_were_reported_have_no_period_until_they_return() -> None:
+    debouncer = Debouncer(FakeClock().now)
+    one, both = frozenset({"a"}), frozenset({"a", "b"})
+    assert not debouncer.is_tracking(KEY)
+    debouncer.resume(KEY, one)
+    assert debouncer.is_tracking(KEY)
+    assert debouncer.debounce(KEY, both) == (frozenset({"b"}), PATIENCE)
+    assert debouncer.debounce(KEY, frozenset()) == (frozenset(), None)
+    assert debouncer.is_tracking(KEY)
+    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
 
 
 def test_nothing_is_remembered_of_one_that_has_gone() -> None:
     clock = FakeClock()
-    patience = Debouncer(clock.now)
-    doubts = frozenset({"a"})
-    patience.young(KEY, doubts, frozenset())
+    debouncer = Debouncer(clock.now)
+    disagreements = frozenset({"a"})
+    debouncer.debounce(KEY, disagreements)
     clock.advance(PATIENCE)
-    patience.forget(KEY)
-    assert patience.young(KEY, doubts, frozenset()) == (doubts, PATIENCE)
+    debouncer.forget(KEY)
+    assert not debouncer.is_tracking(KEY)
+    assert debouncer.debounce(KEY, disagreements) == (disagreements, PATIENCE)
 
 
 async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stage: Stage) -> None:

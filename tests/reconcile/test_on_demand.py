@@ -4,7 +4,7 @@ import pytest
 
 from mcpproxy.cluster.resources import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, ResourceKind
 from mcpproxy.reconcile.field_conflicts import FIRST_PAUSE
-from mcpproxy.reconcile.reconciler import LOOK_AGAIN
+from mcpproxy.reconcile.requeue import POLL
 from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
 
@@ -162,7 +162,7 @@ async def test_a_kind_that_is_not_installed_is_told_and_hinders_nothing(stage: S
     assert stage.verdict("Monitored") == ("False", "KindNotInstalled")
     assert "PodMonitor" in stage.message("Monitored")
     assert is_there(stage, AUTOSCALER)
-    assert await stage.reconcile() == LOOK_AGAIN
+    assert await stage.reconcile() == POLL
     assert stage.cluster.writes == []
     stage.cluster.lacking.clear()
     assert await stage.reconcile() is None

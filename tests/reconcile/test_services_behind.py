@@ -11,7 +11,7 @@ from mcpproxy.cluster.resources import SERVICE, ResourceKind
 from mcpproxy.desired import ServiceTarget
 from mcpproxy.reconcile.object_views import service_target
 from mcpproxy.reconcile.plan import WAIT
-from mcpproxy.reconcile.reconciler import LOOK_AGAIN
+from mcpproxy.reconcile.requeue import POLL
 from tests.builders import a_backend
 from tests.reconcile.stage import Stage
 
@@ -69,7 +69,7 @@ async def test_a_service_of_another_namespace_is_not_shown_without_its_consent(
         service["metadata"]["annotations"] = annotations
         stage.cluster.put(service)
     stage.user_applies(**CLOSED)
-    assert await stage.reconcile() == LOOK_AGAIN
+    assert await stage.reconcile() == POLL
     office = {"matchLabels": {"kubernetes.io/metadata.name": "office"}}
     rule = {"to": [{"namespaceSelector": office, "podSelector": {}}]}
     assert reached(stage) == [rule]
@@ -97,7 +97,7 @@ async def test_the_policy_follows_the_service_from_its_consent_on(stage: Stage) 
     stage.user_applies(**CLOSED)
     await stage.reconcile()
     stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))
-    assert await stage.reconcile() == LOOK_AGAIN
+    assert await stage.reconcile() == POLL
     (rule,) = reached(stage)
     assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
     assert rule["to"][0]["podSelector"] == {"matchLabels": {"app": "calendar"}}
@@ -135,7 +135,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 
     monkeypatch.setattr(stage.cluster, "get", refuse)
     stage.user_applies(**CLOSED)
-    assert await stage.reconcile() == LOOK_AGAIN
+    assert await stage.reconcile() == POLL
     (rule,) = reached(stage)
     assert "ports" not in rule
 

@@ -4,7 +4,7 @@ import pytest
 
 from mcpproxy.cluster.errors import Forbidden, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
-from mcpproxy.reconcile.status_write_health import PATIENCE, SLOW, StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import PATIENCE, SLOW, StatusWriteHealth
 from tests.reconcile.clock import FakeClock
 from tests.reconcile.stage import Stage
 

@@ -80,10 +80,10 @@ def test_a_pod_that_does_not_reach_a_backend_is_no_difference_of_what_it_finds()
     assert find_disagreements(seen({}, {"state": "Unhealthy"}, {})) == frozenset()
 
 
-def test_a_young_difference_leaves_what_was_told() -> None:
+def test_a_difference_that_is_debounced_leaves_the_previous_values() -> None:
     before = status_of(seen({}, {}))
     later = seen({}, {"components": ComponentCounts(tools=9)})
-    assert status_of(replace(later, young=find_disagreements(later)), before) == before
+    assert status_of(replace(later, debounced=find_disagreements(later)), before) == before
 
 
 def test_different_catalogs_leave_no_hash_and_say_why() -> None:
@@ -96,9 +96,9 @@ def test_different_catalogs_leave_no_hash_and_say_why() -> None:
     assert "pods offer different catalogs" in condition(status, "BackendsHealthy").message
     assert "pods offer different catalogs" in condition(status, "Ready").message
     assert reported_disagreements(status) == {CATALOG}
-    young = replace(found, young=frozenset({CATALOG}))
-    assert status_of(young, status_of(seen({}, {}))).catalog_hash == "c1"
-    assert reported_disagreements(status_of(young)) == frozenset()
+    recent = replace(found, debounced=frozenset({CATALOG}))
+    assert status_of(recent, status_of(seen({}, {}))).catalog_hash == "c1"
+    assert reported_disagreements(status_of(recent)) == frozenset()
 
 
 def test_one_of_three_pods_that_was_heard_is_not_enough_to_be_ready() -> None:
@@ -120,7 +120,7 @@ def test_one_of_three_pods_that_was_not_heard_is_told_and_leaves_ready() -> None
 
 
 def test_pods_that_are_not_heard_for_a_moment_are_no_matter_yet() -> None:
-    status = status_of(replace(three(unheard=2), young=frozenset({PODS})))
+    status = status_of(replace(three(unheard=2), debounced=frozenset({PODS})))
     assert verdict(status, "BackendsHealthy") == ("True", "AllHealthy")
     assert verdict(status, "Ready") == ("True", "Serving")
     assert status.catalog_hash == "c1"
@@ -139,5 +139,5 @@ def test_a_catalog_that_not_all_pods_have_reported_on_is_not_said_to_be_approved
     report = a_report(a_view(), catalog="a" * 64)
     found = observed(a_pod("tools-1", report=report), a_pod("tools-2"), spec=spec)
     assert verdict(status_of(found), "CatalogDrift") == ("Unknown", "NotReported")
-    young = replace(found, young=frozenset({PODS}))
-    assert verdict(status_of(young), "CatalogDrift") == ("False", "CatalogApproved")
+    recent = replace(found, debounced=frozenset({PODS}))
+    assert verdict(status_of(recent), "CatalogDrift") == ("False", "CatalogApproved")

@@ -1,7 +1,7 @@
-"""Reads from what the watches have brought; the API server is asked for the rest.
+"""Reads from the objects that watches delivered; other reads go to the API server.
 
-An object that no watch has brought may exist all the same, without our labels or a moment old. So
-its absence is never taken from a store: a miss is a request to the API server.
+An object can exist although no watch delivered it: it lacks our labels, or it is a moment old. A
+store therefore never proves that an object is absent: a miss becomes a request to the API server.
 """
 
 import json
@@ -16,7 +16,7 @@ from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.resources import ProxyKey, ResourceKind, kind_of, owner_key
 
 _FASTEST: Final = 1
-"""Level of compression: a Deployment shrinks from 8 to 2 KiB in 0.1 ms."""
+"""Compression level: it shrinks a Deployment from 8 to 2 KiB in 0.1 ms."""
 
 Name = tuple[str, str]
 """Namespace and name of an object."""
@@ -30,7 +30,7 @@ class ObjectCache:
 
     def __init__(self) -> None:
         self.is_fresh = False
-        """True while the watch that fills the store keeps up, as far as is known."""
+        """True if the watch that fills the store keeps up, as far as is known."""
         self._contents: dict[Name, tuple[int, bytes]] = {}
         self._names: dict[ProxyKey, set[Name]] = {}
         self._owners: dict[Name, ProxyKey] = {}
@@ -40,7 +40,7 @@ class ObjectCache:
         return len(self._contents)
 
     def put(self, live: Object, owner: ProxyKey | None) -> None:
-        """Store an object unless a newer version of it is stored already."""
+        """Store an object unless a newer version of it is stored."""
         metadata = live["metadata"]
         name = metadata["namespace"], metadata["name"]
         version = int(metadata["resourceVersion"])
@@ -63,13 +63,13 @@ class ObjectCache:
                 del self._names[owner]
 
     def drop_older(self, versions: Mapping[Name, int]) -> None:
-        """Remove objects that do not exist in these versions, or newer ones, any more."""
+        """Remove objects that are not listed, or only with a newer version."""
         for name, (version, _) in list(self._contents.items()):
             if version < versions.get(name, version + 1):
                 self.drop(name)
 
     def get(self, name: Name) -> Object | None:
-        """Return a copy of an object; None for one that is not stored or may be outdated."""
+        """Return a copy of an object; None if it is not stored or may be outdated."""
         stored = self._contents.get(name) if self.is_fresh else None
         return None if stored is None else _object(stored[1])
 
@@ -80,18 +80,17 @@ class ObjectCache:
 
 
 class CachingClient:
-    """A Cluster whose reads are answered from stores, as far as those have the objects.
+    """Cluster that reads from stores if they have the object, and else from another Cluster.
 
-    Results of writes are stored at once: a pass that follows a write never reads what was before.
+    Results of writes are stored at once, so that the next pass does not read older objects.
     """
 
     def __init__(self, cluster: Cluster, stores: Mapping[ResourceKind, ObjectCache]) -> None:
-        """Without a store, objects of a kind are read from `cluster`."""
+        """`stores` has the kinds that are read from stores."""
         self._cluster = cluster
         self._stores = stores
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
-        """Return one object; None if it does not exist."""
         store = self._stores.get(kind)
         stored = None if store is None else store.get((namespace, name))
         return stored if stored is not None else await self._cluster.get(kind, namespace, name)
@@ -99,7 +98,6 @@ class CachingClient:
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
-        """Return all objects of one namespace (None: of all), or those that carry `labels`."""
         store, instance = self._stores.get(kind), (labels or {}).get(constants.LABEL_INSTANCE)
         if store is not None and namespace is not None and labels and instance:
             stored = store.of(ProxyKey(namespace, instance))
@@ -109,27 +107,21 @@ class CachingClient:
         return await self._cluster.list(kind, namespace, labels)
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        """Return the metadata of the objects that a label selector chooses ("" for all)."""
         return await self._cluster.heads(kind, namespace, selector)
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
-        """Apply a manifest under our field manager."""
         return self._put(await self._cluster.apply(manifest, uid))
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
-        """Hand the fields of `manifest` over."""
         await self._cluster.hand_over(manifest, uid)
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
-        """Apply the status of the object that has this uid."""
         return self._put(await self._cluster.apply_status(manifest, uid))
 
     async def create(self, manifest: Object) -> bool:
-        """Create an object and never change it; False when it exists already."""
         return await self._cluster.create(manifest)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object that has this uid; one that is gone already is fine."""
         await self._cluster.delete(kind, namespace, name, uid)
         store = self._stores.get(kind)
         if store is not None:

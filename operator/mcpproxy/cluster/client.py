@@ -1,4 +1,4 @@
-"""The API server as the operator sees it."""
+"""Client of the API server, with the operations that the operator needs."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ TIMEOUT: Final = 15.0
 READ_TIMEOUT: Final = 5.0
 """Seconds that one read may take."""
 PAGE: Final = 500
-"""Objects in one answer to a list request."""
+"""Objects in one page of a list."""
 HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
-"""Field manager of what we have set and now leave to others."""
+"""Field manager of fields that the operator has set and now leaves to others."""
 
 # With the charset, the client library sends text as it is and doesn't make JSON of it.
 _APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
@@ -31,41 +31,41 @@ _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 
 class Cluster(Protocol):
-    """What the operator does with the API server. Every method raises ClusterError."""
+    """Operations of the operator on the API server. Every method raises ClusterError."""
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
-        """One object; None when there is none."""
+        """Return one object; None if it does not exist."""
 
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
-        """All objects of one namespace (None: of all), or those that carry `labels`."""
+        """Return the objects of one namespace (None: of all) that have `labels`."""
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        """The objects that a label selector chooses ("" for all), with their metadata alone."""
+        """Return the metadata of the objects that a label selector ("" for all) matches."""
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
-        """Server-side apply under our field manager; the object as it is stored afterwards.
+        """Apply a manifest on the server side as our field manager, and return the stored object.
 
-        With `uid` it takes over fields of others, and only in the object that has this uid.
-        Without, it is meant to create: fields that others hold raise Conflict.
+        With `uid`, it takes over fields of other managers, but only in the object with this uid.
+        Without, it is meant to create an object: fields of other managers raise Conflict.
         """
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
-        """Let the fields of `manifest` outlive our applying them no more, with their values."""
+        """Transfer fields to another manager, so that they keep their values once released."""
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
-        """Server-side apply of the status of the object that has this uid."""
+        """Apply the status of the object with this uid, and return the stored object."""
 
     async def create(self, manifest: Object) -> bool:
-        """Create an object and never change it; False when it exists already."""
+        """Create an object; return False if it exists already."""
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object that has this uid; one that is gone already is fine."""
+        """Delete the object with this uid; one that does not exist is not an error."""
 
 
 class KubeClient:
-    """A Cluster behind the client library of the Kubernetes project."""
+    """Cluster that uses the client library of the Kubernetes project."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class KubeClient:
         wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
         read: Callable[[str, str, str], None] = lambda kind, verb, result: None,
     ) -> None:
-        """`may_write` permits each write.
+        """`may_write` returns True if a write may be sent.
 
-        `wrote` and `read` are given the kind, the verb and the result of each request.
+        `wrote` and `read` receive the kind, the verb and the result of each request.
         """
         self._client = ApiClient(configuration)
         self._client.user_agent = constants.FIELD_MANAGER
@@ -91,53 +91,46 @@ class KubeClient:
         await self._client.close()
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
-        """One object; None when there is none."""
         try:
-            found: Object = await self._read(kind, "get", kind.path(namespace, name))
+            live: Object = await self._read(kind, "get", kind.path(namespace, name))
         except NotFound:
             return None
-        return found
+        return live
 
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
-        """All objects of one namespace (None: of all), or those that carry `labels`."""
         selector = ",".join(f"{key}={(labels or {})[key]}" for key in sorted(labels or {}))
         return await self._list(kind, namespace, selector, _JSON)
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        """The objects that a label selector chooses ("" for all), with their metadata alone."""
         return await self._list(kind, namespace, selector, _HEADS)
 
     async def _list(
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
     ) -> Objects:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
-        found: Objects = []
+        items: Objects = []
         while True:
             page = await self._read(kind, "list", kind.path(namespace), query, accept)
-            # The items of a list come without their kind.
+            # The items of a list have no kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            found += [{**item, **typed} for item in page["items"] or []]
+            items += [{**item, **typed} for item in page["items"] or []]
             token = page["metadata"].get("continue")
             if not token:
-                return found
+                return items
             query["continue"] = token
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
-        """Server-side apply under our field manager; the object as it is stored afterwards."""
         return await self._apply(manifest, "", uid)
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
-        """Let the fields of `manifest` outlive our applying them no more, with their values."""
         await self._apply(manifest, "", uid, HEIR)
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
-        """Server-side apply of the status of the object that has this uid."""
         return await self._apply(manifest, "status", uid)
 
     async def create(self, manifest: Object) -> bool:
-        """Create an object and never change it; False when it exists already."""
         path = kind_of(manifest).path(manifest["metadata"]["namespace"])
         query = {"fieldManager": constants.FIELD_MANAGER}
         try:
@@ -147,14 +140,13 @@ class KubeClient:
         return True
 
     async def replace(self, manifest: Object) -> Object:
-        """Replace an object as it was read; Conflict if it has changed since."""
+        """Replace an object; raise Conflict if it has changed since it was read."""
         kind, metadata = kind_of(manifest), manifest["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
         query = {"fieldManager": constants.FIELD_MANAGER}
         return await self._write("replace", kind.name, "PUT", path, query, manifest, _JSON)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object that has this uid; one that is gone already is fine."""
         options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -230,7 +222,7 @@ class KubeClient:
     ) -> Any:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         content_sent = json_text(body) if content_type == _APPLY else body
-        # Webhooks delay writes alone, by 10 s each unless configured otherwise.
+        # Webhooks delay only writes, by up to 10 s each by default.
         timeout = min(self._timeout, READ_TIMEOUT) if method == "GET" else self._timeout
         try:
             async with asyncio.timeout(timeout):

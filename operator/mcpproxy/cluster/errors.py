@@ -1,15 +1,15 @@
-"""What can go wrong between us and the API server, or a pod.
+"""Errors of requests to the API server and to pods.
 
 ClusterError
-├── Conflict      another writer was faster, or a precondition failed: look again
-├── Ending        the namespace is being deleted: nothing can be created there any more
+├── Conflict      another writer was faster, or a precondition failed: read again
+├── NamespaceTerminating  nothing can be created, because the namespace is being deleted
 ├── Forbidden     the operator lacks a permission
-├── Invalid       validation, a quota, a policy or a webhook refuses the object
-│   ├── TooLarge    the object is larger than the API server or etcd admits
-│   └── Undeclared  fields are not in the schema of the installed CRD
+├── Invalid       validation, a quota, a policy or a webhook rejects the object
+│   ├── ObjectTooLarge    the object is larger than the API server or etcd admits
+│   └── FieldNotDeclared  fields are not in the schema of the installed CRD
 ├── LimitExceeded a pod sends more than it may
-├── NotFound      the object, its namespace or its kind is gone
-└── Unavailable   no answer in time, or one that says to try again later
+├── NotFound      the object, its namespace or its kind does not exist
+└── Unavailable   no answer in time, or one that asks for a later retry
 """
 
 import json
@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Final
 from mcpproxy.api.untrusted_text import clean_text
 
 _TEXT: Final = 2048
-"""Characters of a response that an error repeats."""
+"""Characters of a response that an error quotes."""
 
 
 class ClusterError(Exception):
-    """A request to the API server failed; the text is the server's own where there is one."""
+    """Failed request to the API server; the text is the server's, if it sent one."""
 
     result: ClassVar[str] = "ClusterError"
     """Value of the metrics label `result`. It is public, so it does not follow the class name."""
@@ -60,7 +60,7 @@ class ObjectTooLarge(Invalid):
 
 
 class FieldNotDeclared(Invalid):
-    """The installed CRD, older than the operator, lacks fields or does not admit their values.
+    """The installed CRD is older than the operator and rejects fields or their values.
 
     `fields` are their paths without list keys, such as `status.backends.session`.
     """
@@ -85,16 +85,16 @@ class NotFound(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """No answer in time, or one that says to try again later."""
+    """The API server did not answer in time, or asked for a later retry."""
 
     result = "Unavailable"
 
 
 _LACKS_PERMISSION = re.compile(r'User "[^"]*" cannot [a-z]+ resource')
-"""Authorizer and admission both answer 403 Forbidden; only the authorizer words it like this."""
+"""Pattern of the authorizer's text; admission answers 403 Forbidden as well."""
 _WEBHOOK = re.compile(r"failed calling webhook|admission webhook")
 _TOO_LARGE = re.compile(r"(request|entity) (is )?too large|trying to send message larger")
-"""The words of etcd, of the API server and of gRPC between them."""
+"""Pattern of the texts of etcd, the API server and gRPC."""
 _UNDECLARED = re.compile(r"\.([A-Za-z][^\s:,]*): field not declared in schema")
 _LIST_KEY = re.compile(r"\[[^\]]*\]")
 _BY_STATUS: dict[int, type[ClusterError]] = {
@@ -109,18 +109,18 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 
 
 def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError:
-    """The error that an HTTP answer stands for; `body` is a metav1.Status or any text.
+    """Return the error for an HTTP response; `body` is a metav1.Status or any text.
 
-    `writing` says whether the request changes something: only then does admission answer it.
+    `writing` is True for a request that changes something: only these reach admission.
     """
     text = body.decode(errors="replace").strip()
-    found = _object(text)
+    parsed = _object(text)
     causes: list[dict[str, Any]] = []
-    if isinstance(found.get("message"), str) and found["message"]:
-        text = found["message"]
-        causes = _causes(found)
+    if isinstance(parsed.get("message"), str) and parsed["message"]:
+        text = parsed["message"]
+        causes = _causes(parsed)
     text = clean_text(text, _TEXT) or f"HTTP {status}"
-    # Applying to an object that has another uid is said to be invalid.
+    # The API server reports an apply to an object with another uid as invalid.
     if any(cause.get("field") == "metadata.uid" for cause in causes):
         return Conflict(text)
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
@@ -134,16 +134,16 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The JSON object that a text is; an empty one for any other, as a pod may send anything."""
+    """Parse a JSON object; return an empty one for any other text, as a pod may send anything."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _causes(status: dict[str, Any]) -> list[dict[str, Any]]:
-    """The causes that a metav1.Status gives."""
+    """Return the causes in a metav1.Status."""
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     listed = causes if isinstance(causes, list) else []
@@ -151,7 +151,7 @@ def _causes(status: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _status_fields(causes: list[dict[str, Any]]) -> frozenset[str]:
-    """Return the fields of a status that its schema refuses; for a missing one, its parent."""
+    """Return the fields that the schema of the status rejects; for a missing one, its parent."""
     fields = set()
     for cause in causes:
         path = _LIST_KEY.sub("", str(cause.get("field", "")))
@@ -163,7 +163,7 @@ def _status_fields(causes: list[dict[str, Any]]) -> frozenset[str]:
 
 
 def _refusal(status: int, text: str) -> ClusterError | None:
-    """The errors that share an HTTP status with others and differ only in their text."""
+    """Return an error that has the HTTP status of others and differs only in its text."""
     undeclared = frozenset(_LIST_KEY.sub("", path) for path in _UNDECLARED.findall(text))
     if undeclared:
         return FieldNotDeclared(text, undeclared)
@@ -171,5 +171,5 @@ def _refusal(status: int, text: str) -> ClusterError | None:
         return ObjectTooLarge(text)
     if status == 403 and not _LACKS_PERMISSION.search(text):
         return Invalid(text)
-    # A webhook that can't be called is answered with 500, whether or not it will come back.
+    # The status is 500 if a webhook can't be called, even if that is permanent.
     return Invalid(text) if status == 500 and _WEBHOOK.search(text) else None

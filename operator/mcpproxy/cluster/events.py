@@ -1,8 +1,8 @@
 """Kubernetes Events about MCPProxies, by the rules of client-go's recorder.
 
-An Event that comes again within ten minutes counts up in the same object, so that a backend that
-comes and goes leaves two objects and not one for each change. They are of core/v1, since the newer
-API forbids the counts and times by which kubectl sorts.
+An Event that recurs within ten minutes increases the count of the same object. A backend that fails
+and recovers repeatedly therefore leaves two objects, not one for each change. Events are of
+core/v1, because events.k8s.io/v1 forbids the counts and times by which kubectl sorts.
 """
 
 from collections import OrderedDict
@@ -18,10 +18,10 @@ from mcpproxy.cluster.resources import EVENT
 EventType = Literal["Normal", "Warning"]
 
 SAME_SERIES: Final = 600.0
-"""Seconds after the last Event of a series in which another one counts up."""
+"""Seconds after the last Event of a series during which another one increases its count."""
 _MAX_SERIES: Final = 4096
 _MAX_NOTE: Final = 1024
-"""Bytes: what the API server admits."""
+"""Size limit of the API server in bytes."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class _EventSeries:
 
 
 class EventRecorder:
-    """Makes Events; remembers which were made lately."""
+    """Builder of Events that remembers the recent ones."""
 
     def __init__(self, instance: str) -> None:
         """`instance` names this process."""
@@ -43,7 +43,7 @@ class EventRecorder:
     def event(
         self, regarding: Object, type_: EventType, reason: str, note: str, now: datetime
     ) -> Object:
-        """The Event to apply about `regarding`: a new one, or one with a higher count."""
+        """Return the Event to apply about `regarding`: a new one, or one with a higher count."""
         metadata = regarding["metadata"]
         series = self._of((metadata["uid"], type_, reason), metadata["name"], now)
         return {
@@ -71,9 +71,9 @@ class EventRecorder:
     def _of(self, key: tuple[str, EventType, str], proxy: str, now: datetime) -> _EventSeries:
         series = self._series.pop(key, None)
         if series is None or (now - series.last).total_seconds() >= SAME_SERIES:
-            # Names sort by time.
+            # The names are sorted by time.
             series = _EventSeries(f"{proxy}.{int(now.timestamp() * 1e6):016x}", now, now)
-            while any(other.name == series.name for other in self._series.values()):
+            while any(existing.name == series.name for existing in self._series.values()):
                 series.name += "a"
         self._series[key] = series
         while len(self._series) > _MAX_SERIES:
@@ -87,8 +87,8 @@ def _time(when: datetime) -> str:
 
 
 def _cut(note: str) -> str:
-    found = clean_text(note, _MAX_NOTE)
-    if len(found.encode()) <= _MAX_NOTE:
-        return found
+    text = clean_text(note, _MAX_NOTE)
+    if len(text.encode()) <= _MAX_NOTE:
+        return text
     room = _MAX_NOTE - len(ELLIPSIS.encode())
-    return found.encode()[:room].decode(errors="ignore") + ELLIPSIS
+    return text.encode()[:room].decode(errors="ignore") + ELLIPSIS

@@ -1,4 +1,4 @@
-"""Pure: the field in which a live object differs from a manifest, and the manager that set it."""
+"""The field in which a live object differs from a manifest, and the manager that set it. Pure."""
 
 import json
 from typing import Any, Final
@@ -9,7 +9,7 @@ from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 
 _NAME: Final = 128
-"""Characters of a manager's name that are shown; Kubernetes admits as many."""
+"""Characters of a manager's name that are shown: the limit of Kubernetes."""
 UNKNOWN: Final = "an unknown manager"
 
 Step = str | Object
@@ -34,17 +34,17 @@ def _difference(want: Any, have: Any) -> tuple[Step, ...]:
         for index, item in enumerate(want):
             if not isinstance(item, dict):
                 break
-            other = _counterpart(item, index, have)
-            if other is None:
+            counterpart = _counterpart(item, index, have)
+            if counterpart is None:
                 return (item,)
-            if not semantically_equal(item, other):
-                return (item, *_difference(item, other))
+            if not semantically_equal(item, counterpart):
+                return (item, *_difference(item, counterpart))
     return ()
 
 
 def _counterpart(item: Object, index: int, items: list[Any]) -> Any | None:
     if "name" in item:
-        named = (other for other in items if other.get("name") == item["name"])
+        named = (item_of_name for item_of_name in items if item_of_name.get("name") == item["name"])
         return next(named, None)
     return items[index] if index < len(items) else None
 
@@ -55,13 +55,13 @@ def _manager(path: tuple[Step, ...], live: Object) -> str:
         for entry in live["metadata"].get("managedFields") or []
         if entry.get("subresource", "") != "status"
     ]
-    # A field that is ours with another value was applied by somebody under our name.
+    # Another process applied this field under our name, because its value differs.
     ours = [entry for entry in entries if entry["manager"] == constants.FIELD_MANAGER]
     if any(_holds(entry.get("fieldsV1") or {}, path) for entry in ours):
         return constants.FIELD_MANAGER
     others = [entry for entry in entries if entry["manager"] != constants.FIELD_MANAGER]
     holders = [entry for entry in others if _holds(entry.get("fieldsV1") or {}, path)]
-    # A field that was removed has no manager: whoever wrote last has done it.
+    # A removed field has no manager: the last writer removed it.
     newest = sorted(holders or entries, key=lambda entry: str(entry.get("time", "")))
     return str(newest[-1]["manager"]) if newest else UNKNOWN
 
@@ -81,8 +81,8 @@ def _item(fields: Object, item: Object) -> Object | None:
     for selector, inner in fields.items():
         sort, _, text = selector.partition(":")
         if sort == "k" and json.loads(text).items() <= item.items():
-            found: Object = inner
-            return found
+            nested: Object = inner
+            return nested
     return None
 
 

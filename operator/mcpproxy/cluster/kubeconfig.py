@@ -1,4 +1,4 @@
-"""How to reach the API server: from inside a cluster, or with a kubeconfig."""
+"""Connection to the API server: from inside a cluster, or with a kubeconfig."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from kubernetes.aio.client.configuration import Configuration
 
 
 class ConfigNotFound(Exception):
-    """There is neither a service account nor a usable kubeconfig."""
+    """No service account and no usable kubeconfig exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the API server is and how to authenticate there; paths may be temporary files."""
+    """Address of the API server and credentials; paths may be temporary files."""
 
     server: str
     ca_path: str | None
@@ -28,39 +28,40 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """A way to the API server."""
+    """Configuration of clients of the API server."""
 
     configuration: Configuration
     in_cluster: bool
 
     async def credentials(self) -> Credentials:
-        """What another client needs to connect; the token is the newest one."""
-        found = self.configuration
-        header = await found.get_api_key_with_prefix("BearerToken", alias="authorization")
+        """Return the address and credentials for another client, with the newest token."""
+        configuration = self.configuration
+        header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         scheme, _, token = (header or "").rpartition(" ")
         return Credentials(
-            server=found.host,
-            ca_path=found.ssl_ca_cert,
-            insecure=not found.verify_ssl,
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
             scheme=scheme or None,
             token=token.strip() or None,
-            certificate_path=found.cert_file,
-            private_key_path=found.key_file,
-            proxy_url=found.proxy,
-            username=found.username or None,
-            password=found.password or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            proxy_url=configuration.proxy,
+            username=configuration.username or None,
+            password=configuration.password or None,
         )
 
 
 async def load_config(kubeconfig: str | None) -> ClusterConfig:
-    """Access by the given kubeconfig, else as a pod, else by KUBECONFIG or its default place.
+    """Load the given kubeconfig, else the pod's service account, else KUBECONFIG or its default
+    path.
 
-    Raises ConfigNotFound.
+    Raise ConfigNotFound if none exists.
     """
     configuration = Configuration()
     # Every request has its own deadline, and pod streams must not use up a limit.
     configuration.connection_pool_maxsize = 0
-    # A proxy for the internet, set in the environment, is no way to the API server.
+    # A proxy from the environment is meant for the internet, not for the API server.
     configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig is None:

@@ -1,7 +1,8 @@
-"""Which part of a live object is ours: server-side apply's managedFields, read backwards.
+"""The fields of a live object that the operator applied: server-side apply's managedFields, read
+backwards.
 
-Comparing this part with what we want shows drift without a request. What other managers,
-defaults and webhooks add is not in it, so they never make us write.
+The comparison of these fields with the desired ones shows drift without a request. It ignores
+fields of other managers, defaults and webhooks, so these never cause a write.
 """
 
 import json
@@ -17,9 +18,9 @@ _QUANTITIES = ("limits", "requests")
 
 
 def applied_fields(live: Object, manager: str, subresource: str = "") -> Object:
-    """The fields of `live` that `manager` has applied, with the values they have now.
+    """Return the fields of `live` that `manager` has applied, with their current values.
 
-    The object's identity (kind, name, namespace) is not part of it.
+    The identity of the object (kind, name, namespace) is not included.
     """
     for entry in live["metadata"].get("managedFields") or []:
         if (
@@ -33,7 +34,7 @@ def applied_fields(live: Object, manager: str, subresource: str = "") -> Object:
 
 
 def intended_fields(manifest: Object) -> Object:
-    """The fields that applying `manifest` owns, comparable with `owned`."""
+    """Return the fields that applying `manifest` would own, comparable with `applied_fields`."""
     kept = {key: value for key, value in manifest.items() if key not in _IDENTITY}
     metadata = {
         key: value
@@ -44,10 +45,10 @@ def intended_fields(manifest: Object) -> Object:
 
 
 def semantically_equal(want: Any, ours: Any, parent: str = "") -> bool:
-    """Whether what we want is what `owned` found; `0.5` CPU is `500m`.
+    """Return True if two results have the same meaning: `0.5` CPU is `500m`.
 
-    Inside a field that has one owner as a whole, more than we want is what we asked for before:
-    the builders spell out what the API server would add there.
+    A field with a single owner as a whole may have more members in the desired result: the builders
+    spell out the defaults of the API server there.
     """
     if isinstance(want, dict) and isinstance(ours, dict):
         if want.keys() != ours.keys():
@@ -61,15 +62,19 @@ def semantically_equal(want: Any, ours: Any, parent: str = "") -> bool:
 
 
 def _same_items(want: list[Any], ours: list[Any]) -> bool:
-    if all(semantically_equal(one, other) for one, other in zip(want, ours, strict=True)):
+    if all(
+        semantically_equal(wanted, own_item) for wanted, own_item in zip(want, ours, strict=True)
+    ):
         return True
-    # Objects in lists go by their keys; where the API server puts them is its own affair.
+    # Objects in lists are matched by their keys, because the API server may reorder them.
     if not all(isinstance(item, dict) for item in (*want, *ours)):
         return False
     rest = list(ours)
-    for one in want:
-        found = (index for index, other in enumerate(rest) if semantically_equal(one, other))
-        match = next(found, None)
+    for wanted in want:
+        matches = (
+            index for index, own_item in enumerate(rest) if semantically_equal(wanted, own_item)
+        )
+        match = next(matches, None)
         if match is None:
             return False
         del rest[match]

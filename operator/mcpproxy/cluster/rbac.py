@@ -1,4 +1,4 @@
-"""What the operator may do, and no more: the manifests are made from this."""
+"""Permissions of the operator, from which the manifests are generated."""
 
 from typing import Final, NotRequired, TypedDict
 
@@ -6,7 +6,7 @@ from mcpproxy.api import constants
 
 
 class PolicyRule(TypedDict):
-    """One rule of a Role or ClusterRole."""
+    """Rule of a Role or ClusterRole."""
 
     apiGroups: list[str]
     resources: list[str]
@@ -33,7 +33,7 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["update"],
     },
     {
-        # Server-side apply of an object that isn't there yet needs create as well as patch.
+        # Server-side apply of a new object needs create as well as patch.
         "apiGroups": ["apps"],
         "resources": ["deployments"],
         "verbs": ["get", "list", "watch", "create", "patch"],
@@ -68,23 +68,23 @@ RULES: Final[tuple[PolicyRule, ...]] = (
         "resources": ["poddisruptionbudgets"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
-    # Pods are told from others with the same labels by who owns their ReplicaSet.
+    # The owner of its ReplicaSet distinguishes a pod from others with the same labels.
     {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["list"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
 )
-"""Needed in every namespace that is served, and nowhere else."""
+"""Permissions in every namespace that is served."""
 
 POD_PROXY: Final[PolicyRule] = {
     "apiGroups": [""],
     "resources": ["pods/proxy"],
     "verbs": ["get"],
 }
-"""Needed besides, where the operator reads pods through the API server."""
+"""Additional permissions if the operator reads pods through the API server."""
 
 LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
-    # A name can't be demanded of what does not exist yet.
+    # RBAC can't restrict create to a name.
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
     {
         "apiGroups": ["coordination.k8s.io"],
@@ -93,4 +93,4 @@ LEASE_RULES: Final[tuple[PolicyRule, ...]] = (
         "verbs": ["get", "update"],
     },
 )
-"""Needed in the operator's own namespace, with leader election."""
+"""Permissions in the operator's own namespace for leader election."""

@@ -1,4 +1,4 @@
-"""The kinds of objects that the operator touches, and where the API serves them."""
+"""Kinds of objects that the operator uses, with their paths in the API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mcpproxy.api.kubernetes.objects import Object
 
 
 class ProxyKey(NamedTuple):
-    """Which MCPProxy."""
+    """Namespace and name of an MCPProxy."""
 
     namespace: str
     name: str
@@ -17,7 +17,7 @@ class ProxyKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResourceKind:
-    """A kind of object and its place in the API."""
+    """Kind of object and its path in the API."""
 
     group: str
     version: str
@@ -30,7 +30,7 @@ class ResourceKind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
-        """Path of the collection, of one object or of one of its subresources."""
+        """Return the path of the collection, of one object or of a subresource."""
         root = f"/apis/{self.group}" if self.group else "/api"
         place = f"/namespaces/{namespace}" if namespace else ""
         parts = "".join(f"/{part}" for part in (name, subresource) if part)
@@ -61,7 +61,7 @@ LEASE: Final = ResourceKind("coordination.k8s.io", "v1", "Lease", "leases")
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 """Kinds of children that every MCPProxy has."""
 ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET, POD_MONITOR)
-"""Kinds of children that an MCPProxy has only while its spec asks for them, under its own name."""
+"""Kinds of children that an MCPProxy has only if its spec requests them, under its own name."""
 
 _BY_NAME: Final = {
     kind.name: kind
@@ -69,18 +69,18 @@ _BY_NAME: Final = {
 }
 
 PLURALS: Final = frozenset(kind.plural for kind in _BY_NAME.values())
-"""Of all kinds that the operator touches."""
+"""Every kind that the operator uses."""
 
 
 def kind_of(manifest: Object) -> ResourceKind:
-    """The kind that a manifest names; KeyError for one that the operator never touches."""
+    """Return the kind of a manifest. Raise KeyError for one that the operator does not use."""
     return _BY_NAME[manifest["kind"]]
 
 
-def owner_key(found: Mapping[str, Any]) -> ProxyKey | None:
+def owner_key(live: Mapping[str, Any]) -> ProxyKey | None:
     """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
-    metadata = found["metadata"]
-    if found.get("kind") == constants.KIND:
+    metadata = live["metadata"]
+    if live.get("kind") == constants.KIND:
         return ProxyKey(metadata["namespace"], metadata["name"])
     for reference in metadata.get("ownerReferences") or []:
         if reference.get("controller") and reference["kind"] == constants.KIND:

@@ -1,4 +1,4 @@
-"""`mcpproxy operator`: reads the command line and runs the operator."""
+"""The command `mcpproxy operator`: command line, logging and start of the operator."""
 
 import argparse
 import asyncio
@@ -14,11 +14,11 @@ from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
 from mcpproxy.cluster.pods.status_stream import PodAccess
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaseRef
-from mcpproxy.controller.logs import configure_logging
 from mcpproxy.controller.manager import ResyncConfig
 from mcpproxy.controller.resync import LOOK
 from mcpproxy.controller.run import OperatorConfig, run
 from mcpproxy.desired import BuildOptions
+from mcpproxy.json_logs import JsonLogFormatter
 
 log = logging.getLogger(__name__)
 
@@ -100,18 +100,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds, at least one, from a duration such as `10s` or `1m`."""
+    """Parse a duration such as `10s` or `1m` and return the seconds, at least one."""
     try:
-        found = parse_duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if found < 1:
+    if seconds < 1:
         raise argparse.ArgumentTypeError(f"{text}: give at least 1s")
-    return found
+    return seconds
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until SIGTERM; 0 after an orderly end, 1 after a failure, 2 for wrong arguments."""
+    """Run until SIGTERM. Return 0 after an orderly stop, 1 for a failure, 2 for bad arguments."""
     if not args.image:
         sys.stderr.write(f"mcpproxy operator: give --image or set {IMAGE_VARIABLE}\n")
         return 2
@@ -126,8 +126,20 @@ def main(args: argparse.Namespace) -> int:
     return asyncio.run(_main(args, lease))
 
 
+def configure_logging(level: str) -> None:
+    """Send all logs to standard error; below debug, libraries only log warnings and errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLogFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    if level != "debug":
+        for name in ("kopf", "aiohttp", "asyncio", "kubernetes"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def _own_namespace() -> str | None:
-    """Where this pod is; None outside of a cluster."""
+    """Return the namespace of this pod; None outside a cluster."""
     namespace = os.environ.get(NAMESPACE_VARIABLE)
     if not namespace and POD_NAMESPACE_FILE.exists():
         namespace = POD_NAMESPACE_FILE.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""The operator's own endpoints: /livez, /readyz, /metrics."""
+"""Endpoints of the operator: /livez, /readyz and /metrics."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from aiohttp import web
 from mcpproxy.controller.metrics import OperatorMetrics
 
 Check = Callable[[], str | None]
-"""What is wrong; None if nothing is."""
+"""Function that returns the problem, or None."""
 
 
 def application(metrics: OperatorMetrics, alive: Check, ready: Check) -> web.Application:
-    """The endpoints as an application of aiohttp."""
+    """Return the endpoints as an aiohttp application."""
 
     async def livez(_: web.Request) -> web.Response:
         return _probe(alive())

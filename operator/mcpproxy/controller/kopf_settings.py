@@ -1,4 +1,4 @@
-"""Kopf's settings and its way to the API server."""
+"""Settings of Kopf, and its connection to the API server."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,13 +9,13 @@ from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.controller.kopf_watches import selectors
 
 STOP_SECONDS: Final = 20.0
-"""After a signal to stop, the process is gone by then. The grace of its pod has to be longer."""
+"""Seconds within which the process ends after a signal. The grace period of its pod is longer."""
 
 
 class Backoffs:
-    """Pauses between requests of Kopf that fail, without an end and 5 seconds at most.
+    """Endless pauses between failing requests of Kopf, of at most 5 seconds.
 
-    Kopf's own grow to 21 seconds, and end the operator after the last one.
+    Kopf's own pauses grow to 21 seconds, and Kopf stops the operator after the last one.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -25,40 +25,40 @@ class Backoffs:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """How Kopf should behave: it watches, and does nothing else."""
-    found = kopf.OperatorSettings()
-    found.posting.enabled = False
-    found.peering.standalone = True
-    # Watching namespaces and CRDs would need rights in the whole cluster.
-    found.scanning.disabled = True
-    found.networking.connect_timeout = 10
-    found.networking.request_timeout = 60
-    found.networking.error_backoffs = Backoffs()
-    found.watching.connect_timeout = 10
-    found.watching.server_timeout = 300
-    found.watching.chunk_size = 500
-    found.process.ultimate_exiting_timeout = STOP_SECONDS
+    """Return the settings with which Kopf only watches."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    # Watches of namespaces and CRDs would need permissions in the whole cluster.
+    settings.scanning.disabled = True
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.networking.error_backoffs = Backoffs()
+    settings.watching.connect_timeout = 10
+    settings.watching.server_timeout = 300
+    settings.watching.chunk_size = 500
+    settings.process.ultimate_exiting_timeout = STOP_SECONDS
     for resource, selector in selectors().items():
-        found.watching.label_selectors[resource] = selector
-    return found
+        settings.watching.label_selectors[resource] = selector
+    return settings
 
 
 def register_login(registry: kopf.OperatorRegistry, access: ClusterConfig) -> None:
-    """Let Kopf use the same access as the rest; asked again whenever its token is refused."""
+    """Let Kopf use the credentials of the other clients; rejected ones are fetched again."""
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        found = await access.credentials()
+        credentials = await access.credentials()
         return kopf.ConnectionInfo(
-            server=found.server,
-            ca_path=found.ca_path,
-            insecure=found.insecure,
-            scheme=found.scheme,
-            token=found.token,
-            certificate_path=found.certificate_path,
-            private_key_path=found.private_key_path,
-            proxy_url=found.proxy_url,
-            username=found.username,
-            password=found.password,
+            server=credentials.server,
+            ca_path=credentials.ca_path,
+            insecure=credentials.insecure,
+            scheme=credentials.scheme,
+            token=credentials.token,
+            certificate_path=credentials.certificate_path,
+            private_key_path=credentials.private_key_path,
+            proxy_url=credentials.proxy_url,
+            username=credentials.username,
+            password=credentials.password,
         )
 
     kopf.on.login(id="login", registry=registry)(login)

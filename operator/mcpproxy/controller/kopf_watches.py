@@ -1,7 +1,7 @@
-"""Kopf's part: watches of our kinds. A handler finds the owner's key and enqueues it, no more.
+"""Watches by Kopf: each handler finds the key of the owner and enqueues it.
 
-Only raw event handlers are used: Kopf's other handlers leave annotations or finalizers on users'
-objects.
+Only raw event handlers are used, because Kopf's other handlers leave annotations or finalizers on
+users' objects.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from mcpproxy.cluster.resources import (
 from mcpproxy.controller.watch_cache import WatchCache, Watches
 
 BURST: Final = 0.1
-"""Seconds in which several events of children make one pass."""
+"""Seconds during which events of children share one pass."""
 
 CHILDREN: Final = (*ALWAYS, *ON_DEMAND)
 CHILD_SELECTOR: Final = f"{constants.LABEL_MANAGED_BY}={constants.FIELD_MANAGER}"
@@ -32,10 +32,10 @@ SELECTORS: Final[Mapping[ResourceKind, str]] = {
     **dict.fromkeys(CHILDREN, CHILD_SELECTOR),
     POD: POD_SELECTOR,
 }
-"""Which objects of each kind are watched."""
+"""Label selectors of the watched objects, by kind."""
 
 Enqueue = Callable[[ProxyKey, float], None]
-"""Lets an MCPProxy be reconciled after so many seconds."""
+"""Function that enqueues an MCPProxy after a delay in seconds."""
 
 
 def register_watches(registry: kopf.OperatorRegistry, watches: Watches, enqueue: Enqueue) -> None:
@@ -48,9 +48,9 @@ def register_watches(registry: kopf.OperatorRegistry, watches: Watches, enqueue:
 
 def _handler(watched: WatchCache, enqueue: Enqueue, delay: float) -> Callable[..., Any]:
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
-        found = dict(body)
-        key = owner_key(found)
-        watched.heard(found, key, deleted=type == "DELETED")
+        live = dict(body)
+        key = owner_key(live)
+        watched.heard(live, key, deleted=type == "DELETED")
         if key is not None:
             enqueue(key, delay)
 
@@ -58,7 +58,7 @@ def _handler(watched: WatchCache, enqueue: Enqueue, delay: float) -> Callable[..
 
 
 def selectors() -> dict[tuple[str, str, str], str]:
-    """Label selectors by resource, of those that have one."""
+    """Return the label selectors that are not empty, by resource."""
     return {_resource(kind): selector for kind, selector in SELECTORS.items() if selector}
 
 

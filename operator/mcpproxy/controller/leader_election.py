@@ -1,8 +1,8 @@
-"""Leader election by a Lease of coordination.k8s.io: of several operators one works.
+"""Leader election by a Lease of coordination.k8s.io: one of several operators works.
 
-The election that kubernetes.aio brings does not do: its requests have no deadline, so a leader
-that gets no answer goes on past its time; a refused connection ends it; it goes by the wall clock;
-and it never releases the Lease.
+The election of kubernetes.aio is not sufficient. Its requests have no deadline, so that a leader
+without an answer continues after its lease expired. A refused connection ends it, it depends on the
+wall clock, and it never releases the Lease.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeaderElectionConfig:
-    """Seconds."""
+    """Durations in seconds."""
 
     duration: float = 15.0
-    """Without a renewal for so long, the Lease is anybody's."""
+    """Time without a renewal after which any candidate may take the Lease."""
     renewal: float = 10.0
-    """A leader that could not renew for so long stops; what it has sent can still arrive."""
+    """Time without a renewal after which a leader stops; requests in flight can still arrive."""
     retry: float = 2.0
-    """Between two attempts to win or to renew."""
+    """Time between two attempts to acquire or renew the Lease."""
 
     def __post_init__(self) -> None:
         if not 0 < self.retry < self.renewal < self.duration:
@@ -40,28 +40,28 @@ class LeaderElectionConfig:
 
 
 class LeaseClient(Protocol):
-    """What the election does with the API server. Every method raises ClusterError."""
+    """Requests of the election to the API server. Every method raises ClusterError."""
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
-        """The Lease; None when there is none."""
+        """Return the Lease; None if it does not exist."""
 
     async def create(self, manifest: Object) -> bool:
-        """Create the Lease; False when it exists already."""
+        """Create the Lease; return False if it exists already."""
 
     async def replace(self, manifest: Object) -> Object:
-        """Replace the Lease unless it has changed since it was read: then raise Conflict."""
+        """Replace the Lease. Raise Conflict if it has changed since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """Which Lease."""
+    """Namespace and name of a Lease."""
 
     namespace: str
     name: str
 
 
 class LeaderElector:
-    """One candidate."""
+    """Candidate for the leadership."""
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class LeaderElector:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         timing: LeaderElectionConfig | None = None,
     ) -> None:
-        """`identity` is this candidate's alone. `clock` decides, `now` is written down."""
+        """`identity` is unique to this candidate.
+
+        Decisions depend on `clock`, which is monotonic; `now` is only written to the Lease.
+        """
         self._leases = leases
         self._place = place
         self._identity = identity
@@ -84,13 +87,13 @@ class LeaderElector:
         self._seen_at = 0.0
 
     def leads(self) -> bool:
-        """Whether this candidate may write now."""
+        """Return True if this candidate may write now."""
         return self._clock() < self._leads_until
 
     async def attempt(self) -> bool:
-        """Win or renew the Lease if that can be; whether it is ours now.
+        """Try to acquire or renew the Lease. Return True if this candidate holds it.
 
-        Raises ClusterError; a leader remains one until its time is over.
+        Raise ClusterError; a leader remains one until its time is over.
         """
         began = self._clock()
         lease = await self._leases.get(LEASE, self._place.namespace, self._place.name)
@@ -104,7 +107,7 @@ class LeaderElector:
         return won
 
     async def release(self) -> None:
-        """Give the Lease up, so that the next candidate need not wait for its end."""
+        """Release the Lease, so that the next candidate need not wait until it expires."""
         if not self.leads():
             return
         self._leads_until = -math.inf
@@ -116,9 +119,9 @@ class LeaderElector:
             log.info("released the lease %s", self._place.name)
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
-        """Until cancelled: `lead` while the Lease is ours, cancelled as soon as it is not.
+        """Run `lead` while this candidate holds the Lease, until cancelled.
 
-        Ends with the error of `lead` if that fails.
+        `lead` is cancelled as soon as the Lease is lost. Raise its error if it fails.
         """
         while True:
             await self._until_won()
@@ -126,7 +129,7 @@ class LeaderElector:
             term = asyncio.ensure_future(lead())
             try:
                 await self._until_lost(term)
-                log.warning("not leading any more")
+                log.warning("lost the leadership")
             finally:
                 term.cancel()
                 await asyncio.gather(term, return_exceptions=True)
@@ -143,7 +146,7 @@ class LeaderElector:
             await asyncio.wait({term}, timeout=min(self._timing.retry, self._left()))
             if term.done():
                 term.result()
-                raise RuntimeError("the work of the leader came to an end by itself")
+                raise RuntimeError("the work of the leader ended without an error")
             await self._try(self._left())
 
     async def _try(self, seconds: float) -> bool:
@@ -151,9 +154,9 @@ class LeaderElector:
             async with asyncio.timeout(max(seconds, 0.0)):
                 return await self.attempt()
         except TimeoutError:
-            log.warning("no answer about the lease %s in time", self._place.name)
+            log.warning("a request for the lease %s timed out", self._place.name)
         except ClusterError as error:
-            log.warning("the lease %s: %s", self._place.name, error)
+            log.warning("a request for the lease %s failed: %s", self._place.name, error)
         return False
 
     async def _let_go(self) -> None:
@@ -161,13 +164,16 @@ class LeaderElector:
             async with asyncio.timeout(self._timing.retry):
                 await self.release()
         except (ClusterError, TimeoutError) as error:
-            log.warning("the lease %s was not released: %s", self._place.name, error)
+            log.warning("the lease %s could not be released: %s", self._place.name, error)
 
     def _left(self) -> float:
         return self._leads_until - self._clock()
 
     def _is_free(self, lease: Object) -> bool:
-        """Whether it is ours, or nobody renews it. Clocks of others don't matter."""
+        """Return True if the Lease is held by this candidate, or not renewed by its holder.
+
+        Only this candidate's clock counts.
+        """
         spec, holder = _spec(lease), _holder(lease)
         seen = (holder, spec.get("renewTime"), lease["metadata"]["resourceVersion"])
         if seen != self._seen:
@@ -187,16 +193,16 @@ class LeaderElector:
 
     def _renewed(self, spec: Object) -> Object:
         now = self._time()
-        found = {
+        renewed = {
             **spec,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": math.ceil(self._timing.duration),
             "renewTime": now,
         }
         if spec.get("holderIdentity") != self._identity:
-            found["acquireTime"] = now
-            found["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if spec else 0)
-        return found
+            renewed["acquireTime"] = now
+            renewed["leaseTransitions"] = spec.get("leaseTransitions", 0) + (1 if spec else 0)
+        return renewed
 
     def _time(self) -> str:
         return self._now().astimezone(UTC).strftime(_MICRO_TIME)

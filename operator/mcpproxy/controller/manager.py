@@ -1,4 +1,4 @@
-"""Everything that runs beside Kopf: the election, the leader's work, the resync."""
+"""The tasks beside Kopf: leader election, the work of the leader, and the resync."""
 
 import asyncio
 import logging
@@ -19,12 +19,11 @@ from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.controller.resync import LOOK, Resync
 from mcpproxy.controller.watch_cache import LAG, WatchCache, Watches
-from mcpproxy.controller.work_queue import WorkQueue
+from mcpproxy.controller.work_queue import PassSpacing, WorkQueue
 from mcpproxy.controller.worker import run_worker
 from mcpproxy.desired import BuildOptions
-from mcpproxy.reconcile.pass_spacing import PassSpacing
 from mcpproxy.reconcile.reconciler import Reconciler
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 
 WORKERS: Final = 8
 
@@ -33,14 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResyncConfig:
-    """How often watches are compared with lists, and how many seconds they may be behind."""
+    """Interval of the comparison of watches with lists, and the permitted lag, in seconds."""
 
     look: float = LOOK
     lag: float = LAG
 
 
 class LeaderTasks:
-    """What a leader does while it is one. The next term begins with nothing of it."""
+    """Work of one term as leader. The next term begins with empty queues and caches."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class LeaderTasks:
         self._metrics = metrics
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Reconcile MCPProxies until cancelled."""
         logged: dict[ProxyKey, str] = {}
         parts = (self.queue, self._reconciler.reconcile, self._metrics, time.monotonic, logged)
         try:
@@ -79,7 +78,7 @@ class LeaderTasks:
 
 
 class Manager:
-    """The operator but for Kopf."""
+    """The operator without Kopf."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class Manager:
         election: LeaderElector | None,
         pace: ResyncConfig,
     ) -> None:
-        """Without an `election` it leads from the start."""
+        """Without an `election`, the operator leads from the start."""
         self._parts = (cluster, reader, options, metrics)
         self._election = election
         self._term: LeaderTasks | None = None
@@ -108,7 +107,7 @@ class Manager:
         metrics.statuses(self._unwritten)
 
     def start(self) -> None:
-        """Begin to work, or to stand for election."""
+        """Begin to work, or to campaign for the Lease."""
         work = self._election.run(self._lead) if self._election else self._lead()
         parts = {"the leader's work": work, "the comparison with lists": self._resync.run()}
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -116,13 +115,13 @@ class Manager:
             task.add_done_callback(_tell)
 
     async def stop(self) -> None:
-        """End all tasks; the Lease is free afterwards."""
+        """Stop all tasks and release the Lease."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def enqueue(self, key: ProxyKey, delay: float = 0.0) -> None:
-        """Let an MCPProxy be reconciled, if this operator leads."""
+        """Enqueue an MCPProxy, if this operator leads."""
         if self._term is None:
             return
         if delay:
@@ -131,7 +130,7 @@ class Manager:
             self._term.queue.add(key)
 
     def wrong(self) -> str | None:
-        """What only a restart puts right."""
+        """Return the problem that only a restart solves; None if there is none."""
         if any(task.done() for task in self._tasks):
             return "a part of the operator came to an end; its log says why"
         for kind, watched in self.watches.items():
@@ -140,7 +139,8 @@ class Manager:
         return None
 
     def not_ready(self) -> str | None:
-        """Why this operator does not know yet what there is, or not any more."""
+        """Return the reason for which this operator's view is incomplete or outdated; None if it is
+        not."""
         if not self._resync.caught_up:
             return "the watches have not brought all that there is yet"
         return self.wrong() or (self._term.statuses.problem() if self._term else None)
@@ -169,11 +169,11 @@ class Manager:
 
 
 def _tell(ended: asyncio.Task[None]) -> None:
-    """Log why a part has ended, unless it was told to."""
+    """Log the error of a task that ended, unless it was cancelled."""
     if not ended.cancelled():
         log.error("%s came to an end", ended.get_name(), exc_info=ended.exception())
 
 
 def jitter() -> float:
-    """The factor of one pause."""
+    """Return the factor of one pause."""
     return random.uniform(0.8, 1.2)

@@ -1,7 +1,6 @@
-"""The operator's metrics in Prometheus' form.
+"""Metrics of the operator in Prometheus' format.
 
-What controllers made with controller-runtime tell, too, bears the names and labels that it has
-there, so that dashboards made for those work.
+Metrics that controller-runtime has as well use its names and labels, so that its dashboards work.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +34,7 @@ _WAIT: Final = (0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60)
 
 
 class OperatorMetrics:
-    """A registry of its own, so that several operators can live in one process."""
+    """Metrics in a separate registry, so that one process can run several operators."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -118,63 +117,63 @@ class OperatorMetrics:
             "Objects that others keep changing and that were changed back",
             "kind",
         )
-        # An alert that asks for a series that is not there yet can't be tried out.
+        # Without this series, the alert on it can't be tested before the first conflict.
         self._reversals.labels(DEPLOYMENT.name)
 
     def passed(self, result: Result, seconds: float) -> None:
-        """One pass ended."""
+        """Count a pass and its duration."""
         self._passes.labels(CONTROLLER, _RESULTS[result]).inc()
         self._seconds.observe(seconds)
         if result == "error":
             self._errors.inc()
 
     def added(self) -> None:
-        """A key began to wait."""
+        """Count a key that was added to the queue."""
         self._adds.inc()
 
     def waited(self, seconds: float) -> None:
-        """A worker took a key that had waited for so long."""
+        """Record the seconds that a key waited for a worker."""
         self._waited.observe(seconds)
 
     def retried(self) -> None:
-        """A key will come again after a failure."""
+        """Count a retry after a failure."""
         self._retries.inc()
 
     def wrote(self, kind: str, verb: str, result: str) -> None:
-        """A request to the API server ended; `result` is `ok` or the error's name."""
+        """Count a write to the API server; `result` is `ok` or the name of the error."""
         self._writes.labels(kind, verb, result).inc()
 
     def reverted(self, kind: str) -> None:
-        """Count a child that others keep changing, and that was changed back."""
+        """Count a child that another manager changed and that was changed back."""
         self._reversals.labels(kind).inc()
 
     def read(self, kind: str, verb: str, result: str) -> None:
-        """Count a read of the API server; `result` is `ok` or the error's name."""
+        """Count a read of the API server; `result` is `ok` or the name of the error."""
         self._reads.labels(kind, verb, result).inc()
 
     def statuses(self, unwritten: Callable[[], int]) -> None:
-        """Show the number of MCPProxies whose status can't be written."""
+        """Register the gauge of MCPProxies whose status can't be written."""
         self._unwritten.set_function(unwritten)
 
     def leadership(self, lease: str, leads: Callable[[], bool]) -> None:
-        """Show whether this operator leads."""
+        """Register the gauge that is 1 if this operator leads."""
         self._leader.labels(lease).set_function(lambda: float(leads()))
 
     def work(
         self, waiting: Callable[[], int], followed: Callable[[], int], heard: Callable[[], int]
     ) -> None:
-        """Show the length of the queue, and the numbers of pods."""
+        """Register the gauges of the queue and of the followed pods."""
         self._depth.labels(CONTROLLER, CONTROLLER).set_function(waiting)
         self._pods.labels("followed").set_function(followed)
         self._pods.labels("heard").set_function(heard)
 
     def watch(self, resource: str, age: Callable[[], float], behind: Callable[[], float]) -> None:
-        """Show how one watch does."""
+        """Register the gauges of one watch."""
         self._ages.labels(resource).set_function(age)
         self._lags.labels(resource).set_function(behind)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -185,15 +184,14 @@ class OperatorMetrics:
 
 
 class _LimitsReached(Collector):
-    """Counts that the limits keep themselves."""
+    """Collector of the counts that the limits keep."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """One counter with a label for each limit."""
-        found = CounterMetricFamily(
+        family = CounterMetricFamily(
             "mcpproxy_operator_limit_reached",
             "Times that a pod has exceeded a limit; docs/security.md lists the limits",
             labels=["limit"],
         )
         for limit in PODS:
-            found.add_metric([limit.name], limit.reached)
-        yield found
+            family.add_metric([limit.name], limit.reached)
+        yield family

@@ -1,4 +1,4 @@
-"""The backstop: lists what is watched, and notices a watch that went silent."""
+"""Comparison of the watches with lists, which finds missed events and silent watches."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 LOOK: Final = 60.0
 """Seconds between two lists, on average."""
 EVERYTHING: Final = 10
-"""Each so many lists, every MCPProxy is reconciled."""
+"""Number of lists after which every MCPProxy is reconciled."""
 FIRST_LOOK: Final = 1.0
-"""Seconds between two lists until the watches have caught up with them once."""
+"""Seconds between two lists until the watches have caught up for the first time."""
 
 
 class Resync:
-    """Lists again and again; what a watch has missed is reconciled."""
+    """Periodic lists of all watched kinds, which enqueue the keys that a watch has missed."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Resync:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`namespaces` may be empty: all. `jitter` gives the factor of one pause."""
+        """`namespaces` is empty for all of them. `jitter` returns the factor of one pause."""
         self._cluster = cluster
         self._namespaces = namespaces
         self._selectors = selectors
@@ -46,10 +46,10 @@ class Resync:
         self._jitter = jitter
         self._logged: dict[ResourceKind, str] = {}
         self.caught_up = False
-        """Whether every watch has brought all that was there when it began."""
+        """True once every watch has delivered the objects that existed when it began."""
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while not self.caught_up:
             await self._sleep(FIRST_LOOK)
             self.caught_up = await self._has_caught_up()
@@ -64,7 +64,7 @@ class Resync:
                     continue
                 missed = watched.compare(listed)
                 if missed:
-                    log.debug("the watch of %s is behind by %d", kind.plural, len(missed))
+                    log.debug("the watch of %s has missed %d MCPProxies", kind.plural, len(missed))
                 everything = kind == MCP_PROXY and count % EVERYTHING == 0
                 owners = {seen.owner for seen in listed.values() if seen.owner}
                 for key in missed | (owners if everything else set()):
@@ -79,20 +79,20 @@ class Resync:
         return True
 
     async def _list(self, kind: ResourceKind) -> dict[Name, ObjectVersion] | None:
-        """What there is; None if the API server doesn't say."""
-        found: dict[Name, ObjectVersion] = {}
+        """Return the objects of one kind; None if the API server does not list them."""
+        versions: dict[Name, ObjectVersion] = {}
         try:
             for namespace in self._namespaces or (None,):
                 for head in await self._cluster.heads(kind, namespace, self._selectors[kind]):
-                    found[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
+                    versions[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
         except NotFound:
             # A kind that is not installed has no objects.
             return {}
         except ClusterError as error:
             if self._logged.get(kind) != str(error):
-                log.warning("the list of %s failed: %s", kind.plural, error)
+                log.warning("listing %s failed: %s", kind.plural, error)
             self._logged[kind] = str(error)
             return None
         if self._logged.pop(kind, None) is not None:
-            log.info("the list of %s has succeeded again", kind.plural)
-        return found
+            log.info("listing %s succeeds again", kind.plural)
+        return versions

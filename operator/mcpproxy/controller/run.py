@@ -1,4 +1,4 @@
-"""The parts of the operator put together, and its life from start to stop."""
+"""Composition of the operator, from start to stop."""
 
 import asyncio
 import logging
@@ -28,20 +28,20 @@ from mcpproxy.desired import BuildOptions
 log = logging.getLogger(__name__)
 
 CRD_RETRY: Final = 5.0
-"""Seconds between two looks for the CRD while it is not installed."""
+"""Seconds between two checks for the CRD while it is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorConfig:
-    """What the command line decides."""
+    """Configuration from the command line."""
 
     namespaces: tuple[str, ...]
-    """Served namespaces; none named means all."""
+    """Namespaces that are served; empty for all."""
     options: BuildOptions
     pod_access: PodAccess
     health_port: int
     lease: LeaseRef | None
-    """What the replicas of the operator elect their leader by; None for a single one."""
+    """Lease for the leader election of several replicas; None for a single one."""
     timing: LeaderElectionConfig = field(default_factory=LeaderElectionConfig)
     pace: ResyncConfig = field(default_factory=ResyncConfig)
 
@@ -106,7 +106,7 @@ def _registry(access: ClusterConfig, machine: Manager) -> kopf.OperatorRegistry:
     register_watches(registry, machine.watches, machine.enqueue)
 
     async def cleanup(**_: Any) -> None:
-        # Kopf waits for every task that began after it did: the streams must end first.
+        # Kopf waits for every task that was started after it, so the streams must end first.
         await machine.stop()
 
     kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)

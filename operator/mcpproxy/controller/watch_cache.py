@@ -1,4 +1,4 @@
-"""What the watches know, and whether they keep up with what the API lists."""
+"""Objects that the watches delivered, and the lag of the watches behind lists."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,39 +10,39 @@ from mcpproxy.cluster.cached_reads import Name, ObjectCache
 from mcpproxy.cluster.resources import ProxyKey, ResourceKind
 
 LAG: Final = 60.0
-"""Seconds that a watch may be behind the list."""
+"""Seconds for which a watch may lag behind the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One object as far as a watch, or a list, knows it."""
+    """Version and owner of one object, as a watch or a list delivered it."""
 
     version: int
-    """Its resourceVersion. Those of one kind can be compared (KEP-5504)."""
+    """The resourceVersion. Versions of one kind can be compared (KEP-5504)."""
     owner: ProxyKey | None
-    """The MCPProxy that it belongs to."""
+    """The MCPProxy to which the object belongs."""
 
 
 class WatchCache:
-    """What the watch of one kind knows, compared with what is listed now and then."""
+    """Objects of one kind that the watch delivered, compared with periodic lists."""
 
     def __init__(self, clock: Callable[[], float], lag: float = LAG) -> None:
-        """`lag` is how many seconds the watch may be behind."""
+        """`lag` is the number of seconds for which the watch may lag behind."""
         self._clock = clock
         self._allowed = lag
         self._known: dict[Name, ObjectVersion] = {}
         self._owned: Counter[ProxyKey] = Counter()
-        """Numbers of known objects by the MCPProxy that they belong to."""
+        """Numbers of known objects by owner."""
         self._behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
         self._heard_at = clock()
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def heard(self, found: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
-        """The watch brought an event."""
+    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
+        """Record an event of the watch."""
         self._heard_at = self._clock()
-        name = name_of(found)
-        # It has moved on; the next comparison tells whether far enough.
+        name = name_of(live)
+        # The next comparison decides if this version is new enough.
         self._behind.pop(name, None)
         before = self._known.pop(name, None)
         if before is not None and before.owner is not None:
@@ -52,21 +52,21 @@ class WatchCache:
         if deleted:
             self.store.drop(name)
         else:
-            self.store.put(found, owner)
-            self._known[name] = ObjectVersion(version_of(found), owner)
+            self.store.put(live, owner)
+            self._known[name] = ObjectVersion(version_of(live), owner)
             if owner is not None:
                 self._owned[owner] += 1
 
     def knows(self, owner: ProxyKey) -> bool:
-        """Whether an object of this MCPProxy is known."""
+        """Return True if an object of this MCPProxy is known."""
         return owner in self._owned
 
     def lacks(self, listed: Mapping[Name, ObjectVersion]) -> bool:
-        """Whether something that is listed was never seen."""
+        """Return True if the watch has never delivered one of the listed objects."""
         return not listed.keys() <= self._known.keys()
 
     def compare(self, listed: Mapping[Name, ObjectVersion]) -> set[ProxyKey]:
-        """Note what the watch does not know yet; the MCPProxies that this concerns."""
+        """Note the objects that the watch has missed, and return their owners."""
         now = self._clock()
         self.store.drop_older({name: there.version for name, there in listed.items()})
         behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
@@ -82,32 +82,32 @@ class WatchCache:
         return concerned
 
     def behind(self) -> float:
-        """For how many seconds the watch has been missing something; 0 if it misses nothing."""
+        """Return the seconds since which the watch has missed something; 0 if it has not."""
         now = self._clock()
         return max((now - since for _, since in self._behind.values()), default=0.0)
 
     @property
     def lagging(self) -> bool:
-        """Whether the watch has missed something for too long."""
+        """True if the watch has missed something for too long."""
         return self.behind() >= self._allowed
 
     def age(self) -> float:
-        """Seconds since the last event."""
+        """Return the seconds since the last event."""
         return self._clock() - self._heard_at
 
     def owners(self) -> set[ProxyKey]:
-        """The MCPProxies of all objects that the watch knows."""
+        """Return the owners of all known objects."""
         return set(self._owned)
 
 
 Watches = dict[ResourceKind, WatchCache]
 
 
-def name_of(found: Object) -> Name:
-    """Namespace and name."""
-    return found["metadata"]["namespace"], found["metadata"]["name"]
+def name_of(live: Object) -> Name:
+    """Return the namespace and name of an object."""
+    return live["metadata"]["namespace"], live["metadata"]["name"]
 
 
-def version_of(found: Object) -> int:
-    """The resourceVersion as a number."""
-    return int(found["metadata"]["resourceVersion"])
+def version_of(live: Object) -> int:
+    """Return the resourceVersion as a number."""
+    return int(live["metadata"]["resourceVersion"])

@@ -1,49 +1,55 @@
-"""A queue of keys: each waits once, is worked on by one worker at a time, and backs off."""
+"""Queue of keys with retries: a key waits once, and one worker at a time processes it."""
 
 import asyncio
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, Protocol, TypeVar
 
+from mcpproxy.limits.pods import REPORT_PASSES
+
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY: Final = 0.5
-"""Seconds until the first retry; every further failure doubles them."""
+"""Seconds until the first retry; each further failure doubles them."""
 LAST_RETRY: Final = 8.0
-"""Longest pause between retries, in seconds: ten seconds after a cause is gone all is well."""
+"""Longest delay of a retry in seconds: ten seconds after a cause ended, its effects have ended."""
 
 
 class Handle(Protocol):
-    """A call that is still to come."""
+    """Scheduled call."""
 
     def cancel(self) -> None:
-        """Let it not happen."""
+        """Cancel the call."""
 
 
 class Timers(Protocol):
-    """Time as the queue needs it; an asyncio loop is one."""
+    """Timers of an asyncio loop, as far as the queue uses them."""
 
     def time(self) -> float:
-        """Seconds on a clock that never goes back."""
+        """Return the seconds of a monotonic clock."""
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> Handle:
         """Call back after `delay` seconds."""
 
 
 class QueueRecorder(Protocol):
-    """Keeps count of what a queue does."""
+    """Recorder of the events of a queue."""
 
     def added(self) -> None:
-        """A key began to wait."""
+        """Record a key that was added."""
 
     def waited(self, seconds: float) -> None:
-        """A worker took a key that had waited for so long."""
+        """Record the seconds that a key waited for a worker."""
 
     def retried(self) -> None:
-        """A key will come again after a failure."""
+        """Record a retry after a failure."""
 
 
 class WorkQueue(Generic[K]):
-    """A key added while it waits is dropped; one added while worked on comes again after."""
+    """Queue of keys.
+
+    A key that is added while it waits is dropped; one that is added while a worker processes it
+    waits until the worker is done.
+    """
 
     def __init__(
         self,
@@ -51,7 +57,7 @@ class WorkQueue(Generic[K]):
         jitter: Callable[[], float] = lambda: 1.0,
         recorder: QueueRecorder | None = None,
     ) -> None:
-        """`jitter` gives the factor of one retry's delay."""
+        """`jitter` returns the factor of one retry's delay."""
         self._timers = timers
         self._jitter = jitter
         self._recorder = recorder
@@ -62,11 +68,11 @@ class WorkQueue(Generic[K]):
         self._failures: dict[K, int] = {}
 
     def __len__(self) -> int:
-        """Number of keys that wait for a worker."""
+        """Return the number of keys that wait for a worker."""
         return len(self._waiting)
 
     def add(self, key: K) -> None:
-        """Let the key be worked on as soon as possible."""
+        """Add the key without delay."""
         if key in self._waiting:
             return
         self._waiting[key] = self._timers.time()
@@ -76,7 +82,7 @@ class WorkQueue(Generic[K]):
             self._ready.put_nowait(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """Add the key in `delay` seconds; of several delays the first to end counts."""
+        """Add the key in `delay` seconds, unless it is due earlier."""
         due = self._timers.time() + delay
         earlier = self._delayed.get(key)
         if earlier is not None:
@@ -86,7 +92,7 @@ class WorkQueue(Generic[K]):
         self._delayed[key] = (due, self._timers.call_later(delay, lambda: self._due(key)))
 
     def retry(self, key: K) -> float:
-        """Add the key after a delay that grows with its failures; seconds until then."""
+        """Add the key after a delay that grows with its failures; return the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         if self._recorder is not None:
@@ -96,11 +102,11 @@ class WorkQueue(Generic[K]):
         return delay
 
     def forget(self, key: K) -> None:
-        """The key's failures are over."""
+        """Reset the failures of the key."""
         self._failures.pop(key, None)
 
     async def get(self) -> K:
-        """The next key; `done` must follow."""
+        """Return the next key; the caller must call `done` with it."""
         key = await self._ready.get()
         since = self._waiting.pop(key)
         if self._recorder is not None:
@@ -109,13 +115,13 @@ class WorkQueue(Generic[K]):
         return key
 
     def done(self, key: K) -> None:
-        """The key may be worked on again."""
+        """End the processing of the key."""
         self._working.discard(key)
         if key in self._waiting:
             self._ready.put_nowait(key)
 
     def close(self) -> None:
-        """Let no delayed key come any more."""
+        """Cancel all delayed keys."""
         for _, handle in self._delayed.values():
             handle.cancel()
         self._delayed.clear()
@@ -123,3 +129,27 @@ class WorkQueue(Generic[K]):
     def _due(self, key: K) -> None:
         del self._delayed[key]
         self.add(key)
+
+
+class PassSpacing(Generic[K]):
+    """Limit on the passes that changes of reports cause for one key; the first is immediate."""
+
+    def __init__(self, clock: Callable[[], float], add_after: Callable[[K, float], None]) -> None:
+        """`add_after` enqueues a key after a delay in seconds."""
+        self._clock = clock
+        self._add_after = add_after
+        self._due: dict[K, float] = {}
+
+    def changed(self, key: K) -> None:
+        """Enqueue the key, whose report has changed."""
+        now = self._clock()
+        due = self._due.get(key)
+        if due is not None and due > now:
+            REPORT_PASSES.record()
+            return
+        spacing = 1 / REPORT_PASSES.value
+        # Forget keys without recent changes.
+        self._due = {busy: at for busy, at in self._due.items() if at + spacing > now}
+        due = self._due.get(key)
+        self._due[key] = now if due is None else due + spacing
+        self._add_after(key, self._due[key] - now)

@@ -1,4 +1,4 @@
-"""Workers: take keys from the queue and reconcile them, whatever happens."""
+"""Workers that take keys from the queue and reconcile them."""
 
 import asyncio
 import logging
@@ -15,16 +15,16 @@ Result = Literal["ok", "conflict", "refused", "error"]
 
 
 class PassRecorder(Protocol):
-    """Keeps count of passes."""
+    """Recorder of passes."""
 
     def passed(self, result: Result, seconds: float) -> None:
-        """One pass ended."""
+        """Record the result and duration of a pass."""
 
 
 SLOW: Final = 2.0
-"""Seconds after which a worker leaves a pass to itself and takes the next key."""
+"""Seconds after which a worker takes the next key while a pass continues."""
 WAITING: Final = 64
-"""Passes of one worker that may wait for the API server at the same time."""
+"""Number of unfinished passes of one worker."""
 
 
 async def run_worker(
@@ -34,11 +34,10 @@ async def run_worker(
     clock: Callable[[], float],
     logged: dict[ProxyKey, str] | None = None,
 ) -> None:
-    """Reconcile one key after the other until cancelled.
+    """Reconcile one key after another until cancelled.
 
-    A pass that takes long, such as one that waits for a webhook, does not delay other MCPProxies:
-    it goes on beside theirs. Workers share in `logged` what was logged of MCPProxies whose passes
-    fail.
+    A pass that takes long, for example because of a webhook, does not delay other MCPProxies: it
+    continues beside theirs. Workers share `logged`, the last logged error of each failing MCPProxy.
     """
     logged = {} if logged is None else logged
     waiting: set[asyncio.Task[None]] = set()
@@ -72,13 +71,13 @@ async def _one(
     key: ProxyKey,
     logged: dict[ProxyKey, str],
 ) -> Result:
-    """`logged` holds what was logged of MCPProxies whose passes fail, each message once."""
+    """Reconcile one key and schedule its next pass; log each error of an MCPProxy once."""
     try:
         again = await reconcile(key)
     except asyncio.CancelledError:
         raise
     except Conflict as error:
-        log.info("%s/%s changed meanwhile, looking again: %s", *key, error)
+        log.info("%s/%s has changed since it was read and is read again: %s", *key, error)
         queue.retry(key)
         return "conflict"
     except ClusterError as error:
@@ -86,7 +85,7 @@ async def _one(
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
         log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
-        # What the API server refuses is for the author of the spec to mend, or of the policy.
+        # Only the author of the spec or of a policy can fix a rejection, so it is not an error.
         return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)
@@ -94,7 +93,7 @@ async def _one(
         return "error"
     queue.forget(key)
     if logged.pop(key, None) is not None:
-        log.info("%s/%s: the pass has succeeded again", *key)
+        log.info("%s/%s: reconciliation succeeds again", *key)
     if again is not None:
         queue.add_after(key, again)
     return "ok"

@@ -1,7 +1,7 @@
-"""Pure: an MCPProxy becomes the manifests of its children.
+"""Manifests of the children of an MCPProxy. Pure.
 
-`build` gives what is applied again and again. The Secret with the sealing key is created once
-(`sealing_secret.build`) and never touched again.
+`build` returns the manifests that are applied repeatedly. The Secret with the sealing key is
+created once (`sealing_secret.build`) and never changed.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ CHILD_KINDS: Final = (
     ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ChildKind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
 )
-"""Kinds of what `build` gives, in its order; what it no longer gives is pruned."""
+"""Kinds that `build` returns, in its order; a child that it no longer returns is pruned."""
 
 
 def build(
@@ -62,9 +62,9 @@ def build(
     owner: OwnerRef,
     services: Mapping[ServiceName, ServiceTarget] = _NO_SERVICES,
 ) -> tuple[Manifest, ...]:
-    """The children of `proxy`, in the order to apply them: what the pods need comes first.
+    """Return the children of `proxy` in the order to apply them: the dependencies of pods first.
 
-    `services` are those of `network_policy.services_of` that could be read.
+    `services` has the Services of `network_policy.referenced_services` that could be read.
     """
     children = (
         service_account.build(proxy, owner),

@@ -6,12 +6,13 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The autoscaler; None unless the spec asks for one.
+    """Return the autoscaler; None unless the spec requests one.
 
-    It measures the runtime's container alone: one that was injected beside it may request nothing.
+    It measures only the container of the runtime, because an injected container may have no
+    requests.
     """
-    given = proxy.spec.autoscaling
-    if given is None:
+    scaling = proxy.spec.autoscaling
+    if scaling is None:
         return None
     return {
         "apiVersion": "autoscaling/v2",
@@ -23,11 +24,11 @@ def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
                 "kind": "Deployment",
                 "name": proxy.metadata.name,
             },
-            "minReplicas": given.min_replicas or defaults.MIN_REPLICAS,
-            "maxReplicas": given.max_replicas,
-            "metrics": [_metric(*target) for target in sorted(given.measured.items())],
+            "minReplicas": scaling.min_replicas or defaults.MIN_REPLICAS,
+            "maxReplicas": scaling.max_replicas,
+            "metrics": [_metric(*target) for target in sorted(scaling.measured.items())],
             "behavior": {
-                "scaleDown": {"stabilizationWindowSeconds": defaults.scale_down_seconds(given)}
+                "scaleDown": {"stabilizationWindowSeconds": defaults.scale_down_seconds(scaling)}
             },
         },
     }

@@ -6,12 +6,12 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def name(proxy: MCPProxy) -> str:
-    """Its name, which differs for every configuration."""
+    """Return the name, which differs for every configuration."""
     return constants.config_map_name(proxy.metadata.name, manifest.runtime_manifest(proxy))
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
-    """The ConfigMap; immutable, since a change of it would reach pods without a rollout."""
+    """Return the ConfigMap. It is immutable: a change would reach pods without a rollout."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -22,9 +22,9 @@ _ARGS: Final = (
 
 
 def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
-    """The Deployment; without `replicas` when the spec has none, so that others may set them."""
-    found = metadata(proxy, owner, proxy.metadata.name)
-    found["annotations"] = {ANNOTATION_VERSION: options.version}
+    """Return the Deployment, without `replicas` if an autoscaler or a user may set them."""
+    meta = metadata(proxy, owner, proxy.metadata.name)
+    meta["annotations"] = {ANNOTATION_VERSION: options.version}
     spec: Manifest = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
@@ -39,11 +39,11 @@ def build(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
     }
     if proxy.spec.replicas is not None:
         spec["replicas"] = proxy.spec.replicas
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": found, "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
 def _pod(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
-    found: Manifest = {
+    pod_spec: Manifest = {
         **pod_template.pod_fields(proxy),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -51,10 +51,11 @@ def _pod(proxy: MCPProxy, options: BuildOptions, owner: OwnerRef) -> Manifest:
         "volumes": volumes(proxy, owner),
     }
     if proxy.spec.image_pull_secrets:
-        found["imagePullSecrets"] = [
-            {"name": name} for name in sorted(one.name for one in proxy.spec.image_pull_secrets)
+        pod_spec["imagePullSecrets"] = [
+            {"name": name}
+            for name in sorted(secret.name for secret in proxy.spec.image_pull_secrets)
         ]
-    return found
+    return pod_spec
 
 
 def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
@@ -73,7 +74,7 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
         "startupProbe": _probe("/livez", period=1, failures=_START_UP_SECONDS),
         "livenessProbe": _probe("/livez", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        # Endpoints lose a pod some time after its end began: it serves on until they have.
+        # A terminating pod is removed from endpoints with a delay, until which it still serves.
         "lifecycle": {"preStop": {"sleep": {"seconds": pod_template.DRAIN_SECONDS}}},
         "resources": _resources(proxy),
         "securityContext": {
@@ -86,7 +87,7 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
 
 
 def _pull_policy(image: str) -> str:
-    """Kubernetes' own choice, which it makes only once, for the first image of a Deployment."""
+    """Return the default that Kubernetes computes only for the first image of a Deployment."""
     last = image.partition("@")[0].rpartition("/")[2]
     tag = last.partition(":")[2] or ("" if "@" in image else "latest")
     return "Always" if tag == "latest" else "IfNotPresent"
@@ -102,11 +103,14 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
 
 
 def _resources(proxy: MCPProxy) -> Manifest:
-    """What the spec says, or default requests; never a mix, which could exceed its limits."""
+    """Return the resources of the spec, or the default requests.
+
+    The two are never mixed: a default request could exceed a limit of the spec.
+    """
     if proxy.spec.resources is None:
         return {"requests": dict(_DEFAULT_REQUESTS)}
-    given = proxy.spec.resources.to_manifest()
+    resources = proxy.spec.resources.to_manifest()
     return {
         kind: {name: str(quantity) for name, quantity in sorted(amounts.items())}
-        for kind, amounts in sorted(given.items())
+        for kind, amounts in sorted(resources.items())
     }

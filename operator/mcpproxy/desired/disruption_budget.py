@@ -6,18 +6,18 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The budget; None unless the spec asks for one."""
-    given = proxy.spec.disruption_budget
-    if given is None:
+    """Return the budget; None unless the spec requests one."""
+    budget = proxy.spec.disruption_budget
+    if budget is None:
         return None
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(proxy, owner, proxy.metadata.name),
         "spec": {
-            **given.to_manifest(),
+            **budget.to_manifest(),
             "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
-            # A pod that serves nobody must not keep its node from being drained.
+            # A pod that is not ready must not block the drain of its node.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

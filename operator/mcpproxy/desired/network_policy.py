@@ -1,4 +1,4 @@
-"""The NetworkPolicy of the pods: clients, the operator and the backends, and nothing else."""
+"""The NetworkPolicy of the pods: it admits only clients, the operator and the backends."""
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
@@ -30,13 +30,13 @@ Services = Mapping[ServiceName, ServiceTarget]
 def build(
     proxy: MCPProxy, options: BuildOptions, owner: OwnerRef, services: Services
 ) -> Manifest | None:
-    """The policy; None unless the spec asks for one.
+    """Return the policy; None unless the spec requests one.
 
-    A policy can't name Services: `services` says what is behind those of the backends. Of one
-    that is not in it nothing may be shown, and its whole namespace is let through.
+    `services` has the targets of the backends' Services, because a policy can't name Services. If a
+    Service is not in it, its whole namespace is allowed.
     """
-    given = proxy.spec.network_policy
-    if given is None:
+    policy = proxy.spec.network_policy
+    if policy is None:
         return None
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -45,36 +45,36 @@ def build(
         "spec": {
             "podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             "policyTypes": ["Egress", "Ingress"],
-            "ingress": _ingress(proxy, given, options),
-            "egress": _distinct(_egress(proxy, given, services)),
+            "ingress": _ingress(proxy, policy, options),
+            "egress": _distinct(_egress(proxy, policy, services)),
         },
     }
 
 
 def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
-    """The Services that a policy has to know; none unless the spec asks for one."""
+    """Return the Services whose targets the policy needs; none if the spec requests no policy."""
     if proxy.spec.network_policy is None:
         return set()
-    found = [_service_of(proxy, backend) for backend in proxy.spec.backends]
-    found += [_service_at(proxy, url) for url in _collector(proxy)]
-    return {(namespace, name) for namespace, name, _ in filter(None, found)}
+    services = [_service_of(proxy, backend) for backend in proxy.spec.backends]
+    services += [_service_at(proxy, url) for url in _collector(proxy)]
+    return {(namespace, name) for namespace, name, _ in filter(None, services)}
 
 
 def _collector(proxy: MCPProxy) -> list[str]:
-    """Where traces are sent to."""
+    """Return the URL of the collector of traces; none without tracing."""
     monitoring = proxy.spec.monitoring
     return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
 
 
-def _ingress(proxy: MCPProxy, given: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
-    clients = [peer.to_manifest() for peer in given.clients or []] or [{"podSelector": {}}]
-    # Pods hand requests over to one another.
+def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
+    clients = [peer.to_manifest() for peer in policy.clients or []] or [{"podSelector": {}}]
+    # Pods forward requests to each other.
     own = {"podSelector": {"matchLabels": constants.selector_labels(proxy.metadata.name)}}
-    scrapers = [peer.to_manifest() for peer in given.scrapers or []]
+    scrapers = [peer.to_manifest() for peer in policy.scrapers or []]
     admin: Manifest = {"ports": [_port(constants.PORT_ADMIN)]}
     if options.operator_namespace is not None:
         admin["from"] = _distinct([_operator(options.operator_namespace), *scrapers])
-    # By way of the API server, the operator may come from anywhere.
+    # Through the API server, the operator has no known source address.
     return [{"ports": [_port(constants.PORT_HTTP)], "from": _distinct([own, *clients])}, admin]
 
 
@@ -85,7 +85,7 @@ def _operator(namespace: str) -> Manifest:
     }
 
 
-def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> Iterator[Manifest]:
+def _egress(proxy: MCPProxy, policy: NetworkPolicySpec, services: Services) -> Iterator[Manifest]:
     dns = {"namespaceSelector": {"matchLabels": {_NAMESPACE: _DNS_NAMESPACE}}}
     yield {
         "to": [dns, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}],
@@ -98,18 +98,18 @@ def _egress(proxy: MCPProxy, given: NetworkPolicySpec, services: Services) -> It
         if service is not None:
             yield from _to_service(proxy, *service, services)
         elif backend.url is not None:
-            yield _to_url(backend.url, given)
+            yield _to_url(backend.url, policy)
     for url in _collector(proxy):
         service = _service_at(proxy, url)
         yield from (
-            [_to_url(url, given)] if service is None else _to_service(proxy, *service, services)
+            [_to_url(url, policy)] if service is None else _to_service(proxy, *service, services)
         )
-    for rule in given.egress or []:
+    for rule in policy.egress or []:
         yield _with_protocols(rule.to_manifest())
 
 
 def _service_of(proxy: MCPProxy, backend: BackendSpec) -> tuple[str, str, int] | None:
-    """Namespace, name and port of a backend's Service, also where a url names one."""
+    """Return the namespace, name and port of a backend's Service, also if a URL names it."""
     own = proxy.metadata.namespace or "default"
     if backend.service is not None:
         return backend.service.namespace or own, backend.service.name, backend.service.port
@@ -143,19 +143,19 @@ def _to_service(
 
 
 def _pods(labels: dict[str, str], proxy: MCPProxy, namespace: str) -> Manifest:
-    found: Manifest = {"podSelector": {"matchLabels": labels} if labels else {}}
+    peer: Manifest = {"podSelector": {"matchLabels": labels} if labels else {}}
     if namespace != proxy.metadata.namespace:
-        found["namespaceSelector"] = {"matchLabels": {_NAMESPACE: namespace}}
-    return found
+        peer["namespaceSelector"] = {"matchLabels": {_NAMESPACE: namespace}}
+    return peer
 
 
-def _to_url(url: str, given: NetworkPolicySpec) -> Manifest:
+def _to_url(url: str, policy: NetworkPolicySpec) -> Manifest:
     parts = urlsplit(url)
     ports = [_port(parts.port or _DEFAULT_PORTS[parts.scheme.lower()])]
     try:
         address = ip_address(parts.hostname or "")
     except ValueError:
-        blocks = [{"ipBlock": block.to_manifest()} for block in given.url_addresses or []]
+        blocks = [{"ipBlock": block.to_manifest()} for block in policy.url_addresses or []]
         return {"to": blocks, "ports": ports} if blocks else {"ports": ports}
     return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": ports}
 
@@ -165,14 +165,14 @@ def _port(port: int | str, protocol: str = "TCP") -> Manifest:
 
 
 def _with_protocols(rule: Manifest) -> Manifest:
-    ports = [_port(**found) for found in rule.get("ports", [])]
+    ports = [_port(**port) for port in rule.get("ports", [])]
     return {**rule, "ports": ports} if ports else rule
 
 
-def _distinct(found: Any) -> list[Manifest]:
-    """The entries in one order, each once."""
+def _distinct(entries: Any) -> list[Manifest]:
+    """Return the distinct entries in a stable order."""
     once: list[Manifest] = []
-    for entry in canonical_order(list(found)):
+    for entry in canonical_order(list(entries)):
         if entry not in once:
             once.append(entry)
     return once

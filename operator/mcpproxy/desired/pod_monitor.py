@@ -1,4 +1,4 @@
-"""The PodMonitor that has the pods scraped: the admin port is in no Service."""
+"""The PodMonitor of the pods. It selects pods because no Service has the admin port."""
 
 from typing import Final
 
@@ -11,27 +11,27 @@ NAMED: Final[Manifest] = {
     "targetLabel": "mcpproxy",
     "action": "replace",
 }
-"""The relabeling that adds the MCPProxy's name to all that is scraped. manifests/monitoring has the
-same: its rules and its dashboard tell proxies apart by this label."""
+"""Relabeling that adds the name of the MCPProxy to all samples. manifests/monitoring has the same:
+its rules and its dashboard distinguish proxies by this label."""
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
-    """The PodMonitor; None unless the spec asks for one."""
-    given = proxy.spec.monitoring.pod_monitor if proxy.spec.monitoring else None
-    if given is None:
+    """Return the PodMonitor; None unless the spec requests one."""
+    monitor = proxy.spec.monitoring.pod_monitor if proxy.spec.monitoring else None
+    if monitor is None:
         return None
-    found = metadata(proxy, owner, proxy.metadata.name)
-    found["labels"] = {**canonical_order(given.labels or {}), **found["labels"]}
+    meta = metadata(proxy, owner, proxy.metadata.name)
+    meta["labels"] = {**canonical_order(monitor.labels or {}), **meta["labels"]}
     endpoint: Manifest = {"port": "admin", "path": "/metrics"}
-    if given.interval is not None:
-        endpoint["interval"] = given.interval
+    if monitor.interval is not None:
+        endpoint["interval"] = monitor.interval
     endpoint["relabelings"] = [canonical_order(NAMED)]
-    if given.scrape_timeout is not None:
-        endpoint["scrapeTimeout"] = given.scrape_timeout
+    if monitor.scrape_timeout is not None:
+        endpoint["scrapeTimeout"] = monitor.scrape_timeout
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
-        "metadata": found,
+        "metadata": meta,
         "spec": {
             "selector": {"matchLabels": constants.selector_labels(proxy.metadata.name)},
             "podMetricsEndpoints": [endpoint],

@@ -1,4 +1,4 @@
-"""The part of a pod that the spec's overlay decides: where it runs."""
+"""The part of a pod that `spec.podTemplate` decides: metadata and placement."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ from mcpproxy.desired.types import Manifest, canonical_order
 
 GRACE_SECONDS: Final = 60
 DRAIN_SECONDS: Final = 5
-"""Seconds that a pod serves on while endpoints lose it."""
+"""Seconds for which a pod still serves while it is removed from endpoints."""
 _LAST_SECONDS: Final = 5
-"""Seconds for what comes after the last call."""
+"""Seconds for the shutdown after the last call."""
 _DEFAULT_SPREAD: Final = tuple(
     TopologySpreadConstraint(max_skew=1, topology_key=topology, when_unsatisfiable="ScheduleAnyway")
     for topology in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -23,45 +23,47 @@ _TAKEN_AS_THEY_ARE: Final = (
 
 
 def pod_metadata(proxy: MCPProxy) -> Manifest:
-    """Labels and annotations of the pods."""
-    given = _given(proxy)
-    found: Manifest = {
+    """Return the labels and annotations of the pods."""
+    template = _given(proxy)
+    meta: Manifest = {
         "labels": {
-            **canonical_order(given.labels or {}),
+            **canonical_order(template.labels or {}),
             **constants.child_labels(proxy.metadata.name),
         }
     }
-    if given.annotations:
-        found["annotations"] = canonical_order(given.annotations)
-    return found
+    if template.annotations:
+        meta["annotations"] = canonical_order(template.annotations)
+    return meta
 
 
 def pod_fields(proxy: MCPProxy) -> Manifest:
-    """Fields of the pod's spec that place it."""
-    given = _given(proxy)
-    overlay = given.to_manifest()
+    """Return the fields of the pod's spec that place it."""
+    template = _given(proxy)
+    overlay = template.to_manifest()
     security = canonical_order(overlay.get("securityContext", {}))
-    found: Manifest = {
-        "serviceAccountName": given.service_account_name or proxy.metadata.name,
-        "terminationGracePeriodSeconds": given.termination_grace_period_seconds or GRACE_SECONDS,
+    fields: Manifest = {
+        "serviceAccountName": template.service_account_name or proxy.metadata.name,
+        "terminationGracePeriodSeconds": template.termination_grace_period_seconds or GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
             **security,
         },
-        "topologySpreadConstraints": _spread(proxy, given),
+        "topologySpreadConstraints": _spread(proxy, template),
     }
     if "affinity" in overlay:
-        # One without a word is none; the API server would keep it only if it comes first.
-        overlay["affinity"] = {kind: one for kind, one in overlay["affinity"].items() if one}
+        # An empty one has no effect; the API server would keep it only if it is the first.
+        overlay["affinity"] = {
+            kind: affinity for kind, affinity in overlay["affinity"].items() if affinity
+        }
     for field in _TAKEN_AS_THEY_ARE:
         if overlay.get(field):
-            found[field] = canonical_order(overlay[field])
-    return found
+            fields[field] = canonical_order(overlay[field])
+    return fields
 
 
 def drain_arguments(proxy: MCPProxy) -> list[str]:
-    """How long the runtime lets calls end, where the spec gives its pods another time to end."""
+    """Return the runtime's grace period for calls, if the spec sets that of its pods."""
     grace = _given(proxy).termination_grace_period_seconds
     return [] if grace is None else ["--drain", str(grace - DRAIN_SECONDS - _LAST_SECONDS)]
 
@@ -70,8 +72,8 @@ def _given(proxy: MCPProxy) -> PodTemplate:
     return proxy.spec.pod_template or PodTemplate()
 
 
-def _spread(proxy: MCPProxy, given: PodTemplate) -> list[Manifest]:
-    chosen = given.topology_spread_constraints
+def _spread(proxy: MCPProxy, template: PodTemplate) -> list[Manifest]:
+    chosen = template.topology_spread_constraints
     labels = constants.selector_labels(proxy.metadata.name)
     return [
         {
@@ -82,6 +84,6 @@ def _spread(proxy: MCPProxy, given: PodTemplate) -> list[Manifest]:
         for constraint in (
             _DEFAULT_SPREAD
             if chosen is None
-            else sorted(chosen, key=lambda one: (one.topology_key, one.when_unsatisfiable))
+            else sorted(chosen, key=lambda entry: (entry.topology_key, entry.when_unsatisfiable))
         )
     ]

@@ -11,9 +11,9 @@ KEY_BYTES: Final = 32
 
 
 def build(proxy: MCPProxy, owner: OwnerRef, key: bytes) -> Manifest:
-    """The Secret, for creation: it is never applied again and never read.
+    """Return the Secret, for creation: it is never applied again and never read.
 
-    Raises ValueError unless `key` has KEY_BYTES bytes.
+    Raise ValueError unless `key` has KEY_BYTES bytes.
     """
     if len(key) != KEY_BYTES:
         raise ValueError(f"a sealing key has {KEY_BYTES} bytes, this one has {len(key)}")

@@ -1,4 +1,4 @@
-"""The Service that agents connect to."""
+"""The Service for clients."""
 
 from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
@@ -6,17 +6,17 @@ from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
-    """The Service; the admin port is not in it."""
-    given = proxy.spec.service
-    found = metadata(proxy, owner, proxy.metadata.name)
-    if given and given.annotations:
-        found["annotations"] = dict(sorted(given.annotations.items()))
+    """Return the Service, without the admin port."""
+    service = proxy.spec.service
+    meta = metadata(proxy, owner, proxy.metadata.name)
+    if service and service.annotations:
+        meta["annotations"] = dict(sorted(service.annotations.items()))
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": found,
+        "metadata": meta,
         "spec": {
-            "type": (given and given.type) or "ClusterIP",
+            "type": (service and service.type) or "ClusterIP",
             "selector": constants.selector_labels(proxy.metadata.name),
             "ports": [
                 {

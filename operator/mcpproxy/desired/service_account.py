@@ -1,11 +1,11 @@
-"""The ServiceAccount of the pods, which has no rights and no token."""
+"""The ServiceAccount of the pods, without permissions and without a token."""
 
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.desired.types import Manifest, OwnerRef, metadata
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
-    """The ServiceAccount."""
+    """Return the ServiceAccount."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",

@@ -1,4 +1,4 @@
-"""What the builders are given, and the form of what they give back."""
+"""Arguments and results of the builders."""
 
 import json
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
 
 Manifest = dict[str, Any]
-"""A Kubernetes object as it is applied."""
+"""Manifest of a Kubernetes object to apply."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What the operator's installation decides for all proxies."""
+    """Options that the installation of the operator sets for all proxies."""
 
     image: str
-    """Image of the runtime for proxies that name none."""
+    """Image of the runtime for MCPProxies that name none."""
     version: str
-    """Version of the operator; noted on the Deployment, not on its pods."""
+    """Version of the operator, an annotation of the Deployment but not of its pods."""
     operator_namespace: str | None = None
-    """Where pods see the operator come from; None where that can't be told, as it runs outside of
-    the cluster or reads pods through the API server."""
+    """Namespace from which the operator connects to pods; None if it is unknown, because the
+    operator runs outside the cluster or reads pods through the API server."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerRef:
-    """The MCPProxy object that the children belong to."""
+    """Name and uid of the MCPProxy that owns the children."""
 
     name: str
     uid: str
@@ -39,18 +39,18 @@ ServiceName = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ServiceTarget:
-    """What is behind a Service that was read."""
+    """Target of a Service that was read."""
 
     selector: Mapping[str, str] | None = None
-    """Labels of its pods; None where it has none that it chooses."""
+    """Labels of its pods; None if it has no selector."""
     ports: Mapping[int, int | str] = field(default_factory=dict)
-    """Its own ports → those of its pods, by number or name."""
+    """Ports of the Service → target ports of its pods, by number or name."""
     anywhere: bool = False
-    """Its endpoints are set by somebody else, or it is a name for another host."""
+    """True if its endpoints are set by another controller, or it is the name of another host."""
 
 
 class ChildKind(NamedTuple):
-    """A kind of object that an MCPProxy may own."""
+    """Kind of object that an MCPProxy may own."""
 
     api_version: str
     kind: str
@@ -58,8 +58,8 @@ class ChildKind(NamedTuple):
 
 
 def metadata(proxy: MCPProxy, owner: OwnerRef, name: str) -> Manifest:
-    """Metadata of a child: its labels, and the owner that takes it along when it is deleted."""
-    found: Manifest = {
+    """Return the metadata of a child: labels, and the owner with which it is deleted."""
+    meta: Manifest = {
         "name": name,
         "labels": constants.child_labels(proxy.metadata.name),
         "ownerReferences": [
@@ -74,8 +74,8 @@ def metadata(proxy: MCPProxy, owner: OwnerRef, name: str) -> Manifest:
         ],
     }
     if proxy.metadata.namespace is not None:
-        found["namespace"] = proxy.metadata.namespace
-    return found
+        meta["namespace"] = proxy.metadata.namespace
+    return meta
 
 
 def canonical_order(value: Any) -> Any:

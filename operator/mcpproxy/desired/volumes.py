@@ -1,4 +1,4 @@
-"""Volumes of the pods: configuration, referenced values, sealing keys, a place to write."""
+"""Volumes of the pods: configuration, referenced values, sealing keys and a writable directory."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,29 +13,31 @@ _CONFIG_MAP = "configmap"
 
 
 def volumes(proxy: MCPProxy, owner: OwnerRef) -> list[Manifest]:
-    """The pod's volumes; the one for values only if something is referenced."""
+    """Return the pod's volumes; the one for values only if the spec references some."""
     sealing = constants.sealing_secret_name(owner.name, owner.uid)
-    found: list[Manifest] = [
+    pod_volumes: list[Manifest] = [
         {"name": "config", "configMap": {"name": config_map.name(proxy)}},
         {"name": "sealing", "secret": {"secretName": sealing}},
         {"name": "tmp", "emptyDir": {}},
     ]
     sources = _sources(proxy)
     if sources:
-        found.append({"name": "values", "projected": {"sources": sources}})
-    return found
+        pod_volumes.append({"name": "values", "projected": {"sources": sources}})
+    return pod_volumes
 
 
 def mounts(proxy: MCPProxy) -> list[Manifest]:
-    """Where the container finds them."""
-    found: list[Manifest] = [
+    """Return the volume mounts of the container."""
+    volume_mounts: list[Manifest] = [
         {"name": "config", "mountPath": constants.CONFIG_DIR, "readOnly": True},
         {"name": "sealing", "mountPath": constants.SEALING_DIR, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     if _sources(proxy):
-        found.append({"name": "values", "mountPath": constants.VALUES_DIR, "readOnly": True})
-    return found
+        volume_mounts.append(
+            {"name": "values", "mountPath": constants.VALUES_DIR, "readOnly": True}
+        )
+    return volume_mounts
 
 
 def _sources(proxy: MCPProxy) -> list[Manifest]:
@@ -47,7 +49,7 @@ def _sources(proxy: MCPProxy) -> list[Manifest]:
             keys[_CONFIG_MAP, reference.config_map_key_ref.name].add(
                 reference.config_map_key_ref.key
             )
-    return [_source(kind, name, found) for (kind, name), found in sorted(keys.items())]
+    return [_source(kind, name, source_keys) for (kind, name), source_keys in sorted(keys.items())]
 
 
 def _source(kind: str, name: str, keys: set[str]) -> Manifest:
@@ -65,7 +67,7 @@ def _source(kind: str, name: str, keys: set[str]) -> Manifest:
 def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
     for backend in proxy.spec.backends:
         variables = (backend.stdio.env if backend.stdio else None) or []
-        given = [header.value_from for header in backend.headers or []]
-        given += [variable.value_from for variable in variables]
-        given += backend.tls.references if backend.tls else ()
-        yield from (one for one in given if one is not None)
+        references = [header.value_from for header in backend.headers or []]
+        references += [variable.value_from for variable in variables]
+        references += backend.tls.references if backend.tls else ()
+        yield from (reference for reference in references if reference is not None)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import json
 import linecache
 import logging
 import os
@@ -11,14 +10,12 @@ import queue
 import resource
 import sys
 import threading
-import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpproxy import standard_descriptors
-from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.limits.backends import LOG_MESSAGE
+from mcpproxy.json_logs import JsonLogFormatter
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.limits.http import DESCRIPTORS
 
@@ -114,32 +111,6 @@ def _raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class RuntimeLogFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def __init__(self, worker: int | None = None) -> None:
-        """`worker` is the number of this process where there are several."""
-        super().__init__()
-        self._worker = {} if worker is None else {"worker": worker}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, logger and message; the kind of an exception, too."""
-        message = record.getMessage()
-        if len(message) > LOG_MESSAGE.value:
-            LOG_MESSAGE.record()
-        created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "time": f"{created}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            **self._worker,
-            "logger": record.name,
-            "message": clean_text(message, LOG_MESSAGE.value),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 class StderrHandler(logging.Handler):
     """Handler that writes to standard error in a thread, so that a slow reader blocks nothing."""
 
@@ -206,6 +177,6 @@ def _has_own_stderr() -> bool:
 def log_to_stderr(level: str, worker: int | None = None) -> None:
     """Log records of this level and above to standard error."""
     handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RuntimeLogFormatter(worker))
+    handler.setFormatter(JsonLogFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

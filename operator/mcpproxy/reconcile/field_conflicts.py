@@ -1,4 +1,4 @@
-"""Detection of other managers that keep changing what the operator applies, and the back-off."""
+"""Field conflicts: other managers that keep changing applied fields, and the back-off."""
 
 import logging
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from mcpproxy.status.inputs import ConditionReason
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 1.0
-"""Seconds between the first and the second reversal; every further one doubles them."""
+"""Seconds between the first and the second reversal; each further one doubles them."""
 LAST_PAUSE: Final = 300.0
 FIGHT: Final = 3
-"""Reversals of the same child from which on they are reported."""
+"""Number of reversals of one child from which on they are reported."""
 QUIET: Final = 60.0
-"""Seconds, at least, without another change after which the reversals are forgotten."""
+"""Minimum of seconds without another change after which the reversals are forgotten."""
 
 _DELETED: Final = ("", "")
 
 
 @dataclass(slots=True)
 class _ChildConflicts:
-    """One child as it was applied last."""
+    """The last manifest of one child, and its reversals."""
 
     manifest: Object
     applied_at: datetime
@@ -45,12 +45,12 @@ class _ChildConflicts:
 
     @property
     def quiet(self) -> float:
-        """Seconds without another change that end the fight."""
+        """Seconds without another change after which the conflict is over."""
         return max(QUIET, 2 * self.pause)
 
 
 class FieldConflicts:
-    """Counts reversals: applications of a manifest that was applied before and undone by others.
+    """Counter of reversals: a manifest is applied again after another manager undid it.
 
     A first reversal is immediate. The pauses before the next ones grow from 1 to 300 seconds.
     """
@@ -58,13 +58,13 @@ class FieldConflicts:
     def __init__(
         self, now: Callable[[], datetime], reverted: Callable[[str], None] = lambda kind: None
     ) -> None:
-        """`reverted` is given the kind of a child for each reversal of a fight."""
+        """`reverted` receives the kind of a child for each reversal of a reported conflict."""
         self._now = now
         self._reverted = reverted
         self._children: dict[ProxyKey, dict[tuple[str, str], _ChildConflicts]] = {}
 
     def forget(self, key: ProxyKey) -> None:
-        """Forget an MCPProxy that is gone."""
+        """Forget an MCPProxy that no longer exists."""
         self._children.pop(key, None)
 
     def pause(self, key: ProxyKey, manifest: Object) -> float:
@@ -75,7 +75,7 @@ class FieldConflicts:
         return max(0.0, child.pause - self._since(child))
 
     def applied(self, key: ProxyKey, manifest: Object, before: Object | None) -> None:
-        """Note that a manifest was applied; `before` is the object as it was until then."""
+        """Note that a manifest was applied; `before` is the previous object."""
         children = self._children.setdefault(key, {})
         child = children.get(_identity(manifest))
         if child is None or child.manifest != manifest:
@@ -93,7 +93,7 @@ class FieldConflicts:
             log.warning("%s/%s: %s", *key, _message(manifest, child))
 
     def finding(self, key: ProxyKey) -> ConditionReason | None:
-        """Return what is contested of an MCPProxy; None while nothing is."""
+        """Return the contested fields of an MCPProxy as a reason; None if there are none."""
         fights = [
             _message(child.manifest, child)
             for child in self._children.get(key, {}).values()
@@ -102,7 +102,7 @@ class FieldConflicts:
         return ConditionReason(reasons.CONTESTED, "; ".join(fights)) if fights else None
 
     def until_quiet(self, key: ProxyKey) -> float | None:
-        """Return the seconds until a fight is over unless it goes on; None without a fight."""
+        """Return the seconds until a conflict is over if no change follows; None without one."""
         left = [
             child.quiet - self._since(child)
             for child in self._children.get(key, {}).values()

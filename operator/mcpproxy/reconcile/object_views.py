@@ -1,4 +1,4 @@
-"""Pure: live objects of the API → the plain values that the status is made from."""
+"""Conversion of live objects to the plain values that the status is computed from. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from mcpproxy.status.inputs import ConditionReason, DeploymentView
 from mcpproxy.status.rejections import explain_rejection
 
 _POD_NAME: Final = re.compile(r'pods "[^"]*" is forbidden')
-"""Each attempt has another name."""
+"""Part of a message that differs for each attempt to create a pod."""
 
 
 def deployment_view(live: Object) -> DeploymentView:
-    """What a Deployment says of itself."""
+    """Return the desired and the current state of a Deployment."""
     status, spec, metadata = live.get("status") or {}, live["spec"], live["metadata"]
     return DeploymentView(
         settled=status.get("observedGeneration", 0) >= metadata["generation"],
@@ -37,38 +37,44 @@ def deployment_view(live: Object) -> DeploymentView:
 
 
 def _failure(conditions: Iterable[Object]) -> ConditionReason | None:
-    found = {condition["type"]: condition for condition in conditions}
-    failing = found.get("ReplicaFailure")
+    by_type = {condition["type"]: condition for condition in conditions}
+    failing = by_type.get("ReplicaFailure")
     if failing is not None and failing["status"] == "True":
         why = _POD_NAME.sub("pods are forbidden", failing.get("message", ""))
         return ConditionReason(reasons.REPLICA_FAILURE, explain_rejection(why))
-    progress = found.get("Progressing")
+    progress = by_type.get("Progressing")
     if progress is not None and progress.get("reason") == reasons.DEADLINE_EXCEEDED:
         return ConditionReason(reasons.DEADLINE_EXCEEDED, progress.get("message", ""))
     return None
 
 
 def autoscaler_view(live: Object) -> ConditionReason | None:
-    """Why an autoscaler can't work; None when it can. Its reason is empty until it has tried."""
-    found = {one["type"]: one for one in (live.get("status") or {}).get("conditions") or []}
+    """Return the reason for which an autoscaler can't work; None if it can.
+
+    The reason is empty until the autoscaler has tried.
+    """
+    by_type = {
+        condition["type"]: condition
+        for condition in (live.get("status") or {}).get("conditions") or []
+    }
     for type_ in ("AbleToScale", "ScalingActive"):
-        if found.get(type_, {}).get("status") == "False":
-            reason = found[type_].get("reason") or reasons.SCALING_UNKNOWN
-            return ConditionReason(reason, found[type_].get("message", ""))
-    if "ScalingActive" not in found:
+        if by_type.get(type_, {}).get("status") == "False":
+            reason = by_type[type_].get("reason") or reasons.SCALING_UNKNOWN
+            return ConditionReason(reason, by_type[type_].get("message", ""))
+    if "ScalingActive" not in by_type:
         return ConditionReason("", "the autoscaler has not looked at the pods yet")
     return None
 
 
 def service_target(service: Object | None) -> ServiceTarget:
-    """What is behind a Service; nothing while there is none."""
+    """Return the target of a Service; an empty one if the Service does not exist."""
     if service is None:
         return ServiceTarget()
     spec = service["spec"]
     selector = spec.get("selector")
     if spec.get("type") == "ExternalName" or not selector:
         return ServiceTarget(anywhere=True)
-    # Without an address of its own, its name leads to the pods, where only their ports count.
+    # The name of a headless Service resolves to pods, so that only their ports count.
     headless = spec.get("clusterIP") == "None"
     return ServiceTarget(
         selector=selector,
@@ -80,14 +86,14 @@ def service_target(service: Object | None) -> ServiceTarget:
 
 
 def consents(service: Object | None, namespace: str) -> bool:
-    """Whether a Service lets proxies of another namespace show what is behind it."""
+    """Return True if a Service allows proxies of another namespace to show its target."""
     annotations = service["metadata"].get("annotations") or {} if service is not None else {}
     allowed = annotations.get(constants.ANNOTATION_ALLOW_FROM, "")
     return not {"*", namespace}.isdisjoint(name.strip() for name in allowed.split(","))
 
 
 def mounted_config_map(pod_spec: Object, proxy: str) -> str | None:
-    """Which of the proxy's ConfigMaps a pod mounts as its configuration."""
+    """Return the name of the proxy's ConfigMap that a pod mounts as its configuration."""
     for volume in pod_spec.get("volumes") or []:
         name = (volume.get("configMap") or {}).get("name", "")
         if re.fullmatch(rf"{re.escape(proxy)}-[0-9a-f]{{10}}", name):
@@ -96,19 +102,19 @@ def mounted_config_map(pod_spec: Object, proxy: str) -> str | None:
 
 
 def mounts_secret(pod_spec: Object, name: str) -> bool:
-    """Whether a pod mounts a Secret as a volume."""
+    """Return True if a pod mounts a Secret as a volume."""
     volumes = pod_spec.get("volumes") or []
     return any((volume.get("secret") or {}).get("secretName") == name for volume in volumes)
 
 
 def pod_address(pod: Object) -> PodAddress | None:
-    """Where a running pod is; None for one that has no address, or none any more."""
+    """Return the address of a running pod; None if it has none or is being deleted."""
     status, metadata = pod.get("status") or {}, pod["metadata"]
     if status.get("phase") != "Running" or not status.get("podIP"):
         return None
     if "deletionTimestamp" in metadata:
         return None
-    # Our template never asks for it, and such a pod's address is that of its node.
+    # The template never sets it, and the address of such a pod is that of its node.
     if (pod.get("spec") or {}).get("hostNetwork"):
         return None
     return PodAddress(metadata["namespace"], metadata["name"], metadata["uid"], status["podIP"])

@@ -1,4 +1,4 @@
-"""Telling the pods of our own Deployments from others with the same labels."""
+"""Ownership of pods: the pods of the MCPProxy's Deployment among those with its labels."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,95 +17,100 @@ from mcpproxy.reconcile.plan import controller_of
 from mcpproxy.reconcile.snapshot import Snapshot
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
-"""The label by which Kubernetes tells the pods of one template from those of another."""
+"""Label with which Kubernetes distinguishes the pods of different templates."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ReplicaSet:
-    """A ReplicaSet of our Deployment, as far as it matters here."""
+    """Relevant facts of a ReplicaSet of the Deployment."""
 
     template: bytes
-    """Digest of its pod template, without the label that Kubernetes adds."""
+    """Digest of its pod template without the label that Kubernetes adds."""
     config_map: str | None
     """Name of the ConfigMap that its pods mount as their configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ReplicaSets:
-    """The ReplicaSets of one Deployment, as they were listed last."""
+    """The ReplicaSets of one Deployment when they were last listed."""
 
     deployment: str = ""
     """The uid of the Deployment."""
     version: str = ""
-    """The resourceVersion that the Deployment had then."""
+    """The resourceVersion of the Deployment at that time."""
     by_uid: Mapping[str, _ReplicaSet] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _NONE: Final = _ReplicaSets()
 _UNSETTLED: Final = "-"
-"""The version where some ReplicaSets are about to go, which does not change the Deployment."""
+"""Version while some ReplicaSets are about to be deleted, which does not change the Deployment."""
 
 
 class PodOwnership:
-    """Finds the pods whose ReplicaSet is controlled by one Deployment.
+    """Filter of the pods whose ReplicaSet is controlled by one Deployment.
 
-    Anyone who may create pods may write any ownerReferences, so a pod can claim one of our
-    ReplicaSets. Such a pod counts as that ReplicaSet's for Kubernetes too, which deletes what is
-    over the number of replicas, and it is in the namespace of the MCPProxy: its author can
-    mislead the status of proxies there alone. Reports of any pod are limited (`limits.pods`).
+    A user who may create pods may write any ownerReferences, so that a pod can claim one of the
+    ReplicaSets. Kubernetes also counts such a pod as the ReplicaSet's, and deletes the excess. The
+    pod is in the namespace of the MCPProxy, so that its author can mislead only the status of
+    proxies there. Reports of any pod are limited (`limits.pods`).
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        # Of the newest list alone.
+        # The result of the newest list.
         self._known: dict[ProxyKey, _ReplicaSets] = {}
 
-    async def narrow(self, key: ProxyKey, world: Snapshot) -> Snapshot:
-        """The world with those of its pods alone that belong to its Deployment.
+    async def narrow(self, key: ProxyKey, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with only the pods of its Deployment.
 
-        Pods of another template than the Deployment's are noted in `World.superseded`.
+        Pods of another template than the Deployment's are in `Snapshot.superseded`.
 
-        ReplicaSets are listed only when a pod belongs to one that was not seen before. While they
-        or the Deployment can't be read, the pods of those that were seen before are kept.
+        ReplicaSets are listed only if a pod belongs to an unknown one. While they or the Deployment
+        can't be read, the pods of known ReplicaSets are kept.
         """
-        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in world.pods]
+        owners = [(pod, _owner(pod, REPLICA_SET.name)) for pod in snapshot.pods]
         claimed = {owner for _, owner in owners if owner is not None}
-        unread = dict(world.unread)
+        unread = dict(snapshot.unread)
         try:
-            known = await self._replica_sets(key, world, claimed)
+            known = await self._replica_sets(key, snapshot, claimed)
         except ClusterError as error:
             unread[REPLICA_SET.name] = error
             known = self._known.get(key, _NONE)
         pods = [(pod, owner) for pod, owner in owners if owner in known.by_uid]
-        newest = _newest(known, world.deployment)
+        newest = _newest(known, snapshot.deployment)
         superseded = {pod["metadata"]["uid"] for pod, owner in pods if owner not in newest}
         ours = tuple(pod for pod, _ in pods)
-        return replace(world, pods=ours, superseded=frozenset(superseded), unread=unread)
+        return replace(snapshot, pods=ours, superseded=frozenset(superseded), unread=unread)
 
     async def mounted_config_maps(
         self, key: ProxyKey, deployment: Object
     ) -> tuple[frozenset[str], bool]:
-        """Names of the ConfigMaps that the Deployment's ReplicaSets mount, old ones included.
+        """Return the names of the ConfigMaps that the Deployment's ReplicaSets mount, including old
+        ones.
 
-        `kubectl rollout undo` can bring back any of them. The ReplicaSets are listed when the
-        Deployment has changed since they were listed last. True beside the names while there are
-        more ReplicaSets than the Deployment keeps: some of them are about to go.
+        `kubectl rollout undo` can restore any of them. The ReplicaSets are listed if the Deployment
+        has changed since the last list. The second value is True while more ReplicaSets exist than
+        the Deployment keeps: some of them are about to be deleted.
         """
         metadata = deployment["metadata"]
         known = self._known.get(key, _NONE)
         if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
             known = self._known[key] = await self._list(key, deployment)
-        mounted = frozenset(one.config_map for one in known.by_uid.values() if one.config_map)
+        mounted = frozenset(
+            replica_set.config_map
+            for replica_set in known.by_uid.values()
+            if replica_set.config_map
+        )
         return mounted, known.version == _UNSETTLED
 
     async def _replica_sets(
-        self, key: ProxyKey, world: Snapshot, claimed: set[str]
+        self, key: ProxyKey, snapshot: Snapshot, claimed: set[str]
     ) -> _ReplicaSets:
-        """The Deployment's ReplicaSets, as far as pods claim them."""
+        """Return the Deployment's ReplicaSets; list them only if pods claim unknown ones."""
         known = self._known.get(key, _NONE)
-        if DEPLOYMENT.name in world.unread:
+        if DEPLOYMENT.name in snapshot.unread:
             return known
-        deployment = world.deployment
+        deployment = snapshot.deployment
         uid = deployment["metadata"]["uid"] if deployment is not None else ""
         if known.deployment != uid or not claimed <= known.by_uid.keys():
             known = replace(_NONE, deployment=uid)
@@ -115,7 +120,7 @@ class PodOwnership:
         return known
 
     def forget(self, key: ProxyKey) -> None:
-        """The MCPProxy is gone."""
+        """Forget an MCPProxy that no longer exists."""
         self._known.pop(key, None)
 
     async def _list(self, key: ProxyKey, deployment: Object) -> _ReplicaSets:
@@ -123,9 +128,9 @@ class PodOwnership:
         listed = await self._cluster.list(REPLICA_SET, key.namespace, labels)
         uid = deployment["metadata"]["uid"]
         ours = {
-            found["metadata"]["uid"]: _replica_set(found, key.name)
-            for found in listed
-            if _owner(found, DEPLOYMENT.name) == uid
+            replica_set["metadata"]["uid"]: _replica_set(replica_set, key.name)
+            for replica_set in listed
+            if _owner(replica_set, DEPLOYMENT.name) == uid
         }
         excess = len(ours) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
         return _ReplicaSets(uid, _UNSETTLED if excess else _version(deployment), ours)
@@ -137,11 +142,14 @@ def _replica_set(live: Object, proxy: str) -> _ReplicaSet:
 
 
 def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | None]:
-    """The uids of the ReplicaSets whose template is the Deployment's; all without a Deployment."""
+    """Return the uids of the ReplicaSets that have the Deployment's template; all without a
+    Deployment."""
     if deployment is None or not known.by_uid:
         return frozenset(known.by_uid)
     asked = _digest(deployment["spec"]["template"])
-    return frozenset(uid for uid, found in known.by_uid.items() if found.template == asked)
+    return frozenset(
+        uid for uid, replica_set in known.by_uid.items() if replica_set.template == asked
+    )
 
 
 def _digest(template: Object) -> bytes:
@@ -160,9 +168,9 @@ def _version(live: Object) -> str:
     return str(live["metadata"].get("resourceVersion", ""))
 
 
-def _owner(thing: Object, kind: str) -> str | None:
-    """The uid of the controller of a live object, if it is of this kind of apps/v1."""
-    controller = controller_of(thing)
+def _owner(live: Object, kind: str) -> str | None:
+    """Return the uid of the controller of an object if it is of this kind of apps/v1."""
+    controller = controller_of(live)
     if controller is None or controller["kind"] != kind:
         return None
     return str(controller["uid"]) if controller["apiVersion"] == DEPLOYMENT.api_version else None

@@ -1,4 +1,4 @@
-"""Pure: desired children against live ones → what to apply, to prune and to wait for."""
+"""Plan of one pass: the children to apply and to delete, or the reason to wait. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,42 +13,42 @@ from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 
 WAIT: Final = 15.0
-"""Seconds until something is looked at again that no watch tells about."""
+"""Seconds until objects that no watch covers are read again."""
 
-_ORDER: Final = tuple(found.kind for found in CHILD_KINDS)
+_ORDER: Final = tuple(child.kind for child in CHILD_KINDS)
 _ON_DEMAND: Final = frozenset(kind.name for kind in ON_DEMAND)
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyStep:
-    """Apply `manifest`, to the object of this uid or, without one, as a new object."""
+    """Application of `manifest` to the object with this uid; without a uid, as a new object."""
 
     manifest: Object
     uid: str | None
     hand_over: Object | None = None
-    """Fields that we set so far and that must keep their values when we don't any more."""
+    """Fields to release: the operator set them before and they must keep their values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one pass does. While `blocked` it does nothing."""
+    """Changes of one pass. A plan with `blocked` has none."""
 
     replace: tuple[Object, ...] = ()
-    """Live objects that must go first, since they can't be changed into what they should be."""
+    """Live objects to delete first, because they are immutable and differ."""
     prune: tuple[Object, ...] = ()
-    """Live children that the spec asks for no longer."""
+    """Live children that the spec no longer requests."""
     apply: tuple[ApplyStep, ...] = ()
     adopt: tuple[Object, ...] = ()
-    """Live objects among those that are applied that an earlier MCPProxy of this name has left."""
+    """Live objects to apply that an earlier MCPProxy of this name left behind."""
     blocked: ConditionReason | None = None
     requeue_after: float | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """The children that it would change, create or delete, in words."""
+        """Kinds and names of the children that the plan changes, creates or deletes."""
         applied = [kind_and_name(step.manifest) for step in self.apply]
-        things = {*applied, *map(kind_and_name, self.replace), *map(kind_and_name, self.prune)}
-        return tuple(f"{kind} {name}" for kind, name in sorted(things))
+        children = {*applied, *map(kind_and_name, self.replace), *map(kind_and_name, self.prune)}
+        return tuple(f"{kind} {name}" for kind, name in sorted(children))
 
 
 def make_plan(
@@ -57,47 +57,52 @@ def make_plan(
     owner: Object,
     in_sync: Callable[[Object, Object], bool],
 ) -> Plan:
-    """Decide what to apply. `in_sync(manifest, live)` says whether an object needs nothing."""
-    found = {kind_and_name(thing): thing for thing in live}
+    """Return the plan. `in_sync(manifest, live)` returns True if an object needs no change."""
+    by_name = {kind_and_name(child): child for child in live}
     wanted = sorted(desired, key=lambda manifest: _ORDER.index(manifest["kind"]))
-    pairs = [(manifest, found.get(kind_and_name(manifest))) for manifest in wanted]
-    blocked = _blocked([thing for _, thing in pairs if thing is not None], owner)
+    pairs = [(manifest, by_name.get(kind_and_name(manifest))) for manifest in wanted]
+    blocked = _blocked([child for _, child in pairs if child is not None], owner)
     if blocked is not None:
         return Plan(blocked=blocked, requeue_after=WAIT)
     apply, replace = [], []
-    for manifest, thing in pairs:
-        if thing is not None and in_sync(manifest, thing):
+    for manifest, child in pairs:
+        if child is not None and in_sync(manifest, child):
             continue
-        frozen = thing is not None and thing.get("immutable") is True
-        if thing is not None and frozen and thing.get("data") != manifest.get("data"):
-            replace.append(thing)
-            thing = None
-        if thing is None:
+        frozen = child is not None and child.get("immutable") is True
+        if child is not None and frozen and child.get("data") != manifest.get("data"):
+            replace.append(child)
+            child = None
+        if child is None:
             apply.append(ApplyStep(manifest, None))
         else:
-            handed = _hand_over(manifest, thing, _fewest(wanted))
-            apply.append(ApplyStep(manifest, thing["metadata"]["uid"], handed))
+            handed = _hand_over(manifest, child, _fewest(wanted))
+            apply.append(ApplyStep(manifest, child["metadata"]["uid"], handed))
     asked = {kind_and_name(manifest) for manifest in wanted}
-    prune = [thing for key, thing in found.items() if key not in asked and _leaves(thing, owner)]
-    adopt = [thing for _, thing in pairs if thing is not None and is_orphan(thing, owner)]
+    prune = [child for key, child in by_name.items() if key not in asked and _leaves(child, owner)]
+    adopt = [child for _, child in pairs if child is not None and is_orphan(child, owner)]
     return Plan(tuple(replace), tuple(prune), tuple(apply), tuple(adopt))
 
 
-def _leaves(thing: Object, owner: Object) -> bool:
-    on_demand = thing["kind"] in _ON_DEMAND and _is_ours(thing, owner)
-    return on_demand and "deletionTimestamp" not in thing["metadata"]
+def _leaves(live: Object, owner: Object) -> bool:
+    on_demand = live["kind"] in _ON_DEMAND and _is_ours(live, owner)
+    return on_demand and "deletionTimestamp" not in live["metadata"]
 
 
 def _fewest(desired: Iterable[Object]) -> int:
-    """Pods that an autoscaler must find, since it never begins with none."""
-    found = [one["spec"]["minReplicas"] for one in desired if one["kind"] == AUTOSCALER.name]
-    return max(found, default=0)
+    """Return the minimum of pods for an autoscaler, which never scales up from zero."""
+    minimums = [
+        manifest["spec"]["minReplicas"]
+        for manifest in desired
+        if manifest["kind"] == AUTOSCALER.name
+    ]
+    return max(minimums, default=0)
 
 
 def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
-    """Replicas that the spec no longer gives stay what they are, for an autoscaler to change.
+    """Return the replicas to release if the spec no longer sets them, so that they keep their
+    value.
 
-    A field that its only owner stops applying would fall back to its default: one pod.
+    A field that its only owner stops applying would return to its default: one pod.
     """
     ours = applied_fields(live, constants.FIELD_MANAGER).get("spec", {})
     if live["kind"] != DEPLOYMENT.name or "replicas" in manifest["spec"]:
@@ -111,73 +116,75 @@ def _hand_over(manifest: Object, live: Object, fewest: int) -> Object | None:
 
 
 def prunable(live: Iterable[Object], keep: Iterable[str], owner: Object) -> list[Object]:
-    """Our ConfigMaps of earlier configurations, but for those named in `keep`."""
+    """Return the ConfigMaps of earlier configurations, except those named in `keep`."""
     kept = set(keep)
     return [
-        thing
-        for thing in live
-        if thing["kind"] == CONFIG_MAP.name
-        and thing["metadata"]["name"] not in kept
-        and "deletionTimestamp" not in thing["metadata"]
-        and _is_ours(thing, owner)
+        child
+        for child in live
+        if child["kind"] == CONFIG_MAP.name
+        and child["metadata"]["name"] not in kept
+        and "deletionTimestamp" not in child["metadata"]
+        and _is_ours(child, owner)
     ]
 
 
-def kind_and_name(thing: Object) -> tuple[str, str]:
-    """Kind and name."""
-    return thing["kind"], thing["metadata"]["name"]
+def kind_and_name(manifest: Object) -> tuple[str, str]:
+    """Return the kind and name of an object."""
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
-def is_owned(thing: Object, owner: Object) -> bool:
-    """Whether `owner` is the controller of a live object."""
-    controller = controller_of(thing)
+def is_owned(live: Object, owner: Object) -> bool:
+    """Return True if `owner` is the controller of a live object."""
+    controller = controller_of(live)
     return controller is not None and controller.get("uid") == owner["metadata"]["uid"]
 
 
-def is_orphan(thing: Object, owner: Object) -> bool:
-    """Whether an earlier MCPProxy of the name of `owner` has left a live object behind.
+def is_orphan(live: Object, owner: Object) -> bool:
+    """Return True if an earlier MCPProxy with the name of `owner` left a live object behind.
 
-    `kubectl delete --cascade=orphan` does so. All of it has to be true: nothing controls the
-    object, it has the labels of a child, and our field manager has applied it.
+    `kubectl delete --cascade=orphan` does so. All of these must hold: the object has no controller,
+    it has the labels of a child, and the operator's field manager has applied it.
     """
     labels = constants.child_labels(owner["metadata"]["name"])
     return (
-        controller_of(thing) is None
-        and "deletionTimestamp" not in thing["metadata"]
-        and labels.items() <= (thing["metadata"].get("labels") or {}).items()
-        and bool(applied_fields(thing, constants.FIELD_MANAGER))
+        controller_of(live) is None
+        and "deletionTimestamp" not in live["metadata"]
+        and labels.items() <= (live["metadata"].get("labels") or {}).items()
+        and bool(applied_fields(live, constants.FIELD_MANAGER))
     )
 
 
-def _is_ours(thing: Object, owner: Object) -> bool:
-    return is_owned(thing, owner) or is_orphan(thing, owner)
+def _is_ours(live: Object, owner: Object) -> bool:
+    return is_owned(live, owner) or is_orphan(live, owner)
 
 
-def controller_of(thing: Object) -> Object | None:
-    """The owner reference of a live object's controller; None for an object without one."""
-    references: Sequence[Object] = thing["metadata"].get("ownerReferences") or []
-    return next((found for found in references if found.get("controller")), None)
+def controller_of(live: Object) -> Object | None:
+    """Return the owner reference of an object's controller; None if it has none."""
+    references: Sequence[Object] = live["metadata"].get("ownerReferences") or []
+    return next((reference for reference in references if reference.get("controller")), None)
 
 
-def _blocked(found: Sequence[Object], owner: Object) -> ConditionReason | None:
+def _blocked(children: Sequence[Object], owner: Object) -> ConditionReason | None:
     foreign, leaving = [], []
-    for thing in found:
-        controller = controller_of(thing)
-        if is_owned(thing, owner):
-            if "deletionTimestamp" in thing["metadata"]:
-                leaving.append(thing)
+    for child in children:
+        controller = controller_of(child)
+        if is_owned(child, owner):
+            if "deletionTimestamp" in child["metadata"]:
+                leaving.append(child)
         elif controller is not None and (controller["kind"], controller["name"]) == (
             owner["kind"],
             owner["metadata"]["name"],
         ):
-            # The garbage collector hasn't come yet for the children of an earlier MCPProxy.
-            leaving.append(thing)
-        elif not is_orphan(thing, owner):
-            foreign.append(thing)
+            # The garbage collector has not deleted the children of an earlier MCPProxy yet.
+            leaving.append(child)
+        elif not is_orphan(child, owner):
+            foreign.append(child)
     if foreign:
-        one = len(foreign) == 1
-        exist = "exists already and is" if one else "exist already and are"
-        remedy = f"or delete {'it' if one else 'them'} if nobody needs {'it' if one else 'them'}"
+        single = len(foreign) == 1
+        exist = "exists already and is" if single else "exist already and are"
+        remedy = (
+            f"or delete {'it' if single else 'them'} if nobody needs {'it' if single else 'them'}"
+        )
         message = f"{list_of(foreign)} {exist} not of this MCPProxy; give it another name, {remedy}"
         return ConditionReason(reasons.NOT_OWNED, message)
     if leaving:
@@ -185,6 +192,6 @@ def _blocked(found: Sequence[Object], owner: Object) -> ConditionReason | None:
     return None
 
 
-def list_of(things: Sequence[Object]) -> str:
-    """Kinds and names of objects, sorted, as messages name them."""
-    return ", ".join(f"{kind} {name}" for kind, name in sorted(map(kind_and_name, things)))
+def list_of(objects: Sequence[Object]) -> str:
+    """Return kinds and names of objects, sorted, as messages list them."""
+    return ", ".join(f"{kind} {name}" for kind, name in sorted(map(kind_and_name, objects)))

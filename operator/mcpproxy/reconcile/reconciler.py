@@ -1,31 +1,18 @@
-"""The main path: reconcile(key) = observe → validate → build → plan → apply → report.
+"""The main path of the operator: snapshot → validate → build → plan → apply → write status.
 
-Level-triggered: it looks at the world as it is, never at what happened, and may be called at any
-time and any number of times. When nothing is to be done it writes nothing.
+A pass depends only on the current state, never on the event that caused it. It may run at any
+time, any number of times, and writes nothing if nothing differs.
 """
 
-import asyncio
-import logging
-import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import (
-    ClusterError,
-    Conflict,
-    Forbidden,
-    NamespaceTerminating,
-    NotFound,
-    Unavailable,
-)
-from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
+from mcpproxy.cluster.errors import ClusterError, NamespaceTerminating
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.resources import (
     DEPLOYMENT,
@@ -34,61 +21,40 @@ from mcpproxy.cluster.resources import (
     REPLICA_SET,
     ProxyKey,
     ResourceKind,
-    kind_of,
 )
-from mcpproxy.desired import BuildOptions, OwnerRef, ServiceTarget, build, sealing_secret
-from mcpproxy.reconcile.field_conflicts import FieldConflicts
-from mcpproxy.reconcile.object_views import (
-    deployment_view,
-    mounted_config_map,
-    mounts_secret,
-    pod_address,
-)
+from mcpproxy.desired import BuildOptions, OwnerRef, build
+from mcpproxy.reconcile.children import ChildWriter
+from mcpproxy.reconcile.deletion import Deletions
+from mcpproxy.reconcile.failures import Failures, describe_unread, first_error
+from mcpproxy.reconcile.object_views import pod_address
 from mcpproxy.reconcile.ownership import PodOwnership
-from mcpproxy.reconcile.plan import WAIT, Plan, kind_and_name, list_of, make_plan, prunable
+from mcpproxy.reconcile.plan import Plan, make_plan
+from mcpproxy.reconcile.requeue import earliest, poll_interval
 from mcpproxy.reconcile.snapshot import Snapshot, take_snapshot
-from mcpproxy.reconcile.status_write_health import StatusWriteHealth
-from mcpproxy.reconcile.status_writer import StatusWriter
-from mcpproxy.status import reasons
+from mcpproxy.reconcile.status_updates.slow_writes import SLOW_WRITE, await_writes
+from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_writer import StatusWriter
 from mcpproxy.status.inputs import ConditionReason
-from mcpproxy.status.pod_problems import is_ready
-from mcpproxy.status.rejections import explain_rejection
-
-log = logging.getLogger(__name__)
-
-SEAL_AGAIN: Final = 60.0
-"""Seconds between attempts to create the sealing Secret of a proxy that is not available."""
-
-
-LOOK_AGAIN: Final = 60.0
-"""Seconds between looks at what no watch tells about."""
-
-
-SLOW: Final = 3.0
-"""Seconds that the writes of a pass may take before a status reports that they do."""
-_SLOW: Final = ConditionReason(
-    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet answered the write of a child"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one pass came to."""
+    """The result of bringing the children to the state that the spec requests."""
 
-    world: Snapshot
-    """The world as it is afterwards."""
+    snapshot: Snapshot
+    """The snapshot with the children that resulted."""
     blocked: ConditionReason | None = None
-    """Why the children could not be brought about."""
-    withheld: tuple[str, ...] = ()
-    """The children that would change were the proxy not suspended."""
+    """Reason for which the children could not be written."""
+    pending_changes: tuple[str, ...] = ()
+    """Kinds and names of the children that a suspended MCPProxy would change."""
     requeue_after: float | None = None
-    """Seconds until another pass is wanted though nothing changes."""
+    """Seconds until another pass although nothing changes."""
     error: Exception | None = None
-    """What ended the pass early: it is tried again."""
+    """Error that ended the pass: it is retried after the status is written."""
 
 
 class Reconciler:
-    """Brings the cluster to what each MCPProxy asks for, and says how far it is."""
+    """Reconciler of MCPProxies: it applies their children and writes their statuses."""
 
     def __init__(
         self,
@@ -103,291 +69,101 @@ class Reconciler:
     ) -> None:
         """`instance` names this process in Events.
 
-        `reverted` is given the kind of each child that others keep changing. `writes` keeps which
-        statuses can't be written.
-
-        `known` says whether the watches know a child of this kind: kinds that neither they know
-        nor the spec asks for are not read.
+        `known` returns True if the watches know a child of this kind: kinds that neither they know
+        nor the spec requests are not read. `reverted` receives the kind of each child that another
+        manager keeps changing. `writes` records which statuses can't be written.
         """
-        self._known = known
         self._cluster = cluster
-        self._fleet = fleet
+        self._reports = fleet
         self._options = options
-        self._now = now
+        self._known = known
         self._writes = StatusWriteHealth(now) if writes is None else writes
-        self._reporter = StatusWriter(cluster, fleet, now, instance, self._writes)
+        self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
-        self._contention = FieldConflicts(now, reverted)
-        self._accepted: dict[ProxyKey, dict[str, tuple[Object, Object]]] = {}
-        self._sealed: dict[ProxyKey, datetime] = {}
-        self._conflicts: set[ProxyKey] = set()
-        """MCPProxies whose last pass has met a Conflict."""
-        self._ending: dict[ProxyKey, str] = {}
-        """Uids of MCPProxies of namespaces that are being deleted, as long as they exist."""
+        announce = self._status.announce
+        self._children = ChildWriter(cluster, self._ownership, now, reverted, announce)
+        self._deletions = Deletions(self._status)
+        self._failures = Failures()
 
     async def reconcile(self, key: ProxyKey) -> float | None:
-        """One pass over one MCPProxy; seconds until it wants another one, None if it doesn't.
+        """Make one pass over one MCPProxy.
 
-        Whatever fails, the status is written first. Raises ClusterError when it could not finish;
-        calling again can help.
+        Return the seconds until another pass is due, or None. Raise ClusterError, after the status
+        is written, if the pass could not finish and a retry can help.
         """
-        world = await self._observe(key)
-        if world is None or world.terminating:
-            self._fleet.forget(key)
-            self._accepted.pop(key, None)
-            self._sealed.pop(key, None)
-            self._reporter.forget(key)
-            self._ownership.forget(key)
-            self._contention.forget(key)
-            self._conflicts.discard(key)
-            await self._ended(key, world)
+        snapshot = await self._take_snapshot(key)
+        if snapshot is None or snapshot.terminating:
+            self._forget(key)
+            await self._deletions.report(key, snapshot)
             return None
-        world = await self._ownership.narrow(key, world)
-        # Of pods that could not be read nothing new is known: those that are followed stay.
-        if world.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
-            self._fleet.follow(key, filter(None, map(pod_address, world.pods)))
+        snapshot = await self._ownership.narrow(key, snapshot)
+        self._watch_reports(key, snapshot)
         try:
-            outcome = await self._patiently(key, world)
-            again = await self._reporter.report(outcome.world, outcome.blocked, outcome.withheld)
+            outcome = await self._reconcile_children(key, snapshot)
+            requeue = await self._write_status(outcome)
             if outcome.error is not None:
                 raise outcome.error
-            if outcome.blocked is None and not world.suspended:
-                again = _first(again, await self._prune(key, outcome.world))
+            if outcome.blocked is None and not snapshot.suspended:
+                requeue = earliest(requeue, await self._children.prune(key, outcome.snapshot))
         except NamespaceTerminating:
-            # Nothing can be created any more, and all that exists goes.
-            self._ending[key] = world.parent["metadata"]["uid"]
-            await self._ended(key, replace(world, ending=True))
+            await self._deletions.begin(key, snapshot)
             return None
-        return _first(outcome.requeue_after, again)
+        return earliest(outcome.requeue_after, requeue)
 
-    async def _ended(self, key: ProxyKey, world: Snapshot | None) -> None:
-        """Say that an MCPProxy is being deleted, for as long as it is there."""
-        if world is None:
-            self._ending.pop(key, None)
-            return
+    async def _take_snapshot(self, key: ProxyKey) -> Snapshot | None:
+        """Read and validate the MCPProxy, and read everything that belongs to it."""
         try:
-            await self._reporter.report(world, None)
-        except (Conflict, NamespaceTerminating, NotFound):
-            # It is gone, or about to be.
-            return
-
-    async def _observe(self, key: ProxyKey) -> Snapshot | None:
-        try:
-            world = await take_snapshot(self._cluster, key, lambda kind: self._known(kind, key))
+            snapshot = await take_snapshot(self._cluster, key, lambda kind: self._known(kind, key))
         except ClusterError as error:
             self._writes.failed(key, error)
             raise
-        if world is None:
-            return None
-        ending = self._ending.get(key) == world.parent["metadata"]["uid"]
-        return replace(world, ending=ending)
+        return None if snapshot is None else self._deletions.note(key, snapshot)
 
-    async def _patiently(self, key: ProxyKey, world: Snapshot) -> "Outcome":
-        """Bring the children about; when that takes long, report what is known until then."""
-        work = asyncio.ensure_future(self._bring_about(key, world))
-        try:
-            done, _ = await asyncio.wait({work}, timeout=SLOW)
-            if done:
-                return work.result()
-            with suppress(ClusterError):
-                await self._reporter.report(world, _SLOW)
-            outcome = await work
-            parent = await self._cluster.get(MCP_PROXY, *key)
-            return replace(outcome, world=replace(outcome.world, parent=parent or world.parent))
-        finally:
-            work.cancel()
+    async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
+        """Build, plan and apply the children; report it if the API server is slow."""
+        writes = self._plan_and_apply(key, snapshot)
+        outcome, slow = await await_writes(writes, lambda: self._status.write(snapshot, SLOW_WRITE))
+        if not slow:
+            return outcome
+        parent = await self._cluster.get(MCP_PROXY, *key) or snapshot.parent
+        return replace(outcome, snapshot=replace(outcome.snapshot, parent=parent))
 
-    async def _bring_about(self, key: ProxyKey, world: Snapshot) -> "Outcome":
-        """Plan and apply, as far as the API server lets it."""
-        if world.unread:
-            return Outcome(world, _unread(world), error=_first_error(world))
-        if world.proxy is None:
-            return Outcome(world)
+    async def _plan_and_apply(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
+        """Return the outcome, with a reason if the children could not be written."""
+        if snapshot.unread:
+            return Outcome(snapshot, describe_unread(snapshot), error=first_error(snapshot))
+        if snapshot.proxy is None:
+            return Outcome(snapshot)
         try:
-            planned = self._plan(key, world)
-            if world.suspended:
-                again = planned.requeue_after
-                return Outcome(world, planned.blocked, planned.changes, again)
-            world, pause = await self._apply(key, world, planned)
+            plan = self._plan(key, snapshot.proxy, snapshot)
+            if snapshot.suspended:
+                return Outcome(snapshot, plan.blocked, plan.changes, plan.requeue_after)
+            applied, retry = await self._children.apply(key, snapshot.proxy, snapshot, plan)
         except NamespaceTerminating:
             raise
-        except Conflict as error:
-            # What was read is outdated; what conflicts once more is refused.
-            if key not in self._conflicts:
-                self._conflicts.add(key)
-                raise
-            return Outcome(world, _refused(error), error=error)
-        except ClusterError as error:
-            return Outcome(world, _refused(error), error=error)
         except Exception as error:
-            return Outcome(world, _broken(error), error=error)
-        self._conflicts.discard(key)
-        again = planned.requeue_after or _look_again(world)
-        again = _first(again, pause, self._contention.until_quiet(key))
-        return Outcome(world, planned.blocked or self._contention.finding(key), (), again)
+            return Outcome(snapshot, self._failures.describe(key, error), error=error)
+        self._failures.forget(key)
+        blocked = plan.blocked or self._children.contested_fields(key)
+        requeue = earliest(plan.requeue_after or poll_interval(applied), retry)
+        return Outcome(applied, blocked, requeue_after=requeue)
 
-    def _plan(self, key: ProxyKey, world: Snapshot) -> Plan:
-        assert world.proxy is not None
-        owner = OwnerRef(key.name, world.parent["metadata"]["uid"])
-        children = build(world.proxy, self._options, owner, world.services)
-        desired = [child for child in children if child["kind"] not in world.lacking]
-        return make_plan(desired, world.children, world.parent, partial(self._in_sync, key))
+    def _plan(self, key: ProxyKey, proxy: MCPProxy, snapshot: Snapshot) -> Plan:
+        owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
+        children = build(proxy, self._options, owner, snapshot.services)
+        desired = [child for child in children if child["kind"] not in snapshot.missing_kinds]
+        in_sync = partial(self._children.is_in_sync, key)
+        return make_plan(desired, snapshot.children, snapshot.parent, in_sync)
 
-    async def _apply(
-        self, key: ProxyKey, world: Snapshot, planned: Plan
-    ) -> tuple[Snapshot, float | None]:
-        """Bring the children about; the world as it is afterwards.
+    async def _write_status(self, outcome: Outcome) -> float | None:
+        return await self._status.write(outcome.snapshot, outcome.blocked, outcome.pending_changes)
 
-        Children that others keep changing have to wait: the seconds until the next is due.
-        """
-        if planned.blocked is not None:
-            return world, None
-        await self._seal(key, world)
-        children = {kind_and_name(found): found for found in world.children}
-        for thing in (*planned.replace, *planned.prune):
-            await self._delete(thing)
-            del children[kind_and_name(thing)]
-        pauses = {}
-        for step in planned.apply:
-            which = kind_and_name(step.manifest)
-            pauses[which] = self._contention.pause(key, step.manifest)
-            if pauses[which]:
-                continue
-            if step.hand_over is not None and step.uid is not None:
-                await self._cluster.hand_over(step.hand_over, step.uid)
-            stored = await self._cluster.apply(step.manifest, step.uid)
-            log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
-            self._contention.applied(key, step.manifest, children.get(which))
-            children[kind_and_name(stored)] = stored
-            self._note(key, step.manifest, stored)
-        adopted = [thing for thing in planned.adopt if not pauses[kind_and_name(thing)]]
-        if adopted:
-            await self._reporter.announce(world.parent, reasons.ADOPTED, _adopted(adopted))
-        due = min(filter(None, pauses.values()), default=None)
-        return replace(world, children=tuple(children.values())), due
+    def _watch_reports(self, key: ProxyKey, snapshot: Snapshot) -> None:
+        """Watch the reports of running pods; keep the watched ones if pods could not be read."""
+        if snapshot.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
+            self._reports.follow(key, filter(None, map(pod_address, snapshot.pods)))
 
-    def _in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
-        """Whether applying `manifest` would change nothing.
-
-        True as well when this is what the API server made of the very same manifest before:
-        webhooks and conversions may change even the fields that are ours.
-        """
-        ours = applied_fields(live, constants.FIELD_MANAGER)
-        if semantically_equal(intended_fields(manifest), ours):
-            return True
-        return self._accepted.get(key, {}).get(live["metadata"]["uid"]) == (manifest, ours)
-
-    def _note(self, key: ProxyKey, manifest: Object, stored: Object) -> None:
-        ours = applied_fields(stored, constants.FIELD_MANAGER)
-        if not semantically_equal(intended_fields(manifest), ours):
-            self._accepted.setdefault(key, {})[stored["metadata"]["uid"]] = (manifest, ours)
-
-    async def _seal(self, key: ProxyKey, world: Snapshot) -> None:
-        """Create the sealing Secret unless pods run, which proves that it exists."""
-        assert world.proxy is not None
-        owner = OwnerRef(key.name, world.parent["metadata"]["uid"])
-        name = constants.sealing_secret_name(owner.name, owner.uid)
-        deployment, now = world.deployment, self._now()
-        if deployment is not None and _mounted(deployment, world.pods, name, now):
-            return
-        last = self._sealed.get(key)
-        recent = last is not None and (now - last).total_seconds() < SEAL_AGAIN
-        if deployment is not None and recent:
-            return
-        random = secrets.token_bytes(sealing_secret.KEY_BYTES)
-        if await self._cluster.create(sealing_secret.build(world.proxy, owner, random)):
-            log.info("created Secret %s of %s/%s", name, *key)
-        self._sealed[key] = now
-
-    async def _prune(self, key: ProxyKey, world: Snapshot) -> float | None:
-        """Delete the ConfigMaps of earlier configurations that nothing can need any more.
-
-        Those that a ReplicaSet of ours mounts stay, so that `kubectl rollout undo` works. Returns
-        the seconds after which more of them may go though nothing changes.
-        """
-        deployment = world.deployment
-        if deployment is None or not deployment_view(deployment).complete:
-            return None
-        pod_specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in world.pods)]
-        keep = {mounted_config_map(spec, key.name) for spec in pod_specs}
-        left = prunable(world.children, filter(None, keep), world.parent)
-        if not left:
-            return None
-        mounted, more = await self._ownership.mounted_config_maps(key, deployment)
-        for thing in left:
-            if thing["metadata"]["name"] not in mounted:
-                await self._delete(thing)
-        return WAIT if more else None
-
-    async def _delete(self, thing: Object) -> None:
-        metadata = thing["metadata"]
-        place = (metadata["namespace"], metadata["name"], metadata["uid"])
-        await self._cluster.delete(kind_of(thing), *place)
-        log.info("deleted %s %s in %s", *kind_and_name(thing), metadata["namespace"])
-
-
-def _adopted(children: Sequence[Object]) -> str:
-    left = "left by an earlier MCPProxy of this name"
-    return f"took over {list_of(children)}, {left}; its Secret with the sealing key can be deleted"
-
-
-def _first(*waits: float | None) -> float | None:
-    """The shortest of several waits; None where nothing is waited for."""
-    return min((seconds for seconds in waits if seconds is not None), default=None)
-
-
-def _look_again(world: Snapshot) -> float | None:
-    """Seconds until what no watch tells about is read again: Services of backends, kinds."""
-    if any(one == ServiceTarget() for one in world.services.values()):
-        return WAIT
-    return LOOK_AGAIN if world.services or world.hidden_services or world.lacking else None
-
-
-def _refused(error: ClusterError) -> ConditionReason:
-    if isinstance(error, Forbidden):
-        return ConditionReason(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
-    if isinstance(error, Unavailable):
-        return ConditionReason(
-            reasons.API_SERVER_UNAVAILABLE, f"an object of this proxy could not be written: {error}"
-        )
-    why = explain_rejection(str(error))
-    return ConditionReason(
-        reasons.REFUSED, f"the API server refuses an object of this proxy: {why}"
-    )
-
-
-def _unread(world: Snapshot) -> ConditionReason:
-    """What the operator could not read, and so leaves as it is."""
-    kinds = ", ".join(sorted(world.unread))
-    error = _first_error(world)
-    denied = isinstance(error, Forbidden)
-    reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
-    why = "the operator lacks a permission" if denied else "the API server gives no answer"
-    return ConditionReason(reason, f"{why} to read {kinds}; nothing is changed meanwhile: {error}")
-
-
-def _first_error(world: Snapshot) -> ClusterError:
-    """Return the same one of several errors, whichever came first."""
-    return world.unread[min(world.unread)]
-
-
-def _broken(error: Exception) -> ConditionReason:
-    kind = type(error).__name__
-    return ConditionReason(
-        reasons.OPERATOR_FAILED, f"the operator has failed ({kind}); see its log"
-    )
-
-
-def _mounted(deployment: Object, pods: Sequence[Object], secret: str, now: datetime) -> bool:
-    """Whether the pods show that a Secret exists: they are to mount it, some run, and no other
-    waits for long."""
-    if not mounts_secret(deployment["spec"]["template"]["spec"], secret):
-        return False
-    view = deployment_view(deployment)
-    if view.complete:
-        return True
-    waits = [
-        pod for pod in pods if not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
-    ]
-    since = [datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in waits]
-    return view.available > 0 and all((now - at).total_seconds() < SEAL_AGAIN for at in since)
+    def _forget(self, key: ProxyKey) -> None:
+        self._reports.forget(key)
+        for memory in (self._children, self._status, self._ownership, self._failures):
+            memory.forget(key)

@@ -1,4 +1,4 @@
-"""Reading one MCPProxy and everything that belongs to it."""
+"""Snapshot of one MCPProxy and everything that belongs to it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,30 +32,30 @@ from mcpproxy.reconcile.plan import is_owned
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
 Known = Callable[[ResourceKind], bool]
-"""Whether the watches know a child of this kind."""
+"""Function that returns True if the watches know a child of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one pass found."""
+    """Objects that one pass has read."""
 
     parent: Object
     proxy: MCPProxy | None
-    """The model of the parent; None when its spec can't be used."""
+    """Model of the parent; None if its spec is invalid."""
     rejected: str | None
-    """What is wrong with it then."""
+    """Error in the spec; None if it is valid."""
     children: tuple[Object, ...]
-    """Live objects of our kinds that have a child's name, whoever they belong to."""
+    """Live objects of child kinds with the name of a child, whoever owns them."""
     pods: tuple[Object, ...]
-    """Pods with the labels of the MCPProxy, which anyone may give to theirs: see `ownership`."""
+    """Pods with the labels of the MCPProxy, which any user may set: see `ownership`."""
     services: Mapping[ServiceName, ServiceTarget]
-    """What is behind the Services of backends, as far as it may be read and shown."""
+    """Targets of the backends' Services, as far as they may be read and shown."""
     superseded: frozenset[str] = frozenset()
-    """The uids of pods that were made from an earlier template of the Deployment."""
-    lacking: frozenset[str] = frozenset()
-    """Names of kinds that the spec asks for and the cluster doesn't have."""
+    """Uids of pods of an earlier template of the Deployment."""
+    missing_kinds: frozenset[str] = frozenset()
+    """Kinds that the spec requests and the cluster does not have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
-    """Names of kinds that could not be read → why. Nothing follows from their absence."""
+    """Kinds that could not be read → error. Such objects must not be taken as absent."""
     ending: bool = False
     """True if the namespace is being deleted: nothing can be created in it."""
 
@@ -66,35 +66,35 @@ class Snapshot:
 
     @property
     def suspended(self) -> bool:
-        """Whether the spec asks to leave everything as it is."""
+        """True if the spec suspends reconciliation."""
         return bool(self.proxy and self.proxy.spec.suspend)
 
     @property
     def hidden_services(self) -> frozenset[ServiceName]:
-        """Services of backends of which the NetworkPolicy must show nothing."""
+        """Services of backends whose targets the NetworkPolicy must not show."""
         if self.proxy is None or SERVICE.name in self.unread:
             return frozenset()
         return frozenset(network_policy.referenced_services(self.proxy) - self.services.keys())
 
     @property
     def deployment(self) -> Object | None:
-        """Our Deployment."""
+        """The Deployment of the MCPProxy."""
         return self.child(DEPLOYMENT)
 
     def child(self, kind: ResourceKind) -> Object | None:
-        """Our child of this kind, which has only one."""
-        ours = (found for found in self.children if is_owned(found, self.parent))
-        return next((found for found in ours if found["kind"] == kind.name), None)
+        """Return the MCPProxy's only child of this kind."""
+        ours = (live for live in self.children if is_owned(live, self.parent))
+        return next((live for live in ours if live["kind"] == kind.name), None)
 
 
 class _Reads:
-    """Reads of one pass; one that fails is noted and leaves the others alone."""
+    """Reads of one pass. An error of one of them is noted and does not affect the others."""
 
     def __init__(self) -> None:
         self.failed: dict[str, ClusterError] = {}
 
     async def of(self, kind: ResourceKind, reading: Awaitable[Found], default: Found) -> Found:
-        """The result of `reading`; `default` when it fails."""
+        """Return the result of `reading`, or `default` if it fails."""
         try:
             return await reading
         except ClusterError as error:
@@ -103,11 +103,11 @@ class _Reads:
 
 
 async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
-    """Read the world around one MCPProxy; None when it does not exist.
+    """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
-    `known` names the kinds of which a child exists as far as the watches know: such a child is
-    read even if the spec does not ask for it. Raises ClusterError when the MCPProxy itself can't
-    be read; other reads that fail are in `World.unread`.
+    `known` returns True for kinds of which the watches know a child: it is read even if the spec
+    does not request it. Raise ClusterError if the MCPProxy itself can't be read; errors of other
+    reads are in `Snapshot.unread`.
     """
     parent = await cluster.get(MCP_PROXY, *key)
     if parent is None:
@@ -126,20 +126,28 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
     )
     services: Mapping[ServiceName, ServiceTarget] = {}
-    lacking: frozenset[str] = frozenset()
-    children = [found for found in singles if found is not None] + maps
+    missing_kinds: frozenset[str] = frozenset()
+    children = [single for single in singles if single is not None] + maps
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
-        lacking = await reads.of(POD_MONITOR, _lacking(cluster, proxy), lacking)
+        missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
         name = config_map.name(proxy)
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
         children += await reads.of(CONFIG_MAP, unlabelled, empty)
-    pair = tuple(children), tuple(pods)
-    return Snapshot(parent, proxy, rejected, *pair, services, lacking=lacking, unread=reads.failed)
+    return Snapshot(
+        parent=parent,
+        proxy=proxy,
+        rejected=rejected,
+        children=tuple(children),
+        pods=tuple(pods),
+        services=services,
+        missing_kinds=missing_kinds,
+        unread=reads.failed,
+    )
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
-    """Kinds that the spec asks for, and those that an earlier spec asked for."""
+    """Return the optional kinds that the spec requests, or that an earlier spec requested."""
     spec = proxy.spec if proxy is not None else None
     asked: dict[ResourceKind, object] = {
         NETWORK_POLICY: spec and spec.network_policy,
@@ -153,12 +161,14 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
     wanted = sorted(network_policy.referenced_services(proxy))
     own = proxy.metadata.namespace or ""
-    found = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
-    return {name: one for name, one in zip(wanted, found, strict=True) if one is not None}
+    targets = await asyncio.gather(*(_behind(cluster, own, *name) for name in wanted))
+    return {
+        name: target for name, target in zip(wanted, targets, strict=True) if target is not None
+    }
 
 
-async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
-    """A kind that is not installed can't be listed, while of any other there may be no object."""
+async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
+    """Return the requested kinds that can't be listed because they are not installed."""
     if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
         return frozenset()
     labels = constants.child_labels(proxy.metadata.name)
@@ -170,21 +180,22 @@ async def _lacking(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
 
 
 async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> ServiceTarget | None:
-    """What is behind a Service; None where that must not be shown in the namespace `own`.
+    """Return the target of a Service; None if it must not be shown in the namespace `own`.
 
-    Who may read a NetworkPolicy there need not be permitted to read Services elsewhere, nor to
-    learn that there is one: without consent it is as if the operator could not read it either.
+    A user who may read a NetworkPolicy there may lack the permission to read Services elsewhere, or
+    to learn that one exists. Without consent, the result is therefore the same as if the operator
+    could not read the Service.
     """
     try:
-        found = await cluster.get(SERVICE, namespace, name)
+        service = await cluster.get(SERVICE, namespace, name)
     except Forbidden:
         # The operator serves its own namespaces and sees no others.
         return None
-    return service_target(found) if namespace == own or consents(found, own) else None
+    return service_target(service) if namespace == own or consents(service, own) else None
 
 
 def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
-    """The model of a stored object, or what is wrong with it; path and remedy are in the text."""
+    """Return the model of a stored object, or the error with its path and remedy."""
     name = parent["metadata"]["name"]
     if not constants.is_dns_label(name):
         return None, (
@@ -197,18 +208,18 @@ def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
         return None, str(error)
 
 
-def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
-    """The MCPProxy that the Deployment runs, read back from its ConfigMap."""
-    deployment = world.deployment
+def last_applied_proxy(snapshot: Snapshot) -> MCPProxy | None:
+    """Return the MCPProxy that the Deployment runs, from its ConfigMap."""
+    deployment = snapshot.deployment
     if deployment is None:
         return None
     name = mounted_config_map(
-        deployment["spec"]["template"]["spec"], world.parent["metadata"]["name"]
+        deployment["spec"]["template"]["spec"], snapshot.parent["metadata"]["name"]
     )
-    for found in world.children:
-        if found["kind"] == CONFIG_MAP.name and found["metadata"]["name"] == name:
+    for child in snapshot.children:
+        if child["kind"] == CONFIG_MAP.name and child["metadata"]["name"] == name:
             try:
-                return load(found["data"][constants.CONFIG_FILE])
+                return load(child["data"][constants.CONFIG_FILE])
             except (ManifestError, KeyError):
                 return None
     return None
@@ -217,8 +228,8 @@ def last_applied_proxy(world: Snapshot) -> MCPProxy | None:
 async def _unlabelled(
     cluster: Cluster, kind: ResourceKind, key: ProxyKey, name: str, listed: list[Object]
 ) -> list[Object]:
-    """An object of this name that the list by labels did not have."""
-    if any(found["metadata"]["name"] == name for found in listed):
+    """Return the object of this name if the list by labels did not include it."""
+    if any(live["metadata"]["name"] == name for live in listed):
         return []
-    found = await cluster.get(kind, key.namespace, name)
-    return [] if found is None else [found]
+    live = await cluster.get(kind, key.namespace, name)
+    return [] if live is None else [live]

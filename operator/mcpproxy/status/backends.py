@@ -1,4 +1,4 @@
-"""What all pods see of the backends, made one."""
+"""Aggregation of the backends in the reports of all pods."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -18,22 +18,22 @@ def merge_backends(
     reports: Sequence[PodReport],
     held: Mapping[str, BackendStatus] | None = None,
 ) -> list[BackendStatus]:
-    """The state of each backend, sorted by name; pods that don't know yet have no say.
+    """Return each backend by name; pods that do not know its state yet are ignored.
 
-    `held` has what was told of backends that pods have not found differently for long.
+    `held` has the previous values of backends whose disagreements are debounced.
     """
     return [_merge_one(name, reports, (held or {}).get(name)) for name in sorted(names)]
 
 
 def total_counts(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
-    """Sums over the counts that are known; None when none is."""
+    """Return the sums of the known counts; None if none is known."""
     known = [backend.components for backend in backends if backend.components is not None]
     if not known:
         return None
 
     def total(pick: Callable[[ComponentCounts], int | None]) -> int | None:
-        found = [count for count in map(pick, known) if count is not None]
-        return sum(found) if found else None
+        numbers = [count for count in map(pick, known) if count is not None]
+        return sum(numbers) if numbers else None
 
     return ComponentCounts(
         tools=total(lambda counts: counts.tools),
@@ -44,7 +44,7 @@ def total_counts(backends: Iterable[BackendStatus]) -> ComponentCounts | None:
 
 
 def count_components(backends: Sequence[BackendStatus]) -> str | None:
-    """Of how many backends the totals have all there is; None where there are no totals."""
+    """Return the number of backends with complete counts, as in `2/3`; None without any count."""
     if total_counts(backends) is None:
         return None
     return f"{sum(map(_is_counted, backends))}/{len(backends)}"
@@ -58,7 +58,7 @@ def _is_counted(backend: BackendStatus) -> bool:
 
 
 def catalog_hash(reports: Sequence[PodReport]) -> str | None:
-    """The catalog that every pod shows; None while they differ or one doesn't know."""
+    """Return the hash of the catalog; None if pods differ or one does not know it."""
     return common_value([report.catalog_hash for report in reports])
 
 

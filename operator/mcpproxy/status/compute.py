@@ -1,63 +1,59 @@
-"""What was observed → the status of the MCPProxy."""
+"""Computation of the status of an MCPProxy from its `StatusInput`. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1.status import BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.report_aggregation import is_serving
 from mcpproxy.status import disagreement, reasons
 from mcpproxy.status.backends import catalog_hash, count_components, merge_backends, total_counts
-from mcpproxy.status.conditions import backends as backend_conditions
-from mcpproxy.status.conditions import catalog, optional, pods
+from mcpproxy.status.conditions import decide_conditions
 from mcpproxy.status.conditions.condition import ConditionValue
 from mcpproxy.status.inputs import StatusInput
 from mcpproxy.status.summary import summarize
 
 
 def build_status(observed: StatusInput, before: MCPProxyStatus | None, now: str) -> MCPProxyStatus:
-    """The whole status; `now` (RFC 3339) is used for conditions whose status changed alone."""
-    reports = observed.reports
-    wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
-    merged = merge_backends(wanted, reports, _held(observed, before))
-    backends = [_noted(_with_mode(observed, backend), observed) for backend in merged]
+    """Return the whole status.
+
+    `now`, in RFC 3339, becomes the transition time of conditions whose status differs from
+    `before`.
+    """
+    complete = replace(observed, before=before)
+    complete = replace(complete, backends=tuple(_backends(complete)))
+    values = decide_conditions(complete)
     deployment = observed.deployment
-    ready = backend_conditions.check_ready(observed, backends)
-    verdicts = {
-        reasons.ACCEPTED: backend_conditions.check_accepted(observed),
-        reasons.AVAILABLE: pods.check_available(observed),
-        reasons.BACKENDS_HEALTHY: backend_conditions.check_backends_healthy(observed, backends),
-        reasons.READY: ready,
-        reasons.RECONCILING: pods.check_reconciling(observed, before),
-        reasons.STALLED: pods.check_stalled(observed),
-        reasons.SUSPENDED: optional.check_suspended(observed),
-        reasons.AUTOSCALED: optional.check_autoscaled(observed),
-        reasons.MONITORED: optional.check_monitored(observed),
-        reasons.CATALOG_DRIFT: catalog.check_catalog_drift(observed, reports),
-    }
     return MCPProxyStatus(
         observed_generation=observed.generation,
         conditions=[
-            set_condition(type_, verdict, observed.generation, before, now)
-            for type_, verdict in verdicts.items()
-            if verdict is not None
+            set_condition(type_, value, observed.generation, before, now)
+            for type_, value in values.items()
         ],
-        summary=summarize(observed, verdicts, backends),
+        summary=summarize(complete, values),
         pods=f"{deployment.ready}/{deployment.desired}" if deployment else None,
-        url=_url(observed, before, ready),
+        url=_url(complete, values[reasons.READY]),
         replicas=deployment.replicas if deployment else None,
         ready_replicas=deployment.ready if deployment else None,
         selector=_selector(observed.name) if deployment else None,
         session_mode=defaults.session_modes(observed.spec) if observed.spec else None,
-        backends_healthy=_ratio(backends),
-        backends=backends or None,
-        components=total_counts(backends),
-        backends_counted=count_components(backends),
-        catalog_hash=_catalog_hash(observed, before),
+        backends_healthy=_ratio(complete.backends),
+        backends=list(complete.backends) or None,
+        components=total_counts(complete.backends),
+        backends_counted=count_components(complete.backends),
+        catalog_hash=_catalog_hash(complete),
     )
 
 
-def _noted(backend: BackendStatus, observed: StatusInput) -> BackendStatus:
-    """A backend with what is wrong with its Service after its own message."""
+def _backends(observed: StatusInput) -> list[BackendStatus]:
+    """Return the backends of the spec as all pods report them, by name."""
+    names = [backend.name for backend in observed.spec.backends] if observed.spec else []
+    merged = merge_backends(names, observed.reports, _previous_values(observed))
+    return [_with_note(_with_mode(observed, backend), observed) for backend in merged]
+
+
+def _with_note(backend: BackendStatus, observed: StatusInput) -> BackendStatus:
+    """Append the error of its Service to the message of a backend that does not serve."""
     note = observed.service_notes.get(backend.name)
     if note is None or is_serving(backend):
         return backend
@@ -66,7 +62,7 @@ def _noted(backend: BackendStatus, observed: StatusInput) -> BackendStatus:
 
 
 def _with_mode(observed: StatusInput, backend: BackendStatus) -> BackendStatus:
-    """A backend's status with the session mode that the spec gives it."""
+    """Add the session mode of the spec to a backend."""
     backends = observed.spec.backends if observed.spec else []
     for spec in backends:
         if observed.spec and spec.name == backend.name:
@@ -76,51 +72,51 @@ def _with_mode(observed: StatusInput, backend: BackendStatus) -> BackendStatus:
     return backend
 
 
-def _held(observed: StatusInput, before: MCPProxyStatus | None) -> dict[str, BackendStatus]:
-    """What was told before of backends about which a doubt is too young to be told."""
-    found = {backend.name: backend for backend in (before.backends or [])} if before else {}
-    wanted = [backend.name for backend in observed.spec.backends] if observed.spec else []
+def _previous_values(observed: StatusInput) -> dict[str, BackendStatus]:
+    """Return the stored backends whose disagreements are debounced."""
+    before = observed.before
+    stored = {backend.name: backend for backend in (before.backends or [])} if before else {}
+    names = [backend.name for backend in observed.spec.backends] if observed.spec else []
     return {
-        name: found.get(name) or BackendStatus(name=name, state="Unknown")
-        for name in wanted
-        if disagreement.backend_key(name) in observed.young
+        name: stored.get(name) or BackendStatus(name=name, state="Unknown")
+        for name in names
+        if disagreement.backend_key(name) in observed.debounced
     }
 
 
-def _catalog_hash(observed: StatusInput, before: MCPProxyStatus | None) -> str | None:
-    if disagreement.CATALOG in observed.young:
-        return before.catalog_hash if before else None
+def _catalog_hash(observed: StatusInput) -> str | None:
+    if disagreement.CATALOG in observed.debounced:
+        return observed.before.catalog_hash if observed.before else None
     return None if disagreement.missing_reports(observed) else catalog_hash(observed.reports)
 
 
 def set_condition(
-    type_: str, verdict: ConditionValue, generation: int, before: MCPProxyStatus | None, now: str
+    type_: str, value: ConditionValue, generation: int, before: MCPProxyStatus | None, now: str
 ) -> Condition:
-    """The condition of this type; lastTransitionTime stays unless the status changed."""
+    """Return the condition; its lastTransitionTime stays unless its status changed."""
     earlier = find_condition(before, type_)
-    unchanged = earlier is not None and earlier.status == verdict.status
+    unchanged = earlier is not None and earlier.status == value.status
     return Condition(
         type=type_,
-        status=verdict.status,
+        status=value.status,
         observed_generation=generation,
         last_transition_time=earlier.last_transition_time if earlier and unchanged else now,
-        reason=verdict.reason,
-        message=verdict.message,
+        reason=value.reason,
+        message=value.message,
     )
 
 
 def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | None:
-    """The condition of one type; None when there is none."""
+    """Return the condition of one type; None if the status has none."""
     conditions = (status.conditions or []) if status else []
-    return next((found for found in conditions if found.type == type_), None)
+    return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def _url(
-    observed: StatusInput, before: MCPProxyStatus | None, ready: ConditionValue | None
-) -> str | None:
-    serves = ready is not None and (ready.status, ready.reason) == ("True", reasons.SERVING)
-    reached = serves or (before is not None and before.url is not None)
-    if not reached:
+def _url(observed: StatusInput, ready: ConditionValue) -> str | None:
+    """Return the URL once clients were served; it stays when they no longer are."""
+    before = observed.before
+    serves = (ready.status, ready.reason) == ("True", reasons.SERVING)
+    if not serves and (before is None or before.url is None):
         return None
     if observed.spec is None:
         return before.url if before else None
@@ -134,7 +130,7 @@ def _selector(name: str) -> str:
 
 
 def _ratio(backends: Sequence[BackendStatus]) -> str | None:
-    if all(found.state == "Unknown" for found in backends):
+    if all(backend.state == "Unknown" for backend in backends):
         return None
-    healthy = sum(1 for found in backends if found.state == "Healthy")
+    healthy = sum(1 for backend in backends if backend.state == "Healthy")
     return f"{healthy}/{len(backends)}"

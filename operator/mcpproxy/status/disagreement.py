@@ -1,95 +1,103 @@
-"""Pure: what pods differ in, and which of them were not heard.
+"""Disagreements of pods: different facts about a backend, different catalogs, missing reports.
 
-A list that changes reaches the pods at different moments, and a new pod may be ready before it is
-heard: what is doubtful for a moment only is not told, and what was told before stays meanwhile.
+A change of a list reaches the pods at different moments, and a new pod may be ready before its
+first report arrives. Disagreements are therefore reported only after a debounce period; until then
+the status keeps its previous values.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from mcpproxy.api.v1alpha1.status import BackendStatus, MCPProxyStatus, PodReport
-from mcpproxy.report_aggregation import DIFFER, describe_differences, is_serving
+from mcpproxy.report_aggregation import describe_differences, is_serving
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import StatusInput
 
 PODS: Final = "pods"
-"""Some serving pods were not heard."""
+"""Reports of some serving pods are missing."""
 CATALOG: Final = "catalog"
 """Pods offer different catalogs."""
-_SEEN: Final = "seen by"
-_CATALOGS: Final = "pods offer different catalogs, so there is no catalogHash"
 
 
 def find_disagreements(observed: StatusInput) -> frozenset[str]:
-    """What pods differ in: names of backends with `backend/` before them, PODS and CATALOG."""
+    """Return the disagreements of the pods: PODS, CATALOG and the keys of backends."""
     reports = observed.reports
-    found = set()
+    keys = set()
     if 0 < len(reports) < len(observed.serving):
-        found.add(PODS)
+        keys.add(PODS)
     if catalogs_differ(reports):
-        found.add(CATALOG)
+        keys.add(CATALOG)
     for name in {view.name for report in reports for view in report.backends}:
         if describe_differences([view for view in views_of(name, reports) if is_serving(view)]):
-            found.add(backend_key(name))
-    return frozenset(found)
+            keys.add(backend_key(name))
+    return frozenset(keys)
 
 
 def reported_disagreements(status: MCPProxyStatus | None) -> frozenset[str]:
-    """The doubts that a status speaks of."""
+    """Return the disagreements that are the reasons of a stored status.
+
+    An operator that takes over resumes with these. A disagreement that has a worse reason beside
+    it is not among them, and is debounced once more.
+    """
     if status is None:
         return frozenset()
-    found = {
+    differing = {
         backend_key(backend.name)
         for backend in status.backends or []
-        if DIFFER in (backend.message or "")
+        if backend.reason == reasons.PODS_DIFFER
     }
-    for condition in status.conditions or []:
-        if condition.type == reasons.BACKENDS_HEALTHY:
-            found |= {PODS} if _SEEN in condition.message else set()
-            found |= {CATALOG} if _CATALOGS in condition.message else set()
-    return frozenset(found)
+    overall = {
+        condition.reason
+        for condition in status.conditions or []
+        if condition.type == reasons.BACKENDS_HEALTHY
+    }
+    if reasons.PODS_NOT_HEARD in overall:
+        return frozenset({*differing, PODS})
+    if reasons.PODS_DIFFER in overall and not differing:
+        return frozenset({CATALOG})
+    return frozenset(differing)
 
 
 def backend_key(name: str) -> str:
-    """The name of the doubt about one backend."""
+    """Return the key of a disagreement about one backend."""
     return f"backend/{name}"
 
 
 def views_of(name: str, reports: Sequence[PodReport]) -> list[BackendStatus]:
-    """What pods see of one backend, as far as they know it."""
+    """Return the views of one backend in reports, except those whose state is unknown."""
     views = (view for report in reports for view in report.backends if view.name == name)
     return [view for view in views if view.state != "Unknown"]
 
 
 def catalogs_differ(reports: Sequence[PodReport]) -> bool:
-    """Whether two pods offer different catalogs."""
+    """Return True if two pods offer different catalogs."""
     return len({report.catalog_hash for report in reports} - {None}) > 1
 
 
 def missing_reports(observed: StatusInput) -> int:
-    """How many serving pods were not heard, as far as it is to be told."""
-    if not observed.reports or PODS in observed.young:
+    """Return the number of serving pods without a report; 0 while that is debounced."""
+    if not observed.reports or PODS in observed.debounced:
         return 0
     return len(observed.serving) - len(observed.reports)
 
 
 def unread_pods(observed: StatusInput) -> str | None:
-    """Why the operator can't read a serving pod, the first by name; None where it can."""
-    if PODS in observed.young:
+    """Return the error of the first serving pod, by name, whose report can't be read."""
+    if PODS in observed.debounced:
         return None
     pods = sorted((pod for pod in observed.serving if not pod.report), key=lambda pod: pod.name)
-    found = next((pod for pod in pods if pod.unread), None)
-    return None if found is None else f"the operator can't read pod {found.name}: {found.unread}"
+    pod = next((pod for pod in pods if pod.unread), None)
+    return None if pod is None else f"the operator can't read pod {pod.name}: {pod.unread}"
 
 
 def disagreement_notes(observed: StatusInput) -> list[str]:
-    """What is to be added to words on all backends."""
-    found = []
+    """Return the notes that follow a message about all backends."""
+    notes = []
     if missing_reports(observed):
-        found.append(f"{_SEEN} {len(observed.reports)} of {len(observed.serving)} pods")
-    cause = unread_pods(observed)
-    if cause is not None:
-        found.append(cause)
-    if CATALOG not in observed.young and catalogs_differ(observed.reports):
-        found.append(_CATALOGS)
-    return found
+        notes.append(f"seen by {len(observed.reports)} of {len(observed.serving)} pods")
+    error = unread_pods(observed)
+    if error is not None:
+        notes.append(error)
+    if CATALOG not in observed.debounced and catalogs_differ(observed.reports):
+        notes.append("pods offer different catalogs, so there is no catalogHash")
+    return notes

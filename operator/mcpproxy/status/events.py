@@ -1,4 +1,4 @@
-"""What changed between two statuses and is worth an Event."""
+"""Transitions between two statuses that are worth an Event."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ _OF_BACKENDS = (
     reasons.BACKENDS_DEGRADED,
     reasons.SERVING,
 )
-"""Reasons that only repeat what Events about single backends say."""
+"""Reasons that repeat Events about single backends."""
 _GOALS = (reasons.ACCEPTED, reasons.AVAILABLE, reasons.READY)
-"""Conditions that are expected to become True: a start without a fault makes no Event."""
+"""Conditions that are expected to become True: a start without a failure causes no Event."""
 _GOOD_IF_FALSE = (reasons.STALLED, reasons.CATALOG_DRIFT)
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of a condition or of a backend's state."""
+    """Change of a condition or of a backend's state."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -38,14 +38,14 @@ class Transition:
 
 
 def find_transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> list[Transition]:
-    """One entry for each reason that is new; nothing when only numbers or wording changed."""
+    """Return one entry for each new reason; none if only numbers or messages changed."""
     backends = list(_backends(before, after))
-    found: dict[str, Transition] = {}
+    by_reason: dict[str, Transition] = {}
     for change in _conditions(before, after):
-        # Ready repeats what its cause says, a condition of the pods or backends; once is enough.
+        # Ready has the same reason as the condition that caused it; one Event is enough.
         if not (backends and change.reason in _OF_BACKENDS):
-            found.setdefault(change.reason, change)
-    return [*found.values(), *backends]
+            by_reason.setdefault(change.reason, change)
+    return [*by_reason.values(), *backends]
 
 
 def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
@@ -63,13 +63,13 @@ def _conditions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterato
 
 
 def _never_failed(before: MCPProxyStatus | None) -> bool:
-    """Return True for a proxy that has never been Ready and has had no fault so far."""
+    """Return True for a proxy that has never been Ready and has had no failure so far."""
     if before is None:
         return True
     if before.url is not None:
         return False
-    goals = [found for found in before.conditions or [] if found.type in _GOALS]
-    failed = [found for found in goals if found.status != "True"]
+    goals = [condition for condition in before.conditions or [] if condition.type in _GOALS]
+    failed = [condition for condition in goals if condition.status != "True"]
     return find_condition(before, reasons.STALLED) is None and all(map(_unremarkable, failed))
 
 
@@ -80,20 +80,20 @@ def _fine(condition: Condition) -> bool:
 
 
 def _drift_told(earlier: Condition | None, now: Condition) -> bool:
-    """Whether a drift began, or one that was seen has ended; not knowing is neither."""
+    """Return True if a drift began, or if a known one ended; an unknown state is neither."""
     return now.status == "True" or (
         now.status == "False" and earlier is not None and earlier.status == "True"
     )
 
 
 def _unremarkable(condition: Condition) -> bool:
-    """Whether a new object is expected to begin like this."""
+    """Return True if a new object is expected to begin with this condition."""
     begins = {*reasons.PASSING, reasons.PODS_NOT_READY, reasons.BACKENDS_UNKNOWN}
     return condition.status != "True" and condition.reason in begins
 
 
 def _backends(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[Transition]:
-    earlier = {found.name: found for found in (before.backends or [])} if before else {}
+    earlier = {backend.name: backend for backend in (before.backends or [])} if before else {}
     for now in after.backends or []:
         was: BackendStatus | None = earlier.get(now.name)
         expected = was is None or was.state == "Unknown"

@@ -1,15 +1,16 @@
-"""What was seen in one pass, as plain values: all that the status is made from."""
+"""Input of the status: one MCPProxy, its children and its pods as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mcpproxy.api.v1alpha1 import MCPProxySpec
-from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.api.v1alpha1.status import BackendStatus, MCPProxyStatus, PodReport
+from mcpproxy.status import reasons
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionReason:
-    """A reason in one CamelCase word, and the sentence that goes with it."""
+    """A reason in CamelCase, and its message."""
 
     reason: str
     message: str
@@ -17,30 +18,30 @@ class ConditionReason:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """A Deployment: what it should be, and how far it is."""
+    """The desired and the current state of a Deployment."""
 
     settled: bool
-    """Its controller has seen the newest spec."""
+    """True if its controller has seen the newest spec."""
     desired: int
     replicas: int
     updated: int
     ready: int
     available: int
     paused: bool = False
-    """Its controller rolls nothing out, as somebody has asked for."""
+    """True if a user has paused its rollouts."""
     failure: ConditionReason | None = None
-    """Why its controller can't go on."""
+    """Reason for which its controller can't continue."""
     was_available: bool = False
-    """Its newest revision was rolled out once; pods may have been added or lost since."""
+    """True if its newest revision was rolled out once, even if pods were added or lost since."""
 
     @property
     def complete(self) -> bool:
-        """Every pod is of the newest revision and available, and no other is left."""
+        """True if every pod is of the newest revision and available."""
         return self.settled and self.replicas == self.updated == self.available == self.desired
 
     @property
     def rolled_out(self) -> bool:
-        """No pod of another revision is left, and the newest one has been available once."""
+        """True if every pod is of the newest revision, which has been available once."""
         return self.complete or (
             self.settled and self.was_available and self.replicas == self.updated
         )
@@ -53,17 +54,17 @@ class PodView:
     name: str
     ready: bool
     current: bool
-    """It mounts the configuration that the Deployment asks for now."""
+    """True if it mounts the configuration that the Deployment requests now."""
     superseded: bool = False
-    """It was made from an earlier template of the Deployment."""
+    """True if it was created from an earlier template of the Deployment."""
     problem: ConditionReason | None = None
-    """Why it is not ready, where its status says so."""
+    """Reason for which it is not ready, if its status has one."""
     starting: bool = False
-    """It is not ready yet, and nothing says that it won't be."""
+    """True if it is not ready yet and has no problem."""
     report: PodReport | None = None
-    """What it says of itself; None when it can't be reached."""
+    """Its report; None if the operator has received none."""
     unread: str = ""
-    """Why the operator can't read what it says of itself."""
+    """Error for which the operator can't read its report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,13 @@ class StatusInput:
     namespace: str
     generation: int
     spec: MCPProxySpec | None
-    """What the pods should serve: the spec, or the last valid one; None when there never was."""
+    """The spec that the pods should serve: the newest valid one; None if none was valid."""
     rejected: str | None = None
-    """What is wrong with the spec."""
+    """Error in the spec; None for a valid spec."""
     blocked: ConditionReason | None = None
-    """Why the children can't be brought about."""
+    """Reason for which the children can't be written."""
     terminating: bool = False
-    """The MCPProxy is being deleted."""
+    """True if the MCPProxy is being deleted."""
     finalizers: tuple[str, ...] = ()
     """Finalizers of an MCPProxy that is being deleted, sorted."""
     unread: frozenset[str] = frozenset()
@@ -88,27 +89,31 @@ class StatusInput:
     undeclared: frozenset[str] = frozenset()
     """Fields of the status that the installed CRD lacks."""
     suspended: bool = False
-    """Everything is to be left as it is."""
-    withheld: tuple[str, ...] = ()
-    """The children that would change then, in words."""
+    """True if the spec suspends reconciliation."""
+    pending_changes: tuple[str, ...] = ()
+    """Kinds and names of the children that change when the MCPProxy is resumed."""
     hidden_services: frozenset[tuple[str, str]] = frozenset()
-    """Namespaces and names of Services of which the NetworkPolicy shows nothing."""
-    lacking: frozenset[str] = frozenset()
-    """Kinds that the spec asks for and the cluster doesn't have."""
+    """Namespaces and names of Services of which the NetworkPolicy must show nothing."""
+    missing_kinds: frozenset[str] = frozenset()
+    """Kinds that the spec requests and the cluster does not have."""
     deployment: DeploymentView | None = None
     autoscaler: ConditionReason | None = None
-    """Why the autoscaler that the spec asks for can't work; None when it can."""
+    """Reason for which the requested autoscaler can't work; None if it can."""
     pods: tuple[PodView, ...] = ()
     service_notes: Mapping[str, str] = field(default_factory=dict)
-    """Names of backends that are not reached → what is wrong with their Services."""
-    young: frozenset[str] = frozenset()
-    """Doubts that began a moment ago and are not told yet: see `status.doubts`."""
+    """Names of unreachable backends → errors of their Services."""
+    debounced: frozenset[str] = frozenset()
+    """Disagreements of pods that are too recent to be reported (`status.disagreement`)."""
+    before: MCPProxyStatus | None = None
+    """The stored status; None for a new MCPProxy."""
+    backends: tuple[BackendStatus, ...] = ()
+    """The backends as all pods report them, by name; filled in by `build_status`."""
 
     @property
     def serving(self) -> tuple[PodView, ...]:
-        """Pods that serve agents, by name.
+        """Pods that serve clients, by name.
 
-        Those are the ready pods of the current configuration or, while there are none, the ready
+        These are the ready pods of the current configuration or, if there are none, the ready
         pods of earlier ones.
         """
         ready = sorted((pod for pod in self.pods if pod.ready), key=lambda pod: pod.name)
@@ -116,15 +121,30 @@ class StatusInput:
 
     @property
     def outdated(self) -> bool:
-        """Whether agents are served by pods of an earlier configuration alone."""
+        """True if all pods that serve run an earlier configuration."""
         return bool(self.serving) and not any(pod.current for pod in self.serving)
 
     @property
     def superseded(self) -> bool:
-        """Whether agents are served by pods of earlier templates of the Deployment alone."""
+        """True if all pods that serve are of earlier templates of the Deployment."""
         return bool(self.serving) and all(pod.superseded for pod in self.serving)
 
     @property
     def reports(self) -> tuple[PodReport, ...]:
-        """What those of them say that were heard."""
+        """The reports of the pods that serve, as far as they were received."""
         return tuple(pod.report for pod in self.serving if pod.report is not None)
+
+    @property
+    def pod_problems(self) -> list[ConditionReason]:
+        """Distinct problems of the newest pods, in an order that depends on nothing else.
+
+        Those that never pass by themselves come first.
+        """
+        problems = {
+            pod.problem for pod in self.pods if pod.problem and pod.current and not pod.superseded
+        }
+
+        def rank(problem: ConditionReason) -> tuple[bool, str, str]:
+            return problem.reason not in reasons.HOPELESS, problem.message, problem.reason
+
+        return sorted(problems, key=rank)

@@ -1,4 +1,4 @@
-"""Pure: why a pod is not ready, in words that don't change from one attempt to the next."""
+"""Problems of pods, in messages that do not change from one attempt to the next. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,80 +11,81 @@ from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 
 MOUNTS_WITHIN: Final = 60.0
-"""Seconds after which a pod that still waits for its volumes is in trouble."""
+"""Seconds after which missing volumes of a pod become a problem."""
 STARTS_WITHIN: Final = 600.0
-"""Seconds after which a pod that is not ready no longer starts: a rollout has as many."""
+"""Seconds after which a pod that is not ready no longer starts: the deadline of a rollout."""
 
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CRASH = frozenset({"CrashLoopBackOff", "RunContainerError", "StartError"})
 _NO_START = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
-"""Reasons of containers whose command has never run, so that they have no log."""
+"""Reasons of containers whose command never ran, so that they have no log."""
 _STARTS = frozenset({"ContainerCreating", "PodInitializing"})
 _FINISHED = frozenset({"Failed", "Succeeded"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
 _WHERE = re.compile(r' \(pod: "[^"]*", container: [^)]*\)')
-"""The kubelet's words for the pod, which differ for each pod of one template."""
+"""Part of the kubelet's text that differs for each pod of one template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a pod, as its status describes it."""
+    """Container of a pod, from the status of the pod."""
 
     name: str
     image: str
     is_init: bool
     waiting: Object
     ended: Object
-    """How it ended last; empty when it never has."""
+    """State of its last termination; empty if it has never terminated."""
     restarts: int
 
     @property
     def crashed(self) -> bool:
-        """Whether it has ended with an error."""
+        """True if its last termination was an error."""
         return bool(self.ended) and self.ended.get("exitCode", 0) != 0
 
     @property
     def loops(self) -> bool:
-        """Whether it crashes again and again."""
+        """True if it crashes repeatedly."""
         return self.waiting.get("reason") in _CRASH or (self.crashed and self.restarts > 1)
 
     @property
     def title(self) -> str:
-        """Its name with its role."""
+        """Its role and name."""
         return f"{'init ' if self.is_init else ''}container {self.name}"
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether the Service sends agents to this pod."""
+    """Return True if the Service sends requests to this pod."""
     if "deletionTimestamp" in pod["metadata"]:
         return False
     return any(
-        found["type"] == "Ready" and found["status"] == "True"
-        for found in (pod.get("status") or {}).get("conditions") or []
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in (pod.get("status") or {}).get("conditions") or []
     )
 
 
 def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
-    """Why a pod is not ready, where its status says so: the first check with a finding decides."""
+    """Return the problem of a pod that is not ready, from the first check that applies; None
+    without one."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return None
     if (pod.get("status") or {}).get("phase") in _FINISHED:
         return _eviction(pod, now)
     for check in _POD_CHECKS:
-        found = check(pod)
-        if found is not None:
-            return found
+        problem = check(pod)
+        if problem is not None:
+            return problem
     for container in containers_of(pod):
         for test in _CONTAINER_CHECKS:
-            found = test(container)
-            if found is not None:
-                return found
+            problem = test(container)
+            if problem is not None:
+                return problem
     return _missing_volumes(pod, now)
 
 
 def is_starting(pod: Object, now: datetime) -> bool:
-    """Whether a pod is on its way to be ready."""
+    """Return True if a pod is starting: it is not ready yet and has no problem."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return False
     if (pod.get("status") or {}).get("phase") in _FINISHED:
@@ -93,7 +94,7 @@ def is_starting(pod: Object, now: datetime) -> bool:
 
 
 def next_deadline(pod: Object, now: datetime) -> float | None:
-    """Seconds after which a pod is judged otherwise though its status has not changed."""
+    """Return the seconds until a pod is judged differently although its status has not changed."""
     if _eviction(pod, now) is not None:
         return STARTS_WITHIN - _seconds_since(_disruption(pod), now)
     if not is_starting(pod, now):
@@ -103,19 +104,19 @@ def next_deadline(pod: Object, now: datetime) -> float | None:
 
 
 def containers_of(pod: Object) -> Iterator[Container]:
-    """All containers of a pod, those of other managers too: init containers first."""
+    """Return all containers of a pod, including injected ones; init containers first."""
     status = pod.get("status") or {}
     for member in ("initContainerStatuses", "containerStatuses"):
-        for found in status.get(member) or []:
-            state = found.get("state") or {}
-            last = found.get("lastState") or {}
+        for container in status.get(member) or []:
+            state = container.get("state") or {}
+            last = container.get("lastState") or {}
             yield Container(
-                name=found["name"],
-                image=found.get("image", ""),
+                name=container["name"],
+                image=container.get("image", ""),
                 is_init=member == "initContainerStatuses",
                 waiting=state.get("waiting") or {},
                 ended=state.get("terminated") or last.get("terminated") or {},
-                restarts=found.get("restartCount", 0),
+                restarts=container.get("restartCount", 0),
             )
 
 
@@ -131,10 +132,10 @@ def _unschedulable(pod: Object) -> ConditionReason | None:
 
 
 def _node_silent(pod: Object) -> ConditionReason | None:
-    """Containers that are ready in a pod that is not: the node controller has marked it so."""
+    """Apply if the node controller has marked a pod with ready containers as not ready."""
     spec, statuses = pod["spec"], (pod.get("status") or {}).get("containerStatuses") or []
     marked = _condition(pod, "Ready").get("status") == "False"
-    ready = bool(statuses) and all(found.get("ready") for found in statuses)
+    ready = bool(statuses) and all(container.get("ready") for container in statuses)
     if not (marked and ready) or spec.get("readinessGates"):
         return None
     node = spec.get("nodeName", "")
@@ -145,7 +146,7 @@ def _node_silent(pod: Object) -> ConditionReason | None:
 def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
     if _condition(pod, "PodReadyToStartContainers").get("status") != "False":
         return None
-    # Images are pulled later, when the volumes are there and the network is.
+    # Images are pulled later, once the volumes and the network are ready.
     if _age(pod, now) < MOUNTS_WITHIN:
         return None
     needed = ", ".join(sorted(_sources(pod)))
@@ -154,7 +155,7 @@ def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
 
 
 def _eviction(pod: Object, now: datetime) -> ConditionReason | None:
-    """Told for a while only: the pod object stays until Kubernetes removes it."""
+    """Apply for a limited time, because the pod stays until Kubernetes deletes it."""
     status = pod.get("status") or {}
     if status.get("phase") != "Failed" or status.get("reason") != "Evicted":
         return None
@@ -187,7 +188,7 @@ def _no_start(container: Container) -> ConditionReason | None:
     if container.ended.get("reason") not in _NO_START:
         return None
     why = _ID.sub("…", container.ended.get("message", "")).strip()
-    # The runtime of the node tells through which of its layers the error came.
+    # The container runtime prefixes the error with the layers that it passed.
     why = why[why.rfind("exec: ") :] if "exec: " in why else why
     message = f"{container.title} of image {container.image} can't start: {why}"
     return ConditionReason(reasons.CRASH_LOOP, message)
@@ -236,12 +237,12 @@ _CONTAINER_CHECKS: Final[tuple[Callable[[Container], ConditionReason | None], ..
 
 def _condition(pod: Object, type_: str) -> Object:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return next((found for found in conditions if found["type"] == type_), {})
+    return next((condition for condition in conditions if condition["type"] == type_), {})
 
 
 def _disruption(pod: Object) -> str | None:
-    found: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
-    return found or (pod.get("status") or {}).get("startTime")
+    since: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
+    return since or (pod.get("status") or {}).get("startTime")
 
 
 def _age(pod: Object, now: datetime) -> float:
@@ -253,7 +254,7 @@ def _seconds_since(time: str | None, now: datetime) -> float:
 
 
 def _sources(pod: Object) -> Iterator[str]:
-    """The Secrets and ConfigMaps that the pod's volumes need."""
+    """Return the Secrets and ConfigMaps that the pod's volumes require."""
     for volume in pod["spec"].get("volumes") or []:
         secret, config_map = volume.get("secret") or {}, volume.get("configMap") or {}
         if secret and not secret.get("optional"):

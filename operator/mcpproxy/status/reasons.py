@@ -9,7 +9,7 @@ READY: Final = "Ready"
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
 SUSPENDED: Final = "Suspended"
-"""A type, and the reason of others meanwhile."""
+"""Type of a condition, and the reason of others while it is True."""
 AUTOSCALED: Final = "Autoscaled"
 MONITORED: Final = "Monitored"
 CATALOG_DRIFT: Final = "CatalogDrift"
@@ -68,13 +68,13 @@ CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 HOPELESS: Final = frozenset({CONFIG_ERROR, CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
-"""What keeps pods from serving and does not end by itself."""
+"""Reasons that keep pods from serving and do not pass by themselves."""
 HINDERS: Final = HOPELESS | {UNSCHEDULABLE, NOT_MOUNTED, NODE_NOT_READY}
-"""What keeps a rollout from going on for as long as nobody does something."""
+"""Reasons that block a rollout until a human acts."""
 HARMLESS: Final = frozenset(
     {REFUSED, CONTESTED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED}
 )
-"""Reasons for which children can't be changed, while those that exist go on serving."""
+"""Reasons for which children can't be changed while existing ones continue to serve."""
 PASSING: Final = frozenset(
     {
         API_SERVER_UNAVAILABLE,
@@ -86,6 +86,6 @@ PASSING: Final = frozenset(
         WAITING_FOR_DELETION,
     }
 )
-"""Reasons of a False condition that are no fault."""
+"""Reasons of a False condition that are not a failure."""
 ON_THE_WAY: Final = frozenset({CREATING, ROLLING_OUT, SCALING, PODS_NOT_READY, BACKENDS_UNKNOWN})
-"""Reasons of conditions of a proxy whose pods come up, with numbers of pods in their messages."""
+"""Reasons of a proxy that starts, with numbers of pods in their messages."""

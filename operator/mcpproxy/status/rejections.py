@@ -1,6 +1,6 @@
-"""Pure: what the API server's text says about who has refused an object, and the remedy.
+"""Causes and remedies of rejections, from the text of the API server. Pure.
 
-Quotas, policies and webhooks answer with the same HTTP status and differ only in their words.
+Quotas, policies and webhooks answer with the same HTTP status and differ only in their text.
 """
 
 import re
@@ -10,12 +10,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class _Rejection:
-    """One who can refuse an object."""
+    """Rejection by a quota, a policy or a webhook."""
 
     pattern: re.Pattern[str]
-    """The words by which the API server tells of it."""
+    """Pattern of the API server's text."""
     sentence: str
-    """The cause, then the remedy; the groups of the pattern fill the braces."""
+    """Cause and remedy; the groups of the pattern fill the braces."""
 
 
 def _refusal(pattern: str, sentence: str) -> _Rejection:
@@ -64,11 +64,11 @@ _REFUSALS: Final = (
         " spec.podTemplate.priorityClassName",
     ),
 )
-"""The first that fits decides."""
+"""Known rejections; the first whose pattern matches applies."""
 
 
 def explain_rejection(text: str) -> str:
-    """The API server's text, with its cause and remedy before it where they are known."""
+    """Return the API server's text after its cause and remedy, if they are known."""
     for refusal in _REFUSALS:
         match = refusal.pattern.search(text)
         if match is not None:

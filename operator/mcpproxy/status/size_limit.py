@@ -1,4 +1,4 @@
-"""Pure: a status reduced to what the API server can store."""
+"""Reduction of a status to a size that the API server can store. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -9,29 +9,29 @@ from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.limits.pods import STATUS_SIZE
 
 OBJECT: Final = 1_310_720
-"""Bytes of one object that etcd takes for certain: 1.5 MiB a request, of which some is left to
-managedFields (etcd, --max-request-bytes)."""
+"""Bytes of one object that etcd certainly accepts: 1.5 MiB a request (--max-request-bytes) less a
+share for managedFields."""
 
 _ESCAPED: Final = "<>&"
-"""Go's encoder writes these ASCII characters as six bytes."""
+"""ASCII characters that Go's encoder writes as six bytes."""
 
 
 def stored_size(manifest: Mapping[str, Any]) -> int:
-    """Bytes of the JSON that the API server makes of a manifest, at most."""
+    """Return the maximal size in bytes of a manifest in the API server's JSON."""
     text = json_text(manifest)
     return len(text.encode()) + 5 * sum(map(text.count, _ESCAPED))
 
 
 def room_beside(parent: Mapping[str, Any]) -> int:
-    """Bytes that the status of `parent` may have beside all else that is stored with it."""
+    """Return the bytes that are left for the status of `parent`."""
     rest = {name: value for name, value in parent.items() if name != "status"}
     return min(STATUS_SIZE.value, OBJECT - stored_size(rest))
 
 
 def reduce_to_fit(status: MCPProxyStatus, room: int) -> MCPProxyStatus:
-    """The status in at most `room` bytes: details go first, and the conditions are kept.
+    """Return the status in at most `room` bytes: details are cut first, conditions are kept.
 
-    The last reduction, to well under 32 KiB, is used whatever the room.
+    The last reduction, to well under 32 KiB, is used even if it is larger than `room`.
     """
     if stored_size(status.to_manifest()) <= room:
         return status
@@ -65,10 +65,12 @@ def _reduced(
     status: MCPProxyStatus, reduce: Callable[[BackendStatus], BackendStatus], message: int
 ) -> MCPProxyStatus:
     conditions = [
-        found.model_copy(update={"message": clean_text(found.message, message)})
-        for found in status.conditions or []
+        condition.model_copy(update={"message": clean_text(condition.message, message)})
+        for condition in status.conditions or []
     ]
-    backends = None if status.backends is None else [reduce(found) for found in status.backends]
+    backends = (
+        None if status.backends is None else [reduce(condition) for condition in status.backends]
+    )
     return status.model_copy(update={"conditions": conditions, "backends": backends})
 
 

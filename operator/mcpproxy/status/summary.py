@@ -1,13 +1,13 @@
-"""Pure: one word or two that say how a proxy does, for the column of kubectl get."""
+"""Summary of the status in one or two words, for the column STATUS of kubectl get. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ConditionValue
-from mcpproxy.status.conditions.pods import pod_problems
 from mcpproxy.status.inputs import StatusInput
+
+Conditions = Mapping[str, ConditionValue]
 
 _PENDING: Final = frozenset(
     {
@@ -20,35 +20,76 @@ _PENDING: Final = frozenset(
 )
 
 
-def summarize(
-    observed: StatusInput,
-    verdicts: Mapping[str, ConditionValue | None],
-    backends: Sequence[BackendStatus],
-) -> str:
-    """The first that holds of all that can be said, the most important first."""
-    ready, available = verdicts[reasons.READY], verdicts[reasons.AVAILABLE]
-    if ready is not None and ready.reason == reasons.TERMINATING:
-        return "Terminating"
-    if verdicts[reasons.SUSPENDED] is not None:
-        return "Suspended"
-    if available is not None and available.reason == reasons.SCALED_TO_ZERO:
-        return "Scaled to 0"
-    if verdicts[reasons.STALLED] is not None:
-        return "Stalled"
-    if ready is None or (ready.status != "True" and ready.reason in _PENDING):
-        return "Pending"
-    if ready.status != "True":
-        return "NotReady" if ready.status == "False" else "Unknown"
-    if verdicts[reasons.RECONCILING] is not None:
-        return _rollout(observed)
-    healthy = all(found.state == "Healthy" for found in backends)
-    return "Serving" if healthy else "Degraded"
+def summarize(observed: StatusInput, conditions: Conditions) -> str:
+    """Return the word of the first check of SUMMARIES that holds."""
+    return next(word for word, holds in SUMMARIES if holds(observed, conditions))
 
 
-def _rollout(observed: StatusInput) -> str:
-    """A rollout that goes on by itself is told from one that needs a human."""
+def _is_deleted(observed: StatusInput, _: Conditions) -> bool:
+    return observed.terminating
+
+
+def _is_suspended(_: StatusInput, conditions: Conditions) -> bool:
+    return reasons.SUSPENDED in conditions
+
+
+def _is_scaled_to_zero(_: StatusInput, conditions: Conditions) -> bool:
+    return conditions[reasons.AVAILABLE].reason == reasons.SCALED_TO_ZERO
+
+
+def _is_stalled(_: StatusInput, conditions: Conditions) -> bool:
+    return reasons.STALLED in conditions
+
+
+def _is_pending(_: StatusInput, conditions: Conditions) -> bool:
+    ready = conditions[reasons.READY]
+    return ready.status != "True" and ready.reason in _PENDING
+
+
+def _is_not_ready(_: StatusInput, conditions: Conditions) -> bool:
+    return conditions[reasons.READY].status == "False"
+
+
+def _is_unknown(_: StatusInput, conditions: Conditions) -> bool:
+    return conditions[reasons.READY].status == "Unknown"
+
+
+def _is_paused(observed: StatusInput, conditions: Conditions) -> bool:
     deployment = observed.deployment
-    if deployment is not None and deployment.paused and not deployment.rolled_out:
-        return "Paused"
-    blocked = any(found.reason in reasons.HINDERS for found in pod_problems(observed))
-    return "Degraded" if blocked else "Updating"
+    paused = deployment is not None and deployment.paused and not deployment.rolled_out
+    return reasons.RECONCILING in conditions and paused
+
+
+def _is_hindered(observed: StatusInput, conditions: Conditions) -> bool:
+    """Return True if a rollout does not continue without a human."""
+    hindered = any(problem.reason in reasons.HINDERS for problem in observed.pod_problems)
+    return reasons.RECONCILING in conditions and hindered
+
+
+def _is_updating(_: StatusInput, conditions: Conditions) -> bool:
+    return reasons.RECONCILING in conditions
+
+
+def _is_serving(observed: StatusInput, _: Conditions) -> bool:
+    return all(backend.state == "Healthy" for backend in observed.backends)
+
+
+def _has_unhealthy_backends(observed: StatusInput, conditions: Conditions) -> bool:
+    return not _is_serving(observed, conditions)
+
+
+SUMMARIES: Final[tuple[tuple[str, Callable[[StatusInput, Conditions], bool]], ...]] = (
+    ("Terminating", _is_deleted),
+    ("Suspended", _is_suspended),
+    ("Scaled to 0", _is_scaled_to_zero),
+    ("Stalled", _is_stalled),
+    ("Pending", _is_pending),
+    ("NotReady", _is_not_ready),
+    ("Unknown", _is_unknown),
+    ("Paused", _is_paused),
+    ("Degraded", _is_hindered),
+    ("Updating", _is_updating),
+    ("Serving", _is_serving),
+    ("Degraded", _has_unhealthy_backends),
+)
+"""Words and their checks, the most important first."""

@@ -1,1 +1,1 @@
-"""Test doubles. Held to the real parts by shared contract tests; not in the images."""
+"""Test doubles, which shared contract tests compare with the real parts; not in the images."""

@@ -1,4 +1,4 @@
-"""A Cluster in memory, for tests: server-side apply with ownership of fields.
+"""Cluster in memory, for tests: server-side apply with ownership of fields.
 
 The same contract tests run against it and against a real API server.
 """
@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 class FakeCluster:
     """Objects in memory. `writes` has a line for every request that could change one.
 
-    Kinds named in `lacking` are not installed.
+    Kinds in `lacking` are not installed.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FakeCluster:
         self.reads = 0
         self.lacking: set[str] = set()
         self.unreadable: dict[str, ClusterError] = {}
-        """Names of kinds → the error that reads of them raise."""
+        """Kinds → error that reads of them raise."""
         self.webhooks: list[Callable[[Object], None]] = []
         self.before_write: Callable[[str], None] = lambda request: None
         self.after_write: Callable[[str], None] = lambda request: None
@@ -43,7 +43,6 @@ class FakeCluster:
         self._version = 0
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
-        """One object; None when there is none."""
         self.reads += 1
         if kind is SECRET:
             raise ClusterError("secrets are never read")
@@ -54,23 +53,21 @@ class FakeCluster:
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
-        """All objects of one namespace (None: of all), or those that carry `labels`."""
         self.reads += 1
         if kind.name in self.unreadable:
             raise self.unreadable[kind.name]
         if kind.name in self.lacking or kind.plural not in PLURALS:
             raise NotFound(f"the server has no {kind.plural}")
-        found = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]
+        objects = [self._read(key) for key in sorted(self.objects) if key[0] == kind.name]
         return [
             live
-            for live in found
+            for live in objects
             if live is not None
             and namespace in (None, live["metadata"]["namespace"])
             and (labels or {}).items() <= (live["metadata"].get("labels") or {}).items()
         ]
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        """The objects that a label selector chooses ("" for all), with their metadata alone."""
         wanted = [term.split("=") for term in selector.split(",") if term]
         return [
             {key: live[key] for key in ("apiVersion", "kind", "metadata")}
@@ -83,7 +80,7 @@ class FakeCluster:
         ]
 
     async def replace(self, manifest: Object) -> Object:
-        """Replace an object as it was read; Conflict if it has changed since."""
+        """Replace an object; raise Conflict if it has changed since it was read."""
         with self._writing(f"replace {manifest['kind']}"):
             live = self.objects.get(_key(manifest))
             version = manifest["metadata"]["resourceVersion"]
@@ -92,22 +89,18 @@ class FakeCluster:
             return self.put(manifest, constants.FIELD_MANAGER)
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
-        """Server-side apply under our field manager; the object as it is stored afterwards."""
         with self._writing(f"apply {manifest['kind']}"):
             return self.apply_as(constants.FIELD_MANAGER, manifest, uid, force=uid is not None)
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
-        """Let the fields of `manifest` outlive our applying them no more, with their values."""
         with self._writing(f"hand over {manifest['kind']}"):
             self.apply_as(HEIR, manifest, uid, force=True)
 
     async def apply_status(self, manifest: Object, uid: str) -> Object:
-        """Server-side apply of the status of the object that has this uid."""
         with self._writing(f"status {manifest['kind']}"):
             return self.apply_as(constants.FIELD_MANAGER, manifest, uid, True, "status")
 
     async def create(self, manifest: Object) -> bool:
-        """Create an object and never change it; False when it exists already."""
         with self._writing(f"create {manifest['kind']}"):
             key = _key(manifest)
             if key in self.objects:
@@ -116,7 +109,6 @@ class FakeCluster:
             return True
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object that has this uid; one that is gone already is fine."""
         with self._writing(f"delete {kind.name}"):
             live = self.objects.get((kind.name, namespace, name))
             if live is not None and live["metadata"]["uid"] != uid:
@@ -124,7 +116,7 @@ class FakeCluster:
             self.remove(kind, namespace, name)
 
     def put(self, manifest: Object, manager: str = "kubectl") -> Object:
-        """Create or replace an object by hand: its fields belong to `manager` from then on."""
+        """Create or replace an object without the operator: `manager` owns its fields."""
         key = _key(manifest)
         live = self.objects.get(key)
         stored = copy.deepcopy(manifest)
@@ -145,7 +137,7 @@ class FakeCluster:
         return copy.deepcopy(stored)
 
     def remove(self, kind: ResourceKind, namespace: str, name: str) -> None:
-        """Delete an object, as by hand or by the garbage collector."""
+        """Delete an object, as a user or the garbage collector does."""
         key = (kind.name, namespace, name)
         self.objects.pop(key, None)
         for owner in [owner for owner in self._owned if owner[0] == key]:
@@ -154,7 +146,7 @@ class FakeCluster:
     def apply_as(
         self, manager: str, manifest: Object, uid: str | None, force: bool, subresource: str = ""
     ) -> Object:
-        """Server-side apply by any manager."""
+        """Apply a manifest on the server side, by any manager."""
         if manifest["kind"] in self.lacking:
             raise NotFound(f"the server has no {manifest['kind']}")
         key, live = _key(manifest), self.objects.get(_key(manifest))
@@ -182,9 +174,9 @@ class FakeCluster:
             self._version += 1
             stored["metadata"] |= {"uid": f"uid-{self._version}", "generation": 1}
         self._store(key, stored, status=bool(subresource))
-        found = self._read(key)
-        assert found is not None
-        return found
+        result = self._read(key)
+        assert result is not None
+        return result
 
     def _take_over(
         self,
@@ -247,7 +239,7 @@ class FakeCluster:
 
 
 class _Write:
-    """Notes one write; a test may make it fail before or after it happens."""
+    """Note one write; a test may make it fail before or after it happens."""
 
     def __init__(self, cluster: FakeCluster, request: str) -> None:
         self._cluster, self._request = cluster, request

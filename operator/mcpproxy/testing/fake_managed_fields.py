@@ -41,33 +41,33 @@ def _selector(name: str, item: Any) -> str | None:
 
 
 def field_paths(manifest: Object) -> list[Path]:
-    """Every field of an applied manifest, as server-side apply would own it, in its order."""
-    found: list[Path] = []
+    """Return every field that server-side apply of a manifest would own, in its order."""
+    paths: list[Path] = []
     for key, value in manifest.items():
         if key == "metadata":
             for field in ("labels", "annotations", "ownerReferences"):
                 if field in value:
-                    _walk(value[field], ("f:metadata", f"f:{field}"), field, found)
+                    _walk(value[field], ("f:metadata", f"f:{field}"), field, paths)
         elif key not in ("apiVersion", "kind"):
-            _walk(value, (f"f:{key}",), key, found)
-    return found
+            _walk(value, (f"f:{key}",), key, paths)
+    return paths
 
 
-def _walk(value: Any, path: Path, name: str, found: list[Path]) -> None:
+def _walk(value: Any, path: Path, name: str, paths: list[Path]) -> None:
     if isinstance(value, dict) and value and name not in _ATOMIC:
         for key in value:
-            _walk(value[key], (*path, f"f:{key}"), key, found)
+            _walk(value[key], (*path, f"f:{key}"), key, paths)
     elif isinstance(value, list) and value and _selector(name, value[0]) is not None:
         for item in value:
             inner = (*path, str(_selector(name, item)))
-            found.append(inner)
-            _walk(item, inner, "", found)
+            paths.append(inner)
+            _walk(item, inner, "", paths)
     else:
-        found.append(path)
+        paths.append(path)
 
 
 def fields_v1(fields: set[Path]) -> Object:
-    """The paths in the form of `fieldsV1`."""
+    """Return the paths in the form of `fieldsV1`."""
     root: Object = {}
     for path in sorted(fields):
         node = root
@@ -89,7 +89,7 @@ def _find(values: list[Any], step: str) -> int | None:
 
 
 def value_at(manifest: Any, path: Path) -> Any:
-    """What lies at the end of a path; None when there is nothing."""
+    """Return the value at the end of a path; None if there is none."""
     for step in path:
         if step.startswith("f:"):
             manifest = manifest.get(step[2:]) if isinstance(manifest, dict) else None
@@ -102,7 +102,7 @@ def value_at(manifest: Any, path: Path) -> Any:
 
 
 def put_at(manifest: Object, path: Path, value: Any) -> None:
-    """Write a field, making what is missing on the way to it."""
+    """Write a field, and create missing objects on its path."""
     node: Any = manifest
     for place, step in enumerate(path):
         last = place == len(path) - 1
@@ -125,7 +125,7 @@ def put_at(manifest: Object, path: Path, value: Any) -> None:
 
 
 def remove_at(manifest: Object, path: Path) -> None:
-    """Drop a field or an item of a list, and what is empty without it."""
+    """Remove a field or an item of a list, and objects that become empty."""
     while path:
         parent = value_at(manifest, path[:-1]) if len(path) > 1 else manifest
         if isinstance(parent, dict):

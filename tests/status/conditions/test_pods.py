@@ -169,3 +169,9 @@ def test_problems_of_pods_of_an_earlier_template_are_not_mixed_with_those_of_the
     conditions = {one.type: one for one in status_of(observed(*pods)).conditions or []}
     assert conditions["Available"].reason == "ImagePullBackOff"
     assert conditions["Available"].message.endswith(" pods ready: new")
+
+
+def test_problems_with_one_message_give_the_same_reason_in_every_process() -> None:
+    problems = [ConditionReason(reason, "q") for reason in sorted(reasons.HOPELESS)]
+    status = status_of(seen(0, *({"problem": problem} for problem in reversed(problems))))
+    assert verdict(status, "Available") == ("False", problems[0].reason)

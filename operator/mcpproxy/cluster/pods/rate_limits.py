@@ -1,4 +1,4 @@
-"""Rates at which the reports of pods are read."""
+"""Limits on the rate of reports that are read from pods."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,11 +12,11 @@ Clock = Callable[[], float]
 WINDOW: Final = 10.0
 """Seconds over which the lines of one pod are counted."""
 BURST: Final = 10.0
-"""Seconds of its rate that a proxy may use at once."""
+"""Burst of a proxy, in seconds of its rate."""
 
 
 class LineCount:
-    """Lines of one pod in the current window."""
+    """Counter of the lines of one pod in the current window."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class LineCount:
         self._lines = 0
 
     def add(self) -> None:
-        """Count one line. Raises LimitExceeded for one too many."""
+        """Count one line. Raise LimitExceeded if the window has too many."""
         now = self._clock()
         if now - self._began >= WINDOW:
             self._began, self._lines = now, 0
@@ -35,7 +35,7 @@ class LineCount:
 
 
 class TokenBucket:
-    """A token bucket that may be overdrawn by one amount at a time."""
+    """Token bucket that may be overdrawn by one amount at a time."""
 
     def __init__(self, limit: Limit, clock: Clock) -> None:
         """`limit` is an amount per second."""
@@ -45,7 +45,7 @@ class TokenBucket:
         self._filled_at = clock()
 
     def take(self, amount: int) -> float:
-        """Use an amount; seconds to wait until the bucket is not overdrawn."""
+        """Use an amount and return the seconds until the bucket is not overdrawn."""
         now, rate = self._clock(), self._limit.value
         self._free = min(self._free + (now - self._filled_at) * rate, BURST * rate) - amount
         self._filled_at = now
@@ -56,12 +56,12 @@ class TokenBucket:
 
 
 class ReportRate:
-    """The common rate of all pods of one MCPProxy."""
+    """Rate that all pods of one MCPProxy share."""
 
     def __init__(self, clock: Clock) -> None:
         self._lines = TokenBucket(PROXY_LINES, clock)
         self._bytes = TokenBucket(PROXY_BYTES, clock)
 
     def take(self, line: bytes) -> float:
-        """Account for one line; seconds to wait before the next one is read."""
+        """Account for one line and return the seconds until the next one may be read."""
         return max(self._lines.take(1), self._bytes.take(len(line) + 1))

@@ -1,4 +1,4 @@
-"""What the pods report of themselves: one stream per running pod, the newest report kept."""
+"""Streams of reports: one for each running pod, of which the newest report is kept."""
 
 import asyncio
 import logging
@@ -26,25 +26,25 @@ Sleep = Callable[[float], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class ReportLimits:
-    """How long the fleet waits; seconds."""
+    """Time limits of streams, in seconds."""
 
     first_line: float = FIRST_REPORT.value
-    """Until a new stream has brought its first report."""
+    """Limit for the first report of a new stream."""
     silence: float = POD_SILENCE.value
-    """Until a stream without a line is given up; pods send one every 10."""
+    """Limit for the next line of a stream; pods send one every 10 seconds."""
     grace: float = 15.0
-    """How long a report stays good while its stream is being opened again."""
+    """Time for which a report stays valid while its stream is reopened."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodReportState:
-    """What is known of one pod."""
+    """Report of one pod, or the error for which there is none."""
 
     settled: bool
-    """It was asked once, with whatever outcome."""
+    """True after the first attempt, whether it succeeded or failed."""
     report: PodReport | None
     error: str = ""
-    """Why there is no report: of the first attempt that had none."""
+    """Error of the first failed attempt since the last report."""
 
 
 NOT_ASKED: Final = PodReportState(settled=False, report=None)
@@ -56,18 +56,18 @@ class _PodStream(Generic[K]):
     key: K
     address: PodAddress
     pace: ReportRate
-    """Shared by all pods under the key."""
+    """Rate that all pods under the key share."""
     lines: LineCount
     retries: RetrySchedule
     view: PodReportState = NOT_ASKED
     error: str = ""
-    """How the last attempt ended."""
+    """Error of the last attempt."""
     heard_at: float = float("-inf")
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class PodReportWatcher(Generic[K]):
-    """Keeps streams to the pods it is told to follow and calls back when a view changes."""
+    """Watcher that keeps streams to pods and calls back when a report or an error changes."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class PodReportWatcher(Generic[K]):
         limits: ReportLimits | None = None,
         jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`on_change` is given the key that a pod is followed under.
+        """`on_change` receives the key under which a pod is followed.
 
-        `jitter` gives the factor of one pause between attempts.
+        `jitter` returns the factor of one pause between attempts.
         """
         self._reader = reader
         self._on_change = on_change
@@ -93,16 +93,16 @@ class PodReportWatcher(Generic[K]):
         self._left_out: dict[K, frozenset[str]] = {}
 
     def __len__(self) -> int:
-        """Number of pods that are followed."""
+        """Return the number of pods that are followed."""
         return len(self._streams)
 
     @property
     def heard(self) -> int:
-        """Number of pods whose report is known."""
+        """Number of pods with a report."""
         return sum(stream.view.report is not None for stream in self._streams.values())
 
     def follow(self, key: K, pods: Iterable[PodAddress]) -> None:
-        """Follow exactly these pods under `key`; others followed under it so far are dropped."""
+        """Follow exactly these pods under `key`, and close the streams to others."""
         wanted = self._share(key, {pod.uid: pod for pod in pods})
         for uid, stream in list(self._streams.items()):
             if stream.key == key and wanted.get(uid) != stream.address:
@@ -119,7 +119,7 @@ class PodReportWatcher(Generic[K]):
                 stream.task = asyncio.create_task(self._run(stream), name=f"pod {pod.name}")
 
     def _share(self, key: K, pods: dict[str, PodAddress]) -> dict[str, PodAddress]:
-        """The pods that are followed of these; which others there are is noted."""
+        """Return the pods to follow, within the limit for one key, and note the others."""
         self._left_out.pop(key, None)
         if len(pods) <= FOLLOWED_PODS.value:
             return pods
@@ -129,11 +129,11 @@ class PodReportWatcher(Generic[K]):
         return {uid: pods[uid] for uid in uids[: FOLLOWED_PODS.value]}
 
     def forget(self, key: K) -> None:
-        """Follow no pod under `key` any more."""
+        """Close all streams under `key`."""
         self.follow(key, ())
 
     def view(self, uid: str) -> PodReportState:
-        """What is known of the pod with this uid."""
+        """Return the report or error of the pod with this uid."""
         stream = self._streams.get(uid)
         if stream is not None:
             return stream.view
@@ -141,7 +141,7 @@ class PodReportWatcher(Generic[K]):
         return NOT_REACHED if left_out else NOT_ASKED
 
     async def close(self) -> None:
-        """End all streams."""
+        """Close all streams."""
         tasks = [stream.task for stream in self._streams.values() if stream.task]
         for uid in list(self._streams):
             self._drop(uid)
@@ -160,7 +160,7 @@ class PodReportWatcher(Generic[K]):
             await self._sleep(delay)
 
     async def _attempt(self, stream: _PodStream[K]) -> float:
-        """Listen until the stream ends; seconds until the next attempt."""
+        """Read until the stream ends, and return the seconds until the next attempt."""
         pod, heard_before = stream.address, stream.heard_at
         try:
             await self._listen(stream)
@@ -175,7 +175,7 @@ class PodReportWatcher(Generic[K]):
         except ClusterError as error:
             reason = str(error)
         except Exception:
-            # Nothing that a pod sends may end its task, whose last report would stay for good.
+            # If a pod could end its task, its last report would stay forever.
             log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
             stream.error = "what it reports could not be understood"
             self._lose(stream)
@@ -185,7 +185,7 @@ class PodReportWatcher(Generic[K]):
         return stream.retries.after_end(heard=stream.heard_at != heard_before)
 
     def _lose(self, stream: _PodStream[K]) -> None:
-        """Let go of the report; the words of the first attempt in vain stay until another comes."""
+        """Drop the report; the error of the first failed attempt stays until the next report."""
         view = stream.view
         if not (view.settled and view.report is None and view.error):
             self._set(stream, PodReportState(settled=True, report=None, error=stream.error))
@@ -210,7 +210,7 @@ class PodReportWatcher(Generic[K]):
                     self._set(stream, PodReportState(settled=True, report=_parse(line)))
                 stream.heard_at = self._clock()
                 wait = stream.pace.take(line)
-                # A line that was sent ahead comes without suspending: others have their turn first.
+                # A buffered line is read without suspending, so let other tasks run first.
                 await (self._sleep(wait) if wait else asyncio.sleep(0))
 
     def _set(self, stream: _PodStream[K], view: PodReportState) -> None:
@@ -222,8 +222,8 @@ class PodReportWatcher(Generic[K]):
 
 def _parse(line: bytes) -> PodReport:
     try:
-        # A newer runtime may report fields that this operator doesn't know.
+        # A newer runtime may report fields that this operator does not know.
         return PodReport.model_validate_json(line, extra="ignore")
     except ValidationError as error:
-        # The text of the error would repeat what was sent, as often as there are errors.
+        # The text of the error would quote the input once for each error.
         raise Unavailable(f"not a report: {error.error_count()} errors") from error

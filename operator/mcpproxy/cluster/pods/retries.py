@@ -1,4 +1,4 @@
-"""When a stream that ended is opened again."""
+"""Retry schedule of streams that ended."""
 
 from typing import Final
 
@@ -6,18 +6,18 @@ from mcpproxy.cluster.pods.rate_limits import Clock
 
 FIRST: Final = 0.25
 LAST: Final = 5.0
-"""Seconds between attempts of a pod that can't be reached; they double from the first on."""
+"""Seconds between attempts for an unreachable pod; they double from the first on."""
 FRESH: Final = 30.0
-"""Seconds in which a pod that was heard gets the first pause again once."""
+"""Seconds in which a pod with a report gets the first pause again only once."""
 FIRST_AFTER_EXCESS: Final = 1.0
 LAST_AFTER_EXCESS: Final = 300.0
-"""Seconds between attempts of a pod that has exceeded a limit."""
+"""Seconds between attempts for a pod that exceeded a limit."""
 FORGIVEN: Final = 600.0
-"""Seconds without excess, after the pause, from which on the first pause applies again."""
+"""Seconds without excess after which the first pause applies again."""
 
 
 class RetrySchedule:
-    """Pauses between the attempts of one pod."""
+    """Pauses between the attempts for one pod."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class RetrySchedule:
         self._excess_at = float("-inf")
 
     def after_end(self, *, heard: bool) -> float:
-        """Seconds to wait after a stream that ended, was refused or fell silent."""
+        """Return the pause in seconds after a stream ended, was rejected or fell silent."""
         now = self._clock()
         if heard and now - self._fresh_at >= FRESH:
             self._fresh_at = now
@@ -36,7 +36,7 @@ class RetrySchedule:
         return delay
 
     def after_excess(self) -> float:
-        """Seconds to wait after a stream that exceeded a limit."""
+        """Return the pause in seconds after a stream exceeded a limit."""
         now = self._clock()
         if now - self._excess_at >= FORGIVEN + self._next_after_excess:
             self._next_after_excess = FIRST_AFTER_EXCESS

@@ -1,4 +1,4 @@
-"""Reading what a pod says at `/status?watch`, directly or through the API server."""
+"""Reader of a pod's `/status?watch`, directly or through the API server."""
 
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -28,13 +28,13 @@ PodAccess = Literal["direct", "apiserver"]
 
 _MEDIA_TYPE: Final = "application/x-ndjson"
 _ERROR_BODY: Final = 4096
-"""Bytes that are read of a response that is not 200."""
+"""Bytes that are read from a response other than 200."""
 _PLAIN: Final = {"Accept": _MEDIA_TYPE, "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
 class PodAddress:
-    """Where one pod is."""
+    """Address of one pod."""
 
     namespace: str
     name: str
@@ -44,25 +44,26 @@ class PodAddress:
 
 
 class PodStatusReader(Protocol):
-    """Opens streams of reports."""
+    """Opener of streams of reports."""
 
     def lines(self, pod: PodAddress) -> AsyncGenerator[bytes]:
-        """The lines that the pod sends, keep-alives as empty ones, until it ends the stream.
+        """Yield the lines that the pod sends, until it ends the stream; keep-alives are empty.
 
-        Raises ClusterError when the pod can't be reached, falls silent or answers with an error,
-        and LimitExceeded when it sends more than it may. A line may come without suspending.
+        Raise ClusterError if the pod can't be reached, falls silent or responds with an error, and
+        LimitExceeded if it sends more than it may. A line may be yielded without suspending.
         """
 
 
 class HttpPodStatusReader:
-    """A PodStatusReader over HTTP.
+    """PodStatusReader over HTTP.
 
-    Every pod is hostile: no response is followed elsewhere, decompressed or kept for reuse.
+    Every pod may be hostile: redirects are not followed, bodies are not decompressed, and
+    connections are not reused.
     """
 
     def __init__(self, configuration: Configuration, access: PodAccess) -> None:
         self._access = access
-        # Through the API server, its credentials and TLS settings apply; to a pod, none do.
+        # Credentials and TLS settings are for the API server and never sent to a pod.
         self._client = ApiClient(configuration) if access == "apiserver" else None
         self._session: aiohttp.ClientSession | None = None
 
@@ -74,7 +75,6 @@ class HttpPodStatusReader:
             await self._session.close()
 
     async def lines(self, pod: PodAddress) -> AsyncGenerator[bytes]:
-        """The lines that the pod sends, keep-alives as empty ones, until it ends the stream."""
         try:
             async with self._open(pod) as answer:
                 if answer.status != 200:
@@ -103,7 +103,7 @@ class HttpPodStatusReader:
             yield answer
 
     async def _request(self, pod: PodAddress) -> tuple[str, dict[str, str], dict[str, Any]]:
-        """URL, headers and options of the request."""
+        """Return the URL, headers and options of the request."""
         if self._client is None:
             return f"http://{join_host_port(pod.ip, pod.port)}/status?watch", {}, {}
         path = POD.path(pod.namespace, f"{pod.name}:{pod.port}", "proxy/status")
@@ -111,11 +111,11 @@ class HttpPodStatusReader:
         _, url, headers, *_ = await self._client.param_serialize(
             "GET", path, query_params=query, auth_settings=["BearerToken"]
         )
-        given = self._client.configuration
+        configuration = self._client.configuration
         options = {
-            "proxy": given.proxy,
-            "proxy_headers": given.proxy_headers,
-            "server_hostname": given.tls_server_name,
+            "proxy": configuration.proxy,
+            "proxy_headers": configuration.proxy_headers,
+            "server_hostname": configuration.tls_server_name,
         }
         return url, headers, {name: value for name, value in options.items() if value}
 
@@ -140,7 +140,7 @@ class HttpPodStatusReader:
 
 
 def _small_socket(address: Any) -> socket.socket:
-    """A socket that the kernel takes little in for: all of it is parsed in one step."""
+    """Open a socket with a small receive buffer: all that it holds is parsed in one step."""
     family, kind, protocol, *_ = address
     opened = socket.socket(family, kind, protocol)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, POD_SEGMENT.value)

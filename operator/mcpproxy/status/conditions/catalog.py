@@ -1,42 +1,71 @@
-"""Pure check: is the catalog that the pods see the approved one?"""
+"""Checks of CatalogDrift: pods offer another catalog than the approved one."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents, PodReport
 from mcpproxy.report_aggregation import merge_drift
 from mcpproxy.status import reasons
-from mcpproxy.status.conditions.condition import ConditionValue
+from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
 from mcpproxy.status.disagreement import missing_reports
 from mcpproxy.status.inputs import StatusInput
 
 
-def check_catalog_drift(
-    observed: StatusInput, reports: Sequence[PodReport]
-) -> ConditionValue | None:
-    """True as soon as one pod sees a difference; absent where nothing was approved."""
-    spec = observed.spec.catalog if observed.spec else None
-    expected = spec.expected if spec else None
-    if spec is None or expected is None:
+def no_catalog_is_approved(observed: StatusInput) -> Literal[Absence.ABSENT] | None:
+    """Apply if the spec approves no catalog."""
+    spec = _catalog(observed)
+    return ABSENT if spec is None or spec.expected is None else None
+
+
+def no_pod_has_reported(observed: StatusInput) -> ConditionValue | None:
+    """Apply without any report."""
+    if observed.reports:
         return None
-    if not reports:
-        return ConditionValue(
-            "Unknown", reasons.NOT_REPORTED, "no ready pod has reported on its catalog"
-        )
+    return ConditionValue(
+        "Unknown", reasons.NOT_REPORTED, "no ready pod has reported on its catalog"
+    )
+
+
+def catalog_differs(observed: StatusInput) -> ConditionValue | None:
+    """Apply as soon as one pod reports a difference."""
+    spec = _catalog(observed)
+    if spec is None or spec.expected is None:
+        return None
+    reports, expected = observed.reports, spec.expected
     differing = [report for report in reports if _differs(report, expected)]
-    if differing:
-        seen = len(differing), len(reports)
-        who = "" if seen[0] == seen[1] else f"{seen[0]} of {seen[1]} pods: "
-        return ConditionValue(
-            "True", reasons.CATALOG_DIFFERS, who + _message(spec, expected, differing)
-        )
-    if any(report.catalog_hash is None for report in reports):
-        message = "not all backends are known, so neither is the whole catalog"
-        return ConditionValue("Unknown", reasons.CATALOG_UNKNOWN, message)
-    if missing_reports(observed):
-        message = f"{missing_reports(observed)} of {len(observed.serving)} pods were not heard"
-        return ConditionValue("Unknown", reasons.NOT_REPORTED, message)
+    if not differing:
+        return None
+    all_differ = len(differing) == len(reports)
+    who = "" if all_differ else f"{len(differing)} of {len(reports)} pods: "
+    message = who + _describe_drift(spec, expected, differing)
+    return ConditionValue("True", reasons.CATALOG_DIFFERS, message)
+
+
+def catalog_is_unknown(observed: StatusInput) -> ConditionValue | None:
+    """Apply if a pod does not know all backends yet."""
+    if all(report.catalog_hash is not None for report in observed.reports):
+        return None
+    message = "not all backends are known, so neither is the whole catalog"
+    return ConditionValue("Unknown", reasons.CATALOG_UNKNOWN, message)
+
+
+def pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
+    """Apply if reports of serving pods are missing."""
+    missing = missing_reports(observed)
+    if not missing:
+        return None
+    message = f"{missing} of {len(observed.serving)} pods were not heard"
+    return ConditionValue("Unknown", reasons.NOT_REPORTED, message)
+
+
+def catalog_is_approved(observed: StatusInput) -> ConditionValue | None:
+    """Apply in all other cases."""
     return ConditionValue("False", reasons.CATALOG_APPROVED, "the catalog is the approved one")
+
+
+def _catalog(observed: StatusInput) -> CatalogSpec | None:
+    return observed.spec.catalog if observed.spec else None
 
 
 def _differs(report: PodReport, expected: str) -> bool:
@@ -47,24 +76,24 @@ def _differs(report: PodReport, expected: str) -> bool:
     )
 
 
-def _message(spec: CatalogSpec, expected: str, differing: Sequence[PodReport]) -> str:
+def _describe_drift(spec: CatalogSpec, expected: str, differing: Sequence[PodReport]) -> str:
     drift = merge_drift([report.drift for report in differing])
     if drift is None:
-        found = " and ".join(sorted({report.catalog_hash or "" for report in differing} - {""}))
+        hashes = " and ".join(sorted({report.catalog_hash or "" for report in differing} - {""}))
         return (
-            f"the hash of the catalog is {found}, not the approved {expected};"
+            f"the hash of the catalog is {hashes}, not the approved {expected};"
             " spec.catalog.approved would tell which components differ"
         )
     sorts = {"new": drift.new, "changed": drift.changed, "gone": drift.gone}
-    named = "; ".join(_named(sort, found) for sort, found in sorts.items() if found)
+    listed = "; ".join(_list(sort, components) for sort, components in sorts.items() if components)
     if not (drift.new or drift.changed):
-        return named
+        return listed
     if spec.on_drift == "Withhold":
-        return f"{named}; what is new or changed is withheld until spec.catalog approves it"
-    return f"{named}; it is served, as spec.catalog.onDrift is Report"
+        return f"{listed}; what is new or changed is withheld until spec.catalog approves it"
+    return f"{listed}; it is served, as spec.catalog.onDrift is Report"
 
 
-def _named(sort: str, found: DriftedComponents) -> str:
-    more = found.count - len(found.names)
+def _list(sort: str, components: DriftedComponents) -> str:
+    more = components.count - len(components.names)
     rest = f" and {more} more" if more > 0 else ""
-    return f"{found.count} {sort}: {', '.join(found.names)}{rest}"
+    return f"{components.count} {sort}: {', '.join(components.names)}{rest}"

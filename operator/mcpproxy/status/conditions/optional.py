@@ -1,49 +1,70 @@
-"""Pure checks of what an MCPProxy only has when its spec asks for it."""
+"""Checks of Suspended, Autoscaled and Monitored, which exist only if the spec requests them."""
+
+from typing import Literal
 
 from mcpproxy.status import reasons
-from mcpproxy.status.conditions.condition import ConditionValue
-from mcpproxy.status.conditions.pods import pending_changes
+from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
+from mcpproxy.status.conditions.messages import describe_pending_changes
 from mcpproxy.status.inputs import StatusInput
 
 
-def check_autoscaled(observed: StatusInput) -> ConditionValue | None:
-    """Whether the autoscaler sets the number of pods; absent without one."""
-    spec = observed.spec
-    if spec is None or spec.autoscaling is None:
-        return None
-    problem = observed.autoscaler
-    if problem is None:
-        most = spec.autoscaling.max_replicas
-        return ConditionValue(
-            "True", reasons.SCALING_ACTIVE, f"up to {most} pods, as their load asks for"
-        )
-    if not problem.reason:
-        return ConditionValue("Unknown", reasons.SCALING_UNKNOWN, problem.message)
-    return ConditionValue("False", problem.reason, problem.message)
-
-
-def check_suspended(observed: StatusInput) -> ConditionValue | None:
-    """Present while the operator leaves everything as it is."""
+def mcpproxy_is_suspended(observed: StatusInput) -> ConditionValue | None:
+    """Apply while the spec suspends reconciliation."""
     if not observed.suspended:
         return None
-    changes = pending_changes(observed) if observed.withheld else "no change is pending"
+    pending = observed.pending_changes
+    changes = describe_pending_changes(observed) if pending else "no change is pending"
+    message = f"spec.suspend is true, so nothing is changed; {changes}"
+    return ConditionValue("True", reasons.SUSPENDED, message)
+
+
+def autoscaling_is_not_requested(observed: StatusInput) -> Literal[Absence.ABSENT] | None:
+    """Apply if the spec has no `autoscaling`."""
+    return ABSENT if observed.spec is None or observed.spec.autoscaling is None else None
+
+
+def autoscaler_is_active(observed: StatusInput) -> ConditionValue | None:
+    """Apply if the autoscaler sets the number of pods."""
+    autoscaling = observed.spec.autoscaling if observed.spec else None
+    if autoscaling is None or observed.autoscaler is not None:
+        return None
+    message = f"up to {autoscaling.max_replicas} pods, as their load asks for"
+    return ConditionValue("True", reasons.SCALING_ACTIVE, message)
+
+
+def autoscaler_is_unknown(observed: StatusInput) -> ConditionValue | None:
+    """Apply if the autoscaler has not tried to scale yet."""
+    problem = observed.autoscaler
+    if problem is None or problem.reason:
+        return None
+    return ConditionValue("Unknown", reasons.SCALING_UNKNOWN, problem.message)
+
+
+def autoscaler_fails(observed: StatusInput) -> ConditionValue | None:
+    """Apply if the autoscaler can't work."""
+    problem = observed.autoscaler
+    return ConditionValue("False", problem.reason, problem.message) if problem else None
+
+
+def monitoring_is_not_requested(observed: StatusInput) -> Literal[Absence.ABSENT] | None:
+    """Apply if the spec has no `monitoring.podMonitor`."""
+    monitoring = observed.spec.monitoring if observed.spec else None
+    return ABSENT if monitoring is None or monitoring.pod_monitor is None else None
+
+
+def pod_monitor_is_not_installed(observed: StatusInput) -> ConditionValue | None:
+    """Apply if the cluster lacks the kind PodMonitor."""
+    if not observed.missing_kinds:
+        return None
+    kinds = ", ".join(sorted(observed.missing_kinds))
     return ConditionValue(
-        "True",
-        reasons.SUSPENDED,
-        f"spec.suspend is true, so nothing is changed; {changes}",
+        "False",
+        reasons.KIND_NOT_INSTALLED,
+        f"the cluster has no kind {kinds}: install the Prometheus operator, or remove"
+        " spec.monitoring.podMonitor",
     )
 
 
-def check_monitored(observed: StatusInput) -> ConditionValue | None:
-    """Whether a PodMonitor has the pods scraped; absent where none is asked for."""
-    spec = observed.spec
-    if spec is None or spec.monitoring is None or spec.monitoring.pod_monitor is None:
-        return None
-    if observed.lacking:
-        return ConditionValue(
-            "False",
-            reasons.KIND_NOT_INSTALLED,
-            f"the cluster has no kind {', '.join(sorted(observed.lacking))}: install the Prometheus"
-            " operator, or remove spec.monitoring.podMonitor",
-        )
+def pod_monitor_exists(observed: StatusInput) -> ConditionValue | None:
+    """Apply in all other cases."""
     return ConditionValue("True", reasons.POD_MONITOR_PRESENT, "a PodMonitor has the pods scraped")

@@ -9,11 +9,11 @@ from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.status import reasons
 
 PAUSE: Final = 5.0
-"""Seconds between two statuses that differ in numbers of pods alone."""
+"""Seconds between two statuses that differ only in numbers of pods."""
 
 
 class RolloutProgress:
-    """Delays statuses of proxies that come up until something else than a number changes."""
+    """Delay of statuses of proxies that start, until something other than a number changes."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -22,7 +22,7 @@ class RolloutProgress:
     def held(
         self, key: ProxyKey, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> float | None:
-        """Return the seconds until `after` is to be written; None for at once."""
+        """Return the seconds until `after` may be written; None for immediately."""
         if before is None or not _counts_alone(before, after):
             self._since.pop(key, None)
             return None
@@ -34,12 +34,12 @@ class RolloutProgress:
         return left
 
     def forget(self, key: ProxyKey) -> None:
-        """Forget an MCPProxy that is gone."""
+        """Forget an MCPProxy that no longer exists."""
         self._since.pop(key, None)
 
 
 def _counts_alone(before: MCPProxyStatus, after: MCPProxyStatus) -> bool:
-    reconciling = {found.type for found in before.conditions or []} >= {reasons.RECONCILING}
+    reconciling = {condition.type for condition in before.conditions or []} >= {reasons.RECONCILING}
     return reconciling and before.url is None and _gist(before) == _gist(after)
 
 
@@ -47,7 +47,9 @@ def _gist(status: MCPProxyStatus) -> MCPProxyStatus:
     """Return a status without numbers of pods and the messages that repeat them."""
     counts = {"replicas": None, "ready_replicas": None, "pods": None, "selector": None}
     conditions = [
-        found.model_copy(update={"message": ""}) if found.reason in reasons.ON_THE_WAY else found
-        for found in status.conditions or []
+        condition.model_copy(update={"message": ""})
+        if condition.reason in reasons.ON_THE_WAY
+        else condition
+        for condition in status.conditions or []
     ]
     return status.model_copy(update={**counts, "conditions": conditions})

@@ -1,7 +1,7 @@
-"""Reading the Services of backends that are not reached: why no connection can come about.
+"""Services of unreachable backends: errors that prevent connections.
 
-The rights that the operator has anyway are enough: it reads the Service and the pods that the
-Service selects. EndpointSlices would say no more of Services with a selector.
+The existing permissions suffice: the operator reads the Service and the pods that the Service
+selects. EndpointSlices would add nothing for Services with a selector.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,24 +19,24 @@ from mcpproxy.reconcile.object_views import consents
 from mcpproxy.status.pod_problems import is_ready
 
 EXPLAINED: Final = 8
-"""Backends of one MCPProxy whose Services are read in one pass."""
+"""Limit on the backends of one MCPProxy whose Services are read in one pass."""
 _NOT_REACHED: Final = frozenset({"Unreachable", "TimedOut"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """The way to a backend behind a Service."""
+    """Route to a backend behind a Service."""
 
     namespace: str
     name: str
     port: int
     service: Object | None
     pods: Sequence[Object] | None
-    """What the Service selects; None where it has no selector."""
+    """Pods that the Service selects; None if it has no selector."""
 
     @property
     def ports(self) -> Mapping[int, int | str]:
-        """Ports of the Service → those of its pods."""
+        """Ports of the Service → ports of its pods."""
         listed = (self.service or {"spec": {}})["spec"].get("ports") or []
         return {port["port"]: port.get("targetPort", port["port"]) for port in listed}
 
@@ -44,24 +44,28 @@ class _Route:
 async def explain_services(
     cluster: Cluster, proxy: MCPProxy, reports: Iterable[PodReport]
 ) -> dict[str, str]:
-    """Names of backends that pods do not reach → what is wrong with their Services.
+    """Return the names of unreachable backends with the errors of their Services.
 
-    Nothing is read for backends that are reached. Of a Service in another namespace nothing is
-    shown unless its annotation permits it; what can't be read is left out.
+    Services of reachable backends are not read. The error of a Service in another namespace is
+    shown only if its annotation permits that; Services that can't be read are left out.
     """
     failing = {
         view.name for report in reports for view in report.backends if view.reason in _NOT_REACHED
     }
-    found: dict[str, str] = {}
-    behind = [one for one in proxy.spec.backends if one.name in failing and one.service is not None]
+    notes: dict[str, str] = {}
+    behind = [
+        candidate
+        for candidate in proxy.spec.backends
+        if candidate.name in failing and candidate.service is not None
+    ]
     for backend in behind[:EXPLAINED]:
         try:
             note = await _explain(cluster, proxy.metadata.namespace or "", backend)
         except ClusterError:
             continue
         if note is not None:
-            found[backend.name] = note
-    return found
+            notes[backend.name] = note
+    return notes
 
 
 _SHOWN: Final = 200

@@ -1,7 +1,7 @@
 """Changes of reports cause passes at a limited rate for each MCPProxy."""
 
+from mcpproxy.controller.work_queue import PassSpacing
 from mcpproxy.limits.pods import REPORT_PASSES
-from mcpproxy.reconcile.pass_spacing import PassSpacing
 from tests.reconcile.clock import FakeClock
 
 INTERVAL = 1 / REPORT_PASSES.value

@@ -10,11 +10,11 @@ from mcpproxy.cluster.resources import ProxyKey
 PATIENCE: Final = 30.0
 """Seconds without a written status after which the operator is not ready."""
 SLOW: Final = 3.0
-"""Seconds after which a write that has no answer yet counts as one that fails."""
+"""Seconds after which a write without an answer counts as failing."""
 
 
 class StatusWriteHealth:
-    """The MCPProxies whose newest status could not be written, and since when."""
+    """MCPProxies whose newest status could not be written, with the time of the first failure."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -47,11 +47,11 @@ class StatusWriteHealth:
         self._failing[key] = since, str(error)
 
     def unchanged(self, key: ProxyKey) -> None:
-        """Note that the stored status is right: an MCPProxy is gone or needs no write."""
+        """Note that the stored status is right: the MCPProxy no longer exists or needs no write."""
         self._failing.pop(key, None)
 
     def problem(self) -> str | None:
-        """Return why no status is written any more; None while some are, or nothing fails."""
+        """Return the error for which no status is written; None if some are, or nothing fails."""
         if not self._failing:
             return None
         since, error = min(self._failing.values())

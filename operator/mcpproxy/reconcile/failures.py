@@ -1,0 +1,64 @@
+"""Failures of a pass as reasons for the status."""
+
+from mcpproxy.cluster.errors import ClusterError, Conflict, Forbidden, Unavailable
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.reconcile.snapshot import Snapshot
+from mcpproxy.status import reasons
+from mcpproxy.status.inputs import ConditionReason
+from mcpproxy.status.rejections import explain_rejection
+
+
+class Failures:
+    """Errors of planning and applying, and the MCPProxies that met a Conflict last time."""
+
+    def __init__(self) -> None:
+        self._conflicts: set[ProxyKey] = set()
+
+    def describe(self, key: ProxyKey, error: Exception) -> ConditionReason:
+        """Return the reason for which the children could not be written.
+
+        Raise a first Conflict: the snapshot is outdated. A second one in sequence is a rejection.
+        """
+        if isinstance(error, Conflict) and key not in self._conflicts:
+            self._conflicts.add(key)
+            raise error
+        if isinstance(error, ClusterError):
+            return describe_rejection(error)
+        return ConditionReason(
+            reasons.OPERATOR_FAILED,
+            f"the operator has failed ({type(error).__name__}); see its log",
+        )
+
+    def forget(self, key: ProxyKey) -> None:
+        """Forget the Conflict of an MCPProxy that was reconciled or no longer exists."""
+        self._conflicts.discard(key)
+
+
+def describe_rejection(error: ClusterError) -> ConditionReason:
+    """Return the reason for which a child could not be written."""
+    if isinstance(error, Forbidden):
+        return ConditionReason(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
+    if isinstance(error, Unavailable):
+        return ConditionReason(
+            reasons.API_SERVER_UNAVAILABLE, f"an object of this proxy could not be written: {error}"
+        )
+    text = explain_rejection(str(error))
+    return ConditionReason(
+        reasons.REFUSED, f"the API server refuses an object of this proxy: {text}"
+    )
+
+
+def describe_unread(snapshot: Snapshot) -> ConditionReason:
+    """Return the reason for which nothing is changed: kinds that could not be read."""
+    kinds = ", ".join(sorted(snapshot.unread))
+    error = first_error(snapshot)
+    denied = isinstance(error, Forbidden)
+    reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
+    cause = "the operator lacks a permission" if denied else "the API server gives no answer"
+    message = f"{cause} to read {kinds}; nothing is changed meanwhile: {error}"
+    return ConditionReason(reason, message)
+
+
+def first_error(snapshot: Snapshot) -> ClusterError:
+    """Return the error of the first kind, by name, that could not be read."""
+    return snapshot.unread[min(snapshot.unread)]
