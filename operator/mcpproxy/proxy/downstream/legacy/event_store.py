@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from mcpproxy.limits.clients import ALL_EVENTS, EVENT_STREAMS, EVENTS_KEPT_FOR, STREAM_EVENTS
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 
 MAX_DIGITS: Final = 18
 EVENT_OVERHEAD: Final = 64

@@ -19,7 +19,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.core.errors import TimedOut, TooManySessions, Unreachable
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.http1.client.connection import ClientConnection, KnownHead
 from mcpproxy.proxy.http1.client.cookies import one_cookie_line
 from mcpproxy.proxy.http1.client.response import ClientResponse

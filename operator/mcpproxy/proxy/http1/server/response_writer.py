@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from mcpproxy.proxy.core.timers import Timer, TimerQueue
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.http1.server.request import HttpError
 from mcpproxy.proxy.protocol import sse
+from mcpproxy.proxy.timers import Timer, TimerQueue
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from mcpproxy.limits.http import DESCRIPTORS
-from mcpproxy.proxy.core.timers import TimerQueue
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificates
 from mcpproxy.proxy.http1.head_cache import HeadCache
@@ -18,6 +17,7 @@ from mcpproxy.proxy.http1.server.body_memory import BodyMemory
 from mcpproxy.proxy.http1.server.connection import SWEEP_EVERY, ServerConnection
 from mcpproxy.proxy.http1.server.request import RequestHead
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY
+from mcpproxy.proxy.timers import TimerQueue
 
 BACKLOG: Final = 2048
 _RESERVE: Final = 64

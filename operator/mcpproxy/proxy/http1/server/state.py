@@ -3,12 +3,12 @@
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from mcpproxy.proxy.core.timers import TimerQueue
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.http1.head_cache import HeadCache
 from mcpproxy.proxy.http1.server.application import Application
 from mcpproxy.proxy.http1.server.body_memory import BodyMemory
 from mcpproxy.proxy.http1.server.request import RequestHead
+from mcpproxy.proxy.timers import TimerQueue
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.http1.server.connection import ServerConnection
