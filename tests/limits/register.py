@@ -265,7 +265,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/runtime.py:Runtime.serve_http:task": OWN,
     "proxy/telemetry/call_metrics.py:CallMetrics._durations": SAMPLED,
     "proxy/telemetry/call_metrics.py:CallMetrics._entries": SAMPLED,
-    "proxy/http1/head_cache.py:HeadCache._found": "a cache of 512 heads of 4 KiB, MAX_HEADS and MAX_SIZE",
+    "proxy/http1/head_cache.py:HeadCache._heads": "a cache of 512 heads of 4 KiB, MAX_HEADS and MAX_SIZE",
     "proxy/workers/ipc.py:opened:connection": OWN,
     "proxy/workers/supervisor.py:Supervisor.__init__:wait": OWN,
     "proxy/workers/supervisor.py:Supervisor._watchers": "streams of the admin port",

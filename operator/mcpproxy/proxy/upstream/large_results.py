@@ -13,6 +13,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import MalformedJson, Str
 from mcpproxy.proxy.http1.client.response import HIGH_WATER
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 
 LARGE: Final = HIGH_WATER
 """Bytes of an answer above which it is not held."""
@@ -91,9 +92,10 @@ class ResultRelay:
         """
         parts: list[bytes] = []
         size = 0
-        while size <= LARGE and (chunk := await response.next_chunk()):
-            parts.append(chunk)
-            size += len(chunk)
+        with BACKEND_ERRORS:
+            while size <= LARGE and (chunk := await response.next_chunk()):
+                parts.append(chunk)
+                size += len(chunk)
         known_as, request_id = ids
         streamed = StreamingRewriter(request_id, self.method, self.names, known_as, self.principal)
         goes = size > LARGE
@@ -123,8 +125,9 @@ class ResultRelay:
         there = await self._sent(b"".join(begun))
         begun.clear()
         try:
-            while there and (chunk := await response.next_chunk()):
-                there = await self._sent(await _fed(streamed, chunk))
+            with BACKEND_ERRORS:
+                while there and (chunk := await response.next_chunk()):
+                    there = await self._sent(await _fed(streamed, chunk))
         except MalformedJson as error:
             response.close()
             raise ProtocolError(f"its answer is no JSON-RPC response: {error}") from None

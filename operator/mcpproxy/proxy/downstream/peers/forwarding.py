@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from mcpproxy.limits import instances as limits
-from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
 from mcpproxy.proxy.http1.client.client import HttpClient, encode_request
 from mcpproxy.proxy.http1.client.connection import ClientConnection
 from mcpproxy.proxy.http1.client.response import ClientResponse
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpClientError, HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
@@ -87,7 +87,7 @@ class PeerForwarder:
             except TimeoutError:
                 limits.SILENCE.record()
                 raise HttpError(504, "the instance that serves this does not answer") from None
-            except BackendError as error:
+            except HttpClientError as error:
                 if reply.is_gone:
                     return
                 await peer.check_alive(error)
@@ -112,7 +112,7 @@ class PeerForwarder:
             except TimeoutError:
                 limits.ANSWER.record()
                 raise PeerSilent(f"{owner} does not answer") from None
-            except BackendError as error:
+            except HttpClientError as error:
                 await peer.check_alive(error)
                 raise PeerSilent(str(error)) from None
             finally:
@@ -127,7 +127,7 @@ class PeerForwarder:
             if name in _PASSED or name.startswith(_PASSED_PREFIX) or name in self.passed
             if name != PRINCIPAL
         ]
-        return [*needed, (PRINCIPAL, inbound.principal.encode())]
+        return [*needed, (PRINCIPAL, inbound.head.context.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
         """Raises Gone for a process that had our own address before us, and HttpError."""
@@ -202,7 +202,7 @@ class _Peer:
             self.requests -= 1
 
     async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request, once the instance has proven itself. Raises Gone, BackendError."""
+        """Send a request, once the instance has proven itself. Raises Gone, HttpClientError."""
         client = self._client
         assert client is not None
         head = client.head(method.encode(), client.origin.path, headers)
@@ -218,7 +218,7 @@ class _Peer:
             raise PeerUnavailable(f"{self._owner} was not reached a moment ago")
         try:
             connection = await client.connect()
-        except BackendError as error:
+        except HttpClientError as error:
             wait = self._wait * 2 or limits.RETRY_FIRST.value
             self._wait = min(wait, limits.RETRY_LAST.value)
             self._retry_at = self._clock() + self._wait
@@ -226,7 +226,7 @@ class _Peer:
         self._wait = 0
         return connection
 
-    async def check_alive(self, error: BackendError) -> None:
+    async def check_alive(self, error: HttpClientError) -> None:
         """A request has failed. Raises Gone unless the instance proves itself once more."""
         client = self._client
         assert client is not None
@@ -254,7 +254,7 @@ async def _pass_back(response: ClientResponse, reply: ResponseWriter) -> None:
     except TimeoutError:
         limits.SILENCE.record()
         reply.abandon()
-    except BackendError:
+    except HttpClientError:
         # It broke off: the client is to see that.
         reply.abandon()
     finally:

@@ -14,6 +14,7 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import batches, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.large_results import LARGE
 
 MAX_MESSAGE: Final = MESSAGE.value
@@ -78,7 +79,8 @@ class EventStream:
             # However many lines come at once, other requests have their turn between them.
             await asyncio.sleep(0)
         else:
-            chunk = await self.response.next_chunk()
+            with BACKEND_ERRORS:
+                chunk = await self.response.next_chunk()
             if not chunk:
                 return None
             self._parts.extend(in_steps(chunk))
@@ -199,9 +201,10 @@ class SseDataReader:
         begun, self._begun = self._begun, b""
         if begun:
             return begun
-        while not self._data.ended and (chunk := await self._response.next_chunk()):
-            if part := self._data.feed(chunk):
-                return part
+        with BACKEND_ERRORS:
+            while not self._data.ended and (chunk := await self._response.next_chunk()):
+                if part := self._data.feed(chunk):
+                    return part
         return b""
 
     def unread(self, parts: list[bytes]) -> None:
