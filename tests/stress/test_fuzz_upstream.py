@@ -209,7 +209,7 @@ async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
         "error",
         "ProtocolError",
         "Unreachable",
-        "SessionGone",
+        "SessionNotFound",
         "RateLimited",
     ):
         assert outcomes[outcome] >= MESSAGES // 2000, f"seed {SEED}: {outcomes}"
