@@ -29,6 +29,7 @@ from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
@@ -157,8 +158,9 @@ class Runtime:
         address = _address(options, self._port)
         principals = Principals(self._principal_header)
         front = Endpoint(self.gateway, self._sealer, guard, address, options.path, principals)
-        server, for_instances = HttpServer(front), HttpServer(PeerEndpoint(front, self.gateway))
-        server.accept_instances(front.peers.credentials, for_instances)
+        for_instances = HttpServer(PeerEndpoint(front, self.gateway))
+        acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
+        server = HttpServer(front, acceptor)
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcpproxy.proxy.http1.client.connection import ClientConnection as Upstream
+from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import MAX_HEADS, MAX_SIZE, HeadCache
-from mcpproxy.proxy.http1.server.request import HttpError, Request, RequestHead
+from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.request_parser import RequestParser
 
 HEADS = (
@@ -143,7 +144,7 @@ def test_the_heads_that_are_kept_are_few_and_small() -> None:
         data = b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number
         heads.keep(data, {b"content-length": b"0"}, number)
         assert heads.look_up(data) == (number, len(data), len(data))
-        assert len(heads._found) <= MAX_HEADS
+        assert len(heads._heads) <= MAX_HEADS
     large = b"POST / HTTP/1.1\r\nx: %b\r\ncontent-length: 0\r\n\r\n" % (b"y" * MAX_SIZE)
     heads.keep(large, {b"content-length": b"0"}, 1)
     assert heads.look_up(large) is None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mcpproxy.proxy.core.timers import TimerQueue
+from mcpproxy.proxy.timers import TimerQueue
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import Raw, last, rpc

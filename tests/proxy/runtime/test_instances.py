@@ -210,7 +210,7 @@ def _record_handed_over(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     serve = LegacyEndpoint.serve
 
     def record(front: LegacyEndpoint, inbound: Request, reply: Any) -> Any:
-        if inbound.handed_over:
+        if inbound.head.context.handed_over:
             served.append(inbound)
         return serve(front, inbound, reply)
 
@@ -261,7 +261,7 @@ async def test_a_client_cannot_pass_for_an_instance(monkeypatch: pytest.MonkeyPa
     async with worlds() as world:
         (client,) = await world.session(world.second)
         await called(client, "c_increment")
-        principal = served[0].principal
+        principal = served[0].head.context.principal
         introduction = rpc("mcpproxy/introduce", {"owner": "127.0.0.1:1#x"})
         pretended = {"mcpproxy_principal": principal, "mcpproxy_handover": "x"}
         assert (await client.post(rpc("ping"), **pretended)).status_code == 404

@@ -15,12 +15,13 @@ from mcpproxy.limits.limit import Limit
 from mcpproxy.limits.streams import EVENT_ID
 from mcpproxy.proxy.core.catalog.catalog import ComponentList
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
-from mcpproxy.proxy.core.errors import ProtocolError, TimedOut, TooManySessions
+from mcpproxy.proxy.core.errors import ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext, Told
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.http1.client import client as client_module
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.errors import InvalidResponse, TooManyConnections
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS
@@ -70,7 +71,7 @@ async def test_a_backend_that_hangs_gets_no_more_connections_than_the_limit(
         tasks = [asyncio.create_task(_answered(client)) for _ in range(5)]
         await soon(lambda: len(peer.requests) == 3, "the requests")
         refused = [task for task in tasks if task.done()]
-        assert [type(task.exception()) for task in refused] == [TooManySessions] * 2
+        assert [type(task.exception()) for task in refused] == [TooManyConnections] * 2
         assert (peer.connections, limit.reached - reached) == (3, 2)
         for task in tasks:
             task.cancel()
@@ -172,7 +173,7 @@ async def test_a_response_with_too_many_header_lines_is_given_up() -> None:
     # The rest of the packet, which would complete the response, is not read.
     wire.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n" + lines + b"a: b\r\n\r\n")
     assert (wire.closing, begun.status, begun.complete) == (True, 0, False)
-    with pytest.raises(ProtocolError, match=f"more than {most} header lines"):
+    with pytest.raises(InvalidResponse, match=f"more than {most} header lines"):
         await begun.head()
     assert limits.RESPONSE_LINES.reached == reached + 1
 

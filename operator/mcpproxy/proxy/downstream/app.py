@@ -1,12 +1,12 @@
-"""The MCP endpoint over streamable HTTP, both eras.
+"""MCP endpoint over streamable HTTP, for both eras.
 
-What every request passes: path, Host and Origin. Then the header Mcp-Protocol-Version says which
-era it belongs to.
+Each request passes the checks of its path, Host and Origin. The header Mcp-Protocol-Version then
+decides which era handles it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from mcpproxy.limits.clients import SESSION_IDLE
@@ -21,9 +21,15 @@ from mcpproxy.proxy.downstream.modern.http import ModernEndpoint
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.forwarding import PRINCIPAL, PeerForwarder
 from mcpproxy.proxy.downstream.principals import Principals
+from mcpproxy.proxy.downstream.request_context import (
+    RequestContext,
+    RequestHandler,
+    error_body,
+)
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.http1.server.request import HttpError, Request, RequestHead
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.batches import is_batch
@@ -31,13 +37,12 @@ from mcpproxy.proxy.protocol.revisions import LEGACY
 
 REAP_EVERY: Final = 30.0
 MAX_SHOWN: Final = 200
-"""Characters of a refused Origin that the response repeats."""
-Way = Callable[[Request, ResponseWriter], bool]
+"""Characters of a refused Origin that the response quotes."""
 _LEGACY: Final = frozenset(revision.encode() for revision in LEGACY)
 
 
 class Endpoint:
-    """Serves one gateway on one path."""
+    """Application that serves one gateway on one path."""
 
     def __init__(
         self,
@@ -48,7 +53,7 @@ class Endpoint:
         path: str,
         principals: Principals | None = None,
     ) -> None:
-        """`address` is where other instances reach this process, `path` where the endpoint is."""
+        """`address` is where other instances reach this process; `path` is that of the endpoint."""
         self._gateway = gateway
         self._guard = guard
         self._cors = CorsPolicy(guard, gateway.passed)
@@ -70,7 +75,7 @@ class Endpoint:
         gateway.metrics.parked.set_function(lambda: parking.count)
 
     def start(self) -> None:
-        """Begin to look after what clients leave behind."""
+        """Start to remove expired sessions."""
         self._reaper = asyncio.create_task(self._reap())
 
     async def _reap(self) -> None:
@@ -79,12 +84,12 @@ class Endpoint:
             self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
 
     def drain(self) -> None:
-        """The process stops: streams of changes end properly, calls go on to their end."""
+        """End the streams of notifications; calls in flight continue."""
         self._legacy.end_streams()
         self._streams.end()
 
     def close(self) -> None:
-        """Cancel what still waits for clients."""
+        """Cancel parked calls, and close connections to other instances."""
         self._parking.close()
         self.peers.close()
         self.live.close()
@@ -92,7 +97,6 @@ class Endpoint:
             self._reaper.cancel()
 
     def screened(self, inbound: Request) -> HttpError | None:
-        """See App: what is not meant for us is not read."""
         if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
             return HttpError(404, f"there is nothing at this path; the endpoint is {self._path}")
         host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
@@ -100,36 +104,41 @@ class Endpoint:
             return HttpError(421, "the Host header names another server")
         if not self._guard.admits_origin(origin, host):
             return _foreign(origin or b"")
+        principal = ""
         if self._cors.preflight(inbound.head) is None:
             # Browsers send no credentials with a preflight.
             try:
-                self._principals.identify(inbound.head)
+                principal = self._principals.identify(inbound.head)
             except HttpError as refusal:
                 return refusal
+        inbound.head.context = RequestContext(inbound.head, principal)
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:
         return self._cors.headers_for(inbound.head)
 
+    def error_body(self, error: HttpError) -> bytes:
+        return error_body(error)
+
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         if self._gateway.tracing is not None:
             self._gateway.tracing.receive(inbound.headers)
-        way = inbound.head.way or self._found_way(inbound.head)
-        return way(inbound, reply)
+        context: RequestContext = inbound.head.context
+        handler = context.handler or self._find_handler(inbound.head, context)
+        return handler(inbound, reply)
 
-    def _found_way(self, head: RequestHead) -> Way:
+    def _find_handler(self, head: RequestHead, context: RequestContext) -> RequestHandler:
         version = head.headers.get(h.PROTOCOL_VERSION)
-        if head.method != "POST" or not head.fits:
-            head.way = _takes_a_task
+        if head.method != "POST" or not context.carries_message:
+            handler: RequestHandler = _needs_task
         elif version is None or version in _LEGACY:
-            head.way = self._legacy.at_once
+            handler = self._legacy.at_once
         else:
-            head.way = self._modern.at_once
+            handler = self._modern.at_once
         # Requests of programs have no Origin, and cost nothing here.
         shared = self._cors.headers_for(head)
-        if shared:
-            head.way = _sharing(head.way, shared)
-        return head.way
+        context.handler = _with_headers(handler, shared) if shared else handler
+        return context.handler
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         preflight = self._cors.preflight(inbound.head)
@@ -138,7 +147,7 @@ class Endpoint:
         return self.serve_era(inbound, reply)
 
     def serve_era(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
-        """Answer a request of either era."""
+        """Answer a request that is not a preflight."""
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
             if inbound.method == "POST" and is_batch(inbound.body):
@@ -148,19 +157,25 @@ class Endpoint:
 
 
 class PeerEndpoint:
-    """Serves what other instances hand over, on connections where they have proven the key."""
+    """Application that serves requests from instances that have proven the sealing key."""
 
     def __init__(self, front: Endpoint, gateway: Gateway) -> None:
         self._front = front
         self._gateway = gateway
 
     def screened(self, inbound: Request) -> HttpError | None:
-        """See App: the instance that has the client has checked it."""
+        # The instance that received the request has checked it.
+        head = inbound.head
+        principal = head.headers.get(PRINCIPAL, b"").decode("latin-1")
+        head.context = RequestContext(head, principal, handed_over=True)
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:
-        """See App: the instance that has the client adds what a page of another origin needs."""
+        # The instance that received the request adds the headers for pages of other origins.
         return ()
+
+    def error_body(self, error: HttpError) -> bytes:
+        return error_body(error)
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         if self._gateway.tracing is not None:
@@ -168,8 +183,6 @@ class PeerEndpoint:
         return False
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
-        inbound.handed_over = True
-        inbound.head.principal = inbound.headers.get(PRINCIPAL, b"").decode("latin-1")
         return self._front.serve_era(inbound, reply)
 
 
@@ -182,16 +195,16 @@ def _foreign(origin: bytes) -> HttpError:
     )
 
 
-def _sharing(way: Way, shared: HeaderFields) -> Way:
-    """Answer in the same way, with headers that let the page read the response."""
+def _with_headers(handler: RequestHandler, shared: HeaderFields) -> RequestHandler:
+    """Return a handler that adds the headers with which a page may read the response."""
 
     def answer(inbound: Request, reply: ResponseWriter) -> bool:
         reply.add_headers(shared)
-        return way(inbound, reply)
+        return handler(inbound, reply)
 
     return answer
 
 
-def _takes_a_task(inbound: Request, reply: ResponseWriter) -> bool:
-    """Requests of which none can be answered at once."""
+def _needs_task(inbound: Request, reply: ResponseWriter) -> bool:
+    """Handle requests that can't be answered without a task."""
     return False

@@ -1,7 +1,7 @@
-"""JSON-RPC batches over HTTP, which the revision 2025-03-26 has: each message as if it came alone.
+"""JSON-RPC batches over HTTP (revision 2025-03-26), served as if each message came alone.
 
-The instance that owns the session serves the whole batch, so that none of its messages has to be
-handed over to another one but responses to server requests.
+The instance that owns the session serves the whole batch, so that only responses to server
+requests may have to be forwarded to another instance.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
+from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.downstream.request_context import RequestContext, rpc_refusal
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
@@ -28,7 +31,7 @@ _FAILED: Final = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
 
 
 class BatchEndpoint:
-    """Serves batches of clients with sessions."""
+    """Handler of batches from clients with sessions."""
 
     def __init__(self, front: LegacyEndpoint, peers: PeerForwarder) -> None:
         self._front = front
@@ -38,14 +41,15 @@ class BatchEndpoint:
     async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
         """Answer a POST whose body is a JSON array. Raises HttpError."""
         ticket = self._front.ticket(inbound)
-        if ticket.client.revision != batches.REVISION or not inbound.head.fits:
-            # Refused, with the reason.
+        context: RequestContext = inbound.head.context
+        if ticket.client.revision != batches.REVISION or not context.carries_message:
+            # The handler of single messages refuses the batch with the reason.
             await self._front.serve(inbound, reply)
             return
         try:
             messages = batches.of_client(inbound.body, HTTP_BATCH.value, HTTP_BATCH.record)
         except RpcError as error:
-            raise HttpError(400, error) from None
+            raise rpc_refusal(400, error) from None
         if await self._handed_over(inbound, ticket, messages, reply):
             return
         live = self._front.live.of(ticket.client.session, reply.loop.time())
@@ -61,7 +65,7 @@ class BatchEndpoint:
         messages: list[Message | bytes],
         reply: ResponseWriter,
     ) -> bool:
-        if inbound.handed_over or self._peers.mine(ticket.owner):
+        if inbound.head.context.handed_over or self._peers.mine(ticket.owner):
             return False
         try:
             await self._peers.pass_on(ticket.owner, inbound, reply)
@@ -101,7 +105,7 @@ class BatchEndpoint:
                     await reply.event(message)
                 elif batches.is_request(message):
                     tasks.create_task(self._answer(message, inbound, ticket, live, reply, room))
-                    # It begins before what follows it, which may cancel it.
+                    # The request starts before the next message, which may cancel it.
                     await asyncio.sleep(0)
                 else:
                     await self._note(message, inbound, ticket, live)
@@ -116,7 +120,9 @@ class BatchEndpoint:
         reply: ResponseWriter,
         room: asyncio.Semaphore,
     ) -> None:
-        caller = legacy_requests.LegacyCallContext(ticket.client, live, self._front.live, reply)
+        caller = legacy_requests.LegacyCallContext(
+            ticket.client, live, self._front.live, SseResponse(reply)
+        )
         gateway, task = self._front.gateway, asyncio.current_task()
         async with room:
             try:
@@ -149,7 +155,7 @@ class BatchEndpoint:
     async def _spread(
         self, message: Message, inbound: Request, ticket: SessionToken, live: SessionState
     ) -> None:
-        """Pass on to other instances what concerns requests that they serve."""
+        """Forward a message to the other instances whose requests it concerns."""
         method = jsonrpc.decode_str(message.get("method"))
         alone = Request(inbound.head, jsonrpc.encode(message))
         await self._acquaintance.spread(alone, ticket, method, live)

@@ -1,8 +1,8 @@
-"""A call that no task waits for, as long as its backend answers with one message.
+"""Calls that are relayed from I/O callbacks, without a task.
 
-Most calls are: one message there, one back. Their answer is sent on from where it arrives.
-Whatever else happens (an event stream, an error of HTTP, a lost connection, a deadline, a client
-that cancels), a task goes on from there in the ordinary way; the request is never sent twice.
+Most calls are one request and one response. The callback that receives the response sends it to
+the client. If anything else happens (an event stream, an HTTP error, a lost connection, a timeout,
+a cancellation), a task takes over the call; the request is never sent twice.
 """
 
 import time
@@ -18,11 +18,11 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 
 METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
-"""Requests that are served in this way."""
+"""Methods of the requests that may be relayed without a task."""
 
 
 class DirectCall(ABC):
-    """One call."""
+    """Call that is relayed without a task."""
 
     _over = False
 
@@ -34,14 +34,17 @@ class DirectCall(ABC):
 
     @abstractmethod
     def finish(self, body: bytes, answer: Message | None) -> None:
-        """Send the response; `answer` are its members where it may be an error."""
+        """Send the response to the client; `answer` is its message if it may be an error."""
 
     @abstractmethod
     def go_on(self) -> None:
-        """Have a task see to the call from here."""
+        """Let a task continue the call."""
 
     def begin(self, client: ClientIdentity, *, levelled: bool = False) -> bool:
-        """Send the request; False where that takes waiting. `levelled`: see `Calls.begin`."""
+        """Send the request; return False if that requires waiting.
+
+        `levelled` is True if the client has set a log level.
+        """
         backend, outgoing = self.prepared
         if self._gateway.tracing is not None:
             return False
@@ -53,14 +56,14 @@ class DirectCall(ABC):
         return True
 
     def leave(self) -> None:
-        """Have a task go on."""
+        """Let a task continue the call, unless it has ended."""
         if not self._over:
             self._end()
             self.go_on()
 
     def _end(self) -> None:
         self._over = True
-        # It knows us and we know it: such pairs would be left to the garbage collector.
+        # Break the reference cycle, which only the garbage collector would free.
         self.prepared.outgoing.leave = None
         self._gateway.in_flight -= 1
 
@@ -74,7 +77,7 @@ class DirectCall(ABC):
             try:
                 answer = backend.complete(outgoing)
             except (BackendError, RpcError):
-                # Whoever goes on says what is wrong with it.
+                # The task reports the error.
                 answer = None
             if answer is None:
                 self.leave()

@@ -8,7 +8,8 @@ so that a client keeps its session when its token is refreshed.
 import hashlib
 from typing import Final
 
-from mcpproxy.proxy.http1.server.request import HttpError, RequestHead
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import RequestHead
 
 AUTHORIZATION: Final = b"authorization"
 
@@ -20,16 +21,15 @@ class Principals:
         """Create from the name of the gateway's header, or None for digests of credentials."""
         self._header = None if header is None else header.lower().encode("ascii")
 
-    def identify(self, head: RequestHead) -> None:
-        """Set the principal of a request. Raises HttpError where it can't be known."""
+    def identify(self, head: RequestHead) -> str:
+        """Return the principal of a request. Raises HttpError if it can't be determined."""
         name = self._header or AUTHORIZATION
         value = head.headers.get(name, b"").strip(b" \t")
         # Values of repeated headers are joined with commas.
         if b"," in value and sum(field == name for field, _ in head.lines) > 1:
             raise HttpError(400, f"the header {name.decode()} is repeated; send it once")
         if self._header is None:
-            head.principal = _digest(normalized_credentials(value))
-            return
+            return _digest(normalized_credentials(value))
         if not value:
             raise HttpError(
                 401,
@@ -38,7 +38,7 @@ class Principals:
                 # RFC 9110, section 15.5.2: a 401 response has a challenge.
                 (b"www-authenticate", b"Bearer"),
             )
-        head.principal = _digest(name + b":" + value)
+        return _digest(name + b":" + value)
 
 
 def normalized_credentials(value: bytes) -> bytes:

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from mcpproxy.limits.clients import ALL_OUTBOX_BYTES, STREAMS
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 
 
 class OpenStreams:

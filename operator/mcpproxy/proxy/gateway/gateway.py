@@ -12,9 +12,9 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.core.fair_shares import Holder
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_name
+from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions

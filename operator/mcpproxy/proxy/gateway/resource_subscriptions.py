@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
 from mcpproxy.proxy.core.translation.result_names import to_downstream_message
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError

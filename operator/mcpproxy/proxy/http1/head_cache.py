@@ -1,7 +1,7 @@
-"""Heads of HTTP/1.1 messages that were read before: the same bytes need no second reading.
+"""Cache of parsed heads of HTTP/1.1 messages.
 
-A peer that keeps a connection sends much the same head again and again, and a parser that stands
-between two messages makes the same of the same bytes.
+A peer that keeps a connection sends nearly the same head again and again. A parser between two
+messages produces the same result for the same bytes, so a known head need not be parsed again.
 """
 
 from collections.abc import Mapping
@@ -9,38 +9,39 @@ from typing import Final, Generic, TypeVar
 
 MAX_HEADS: Final = 512
 MAX_SIZE: Final = 4096
-"""Bytes of a head that is kept."""
+"""Bytes of the largest head that is cached."""
 _END: Final = b"\r\n\r\n"
 
-Found = TypeVar("Found")
+H = TypeVar("H")
 
 
-class HeadCache(Generic[Found]):
-    """What was read from heads, each with the length of the body that follows."""
+class HeadCache(Generic[H]):
+    """Parsed heads by their bytes, each with the length of its whole message."""
 
     def __init__(self) -> None:
-        self._found: dict[bytes, tuple[Found, int, int]] = {}
+        self._heads: dict[bytes, tuple[H, int, int]] = {}
 
-    def look_up(self, data: bytes) -> tuple[Found, int, int] | None:
-        """What was read from the head of a message, its length, and where its body begins.
+    def look_up(self, data: bytes) -> tuple[H, int, int] | None:
+        """Return the parsed head of `data`, the length of the message, and the start of its body.
 
-        None unless `data` is one message as a whole whose head is known.
+        Return None unless `data` is one whole message with a known head.
         """
         end = data.find(_END, 0, MAX_SIZE) + 4
-        found = self._found.get(data[:end])
-        return None if found is None or len(data) != found[1] else found
+        entry = self._heads.get(data[:end])
+        return None if entry is None or len(data) != entry[1] else entry
 
-    def keep(self, data: bytes, headers: Mapping[bytes, bytes], found: Found) -> None:
-        """Remember what was read from `data`, if that is one message as a whole.
+    def keep(self, data: bytes, headers: Mapping[bytes, bytes], head: H) -> None:
+        """Cache the parsed head of `data` if that is one whole message.
 
-        The last message that ended there is meant; the first byte was read between two messages.
+        `headers` and `head` are those of the last message that ended in `data`. The parser was
+        between two messages when it read the first byte.
         """
         length = headers.get(b"content-length", b"")
         end = data.find(_END, 0, MAX_SIZE) + 4
-        # With another message before it, or where the head ends elsewhere, this can't be equal.
-        whole = length.isdigit() and len(data) - end == int(length)
-        if end < len(_END) or not whole:
+        # If another message precedes it, or if the head ends elsewhere, the lengths differ.
+        is_whole = length.isdigit() and len(data) - end == int(length)
+        if end < len(_END) or not is_whole:
             return
-        if len(self._found) >= MAX_HEADS:
-            self._found.clear()
-        self._found[data[:end]] = found, len(data), end
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        self._heads[data[:end]] = head, len(data), end

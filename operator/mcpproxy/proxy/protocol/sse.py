@@ -3,15 +3,6 @@
 import re
 from typing import Final, NamedTuple
 
-from mcpproxy.proxy.protocol.headers import EVENT_STREAM
-
-HEADERS: Final = (
-    (b"content-type", EVENT_STREAM),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-)
-PING: Final = b": ping\r\n\r\n"
-
 MESSAGE: Final = b"message"
 """Type of an event without an `event` field."""
 MAX_RETRY_DIGITS: Final = 10
@@ -36,25 +27,6 @@ class ServerSentEvent(NamedTuple):
 
     data: bytes
     event: bytes = MESSAGE
-
-
-def encode(data: bytes, event_id: bytes | None = None, event: bytes = b"message") -> bytes:
-    """One event; line ends inside `data`, which JSON has only between tokens, are kept."""
-    head = b"" if event_id is None else b"id: %b\r\n" % event_id
-    if b"\n" in data or b"\r" in data:
-        data = b"\r\ndata: ".join(re.split(rb"\r\n|\n|\r", data))
-    return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head, event, data)
-
-
-DATA: Final = b"event: message\r\ndata: "
-END: Final = b"\r\n\r\n"
-"""What is around the data of an event that is sent in parts."""
-
-
-def priming_event(event_id: bytes, retry: int | None) -> bytes:
-    """An event without data that only tells its id, and how long to wait before coming back."""
-    pause = b"" if retry is None else b"retry: %d\r\n" % retry
-    return b"id: %b\r\n%bdata: \r\n\r\n" % (event_id, pause)
 
 
 class EventDataStream:

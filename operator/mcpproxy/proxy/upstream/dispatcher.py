@@ -7,7 +7,6 @@ from typing import Any
 
 from mcpproxy.proxy.core.errors import SessionNotFound, TimedOut
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, Told
-from mcpproxy.proxy.core.timers import Timer, TimerQueue
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.result_names import (
     may_name_component,
@@ -21,6 +20,7 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.timers import Timer, TimerQueue
 from mcpproxy.proxy.upstream.era_bridge import (
     is_unfinished,
     send_request,

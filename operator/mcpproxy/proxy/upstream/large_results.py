@@ -13,6 +13,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import MalformedJson, Str
 from mcpproxy.proxy.http1.client.response import HIGH_WATER
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 
 LARGE: Final = HIGH_WATER
 """Bytes of a response above which it is streamed."""
@@ -92,9 +93,10 @@ class ResultRelay:
         """
         parts: list[bytes] = []
         size = 0
-        while size <= LARGE and (chunk := await response.next_chunk()):
-            parts.append(chunk)
-            size += len(chunk)
+        with BACKEND_ERRORS:
+            while size <= LARGE and (chunk := await response.next_chunk()):
+                parts.append(chunk)
+                size += len(chunk)
         upstream_id, request_id = ids
         streamed = StreamingRewriter(
             request_id, self.method, self.names, upstream_id, self.principal
@@ -126,8 +128,9 @@ class ResultRelay:
         connected = await self._send_part(b"".join(rewritten))
         rewritten.clear()
         try:
-            while connected and (chunk := await response.next_chunk()):
-                connected = await self._send_part(await _rewrite(streamed, chunk))
+            with BACKEND_ERRORS:
+                while connected and (chunk := await response.next_chunk()):
+                    connected = await self._send_part(await _rewrite(streamed, chunk))
         except MalformedJson as error:
             response.close()
             raise ProtocolError(f"its answer is no JSON-RPC response: {error}") from None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from mcpproxy.proxy.core.timers import Timer, TimerQueue
+from mcpproxy.proxy.timers import Timer, TimerQueue
 
 
 class TimeLimitedBlock:

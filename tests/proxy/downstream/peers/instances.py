@@ -10,7 +10,9 @@ import pytest
 from mcpproxy.limits import instances as limits
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder
+from mcpproxy.proxy.downstream.request_context import RequestContext
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.http1.server.server import HttpServer
@@ -52,17 +54,20 @@ class Pair:
         """Accept connections; both have sealing keys."""
         self._owner = Served()
         self.server = HttpServer(self.app)
-        await self._owner.start(self._host)
+
+        def acceptor_at(port: int) -> PeerAcceptor:
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            self.owner = PeerForwarder(owner, f"{host}:{port}", "/mcp")
+            return PeerAcceptor(self.owner.credentials, self.server.new_connection)
+
+        await self._owner.start(self._host, acceptor_at)
         await self.server.start(())
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        address = f"{host}:{self._owner.port}"
-        self.owner = PeerForwarder(owner, address, "/mcp")
-        self._owner.server.accept_instances(self.owner.credentials, self.server)
         self.other = PeerForwarder(other, "127.0.0.1:1", "/mcp", self.clock)
         self.served.app.handlers["/mcp"] = self.pass_on
 
     async def pass_on(self, inbound: Request, reply: ResponseWriter) -> None:
         """Have the owner serve a request of a client."""
+        inbound.head.context = RequestContext(inbound.head)
         await self.other.pass_on(self.owner.owner, inbound, reply)
 
     async def tell(self) -> tuple[int, bytes]:
@@ -96,7 +101,9 @@ class Pair:
 
 def an_inbound() -> Request:
     """A request of a client."""
-    return Request(RequestHead("POST", "/mcp", [(b"content-type", b"application/json")]))
+    head = RequestHead("POST", "/mcp", [(b"content-type", b"application/json")])
+    head.context = RequestContext(head)
+    return Request(head)
 
 
 def client_hello(name: str, context: ssl.SSLContext | None = None) -> bytes:

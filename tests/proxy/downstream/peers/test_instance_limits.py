@@ -21,7 +21,8 @@ from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionSt
 from mcpproxy.proxy.downstream.peers.forwarding import PeerSilent, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from tests.proxy.byhand import served as served_by_hand
 from tests.proxy.downstream.peers.instances import Pair, an_inbound, client_hello, limit, sealer

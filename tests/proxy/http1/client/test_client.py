@@ -16,11 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mcpproxy.limits.backends import CONNECTIONS
-from mcpproxy.proxy.core.errors import ProtocolError, TimedOut, Unreachable
 from mcpproxy.proxy.http1.client import client as client_module
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin, encode_request
 from mcpproxy.proxy.http1.client.connection import ClientConnection
 from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse
+from mcpproxy.proxy.http1.errors import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    InvalidResponse,
+)
 from tests.proxy.byhand import served
 from tests.proxy.runtime.waiting import soon
 
@@ -161,21 +166,21 @@ async def test_a_body_that_ends_with_its_connection_is_read() -> None:
 )
 async def test_an_answer_that_breaks_off_is_an_error_and_never_a_short_body(answer: bytes) -> None:
     async with client_of(Peer(answer, close=True)) as client:
-        with pytest.raises(Unreachable):
+        with pytest.raises(ConnectionLost):
             await get(client)
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0\0\0\0"])
 async def test_what_is_not_http_is_an_error(answer: bytes) -> None:
     async with client_of(Peer(answer)) as client:
-        with pytest.raises(ProtocolError):
+        with pytest.raises(InvalidResponse):
             await get(client)
 
 
 async def test_a_head_beyond_the_limit_is_an_error() -> None:
     head = b"".join(b"x-%d: %b\r\n" % (n, b"y" * 1000) for n in range(100))
     async with client_of(Peer(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")) as client:
-        with pytest.raises(ProtocolError):
+        with pytest.raises(InvalidResponse):
             await get(client)
 
 
@@ -208,7 +213,7 @@ async def test_a_body_beyond_the_limit_is_an_error(size: int) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size)
     async with client_of(Peer(answer)) as client:
         assert len(await get(client, size)) == size
-        with pytest.raises(ProtocolError):
+        with pytest.raises(InvalidResponse):
             await get(client, size - 1)
 
 
@@ -267,13 +272,13 @@ async def test_nobody_listening_is_told() -> None:
     async with served(Peer().serve) as port:
         pass
     client = HttpClient(f"http://127.0.0.1:{port}/", 5)
-    with pytest.raises(Unreachable, match="refused"):
+    with pytest.raises(ConnectError, match="refused"):
         await get(client)
 
 
 async def test_a_name_that_is_not_known_is_told() -> None:
     client = HttpClient("http://name.invalid/", 5)
-    with pytest.raises((Unreachable, TimedOut)):
+    with pytest.raises((ConnectError, ConnectTimeout)):
         await get(client)
 
 
@@ -363,7 +368,7 @@ async def test_a_server_is_believed_only_with_its_certificate(
         if error is None:
             assert [await get(client), await get(client)] == [b"ok", b"ok"]
         else:
-            with pytest.raises(Unreachable, match=error):
+            with pytest.raises(ConnectError, match=error):
                 await get(client)
             assert peer.requests == []
         client.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcpproxy.proxy.core.errors import Unreachable
+from mcpproxy.proxy.http1.errors import InvalidRedirect
 from tests.proxy.http1.client.test_client import OK, Peer, client_of, get
 
 
@@ -29,14 +29,14 @@ async def test_s20_a_redirect_within_the_origin_keeps_the_method_and_body(status
 async def test_s20_no_redirect_leads_off_the_origin(location: str) -> None:
     peer = Peer(_redirect(location))
     async with client_of(peer) as client:
-        with pytest.raises(Unreachable):
+        with pytest.raises(InvalidRedirect):
             await get(client)
     assert len(peer.requests) == 1
 
 
 async def test_a_redirect_in_a_circle_ends() -> None:
     async with client_of(Peer(_redirect("/mcp"))) as client:
-        with pytest.raises(Unreachable, match="circle"):
+        with pytest.raises(InvalidRedirect, match="circle"):
             await get(client)
 
 

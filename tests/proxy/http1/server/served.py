@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.connection import ServerConnection
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import Headers, ResponseWriter
 from mcpproxy.proxy.http1.server.server import HttpServer
+from mcpproxy.proxy.http1.server.state import ConnectionAcceptor
 from tests.proxy.runtime.waiting import soon
 
 Handler = Callable[[Request, ResponseWriter], Awaitable[None]]
@@ -43,6 +45,9 @@ class App:
 
     def response_headers(self, inbound: Request) -> Headers:
         return ()
+
+    def error_body(self, error: HttpError) -> bytes:
+        return json.dumps({"error": {"message": str(error)}}).encode()
 
     def screened(self, inbound: Request) -> HttpError | None:
         if inbound.path in self.failing:
@@ -160,15 +165,19 @@ class Served:
         self.problems: list[Any] = []
         self.port = 0
 
-    async def start(self, host: str = "127.0.0.1") -> None:
-        """Accept connections."""
+    async def start(
+        self,
+        host: str = "127.0.0.1",
+        acceptor_at: Callable[[int], ConnectionAcceptor] | None = None,
+    ) -> None:
+        """Accept connections; `acceptor_at` makes the acceptor of the server at a port."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.problems.append(context))
-        self.server = HttpServer(self.app)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, 0), family=family)
         listening.setblocking(False)
         self.port = listening.getsockname()[1]
+        self.server = HttpServer(self.app, acceptor_at and acceptor_at(self.port))
         await self.server.start([listening])
 
     async def stop(self) -> None:

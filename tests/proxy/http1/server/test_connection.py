@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from mcpproxy.proxy.core.timers import TimerQueue
 from mcpproxy.proxy.http1.server.connection import MAX_WAITING, ServerConnection
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.timers import TimerQueue
 from tests.proxy.http1.server.served import Gate, Served, request
 from tests.proxy.runtime.waiting import soon
 

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from tests.proxy.http1.server.served import Client, Served, request
 
@@ -106,6 +107,20 @@ async def test_a_handler_may_refuse(served: Served, caplog: pytest.LogCaptureFix
     assert (answer.status, answer.headers["x-a"]) == (415, "b")
     assert (await client.ask("/after")).status == 200
     assert not caplog.records
+
+
+async def test_the_application_renders_the_body_of_an_error_that_has_none(served: Served) -> None:
+    async def refuse_with_body(_: Request, __: ResponseWriter) -> None:
+        raise HttpError(400, "not this", body=b'{"why":1}')
+
+    served.app.handlers["/refused"] = _refuse_before
+    served.app.handlers["/whole"] = refuse_with_body
+    client = await served.client()
+    answer = await client.ask("/refused")
+    assert answer.echo == {"error": {"message": "not this"}}
+    assert answer.headers["content-type"] == "application/json"
+    assert (await client.ask("/whole")).body == b'{"why":1}'
+    assert (await client.ask("/unwanted")).echo == {"error": {"message": "not here"}}
 
 
 async def test_a_refusal_in_the_middle_of_an_answer_breaks_it_off(served: Served) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.api.defaults import health_policy
-from mcpproxy.proxy.core.errors import BackendError, MissingReference, TlsInvalid, Unreachable
+from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
+from mcpproxy.proxy.http1.errors import ConnectError, HttpClientError
 from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
@@ -104,7 +105,7 @@ async def test_the_server_has_the_name_that_is_asked_for(
         if name == "inner.example":
             assert await _get(client) == "nobody"
         else:
-            with pytest.raises(Unreachable, match=r"TLS failed: Hostname mismatch"):
+            with pytest.raises(ConnectError, match=r"TLS failed: Hostname mismatch"):
                 await _get(client)
 
 
@@ -114,7 +115,7 @@ async def test_a_server_of_another_authority_is_not_believed_unless_none_is_veri
     mounted.trust(Authority("One"))
     server.show(*Authority("Two").issue("any.example"))
     async with client_of(server, mounted.context(CA)) as client:
-        with pytest.raises(Unreachable, match="TLS failed"):
+        with pytest.raises(ConnectError, match="TLS failed"):
             await _get(client)
     async with client_of(server, mounted.context({"insecureSkipVerify": True})) as client:
         assert await _get(client) == "nobody"
@@ -131,7 +132,7 @@ async def test_a_server_that_wants_to_know_us_gets_our_certificate(
     async with client_of(server, mounted.context(MUTUAL)) as client:
         assert await _get(client) == "me.example"
     async with client_of(server, mounted.context(CA)) as client:
-        with pytest.raises(BackendError):
+        with pytest.raises(HttpClientError):
             await _get(client)
 
 

@@ -1,6 +1,7 @@
-"""Streams that a legacy client can go on with after a break (2025-11-25, transports: resumability).
+"""Event streams that a legacy client can resume (2025-11-25, transports: resumability).
 
-A stream's events are kept under ids of our own; `Last-Event-ID` names where to go on.
+The proxy keeps the events of a stream under its own ids; `Last-Event-ID` names the last one that
+the client received.
 """
 
 import asyncio
@@ -9,15 +10,15 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from mcpproxy.limits.clients import ALL_EVENTS, EVENT_STREAMS, EVENTS_KEPT_FOR, STREAM_EVENTS
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 
 MAX_DIGITS: Final = 18
 EVENT_OVERHEAD: Final = 64
-"""Bytes that an event takes besides its message."""
+"""Bytes of memory that an event takes besides its message."""
 
 
 class EventsEvicted(Exception):
-    """Events that a client has not got are kept no longer."""
+    """Events were dropped before the client received them."""
 
 
 class StreamLog:
@@ -35,7 +36,7 @@ class StreamLog:
         self.ended_at: float | None = None
 
     def append(self, message: bytes) -> bytes:
-        """Keep an event; its id."""
+        """Keep an event and return its id."""
         number = self._next
         self._next += 1
         self._events.append(message)
@@ -48,7 +49,7 @@ class StreamLog:
         return self._id(number)
 
     def empty(self) -> None:
-        """Keep nothing of what was."""
+        """Drop all events."""
         self._grow(-self.size)
         self._events = deque()
         self._news.set()
@@ -58,7 +59,7 @@ class StreamLog:
         self._logs.grow(self, by)
 
     def end(self, now: float) -> None:
-        """The last event was appended."""
+        """Mark the stream as complete at the time `now`."""
         if self.ended_at is None:
             self.ended_at = now
             self._logs.has_ended(self)
@@ -68,13 +69,13 @@ class StreamLog:
         return f"{self.name}-{number}".encode()
 
     def has(self, number: int) -> bool:
-        """Whether everything after this event is still there, or still to come."""
+        """True if no event after event `number` was dropped."""
         return self._next - len(self._events) <= number + 1 <= self._next
 
     async def after(self, number: int) -> AsyncIterator[tuple[bytes, bytes]]:
-        """The events after this one, as they come, with their ids, until the stream's end.
+        """Yield the events after event `number` with their ids, until the stream ends.
 
-        Raises Lost when the reader is so slow that some are kept no longer.
+        Raises EventsEvicted if events were dropped before they were read.
         """
         while True:
             while number + 1 < self._next:
@@ -97,35 +98,35 @@ class _StoredEvent:
 
 
 class EventStore:
-    """The event logs of one process: each client has its share of the memory for them."""
+    """All event logs of one process; clients share the memory fairly."""
 
     def __init__(self) -> None:
         self._logs: dict[str, StreamLog] = {}
         self._holders: dict[Holder, _StoredEvent] = {}
         self._ended: FairShares[str] = FairShares(EVENT_STREAMS.value)
-        """Whose the streams are that have ended."""
+        """Holders of the streams that have ended."""
         self.size = 0
-        """Bytes that all keep."""
+        """Bytes of all events."""
 
     def open(self, name: str, session: str, holder: Holder = ("", "")) -> StreamLog:
-        """Keep the events of a stream from now on."""
+        """Create the log of a stream."""
         log = self._logs[name] = StreamLog(name, session, holder, self)
         self._holders.setdefault(holder, _StoredEvent()).logs[name] = log
         return log
 
     def find(self, name: str, session: str) -> StreamLog | None:
-        """The events of a stream of this session."""
+        """Return the log of a stream of this session, or None."""
         log = self._logs.get(name)
         return log if log is not None and log.session == session else None
 
     def grow(self, log: StreamLog, by: int) -> None:
-        """Count bytes that a stream keeps more, or less."""
+        """Add a number of bytes, which may be negative, to the size of a stream."""
         self.size += by
         if log.name in self._logs:
             self._holders[log.holder].size += by
 
     def limit(self, growing: StreamLog) -> None:
-        """Empty the oldest streams of whoever keeps most while all together keep too much."""
+        """Empty the oldest streams of the largest holder while the total size exceeds the limit."""
         while self.size > ALL_EVENTS.value:
             ALL_EVENTS.record()
             oldest = self._droppable(growing)
@@ -134,7 +135,7 @@ class EventStore:
             self._drop(oldest)
 
     def _droppable(self, growing: StreamLog) -> StreamLog | None:
-        """The oldest stream of whoever keeps most, besides the one that grows."""
+        """Return the oldest stream of the largest holder, except the growing one."""
         own = self._holders.get(growing.holder)
 
         def weight(kept: _StoredEvent) -> tuple[int, bool]:
@@ -145,7 +146,7 @@ class EventStore:
         return next(others, None)
 
     def has_ended(self, log: StreamLog) -> None:
-        """Note the end of a stream; beyond the limit, another one is forgotten."""
+        """Note the end of a stream; beyond the limit, drop another one."""
         if log.name not in self._logs:
             return
         if self._ended.is_full:
@@ -165,22 +166,22 @@ class EventStore:
                 del self._holders[log.holder]
 
     def forget(self, now: float) -> None:
-        """Drop the events of streams that ended a while ago."""
+        """Drop the streams that ended more than EVENTS_KEPT_FOR seconds before `now`."""
         for name in list(self._ended):
             log = self._logs[name]
             if log.ended_at is not None and now - log.ended_at > EVENTS_KEPT_FOR.value:
                 self._drop(log)
 
     def drop(self, session: str) -> None:
-        """Drop the events of a session that has ended."""
+        """Drop the streams of a session."""
         for log in list(self._logs.values()):
             if log.session == session:
                 self._drop(log)
 
 
 def parse_event_id(event_id: bytes) -> tuple[str, int] | None:
-    """Stream and number that an event id names; None when it is none of ours."""
+    """Return the stream and the number in an event id; None if it is not from this proxy."""
     name, dash, number = event_id.decode("latin-1").rpartition("-")
-    # Some characters of Latin-1 are digits to Python that int() refuses, as it does long numbers.
+    # int() refuses long numbers, and some Latin-1 characters that count as digits in Python.
     is_number = number.isascii() and number.isdecimal() and len(number) <= MAX_DIGITS
     return (name, int(number)) if name and dash and is_number else None

@@ -1,4 +1,4 @@
-"""Messages of a session that belong to no request, sent on its GET stream or replayed."""
+"""GET streams of sessions: messages that belong to no request, and resumed streams."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from mcpproxy.proxy.http1.server.response_writer import PING_EVERY, ResponseWrit
 
 
 async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:
-    """Send what the outbox gets until it ends."""
+    """Send the messages of a queue until it ends."""
     await reply.ping()
     while True:
         try:
@@ -24,7 +24,7 @@ async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:
 
 
 async def resume(log: StreamLog, after: int, reply: ResponseWriter) -> None:
-    """Send what a broken stream has not delivered, and what still comes."""
+    """Send the events after event `after` of a stream that broke off, until it ends."""
     reply.keep_alive()
     current = asyncio.current_task()
     assert current is not None
@@ -32,5 +32,5 @@ async def resume(log: StreamLog, after: int, reply: ResponseWriter) -> None:
     await reply.ping()
     with contextlib.suppress(EventsEvicted):
         async for event_id, message in log.after(after):
-            await reply.replay(message, event_id)
+            await reply.event(message, event_id)
     await reply.end()

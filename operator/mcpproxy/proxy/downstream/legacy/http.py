@@ -1,8 +1,8 @@
-"""Requests of the legacy era over HTTP: sessions, their streams, and where they live.
+"""Requests of the legacy era over HTTP: sessions, their streams, and their owners.
 
-Any instance serves any session. What lives in one process is with the session's owner: its GET
-stream, subscriptions, log level, and sessions with backends that are the client's own. Requests
-about these go there; the others are served where they arrive.
+Any instance serves any session. Some state lives only in the process that owns the session: the
+GET stream, subscriptions, the log level, and backend sessions that belong to the client. Requests
+about that state are forwarded to the owner; all others are served where they arrive.
 """
 
 import asyncio
@@ -25,11 +25,14 @@ from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
 from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState, progress_token
+from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
+from mcpproxy.proxy.downstream.request_context import RequestContext, parse_message
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
@@ -40,7 +43,7 @@ _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 
 
 class LegacyEndpoint:
-    """Serves clients that have sessions."""
+    """Handler of requests from clients with sessions."""
 
     def __init__(
         self,
@@ -51,14 +54,14 @@ class LegacyEndpoint:
         streams: OpenStreams,
     ) -> None:
         self.closing = False
-        """No new streams: the process stops."""
+        """True once the process stops: no stream may start."""
         self.gateway = gateway
         self._sealer = sealer
         self.live = live
         self._peers = peers
         self._streams = streams
         self._tickets: dict[tuple[bytes, str], SessionToken] = {}
-        """Opened session ids: opening one costs more than the rest of a request's head."""
+        """Decoded session ids; decoding one costs more than the rest of a request head."""
         self._relayed: set[asyncio.Task[Any]] = set()
         self._acquaintance = SessionSync(live, peers)
 
@@ -75,15 +78,16 @@ class LegacyEndpoint:
     def ticket(self, inbound: Request) -> SessionToken:
         """Return the session that a request names. Raises HttpError."""
         head = inbound.head
-        ticket = head.ticket
+        context: RequestContext = head.context
+        ticket = context.ticket
         if ticket is None or not session_token.is_valid_session_token(ticket, time.time()):
             token = head.headers.get(h.SESSION_ID)
             if token is None:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
-            ticket = self._opened(token, head.principal)
+            ticket = self._opened(token, context.principal)
             if self.gateway.passed:
                 ticket = replace(ticket, client=self.gateway.known(ticket.client, head.lines))
-            head.ticket = ticket
+            context.ticket = ticket
         if self.live.has_ended(ticket.client.session):
             raise HttpError(404, "this session has ended; initialize anew")
         return ticket
@@ -107,7 +111,7 @@ class LegacyEndpoint:
     # POST
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
-        """Begin a call without a task, where nothing but its answer has to be waited for.
+        """Begin to answer a request that needs no task; return False for others.
 
         Raises HttpError.
         """
@@ -126,31 +130,30 @@ class LegacyEndpoint:
         except RpcError:
             return False
         live = self.live.of(ticket.client.session, reply.loop.time())
-        prepared.outgoing.sink = reply
         direct = _LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
         if direct.begin(ticket.client, levelled=live.log_level is not None):
             live.in_flight[direct.key] = direct
-            reply.calm = True
+            reply.ping_on_sweep()
         else:
-            # It takes waiting: what was found out so far goes with it.
+            # The task continues with the prepared call.
             direct.go_on()
         return True
 
     def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
-        """Answer with a list, if it is there and new enough. Raises HttpError."""
+        """Answer with a list if a recent one is cached. Raises HttpError."""
         ticket = self.ticket(inbound)
         if not self._peers.mine(ticket.owner):
             return False
         kind, now = BY_METHOD[call.method], reply.loop.time()
         client = ticket.client
         try:
-            found = self.gateway.listed(kind, call.params, modern=False, client=client, now=now)
+            result = self.gateway.listed(kind, call.params, modern=False, client=client, now=now)
         except RpcError:
             return False
-        if found is not None:
-            # Servers of this era stream their lists; clients may rely on the type.
-            reply.whole(jsonrpc.response_parts(call.id, found), streamed=True)
-        return found is not None
+        if result is not None:
+            # Servers of this era stream their lists, and clients may rely on that.
+            reply.whole(jsonrpc.response_parts(call.id, result), streamed=True)
+        return result is not None
 
     async def go_on(
         self,
@@ -160,14 +163,15 @@ class LegacyEndpoint:
         reply: ResponseWriter,
         prepared: PreparedCall,
     ) -> None:
-        """Answer a call that was begun, or can be begun only in a task."""
+        """Answer a call that was sent, or that only a task can send."""
         try:
-            await self._answer(inbound, ticket, live, inbound.message(), reply, prepared)
+            await self._answer(inbound, ticket, live, parse_message(inbound), reply, prepared)
         finally:
             self.live.release(ticket.client)
 
     async def _post(self, inbound: Request, reply: ResponseWriter) -> None:
-        message = inbound.message()
+        message = parse_message(inbound)
+        handed_over = inbound.head.context.handed_over
         method = jsonrpc.decode_str(message.get("method"))
         if method == "initialize" and "id" in message:
             await self._initialize(inbound, message, reply)
@@ -178,11 +182,11 @@ class LegacyEndpoint:
         session = ticket.client.session
         live = self.live.of(session, reply.loop.time())
         try:
-            if inbound.handed_over and self._acquaintance.introduces(message, live):
+            if handed_over and self._acquaintance.introduces(message, live):
                 await reply.finish(self._acquaintance.answer(message, live))
             elif method is None or "id" not in message:
-                # What is spread by the session's owner concerns the calls that run here, no more.
-                spread = inbound.handed_over and not self._peers.mine(ticket.owner)
+                # A notification from the session's owner concerns only calls in this process.
+                spread = handed_over and not self._peers.mine(ticket.owner)
                 await requests.handle_notification(
                     self.gateway, live, ticket.client, message, running_only=spread
                 )
@@ -206,22 +210,29 @@ class LegacyEndpoint:
         known = live.acquainted or self._peers.mine(ticket.owner)
         if not known and not await self._acquaintance.made(ticket, inbound, live):
             raise HttpError(404, "this session has ended; initialize anew")
-        caller = requests.LegacyCallContext(ticket.client, live, self.live, reply)
+        response = SseResponse(reply)
+        if prepared is not None:
+            prepared.outgoing.sink = response
+        caller = requests.LegacyCallContext(ticket.client, live, self.live, response)
         reply.keep_alive()
         task = asyncio.current_task(reply.loop)
-        body = await requests.handle_request(self.gateway, live, message, caller, task, prepared)
-        if live.shared_with:
-            await self._acquaintance.spread(inbound, ticket, method, live)
-        # Servers of this era stream their lists; clients may rely on the type. One that has
-        # cancelled reads no more, which the SDK's client gets over in a stream alone.
-        streamed = method in BY_METHOD or caller.cancelled
-        await (reply.only_event(body) if streamed else reply.finish(body))
+        try:
+            body = await requests.handle_request(
+                self.gateway, live, message, caller, task, prepared
+            )
+            if live.shared_with:
+                await self._acquaintance.spread(inbound, ticket, method, live)
+            # Servers of this era stream their lists, and clients may rely on that. The SDK's
+            # client fails if the response to a request that it cancelled is not a stream.
+            response.finish(body, streamed=method in BY_METHOD or caller.cancelled)
+        finally:
+            response.close()
 
     async def _initialize(self, inbound: Request, message: Message, reply: ResponseWriter) -> None:
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             client = requests.client_of_session(
-                params, inbound.principal, secrets.token_urlsafe(16)
+                params, inbound.head.context.principal, secrets.token_urlsafe(16)
             )
             client = replace(client, network=reply.network)
             ticket = SessionToken(client, int(time.time()), self._peers.owner)
@@ -233,7 +244,7 @@ class LegacyEndpoint:
         reply.add_header(h.SESSION_ID, session_id.encode())
         await reply.finish(jsonrpc.response(message["id"], result))
 
-    # Where things live
+    # Owners of state
 
     async def _handed_over(
         self,
@@ -243,8 +254,8 @@ class LegacyEndpoint:
         method: str | None,
         reply: ResponseWriter,
     ) -> bool:
-        """Let another instance answer, where what the message is about lives there."""
-        if inbound.handed_over:
+        """Let another instance answer if it owns the state that the message concerns."""
+        if inbound.head.context.handed_over:
             return False
         owner = self._home(ticket, message, method)
         if owner is None or self._peers.mine(owner):
@@ -261,7 +272,7 @@ class LegacyEndpoint:
         return True
 
     def _home(self, ticket: SessionToken, message: Message, method: str | None) -> str | None:
-        """The owner of what a message is about; None when any instance can serve it."""
+        """Return the owner of the state that a message concerns; None if there is none."""
         if method is None:
             return self.live.questioner(message["id"])
         if method == PROGRESS:
@@ -273,7 +284,7 @@ class LegacyEndpoint:
     # GET
 
     async def _get(self, inbound: Request, reply: ResponseWriter) -> None:
-        if not inbound.accepts_stream():
+        if not h.accepts(inbound.headers.get(b"accept"), h.EVENT_STREAM):
             raise HttpError(406, "a GET must accept text/event-stream")
         ticket = self.ticket(inbound)
         if self.closing:
@@ -281,7 +292,7 @@ class LegacyEndpoint:
         where = parse_event_id(inbound.headers.get(h.LAST_EVENT_ID, b""))
         keeper = self.live.stream_owner(where[0]) if where else None
         owner = keeper or ticket.owner
-        if not inbound.handed_over and not self._peers.mine(owner):
+        if not inbound.head.context.handed_over and not self._peers.mine(owner):
             with contextlib.suppress(PeerUnavailable):
                 await self._relay(owner, inbound, reply)
                 return
@@ -289,7 +300,7 @@ class LegacyEndpoint:
         if where is not None and keeper is not None:
             log = self.live.logs.find(where[0], session)
             if log is None or not log.has(where[1]):
-                # Another stream in its place would end the one that the client has open.
+                # A new stream instead would end the one that the client has open.
                 raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
             await resume(log, where[1], reply)
         else:
@@ -297,7 +308,7 @@ class LegacyEndpoint:
             await self._stream(ticket.client, live, reply)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
-        """Pass the stream of another instance on, until one of the two stops."""
+        """Forward the stream of another instance until one of the two stops."""
         task = asyncio.current_task()
         assert task is not None
         self._relayed.add(task)
@@ -312,7 +323,7 @@ class LegacyEndpoint:
             self._relayed.discard(task)
 
     def end_streams(self) -> None:
-        """The process stops: no new streams, and those of others that it passes on end properly."""
+        """Accept no more streams, and end those that are forwarded from other instances."""
         self.closing = True
         for task in self._relayed:
             task.cancel()
@@ -321,7 +332,7 @@ class LegacyEndpoint:
         self, client: ClientIdentity, live: SessionState, reply: ResponseWriter
     ) -> None:
         if live.stream is not None:
-            # The client came back before we knew that it had gone.
+            # The client reconnected before its disconnect was noticed.
             live.stream.end()
         stream = live.stream = self._streams.open((reply.network, client.principal))
         unsubscribe = self.gateway.subscribe(
@@ -348,15 +359,15 @@ class LegacyEndpoint:
         await self._acquaintance.spread(inbound, ticket, "DELETE", live)
         await self.live.end(ticket.client, reply.loop.time())
         self.gateway.end_client(session)
-        if not inbound.handed_over and not self._peers.mine(ticket.owner):
-            # Where it can't be reached, what it held has ended with it.
+        if not inbound.head.context.handed_over and not self._peers.mine(ticket.owner):
+            # If the owner is unreachable, its state is gone with it.
             with contextlib.suppress(PeerUnavailable, HttpError):
                 await self._peers.tell(ticket.owner, "DELETE", inbound, b"")
         await reply.empty(204)
 
 
 class _LegacyDirectCall(DirectCall):
-    """A call of a client with a session that no task waits for."""
+    """Call of a client with a session, relayed without a task."""
 
     def __init__(
         self,
@@ -370,7 +381,7 @@ class _LegacyDirectCall(DirectCall):
     ) -> None:
         super().__init__(front.gateway, request_id, prepared)
         self.key = jsonrpc.id_key(request_id)
-        """By which the client may cancel it."""
+        """Key under which the client may cancel the call."""
         self._front = front
         self._inbound = inbound
         self._ticket = ticket

@@ -20,12 +20,12 @@ from mcpproxy.proxy.core.exchange import (
     cancelled_notification,
     cancelled_request_id,
 )
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.direct_call import DirectCall
 from mcpproxy.proxy.downstream.legacy.event_store import EventStore, StreamLog
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 

@@ -1,4 +1,4 @@
-"""Requests of the modern era over HTTP: one POST, one answer."""
+"""Requests of the modern era over HTTP: one POST, one response."""
 
 import asyncio
 from typing import Final, NamedTuple
@@ -11,10 +11,12 @@ from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
 from mcpproxy.proxy.downstream.modern import requests, validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls, expired_call_error
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.downstream.request_context import RequestContext, RequestMeta, parse_message
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
 from mcpproxy.proxy.gateway.router import Route
-from mcpproxy.proxy.http1.server.request import HttpError, Request, RequestHead, RequestMeta
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
@@ -26,20 +28,20 @@ _ALLOW: Final = (b"allow", b"POST")
 
 
 class ModernRequest(NamedTuple):
-    """What a request says of itself."""
+    """Validated request."""
 
     params: Message
     client: ClientIdentity
     level: str | None
-    """The log level that it asks for."""
+    """The requested log level."""
     route: Route | None
-    """Where it goes, if it is about a component."""
+    """The backend and the name there, if the request is about a component."""
     owner: str | None
-    """Which instance it goes on with, if it goes on with one."""
+    """The instance that has the parked call, if the request continues one."""
 
 
 class ModernEndpoint:
-    """Serves clients that have no session."""
+    """Handler of requests from clients without sessions."""
 
     def __init__(
         self, gateway: Gateway, parking: SuspendedCalls, peers: PeerForwarder, streams: OpenStreams
@@ -56,7 +58,7 @@ class ModernEndpoint:
             return
         request_id = None
         try:
-            message = inbound.message()
+            message = parse_message(inbound)
             if "id" not in message or "method" not in message:
                 await self._noted(message, inbound, reply)
                 return
@@ -70,24 +72,24 @@ class ModernEndpoint:
     def _list(
         self, kind: ComponentKind, request_id: Raw, asked: ModernRequest, reply: ResponseWriter
     ) -> bool:
-        """Answer with a list, if it is there and new enough. Raises RpcError."""
+        """Answer with a list if a recent one is cached. Raises RpcError."""
         now, client = reply.loop.time(), asked.client
-        found = self.gateway.listed(kind, asked.params, modern=True, client=client, now=now)
-        if found is not None:
-            reply.whole(jsonrpc.response_parts(request_id, found), streamed=False)
-        return found is not None
+        result = self.gateway.listed(kind, asked.params, modern=True, client=client, now=now)
+        if result is not None:
+            reply.whole(jsonrpc.response_parts(request_id, result), streamed=False)
+        return result is not None
 
     async def go_on(
         self, message: Message, asked: ModernRequest, reply: ResponseWriter, prepared: PreparedCall
     ) -> None:
-        """Answer a call that was begun, or can be begun only in a task."""
+        """Answer a call that was sent, or that only a task can send."""
         try:
             await self._answer(message, asked, reply, prepared)
         except RpcError as error:
             _fail(reply, message["id"], error)
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
-        """Begin a call without a task, where nothing but its answer has to be waited for.
+        """Begin to answer a request that needs no task; return False for others.
 
         Raises HttpError.
         """
@@ -95,7 +97,7 @@ class ModernEndpoint:
         if call is None or not (call.method in METHODS or call.method in BY_METHOD):
             return False
         try:
-            asked = self._asked(call.params or {}, call.method, inbound)
+            asked = self._validate(call.params or {}, call.method, inbound)
             kind = BY_METHOD.get(call.method)
             if kind is not None:
                 return self._list(kind, call.id, asked, reply)
@@ -108,9 +110,9 @@ class ModernEndpoint:
         direct = _ModernDirectCall(self, inbound, asked, reply, call.id, prepared)
         if direct.begin(asked.client):
             reply.on_gone = direct.gone
-            reply.calm = True
+            reply.ping_on_sweep()
         else:
-            # It takes waiting: what was found out so far goes with it.
+            # The task continues with the prepared call.
             direct.go_on()
         return True
 
@@ -127,44 +129,50 @@ class ModernEndpoint:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         if not self.gateway.first_round_over and self.gateway.routes(method):
             await self.gateway.located(method, params)
-        asked = self._asked(params, method, inbound)
+        asked = self._validate(params, method, inbound)
         if asked.owner is not None and not self._peers.mine(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
             return
         await self._answer(message, asked, reply)
 
-    def _asked(self, params: Message, method: str, inbound: Request) -> ModernRequest:
-        """What a request says of itself. Raises RpcError."""
-        said = self._said(params, method, inbound.head)
-        route = requests.find_route(self.gateway, method, params, said.client)
+    def _validate(self, params: Message, method: str, inbound: Request) -> ModernRequest:
+        """Validate a request. Raises RpcError."""
+        request_meta = self._read_meta(params, method, inbound.head)
+        route = requests.find_route(self.gateway, method, params, request_meta.client)
         if route is not None and route.properties:
             validation.check_param_headers(route.properties, params, inbound.lines)
-        return ModernRequest(params, said.client, said.level, route, self._parking.owner(params))
+        return ModernRequest(
+            params, request_meta.client, request_meta.level, route, self._parking.owner(params)
+        )
 
-    def _said(self, params: Message, method: str, head: RequestHead) -> RequestMeta:
-        """Who asks; most messages with one head say the same. Raises RpcError."""
+    def _read_meta(self, params: Message, method: str, head: RequestHead) -> RequestMeta:
+        """Return the metadata of a request; requests with one head mostly share it.
+
+        Raises RpcError.
+        """
         member = h.NAME_MEMBER.get(method)
         meta, name = params.get("_meta"), params.get(member) if member else None
         about = method, meta, name
-        if head.said is not None and head.said.about == about:
-            return head.said
+        context: RequestContext = head.context
+        if context.meta is not None and context.meta.about == about:
+            return context.meta
         if len(head.headers) != len(head.lines):
             validation.duplicate_header(head.lines)
-        client, level = validation.parse_client(method, params, head.headers, head.principal)
-        said = RequestMeta(about, self.gateway.known(client, head.lines), level)
+        client, level = validation.parse_client(method, params, head.headers, context.principal)
+        request_meta = RequestMeta(about, self.gateway.known(client, head.lines), level)
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
-            # Copies: else the whole message would be kept.
+            # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
-            head.said = said._replace(about=kept)
-        return said
+            context.meta = request_meta._replace(about=kept)
+        return request_meta
 
     async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
-        if inbound.handed_over:
+        if inbound.head.context.handed_over:
             raise expired_call_error()
         try:
             await self._peers.pass_on(owner, inbound, reply)
         except PeerUnavailable:
-            # What was parked there is lost.
+            # The parked call is lost with the instance.
             raise expired_call_error() from None
 
     async def _answer(
@@ -207,7 +215,7 @@ class ModernEndpoint:
 
 
 class _ModernDirectCall(DirectCall):
-    """A call of a client without a session that no task waits for."""
+    """Call of a client without a session, relayed without a task."""
 
     def __init__(
         self,
@@ -229,14 +237,14 @@ class _ModernDirectCall(DirectCall):
         self._reply.complete(body, 200 if answer is None else _status(answer))
 
     def go_on(self) -> None:
-        message = self._inbound.message()
+        message = parse_message(self._inbound)
         going_on = self._front.go_on(message, self._asked, self._reply, self.prepared)
         self._reply.go_on(going_on)
 
     def gone(self) -> None:
-        """The client has closed the connection."""
+        """Let a task handle the disconnect of the client."""
         self.leave()
-        # The task that takes over listens for it after its first step.
+        # The task sets its callback in its first step.
         self._reply.loop.call_soon(self._reply.gone)
 
 
@@ -253,13 +261,13 @@ def _fail(reply: ResponseWriter, request_id: Raw | None, error: RpcError) -> Non
 
 
 def _status(answer: Message) -> int:
-    """The status of a response."""
+    """Return the HTTP status of a response."""
     error = jsonrpc.error_of(answer)
     return validation.STATUS.get(error.code, 200) if error else 200
 
 
 class _CancelOnDisconnect:
-    """Cancels the present task when its client closes the connection, which is this era's way."""
+    """Cancellation of the current task when the client disconnects, as this era specifies."""
 
     __slots__ = ("_gone", "_task")
 
@@ -274,7 +282,7 @@ class _CancelOnDisconnect:
         self._task.cancel()
 
     def done(self) -> bool:
-        """Whether it was this that cancelled the task; then that is over."""
+        """True if the disconnect cancelled the task; this withdraws the cancellation."""
         if self._gone:
             assert self._task is not None
             self._task.uncancel()

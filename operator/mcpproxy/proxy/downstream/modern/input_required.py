@@ -14,8 +14,8 @@ from typing import Any, Final
 from mcpproxy.limits.clients import PARKED_CALLS, PARKED_FOR
 from mcpproxy.proxy.core.catalog.digests import canonical_json
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, Told, cancelled_request_id
-from mcpproxy.proxy.core.fair_shares import FairShares
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
+from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
 

@@ -8,10 +8,10 @@ from msgspec import Raw
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declares
 from mcpproxy.proxy.core.exchange import ClientIdentity, Told
-from mcpproxy.proxy.core.fair_shares import Holder
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
+from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
 from mcpproxy.proxy.gateway.router import Route

@@ -1,7 +1,7 @@
 """Connections from other instances, on the port of the clients.
 
-An instance begins TLS where a client begins HTTP. Once both ends have proven the sealing key, the
-connection carries HTTP as one of a client does, to a server of its own.
+An instance begins with TLS, a client with HTTP. Once both ends have proven the sealing key, the
+connection carries HTTP to a separate server.
 """
 
 import asyncio
@@ -13,26 +13,26 @@ from mcpproxy.limits import instances as limits
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
 
 SHUTDOWN: Final = 2.0
-"""Seconds that the other end has to confirm the end of a connection."""
+"""Seconds that the peer has to confirm the end of a connection."""
 _NEVER: Final = 3600.0
-"""Seconds. The deadline of the handshake is the one of `limits`; asyncio's is never reached."""
+"""Seconds; longer than the limit on handshakes, so that the timeout of asyncio never applies."""
 
 
 class PeerAcceptor:
-    """Turns connections of clients into connections of instances."""
+    """Connection acceptor that turns connections of clients into connections of instances."""
 
     def __init__(
         self, credentials: PeerCertificates, connection_factory: Callable[[], asyncio.Protocol]
     ) -> None:
-        """`connection_factory` makes the protocol of a connection that has proven the key."""
+        """`connection_factory` returns the protocol of a connection after its handshake."""
         self._credentials = credentials
         self._connection_factory = connection_factory
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def accept(self, transport: asyncio.Transport, hello: bytes) -> bool:
-        """Take over a connection of which `hello` are the first bytes.
+        """Take over a connection whose first bytes are `hello`.
 
-        Returns False, and does nothing, unless they begin TLS with this process.
+        Return False, and do nothing, unless they begin TLS with this process.
         """
         credential = self._credentials.named_in(hello)
         if credential is None:
@@ -53,7 +53,7 @@ class PeerAcceptor:
     ) -> None:
         is_complete = False
         try:
-            # An ssl.SSLError is an OSError: the other end does not have the key.
+            # An ssl.SSLError, which is an OSError, means that the peer does not have the key.
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(limits.HANDSHAKE.value) as deadline:
                     await self._switch(transport, hello, credential)
@@ -67,7 +67,7 @@ class PeerAcceptor:
     async def _switch(
         self, transport: asyncio.Transport, hello: bytes, credential: PeerCertificate
     ) -> None:
-        """Do the handshake, then hand the connection over to a protocol of its own."""
+        """Do the handshake, then hand the connection over to another protocol."""
         early = _EarlyData()
         loop = asyncio.get_running_loop()
         starting = loop.create_task(
@@ -89,13 +89,13 @@ class PeerAcceptor:
         early.hand_over(tls_transport, self._connection_factory())
 
     def close(self) -> None:
-        """Give up the handshakes that are not complete."""
+        """Abort the handshakes in progress."""
         for handshake in self._handshakes:
             handshake.cancel()
 
 
 class _EarlyData(asyncio.Protocol):
-    """Keeps what the other end sends together with the last message of its handshake."""
+    """Buffer of data that the peer sends together with its last handshake message."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -108,7 +108,7 @@ class _EarlyData(asyncio.Protocol):
         self._is_lost = True
 
     def hand_over(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
-        """Go on with another protocol."""
+        """Pass the transport and the data to another protocol."""
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if self._chunks:
@@ -118,8 +118,8 @@ class _EarlyData(asyncio.Protocol):
 
 
 async def _receive(transport: asyncio.Transport, hello: bytes) -> None:
-    """Give the TLS protocol of a transport the bytes that were read before it was there."""
-    # The first step sets the protocol, the second one connects it; then reading is resumed.
+    """Feed the TLS protocol of a transport with bytes that were read before."""
+    # start_tls sets the protocol in its first step and connects it in the second.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     protocol = cast("asyncio.BufferedProtocol", transport.get_protocol())

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from mcpproxy.limits import instances as limits
-from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
 from mcpproxy.proxy.http1.client.client import HttpClient, encode_request
 from mcpproxy.proxy.http1.client.connection import ClientConnection
 from mcpproxy.proxy.http1.client.response import ClientResponse
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpClientError, HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
@@ -93,7 +93,7 @@ class PeerForwarder:
             except TimeoutError:
                 limits.SILENCE.record()
                 raise HttpError(504, "the instance that serves this does not answer") from None
-            except BackendError as error:
+            except HttpClientError as error:
                 if reply.is_gone:
                     return
                 await peer.check_alive(error)
@@ -118,7 +118,7 @@ class PeerForwarder:
             except TimeoutError:
                 limits.ANSWER.record()
                 raise PeerSilent(f"{owner} does not answer") from None
-            except BackendError as error:
+            except HttpClientError as error:
                 await peer.check_alive(error)
                 raise PeerSilent(str(error)) from None
             finally:
@@ -133,7 +133,7 @@ class PeerForwarder:
             if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
             if name != PRINCIPAL
         ]
-        return [*needed, (PRINCIPAL, inbound.principal.encode())]
+        return [*needed, (PRINCIPAL, inbound.head.context.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
         """Return the connections to an instance. Raise HttpError.
@@ -211,7 +211,7 @@ class _Peer:
             self.requests -= 1
 
     async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request, once the instance has proven itself. Raises Gone, BackendError."""
+        """Send a request, once the instance has proven itself. Raises Gone, HttpClientError."""
         client = self._client
         assert client is not None
         head = client.head(method.encode(), client.origin.path, headers)
@@ -227,7 +227,7 @@ class _Peer:
             raise PeerUnavailable(f"{self._owner} was not reached a moment ago")
         try:
             connection = await client.connect()
-        except BackendError as error:
+        except HttpClientError as error:
             wait = self._wait * 2 or limits.RETRY_FIRST.value
             self._wait = min(wait, limits.RETRY_LAST.value)
             self._retry_at = self._clock() + self._wait
@@ -235,7 +235,7 @@ class _Peer:
         self._wait = 0
         return connection
 
-    async def check_alive(self, error: BackendError) -> None:
+    async def check_alive(self, error: HttpClientError) -> None:
         """A request has failed. Raises Gone unless the instance proves itself once more."""
         client = self._client
         assert client is not None
@@ -263,7 +263,7 @@ async def _stream_response(response: ClientResponse, reply: ResponseWriter) -> N
     except TimeoutError:
         limits.SILENCE.record()
         reply.abandon()
-    except BackendError:
+    except HttpClientError:
         # It broke off: the client is to see that.
         reply.abandon()
     finally:

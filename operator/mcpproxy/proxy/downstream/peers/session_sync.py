@@ -12,7 +12,8 @@ from mcpproxy.proxy.core.exchange import INITIALIZED, PROGRESS
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerSilent, PeerUnavailable
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 

@@ -1,13 +1,13 @@
 """TLS between instances of one proxy: both ends prove that they hold the sealing key.
 
-A certificate authority is derived from each sealing key, so every holder of the key has the same
-one and trusts no other. A process makes a private key of its own when it first needs one, and
-issues itself a certificate for its owner name, the one that tokens carry. Whoever connects to an
-instance demands that name, which no other process has: neither a stranger at the address, nor an
-instance that has the address now, nor one that a stranger relays the bytes to.
+A certificate authority is derived from each sealing key, so all holders of the key have the same
+one and trust no other. A process generates a private key when it first needs one, and issues
+itself a certificate for its owner name, the one in tokens. A process that connects to an instance
+requires that name, which no other process has: neither a stranger at the address, nor a later
+instance at the address, nor an instance to which a stranger relays the bytes.
 
-The server name in the first message is a MAC of the owner name. So an instance begins TLS only
-with those who hold the key, or who have seen them do it.
+The server name in the first message is a MAC of the owner name. An instance therefore begins TLS
+only with holders of the key, or with attackers who have seen the name in such a connection.
 """
 
 import hmac
@@ -23,7 +23,7 @@ from mcpproxy.limits.instances import HELLO
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer, derive_key
 
 if TYPE_CHECKING:
-    # Importing it takes 30 ms and 3 MB, which an instance without others never needs.
+    # The import takes 30 ms and 3 MB, which a single instance never needs.
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -32,7 +32,7 @@ TLS_RECORD: Final = b"\x16\x03"
 _AUTHORITY: Final = "instances: authority, version 1"
 _NAMES: Final = "instances: names, version 1"
 _DOMAIN: Final = "mcpproxy.internal"
-# The key decides how long a certificate is good for: clocks may differ by anything.
+# The key, not the clock, limits the validity of a certificate: clocks may differ.
 _NOT_BEFORE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _NOT_AFTER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -65,7 +65,7 @@ class PeerCertificate:
     def server_context(self) -> ssl.SSLContext:
         """The context for connections from other instances."""
         context = self._configured(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        # Every connection proves the key itself.
+        # No session resumption: each connection proves the key.
         context.num_tickets = 0
         return context
 
@@ -74,8 +74,8 @@ class PeerCertificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=authority)
-        # One key exchange, so that the ClientHello fits in one packet of any network. Not every
-        # OpenSSL takes X25519 here (3.0.20 of Debian 12 does not).
+        # One key exchange, so that the ClientHello fits in one packet of any network. Some versions
+        # of OpenSSL (3.0.20 of Debian 12) do not accept X25519 here.
         context.set_ecdh_curve("prime256v1")
         _load(context, pem)
         return context
@@ -145,7 +145,7 @@ class PeerCertificates:
 def _certificate(
     public_key: "Ed25519PublicKey", trusted: "Ed25519PublicKey"
 ) -> "x509.CertificateBuilder":
-    """Begin a certificate that the authority, whose public key is `trusted`, is to sign."""
+    """Return the builder of a certificate that the authority with the key `trusted` signs."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -176,7 +176,7 @@ def _certificate(
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
     """Load a certificate and its private key."""
-    # The ssl module reads them from a file only; on Linux that one is never on a disk.
+    # The ssl module reads them only from a file; on Linux, the file is in memory.
     if sys.platform == "linux":
         with open(os.memfd_create("certificate"), "wb", buffering=0) as memory:
             memory.write(pem)

@@ -1,1 +1,1 @@
-"""An HTTP/1.1 client: one pool of connections for each backend."""
+"""An HTTP/1.1 client with one pool of connections for each origin."""

@@ -1,6 +1,6 @@
-"""A thin HTTP/1.1 client: one pool of kept connections and one TLS context for each backend.
+"""HTTP/1.1 client: a pool of persistent connections to one origin.
 
-Nothing here retries: whether a request may be sent again is for the caller to know.
+The client retries nothing on its own: only the caller knows if a request may be sent twice.
 """
 
 import asyncio
@@ -16,24 +16,30 @@ from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
-from mcpproxy.api.authority import join_host_port
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
-from mcpproxy.proxy.core.errors import TimedOut, TooManySessions, Unreachable
-from mcpproxy.proxy.core.fair_shares import FairShares, Holder
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.http1.client.connection import ClientConnection, KnownHead
 from mcpproxy.proxy.http1.client.cookies import one_cookie_line
 from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.errors import (
+    ConnectError,
+    ConnectionLost,
+    ConnectTimeout,
+    InvalidRedirect,
+    TooManyConnections,
+)
 from mcpproxy.proxy.http1.head_cache import HeadCache
 
 KEPT_FOR: Final = 4.0
-"""Seconds that an idle connection is used again. Shorter than the 5 seconds after which common
-servers close theirs, so that no request is lost to a connection that is just being closed."""
+"""Seconds for which an idle connection is reused. Common servers close theirs after 5 seconds, and
+a request on a connection that the server is closing would be lost."""
 asking: Final[ContextVar[Holder]] = ContextVar("asking", default=("", "proxy"))
-"""Whose request it is that may need another connection; the proxy's own, where it is nobody's."""
+"""Holder of a new connection; by default the proxy itself."""
 _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 CLOSED_BEHIND: Final = 0.05
-"""Seconds after an answer in which a server that closes the connection does so behind each one."""
+"""Seconds after a response in which a server closes a connection if it closes each of them."""
 UNKEPT_FOR: Final = 60.0
+"""Seconds for which no connection is reused after a server closed one like that."""
 _IDENTITY: Final = b"\r\naccept-encoding: identity"
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
@@ -41,10 +47,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Origin:
-    """Where a URL points: scheme, host, port and path, and how they are written in a request."""
+    """Scheme, host, port and path of a URL, and their form in a request."""
 
     def __init__(self, url: str, resolve: Mapping[str, str] | None = None) -> None:
-        """`resolve` maps `host` to the `host:port` to connect to in its place."""
+        """`resolve` maps hosts to the `host:port` to connect to instead."""
         parts = urlsplit(url)
         self.secure = parts.scheme == "https"
         self.host = parts.hostname or ""
@@ -58,13 +64,13 @@ class Origin:
         self.address = (host.strip("[]"), int(port)) if target else (self.host, self.port)
 
     def same(self, other: "Origin") -> bool:
-        """Whether both are one origin (RFC 6454)."""
+        """True if both have the same origin (RFC 6454)."""
         mine = (self.secure, self.host, self.port)
         return mine == (other.secure, other.host, other.port)
 
 
 class HttpClient:
-    """Requests to one origin."""
+    """Client of one origin."""
 
     def __init__(
         self,
@@ -75,9 +81,12 @@ class HttpClient:
         server_name: str | None = None,
         kept_for: float = KEPT_FOR,
     ) -> None:
-        """`connect_timeout` is in seconds; `tls` gives what the next https connection is made
-        with, `server_name` the name that the certificate must have in place of the host's;
-        `kept_for` is how many seconds an idle connection is reused."""
+        """Create a client of the origin of `url`.
+
+        `connect_timeout` is in seconds. `tls` returns the context of the next https connection.
+        The certificate must have the name `server_name`, by default the host. `kept_for` is the
+        number of seconds for which an idle connection is reused.
+        """
         self.url = url
         self._resolve = resolve
         self.origin = Origin(url, resolve)
@@ -87,23 +96,23 @@ class HttpClient:
         self._kept_for = kept_for
         self._idle: collections.deque[ClientConnection] = collections.deque()
         self._all: dict[ClientConnection, int] = {}
-        """Connections and their numbers in `_shares`."""
+        """All connections, with their numbers in `_shares`."""
         self._shares: FairShares[int] = FairShares(CONNECTIONS.value)
-        """Whose the connections are that are open or being opened."""
+        """Holders of the connections that are open or being opened."""
         self._numbers = itertools.count(1)
         self._heads: HeadCache[KnownHead] = HeadCache()
         self._closed = False
         self._unkept_until = float("-inf")
-        """Up to which time no connection serves a second request."""
+        """Time of the loop until which no connection is reused."""
         self._renewals = 0
 
     async def request(
         self, method: bytes, headers: Headers, body: bytes = b"", path: str | None = None
     ) -> ClientResponse:
-        """Send one request to the URL (or another path of its origin).
+        """Send a request to the URL, or to another path of its origin.
 
-        Follows redirects within the origin that keep the method. Raises Unreachable, TimedOut
-        (no connection in time), ProtocolError.
+        Follows redirects within the origin that keep the method. Raises HttpClientError, and the
+        errors of `tls`.
         """
         target = self.origin.path if path is None else path
         response = await self.send(self.head(method, target, headers), body)
@@ -112,7 +121,7 @@ class HttpClient:
     async def followed(
         self, response: ClientResponse, method: bytes, target: str, headers: Headers, body: bytes
     ) -> ClientResponse:
-        """The answer to a request, behind the redirects that it may have been answered with."""
+        """Follow the redirects that `response` begins, and return the last response."""
         for _ in range(REDIRECTS.value):
             if response.status not in (307, 308):
                 return response
@@ -121,34 +130,35 @@ class HttpClient:
             target = self.path_of(f"{self._base}{target}", location)
             response = await self.send(self.head(method, target, headers), body)
         REDIRECTS.record()
-        raise Unreachable("it redirects in a circle")
+        raise InvalidRedirect("it redirects in a circle")
 
     async def send(self, head: bytes, body: bytes) -> ClientResponse:
-        """Send a request whose head was made with `head`; redirects are not followed."""
+        """Send a request with a head from `head`, without following redirects."""
         bare = not body and not head.startswith(b"POST")
         return await self.sent(head + b"\r\n" if bare else encode_request(head, body))
 
     async def sent(self, request: bytes, *, again: bool = False) -> ClientResponse:
-        """The answer to a request; where that may be sent `again`, a connection that was used
-        before and is lost is none of its failures."""
+        """Send an encoded request and return the response, once its head has arrived.
+
+        If `again`, a request that is lost with a reused connection is sent on a new one.
+        """
         connection = self.take()
         if connection is not None:
             try:
                 return await connection.send(request)
-            except Unreachable:
+            except ConnectionLost:
                 if not again:
                     raise
         return await (await self.connect()).send(request)
 
     def path_of(self, base: str, reference: str) -> str:
-        """The path that a reference of the server leads to. Raises Unreachable when it leads
-        to another origin, or nowhere."""
+        """Resolve a reference of the server to a path. Raises InvalidRedirect."""
         try:
             there = Origin(urljoin(base, reference))
         except ValueError:
-            raise Unreachable("it points to what is no URL") from None
+            raise InvalidRedirect("it points to what is no URL") from None
         if not reference or not there.same(self.origin):
-            raise Unreachable("it points to another origin, where we do not follow")
+            raise InvalidRedirect("it points to another origin, where we do not follow")
         return there.path
 
     @property
@@ -157,10 +167,10 @@ class HttpClient:
         return f"{scheme}://{self.origin.authority.decode('ascii')}"
 
     def head(self, method: bytes, target: str, headers: Headers) -> bytes:
-        """The head of a request, but for the length of its body.
+        """Encode the head of a request, except the length of its body.
 
-        It accepts no content coding unless `headers` say so: without the field, any of them would
-        be acceptable (RFC 9110, section 12.5.3). All cookies are in one line.
+        The request accepts no content coding unless `headers` say so: without the field, all of
+        them would be acceptable (RFC 9110, section 12.5.3). All cookies are in one line.
         """
         lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target.encode(), self.origin.authority)]
         lines += [b"%b: %b" % header for header in headers]
@@ -173,7 +183,7 @@ class HttpClient:
         return head + b"\r\n"
 
     def take(self) -> ClientConnection | None:
-        """A connection that is free."""
+        """Return an idle connection, or None."""
         if not self._idle:
             return None
         oldest = self._idle[-1].loop.time() - self._kept_for
@@ -186,13 +196,14 @@ class HttpClient:
         return None
 
     async def connect(self) -> ClientConnection:
-        """A new connection. Raises Overloaded, Unreachable, TimedOut, and what `tls` raises."""
+        """Open a connection.
+
+        Raises TooManyConnections, ConnectError, ConnectTimeout, and the errors of `tls`.
+        """
         holder = asking.get()
         if not self._shares.admits(holder):
             CONNECTIONS.record()
-            raise TooManySessions(
-                f"{len(self._shares)} connections are open with it already"
-            ).unsent()
+            raise TooManyConnections(f"{len(self._shares)} connections are open with it already")
         number = next(self._numbers)
         self._shares.add(number, holder)
         try:
@@ -203,7 +214,7 @@ class HttpClient:
 
     @property
     def _opening(self) -> int:
-        """Connections that are being opened."""
+        """Number of connections that are being opened."""
         return len(self._shares) - len(self._all)
 
     def _forget(self, connection: ClientConnection) -> None:
@@ -227,10 +238,10 @@ class HttpClient:
                 )
         except TimeoutError:
             why = f"no connection within {self._connect_timeout:g} s"
-            raise TimedOut(why, finding=self._at(why)).unsent() from None
+            raise ConnectTimeout(why, detail=self._at(why)) from None
         except OSError as error:
             why = _why(error)
-            raise Unreachable(why, finding=self._at(why)).unsent() from None
+            raise ConnectError(why, detail=self._at(why)) from None
         if connection.lost:
             self._shares.discard(number)
         else:
@@ -240,18 +251,18 @@ class HttpClient:
 
     def _at(self, why: str) -> str:
         host, port = self.origin.address
-        return f"{join_host_port(host, port)}: {why}"
+        return f"[{host}]:{port}: {why}" if ":" in host else f"{host}:{port}: {why}"
 
     def renew(self) -> None:
-        """What `tls` gives has changed: no connection that there is serves another request.
+        """Reuse no existing connection, because `tls` returns another context.
 
-        Answers that are on their way still come.
+        Responses in progress are still received.
         """
         self._renewals += 1
         while self._idle:
             self._idle.pop().abort()
         for connection in self._all:
-            # No call has to look at how old its connection is.
+            # So no request has to check the age of its connection.
             connection.on_free = self._retired
 
     def _retired(self, connection: ClientConnection) -> None:
@@ -275,8 +286,11 @@ class HttpClient:
             self._idle.append(connection)
 
     def _lost(self, connection: ClientConnection, now: float) -> None:
-        """Some servers close a connection right behind each answer and do not say so: what is
-        sent over it meanwhile would be lost."""
+        """Stop reusing connections if the server closed one right after a response.
+
+        Such servers do so after each response without announcing it, so that a request on a
+        reused connection would be lost.
+        """
         if connection.dropped and connection.idle_since > now - CLOSED_BEHIND:
             self._unkept_until = now + UNKEPT_FOR
 
@@ -288,7 +302,7 @@ class HttpClient:
 
 
 def encode_request(head: bytes, body: bytes) -> bytes:
-    """A request from its head, as `HttpClient.head` makes it, and its body."""
+    """Encode a request from a head of `HttpClient.head` and a body."""
     return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
@@ -298,7 +312,7 @@ def _why(error: OSError) -> str:
         return f"TLS failed: {why}"
     if isinstance(error, socket.gaierror):
         return "its name does not resolve"
-    # Where a name has several addresses, the numbers are in the text of the error alone.
+    # If a name has several addresses, only the text of the error contains the numbers.
     numbers = {error.errno} if error.errno else set(map(int, _NUMBERS.findall(str(error))))
     if numbers == {errno.ECONNREFUSED}:
         return "connection refused"

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a backend: httptools parses, asyncio carries."""
+"""One HTTP/1.1 connection to a server, as an asyncio protocol on httptools."""
 
 import asyncio
 import collections
@@ -7,52 +7,55 @@ from typing import Final
 import httptools
 
 from mcpproxy.limits.backends import RESPONSE_HEAD, RESPONSE_LINES
-from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse
+from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
 from mcpproxy.proxy.http1.head_cache import HeadCache
-from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
 
 KnownHead = tuple[int, dict[bytes, bytes]]
-"""Status and headers of an answer; several answers share the headers."""
+"""Status and headers of a response; several responses share the headers."""
 _MAX_HEAD: Final = RESPONSE_HEAD.value
 _MAX_LINES: Final = RESPONSE_LINES.value
 
 
 def _joined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Header lines by name, those of one name joined (RFC 9110, section 5.3)."""
-    found: dict[bytes, bytes] = {}
+    """Join the values of repeated headers (RFC 9110, section 5.3)."""
+    headers: dict[bytes, bytes] = {}
     for name, value in fields:
         key = name.lower()
-        found[key] = found[key] + b", " + value if key in found else value
-    return found
+        headers[key] = headers[key] + b", " + value if key in headers else value
+    return headers
 
 
-def _head_too_large() -> ProtocolError:
+def _head_too_large() -> InvalidResponse:
     RESPONSE_HEAD.record()
-    return ProtocolError(f"the answer's head is larger than {_MAX_HEAD} bytes")
+    return InvalidResponse(f"the answer's head is larger than {_MAX_HEAD} bytes")
 
 
-def _too_many_lines() -> ProtocolError:
+def _too_many_lines() -> InvalidResponse:
     RESPONSE_LINES.record()
-    return ProtocolError(f"the answer has more than {_MAX_LINES} header lines")
+    return InvalidResponse(f"the answer has more than {_MAX_LINES} header lines")
 
 
 class ClientConnection(asyncio.Protocol):
-    """Sends one request at a time. `on_free` is called when it can take another one."""
+    """Client side of one connection, which sends one request at a time.
+
+    `on_free` is called when the connection can take another request, or is closed.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, heads: HeadCache[KnownHead] | None = None
     ) -> None:
-        """`heads` are those of answers that the backend gave before."""
+        """`heads` caches the heads of responses, for all connections of the client."""
         self.loop = loop
         self._heads: HeadCache[KnownHead] = HeadCache() if heads is None else heads
         self._between = True
-        """Whether no part of an answer is here."""
+        """True if the parser is between two responses."""
         self._complete: ClientResponse | None = None
-        """The answer that ended last, until its head was looked at or the next one begins."""
+        """The response that ended last, until `data_received` has seen it."""
         self._reusable: bool | None = None
-        """Whether the connection can be kept, once the answer is there as a whole."""
-        self.lost = self.dropped = False  # Dropped: by the peer.
+        """True if the connection can be reused; None until the response is complete."""
+        self.lost = self.dropped = False  # Dropped: closed by the server.
         self.idle_since = float("-inf")
         self.on_free: collections.abc.Callable[[ClientConnection], None] | None = None
         self._transport: asyncio.Transport | None = None
@@ -60,15 +63,18 @@ class ClientConnection(asyncio.Protocol):
         self._response: ClientResponse | None = None
         self._head: asyncio.Future[None] | None = None
         self._fields: list[tuple[bytes, bytes]] = []
-        """Header lines of a head that is not complete, or trailers."""
+        """Header lines of an incomplete head, or trailers."""
         self._unfinished = 0
-        """Bytes that came since the parser was last through with something."""
+        """Bytes since the last complete head or part of a body."""
         self._held_back = False
         self._done: collections.abc.Callable[[], None] | None = None
         self._error: Exception | None = None
 
     async def send(self, request: bytes) -> ClientResponse:
-        """Send a request and wait for the response head. Raises Unreachable, ProtocolError."""
+        """Send a request and wait for the head of the response.
+
+        Raises ConnectionLost, InvalidResponse.
+        """
         response = self.begin(request, None)
         await self.headed(response)
         return response
@@ -76,21 +82,21 @@ class ClientConnection(asyncio.Protocol):
     def begin(
         self, request: bytes, done: collections.abc.Callable[[], None] | None
     ) -> ClientResponse:
-        """Send a request; its answer, of which nothing is there yet. Raises Unreachable.
+        """Send a request and return its response, still empty. Raises ConnectionLost.
 
-        `done` is called once: when the answer is there as a whole, or can't be, or is neither
-        JSON nor a stream of events; at the beginning of such a stream; or when the answer is so
-        large that it has to be read in parts.
+        `done` is called once: when the response is complete or has failed; when its head shows
+        that it is neither JSON nor an event stream with status 200; at the first part of an event
+        stream; or when the body is so large that it must be read in parts.
         """
         if self.lost or self._transport is None:
-            raise Unreachable("the connection is closed")
+            raise ConnectionLost("the connection is closed")
         response = self._response = ClientResponse(self)
         self._done = done
         self._transport.write(request)
         return response
 
     async def headed(self, response: ClientResponse) -> None:
-        """Wait for the head of the answer. Raises Unreachable, ProtocolError."""
+        """Wait for the head of the response. Raises ConnectionLost, InvalidResponse."""
         if response.status:
             return
         if self._error is not None:
@@ -103,19 +109,19 @@ class ClientConnection(asyncio.Protocol):
             raise
 
     def hand_on(self) -> None:
-        """Whoever began the request hears that there is something to look at."""
+        """Call the callback of the request, unless it was called before."""
         if self._done is not None:
             done, self._done = self._done, None
             done()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self.lost = True
         if self._transport is not None:
             self._transport.abort()
 
     def hold_back(self, held: bool) -> None:
-        """Stop or go on reading, so that a slow reader holds the peer back."""
+        """Pause or resume reading, so that a slow reader slows down the server."""
         if held != self._held_back and self._transport is not None and not self.lost:
             self._held_back = held
             (self._transport.pause_reading if held else self._transport.resume_reading)()
@@ -127,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._response is None:
-            self.abort()  # An answer that nobody asked for.
+            self.abort()  # A response without a request.
             return
         begins = self._between
         if begins:
@@ -141,27 +147,27 @@ class ClientConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self._reusable is None:
-                self._fail(ProtocolError("the answer is not HTTP/1.1"))
+                self._fail(InvalidResponse("the answer is not HTTP/1.1"))
             else:
                 self._reusable = False
         if self._reusable is not None:
-            # Only now: what came behind the answer must not be taken for that to the next request.
+            # Not earlier: bytes after the response must not be taken for the next response.
             self._completed(self._reusable)
         elif self._unfinished > _MAX_HEAD:
             self._fail(_head_too_large())
         if self._done is not None and self._begins_events():
             self.hand_on()
         if begins and self._complete is not None:
-            answer, self._complete = self._complete, None
-            self._heads.keep(data, answer.headers, (answer.status, answer.headers))
+            response, self._complete = self._complete, None
+            self._heads.keep(data, response.headers, (response.status, response.headers))
 
     def _begins_events(self) -> bool:
-        """Whether the first part of a stream of events is there."""
+        """True if the first part of an event stream has arrived."""
         response = self._response
-        return response is not None and response.waiting and response.media_type == h.EVENT_STREAM
+        return response is not None and response.waiting and response.media_type == EVENT_STREAM
 
     def _whole(self, response: ClientResponse, known: KnownHead, body: bytes) -> None:
-        """An answer with a known head is there at once."""
+        """Handle a whole response with a known head."""
         status, response.headers = known
         awaited = self._head is not None and not self._head.done()
         if awaited or self._done is None or len(body) > HIGH_WATER:
@@ -170,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
                 response.feed(body)
             self._completed(reusable=True)
             return
-        # Nobody waits for a part of it: whoever began the request sees to all of it.
+        # Only the callback waits, and it wants the whole response.
         response.status = status
         response.complete = True
         if body:
@@ -188,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
         response = self._response
         if response is not None and self._ends_with_connection(response):
             response.end()
-        self._fail(Unreachable("the connection was closed before the answer came"))
+        self._fail(ConnectionLost("the connection was closed before the answer came"))
         if response is not None:
             response.wake()
         if self.on_free is not None:
@@ -212,32 +218,29 @@ class ClientConnection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
         if self._reusable is not None:
-            raise ValueError("an answer that nobody asked for")
+            raise ValueError("a response without a request")
         self._between = False
-        # Also of trailers: those of the answer before are not headers of this one.
+        # Trailers of the previous response are not headers of this one.
         self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
         self._fields.append((name, value))
         if len(self._fields) > _MAX_LINES:
             self._refuse(_too_many_lines())
 
-    def _refuse(self, error: ProtocolError) -> None:
-        """Have the parser go no further: what follows would complete the answer after all."""
+    def _refuse(self, error: InvalidResponse) -> None:
+        """Stop the parser, because the following bytes might complete the response."""
         self._error = self._error or error
         raise self._error
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         response, fields = self._response, self._fields
         assert response is not None
         self._fields = []
         status = self._parser.get_status_code()
         if status < 200:
-            # Its bytes are counted together with those of what follows.
+            # The bytes of an interim response count for the head of the final one.
             return
         if self._unfinished > _MAX_HEAD and sum(len(n) + len(v) for n, v in fields) > _MAX_HEAD:
             self._refuse(_head_too_large())
@@ -252,18 +255,16 @@ class ClientConnection(asyncio.Protocol):
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
         elif self._done is not None and not (
-            status == 200 and self._response.media_type in (h.EVENT_STREAM, h.JSON)
+            status == 200 and self._response.media_type in (EVENT_STREAM, JSON)
         ):
             self.hand_on()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
         assert self._response is not None
         self._unfinished = 0
         self._response.feed(body)
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         response, reusable = self._response, self._parser.should_keep_alive()
         self._between = reusable
         if response is None or not response.status:

@@ -1,7 +1,7 @@
-"""Content codings of responses: none is requested, and gzip and deflate are decoded all the same.
+"""Content codings of responses: gzip and deflate are decoded although none is requested.
 
-RFC 9110 lets a server use a coding that the client did not ask for, and servers in the field do.
-What is decoded is bounded: at each step in size, and in all in proportion to what was received.
+RFC 9110 lets a server use a coding that the client did not request, and some servers do. The size
+of the output is bounded: for each step, and as a whole in proportion to the input.
 """
 
 import asyncio
@@ -9,14 +9,15 @@ import zlib
 from typing import Final
 
 from mcpproxy.limits.backends import DECODED_RATIO
-from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.http1.client.response import ClientResponse
-from mcpproxy.proxy.protocol.tolerance import quote
+from mcpproxy.proxy.http1.errors import InvalidResponse
 
 STEP: Final = 64 * 1024
-"""Bytes that are decoded at a time; other tasks get a turn between."""
+"""Bytes of output of one step; other tasks get a turn between two steps."""
 FREE: Final = 1024 * 1024
-"""Bytes that are decoded whatever was received: short texts may repeat themselves often."""
+"""Bytes of output that need no proportionate input, because short texts may compress well."""
+_QUOTED: Final = 60
+"""Bytes of an unknown coding that an error quotes."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _RAW: Final = -zlib.MAX_WBITS
@@ -25,7 +26,7 @@ _MEMBER: Final = b"\x1f\x8b"
 
 
 def decode_response(response: ClientResponse) -> ClientResponse:
-    """Return a response that is read without its content coding. Raises ProtocolError."""
+    """Return the response with its content coding removed. Raises InvalidResponse."""
     named = response.headers.get(b"content-encoding")
     if named is None:
         return response
@@ -36,13 +37,14 @@ def decode_response(response: ClientResponse) -> ClientResponse:
     if codings in ([b"gzip"], [b"x-gzip"], [b"deflate"]):
         return DecodedResponse(response, is_gzip=codings != [b"deflate"])
     response.close()
-    raise ProtocolError(
-        f"its answer has the Content-Encoding {quote(named)}, though identity was wanted"
+    quoted = ascii(named[:_QUOTED].decode("latin-1"))
+    raise InvalidResponse(
+        f"its answer has the Content-Encoding {quoted}, though identity was wanted"
     )
 
 
 class _Decoder:
-    """Decodes a stream step by step."""
+    """Decoder of one stream, in steps of bounded output."""
 
     def __init__(self, *, is_gzip: bool) -> None:
         self._is_gzip = is_gzip
@@ -55,28 +57,28 @@ class _Decoder:
 
     @property
     def pending(self) -> bool:
-        """Whether there may be content without further input."""
+        """True if there may be output without further input."""
         return bool(self._input) or self._more
 
     def feed(self, content: bytes) -> None:
-        """Add a part of the body. What comes behind the end of the coding is ignored."""
+        """Add a part of the body; bytes after the end of the coding are ignored."""
         if not self._over:
             self._input = self._input + content if self._input else content
             self._received += len(content)
 
     def step(self) -> bytes:
-        """Return the next decoded part; empty if more input is needed. Raises ProtocolError."""
+        """Return the next decoded part; empty if more input is needed. Raises InvalidResponse."""
         output = b""
         while not output and self.pending:
             try:
                 output = self._decode()
             except zlib.error:
-                raise ProtocolError("its body is not what its Content-Encoding says") from None
+                raise InvalidResponse("its body is not what its Content-Encoding says") from None
         self._produced += len(output)
         if self._produced > FREE + DECODED_RATIO.value * self._received:
             DECODED_RATIO.record()
             most = DECODED_RATIO.value
-            raise ProtocolError(
+            raise InvalidResponse(
                 f"its body grows to more than {most} times its size when it is decoded"
             )
         return output
@@ -99,7 +101,7 @@ class _Decoder:
 
 
 class DecodedResponse(ClientResponse):
-    """The content of a response that has a content coding."""
+    """Response whose body is decoded while it is read."""
 
     def __init__(self, response: ClientResponse, *, is_gzip: bool) -> None:
         super().__init__(response._connection)
@@ -113,11 +115,10 @@ class DecodedResponse(ClientResponse):
         return bool(self._chunks) or self._decoder.pending or self._coded.waiting
 
     async def next_chunk(self) -> bytes:
-        """Raises ProtocolError, too."""
         while not (self._chunks or self.complete):
             try:
                 output = self._decoder.step()
-            except ProtocolError:
+            except InvalidResponse:
                 self.close()
                 raise
             if output:

@@ -1,7 +1,7 @@
-"""The cookies of one session with a backend: load balancers keep a session at one server by them.
+"""Cookies by which load balancers send the requests of one client to the same server.
 
-They are kept as long as the session is, and sent in its requests alone. Their path and `Secure` are
-honoured; whatever else their attributes say has no meaning for a session.
+The caller keeps them for as long as it needs the same server. `Path`, `Secure` and `Max-Age=0` are
+respected; all other attributes are ignored.
 """
 
 import re
@@ -12,14 +12,16 @@ from mcpproxy.limits.sessions import COOKIES
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NEXT: Final = re.compile(rb",\s*(?=" + _TOKEN + rb"=)")
-"""Lines of one name are joined with commas; the dates in attributes have some, too."""
+"""Boundary of two joined Set-Cookie lines; dates in attributes contain commas as well."""
 _PAIR: Final = re.compile(_TOKEN + rb"=[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e\x22]*")
 
 
 def cookies_of(set_cookie: bytes, path: str, *, secure: bool) -> bytes:
-    """The value of `Cookie` after an answer with this `Set-Cookie`, for requests to this path;
-    empty where it sets nothing for them."""
-    found: dict[bytes, bytes] = {}
+    """Return the value of `Cookie` for requests to `path` after a response with `set_cookie`.
+
+    Return an empty value if the response sets no cookie for them.
+    """
+    cookies: dict[bytes, bytes] = {}
     size = 0
     for line in _NEXT.split(set_cookie):
         pair, *attributes = (part.strip() for part in line.split(b";"))
@@ -29,20 +31,20 @@ def cookies_of(set_cookie: bytes, path: str, *, secure: bool) -> bytes:
         if size > COOKIES.value:
             COOKIES.record()
             break
-        found[pair.partition(b"=")[0]] = pair
-    return b"; ".join(found.values())
+        cookies[pair.partition(b"=")[0]] = pair
+    return b"; ".join(cookies.values())
 
 
 def _is_for(attributes: list[bytes], path: str, *, secure: bool) -> bool:
-    given = {}
+    values = {}
     for attribute in attributes:
         name, _, value = attribute.partition(b"=")
-        given[name.strip().lower()] = value.strip()
-    if b"secure" in given and not secure:
+        values[name.strip().lower()] = value.strip()
+    if b"secure" in values and not secure:
         return False
-    if given.get(b"max-age", b"").startswith((b"-", b"0")):
+    if values.get(b"max-age", b"").startswith((b"-", b"0")):
         return False
-    wanted = given.get(b"path", b"/").decode("latin-1")
+    wanted = values.get(b"path", b"/").decode("latin-1")
     own = path.partition("?")[0]
     if not wanted.startswith("/") or wanted == own:
         return True
@@ -50,7 +52,7 @@ def _is_for(attributes: list[bytes], path: str, *, secure: bool) -> bool:
 
 
 def one_cookie_line(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The same header lines with all cookies in one of them, as RFC 6265 section 5.4 wants."""
+    """Return the header lines with all cookies in one of them (RFC 6265, section 5.4)."""
     lines = list(headers)
     cookies = [value for name, value in lines if name.lower() == b"cookie"]
     if len(cookies) < 2:

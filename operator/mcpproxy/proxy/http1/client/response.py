@@ -1,33 +1,33 @@
-"""The answer to one request over HTTP/1.1, of which the body is read as it comes."""
+"""Response to one HTTP/1.1 request, whose body is read while it arrives."""
 
 import asyncio
 import collections
 import functools
 from typing import TYPE_CHECKING, Final
 
-from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
+from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.http1.client.connection import ClientConnection
 
 HIGH_WATER: Final = 256 * 1024
-"""Bytes of a body that may wait for their reader before the peer is held back."""
+"""Bytes of a body that may wait for their reader before reading from the server pauses."""
 DRAIN: Final = 1.0
-"""Seconds in which the rest of an answer may come that is of no interest."""
+"""Seconds in which the rest of a discarded body may arrive before the connection is closed."""
 
 
 class ClientResponse:
-    """The answer to one request; its body is read with `read` or `chunks`."""
+    """Response to one request; `read` or `next_chunk` read its body."""
 
-    # Every call makes one of these: what is as it begins stands in the class.
+    # Each request creates a response, so initial values are class attributes.
     headers: dict[bytes, bytes]
-    """Their names are in lower case. Several answers may share them."""
+    """Headers by their names in lower case; several responses may share them."""
     status = 0
     complete = False
     _size = 0
     _waiter: "asyncio.Future[None] | None" = None
     _leaving: asyncio.TimerHandle | None = None
-    """Runs while the rest may still come, which is dropped."""
+    """Timer that runs while the rest of a discarded body may arrive."""
 
     def __init__(self, connection: "ClientConnection") -> None:
         self._connection = connection
@@ -35,27 +35,27 @@ class ClientResponse:
         self.headers = {}
 
     async def head(self) -> "ClientResponse":
-        """Itself, once its head is there. Raises Unreachable, ProtocolError."""
+        """Wait for the head and return the response. Raises ConnectionLost, InvalidResponse."""
         await self._connection.headed(self)
         return self
 
     def rest(self) -> "ClientResponse | None":
-        """Itself, where it is no error and more is to come."""
+        """Return the response if its status is 200 and its body is incomplete; otherwise None."""
         return None if self.complete or self.status != 200 else self
 
     @property
     def waiting(self) -> bool:
-        """Whether a part of the body waits for its reader."""
+        """True if a part of the body waits for its reader."""
         return bool(self._chunks)
 
     @property
     def whole(self) -> bytes | None:
-        """The body if all of it is there; it can still be read. None otherwise."""
+        """The body if it is complete, otherwise None; it can still be read."""
         return self.begun if self.complete else None
 
     @property
     def begun(self) -> bytes:
-        """What is there of the body; it can still be read."""
+        """The received part of the body; it can still be read."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     @property
@@ -64,12 +64,15 @@ class ClientResponse:
         return _media_type(self.headers.get(b"content-type", b""))
 
     async def next_chunk(self) -> bytes:
-        """The next part of the body; empty at its end. Raises Unreachable when it breaks off."""
+        """Return the next part of the body; empty at its end.
+
+        Raises ConnectionLost if the body breaks off, and InvalidResponse if it can't be decoded.
+        """
         while not self._chunks:
             if self.complete:
                 return b""
             if self._connection.lost:
-                raise Unreachable("the connection broke off in the middle of an answer")
+                raise ConnectionLost("the connection broke off in the middle of an answer")
             self._waiter = self._connection.loop.create_future()
             try:
                 await self._waiter
@@ -82,7 +85,10 @@ class ClientResponse:
         return chunk
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises ProtocolError when it is larger than `limit` bytes."""
+        """Return the whole body.
+
+        Raises InvalidResponse if it is larger than `limit` bytes, and the errors of `next_chunk`.
+        """
         if self.complete and len(self._chunks) == 1 and self._size <= limit:
             return self._chunks.pop()
         parts: list[bytes] = []
@@ -92,21 +98,21 @@ class ClientResponse:
             size += len(chunk)
             if size > limit:
                 self.close()
-                raise ProtocolError(f"the answer is larger than {limit} bytes")
+                raise InvalidResponse(f"the answer is larger than {limit} bytes")
         return b"".join(parts)
 
     def unread(self, parts: list[bytes]) -> None:
-        """Put back what was read."""
+        """Put back parts of the body that were read."""
         self._chunks.extendleft(reversed(parts))
         self._size += sum(map(len, parts))
 
     def close(self) -> None:
-        """Give up the rest of the body; the connection is closed unless it was complete."""
+        """Give up the rest of the body; this closes the connection unless the body is complete."""
         if not self.complete:
             self._connection.abort()
 
     def leave(self) -> None:
-        """The rest is of no interest; if it comes in time the connection is kept."""
+        """Discard the rest of the body; if it arrives in time, the connection is kept."""
         self._chunks.clear()
         self._size = 0
         if not self.complete:
@@ -114,14 +120,14 @@ class ClientResponse:
             self._connection.hold_back(False)
 
     def end(self) -> None:
-        """Called by the connection: no more comes."""
+        """Mark the body as complete; called by the connection."""
         self.complete = True
         if self._leaving is not None:
             self._leaving.cancel()
         self.wake()
 
     def feed(self, chunk: bytes) -> None:
-        """Called by the connection: a part of the body came."""
+        """Add a part of the body; called by the connection."""
         if self._leaving is not None:
             return
         self._chunks.append(chunk)
@@ -132,7 +138,7 @@ class ClientResponse:
         self.wake()
 
     def wake(self) -> None:
-        """Called by the connection: look again."""
+        """Wake up the reader; called by the connection."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

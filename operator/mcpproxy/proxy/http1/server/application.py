@@ -1,23 +1,34 @@
-"""The interface between the HTTP server and what it serves."""
+"""Interface between the HTTP server and the application that it serves."""
 
 from collections.abc import Awaitable
 from typing import Protocol
 
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import Headers, ResponseWriter
 
 
 class Application(Protocol):
-    """What is served."""
+    """Handler of the requests that an HTTP server receives."""
 
     def screened(self, inbound: Request) -> HttpError | None:
-        """Called with the head of a request: why its body is not wanted, if so."""
+        """Check the head of a request before its body is read.
+
+        Return the error response, or None to accept the request. Requests with the same head may
+        share the `RequestHead`, and are then checked once.
+        """
 
     def response_headers(self, inbound: Request) -> Headers:
-        """Headers that also a refusal of this request has."""
+        """Return the headers that each error response of the server to this request needs."""
+
+    def error_body(self, error: HttpError) -> bytes:
+        """Return the JSON body of an error response that has none yet."""
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
-        """Begin to answer without a task; False where it takes one. Raises HttpError."""
+        """Begin to answer a request without a task.
+
+        Return False if the request needs `serve`. Raises HttpError.
+        """
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Awaitable[None]:
-        """Answer a request. May raise HttpError before anything was sent."""
+        """Answer a request in a task. Raises HttpError before anything was sent."""

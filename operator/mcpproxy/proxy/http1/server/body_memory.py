@@ -1,7 +1,7 @@
-"""Memory for the bodies of requests that are on their way: who may hold how much of it.
+"""Memory for the bodies of requests, shared between all connections.
 
-A client that holds back the end of large bodies must not keep others from small requests, nor those
-at other addresses from large ones.
+A client that holds back the end of large bodies must not prevent small requests of others, nor
+large ones from other addresses.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ _SMALL: Final = SMALL_BODY.value
 
 
 class BodyMemory:
-    """What the bodies of all connections hold."""
+    """Bytes that the bodies of all connections hold."""
 
     def __init__(self) -> None:
         self.small = 0
@@ -27,7 +27,7 @@ class BodyMemory:
         return self.small + self.large
 
     def grow(self, address: str, before: int, after: int) -> bool:
-        """Let a body grow from `before` to `after` bytes; False where there is no room for it."""
+        """Let a body grow from `before` to `after` bytes; return False if there is no room."""
         if after <= _SMALL:
             small = self.small + after - before
             if small > SMALL_BODIES.value:
@@ -50,7 +50,7 @@ class BodyMemory:
         return True
 
     def release(self, address: str, size: int) -> None:
-        """A body of so many bytes is held no longer."""
+        """Release a body of `size` bytes."""
         if size <= _SMALL:
             self.small -= size
             return

@@ -1,13 +1,13 @@
-"""Networks of clients: whose share of a bounded collection an anonymous client has."""
+"""Networks of clients, by which anonymous clients share bounded collections."""
 
 from ipaddress import IPv6Address
 from typing import Any
 
 
 def network_of(peer: Any) -> str:
-    """The network of a peer's socket address; empty if unknown.
+    """Return the network of a peer's socket address; empty if unknown.
 
-    A host of IPv6 has a /64 to itself (RFC 7934), so all its addresses are one.
+    An IPv6 host has a whole /64 (RFC 7934), so all addresses in it count as one network.
     """
     if not isinstance(peer, tuple) or not peer:
         return ""

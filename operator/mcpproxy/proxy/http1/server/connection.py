@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection of a client, carried by asyncio.
+"""One HTTP/1.1 connection of a client, as an asyncio protocol.
 
-Requests of one connection are served one after the other. What a client sends too early waits,
-what it takes too slowly holds back who writes.
+Requests of one connection are served in their order. Pipelined requests wait, and a client that
+reads slowly slows down the code that writes its response.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from mcpproxy.limits.http import (
     TAKEN_BYTES,
     WAITING_REQUESTS,
 )
+from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.client_networks import network_of
-from mcpproxy.proxy.http1.server.request import HttpError, Request
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response, log_failure
 from mcpproxy.proxy.http1.server.response_writer import HeadResponseWriter, ResponseWriter
 from mcpproxy.proxy.http1.server.state import ServerState
@@ -32,12 +33,12 @@ REQUEST_SWEEPS: Final = REQUEST_TIME.value // SWEEP_EVERY
 STALLED_SWEEPS: Final = STALLED_TIME.value // SWEEP_EVERY
 _TAKEN: Final = TAKEN_BYTES.value
 JOINED: Final = 16 * 1024
-"""Bytes up to which parts are copied together rather than written one by one."""
+"""Bytes up to which parts are joined into one write."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerConnection(RequestParser, asyncio.Protocol):
-    """One client."""
+    """Server side of one connection."""
 
     def __init__(self, server: ServerState) -> None:
         super().__init__(server.app.screened, server.heads)
@@ -51,17 +52,17 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._advancing = False
         self._ended = False
-        """Whether no further request is served."""
+        """True if no further request is served."""
         self._taken = 0
-        """Bytes of the body of the request that is served."""
+        """Bytes of the body of the request that is being served."""
         self._served: Request | None = None
-        """That request."""
+        """The request that is being served."""
         self._unsent = 0
-        """Bytes that wait for the client to take them, when it last took enough."""
+        """Unsent bytes of the response when the client last took enough of them."""
         self._held_back = False
-        """Whether nothing is read, as enough requests wait."""
+        """True while reading is paused because enough requests wait."""
         self._turn_ends = False
-        """Whether the next turn of what was sent ahead is due."""
+        """True if the next turn of parsing is scheduled."""
         self.address = ""
         self.lost = False
         self.paused = False
@@ -70,18 +71,18 @@ class ServerConnection(RequestParser, asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is there, nor a part of one."""
+        """True if the connection has no request, not even a part of one."""
         nothing = not (self._waiting or self._url or self._rest)
         return self._reply is None and self._inbound is None and nothing
 
     @property
     def answering(self) -> bool:
-        """Whether a request is being served."""
+        """True if a request is being served."""
         return self._reply is not None
 
     @property
     def waited(self) -> int:
-        """Sweeps since something has happened here."""
+        """Sweeps since the last activity of the connection."""
         return self._sweeps
 
     @property
@@ -91,7 +92,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for those before them."""
+        """Number of requests that wait for earlier ones."""
         return len(self._waiting)
 
     # asyncio.Protocol
@@ -137,20 +138,20 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         return MAX_WAITING - len(self._waiting)
 
     def switch_protocol(self, data: bytes) -> bool:
-        """Another instance begins TLS where a client begins HTTP."""
+        """Let the acceptor of the server take over the connection."""
         acceptor, transport = self._server.acceptor, self._transport
         if acceptor is None or transport is None or not self.idle:
             return False
         if not acceptor.accept(transport, data):
             return False
-        # The transport gets another protocol, and goes on without this one.
+        # The transport gets another protocol and continues without this one.
         self.lost = self._ended = True
         self.end_intake()
         self._server.gone(self)
         return True
 
     def invite(self) -> None:
-        """Where an answer is due before, the client is invited after it."""
+        """Send 100 Continue, unless an earlier response comes first."""
         if self._reply is None and not self._waiting and self.expects_invitation():
             self.write(_CONTINUE)
 
@@ -191,7 +192,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     # Serving
 
     def _next(self) -> None:
-        """Serve what waits, one after the other."""
+        """Serve the waiting requests in their order."""
         if self._advancing:
             return
         self._advancing = True
@@ -222,7 +223,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         try:
             if refusal is not None:
                 reply.add_headers(server.app.response_headers(inbound))
-                reply.refuse(refusal)
+                self._refuse(reply, refusal)
             elif not server.app.at_once(inbound, reply):
                 self.run(server.app.serve(inbound, reply), reply)
         except Exception as error:
@@ -231,7 +232,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     def run(self, work: Awaitable[None], reply: ResponseWriter) -> None:
         self._task = self._server.loop.create_task(self._serve(work, reply))
         if self.lost:
-            # The server waits for it when it stops.
+            # The server waits for the task when it stops.
             self._server.connections.add(self)
 
     async def _serve(self, work: Awaitable[None], reply: ResponseWriter) -> None:
@@ -244,7 +245,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
             self._failed(reply, error)
         finally:
             if self._reply is reply:
-                # An answer that can't be completed.
+                # The response can't be completed.
                 reply.abandon()
                 self._reply = self._task = None
                 self.abort()
@@ -252,15 +253,19 @@ class ServerConnection(RequestParser, asyncio.Protocol):
                 self._server.gone(self)
 
     def _failed(self, reply: ResponseWriter, error: Exception) -> None:
-        """Answer with an error; where an answer has begun, the client sees it break off."""
+        """Send an error; if a response has begun, abort it."""
         if not isinstance(error, HttpError):
             log_failure(error)
             error = failure_response()
         if reply.untouched:
-            reply.refuse(error)
+            self._refuse(reply, error)
         elif self._reply is reply:
             reply.abandon()
             self.abort()
+
+    def _refuse(self, reply: ResponseWriter, error: HttpError) -> None:
+        body = error.body
+        reply.refuse(error, self._server.app.error_body(error) if body is None else body)
 
     def answered(self) -> None:
         self._reply = self._task = self._served = None
@@ -279,17 +284,17 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self._server.room.release(self.address, size)
 
     def _release_all(self) -> None:
-        """Of a connection that is lost a body counts as long as its request is being served."""
+        """Release the bodies of a lost connection, each once its request is complete."""
         sizes = [len(inbound.body) for inbound, *_ in self._waiting]
         if self._refusal is None:
             sizes.append(self._size)
         taken, served = self._taken, self._served
         self._served, self._taken = None, 0
-        # A call goes on though its client has gone.
+        # The task of a request may continue after the client has disconnected.
         if self._task is not None:
             self._task.add_done_callback(lambda _: self._release(taken))
         elif self._reply is not None and served is not None:
-            # Only whoever serves it knows its end.
+            # Without a task, the last reference to the request marks its end.
             weakref.finalize(served, self._release, taken).atexit = False
         else:
             sizes.append(taken)
@@ -310,12 +315,12 @@ class ServerConnection(RequestParser, asyncio.Protocol):
                 self._drained = self._server.loop.create_future()
             await asyncio.shield(self._drained)
 
-    # Ends
+    # Closing
 
     def _shut(self) -> None:
-        """Close once everything is written; what the client still sends is read and dropped.
+        """Close once everything is written; read and drop what the client still sends.
 
-        A connection that is closed while the peer sends would be reset, and the answer lost.
+        Closing while the peer sends would reset the connection and lose the response.
         """
         self._ended = True
         if self._transport is None or self.lost:
@@ -323,39 +328,39 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         if self._ignoring and self._transport.can_write_eof():
             self._transport.resume_reading()
             with contextlib.suppress(OSError):
-                # The client may have left meanwhile; connection_lost follows.
+                # If the client has already disconnected, connection_lost follows.
                 self._transport.write_eof()
         else:
             self._ignoring = True
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._ended = True
         if self._transport is not None:
             self._transport.abort()
 
     def drain(self) -> None:
-        """The server stops: what was begun is answered, nothing after it."""
+        """Finish the responses that have begun, then close; the server is stopping."""
         self.closing = True
         if self.idle:
             self._shut()
 
     def cancel(self) -> None:
-        """The server can't wait any longer."""
+        """Cancel the request in progress and close."""
         if self._task is not None:
             self._task.cancel()
         self.abort()
 
     def sweep(self) -> None:
-        """Called every SWEEP_EVERY seconds: end what has lasted too long."""
+        """Close the connection if it has stalled; called every SWEEP_EVERY seconds."""
         if self._reply is not None:
             self._reply.swept(SWEEP_EVERY)
         if not self.lost:
             self._end_stalled()
 
     def _note_taken(self, unsent: int) -> None:
-        """A byte now and then is not enough: what is held of an answer must be taken in time."""
+        """Reset the sweeps if the client took enough of the response; a few bytes do not count."""
         taken = self._unsent - unsent
         if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
             self._sweeps = 0

@@ -1,7 +1,7 @@
-"""Bytes of a connection that wait to be parsed, and in what steps that is done.
+"""Received bytes that are not parsed yet, and the steps in which they are parsed.
 
-A client may send many requests, or chunks, in one packet. They are parsed a few at a time, so that
-other clients have their turn between them.
+A client may send many requests, or many chunks, in one packet. The connection parses a few at a
+time, so that other connections get their turn in between.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ BYTES_A_TURN: Final = 16 * 1024
 
 
 class ReadAhead:
-    """Bytes that came and are not parsed yet."""
+    """Buffer of received bytes that are not parsed yet."""
 
     __slots__ = ("_at", "data", "steps")
 
@@ -29,40 +29,41 @@ class ReadAhead:
         return bool(self.data)
 
     def add(self, data: bytes) -> None:
-        """Put bytes behind those that wait."""
+        """Append received bytes."""
         self.data = self.data[self._at :] + data
         self._at = 0
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop all bytes."""
         self.data, self._at = b"", 0
 
     @property
     def turn_is_over(self) -> bool:
-        """Whether others are to have their turn before the next step."""
+        """True if other connections get their turn before the next step."""
         return self.steps >= REQUESTS_A_TURN
 
     def step(self, left: int, *, in_body: bool) -> bytes:
-        """The next bytes, in which no second request ends, and which take little time.
+        """Return the next bytes, in which at most one request ends and which parse quickly.
 
-        `left` is the number of bytes that are missing of a body of known length.
+        `left` is the number of missing bytes of a body with a known length, otherwise 0. `in_body`
+        is True if the parser is in a body.
         """
         if left:
             end = self._at + left
         elif in_body:
-            # Of chunks nothing tells the end: a few short requests may end in such a part.
+            # Nothing announces the end of the chunks, so a few short requests may end in a step.
             end = self._at + _CHUNKS
         else:
             head = self.data.find(_END_OF_HEAD, self._at)
             end = len(self.data) if head < 0 else head + len(_END_OF_HEAD)
-        found = self.data[self._at : end]
+        part = self.data[self._at : end]
         self._at = end
         if end >= len(self.data):
             self.clear()
-        self.steps += 1 if left else 1 + len(found) * REQUESTS_A_TURN // BYTES_A_TURN
-        return found
+        self.steps += 1 if left else 1 + len(part) * REQUESTS_A_TURN // BYTES_A_TURN
+        return part
 
 
 def has_many_requests(data: bytes, room: int) -> bool:
-    """Whether there may be more requests in it than have room, or more than one turn takes."""
+    """True if `data` may contain `room` requests or more, or more than one turn parses."""
     return len(data) > BYTES_A_TURN or data.count(_END_OF_HEAD) >= room

@@ -1,7 +1,7 @@
-"""From the bytes of one connection to its requests, within limits: httptools parses.
+"""Parser of the requests of one connection, within limits, on httptools.
 
-A request is handed on once its body is there. What can't be read is refused, and then the rest of
-what the client sends is of no interest: where its next request begins is not known any more.
+A request is passed on once its body is complete. A malformed request is refused, and the rest of
+the input is ignored, because the start of the next request is unknown.
 """
 
 import logging
@@ -19,9 +19,10 @@ from mcpproxy.limits.http import (
     REQUEST_TARGET,
     UNFINISHED_HEAD,
 )
+from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
-from mcpproxy.proxy.http1.server.request import MAX_BODY, HttpError, Request, RequestHead
+from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
 
 log = logging.getLogger("mcpproxy.http")
 
@@ -30,76 +31,79 @@ MAX_UNREAD: Final = UNFINISHED_HEAD.value
 _MAX_LINES: Final = REQUEST_LINES.value
 _CODING: Final = b"chunked"
 _LINE_ENDS: Final = 4
-"""Bytes of a header line besides its name and value: a colon, a blank, and the end of the line."""
+"""Bytes of a header line besides its name and value: a colon, a space, and the line end."""
 MAX_OFFERS: Final = 8
-"""Offers of other protocols that one packet may hold."""
+"""Upgrade requests that one packet may contain."""
 _SPENT: Final = httptools.HttpRequestParser(None)
-"""The parser of a connection that has ended: its own refers to it and would keep it alive."""
+"""Parser of closed connections; a parser of their own would keep them alive by a cycle."""
 
 
 class RequestParser(ABC):
-    """Reads what a client sends."""
+    """Parser of the input of one client."""
 
     def __init__(
         self, screened: Callable[[Request], HttpError | None], heads: HeadCache[RequestHead]
     ) -> None:
-        """`screened` says of a request's head why its body is not wanted, if so."""
+        """`screened` checks the head of a request, as `Application.screened` does."""
         self._screened = screened
         self._heads = heads
         self._between = True
-        """Whether no part of a request is here."""
+        """True if the parser is between two requests."""
         self._complete: Request | None = None
-        """The request that ended last; not kept for longer than it takes to look at it."""
+        """The request that ended last, until `data_received` has seen it."""
         self._parser = httptools.HttpRequestParser(self)
         self._ignoring = False
-        """Whether the rest of what the client sends is of no interest."""
+        """True if the rest of the input is ignored."""
         self._url = b""
         self._lines: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._line_count = 0
         self._unread = 0
-        """Bytes that came since the parser was through with a line, a chunk or a request."""
+        """Bytes since the last complete line, chunk or request."""
         self._advanced = False
-        """Whether it was through with one lately."""
+        """True if the latest input completed a line, a chunk or a request."""
         self._rest = ReadAhead()
-        """What is not parsed yet: enough requests wait, or others have their turn."""
+        """Input that is not parsed yet, because enough requests wait or others have their turn."""
         self._parsing = False
-        """Whether the parser is at work: what it calls must not have it read on."""
+        """True inside of httptools, whose callbacks must not feed it."""
         self._inbound: Request | None = None
         self._refusal: HttpError | None = None
         self._body: bytes | bytearray = b""
         self._size = 0
-        """Bytes of the body that is being read, as far as it is there."""
+        """Received bytes of the body of the current request."""
         self._sweeps = 0
-        """Sweeps since something has happened here."""
+        """Sweeps since the last activity of the connection."""
 
     @abstractmethod
     def has_room(self, before: int, after: int) -> bool:
-        """Whether a body of `before` bytes may grow to `after`; then that is counted."""
+        """Reserve memory for a body to grow from `before` to `after` bytes; False if it is full."""
 
     @abstractmethod
     def room_ahead(self) -> int:
-        """How many more requests may wait; where it is 0, `read_rest` follows later."""
+        """Return how many more requests may wait; after 0, call `read_rest` later."""
 
     @abstractmethod
     def read_on_later(self) -> None:
-        """Read no more; `begin_turn` and `read_rest` follow when others had their turn."""
+        """Pause reading, and call `begin_turn` and `read_rest` after others had their turn."""
 
     @abstractmethod
     def received(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
-        """A request is there; the client expects no further answer after it if it is the last."""
+        """Handle a complete request.
+
+        `refusal` is the error to answer it with. No request follows if `last`; `old` is HTTP/1.0.
+        """
 
     @abstractmethod
     def refuse_all(self, refusal: HttpError) -> None:
-        """Answer what can't be read, after what was asked before; then read no more."""
+        """Answer the current request with an error after the earlier ones, then close."""
 
     def switch_protocol(self, data: bytes) -> bool:
-        """Hand over a connection that does not begin with HTTP/1.1; False where none takes it."""
+        """Hand over a connection that does not begin with HTTP; return False if that fails."""
         return False
 
     @abstractmethod
     def invite(self) -> None:
-        """The client may wait with a body until it is invited (RFC 9110, section 10.1.1)."""
+        """Ask for the body that a client with `Expect` holds back (RFC 9110, section 10.1.1)."""
 
     def data_received(self, data: bytes) -> None:
         if self._ignoring:
@@ -123,7 +127,7 @@ class RequestParser(ABC):
             self._heads.keep(data, complete.headers, complete.head)
 
     def read_rest(self) -> None:
-        """Parse what waits, request by request, as far as requests may wait to be served."""
+        """Parse the remaining input, as far as more requests may wait."""
         while self._can_read_rest and self.room_ahead() > 0:
             self._feed(self._rest.step(self._left, in_body=self._inbound is not None))
         if self._ignoring:
@@ -137,12 +141,12 @@ class RequestParser(ABC):
         return bool(rest) and not (rest.turn_is_over or self._parsing or self._ignoring)
 
     def begin_turn(self) -> None:
-        """Others had their turn: what waits may be parsed on."""
+        """Begin another turn, in which remaining input may be parsed."""
         self._rest.steps = 0
 
     @property
     def _left(self) -> int:
-        """Bytes that are missing of a body whose length is known; 0 where it is not."""
+        """Missing bytes of a body of known length; 0 if the length is unknown."""
         if self._inbound is None:
             return 0
         length = self._inbound.headers.get(b"content-length")
@@ -158,16 +162,16 @@ class RequestParser(ABC):
             if self._ignoring or not self.switch_protocol(data):
                 self._unreadable(error)
         self._parsing = False
-        # The parser holds back, and does not count, what it has of a line.
+        # The parser buffers an incomplete line and does not count it.
         self._unread = 0 if self._advanced else self._unread + len(data)
         if self._unread > MAX_UNREAD and not self._ignoring:
             UNFINISHED_HEAD.record()
             self.refuse_all(HttpError(431, f"a line is longer than {MAX_UNREAD} bytes"))
 
     def _read_on(self, rest: bytes) -> None:
-        """Read a request with the offer of another protocol (HTTP/2, say) as if without it.
+        """Parse a request again without its `Upgrade` header, such as an upgrade to HTTP/2.
 
-        The parser does not read the body of such a request, and nothing tells it to.
+        httptools never reads the body of a request with that header.
         """
         for _ in range(MAX_OFFERS):
             if self._ignoring:
@@ -198,12 +202,12 @@ class RequestParser(ABC):
             self.refuse_all(HttpError(400, "the request is not HTTP/1.1"))
 
     def end_intake(self) -> None:
-        """Nothing more will come."""
+        """Ignore all further input."""
         self._ignoring = True
         self._parser = _SPENT
 
     def drop(self) -> Request:
-        """Forget the request that is being read."""
+        """Forget the current request, and return it."""
         inbound = self._inbound or Request(RequestHead("", "", []))
         self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
         return inbound
@@ -211,14 +215,12 @@ class RequestParser(ABC):
     # httptools
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
         self._between = False
         self._url, self._lines, self._head_size, self._line_count = b"", [], 0, 0
         self._advanced = True
         self._sweeps = 0
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser."""
         self._url += url
         if len(self._url) > REQUEST_TARGET.value and not self._ignoring:
             REQUEST_TARGET.record()
@@ -227,9 +229,8 @@ class RequestParser(ABC):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
         if self._ignoring:
-            # It goes no further.
+            # An exception stops the parser.
             raise ValueError("a request that was refused")
         self._lines.append((name.lower(), value))
         self._advanced = True
@@ -250,7 +251,6 @@ class RequestParser(ABC):
             self.refuse_all(HttpError(431, f"there are more than {_MAX_LINES} header lines"))
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         self._advanced = True
         if self._ignoring:
             return
@@ -292,13 +292,12 @@ class RequestParser(ABC):
         self.refuse_all(HttpError(413, f"a request is at most {MAX_BODY} bytes"))
 
     def expects_invitation(self) -> bool:
-        """Whether the client waits with the body of the request that is being read."""
+        """True if the client holds back the body of the current request."""
         if self._inbound is None or self._size or self._parser.get_http_version() != "1.1":
             return False
         return self._inbound.headers.get(b"expect", b"").lower() == b"100-continue"
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
         self._advanced = True
         if self._ignoring:
             return
@@ -316,15 +315,14 @@ class RequestParser(ABC):
                 self._body = body
             else:
                 if isinstance(self._body, bytes):
-                    # Chunks may be small and many: each as an object would take far more room.
+                    # Chunks may be many and small; an object for each would take more memory.
                     self._body = bytearray(self._body)
                 self._body += body
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         self._advanced = True
         inbound, last, old = self._inbound, not self._parser.should_keep_alive(), False
-        # After the last one the parser takes nothing more.
+        # The parser accepts nothing after the last request.
         self._between = not last
         if inbound is None or self._ignoring:
             return
@@ -343,7 +341,10 @@ class RequestParser(ABC):
 
 
 def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:
-    """Why a body can't be read as it is (RFC 9112, section 6.1; RFC 9110, section 15.5.16)."""
+    """Return the error for a body with an unknown coding; None if there is none.
+
+    RFC 9112, section 6.1; RFC 9110, section 15.5.16.
+    """
     transfer = headers.get(b"transfer-encoding")
     if transfer is not None and transfer.strip().lower() != _CODING:
         return HttpError(501, "of transfer codings only chunked is known here")
@@ -355,30 +356,30 @@ def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:
 
 
 def log_failure(error: BaseException) -> None:
-    """Log where it failed; what an exception says may hold contents of the request."""
+    """Log where a request failed, without the exception's text, which may quote the request."""
     kind = RuntimeError(type(error).__qualname__)
     about: Any = (RuntimeError, kind, error.__traceback__)
     log.error("a request failed", exc_info=about)
 
 
 def failure_response() -> HttpError:
-    """The answer to a request that has failed."""
+    """Return the error response to a request that failed unexpectedly."""
     return HttpError(500, "the proxy failed; see its log")
 
 
 def _target(url: bytes) -> tuple[str, bytes | None]:
-    """The path of a request's target, and the host where it names one (RFC 9112, section 3.2)."""
+    """Return the path of a request target, and its host if it has one (RFC 9112, section 3.2)."""
     host = None
     if url.startswith(b"/"):
         path = url.partition(b"?")[0]
     else:
         try:
-            found = httptools.parse_url(url)
+            parsed = httptools.parse_url(url)
         except httptools.HttpParserInvalidURLError:
             return "", None
-        path = found.path or b"/"
-        if found.host is not None:
-            name = b"[%b]" % found.host if b":" in found.host else found.host
-            host = name if found.port is None else b"%b:%d" % (name, found.port)
+        path = parsed.path or b"/"
+        if parsed.host is not None:
+            name = b"[%b]" % parsed.host if b":" in parsed.host else parsed.host
+            host = name if parsed.port is None else b"%b:%d" % (name, parsed.port)
     text = path.decode("latin-1")
     return (unquote(text) if "%" in text else text), host

@@ -1,7 +1,7 @@
-"""The answer to one HTTP request: plain JSON where a single message will do, else an event stream.
+"""Writer of the response to one HTTP request: one body, or an event stream.
 
-What is written never waits in two places: the transport holds it, and whoever sends more than
-one message waits until the client has taken what is there.
+Output is buffered in one place only, the transport. Code that sends more than one message waits
+until the client has taken what was written.
 """
 
 import asyncio
@@ -9,19 +9,25 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from mcpproxy.proxy.core.timers import Timer, TimerQueue
-from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
-from mcpproxy.proxy.http1.server.request import HttpError
-from mcpproxy.proxy.protocol import sse
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.media_types import JSON
+from mcpproxy.proxy.http1.server.event_stream import (
+    EVENT_END,
+    EVENT_START,
+    PING,
+    STREAM_HEADERS,
+    encode_event,
+)
+from mcpproxy.proxy.timers import Timer, TimerQueue
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 PING_EVERY: Final = 15.0
-"""Seconds of silence after which a stream gets a comment, so that no proxy on the way ends it."""
+"""Seconds of silence after which a stream gets a comment, so that no intermediary closes it."""
 _JSON_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 )
-_JSON: Final = (b"content-type", b"application/json")
+_JSON: Final = (b"content-type", JSON)
 _STATUS: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
 _BODILESS: Final = (204, 304)
 MAX_BEHIND: Final = 64 * 1024
@@ -30,88 +36,95 @@ _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class ResponseTransport(Protocol):
-    """The client's connection, as far as an answer needs it."""
+    """The connection of the client, as far as a response needs it."""
 
     lost: bool
-    """Whether the client has gone."""
+    """True if the client has disconnected."""
     paused: bool
-    """Whether the client has to take what was written before more is."""
+    """True while the client has to take what was written before more is written."""
     closing: bool
-    """Whether the connection ends with this answer."""
+    """True if the connection ends with this response."""
     old: bool
-    """Whether the client speaks HTTP/1.0: then there are no chunks."""
+    """True if the client uses HTTP/1.0, which has no chunks."""
 
     @property
     def network(self) -> str:
-        """The network of the client. See `network_of`."""
+        """The network of the client, from `network_of`."""
 
     def write(self, *parts: bytes) -> None:
-        """Write; dropped when the client has gone."""
+        """Write the parts; drop them if the client has disconnected."""
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written, or has gone."""
+        """Wait until the client has taken most of what was written, or has disconnected."""
 
     def answered(self) -> None:
-        """The answer is complete."""
+        """Mark the response as complete."""
 
     def run(self, work: Awaitable[None], reply: "ResponseWriter") -> None:
-        """Answer in a task."""
+        """Complete the response in a task."""
 
 
 class ResponseWriter:
-    """Writes one HTTP answer. Nothing is sent before it is clear what the answer is."""
+    """Writer of one HTTP response; it sends nothing before the kind of the response is known."""
 
-    # Every request makes one of these: what is as it begins stands in the class.
+    # Each request creates a writer, so initial values are class attributes.
     _headers: Headers = ()
     _started = False
     _chunked = False
     _done = False
     _parts = False
-    """Whether the last message goes in parts, and whether these are an event's."""
+    """True if the last message is sent in parts."""
     _in_event = False
+    """True if these parts are the data of an event."""
     _left = False
-    _log: StreamLog | None = None
     _alarm: Timer | None = None
-    calm = False
-    """Whether the connection's sweeps are to see to it that a silence does not last too long."""
+    _pings_on_sweep = False
+    """True if a sweep of the connection sends the first ping."""
     _sweeps = 0
     _behind: list[bytes] | None = None
-    """What is written with the next turn of the loop: events come in swarms."""
+    """Output that the next turn of the loop writes, because events come in bursts."""
     _behind_size = 0
     on_gone: Callable[[], object] | None = None
-    """Called once when the client closes the connection before the answer is complete.
+    """Callback for a client that disconnects before the response is complete; called once.
 
-    Who begins to listen after that is told with the next thing it sends.
+    If it is set after the disconnect, the next write calls it.
     """
 
     def __init__(
         self, wire: ResponseTransport, pings: TimerQueue, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """`pings` are deadlines of the length of PING_EVERY."""
+        """`pings` has timers of PING_EVERY seconds."""
         self.loop = loop
         self._wire = wire
         self._pings = pings
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was sent yet."""
+        """True if nothing was sent yet."""
         return not (self._started or self._done)
 
     @property
     def network(self) -> str:
-        """The network of the client. See `network_of`."""
+        """The network of the client, from `network_of`."""
         return self._wire.network
 
     def keep_alive(self) -> None:
-        """From now on, a silence that lasts too long turns the answer into a stream with pings."""
+        """Turn the response into a stream with pings whenever it is silent for too long."""
         if self._alarm is None:
             self._alarm = self._pings.start(self._ping)
 
+    def ping_on_sweep(self) -> None:
+        """Send the first ping from a sweep of the connection, which needs no timer.
+
+        The ping may be late by the time between two sweeps.
+        """
+        self._pings_on_sweep = True
+
     def swept(self, seconds: float) -> None:
-        """Called every so many seconds: a silence that has lasted too long ends."""
+        """Send a ping if the response has been silent for too long; called every `seconds`."""
         self._sweeps += 1
-        if self.calm and self._sweeps * seconds >= PING_EVERY:
-            self.calm = False
+        if self._pings_on_sweep and self._sweeps * seconds >= PING_EVERY:
+            self._pings_on_sweep = False
             if not (self._parts or self._alarm):
                 self._ping()
 
@@ -119,36 +132,21 @@ class ResponseWriter:
         if not (self._done or self._wire.lost):
             if not self._wire.paused:
                 self._stream()
-                self._chunk(sse.PING)
+                self._chunk(PING)
             self._alarm = self._pings.start(self._ping)
 
     def ping(self) -> Awaitable[None]:
-        """Send a comment; the answer is a stream from here on."""
-        return self._event(sse.PING)
+        """Send a comment; this turns the response into a stream."""
+        return self.send_encoded(PING)
 
-    def event(self, message: bytes) -> Awaitable[None]:
-        """Send a message now; the answer is a stream from here on."""
-        event_id = None if self._log is None else self._log.append(message)
-        return self._event(sse.encode(message, event_id))
+    def event(self, message: bytes, event_id: bytes | None = None) -> Awaitable[None]:
+        """Send an event; this turns the response into a stream."""
+        return self.send_encoded(encode_event(message, event_id))
 
-    def replay(self, message: bytes, event_id: bytes) -> Awaitable[None]:
-        """Send an event that another stream has kept."""
-        return self._event(sse.encode(message, event_id))
-
-    async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None:
-        """Keep what is sent from now on; tell the client, so that it can go on after a break."""
-        if self._log is None:
-            self._log = open_log()
-            await self._event(sse.priming_event(self._log.append(b""), retry))
-
-    async def pause(self) -> None:
-        """Close the stream; what is still to come is kept for the client's return."""
-        if self._log is not None:
-            await self.end()
-
-    async def _event(self, event: bytes) -> None:
+    async def send_encoded(self, event: bytes) -> None:
+        """Send an encoded event or comment; this turns the response into a stream."""
         if self._done or self._parts:
-            self._told()
+            self._notify_gone()
             return
         self._stream()
         self._chunk(event)
@@ -158,26 +156,26 @@ class ResponseWriter:
             await self._wire.drained()
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Add a header to the answer, before anything is sent."""
+        """Add a header to the response, before anything is sent."""
         self._headers += ((name, value),)
 
     def add_headers(self, fields: Headers) -> None:
-        """Add headers to the answer, before anything is sent."""
+        """Add headers to the response, before anything is sent."""
         self._headers += fields
 
     async def finish(self, message: bytes, status: int = 200) -> None:
-        """Send the last message. The status counts only where nothing was sent before."""
+        """Send the last message, as `complete` does."""
         self.complete(message, status)
 
-    def complete(self, message: bytes, status: int = 200) -> None:
-        event_id = None
-        if self._log is not None:
-            event_id = self._log.append(message)
-            self._log.end(self.loop.time())
+    def complete(self, message: bytes, status: int = 200, event_id: bytes | None = None) -> None:
+        """Send the last message: an event of a stream, otherwise a JSON body.
+
+        A stream ignores `status`, and a JSON body ignores `event_id`.
+        """
         if self._done:
             return
         if self._started:
-            self._chunk(sse.encode(message, event_id))
+            self._chunk(encode_event(message, event_id))
             self._end()
             return
         if status == 200 and not (self._headers or self._wire.closing):
@@ -186,36 +184,36 @@ class ResponseWriter:
             length = (b"content-length", b"%d" % len(message))
             self._last(self._head(status, (_JSON, length, *self._headers)), message)
 
-    async def only_event(self, message: bytes) -> None:
-        """The whole answer as a stream of one event, unless it is a stream already."""
+    def complete_stream(self, message: bytes, event_id: bytes | None = None) -> None:
+        """Send the last message as an event, even if no stream was started."""
         if self._started or self._done:
-            await self.finish(message)
-            return
-        self.whole((message,), streamed=True)
+            self.complete(message, event_id=event_id)
+        else:
+            self.whole((message,), streamed=True)
 
     def whole(self, parts: Sequence[bytes], *, streamed: bool) -> None:
-        """The whole answer, of which nothing was sent yet, from the parts of its message.
+        """Send the whole response, given as the parts of its message, before anything was sent.
 
-        They are not copied where they are large. `streamed` makes it a stream of one event.
+        Large parts are not copied. If `streamed`, the response is a stream of one event.
         """
         if streamed and any(b"\n" in part or b"\r" in part for part in parts):
-            parts = (sse.encode(b"".join(parts)),)
+            parts = (encode_event(b"".join(parts)),)
         elif streamed:
-            parts = (sse.DATA, *parts, sse.END)
+            parts = (EVENT_START, *parts, EVENT_END)
         length = (b"content-length", b"%d" % sum(map(len, parts)))
-        headers = sse.HEADERS if streamed else (_JSON,)
+        headers = STREAM_HEADERS if streamed else (_JSON,)
         self._last(self._head(200, (*headers, length, *self._headers)), *parts)
 
     async def empty(self, status: int, *headers: tuple[bytes, bytes]) -> None:
-        """An answer without a body."""
+        """Send a response without a body."""
         length = () if status == 204 else ((b"content-length", b"0"),)
         self._last(self._head(status, (*length, *headers, *self._headers)), b"")
 
-    def refuse(self, refusal: HttpError) -> None:
-        """An answer that is an HTTP error."""
-        length = (b"content-length", b"%d" % len(refusal.body))
+    def refuse(self, refusal: HttpError, body: bytes) -> None:
+        """Send an HTTP error with a JSON body."""
+        length = (b"content-length", b"%d" % len(body))
         headers = (_JSON, length, *refusal.headers, *self._headers)
-        self._last(self._head(refusal.status, headers), refusal.body)
+        self._last(self._head(refusal.status, headers), body)
 
     async def end(self) -> None:
         """End a stream without a last message."""
@@ -223,18 +221,18 @@ class ResponseWriter:
             self._end()
 
     async def start(self, status: int, headers: Headers) -> None:
-        """The head of an answer that is passed on as it comes, with `chunk` and `end`."""
+        """Send the head of a response whose body follows with `chunk` and `end`."""
         if self._done:
-            self._told()
+            self._notify_gone()
             return
         own = {name for name, _ in self._headers}
         headers = tuple(field for field in headers if field[0] not in own)
         self._begin(status, (*headers, *self._headers))
 
     async def chunk(self, content: bytes) -> None:
-        """The next part of an answer that is passed on."""
+        """Send the next part of the body of a response that `start` began."""
         if self._done:
-            self._told()
+            self._notify_gone()
             return
         if content:
             self._chunk(content)
@@ -243,22 +241,22 @@ class ResponseWriter:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the client has gone, and can't come back for the rest."""
-        return self._left and self._log is None
+        """True if the client has disconnected."""
+        return self._left
 
     @property
     def takes_parts(self) -> bool:
-        """Whether a message can be sent in parts: not where it is kept for those who come back."""
-        return self._log is None and not (self._done or self._parts)
+        """True if the last message may be sent in parts."""
+        return not (self._done or self._parts)
 
     async def part(self, content: bytes) -> bool:
-        """Send a part of the last message, which is JSON; False when the client has gone."""
+        """Send a part of the last message, which is JSON; return False if the client is gone."""
         if not (self._parts or self._done):
             self._stop()
             self._parts = True
             self._in_event = self._started
             if self._started:
-                self._chunk(sse.DATA)
+                self._chunk(EVENT_START)
             else:
                 self._begin(200, (_JSON, *self._headers))
         if self._done:
@@ -271,31 +269,29 @@ class ResponseWriter:
         return not self._done
 
     async def last_part(self) -> None:
-        """The message was sent as a whole."""
+        """End a message that was sent in parts, and the response."""
         if not self._done:
             if self._in_event:
-                self._chunk(sse.END)
+                self._chunk(EVENT_END)
             self._end()
 
     def abandon(self) -> None:
-        """The answer can't be completed: the client sees the connection break."""
+        """Give up the response; the connection closes, so that the client sees it break off."""
         self._stop()
         self._behind = None
         self._done = True
-        if self._log is not None:
-            self._log.end(self.loop.time())
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
-        """A task is to complete the answer."""
+        """Complete the response in a task."""
         self._wire.run(work, self)
 
     def gone(self) -> None:
-        """Called by the connection: the client has gone."""
+        """Note that the client has disconnected; called by the connection."""
         self._stop()
         self._done = self._left = True
-        self._told()
+        self._notify_gone()
 
-    def _told(self) -> None:
+    def _notify_gone(self) -> None:
         listener = self.on_gone
         if self._left and listener is not None:
             self.on_gone = None
@@ -303,12 +299,12 @@ class ResponseWriter:
 
     def _stream(self) -> None:
         if not self._started:
-            self._begin(200, (*sse.HEADERS, *self._headers))
+            self._begin(200, (*STREAM_HEADERS, *self._headers))
 
     def _begin(self, status: int, headers: Headers) -> None:
         self._started = True
-        whole = status in _BODILESS or any(name == b"content-length" for name, _ in headers)
-        if not (whole or self._wire.old):
+        sized = status in _BODILESS or any(name == b"content-length" for name, _ in headers)
+        if not (sized or self._wire.old):
             self._chunked = True
             headers = (*headers, (b"transfer-encoding", b"chunked"))
         self._wire.write(self._head(status, headers))
@@ -320,7 +316,7 @@ class ResponseWriter:
         self._behind.append(content)
         self._behind_size += len(content)
         if self._behind_size > MAX_BEHIND:
-            # Who writes without a pause has to learn that the client does not read.
+            # A sender that never pauses must notice that the client does not read.
             self._flush()
 
     def _flush(self) -> None:
@@ -366,7 +362,7 @@ class ResponseWriter:
 
 
 class HeadResponseWriter(ResponseWriter):
-    """Answers HEAD: what another method would get, without the body."""
+    """Writer of the response to HEAD: the head that GET would get, without the body."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The HTTP server of the endpoint: listens, looks after its connections, and stops gracefully."""
+"""HTTP server: listens, supervises its connections, and shuts down gracefully."""
 
 import asyncio
 import logging
@@ -9,66 +9,64 @@ from collections.abc import Sequence
 from typing import Final
 
 from mcpproxy.limits.http import DESCRIPTORS
-from mcpproxy.proxy.core.timers import TimerQueue
-from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
-from mcpproxy.proxy.downstream.peers.tls import PeerCertificates
 from mcpproxy.proxy.http1.head_cache import HeadCache
 from mcpproxy.proxy.http1.server.application import Application
 from mcpproxy.proxy.http1.server.body_memory import BodyMemory
 from mcpproxy.proxy.http1.server.connection import SWEEP_EVERY, ServerConnection
 from mcpproxy.proxy.http1.server.request import RequestHead
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY
+from mcpproxy.proxy.http1.server.state import ConnectionAcceptor
+from mcpproxy.proxy.timers import TimerQueue
 
 BACKLOG: Final = 2048
 _RESERVE: Final = 64
-"""Descriptors that are not for clients, at least."""
+"""Minimum number of file descriptors that are reserved for other purposes than clients."""
 log = logging.getLogger("mcpproxy.http")
 ENDING: Final = 1.0
-"""Seconds that those who are cancelled have to clean up."""
+"""Seconds that cancelled requests have to clean up."""
 
 
 class HttpServer:
-    """Serves one app on sockets that listen."""
+    """Server of one application on listening sockets."""
 
-    def __init__(self, app: Application) -> None:
-        """Needs a running loop."""
+    def __init__(self, app: Application, acceptor: ConnectionAcceptor | None = None) -> None:
+        """`acceptor` gets connections that do not begin with HTTP. Needs a running loop."""
         self.app = app
         self.heads: HeadCache[RequestHead] = HeadCache()
         self.loop = asyncio.get_running_loop()
         self.pings = TimerQueue(self.loop, PING_EVERY)
         self.draining = False
         self.connections: set[ServerConnection] = set()
-        self.acceptor: PeerAcceptor | None = None
-        """See `accept_instances`."""
+        self.acceptor = acceptor
         self.room = BodyMemory()
         self._most = connections_of_clients()
         self._full = False
-        """Whether no further client can connect."""
+        """True if no further client can connect."""
         self._emptied: asyncio.Future[None] | None = None
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections."""
-        for found in sockets:
+        for listener in sockets:
             server = await self.loop.create_server(
-                lambda: ServerConnection(self), sock=found, backlog=BACKLOG
+                self.new_connection, sock=listener, backlog=BACKLOG
             )
             self._servers.append(server)
         self._sweep()
+
+    def new_connection(self) -> ServerConnection:
+        """Return the protocol of a connection that this server serves."""
+        return ServerConnection(self)
 
     def _sweep(self) -> None:
         for connection in list(self.connections):
             connection.sweep()
         self._sweeper = self.loop.call_later(SWEEP_EVERY, self._sweep)
 
-    def accept_instances(self, credentials: PeerCertificates, server: "HttpServer") -> None:
-        """Let other instances connect, too; their requests are served by another server."""
-        self.acceptor = PeerAcceptor(credentials, lambda: ServerConnection(server))
-
     @property
     def held(self) -> int:
-        """Bytes of bodies that are held."""
+        """Bytes of request bodies in memory."""
         return self.room.held
 
     def admits(self, connection: ServerConnection) -> bool:
@@ -86,14 +84,14 @@ class HttpServer:
         return True
 
     def _close_waiting(self) -> None:
-        """Close the connections that have waited longest, of whichever address has most of them."""
-        waiting = [one for one in self.connections if not one.answering and not one.lost]
-        counts = Counter(one.address for one in waiting)
-        waiting.sort(key=lambda one: (counts[one.address], one.waited), reverse=True)
-        # Several at once: looking for them takes a while.
-        for one in waiting[: max(1, self._most // 100)]:
-            self.connections.discard(one)
-            one.abort()
+        """Close the longest idle connections of the addresses with the most connections."""
+        waiting = [c for c in self.connections if not c.answering and not c.lost]
+        counts = Counter(c.address for c in waiting)
+        waiting.sort(key=lambda c: (counts[c.address], c.waited), reverse=True)
+        # Several at once, because the search takes time.
+        for connection in waiting[: max(1, self._most // 100)]:
+            self.connections.discard(connection)
+            connection.abort()
 
     def gone(self, connection: ServerConnection) -> None:
         self.connections.discard(connection)
@@ -101,7 +99,7 @@ class HttpServer:
             self._emptied.set_result(None)
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more; answers in flight end by themselves, after `seconds` all are ended."""
+        """Accept no more connections, and wait for responses in flight; abort after `seconds`."""
         self.draining = True
         if self.acceptor is not None:
             self.acceptor.close()
@@ -123,7 +121,7 @@ class HttpServer:
 
 
 def connections_of_clients() -> int:
-    """Connections that clients may have: a part of the descriptors that the process may open."""
+    """Return how many connections clients may have: a part of the process's file descriptors."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most in (resource.RLIM_INFINITY, -1):
         most = DESCRIPTORS.value

@@ -1,21 +1,33 @@
-"""What the connections of one server share."""
+"""State that the connections of one server share."""
 
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from mcpproxy.proxy.core.timers import TimerQueue
-from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.http1.head_cache import HeadCache
 from mcpproxy.proxy.http1.server.application import Application
 from mcpproxy.proxy.http1.server.body_memory import BodyMemory
 from mcpproxy.proxy.http1.server.request import RequestHead
+from mcpproxy.proxy.timers import TimerQueue
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.http1.server.connection import ServerConnection
 
 
+class ConnectionAcceptor(Protocol):
+    """Handler of connections that begin with another protocol than HTTP, such as TLS."""
+
+    def accept(self, transport: asyncio.Transport, data: bytes) -> bool:
+        """Take over a connection whose first bytes are `data`.
+
+        Return False, and leave the transport alone, unless the bytes begin a known protocol.
+        """
+
+    def close(self) -> None:
+        """Abort the connections that have not switched to their new protocol yet."""
+
+
 class ServerState(Protocol):
-    """What the connections of one server share."""
+    """State that the connections of one server share."""
 
     app: Application
     heads: HeadCache[RequestHead]
@@ -24,12 +36,12 @@ class ServerState(Protocol):
     draining: bool
     connections: "set[ServerConnection]"
     room: BodyMemory
-    """Memory for bodies."""
-    acceptor: PeerAcceptor | None
-    """Takes connections of other instances."""
+    """Memory for request bodies."""
+    acceptor: ConnectionAcceptor | None
+    """Handler of connections that do not begin with HTTP."""
 
     def gone(self, connection: "ServerConnection") -> None:
-        """A connection has ended, and what was asked on it."""
+        """Forget a connection that is closed and whose requests are complete."""
 
     def admits(self, connection: "ServerConnection") -> bool:
-        """Count a new connection; False where there is no descriptor left for it."""
+        """Count a new connection; return False if no file descriptor is left for it."""

@@ -16,6 +16,7 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.transports.event_stream import MAX_MESSAGE
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, read_json
 from mcpproxy.proxy.upstream.transports.session import (
@@ -186,7 +187,8 @@ async def first_response(
         if response.media_type == h.EVENT_STREAM:
             return await _first_streamed(endpoint, response, request_id)
         if response.status >= 400 and response.media_type != h.JSON:
-            await response.read(MAX_MESSAGE)
+            with BACKEND_ERRORS:
+                await response.read(MAX_MESSAGE)
             return None
         message = await read_json(response)
     except BaseException:

@@ -8,7 +8,7 @@ from typing import Final
 from mcpproxy.limits.backends import UPSTREAM_SESSIONS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.core.fair_shares import FairShares
+from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession

@@ -21,7 +21,7 @@ from mcpproxy.proxy.core.errors import (
     TooManySessions,
 )
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
-from mcpproxy.proxy.core.fair_shares import FairShares
+from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.upstream.sessions.leases import (
     ExclusiveSession,
     Serving,

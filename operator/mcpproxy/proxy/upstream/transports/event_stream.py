@@ -14,6 +14,7 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import batches, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.large_results import LARGE
 
 MAX_MESSAGE: Final = MESSAGE.value
@@ -79,7 +80,8 @@ class EventStream:
             # Other requests get turns between the parts of a large chunk.
             await asyncio.sleep(0)
         else:
-            chunk = await self.response.next_chunk()
+            with BACKEND_ERRORS:
+                chunk = await self.response.next_chunk()
             if not chunk:
                 return None
             self._parts.extend(in_steps(chunk))
@@ -201,12 +203,13 @@ class SseDataReader:
 
     async def next_chunk(self) -> bytes:
         """Return the next chunk, empty at the end. Raises Unreachable if the stream breaks."""
-        received, self._begun = self._begun, b""
-        if received:
-            return received
-        while not self._data.ended and (chunk := await self._response.next_chunk()):
-            if part := self._data.feed(chunk):
-                return part
+        begun, self._begun = self._begun, b""
+        if begun:
+            return begun
+        with BACKEND_ERRORS:
+            while not self._data.ended and (chunk := await self._response.next_chunk()):
+                if part := self._data.feed(chunk):
+                    return part
         return b""
 
     def unread(self, parts: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""An MCP endpoint over HTTP: what is sent to it, and how its answers are read."""
+"""MCP endpoint of a backend over HTTP: its requests, and how its responses are read."""
 
 import asyncio
 import copy
@@ -23,10 +23,12 @@ from mcpproxy.proxy.http1.client.client import Headers, HttpClient, encode_reque
 from mcpproxy.proxy.http1.client.content_codings import decode_response
 from mcpproxy.proxy.http1.client.cookies import cookies_of
 from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.errors import ConnectError, ConnectionLost, InvalidResponse
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
@@ -36,7 +38,7 @@ from mcpproxy.proxy.upstream.transports.event_stream import (
 )
 
 MAX_HEADS: Final = 1024
-"""Heads of requests that are kept ready."""
+"""Encoded request heads that are cached."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _JSON: Final = (b"content-type", h.JSON)
@@ -45,12 +47,12 @@ _REFUSES_HOST: Final = (403, 421)
 _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
 _PLAIN: Final = (b"", h.JSON, b"text/plain")
 _WORDS: Final = 80
-"""Characters of an error page that the status repeats."""
+"""Characters of an error page that the status quotes."""
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
 class McpHttpClient:
-    """The MCP endpoint of a backend: a client, and the headers that the user configured."""
+    """MCP endpoint of a backend: an HTTP client and the configured headers."""
 
     def __init__(
         self,
@@ -58,53 +60,62 @@ class McpHttpClient:
         configured: Callable[[], Lines],
         passed: frozenset[bytes] = frozenset(),
     ) -> None:
-        """`passed` are the headers of clients that the backend gets."""
+        """`passed` are the names of client headers that are forwarded to the backend."""
         self.client = client
         self._passed = passed
         self._own: Lines = ()
-        """What the client has of them whose requests these are."""
+        """The forwarded headers of the client that this endpoint serves."""
         self._configured = configured
         self._in_time = TimeLimit(OWN_REQUEST_TIME.value)
         self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
-        """How fast event streams are read."""
+        """Rates at which event streams are read."""
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
-        """The latest of them: found without looking at every header."""
+        """The latest head, which needs no comparison of all headers."""
 
     def of(self, client: ClientIdentity) -> "McpHttpClient":
-        """The same endpoint for requests that get the headers of this client."""
+        """Return the endpoint for requests with the forwarded headers of this client."""
         if not self._passed:
             return self
-        found = copy.copy(self)
-        found._own = client.having(self._passed)
-        return found
+        endpoint = copy.copy(self)
+        endpoint._own = client.having(self._passed)
+        return endpoint
 
     def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
-        """The same endpoint for a session that begins with this answer: its requests carry the
-        cookies that it sets, as load balancers want it that keep a session at one server."""
-        given = response.headers.get(b"set-cookie")
+        """Return the endpoint for a session that began with this response.
+
+        Its requests carry the cookies of the response, by which load balancers keep a session at
+        one server.
+        """
+        set_cookie = response.headers.get(b"set-cookie")
         origin, configured = self.client.origin, self._configured
-        cookies = given and cookies_of(given, origin.path, secure=origin.secure)
+        cookies = set_cookie and cookies_of(set_cookie, origin.path, secure=origin.secure)
         if not cookies:
             return self
         line = (b"cookie", cookies)
-        found = copy.copy(self)
-        found._configured = lambda: (*configured(), line)
-        return found
+        endpoint = copy.copy(self)
+        endpoint._configured = lambda: (*configured(), line)
+        return endpoint
 
     def _lines(self) -> Lines:
         configured = self._configured()
         return (*configured, *self._own) if self._own else configured
 
     def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> ClientResponse | None:
-        """POST one message, if a connection is free."""
+        """POST a message if a connection is idle; otherwise return None.
+
+        `done` is called as by `ClientConnection.begin`.
+        """
         client = self.client
         connection = client.take()
         if connection is None:
             return None
         lines = self._lines() if self._own else self._configured()
         head = self._head(client.origin.path, headers, lines)
-        return connection.begin(encode_request(head, body), done)
+        try:
+            return connection.begin(encode_request(head, body), done)
+        except ConnectionLost:
+            return None
 
     async def post(
         self,
@@ -115,32 +126,33 @@ class McpHttpClient:
         *,
         again: bool = False,
     ) -> ClientResponse:
-        """POST one message. Raises BackendError for what is no answer to it.
+        """POST a message and return the response. Raises BackendError.
 
-        `sent` is its answer where `begin` has sent it already; `again` says that the message may
-        be sent twice, where a connection that was used before is lost.
+        `sent` is the response if `begin` sent the message. If `again`, the message is sent twice
+        if a reused connection is lost.
         """
         path = path or self.client.origin.path
         configured = self._lines()
         client = self.client
-        if sent is None:
-            request = encode_request(self._head(path, headers, configured), body)
-            response = await client.sent(request, again=again)
-        else:
-            response = await sent.head()
-        if response.status in (307, 308):
-            every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
-            response = await self.client.followed(response, b"POST", path, every, body)
-        if response.status in _REFUSES_HOST:
-            await self._check_host(response)
-        _check(response)
-        return decode_response(response)
+        with BACKEND_ERRORS:
+            if sent is None:
+                request = encode_request(self._head(path, headers, configured), body)
+                response = await client.sent(request, again=again)
+            else:
+                response = await sent.head()
+            if response.status in (307, 308):
+                every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
+                response = await self.client.followed(response, b"POST", path, every, body)
+            if response.status in _REFUSES_HOST:
+                await self._check_host(response)
+            _check(response)
+            return decode_response(response)
 
     async def _check_host(self, response: ClientResponse) -> None:
-        """Raise HostRefused where the server says that it does not serve the host it is called by.
+        """Raise HostRefused if the server does not serve the host in the request.
 
-        Servers refuse hosts that they do not know against DNS rebinding: with 421, or with 403
-        and a body that says so.
+        As a protection from DNS rebinding, servers refuse unknown hosts with 421, or with 403 and
+        a body that names the reason.
         """
         words = await _first_words(response)
         if response.status != 421 and not _INVALID_HOST.search(words):
@@ -155,7 +167,7 @@ class McpHttpClient:
         )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
-        """The head of a POST; kept, for most requests of a link have the same."""
+        """Return the head of a POST from a cache, because most requests of a session share it."""
         kept = self._kept
         if kept[1] is headers and kept[0] is path and kept[2] == configured:
             return kept[3]
@@ -170,25 +182,31 @@ class McpHttpClient:
         return head
 
     async def get(self, headers: Headers) -> ClientResponse:
-        """Open an event stream."""
+        """GET an event stream. Raises BackendError."""
         lines = (_ACCEPT_SSE, *headers, *self._lines())
-        response = await self.client.request(b"GET", lines)
-        _check(response)
-        if (failure := failed(response, None)) is not None:
-            response.close()
-            raise failure
-        return decode_response(response)
+        with BACKEND_ERRORS:
+            response = await self.client.request(b"GET", lines)
+            _check(response)
+            if (failure := failed(response, None)) is not None:
+                response.close()
+                raise failure
+            return decode_response(response)
+
+    def path_of(self, reference: str) -> str:
+        """Resolve a reference of the backend to a path. Raises Unreachable for another origin."""
+        with BACKEND_ERRORS:
+            return self.client.path_of(self.client.url, reference)
 
     def events(self, response: ClientResponse, last_id: bytes | None = None) -> SseMessageReader:
-        """The messages of an event stream, behind the event with `last_id`."""
+        """Return a reader of the messages of a stream; `last_id` is the last known event id."""
         return SseMessageReader(response, self.line_rate, last_id)
 
     async def deliver(
         self, body: bytes, headers: Lines, path: str | None = None, *, again: bool = False
     ) -> int:
-        """POST a message that wants no response in JSON-RPC; the HTTP status.
+        """POST a message that has no JSON-RPC response, and return the HTTP status.
 
-        Raises BackendError: TimedOut where the HTTP response does not begin in time.
+        Raises BackendError, such as TimedOut if the HTTP response does not begin in time.
         """
         try:
             with self._in_time():
@@ -202,14 +220,14 @@ class McpHttpClient:
         return response.status
 
     async def delete(self, headers: Headers) -> None:
-        """End a session. Raises BackendError."""
+        """DELETE a session. Raises BackendError."""
         lines = (*headers, *self._lines())
         try:
-            with self._in_time():
+            with BACKEND_ERRORS, self._in_time():
                 try:
                     response = await self.client.request(b"DELETE", lines)
-                except Unreachable:
-                    # The kept connection may have been closed just then; twice does no harm.
+                except (ConnectError, ConnectionLost):
+                    # The server may have just closed the connection. A DELETE may be repeated.
                     response = await self.client.request(b"DELETE", lines)
         except TimeoutError:
             OWN_REQUEST_TIME.record()
@@ -218,7 +236,7 @@ class McpHttpClient:
 
 
 async def _first_words(response: ClientResponse) -> str:
-    """The beginning of a body that is a text or JSON, on one line; empty for any other."""
+    """Return the beginning of a text or JSON body, on one line; empty for other types."""
     if response.media_type not in _PLAIN:
         return ""
     try:
@@ -247,7 +265,7 @@ def _check(response: ClientResponse) -> None:
 
 
 def failed(response: ClientResponse, message: Message | None) -> Unreachable | None:
-    """The failure that HTTP status 5xx stands for, unless its body is an error of JSON-RPC."""
+    """Return the error for HTTP status 5xx, unless the body is a JSON-RPC error; else None."""
     if response.status < 500 or (message is not None and "error" in message):
         return None
     return Unreachable(f"it answers HTTP {response.status}")
@@ -260,8 +278,9 @@ async def read_json(
 ) -> Message | None:
     """Return the JSON-RPC message of a response that is not a stream; None if it has none.
 
-    In a batch, that is the response to `request_id`, else the first response; notifications and
-    requests of the batch go to `told`. See `no_response` for the reason why there is none.
+    In a batch, the message is the response to `request_id`, or the first response. Notifications
+    and requests of the batch are passed to `told`. If there is no message, `no_response` has the
+    reason.
     """
     body = await _body(response)
     try:
@@ -283,7 +302,7 @@ async def read_json(
 async def no_response(response: ClientResponse) -> ProtocolError:
     """Return the error for an HTTP response without a JSON-RPC response.
 
-    It quotes what the backend took for a message, and no page or error of its own.
+    The error quotes a malformed message of the backend, but no HTML page.
     """
     why = f"it answers HTTP {response.status} without a JSON-RPC response"
     is_message = response.status < 400 and response.media_type == h.JSON
@@ -297,16 +316,17 @@ async def no_response(response: ClientResponse) -> ProtocolError:
 
 
 async def _body(response: ClientResponse) -> bytes:
-    try:
-        return await response.read(MAX_MESSAGE)
-    except ProtocolError:
-        MESSAGE.record()
-        raise
+    with BACKEND_ERRORS:
+        try:
+            return await response.read(MAX_MESSAGE)
+        except InvalidResponse:
+            MESSAGE.record()
+            raise
 
 
 def session_id_of(response: ClientResponse) -> bytes | None:
-    """The session id that an answer carries. Raises ProtocolError when it can't be one."""
-    found = response.headers.get(h.SESSION_ID)
-    if found is not None and _SESSION_ID.fullmatch(found) is None:
+    """Return the session id of a response, or None. Raises ProtocolError if it is malformed."""
+    session_id = response.headers.get(h.SESSION_ID)
+    if session_id is not None and _SESSION_ID.fullmatch(session_id) is None:
         raise ProtocolError("its session id is not visible ASCII")
-    return found
+    return session_id

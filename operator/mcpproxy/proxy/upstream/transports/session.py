@@ -10,13 +10,13 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, offers
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, CallContext, ClientIdentity, Told
-from mcpproxy.proxy.core.timers import Timer
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta, parse_meta
 from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED
 from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.large_results import ByteSource, ResultRelay, ResultSink
 from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 

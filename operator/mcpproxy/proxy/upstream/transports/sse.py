@@ -34,8 +34,7 @@ class SseChannel:
             continue
         if event is None:
             raise ProtocolError("its event stream names no endpoint")
-        client = self._endpoint.client
-        self._path = client.path_of(client.url, event.data.decode("utf-8", "replace"))
+        self._path = self._endpoint.path_of(event.data.decode("utf-8", "replace"))
 
     async def _next_event(self) -> sse.ServerSentEvent | None:
         while not self._events:

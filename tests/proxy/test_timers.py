@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mcpproxy.proxy.core.timers import Timer, TimerQueue
+from mcpproxy.proxy.timers import Timer, TimerQueue
 
 
 class Clock:

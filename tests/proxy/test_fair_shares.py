@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpproxy.proxy.core.fair_shares import FairShares
+from mcpproxy.proxy.fair_shares import FairShares
 
 HOLDERS = [("a", "x"), ("a", "y"), ("b", "x"), ("c", "z")]
 
