@@ -113,8 +113,8 @@ def test_what_a_pod_of_another_version_holds_is_found(version: str) -> None:
     tokens = frozen(version, "tokens.json")
     sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
     live = SessionRegistry(sealer, "here", 1800.0)
-    assert live.stream_owner(tokens["stream"]) == tokens["owner"]
-    assert live.questioner(Raw(jsonrpc.encode(tokens["question"]))) == tokens["owner"]
+    assert live.owner_of_stream(tokens["stream"]) == tokens["owner"]
+    assert live.owner_of_request(Raw(jsonrpc.encode(tokens["question"]))) == tokens["owner"]
     parking = SuspendedCalls(sealer, "here", time.time)
     params = {"requestState": Raw(jsonrpc.encode(tokens["parked"]))}
     assert parking.owner(params) == tokens["owner"]

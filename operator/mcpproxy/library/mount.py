@@ -23,7 +23,7 @@ from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import unwrapped
 from mcpproxy.library.server import Server
 from mcpproxy.library.sessions.sdk_session import RawRequest
-from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity, Told
+from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity, NotificationHandler
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, component_ref
@@ -150,7 +150,7 @@ class _Mounted:
     ) -> bool:
         """True if the mounted server has the component and the server itself does not."""
         gateway = self.inner.gateway
-        await gateway.located(ctx.method, params)
+        await gateway.wait_for_route(ctx.method, params)
         try:
             gateway.route(ctx.method, params)
         except RpcError:
@@ -227,7 +227,7 @@ class _SdkCaller:
             notification, related_request_id=self._ctx.request_id
         )
 
-    async def ask(self, request: Message, told: Told | None = None) -> Message:
+    async def ask(self, request: Message, told: NotificationHandler | None = None) -> Message:
         sdk_request: Any = _raw_request(request)
         token = parse_meta(jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))).get(
             "progressToken"

@@ -219,7 +219,7 @@ class Server:
         request = {"id": Raw(b'"call"'), "params": jsonrpc.encode_raw(params)}
         caller = NullContext(ClientIdentity(LATEST_LEGACY))
         async with self:
-            await self.gateway.located("tools/call", params)
+            await self.gateway.wait_for_route("tools/call", params)
             try:
                 answer = await self.gateway.call(request, "tools/call", params, caller)
                 error = jsonrpc.error_of(answer, understood=True)

@@ -143,7 +143,7 @@ class VisibleGateway(Gateway):
         name, kind = self._router.named(method, params)
         owner = self.catalog.owner(kind, name)
         if owner is not None:
-            return self.way(owner, name, kind)
+            return self.route_to(owner, name, kind)
         template = self._template(name) if kind.by_uri else None
         hidden = self.catalog.hides(kind, name) or (
             template is not None and self.catalog.hides(TEMPLATES, template[1])
@@ -151,16 +151,18 @@ class VisibleGateway(Gateway):
         if hidden:
             raise unknown_component_error(kind, name)
         if template is not None:
-            return self.way(template[0], name, kind)
+            return self.route_to(template[0], name, kind)
         return super().route(method, params)
 
-    def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
+    def guess_route(
+        self, method: str, params: Message, principal: str | None = None
+    ) -> Route | None:
         for member, kinds in (("uri", (RESOURCES,)), ("name", (TOOLS, PROMPTS))):
             name = jsonrpc.decode_str(params.get(member))
             for kind in kinds if name is not None else ():
                 if self.catalog.hides(kind, name or ""):
                     raise unknown_component_error(kind, name or "")
-        return super().guessed(method, params, principal)
+        return super().guess_route(method, params, principal)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
         """Return the backend and the template that match a URI, or None.
@@ -179,4 +181,4 @@ class VisibleGateway(Gateway):
         """Apply a change of the hidden components, and notify clients whose lists changed."""
         changed = self.catalog.refresh()
         if changed:
-            self._changed(changed)
+            self._on_change(changed)

@@ -12,17 +12,21 @@ def _health(unhealthy_after: int = 2, healthy_after: int = 1) -> BackendHealth:
 
 
 def _bad(health: BackendHealth, state: str = "Unhealthy") -> bool:
-    return health.bad(state, "Unreachable", "connection refused")  # type: ignore[arg-type]
+    return health.record_failure(state, "Unreachable", "connection refused")  # type: ignore[arg-type]
 
 
 def test_nothing_is_known_before_the_first_check() -> None:
     health = _health()
-    assert (health.finding.state, health.usable, health.suspected) == ("Unknown", False, False)
+    assert (health.finding.state, health.is_usable, health.needs_recheck) == (
+        "Unknown",
+        False,
+        False,
+    )
 
 
 def test_the_first_check_decides_alone() -> None:
     good, bad = _health(3, 3), _health(3, 3)
-    assert good.good()
+    assert good.record_success()
     assert _bad(bad)
     assert good.finding == HealthState("Healthy")
     assert bad.finding == HealthState("Unhealthy", "Unreachable", "connection refused")
@@ -30,15 +34,15 @@ def test_the_first_check_decides_alone() -> None:
 
 def test_a_healthy_backend_becomes_unhealthy_after_enough_bad_checks() -> None:
     health = _health(unhealthy_after=3)
-    health.good()
+    health.record_success()
     assert [_bad(health) for _ in range(3)] == [False, False, True]
-    assert not health.usable
+    assert not health.is_usable
 
 
 def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
     reached = FINDING_TEXT.reached
     health = _health()
-    health.bad("Unhealthy", "Unreachable", "a\x1b[2J\n" + "b" * FINDING_TEXT.value)
+    health.record_failure("Unhealthy", "Unreachable", "a\x1b[2J\n" + "b" * FINDING_TEXT.value)
     message = health.finding.message or ""
     assert len(message) == FINDING_TEXT.value
     assert message.isprintable()
@@ -47,26 +51,26 @@ def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
 
 def test_a_good_check_between_starts_the_count_anew() -> None:
     health = _health(unhealthy_after=2)
-    health.good()
-    assert [_bad(health), health.good(), _bad(health)] == [False, False, False]
+    health.record_success()
+    assert [_bad(health), health.record_success(), _bad(health)] == [False, False, False]
     assert health.finding.state == "Healthy"
 
 
 def test_an_unhealthy_backend_becomes_healthy_after_enough_good_checks() -> None:
     health = _health(healthy_after=2)
     _bad(health)
-    assert [health.good(), health.good()] == [False, True]
+    assert [health.record_success(), health.record_success()] == [False, True]
 
 
 def test_a_doubt_is_seen_both_ways() -> None:
     health = _health(unhealthy_after=2, healthy_after=2)
-    health.good()
+    health.record_success()
     _bad(health)
-    assert health.suspected
+    assert health.needs_recheck
     _bad(health)
-    assert not health.suspected
-    health.good()
-    assert health.suspected
+    assert not health.needs_recheck
+    health.record_success()
+    assert health.needs_recheck
 
 
 @pytest.mark.parametrize(("state", "usable"), [("Unauthorized", False), ("RateLimited", True)])
@@ -74,15 +78,15 @@ def test_only_a_backend_that_is_merely_slowed_down_keeps_its_components(
     state: str, usable: bool
 ) -> None:
     health = _health(unhealthy_after=1)
-    health.good()
+    health.record_success()
     assert _bad(health, state)
-    assert health.usable is usable
+    assert health.is_usable is usable
 
 
 def test_the_same_finding_again_is_no_change() -> None:
     health = _health()
     assert [_bad(health), _bad(health), _bad(health)] == [True, False, False]
-    assert not health.suspected
+    assert not health.needs_recheck
 
 
 def test_failing_in_another_way_takes_as_many_checks_as_failing_at_all() -> None:
@@ -95,27 +99,27 @@ def test_failing_in_another_way_takes_as_many_checks_as_failing_at_all() -> None
 
 def test_a_backend_that_fails_now_in_one_way_now_in_another_stays_in_its_state() -> None:
     health = _health(unhealthy_after=2)
-    health.good()
+    health.record_success()
     states = ("RateLimited", "Unauthorized", "Unhealthy")
     changes = [_bad(health, state) for state in states * 4]
     assert changes.count(True) == 1
     assert health.finding.state == "Unauthorized"
-    assert health.suspected
+    assert health.needs_recheck
 
 
 def test_a_reason_or_message_that_changes_with_each_check_is_not_told_each_time() -> None:
     health = _health(unhealthy_after=2)
-    health.bad("Unhealthy", "Unreachable", "refused")
+    health.record_failure("Unhealthy", "Unreachable", "refused")
     for number in range(5):
-        assert not health.bad("Unhealthy", "Unreachable", f"attempt {number}")
+        assert not health.record_failure("Unhealthy", "Unreachable", f"attempt {number}")
     assert health.finding.message == "refused"
-    assert not health.bad("Unhealthy", "TimedOut", "late")
-    assert health.bad("Unhealthy", "TimedOut", "late")
+    assert not health.record_failure("Unhealthy", "TimedOut", "late")
+    assert health.record_failure("Unhealthy", "TimedOut", "late")
     assert health.finding == HealthState("Unhealthy", "TimedOut", "late")
 
 
 def test_a_good_check_forgets_how_others_failed() -> None:
     health = _health(unhealthy_after=2, healthy_after=2)
     _bad(health)
-    assert [_bad(health, "Unauthorized"), health.good()] == [False, False]
+    assert [_bad(health, "Unauthorized"), health.record_success()] == [False, False]
     assert not _bad(health, "Unauthorized")

@@ -116,9 +116,9 @@ async def test_a_call_waits_for_the_backend_of_its_tool_alone() -> None:
     async with running(fast=fast, hung=hung) as gateway:
         ours = {"name": jsonrpc.encode_raw("a")}
         async with asyncio.timeout(5):
-            await gateway.located("tools/call", ours)
+            await gateway.wait_for_route("tools/call", ours)
         other = asyncio.create_task(
-            gateway.located("tools/call", {"name": jsonrpc.encode_raw("b")})
+            gateway.wait_for_route("tools/call", {"name": jsonrpc.encode_raw("b")})
         )
         await turns(50)
         assert not other.done()

@@ -39,7 +39,7 @@ def _message(value: Any) -> bytes:
 
 @given(VALUES)
 def test_whatever_python_writes_as_json_is_read(value: Any) -> None:
-    found = jsonrpc.bounded(_message(value))
+    found = jsonrpc.parse_bounded(_message(value))
     assert json.loads(bytes(found["result"]))["a"] == _plain(value)
 
 
@@ -76,19 +76,19 @@ def test_a_message_too_large_to_be_repaired_is_refused() -> None:
     for size, fits in ((REPAIRED_TEXT.value - 100, True), (REPAIRED_TEXT.value, False)):
         body = _message([math.nan, "x" * size])
         if fits:
-            assert b"null" in bytes(jsonrpc.bounded(body)["result"])
+            assert b"null" in bytes(jsonrpc.parse_bounded(body)["result"])
         else:
             with pytest.raises(RpcError):
-                jsonrpc.bounded(body)
+                jsonrpc.parse_bounded(body)
     assert REPAIRED_TEXT.reached == before + 1
 
 
 @pytest.mark.parametrize("place", [math.nan, "\ud83d"])
 def test_a_message_with_too_much_to_repair_is_refused(place: Any) -> None:
     before = REPAIRED_PLACES.reached
-    assert jsonrpc.bounded(_message([place] * (REPAIRED_PLACES.value - 1)))
+    assert jsonrpc.parse_bounded(_message([place] * (REPAIRED_PLACES.value - 1)))
     with pytest.raises(RpcError):
-        jsonrpc.bounded(_message([place] * (REPAIRED_PLACES.value + 1)))
+        jsonrpc.parse_bounded(_message([place] * (REPAIRED_PLACES.value + 1)))
     assert REPAIRED_PLACES.reached == before + 1
 
 

@@ -180,7 +180,7 @@ async def test_a_question_outside_of_any_request_ends_without_an_answer(
     _shortened(monkeypatch, live_module, "STANDING_ANSWER")
     sessions = SessionRegistry(Sealer([b"k" * 16], lambda n: b"r" * n), "here", 1800.0)
     client = ClientIdentity("2025-11-25", session="s")
-    live = sessions.of("s", 0.0)
+    live = sessions.get_or_create("s", 0.0)
     live.stream = MessageQueue()
     answer = await SessionStreamContext(client, sessions).ask(QUESTION)
     assert answer == {"error": NOT_OFFERED}

@@ -10,7 +10,7 @@ import pytest_asyncio
 from msgspec import Raw
 
 from mcpproxy.limits.backends import ABANDONED_REQUESTS, ELICITATIONS
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext, Told
+from mcpproxy.proxy.core.exchange import ClientIdentity, NotificationHandler, NullContext
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.attribution import SessionUsers, unattributed
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
@@ -33,7 +33,9 @@ class Heard(NullContext):
     async def notify(self, message: Message) -> None:
         self.told.append(json.loads(bytes(message["params"])))
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         self.told.append(json.loads(bytes(request["method"])))
         await self.may.wait()
         return {"result": Raw(json.dumps(self.client.session).encode())}

@@ -16,7 +16,12 @@ from mcpproxy.limits.streams import EVENT_ID
 from mcpproxy.proxy.core.catalog.catalog import ComponentList
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
 from mcpproxy.proxy.core.errors import ProtocolError, TimedOut
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext, Told
+from mcpproxy.proxy.core.exchange import (
+    CallContext,
+    ClientIdentity,
+    NotificationHandler,
+    NullContext,
+)
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.http1.client import client as client_module
 from mcpproxy.proxy.http1.client.client import HttpClient
@@ -232,7 +237,9 @@ class Silent(NullContext):
         super().__init__(ANN)
         self.asked = 0
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError

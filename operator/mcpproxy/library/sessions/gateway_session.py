@@ -102,7 +102,7 @@ class GatewaySession(InProcessSession):
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         if client is not None:
-            await self._gateway.noted(client, message)
+            await self._gateway.notify_backends(client, message)
 
     async def listen(
         self,

@@ -22,7 +22,7 @@ PROGRESS: Final = "notifications/progress"
 INITIALIZED: Final = "notifications/initialized"
 ROOTS_CHANGED: Final = "notifications/roots/list_changed"
 
-Told = Callable[[Message], Awaitable[None]]
+NotificationHandler = Callable[[Message], Awaitable[None]]
 """Coroutine function that processes a notification."""
 
 
@@ -85,7 +85,9 @@ class CallContext(Protocol):
     def notify(self, message: Message) -> Awaitable[None]:
         """Forward a notification; return when the client's stream has room for more."""
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         """Forward a server request and return the response (`result` or `error`).
 
         `on_notification` receives the client's notifications about the request, such as progress
@@ -103,7 +105,7 @@ class CallContext(Protocol):
         """Report that the backend closed the stream before its response; clients must reconnect."""
 
 
-def cancelled_request_id(error: BaseException) -> Message | None:
+def cancel_notification_of(error: BaseException) -> Message | None:
     """Return the `notifications/cancelled` for which a task was cancelled, or None.
 
     Tasks are cancelled with the notification as their message, so that it reaches the other side
@@ -131,7 +133,9 @@ class NullContext:
     async def notify(self, message: Message) -> None:
         pass
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         return {"error": NOT_OFFERED}
 
     async def streamed(self, retry: int | None) -> None:

@@ -53,7 +53,7 @@ class BackendHealth:
         self.finding = HealthState("Unknown", "NotTried", "the backend was not tried yet")
 
     @property
-    def suspected(self) -> bool:
+    def needs_recheck(self) -> bool:
         """True if the last probe contradicts the state, so that the next one should be early."""
         healthy = self.finding.state == "Healthy"
         return (healthy and self._failures > 0) or (
@@ -61,11 +61,11 @@ class BackendHealth:
         )
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """True if the backend's components may be offered."""
         return self.finding.state in ("Healthy", "RateLimited")
 
-    def good(self, finding: HealthState | None = None) -> bool:
+    def record_success(self, finding: HealthState | None = None) -> bool:
         """Record a successful probe; `finding` qualifies the success.
 
         Return True if the state, its reason or its message changed.
@@ -76,7 +76,7 @@ class BackendHealth:
             return self._transition_to(finding or HealthState("Healthy"))
         return False
 
-    def bad(self, state: Failure, reason: str, message: str) -> bool:
+    def record_failure(self, state: Failure, reason: str, message: str) -> bool:
         """Record a failed probe. Return True if the state, its reason or its message changed.
 
         A new kind of failure changes nothing until it has occurred often enough.

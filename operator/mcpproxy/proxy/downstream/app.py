@@ -70,7 +70,7 @@ class Endpoint:
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
         gateway.seal_with(sealer)
-        gateway.set_standing(lambda client: SessionStreamContext(client, self.live))
+        gateway.set_session_context(lambda client: SessionStreamContext(client, self.live))
         gateway.metrics.sessions.set_function(lambda: len(self.live))
         gateway.metrics.parked.set_function(lambda: parking.count)
 

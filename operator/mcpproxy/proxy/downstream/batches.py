@@ -36,7 +36,7 @@ class BatchEndpoint:
     def __init__(self, front: LegacyEndpoint, peers: PeerForwarder) -> None:
         self._front = front
         self._peers = peers
-        self._acquaintance = SessionSync(front.live, peers)
+        self._session_sync = SessionSync(front.live, peers)
 
     async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
         """Answer a POST whose body is a JSON array. Raises HttpError."""
@@ -52,11 +52,11 @@ class BatchEndpoint:
             raise rpc_refusal(400, error) from None
         if await self._handed_over(inbound, ticket, messages, reply):
             return
-        live = self._front.live.of(ticket.client.session, reply.loop.time())
+        live = self._front.live.get_or_create(ticket.client.session, reply.loop.time())
         try:
             await self._serve_all(messages, inbound, ticket, live, reply)
         finally:
-            self._front.live.release(ticket.client)
+            self._front.live.release_if_idle(ticket.client)
 
     async def _handed_over(
         self,
@@ -65,13 +65,13 @@ class BatchEndpoint:
         messages: list[Message | bytes],
         reply: ResponseWriter,
     ) -> bool:
-        if inbound.head.context.handed_over or self._peers.mine(ticket.owner):
+        if inbound.head.context.handed_over or self._peers.is_local(ticket.owner):
             return False
         try:
-            await self._peers.pass_on(ticket.owner, inbound, reply)
+            await self._peers.forward(ticket.owner, inbound, reply)
         except PeerUnavailable:
             if any(self._keeps_state(m) for m in messages if not isinstance(m, bytes)):
-                self._front.live.forget(ticket.client, reply.loop.time())
+                self._front.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance that held this session has gone; initialize again"
                 ) from None
@@ -80,7 +80,7 @@ class BatchEndpoint:
 
     def _keeps_state(self, message: Message) -> bool:
         method = jsonrpc.decode_str(message.get("method"))
-        return self._front.gateway.keeps_state(method, message)
+        return self._front.gateway.is_session_bound(method, message)
 
     async def _serve_all(
         self,
@@ -91,8 +91,8 @@ class BatchEndpoint:
         reply: ResponseWriter,
     ) -> None:
         requests = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
-        known = live.acquainted or self._peers.mine(ticket.owner)
-        if not known and not await self._acquaintance.made(ticket, inbound, live):
+        known = live.is_synced or self._peers.is_local(ticket.owner)
+        if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
             raise HttpError(404, "this session has ended; initialize again")
         room = asyncio.Semaphore(BATCH_REQUESTS.value)
         if len(requests) > BATCH_REQUESTS.value:
@@ -141,10 +141,10 @@ class BatchEndpoint:
         owner = None
         if method is None or method == PROGRESS:
             named = message["id"] if method is None else progress_token(message)
-            owner = self._front.live.questioner(named)
-        if owner is not None and not self._peers.mine(owner):
+            owner = self._front.live.owner_of_request(named)
+        if owner is not None and not self._peers.is_local(owner):
             with contextlib.suppress(PeerUnavailable, HttpError):
-                await self._peers.tell(owner, "POST", inbound, jsonrpc.encode(message))
+                await self._peers.send(owner, "POST", inbound, jsonrpc.encode(message))
             return
         with contextlib.suppress(RpcError):
             await legacy_requests.handle_notification(
@@ -158,4 +158,4 @@ class BatchEndpoint:
         """Forward a message to the other instances whose requests it concerns."""
         method = jsonrpc.decode_str(message.get("method"))
         alone = Request(inbound.head, jsonrpc.encode(message))
-        await self._acquaintance.spread(alone, ticket, method, live)
+        await self._session_sync.broadcast(alone, ticket, method, live)

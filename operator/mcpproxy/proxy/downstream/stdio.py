@@ -66,10 +66,10 @@ class StdioServer:
         self._target = target
         self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
         self._parking = SuspendedCalls(sealer, SESSION, time.time)
-        self._live = self._sessions.of(SESSION, 0.0)
+        self._live = self._sessions.get_or_create(SESSION, 0.0)
         self._live.stream = MessageQueue()
         gateway.seal_with(sealer)
-        gateway.set_standing(lambda client: SessionStreamContext(client, self._sessions))
+        gateway.set_session_context(lambda client: SessionStreamContext(client, self._sessions))
         self._modern: bool | None = None
         self._client: ClientIdentity | None = None
         self._initialized = False
@@ -276,7 +276,7 @@ class StdioServer:
     async def _wait_for_route(self, method: str, params: Message) -> None:
         """Wait for the backend of a request; lists and similar requests wait on their own."""
         if method not in BY_METHOD and method not in (modern_requests.DISCOVER, "logging/setLevel"):
-            await self._gateway.located(method, params)
+            await self._gateway.wait_for_route(method, params)
 
     async def _listen(self, message: Message, params: Message) -> bytes:
         if len(self._listening) >= limits.STDIO_STREAMS.value:

@@ -91,13 +91,13 @@ class Gateway(Aggregate):
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
-            backend.watch.on_change = self._changed
+            backend.watch.on_change = self._on_change
             backend.watch.on_updated = functools.partial(self._resources.updated, backend)
 
     def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
         for backend in self.backends.values():
-            for found, count in backend.sessions.acquisitions.items():
-                yield (backend.name, found), count
+            for kind, count in backend.sessions.acquisitions.items():
+                yield (backend.name, kind), count
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -112,7 +112,7 @@ class Gateway(Aggregate):
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 
-    def known(
+    def with_forwarded_headers(
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]
     ) -> ClientIdentity:
         """Return the client with those of its request headers that some backend gets."""
@@ -136,7 +136,9 @@ class Gateway(Aggregate):
         """
         return self._router.route(method, params, principal)
 
-    def guessed(self, method: str, params: Message, principal: str | None = None) -> Route | None:
+    def guess_route(
+        self, method: str, params: Message, principal: str | None = None
+    ) -> Route | None:
         """Return the route of a request of an unknown extension by the names in its params.
 
         Return None if the only backend gets it, or if the downstream side handles it. Raise
@@ -145,7 +147,7 @@ class Gateway(Aggregate):
         if method in DOWNSTREAM_METHODS or self._lists.has(method):
             return None
         try:
-            route = self._router.guessed(method, params, principal)
+            route = self._router.guess_route(method, params, principal)
         except RpcError as error:
             if len(self.backends) > 1 or error.code == METHOD_NOT_FOUND:
                 raise
@@ -156,13 +158,13 @@ class Gateway(Aggregate):
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
         return route
 
-    async def located(self, method: str, params: Message | None) -> None:
+    async def wait_for_route(self, method: str, params: Message | None) -> None:
         """Wait until the route of a request is known or the first round over the backends ends."""
         while not (self.first_round_over or self._locates(method, params or {})):
             await self.wait_for_next_backend()
 
     def _locates(self, method: str, params: Message) -> bool:
-        if not self.routes(method):
+        if not self.is_routed(method):
             return False
         try:
             name, kind = self._router.named(method, params)
@@ -178,16 +180,16 @@ class Gateway(Aggregate):
         # Requests for unlisted components are routed by prefix.
         return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
-    def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
+    def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
         """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
-        return self._router.way(owner, name, kind)
+        return self._router.route_to(owner, name, kind)
 
-    def routes(self, method: str) -> bool:
+    def is_routed(self, method: str) -> bool:
         """Return True if requests of this method are routed by a component or task."""
         return method in ROUTED or method == COMPLETE
 
-    def may_ask(self, route: Route, params: Message) -> bool:
+    def can_request_input(self, route: Route, params: Message) -> bool:
         """Return True if the backend may send server requests for which the call must wait.
 
         These are requests of a legacy backend, or input requests of a process that only this
@@ -264,7 +266,7 @@ class Gateway(Aggregate):
     ) -> PreparedCall:
         """Return a request in its upstream form; `route` saves routing if known. Raise RpcError."""
         if route is None:
-            find = self.route if self.routes(method) else self.guessed
+            find = self.route if self.is_routed(method) else self.guess_route
             route = find(method, params or {}, principal)
         if route is None:
             outgoing = UpstreamRequest(request["id"], method, params, extra_fields_of(request))
@@ -284,19 +286,19 @@ class Gateway(Aggregate):
             return next(iter(self.backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
 
-    def set_standing(self, standing: Callable[[ClientIdentity], CallContext]) -> None:
+    def set_session_context(self, standing: Callable[[ClientIdentity], CallContext]) -> None:
         """Set the factory of contexts that receive what backends send outside of requests."""
         for backend in self.backends.values():
             backend.sessions.standing = backend.wrap_context(standing)
 
-    def keeps_state(self, method: str | None, message: Message) -> bool:
+    def is_session_bound(self, method: str | None, message: Message) -> bool:
         """Return True if a request uses a session that the client has for itself with a backend."""
         if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
             return False
         if self._lists.has(method):
             contributors = self._lists.contributors(method, modern=False)
             return any(backend.settings.session_mode == "PerClient" for backend in contributors)
-        find = self.route if self.routes(method) else self.guessed
+        find = self.route if self.is_routed(method) else self.guess_route
         try:
             route = find(method, jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)))
             backend = self._only_backend(method) if route is None else route.backend
@@ -304,7 +306,7 @@ class Gateway(Aggregate):
             return False
         return backend.settings.session_mode == "PerClient"
 
-    async def noted(
+    async def notify_backends(
         self, client: ClientIdentity, message: Message, *, running_only: bool = False
     ) -> None:
         """Forward a client's notification to all upstream sessions of this client.
@@ -353,7 +355,7 @@ class Gateway(Aggregate):
         for watcher in list(self._watchers):
             watcher()
 
-    def _changed(self, kinds: set[ComponentKind], session: str = "") -> None:
+    def _on_change(self, kinds: set[ComponentKind], session: str = "") -> None:
         """Notify subscribers of changed lists: those of one session, or all if it is empty."""
         self.notify_status_watchers()
         for method in {kind.changed for kind in KINDS if kind in kinds}:

@@ -102,7 +102,7 @@ class Router:
             owner = find_owner(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.is_withheld(owner, kind, name):
             raise unknown_component_error(kind, name)
-        return self.way(owner, name, kind)
+        return self.route_to(owner, name, kind)
 
     def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
         if len(self._backends) == 1:
@@ -141,7 +141,7 @@ class Router:
                         by_name.setdefault(upstream, []).append((backend.name, downstream_name))
         return by_name
 
-    def guessed(self, method: str, params: Message, principal: str | None) -> Route | None:
+    def guess_route(self, method: str, params: Message, principal: str | None) -> Route | None:
         """Return the route of a request of an unknown extension by its params; None without a name.
 
         Raise RpcError.
@@ -164,7 +164,7 @@ class Router:
         if self._catalog.is_withheld(owner, RESOURCES, uri):
             return False
         try:
-            self.way(owner, uri, RESOURCES)
+            self.route_to(owner, uri, RESOURCES)
         except RpcError:
             return False
         return True
@@ -182,7 +182,7 @@ class Router:
         names = self._backends[owner].names
         return names.uri_to_downstream(names.uri_to_upstream(name) or ""), kind
 
-    def way(self, owner: str, name: str, kind: ComponentKind) -> Route:
+    def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
         """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
         backend = self._backends[owner]

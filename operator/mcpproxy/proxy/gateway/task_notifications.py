@@ -27,14 +27,14 @@ ACKNOWLEDGED_WITHIN: Final = 5.0
 """Seconds for backends to acknowledge; clients must poll all other tasks."""
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before a broken stream is opened again; the last value repeats."""
-Told = Callable[[Message], None]
+NotificationHandler = Callable[[Message], None]
 _listens: Final = itertools.count(1)
 
 
 class TaskNotifications:
     """Streams of one client's listen."""
 
-    def __init__(self, client: ClientIdentity, on_notification: Told) -> None:
+    def __init__(self, client: ClientIdentity, on_notification: NotificationHandler) -> None:
         """Create without streams. `on_notification` gets notifications with downstream names."""
         self._client = client
         self._on_notification = on_notification
@@ -73,7 +73,7 @@ class _TaskStream(NullContext):
         backend: Backend,
         ids: Mapping[str, str],
         client: ClientIdentity,
-        on_notification: Told,
+        on_notification: NotificationHandler,
     ) -> None:
         """Create a stream. `ids` map upstream to downstream ids."""
         super().__init__(client)

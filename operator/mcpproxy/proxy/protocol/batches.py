@@ -80,6 +80,6 @@ def of_backend(body: bytes) -> list[Message]:
     Backends may send batches in every revision, because the TypeScript SDK accepts them in all.
     """
     if body[:1] == b"{" or not is_batch(body):
-        return [jsonrpc.bounded(body)]
+        return [jsonrpc.parse_bounded(body)]
     most, record = BACKEND_BATCH.value, BACKEND_BATCH.record
-    return [jsonrpc.bounded(member) for member in _split(body, most, record, of_backend=True)]
+    return [jsonrpc.parse_bounded(member) for member in _split(body, most, record, of_backend=True)]

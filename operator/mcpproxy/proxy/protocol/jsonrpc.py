@@ -187,7 +187,7 @@ def parse(body: bytes) -> Message:
     return _parse(body, of_backend=False)
 
 
-def bounded(body: bytes) -> Message:
+def parse_bounded(body: bytes) -> Message:
     """Return a backend's message; its params and result are limited in their number of fields.
 
     Raise RpcError; see `parse`.

@@ -19,7 +19,7 @@ META_LOG_LEVEL: Final = META_PREFIX + "logLevel"
 META_SUBSCRIPTION: Final = META_PREFIX + "subscriptionId"
 
 
-def negotiated(requested: str) -> str:
+def negotiate_revision(requested: str) -> str:
     """Return the legacy revision to negotiate: the requested one if it is supported."""
     return requested if requested in LEGACY else LATEST_LEGACY
 

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.limits.backends import ABANDONED_REQUESTS
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext, Told
+from mcpproxy.proxy.core.exchange import ClientIdentity, NotificationHandler, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, Message
 from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
@@ -124,7 +124,9 @@ class NoUser(NullContext):
         unattributed["log" if is_log else "notification"] += 1
         log.debug("dropped a notification: %s", WHY)
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         # The error names the reason.
         unattributed["request"] += 1
         log.debug("refused a server request: %s", WHY)

@@ -19,7 +19,7 @@ from mcpproxy.proxy.core.exchange import (
     ROOTS_CHANGED,
     CallContext,
     ClientIdentity,
-    Told,
+    NotificationHandler,
 )
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.protocol import jsonrpc
@@ -207,7 +207,9 @@ class _FilteredContext:
         else:
             await self._call_handler(feature, answer, message)
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         feature = ASKED.get(jsonrpc.decode_str(request.get("method")) or "", "")
         answer = self._forwarding.answers.get(feature)
         if answer is not None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mcpproxy.proxy.core.errors import SessionNotFound, TimedOut
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, Told
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NotificationHandler
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.result_names import (
     may_name_component,
@@ -59,7 +59,9 @@ class NameMappingContext:
             to_downstream_message(message, self._names, self.client.principal)
         )
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         mapped = to_downstream_message(request, self._names, self.client.principal)
         return to_upstream_response(await self._caller.ask(mapped, notify_backend), self._names)
 
@@ -110,7 +112,9 @@ class TimeoutContext(NameMappingContext):
         self.restart_timeout()
         return super().notify(message)
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         # The timeout is paused while the client waits for its user.
         self._open_questions += 1
         self._deadline.cancel()
@@ -268,7 +272,7 @@ class Dispatcher:
         body = _single_message(response)
         if not body:
             return None
-        message = jsonrpc.bounded(body)
+        message = jsonrpc.parse_bounded(body)
         if "method" in message:
             return None
         if not jsonrpc.answers(message, outgoing.upstream_id):

@@ -79,7 +79,7 @@ class WorkerChannel:
         self._writer.close()
 
 
-async def opened(end: socket.socket) -> WorkerChannel:
+async def open_channel(end: socket.socket) -> WorkerChannel:
     """Open the channel over one end of a socket pair."""
     end.setblocking(False)
     reader, writer = await asyncio.open_unix_connection(sock=end, limit=LIMIT)

@@ -119,7 +119,7 @@ class Worker:
 
 
 async def _serve(config: WorkerConfig, descriptor: int) -> None:
-    line = await ipc.opened(socket.socket(fileno=descriptor))
+    line = await ipc.open_channel(socket.socket(fileno=descriptor))
     try:
         await Worker(config, line).run()
     finally:

@@ -135,7 +135,7 @@ class WorkerProcess:
                 # Ctrl-C is for the supervisor, which lets its workers finish.
                 start_new_session=True,
             )
-        self._process, self._line = process, await ipc.opened(ours)
+        self._process, self._line = process, await ipc.open_channel(ours)
         assert process.stdin is not None
         process.stdin.write(pickle.dumps(self._config))
         process.stdin.close()

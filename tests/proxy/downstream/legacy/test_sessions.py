@@ -42,8 +42,8 @@ async def test_an_ended_session_is_remembered_as_long_as_its_id_could_be_valid()
     await sessions.end(_client("one"), 0.0)
     await sessions.end(_client("two"), 50.0)
     sessions.reap(100.0, 60.0)
-    assert not sessions.has_ended("one")
-    assert sessions.has_ended("two")
+    assert not sessions.is_terminated("one")
+    assert sessions.is_terminated("two")
 
 
 async def test_of_sessions_that_ended_the_latest_are_remembered() -> None:
@@ -51,7 +51,7 @@ async def test_of_sessions_that_ended_the_latest_are_remembered() -> None:
     sessions._enders.limit = 3
     for number, session in enumerate(("a", "b", "c", "a", "d")):
         await sessions.end(_client(session), float(number))
-    assert [one for one in "abcd" if sessions.has_ended(one)] == ["a", "c", "d"]
+    assert [one for one in "abcd" if sessions.is_terminated(one)] == ["a", "c", "d"]
 
 
 async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others() -> None:
@@ -60,8 +60,8 @@ async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others(
     await sessions.end(_client("victim", "bo"), 0.0)
     for number in range(ENDED_SESSIONS.value + 100):
         await sessions.end(_client(f"{number}"), float(number))
-    assert sessions.has_ended("victim")
-    assert not sessions.has_ended("0")
+    assert sessions.is_terminated("victim")
+    assert not sessions.is_terminated("0")
     assert len(sessions._ended) == len(sessions._enders) == ENDED_SESSIONS.value
     assert ENDED_SESSIONS.reached == before + 101
 
@@ -70,9 +70,9 @@ def _use(
     sessions: SessionRegistry, client: ClientIdentity, now: float, level: str | None = None
 ) -> None:
     """Serve one request of a session, which may set its log level."""
-    live = sessions.of(client.session, now)
+    live = sessions.get_or_create(client.session, now)
     live.log_level = level or live.log_level
-    sessions.release(client)
+    sessions.release_if_idle(client)
 
 
 async def test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends() -> None:
@@ -86,16 +86,16 @@ async def test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends() ->
         ended.append("subscription")
 
     for number in range(110):
-        live = sessions.of(f"{number}", float(number))
+        live = sessions.get_or_create(f"{number}", float(number))
         live.subscriptions["x://y"] = end
-        sessions.release(_client(f"{number}"))
+        sessions.release_if_idle(_client(f"{number}"))
         # The first one is used again and again.
         _use(sessions, _client("0"), float(number))
     await settled()
     assert len(sessions) == 100
     assert LIVE_SESSIONS.reached == before + 11
     assert sessions.find("victim") is not None
-    assert [n for n in range(20) if sessions.has_ended(f"{n}")] == list(range(1, 12))
+    assert [n for n in range(20) if sessions.is_terminated(f"{n}")] == list(range(1, 12))
     assert len(ended) == 11
 
 
@@ -104,11 +104,11 @@ async def test_a_session_with_a_stream_or_request_is_not_ended_for_another() -> 
     sessions._kept.limit = 2
     for name in ("stream", "request"):
         _use(sessions, _client(name), 0.0, "debug")
-    sessions.of("stream", 0.0).stream = MessageQueue()
-    sessions.of("request", 0.0).in_flight[b"1"] = RunningRequest(None)
+    sessions.get_or_create("stream", 0.0).stream = MessageQueue()
+    sessions.get_or_create("request", 0.0).in_flight[b"1"] = RunningRequest(None)
     _use(sessions, _client("new"), 1.0, "debug")
-    assert not sessions.has_ended("stream")
-    assert not sessions.has_ended("request")
+    assert not sessions.is_terminated("stream")
+    assert not sessions.is_terminated("request")
 
 
 async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive() -> None:
@@ -124,8 +124,8 @@ async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive(
             raise
 
     for name in ("one", "two"):
-        sessions.of(name, 0.0).subscriptions["x://y"] = end
-        sessions.release(_client(name))
+        sessions.get_or_create(name, 0.0).subscriptions["x://y"] = end
+        sessions.release_if_idle(_client(name))
     sessions.reap(1801.0, 60.0)
     await settled()
     assert len(sessions) == 0

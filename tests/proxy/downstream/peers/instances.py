@@ -68,11 +68,11 @@ class Pair:
     async def pass_on(self, inbound: Request, reply: ResponseWriter) -> None:
         """Have the owner serve a request of a client."""
         inbound.head.context = RequestContext(inbound.head)
-        await self.other.pass_on(self.owner.owner, inbound, reply)
+        await self.other.forward(self.owner.owner, inbound, reply)
 
     async def tell(self) -> tuple[int, bytes]:
         """Exchange something that no client waits for."""
-        return await self.other.tell(self.owner.owner, "POST", an_inbound(), b"{}")
+        return await self.other.send(self.owner.owner, "POST", an_inbound(), b"{}")
 
     @property
     def port(self) -> int:

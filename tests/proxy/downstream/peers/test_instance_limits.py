@@ -124,7 +124,7 @@ async def test_an_address_that_accepts_and_says_nothing_counts_as_terminated(
     silence = Silence()
     async with served_by_hand(silence.serve) as port:
         with pytest.raises(PeerUnavailable):
-            await pair.other.tell(f"127.0.0.1:{port}#x", "POST", an_inbound(), b"{}")
+            await pair.other.send(f"127.0.0.1:{port}#x", "POST", an_inbound(), b"{}")
     assert silence.connections == 1
 
 
@@ -135,7 +135,7 @@ async def test_an_unreachable_instance_is_not_connected_to_by_every_waiting_requ
     silence = Silence()
     async with served_by_hand(silence.serve) as port:
         owner = f"127.0.0.1:{port}#x"
-        told = (pair.other.tell(owner, "POST", an_inbound(), b"{}") for _ in range(50))
+        told = (pair.other.send(owner, "POST", an_inbound(), b"{}") for _ in range(50))
         failed = await asyncio.gather(*told, return_exceptions=True)
     assert all(isinstance(error, PeerUnavailable) for error in failed)
     assert silence.connections == limits.CONNECTING.value
@@ -157,7 +157,7 @@ async def test_an_unreachable_instance_is_tried_again_after_growing_intervals(
             for second in range(400):
                 clock.now, before = float(second), connections
                 with pytest.raises(PeerUnavailable):
-                    await pair.other.tell(f"127.0.0.1:{port}#x", "POST", an_inbound(), b"{}")
+                    await pair.other.send(f"127.0.0.1:{port}#x", "POST", an_inbound(), b"{}")
                 if connections > before:
                     tried.append(second)
         assert tried == [0, 5, 15, 35, 75, 135, 195, 255, 315, 375]
@@ -186,7 +186,7 @@ async def test_the_instance_used_longest_ago_is_forgotten(
     before = changed.reached
     assert (await pair.tell())[0] == 200
     with pytest.raises(PeerUnavailable):
-        await pair.other.tell("127.0.0.1:9#x", "POST", an_inbound(), b"{}")
+        await pair.other.send("127.0.0.1:9#x", "POST", an_inbound(), b"{}")
     # Its connection went with it, and it gets another one.
     await soon(lambda: not pair.server.connections, "the connection to end")
     gate = pair.app.handlers["/mcp"] = Gate()
@@ -194,7 +194,7 @@ async def test_the_instance_used_longest_ago_is_forgotten(
     await client.send(b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
     await gate.entered.wait()
     with pytest.raises(HttpError) as refused:
-        await pair.other.tell("127.0.0.1:9#x", "POST", an_inbound(), b"{}")
+        await pair.other.send("127.0.0.1:9#x", "POST", an_inbound(), b"{}")
     assert refused.value.status == 503
     gate.opened.set()
     assert (await client.answer()).body == b'"late"'
@@ -236,9 +236,9 @@ async def test_an_instance_that_never_answers_an_introduction_holds_no_request_u
         SessionToken(ClientIdentity("2025-11-25", session="s"), 0, pair.owner.owner),
     )
     acquaintance = SessionSync(SessionRegistry(sealer(), "here", 1.0), pair.other)
-    assert await acquaintance.made(ticket, an_inbound(), session)
+    assert await acquaintance.fetch_session_state(ticket, an_inbound(), session)
     # It is asked again.
-    assert not session.acquainted
+    assert not session.is_synced
     gate.opened.set()
     assert changed.reached == before + 1
 

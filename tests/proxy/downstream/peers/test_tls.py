@@ -81,7 +81,7 @@ async def test_an_older_version_of_tls_is_refused(pair: Pair) -> None:
 async def test_another_process_than_the_owner_is_no_owner(pair: Pair) -> None:
     address = pair.owner.owner.partition("#")[0]
     with pytest.raises(PeerUnavailable):
-        await pair.other.tell(f"{address}#another", "POST", an_inbound(), b"{}")
+        await pair.other.send(f"{address}#another", "POST", an_inbound(), b"{}")
     assert pair.app.served == []
 
 
@@ -192,4 +192,4 @@ async def test_an_address_of_ipv6_is_connected_to(served: Served) -> None:
 async def test_a_process_at_our_own_address_before_us_is_gone() -> None:
     peers = PeerForwarder(sealer(), "127.0.0.1:8080", "/mcp")
     with pytest.raises(PeerUnavailable):
-        await peers.tell("127.0.0.1:8080#before", "POST", an_inbound(), b"{}")
+        await peers.send("127.0.0.1:8080#before", "POST", an_inbound(), b"{}")

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from mcpproxy.limits.backends import UNREAD_BYTES, UNREAD_MESSAGES
 from mcpproxy.proxy.core.errors import SlowClient, Unreachable
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext, Told
+from mcpproxy.proxy.core.exchange import ClientIdentity, NotificationHandler, NullContext
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamRequest
@@ -45,7 +45,9 @@ class Slow(NullContext):
         params = json.loads(bytes(message["params"]))
         self.told.append(params.get("data") or params["message"])
 
-    async def ask(self, request: Message, notify_backend: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, notify_backend: NotificationHandler | None = None
+    ) -> Message:
         self.told.append(json.loads(bytes(request["method"])))
         return {"result": Raw(b"{}")}
 

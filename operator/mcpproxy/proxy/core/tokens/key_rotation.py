@@ -21,20 +21,20 @@ class KeyRotation:
         """Start with `keys`, the current one first."""
         self._keys = tuple(keys)
         self._since = now
-        self._gone: dict[bytes, float] = {}
+        self._removed: dict[bytes, float] = {}
 
     def update(self, keys: Sequence[bytes], now: float) -> None:
         """Replace the keys, the current one first."""
         if tuple(keys) == self._keys:
             return
-        self._gone |= {key: now for key in self._keys if key not in keys}
+        self._removed |= {key: now for key in self._keys if key not in keys}
         self._keys = tuple(keys)
         self._since = now
 
     def active_keys(self, now: float) -> tuple[bytes, ...]:
         """Return the sealing key, followed by all other keys that open tokens."""
-        self._gone = {key: at for key, at in self._gone.items() if now - at < LIFETIME}
-        keys = (*self._keys, *(key for key in self._gone if key not in self._keys))
+        self._removed = {key: at for key, at in self._removed.items() if now - at < LIFETIME}
+        keys = (*self._keys, *(key for key in self._removed if key not in self._keys))
         if len(keys) > 1 and now - self._since < SETTLE:
             return keys[1], keys[0], *keys[2:]
         return keys

@@ -63,7 +63,7 @@ class LegacyEndpoint:
         self._tickets: dict[tuple[bytes, str], SessionToken] = {}
         """Decoded session ids; decoding one costs more than the rest of a request head."""
         self._relayed: set[asyncio.Task[Any]] = set()
-        self._acquaintance = SessionSync(live, peers)
+        self._session_sync = SessionSync(live, peers)
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         """Answer one request. Raises HttpError."""
@@ -86,9 +86,11 @@ class LegacyEndpoint:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
             ticket = self._opened(token, context.principal)
             if self.gateway.passed:
-                ticket = replace(ticket, client=self.gateway.known(ticket.client, head.lines))
+                ticket = replace(
+                    ticket, client=self.gateway.with_forwarded_headers(ticket.client, head.lines)
+                )
             context.ticket = ticket
-        if self.live.has_ended(ticket.client.session):
+        if self.live.is_terminated(ticket.client.session):
             raise HttpError(404, "this session has ended; initialize anew")
         return ticket
 
@@ -121,15 +123,15 @@ class LegacyEndpoint:
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
         ticket = self.ticket(inbound)
-        if not self._peers.mine(ticket.owner):
+        if not self._peers.is_local(ticket.owner):
             live = self.live.find(ticket.client.session)
-            if self.gateway.holds_state or live is None or not live.acquainted:
+            if self.gateway.holds_state or live is None or not live.is_synced:
                 return False
         try:
             prepared = self.gateway.prepared_call(call)
         except RpcError:
             return False
-        live = self.live.of(ticket.client.session, reply.loop.time())
+        live = self.live.get_or_create(ticket.client.session, reply.loop.time())
         direct = _LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
         if direct.begin(ticket.client, levelled=live.log_level is not None):
             live.in_flight[direct.key] = direct
@@ -142,7 +144,7 @@ class LegacyEndpoint:
     def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
         """Answer with a list if a recent one is cached. Raises HttpError."""
         ticket = self.ticket(inbound)
-        if not self._peers.mine(ticket.owner):
+        if not self._peers.is_local(ticket.owner):
             return False
         kind, now = BY_METHOD[call.method], reply.loop.time()
         client = ticket.client
@@ -167,7 +169,7 @@ class LegacyEndpoint:
         try:
             await self._answer(inbound, ticket, live, parse_message(inbound), reply, prepared)
         finally:
-            self.live.release(ticket.client)
+            self.live.release_if_idle(ticket.client)
 
     async def _post(self, inbound: Request, reply: ResponseWriter) -> None:
         message = parse_message(inbound)
@@ -180,22 +182,22 @@ class LegacyEndpoint:
         if await self._handed_over(inbound, ticket, message, method, reply):
             return
         session = ticket.client.session
-        live = self.live.of(session, reply.loop.time())
+        live = self.live.get_or_create(session, reply.loop.time())
         try:
-            if handed_over and self._acquaintance.introduces(message, live):
-                await reply.finish(self._acquaintance.answer(message, live))
+            if handed_over and self._session_sync.is_sync_request(message, live):
+                await reply.finish(self._session_sync.answer(message, live))
             elif method is None or "id" not in message:
                 # A notification from the session's owner concerns only calls in this process.
-                spread = handed_over and not self._peers.mine(ticket.owner)
+                spread = handed_over and not self._peers.is_local(ticket.owner)
                 await requests.handle_notification(
                     self.gateway, live, ticket.client, message, running_only=spread
                 )
-                await self._acquaintance.spread(inbound, ticket, method, live)
+                await self._session_sync.broadcast(inbound, ticket, method, live)
                 await reply.empty(202)
             else:
                 await self._answer(inbound, ticket, live, message, reply)
         finally:
-            self.live.release(ticket.client)
+            self.live.release_if_idle(ticket.client)
 
     async def _answer(
         self,
@@ -207,8 +209,8 @@ class LegacyEndpoint:
         prepared: PreparedCall | None = None,
     ) -> None:
         method = jsonrpc.decode_str(message["method"])
-        known = live.acquainted or self._peers.mine(ticket.owner)
-        if not known and not await self._acquaintance.made(ticket, inbound, live):
+        known = live.is_synced or self._peers.is_local(ticket.owner)
+        if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
             raise HttpError(404, "this session has ended; initialize anew")
         response = SseResponse(reply)
         if prepared is not None:
@@ -221,7 +223,7 @@ class LegacyEndpoint:
                 self.gateway, live, message, caller, task, prepared
             )
             if live.shared_with:
-                await self._acquaintance.spread(inbound, ticket, method, live)
+                await self._session_sync.broadcast(inbound, ticket, method, live)
             # Servers of this era stream their lists, and clients may rely on that. The SDK's
             # client fails if the response to a request that it cancelled is not a stream.
             response.finish(body, streamed=method in BY_METHOD or caller.cancelled)
@@ -258,13 +260,13 @@ class LegacyEndpoint:
         if inbound.head.context.handed_over:
             return False
         owner = self._home(ticket, message, method)
-        if owner is None or self._peers.mine(owner):
+        if owner is None or self._peers.is_local(owner):
             return False
         try:
-            await self._peers.pass_on(owner, inbound, reply)
+            await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            if self.gateway.keeps_state(method, message):
-                self.live.forget(ticket.client, reply.loop.time())
+            if self.gateway.is_session_bound(method, message):
+                self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance that held this session has gone; initialize anew"
                 ) from None
@@ -274,12 +276,12 @@ class LegacyEndpoint:
     def _home(self, ticket: SessionToken, message: Message, method: str | None) -> str | None:
         """Return the owner of the state that a message concerns; None if there is none."""
         if method is None:
-            return self.live.questioner(message["id"])
+            return self.live.owner_of_request(message["id"])
         if method == PROGRESS:
-            return self.live.questioner(progress_token(message))
+            return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
             return ticket.owner
-        return ticket.owner if self.gateway.keeps_state(method, message) else None
+        return ticket.owner if self.gateway.is_session_bound(method, message) else None
 
     # GET
 
@@ -290,9 +292,9 @@ class LegacyEndpoint:
         if self.closing:
             raise HttpError(503, "the proxy is shutting down")
         where = parse_event_id(inbound.headers.get(h.LAST_EVENT_ID, b""))
-        keeper = self.live.stream_owner(where[0]) if where else None
+        keeper = self.live.owner_of_stream(where[0]) if where else None
         owner = keeper or ticket.owner
-        if not inbound.head.context.handed_over and not self._peers.mine(owner):
+        if not inbound.head.context.handed_over and not self._peers.is_local(owner):
             with contextlib.suppress(PeerUnavailable):
                 await self._relay(owner, inbound, reply)
                 return
@@ -304,7 +306,7 @@ class LegacyEndpoint:
                 raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
             await resume(log, where[1], reply)
         else:
-            live = self.live.of(session, reply.loop.time())
+            live = self.live.get_or_create(session, reply.loop.time())
             await self._stream(ticket.client, live, reply)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
@@ -313,7 +315,7 @@ class LegacyEndpoint:
         assert task is not None
         self._relayed.add(task)
         try:
-            await self._peers.pass_on(owner, inbound, reply)
+            await self._peers.forward(owner, inbound, reply)
         except asyncio.CancelledError:
             if not self.closing:
                 raise
@@ -348,7 +350,7 @@ class LegacyEndpoint:
             self._streams.close(stream)
             if live.stream is stream:
                 live.stream = None
-            self.live.release(client)
+            self.live.release_if_idle(client)
 
     # DELETE
 
@@ -356,13 +358,13 @@ class LegacyEndpoint:
         ticket = self.ticket(inbound)
         session = ticket.client.session
         live = self.live.find(session)
-        await self._acquaintance.spread(inbound, ticket, "DELETE", live)
+        await self._session_sync.broadcast(inbound, ticket, "DELETE", live)
         await self.live.end(ticket.client, reply.loop.time())
         self.gateway.end_client(session)
-        if not inbound.head.context.handed_over and not self._peers.mine(ticket.owner):
+        if not inbound.head.context.handed_over and not self._peers.is_local(ticket.owner):
             # If the owner is unreachable, its state is gone with it.
             with contextlib.suppress(PeerUnavailable, HttpError):
-                await self._peers.tell(ticket.owner, "DELETE", inbound, b"")
+                await self._peers.send(ticket.owner, "DELETE", inbound, b"")
         await reply.empty(204)
 
 
@@ -390,7 +392,7 @@ class _LegacyDirectCall(DirectCall):
 
     def finish(self, body: bytes, answer: Message | None) -> None:
         self._live.in_flight.pop(self.key, None)
-        self._front.live.release(self._ticket.client)
+        self._front.live.release_if_idle(self._ticket.client)
         self._reply.complete(body)
 
     def go_on(self) -> None:

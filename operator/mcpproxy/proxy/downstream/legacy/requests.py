@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
-from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, PROGRESS, ClientIdentity, Told
+from mcpproxy.proxy.core.exchange import (
+    CANCELLED,
+    INITIALIZED,
+    PROGRESS,
+    ClientIdentity,
+    NotificationHandler,
+)
 from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
 from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
@@ -23,7 +29,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     RpcError,
 )
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
-from mcpproxy.proxy.protocol.revisions import negotiated
+from mcpproxy.proxy.protocol.revisions import negotiate_revision
 
 RESUMABLE: Final = "2025-11-25"
 """First revision in which a server may close a stream that the client then resumes."""
@@ -56,7 +62,7 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
         raise RpcError(INVALID_PARAMS, "initialize: params.protocolVersion must be a string")
     info = params.get("clientInfo")
     return ClientIdentity(
-        revision=negotiated(requested),
+        revision=negotiate_revision(requested),
         capabilities=canonical_capabilities(params.get("capabilities")),
         info=None if info is None else bytes(info),
         principal=principal,
@@ -115,7 +121,9 @@ class LegacyCallContext:
     async def notify(self, message: Message) -> None:
         await self._stream.event(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         request_id = self._sessions.question_id()
         return await self._live.ask(request_id, request, on_notification, self._stream.event)
 
@@ -185,8 +193,8 @@ async def _result(
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
-    if prepared is None and not gateway.first_round_over and gateway.routes(method):
-        await gateway.located(method, params)
+    if prepared is None and not gateway.first_round_over and gateway.is_routed(method):
+        await gateway.wait_for_route(method, params)
     return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
 
 
@@ -251,7 +259,7 @@ async def handle_notification(
 ) -> None:
     """Handle a notification or response of a client; `client` is None before initialize.
 
-    For `running_only`, see `Gateway.noted`.
+    For `running_only`, see `Gateway.notify_backends`.
     """
     method = jsonrpc.decode_str(message.get("method"))
     if "method" not in message:
@@ -261,6 +269,6 @@ async def handle_notification(
         if request_id is not None:
             live.cancel(request_id, message)
     elif method == PROGRESS:
-        await live.progressed(message)
+        await live.forward_progress(message)
     elif method != INITIALIZED and client is not None:
-        await gateway.noted(client, message, running_only=running_only)
+        await gateway.notify_backends(client, message, running_only=running_only)

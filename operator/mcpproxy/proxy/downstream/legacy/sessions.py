@@ -16,9 +16,9 @@ from mcpproxy.limits.instances import SHARED_WITH
 from mcpproxy.proxy.core.exchange import (
     NOT_OFFERED,
     ClientIdentity,
-    Told,
+    NotificationHandler,
+    cancel_notification_of,
     cancelled_notification,
-    cancelled_request_id,
 )
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
@@ -42,7 +42,7 @@ class PendingServerRequest:
     waiting: "asyncio.Future[Message]"
     token: Raw | None
     """Progress token of the backend for this request."""
-    on_notification: Told | None
+    on_notification: NotificationHandler | None
 
 
 class SessionStreamContext:
@@ -59,7 +59,9 @@ class SessionStreamContext:
         if live is not None and live.stream is not None:
             live.stream.put(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         live = self._sessions.find(self.client.session)
         if live is None or live.stream is None:
             return {"error": NOT_OFFERED}
@@ -97,7 +99,7 @@ class SessionState:
     asked: dict[bytes, PendingServerRequest] = field(default_factory=dict)
     """Server requests by the proxy's request id, which is also their progress token."""
     stream: MessageQueue | None = None
-    acquainted: bool = False
+    is_synced: bool = False
     """True once the owner, another instance, has sent its state of the session."""
     shared_with: dict[str, None] = field(default_factory=dict)
     """Other instances that serve the session, in the order of their first request."""
@@ -110,7 +112,7 @@ class SessionState:
     def idle(self) -> bool:
         """True if dropping the session would lose nothing."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions
-        return not (held or self.log_level or self.shared_with or self.acquainted)
+        return not (held or self.log_level or self.shared_with or self.is_synced)
 
     def share_with(self, owner: str) -> None:
         """Record that another instance serves the session; it then gets all changes."""
@@ -145,7 +147,11 @@ class SessionState:
             running.task.cancel(cause)
 
     async def ask(
-        self, request_id: bytes, request: Message, on_notification: Told | None, put: Put
+        self,
+        request_id: bytes,
+        request: Message,
+        on_notification: NotificationHandler | None,
+        put: Put,
     ) -> Message:
         """Send a server request with the id `request_id` through `put`, and return the response.
 
@@ -160,7 +166,7 @@ class SessionState:
             await put(jsonrpc.encode({**request, "id": Raw(request_id)}))
             return await pending.waiting
         except asyncio.CancelledError as error:
-            if (cause := cancelled_request_id(error)) is not None:
+            if (cause := cancel_notification_of(error)) is not None:
                 await put(jsonrpc.encode(cancelled_notification(request_id, cause)))
             raise
         finally:
@@ -172,7 +178,7 @@ class SessionState:
         if pending is not None and not pending.waiting.done():
             pending.waiting.set_result(message)
 
-    async def progressed(self, message: Message) -> None:
+    async def forward_progress(self, message: Message) -> None:
         """Forward a client's progress on a server request, with the backend's token."""
         pending = self.asked.get(jsonrpc.id_key(progress_token(message)))
         if (
@@ -226,7 +232,7 @@ class SessionRegistry:
         self._unsubscribing: set[asyncio.Future[None]] = set()
         self._questions = itertools.count(1)
 
-    def of(self, session: str, now: float) -> SessionState:
+    def get_or_create(self, session: str, now: float) -> SessionState:
         """Return the state of a session; create it if necessary."""
         live = self._live.get(session)
         if live is None:
@@ -238,7 +244,7 @@ class SessionRegistry:
         """Return the state of a session, or None."""
         return self._live.get(session)
 
-    def release(self, client: ClientIdentity) -> None:
+    def release_if_idle(self, client: ClientIdentity) -> None:
         """Handle the end of a request: drop its session if it has no state left."""
         session = client.session
         live = self._live.get(session)
@@ -295,7 +301,7 @@ class SessionRegistry:
     async def end(self, client: ClientIdentity, now: float) -> None:
         """Terminate a session for its client."""
         session = client.session
-        self.forget(client, now)
+        self.mark_terminated(client, now)
         self.logs.drop(session)
         self._kept.discard(session)
         live = self._live.pop(session, None)
@@ -306,7 +312,7 @@ class SessionRegistry:
                 live.cancel(request_id)
             await live.unsubscribe()
 
-    def has_ended(self, session: str) -> bool:
+    def is_terminated(self, session: str) -> bool:
         """Return True if this session was terminated."""
         return session in self._ended
 
@@ -315,11 +321,11 @@ class SessionRegistry:
         name = self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
         return self.logs.open(name, client.session, client.holder)
 
-    def stream_owner(self, name: str) -> str | None:
+    def owner_of_stream(self, name: str) -> str | None:
         """Return the owner of the stream with this name, or None if the name is invalid."""
         return self._unseal_owner("stream", name)
 
-    def questioner(self, question_id: Raw) -> str | None:
+    def owner_of_request(self, question_id: Raw) -> str | None:
         """Return the owner of the server request with this id, or None if the id is invalid."""
         return self._unseal_owner("question", jsonrpc.decode_str(question_id) or "")
 
@@ -330,7 +336,7 @@ class SessionRegistry:
             return None
         return owner
 
-    def forget(self, client: ClientIdentity, now: float) -> None:
+    def mark_terminated(self, client: ClientIdentity, now: float) -> None:
         """Reject a session from now on, because its state is lost."""
         self._remember(client.session, client.holder, now)
 

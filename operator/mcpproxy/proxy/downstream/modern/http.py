@@ -127,10 +127,10 @@ class ModernEndpoint:
     async def _request(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
         method = jsonrpc.decode_str(message["method"]) or ""
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        if not self.gateway.first_round_over and self.gateway.routes(method):
-            await self.gateway.located(method, params)
+        if not self.gateway.first_round_over and self.gateway.is_routed(method):
+            await self.gateway.wait_for_route(method, params)
         asked = self._validate(params, method, inbound)
-        if asked.owner is not None and not self._peers.mine(asked.owner):
+        if asked.owner is not None and not self._peers.is_local(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
             return
         await self._answer(message, asked, reply)
@@ -157,9 +157,11 @@ class ModernEndpoint:
         if context.meta is not None and context.meta.about == about:
             return context.meta
         if len(head.headers) != len(head.lines):
-            validation.duplicate_header(head.lines)
+            validation.reject_duplicate_headers(head.lines)
         client, level = validation.parse_client(method, params, head.headers, context.principal)
-        request_meta = RequestMeta(about, self.gateway.known(client, head.lines), level)
+        request_meta = RequestMeta(
+            about, self.gateway.with_forwarded_headers(client, head.lines), level
+        )
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
@@ -170,7 +172,7 @@ class ModernEndpoint:
         if inbound.head.context.handed_over:
             raise expired_call_error()
         try:
-            await self._peers.pass_on(owner, inbound, reply)
+            await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
             # The parked call is lost with the instance.
             raise expired_call_error() from None

@@ -13,7 +13,12 @@ from typing import Any, Final
 
 from mcpproxy.limits.clients import PARKED_CALLS, PARKED_FOR
 from mcpproxy.proxy.core.catalog.digests import canonical_json
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, Told, cancelled_request_id
+from mcpproxy.proxy.core.exchange import (
+    CallContext,
+    ClientIdentity,
+    NotificationHandler,
+    cancel_notification_of,
+)
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol import jsonrpc
@@ -58,7 +63,9 @@ class SuspendedCall:
         if self.listener is not None:
             await self.listener(message)
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         # A server request that is cancelled before the retry is not sent to the client.
         key = self._key(request)
         question = InputRequest(request, asyncio.get_running_loop().create_future())
@@ -153,7 +160,7 @@ class SuspendedCalls:
             answer = await exchange.progress()
         except asyncio.CancelledError as error:
             assert exchange.task is not None
-            exchange.task.cancel(cancelled_request_id(error))
+            exchange.task.cancel(cancel_notification_of(error))
             raise
         if answer is not None:
             return {**answer, "id": request["id"]}

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declares
-from mcpproxy.proxy.core.exchange import ClientIdentity, Told
+from mcpproxy.proxy.core.exchange import ClientIdentity, NotificationHandler
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
@@ -71,7 +71,9 @@ class ModernCallContext:
             return
         await self._emit(jsonrpc.encode(message))
 
-    async def ask(self, request: Message, on_notification: Told | None = None) -> Message:
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
         # A modern backend responds with input_required instead.
         raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
 
@@ -124,7 +126,7 @@ async def handle_modern_request(
     if route is None:
         return await gateway.call(request, method, params, caller)
     prepared = prepared or gateway.prepare(request, method, params, route)
-    if parking.owner(params) is not None or gateway.may_ask(route, params):
+    if parking.owner(params) is not None or gateway.can_request_input(route, params):
         prepared.outgoing.resolves_input = route.backend.is_program
         return await parking.run(
             lambda exchange: gateway.call(request, method, params, exchange, prepared),
@@ -147,8 +149,8 @@ def find_route(
             return None
         if len(gateway.backends) > 1:
             require_tasks(client)
-    if not gateway.routes(method):
-        return gateway.guessed(method, params, client.principal)
+    if not gateway.is_routed(method):
+        return gateway.guess_route(method, params, client.principal)
     return gateway.route(method, params, client.principal)
 
 

@@ -43,7 +43,7 @@ _ROUTING: Final = (h.PROTOCOL_VERSION, h.METHOD, h.NAME)
 HeaderLines = Iterable[tuple[bytes, bytes]]
 
 
-def duplicate_header(lines: HeaderLines) -> None:
+def reject_duplicate_headers(lines: HeaderLines) -> None:
     """Raise RpcError if a routing header is repeated, because readers would disagree about it."""
     seen = set()
     for name, _ in lines:

@@ -70,11 +70,11 @@ class PeerForwarder:
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
 
-    def mine(self, owner: str) -> bool:
+    def is_local(self, owner: str) -> bool:
         """Return True if this process is the owner."""
         return owner == self.owner
 
-    async def pass_on(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+    async def forward(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Forward a request to its owner, and stream the response to the client.
 
         Raise PeerUnavailable if nothing was sent to the client yet; raise HttpError.
@@ -100,7 +100,7 @@ class PeerForwarder:
                 raise HttpError(502, "the instance that serves this broke off") from None
             await _stream_response(response, reply)
 
-    async def tell(
+    async def send(
         self, owner: str, method: str, inbound: Request, body: bytes
     ) -> tuple[int, bytes]:
         """Send a request for which no client waits; return the status and body of the response.
@@ -127,13 +127,13 @@ class PeerForwarder:
 
     def _forwarded_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
         """Return the headers that the owner needs to serve a request."""
-        needed = [
+        forwarded = [
             (name, value)
             for name, value in inbound.lines
             if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
             if name != PRINCIPAL
         ]
-        return [*needed, (PRINCIPAL, inbound.head.context.principal.encode())]
+        return [*forwarded, (PRINCIPAL, inbound.head.context.principal.encode())]
 
     def _peer(self, owner: str) -> "_Peer":
         """Return the connections to an instance. Raise HttpError.
@@ -211,7 +211,10 @@ class _Peer:
             self.requests -= 1
 
     async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request, once the instance has proven itself. Raises Gone, HttpClientError."""
+        """Send a request once the instance has proven its identity.
+
+        Raise PeerUnavailable or HttpClientError.
+        """
         client = self._client
         assert client is not None
         head = client.head(method.encode(), client.origin.path, headers)
@@ -236,7 +239,7 @@ class _Peer:
         return connection
 
     async def check_alive(self, error: HttpClientError) -> None:
-        """A request has failed. Raises Gone unless the instance proves itself once more."""
+        """Raise PeerUnavailable unless the instance proves its identity again after a failure."""
         client = self._client
         assert client is not None
         try:
@@ -264,7 +267,7 @@ async def _stream_response(response: ClientResponse, reply: ResponseWriter) -> N
         limits.SILENCE.record()
         reply.abandon()
     except HttpClientError:
-        # It broke off: the client is to see that.
+        # The client must see that the response is incomplete.
         reply.abandon()
     finally:
         response.close()

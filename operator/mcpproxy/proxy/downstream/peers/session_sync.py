@@ -17,8 +17,8 @@ from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 
-INTRODUCE: Final = "mcpproxy/introduce"
-SPREAD: Final = ("logging/setLevel", "DELETE")
+SYNC_METHOD: Final = "mcpproxy/introduce"
+BROADCAST_METHODS: Final = ("logging/setLevel", "DELETE")
 _NOT_BROADCAST: Final = (INITIALIZED, PROGRESS)
 
 
@@ -26,7 +26,7 @@ def should_broadcast(method: str | None) -> bool:
     """Return True if the owner sends this method to the other instances of the session."""
     if method is None or method in _NOT_BROADCAST:
         return False
-    return method in SPREAD or method.startswith("notifications/")
+    return method in BROADCAST_METHODS or method.startswith("notifications/")
 
 
 class SessionSync:
@@ -36,18 +36,20 @@ class SessionSync:
         self._live = live
         self._peers = peers
 
-    async def made(self, ticket: SessionToken, inbound: Request, live: SessionState) -> bool:
+    async def fetch_session_state(
+        self, ticket: SessionToken, inbound: Request, live: SessionState
+    ) -> bool:
         """Fetch the session state from its owner. Return False if the session was terminated."""
         params = {"owner": self._peers.owner}
-        body = jsonrpc.request("introduce", INTRODUCE, params)
+        body = jsonrpc.request("introduce", SYNC_METHOD, params)
         try:
-            status, answer = await self._peers.tell(ticket.owner, "POST", inbound, body)
+            status, answer = await self._peers.send(ticket.owner, "POST", inbound, body)
         except PeerSilent:
             # The next request tries again.
             return True
         except PeerUnavailable:
             # The state was lost with the owner.
-            live.acquainted = True
+            live.is_synced = True
             return True
         if status == 404:
             await self._live.end(ticket.client, asyncio.get_running_loop().time())
@@ -56,13 +58,13 @@ class SessionSync:
         result: Any = response.get("result") if isinstance(response, dict) else None
         if isinstance(result, dict):
             live.log_level = result.get("level") or live.log_level
-            live.acquainted = True
+            live.is_synced = True
         return True
 
     @staticmethod
-    def introduces(message: Message, live: SessionState) -> bool:
+    def is_sync_request(message: Message, live: SessionState) -> bool:
         """Return True if a message is another instance's request for the session state."""
-        return jsonrpc.decode_str(message.get("method")) == INTRODUCE
+        return jsonrpc.decode_str(message.get("method")) == SYNC_METHOD
 
     @staticmethod
     def answer(message: Message, live: SessionState) -> bytes:
@@ -72,17 +74,17 @@ class SessionSync:
             live.share_with(owner)
         return jsonrpc.response(message["id"], jsonrpc.encode({"level": live.log_level}))
 
-    async def spread(
+    async def broadcast(
         self, inbound: Request, ticket: SessionToken, method: str | None, live: SessionState | None
     ) -> None:
         """Send a change to the other instances that serve the session."""
-        if live is None or not should_broadcast(method) or not self._peers.mine(ticket.owner):
+        if live is None or not should_broadcast(method) or not self._peers.is_local(ticket.owner):
             return
         await asyncio.gather(*(self._send(owner, inbound, live) for owner in live.shared_with))
 
     async def _send(self, owner: str, inbound: Request, live: SessionState) -> None:
         try:
-            await self._peers.tell(owner, inbound.method, inbound, inbound.body)
+            await self._peers.send(owner, inbound.method, inbound, inbound.body)
         except (PeerSilent, HttpError):
             return
         except PeerUnavailable:

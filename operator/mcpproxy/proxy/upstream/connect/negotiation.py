@@ -85,7 +85,7 @@ class Connector:
 
     def revision_for(self, client: ClientIdentity) -> str:
         """Return the legacy revision to offer for a client."""
-        return self._pinned or rev.negotiated(client.revision)
+        return self._pinned or rev.negotiate_revision(client.revision)
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         """Open an upstream session for this client, ready for requests. Raises BackendError."""

@@ -107,7 +107,7 @@ class BackendMonitor:
     @property
     def known(self) -> bool:
         """True if all lists are known. A rate limit may precede the first lists."""
-        return self.health.usable and (self.guarded or self.lists.complete)
+        return self.health.is_usable and (self.guarded or self.lists.complete)
 
     @property
     def finding(self) -> HealthState:
@@ -126,13 +126,13 @@ class BackendMonitor:
             elif news is None:
                 self._last_result = await self._check()
                 self.on_checked(self._last_result)
-            elif news != self._last_result or self.health.suspected:
+            elif news != self._last_result or self.health.needs_recheck:
                 self._last_result = await self._check()
             elif news:
                 self._last_result = await self._check(asking=False)
             self.settled.set()
             self.rounds.end(good=bool(self._last_result))
-            asking = await self.rounds.pause(self.health.suspected)
+            asking = await self.rounds.pause(self.health.needs_recheck)
 
     def on_peer_probe(self, good: bool) -> None:
         """Take over the result of another process's check, unless it differs from the last one."""
@@ -172,7 +172,7 @@ class BackendMonitor:
             log.exception("backend %s: unexpected error during a health check", self._name)
             self._record_failure(ProtocolError("its answers could not be understood"))
             return False
-        self.health.good(self._remark())
+        self.health.record_success(self._remark())
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)
         if changed or self.health.finding != before:
@@ -286,7 +286,7 @@ class BackendMonitor:
             error = ProtocolError(f"it answers with error {error.code}: {error.message}")
         assert isinstance(error, BackendError)
         before = self.health.finding
-        changed = self.health.bad(error.state, error.reason, error.finding)
+        changed = self.health.record_failure(error.state, error.reason, error.finding)
         if error.state != "RateLimited":
             self._disconnect()
             self._change_stream.start_over()
@@ -296,7 +296,7 @@ class BackendMonitor:
             if before.state != self.health.finding.state:
                 state = self.health.finding.state
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
-            self.on_change(set() if self.health.usable else self._withdraw(), "")
+            self.on_change(set() if self.health.is_usable else self._withdraw(), "")
         elif self.health.finding.state == "RateLimited" and self.lists.has_expired():
             self._disconnect()
             self.on_change(self._withdraw(), "")
@@ -341,7 +341,7 @@ class BackendMonitor:
             limited = self.health.finding.state == "RateLimited"
             return not limited and now - self.rounds.began_at >= MIN_REFRESH_AGE
         is_own_variant = seen is not None and self.guarded
-        if not self.health.usable or not (is_own_variant or self.lists.offers(kind)):
+        if not self.health.is_usable or not (is_own_variant or self.lists.offers(kind)):
             return False
         if seen is None or self.tailored.in_backoff(kind, seen, now):
             return self.lists.is_stale(kind, now)
@@ -359,7 +359,7 @@ class BackendMonitor:
         state = self.finding
         if state.state == "Unknown":
             return "it has not answered yet"
-        if not self.health.usable or state is NOT_LISTED:
+        if not self.health.is_usable or state is NOT_LISTED:
             return state.message or state.state
         failure = self.lists.failures.get(kind)
         return None if failure is None else str(failure.error)

@@ -19,8 +19,8 @@ from mcpproxy.proxy.core.exchange import (
     PROGRESS,
     CallContext,
     ClientIdentity,
+    cancel_notification_of,
     cancelled_notification,
-    cancelled_request_id,
 )
 from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
@@ -132,7 +132,9 @@ class HttpLegacySession:
         except asyncio.CancelledError as error:
             if response is not None:
                 response.close()
-            cancellation = cancelled_notification(outgoing.upstream_id, cancelled_request_id(error))
+            cancellation = cancelled_notification(
+                outgoing.upstream_id, cancel_notification_of(error)
+            )
             self._background.spawn(self._cancel(cancellation))
             raise
         finally:

@@ -15,8 +15,8 @@ from mcpproxy.proxy.core.exchange import (
     CallContext,
     ClientIdentity,
     NullContext,
+    cancel_notification_of,
     cancelled_notification,
-    cancelled_request_id,
 )
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.fragments import parse_fragment
@@ -126,7 +126,7 @@ class MultiplexedSession:
         except asyncio.CancelledError as error:
             if outgoing.method not in NEVER_CANCELLED:
                 self._background.spawn(
-                    self._cancel(cancelled_notification(request_id, cancelled_request_id(error)))
+                    self._cancel(cancelled_notification(request_id, cancel_notification_of(error)))
                 )
             raise
         finally:

@@ -9,7 +9,12 @@ from typing import Any, Final, Protocol
 from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, offers
-from mcpproxy.proxy.core.exchange import NOT_OFFERED, CallContext, ClientIdentity, Told
+from mcpproxy.proxy.core.exchange import (
+    NOT_OFFERED,
+    CallContext,
+    ClientIdentity,
+    NotificationHandler,
+)
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta, parse_meta
 from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import jsonrpc
@@ -275,7 +280,7 @@ def is_broadcast(message: Message) -> bool:
 
 
 async def answer_server_request(
-    caller: CallContext, request: Message, notify_backend: Told
+    caller: CallContext, request: Message, notify_backend: NotificationHandler
 ) -> bytes:
     """Forward a server request to the caller, and return the encoded response with its id."""
     if jsonrpc.decode_str(request["method"]) == "ping":
