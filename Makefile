@@ -12,7 +12,7 @@ ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,9 @@ peers: install ## The proxy between servers and clients of other makers (needs n
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/pytest tests/browser -m browser $(ARGS)
 
+netns: install ## Pods of IPv6 and dual-stack clusters in network namespaces (needs root, ip)
+	@$(BIN)/pytest tests/network_namespaces -m netns $(ARGS)
+
 bench: install ## Measure next to nginx and other proxies; writes docs/performance.md (12 minutes)
 	@$(BIN)/python -m bench.run $(ARGS)
 	@$(BIN)/python -m scripts.sizing
@@ -82,6 +85,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m scripts.house
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
 	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }

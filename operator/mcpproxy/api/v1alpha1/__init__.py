@@ -14,7 +14,7 @@ from mcpproxy.api.v1alpha1.backend import (
     Transport,
 )
 from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
-from mcpproxy.api.v1alpha1.component_names import ComponentNames, OnClash
+from mcpproxy.api.v1alpha1.component_filters import ComponentNames, OnClash
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec

@@ -1,12 +1,14 @@
 """Models of the filters and overrides for a backend's components. Import them from
 `api.v1alpha1`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from mcpproxy.api.base import ApiModel
 from mcpproxy.api.kubernetes.scalars import BY_NAME, check_names_are_unique
+
+OnClash = Literal["Fail", "First"]
 
 Glob = Annotated[str, Field(min_length=1, max_length=256)]
 Globs = Annotated[list[Glob], Field(max_length=256)]
@@ -84,3 +86,13 @@ class Forward(ApiModel):
     """Log messages. Default: true."""
     progress: bool | None = None
     """Progress notifications. Default: true."""
+
+
+class ComponentNames(ApiModel):
+    """Naming of components across all backends."""
+
+    on_clash: OnClash | None = None
+    """Handling of a name that two backends list, such as c with the prefix a_b and b_c with the
+    prefix a. First serves the component of the backend whose name sorts first, and `mcpproxy plan`
+    accepts the clash. Fail serves neither, and calls return an error that names both backends.
+    Default: First, but `mcpproxy plan` fails."""

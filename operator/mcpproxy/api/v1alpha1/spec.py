@@ -29,7 +29,7 @@ from mcpproxy.api.kubernetes.scalars import (
 )
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
-from mcpproxy.api.v1alpha1.component_names import ComponentNames
+from mcpproxy.api.v1alpha1.component_filters import ComponentNames
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring
 from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec

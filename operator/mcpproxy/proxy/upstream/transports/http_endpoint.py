@@ -274,13 +274,13 @@ def failed(response: ClientResponse, message: Message | None) -> Unreachable | N
 async def read_json(
     response: ClientResponse,
     request_id: Raw | None = None,
-    told: Callable[[Message], Awaitable[None]] | None = None,
+    on_message: Callable[[Message], Awaitable[None]] | None = None,
 ) -> Message | None:
     """Return the JSON-RPC message of a response that is not a stream; None if it has none.
 
     In a batch, the message is the response to `request_id`, or the first response. Notifications
-    and requests of the batch are passed to `told`. If there is no message, `no_response` has the
-    reason.
+    and requests of the batch are passed to `on_message`. If there is no message, `no_response`
+    returns the reason.
     """
     body = await _body(response)
     try:
@@ -291,10 +291,10 @@ async def read_json(
     if len(messages) == 1:
         return messages[0]
     responses = [message for message in messages if "method" not in message]
-    if told is not None:
+    if on_message is not None:
         for message in messages:
             if "method" in message:
-                await told(message)
+                await on_message(message)
     answers = (m for m in responses if request_id is None or jsonrpc.answers(m, request_id))
     return next(answers, responses[0] if responses else messages[0])
 

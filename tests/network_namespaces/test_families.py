@@ -28,9 +28,7 @@ from tests.builders import OPTIONS, a_manifest, an_mcpproxy
 from tests.peers import slow
 from tests.proxy.runtime.raw import Raw, last, rpc
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip(8)"
-)
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 BRIDGE = "mcpproxy-pods"
 HOST = ("fd77:6d63::1/64", "10.77.109.1/24")
 PODS = {"a": ("fd77:6d63::2", "10.77.109.2"), "b": ("fd77:6d63::3", "10.77.109.3")}
