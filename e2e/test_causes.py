@@ -20,8 +20,8 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {
     "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
-    "out-of-memory": ("NotReady", r"\(OOMKilled\): raise resources\.limits\.memory"),
-    "start-error": ("NotReady", r"can't start: .*executable file not found in \$PATH"),
+    "out-of-memory": ("Failing", r"\(OOMKilled\): raise resources\.limits\.memory"),
+    "start-error": ("Failing", r"can't start: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
         (
@@ -30,13 +30,13 @@ EXPECTED = {
         ),
     ),
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
-    "image-pull": ("NotReady", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
-    "unschedulable": ("NotReady", r"can't be scheduled: 0/3 nodes are available"),
+    "image-pull": ("Failing", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
+    "unschedulable": ("Failing", r"can't be scheduled: 0/3 nodes are available"),
     "paused": ("Paused", r"paused: kubectl rollout resume -n \S+ deployment/paused"),
     "teller": ("Stalled", r"Deployment teller, Service teller exist already and are not of this"),
     "terminating": (
         "Terminating",
-        r"being deleted, .* finalizers keep it, .*: example\.com/held",
+        r"being deleted, .* controllers of its finalizers .*: example\.com/held",
     ),
     "asleep": ("Suspended", r"spec\.suspend is true, so nothing is changed"),
     "resting": ("Scaled to 0", r"the Deployment is scaled to 0, so no pods run"),
@@ -45,28 +45,28 @@ EXPECTED = {
     "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
     "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
     "webhook-down": ("Stalled", r"webhook gone\.example\.com can't be called; restore"),
-    "service-missing": ("NotReady", r"Service no-such-service does not exist in namespace"),
+    "service-missing": ("Failing", r"Service no-such-service does not exist in namespace"),
     "no-endpoints": (
-        "NotReady",
+        "Failing",
         r"absent-pods\.\S+\.svc:8080: connection refused; Service absent-pods has no endpoints",
     ),
     "wrong-port": (
-        "NotReady",
+        "Failing",
         r"teller\.\S+\.svc:9: connection refused; .* no port 9 but 8080; correct",
     ),
-    "headless": ("NotReady", r"Service shifted is headless, .* give the Service the port 8080"),
+    "headless": ("Failing", r"Service shifted is headless, .* give the Service the port 8080"),
     "wrong-host": (
-        "NotReady",
+        "Failing",
         r"HTTP 421 \(Invalid Host header\): it does not serve the host strict\.\S+\.svc:8080; add",
     ),
-    "wrong-path": ("NotReady", r"HTTP 404 and no MCP; correct the path"),
+    "wrong-path": ("Failing", r"HTTP 404 and no MCP; correct the path"),
     "optional-down": (
         "Degraded",
         r"1 of 2 backends are served; no-such-service \(optional\) is Unhealthy",
     ),
     **dict.fromkeys(causes.HEALTHY, ("Serving", r"1 of 1 backends are served")),
 }
-LOST = {"lost-node": ("NotReady", r"node \S+ does not report: it may be down")}
+LOST = {"lost-node": ("Failing", r"node \S+ does not report: it may be down")}
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -58,7 +58,7 @@ def test_describe_of_a_failing_proxy_says_what_fails_and_what_is_not_counted(
 
     eventually("the failure is told", is_told)
     row = shown.kubectl("get", PROXIES, "failing", "--no-headers").split()
-    assert row[:6] == ["failing", "False", "NotReady", "1/2", "1", "1/1"]
+    assert row[:6] == ["failing", "False", "Failing", "1/2", "1", "1/1"]
     told = shown.kubectl("describe", PROXIES, "failing")
     for line in (
         r"Backends Healthy: +1/2",

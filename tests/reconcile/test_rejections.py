@@ -19,8 +19,8 @@ TEXTS = {
         "a LimitRange of the namespace forbids it; correct spec.resources or the LimitRange"
     ),
     'pods "tools-1" is forbidden: violates PodSecurity "restricted:latest": privileged': (
-        "Pod Security (restricted:latest) forbids the pods; remove the fields named below."
-        " kubectl get deployment -o yaml --show-managed-fields says who has set them"
+        "Pod Security (restricted:latest) forbids the pods; correct the fields that this message"
+        " names at its end; kubectl get deployment -o yaml --show-managed-fields shows who set them"
     ),
     "deployments.apps \"tools\" is forbidden: ValidatingAdmissionPolicy 'team' with binding 'all'"
     " denied request: no label": (

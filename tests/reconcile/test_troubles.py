@@ -56,7 +56,9 @@ def running(restarts: int, code: int = 1) -> Object:
     }
 
 
-NO_IMAGE = ConditionReason("ImagePullBackOff", "the image x:1 can't be pulled")
+NO_IMAGE = ConditionReason(
+    "ImagePullBackOff", "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+)
 LOOP = ConditionReason(
     "CrashLoopBackOff", "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
 )

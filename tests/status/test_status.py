@@ -24,7 +24,9 @@ from tests.status.views import (
 )
 
 READY = observed(a_pod("tools-1", a_view()))
-NO_IMAGE = ConditionReason(reasons.IMAGE_PULL, "the image x:1 can't be pulled")
+NO_IMAGE = ConditionReason(
+    reasons.IMAGE_PULL, "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+)
 
 
 def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
@@ -264,7 +266,10 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
     status = status_of(seen)
     assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
-    assert "the image x:1 can't be pulled" in condition(status, "Available").message
+    assert (
+        "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+        in condition(status, "Available").message
+    )
     assert verdict(status, "Stalled") == ("True", "ProgressDeadlineExceeded")
     assert find_condition(status, "Reconciling") is None
 

@@ -21,7 +21,7 @@ OLDER = a_pod("tools-0", a_view(), superseded=True)
     [
         (observed(SERVES), "Serving"),
         (observed(a_pod("tools-1", a_view(state="RateLimited"))), "Degraded"),
-        (observed(a_pod("tools-1", a_view(state="Unhealthy"))), "NotReady"),
+        (observed(a_pod("tools-1", a_view(state="Unhealthy"))), "Failing"),
         (observed(SERVES, terminating=True), "Terminating"),
         (observed(SERVES, suspended=True), "Suspended"),
         (observed(deployment=a_deployment(0)), "Scaled to 0"),

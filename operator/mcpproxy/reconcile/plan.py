@@ -185,7 +185,10 @@ def _blocked(children: Sequence[Object], owner: Object) -> ConditionReason | Non
         remedy = (
             f"or delete {'it' if single else 'them'} if nobody needs {'it' if single else 'them'}"
         )
-        message = f"{list_of(foreign)} {exist} not of this MCPProxy; give it another name, {remedy}"
+        message = (
+            f"{list_of(foreign)} {exist} not of this MCPProxy; create the MCPProxy under another"
+            f" name, {remedy}"
+        )
         return ConditionReason(reasons.NOT_OWNED, message)
     if leaving:
         return ConditionReason(reasons.WAITING_FOR_DELETION, f"{list_of(leaving)} is being deleted")

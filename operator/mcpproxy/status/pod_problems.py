@@ -173,7 +173,10 @@ def _eviction(pod: Object, now: datetime) -> ConditionReason | None:
 def _image(container: Container) -> ConditionReason | None:
     if container.waiting.get("reason") not in _PULL:
         return None
-    return ConditionReason(reasons.IMAGE_PULL, f"the image {container.image} can't be pulled")
+    return ConditionReason(
+        reasons.IMAGE_PULL,
+        f"the image {container.image} can't be pulled; correct it, or see kubectl describe pod",
+    )
 
 
 def _no_memory(container: Container) -> ConditionReason | None:

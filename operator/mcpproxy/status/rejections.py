@@ -37,8 +37,8 @@ _REFUSALS: Final = (
     ),
     _refusal(
         r'violates PodSecurity "(?P<name>[^"]{1,80})"',
-        "Pod Security ({name}) forbids the pods; remove the fields named below. kubectl get"
-        " deployment -o yaml --show-managed-fields says who has set them",
+        "Pod Security ({name}) forbids the pods; correct the fields that this message names"
+        " at its end; kubectl get deployment -o yaml --show-managed-fields shows who set them",
     ),
     _refusal(
         r"ValidatingAdmissionPolicy '(?P<name>[^']{1,253})'",

@@ -84,7 +84,7 @@ SUMMARIES: Final[tuple[tuple[str, Callable[[StatusInput, Conditions], bool]], ..
     ("Scaled to 0", _is_scaled_to_zero),
     ("Stalled", _is_stalled),
     ("Pending", _is_pending),
-    ("NotReady", _is_not_ready),
+    ("Failing", _is_not_ready),
     ("Unknown", _is_unknown),
     ("Paused", _is_paused),
     ("Degraded", _is_hindered),

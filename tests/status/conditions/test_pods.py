@@ -138,8 +138,8 @@ def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
 def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
     seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
     message = (
-        "the MCPProxy or its namespace is being deleted, and its pods with it; finalizers"
-        " keep it, which their owner has to remove: example.com/held, foregroundDeletion"
+        "the MCPProxy or its namespace is being deleted, and its pods with it; it waits"
+        " until the controllers of its finalizers remove them: example.com/held, foregroundDeletion"
     )
     conditions = {one.type: one.message for one in status_of(seen).conditions or []}
     assert conditions["Ready"] == conditions["Reconciling"] == message

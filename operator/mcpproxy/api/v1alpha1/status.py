@@ -201,7 +201,7 @@ class MCPProxyStatus(ApiModel):
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
     with a PodMonitor, and CatalogDrift only with an approved catalog."""
     summary: str | None = None
-    """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, NotReady,
+    """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""
     pods: str | None = None
     """Number of ready pods out of the desired pods, such as 2/3."""

@@ -16,7 +16,7 @@ def describe_deletion(observed: StatusInput) -> str:
     finalizers = ", ".join(observed.finalizers[:LISTED])
     if not finalizers:
         return message
-    return f"{message}; finalizers keep it, which their owner has to remove: {finalizers}"
+    return f"{message}; it waits until the controllers of its finalizers remove them: {finalizers}"
 
 
 def describe_pods(observed: StatusInput) -> str:
