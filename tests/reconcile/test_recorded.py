@@ -43,7 +43,7 @@ PROBLEMS = {
     ),
     "image-pull": (
         "ImagePullBackOff",
-        r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled; correct it, or see kubectl describe pod",
+        r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled; correct it, or see .*",
     ),
     "unschedulable": ("Unschedulable", r"can't be scheduled: 0/2 nodes are available: .*"),
     "lost-node": (
