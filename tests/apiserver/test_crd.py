@@ -93,7 +93,7 @@ def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> No
 def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: ApiServer) -> None:
     found = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
     assert "Opening a connection, or starting a process. Default: 5s." in found
-    assert "Isolated: a fresh session for every request." in run(
+    assert "Isolated uses a new session for each request." in run(
         apiserver, "explain", "mcpproxies.spec.session.mode"
     )
 

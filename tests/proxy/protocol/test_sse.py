@@ -54,6 +54,11 @@ def test_any_chunking_gives_the_same_events(stream: bytes, cuts: list[int]) -> N
     assert (parts.last_id, parts.retry) == (whole.last_id, whole.retry)
 
 
+def test_a_line_feed_at_the_start_of_a_chunk_ends_the_line_before_it() -> None:
+    # An earlier line of the chunk before ended with a carriage return.
+    assert _events(b"data: a\rdata: b", b"\ndata: c\n\n") == [ServerSentEvent(b"a\nb\nc")]
+
+
 @given(STREAMS)
 def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
     assert _events(*(bytes([byte]) for byte in stream)) == _events(stream)

@@ -106,7 +106,7 @@ class EventStreamParser:
             return []
         whole = b"".join((*self._rest, chunk[:end])) if self._rest else chunk[:end]
         self._rest, self._kept = [], 0
-        self._after_return = whole.endswith(b"\r")
+        self._after_return = chunk.endswith(b"\r")
         lines = whole.splitlines()
         if not self._started:
             self._started, lines[0] = True, lines[0].removeprefix(_BOM)
