@@ -88,7 +88,7 @@ def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(show
 
 def test_explain_tells_what_a_field_means_and_what_its_absence_does(shown: World) -> None:
     told = " ".join(shown.kubectl("explain", "mcpproxies.spec.backends.timeouts.request").split())
-    assert "progress restarts it. Default: 300s." in told
+    assert "Each progress notification restarts the timeout. Default: 300s." in told
 
 
 def _wanted(world: World) -> int:

@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 
 export const given = JSON.parse(readFileSync(0, "utf8"));
-const TIMEOUT = 30000;
+// The default of the SDKs.
+const TIMEOUT = 60000;
 
 // `methods` has a function of (params, options) for each method; options are those of the SDKs.
 export async function answered(methods, { method, params }) {
