@@ -36,7 +36,7 @@ local reconciling = conditions["Reconciling"]
 if reconciling ~= nil and reconciling.status == "True" then
   return health("Progressing", reconciling.message)
 end
--- A proxy without pods that was asked for is what Git says it should be; it has no Ready.
+-- A proxy that Git scales to zero is as Git wants it; it is Ready with the reason ScaledToZero.
 if available.reason == "ScaledToZero" then
   return health("Healthy", available.message)
 end
