@@ -4,11 +4,11 @@ CONTRIBUTING.md states the rules. A finding names the file, the line and the rul
 """
 
 import ast
+import functools
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from scripts import machine
@@ -41,18 +41,26 @@ WORDS: Final = re.compile(
 """Archaisms and human verbs for protocol events."""
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        yield path.relative_to(SOURCE).as_posix(), ast.parse(text)
+@functools.cache
+def _modules() -> tuple[tuple[str, ast.Module], ...]:
+    paths = sorted(SOURCE.rglob("*.py"))
+    return tuple(
+        (path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+        for path in paths
+    )
+
+
+def module_counts() -> dict[str, int]:
+    """Return the number of modules in each package, except its `__init__`."""
+    counts: dict[str, int] = defaultdict(int)
+    for path in SOURCE.rglob("*.py"):
+        counts[path.parent.relative_to(SOURCE).as_posix()] += path.name != "__init__.py"
+    return counts
 
 
 def crowded_packages() -> Iterator[str]:
     """Yield the packages that hold more than MAX_MODULES modules."""
-    count: dict[str, int] = defaultdict(int)
-    for path, _ in _modules():
-        count[str(Path(path).parent)] += not path.endswith("__init__.py")
-    for package, modules in count.items():
+    for package, modules in module_counts().items():
         if modules > MAX_MODULES:
             yield f"{package}: {modules} modules, at most {MAX_MODULES}"
 
