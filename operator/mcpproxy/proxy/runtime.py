@@ -87,9 +87,11 @@ class Runtime:
         configuration: ProxyConfig | None,
         options: RuntimeOptions,
         gateway: Gateway | None = None,
+        admin_server: type[AdminServer] = AdminServer,
     ) -> None:
         """Create a runtime for a configuration, or for an existing gateway."""
         self._configuration = configuration
+        self._admin_server = admin_server
         self._options = options
         self._stopping = asyncio.Event()
         self._draining = False
@@ -164,7 +166,7 @@ class Runtime:
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = AdminServer(AdminApp(self).app)
+            admin = self._admin_server(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         # Imported objects live as long as the process, and requests leave hardly any cycles.

@@ -1,6 +1,7 @@
 """Answers too large to be held: they reach the client while they come, and end with it."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,13 @@ from tests.proxy.runtime.shaped import KINDS, LOGGED, SESSIONS, called, plain, s
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
+LARGE = 20_000_000
+"""Twice what the sockets of the proxy hold at most, or more."""
+
+
+def small_buffer(connection: socket.socket, option: int) -> None:
+    """Have the kernel hold little for one end, so that an answer need not be larger than that."""
+    connection.setsockopt(socket.SOL_SOCKET, option, 65_536)
 
 
 def in_halves(form: str, client: Client) -> Callable[[Any, asyncio.StreamWriter], Any]:
@@ -144,10 +152,11 @@ async def test_a_client_that_takes_nothing_holds_the_backend_back(
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
         await called(raw, kind)
-        large = {**RESULT, "content": [{"type": "text", "text": "w" * 60_000_000}]}
+        large = {**RESULT, "content": [{"type": "text", "text": "w" * LARGE}]}
         sent = [0]
 
         async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
+            small_buffer(writer.get_extra_info("socket"), socket.SO_SNDBUF)
             whole = written(form, request_id, large)
             for at in range(0, len(whole), 100_000):
                 writer.write(whole[at : at + 100_000])
@@ -166,10 +175,10 @@ async def test_a_client_that_takes_nothing_holds_the_backend_back(
 
         await soon(stopped, "the backend to be held back")
         await soon(lambda: not backend.deadlines().running, "the client to be waited for")
-        assert sent[0] < 30_000_000
+        assert sent[0] < LARGE / 2
         held.set()
         async with asyncio.timeout(30):
-            assert len(await reading) > 60_000_000
+            assert len(await reading) > LARGE
 
 
 async def taking_nothing(raw: Raw, kind: str, until: asyncio.Event) -> bytes:
@@ -177,7 +186,10 @@ async def taking_nothing(raw: Raw, kind: str, until: asyncio.Event) -> bytes:
     headers, body = Client(raw, kind).request()
     url = httpx2.URL(raw.url)
     # With such a limit, no more than some kilobytes are taken before somebody reads.
-    reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+    connection = socket.socket()
+    small_buffer(connection, socket.SO_RCVBUF)
+    connection.connect((url.host, url.port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
     headers |= {"host": f"{url.host}:{url.port}", "connection": "close"}
     headers |= {"content-length": str(len(body))}
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]

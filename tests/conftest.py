@@ -1,0 +1,22 @@
+"""What all tests share."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.authority import Authority
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One certificate authority in place of the machine's.
+
+    Each HTTP client loads them all, which takes longer than most of what it is made for.
+    """
+    bundle = tmp_path_factory.mktemp("authorities") / "ca.crt"
+    bundle.write_text(Authority("nobody").pem, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.fspath(bundle))
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        yield
