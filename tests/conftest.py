@@ -1,11 +1,23 @@
 """What all tests share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.authority import Authority
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Refuse tests that would need an API server in `make test`, which selects by markers."""
+    unmarked = [
+        item.nodeid
+        for item in items
+        if "bare_apiserver" in getattr(item, "fixturenames", ())
+        and item.get_closest_marker("apiserver") is None
+    ]
+    if unmarked:
+        raise pytest.UsageError(f"mark tests with an API server as apiserver: {unmarked}")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,8 +14,8 @@ from scripts import images
 from scripts.demo_local import free_ports
 from scripts.manifests import INSTALLS
 from tests.docs.blocks import ROOT, blocks, outputs, script, shape
-from tests.plan.planning import COMMAND, ran
 from tests.samples.test_servers import process, serving
+from tests.support.commands import COMMAND, run_process
 
 
 def environment() -> dict[str, str]:
@@ -67,7 +67,7 @@ async def test_the_counts_of_the_cluster_are_those_of_the_same_file_here() -> No
             for word in ("--resolve", f"{name}=127.0.0.1:{port}")
         ]
         command = ("plan", "-f", ROOT / "samples" / "demo.yaml", "-o", "json", "-n", "shop")
-        found = (await ran(COMMAND, *command, *places, env=environment())).plan
+        found = (await run_process(COMMAND, *command, *places, env=environment())).plan
     assert found["failed"] == []
     assert shown["BACKENDS"] == "{0}/{0}".format(len(found["backends"]))
     assert shown["TOOLS"] == str(len(found["tools"]))

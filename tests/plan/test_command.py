@@ -1,4 +1,4 @@
-"""`mcpproxy plan` as a process in front of real servers: what it prints, and its exit codes."""
+"""`mcpproxy plan` in front of real servers: what it prints, and its exit codes."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.builders import a_backend, a_manifest
-from tests.plan.planning import COMMAND, NOTES, names, plan, proxy, ran, written
+from tests.plan.planning import NOTES, names, plan, proxy, written
 from tests.proxy.runtime.serving import LIVE, bound, free_port
+from tests.support.commands import COMMAND, run_command, run_process
 
 pytestmark = LIVE
 LONG = "x" * 63
@@ -147,7 +148,7 @@ async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
 async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     text = proxy(file, {"name": "p", "url": url}).read_text()
-    found = await plan("-f", "-", stdin=text)
+    found = await run_process(COMMAND, "plan", "-f", "-", stdin=text)
     assert (found.code, found.out.splitlines()[0]) == (0, "MCPProxy tools")
 
 
@@ -161,7 +162,7 @@ WRONG = [
 @pytest.mark.parametrize("manifest", WRONG)
 async def test_a_bad_manifest_prints_what_run_prints(file: Path, manifest: dict[str, Any]) -> None:
     written(file, manifest)
-    planned, served = await plan("-f", file), await ran(COMMAND, "run", "-f", file)
+    planned, served = await plan("-f", file), await run_command("run", "-f", file)
     assert planned.code == 1
     assert "spec" in planned.err
     assert planned.err == served.err.replace("mcpproxy run:", "mcpproxy plan:")

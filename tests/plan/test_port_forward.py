@@ -1,6 +1,5 @@
 """The difference to a proxy of a cluster, with a program in the place of kubectl."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import pytest
 from mcpproxy.desired import build
 from mcpproxy.plan.port_forward import PORT, proxy_of
 from tests.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
-from tests.plan.planning import COMMAND, Ended, ran, written
+from tests.plan.planning import written
 from tests.proxy.runtime.serving import LIVE
+from tests.support.commands import Ended, run_command
 
 pytestmark = LIVE
 
@@ -45,7 +45,7 @@ class Kubectl:
     async def plan(self, *args: str | Path) -> Ended:
         """Run `mcpproxy plan` where this is the only kubectl."""
         path = f"{self.directory}:/usr/bin:/bin"
-        return await ran(COMMAND, "plan", *args, env={**os.environ, "PATH": path})
+        return await run_command("plan", *args, env={"PATH": path})
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ async def test_a_kubectl_that_forwards_nothing_is_given_up(
 
 async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
     file = written(tmp_path / "f.yaml", a_manifest())
-    env = {**os.environ, "PATH": str(tmp_path)}
-    found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
+    env = {"PATH": str(tmp_path)}
+    found = await run_command("plan", "-f", file, "--against", "mcpproxy/tools", env=env)
     assert found.code == 1
     assert "--against mcpproxy/tools: kubectl can't be run: No such file" in found.err
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plan.planning import COMMAND, ROOT, Ended, proxy, ran
+from tests.plan.planning import ROOT, proxy
+from tests.support.commands import COMMAND, Ended, run_process
 
 SCRIPT = ROOT / "samples" / "ci" / "plan.sh"
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
@@ -30,7 +31,7 @@ def saved(tmp_path: Path) -> Path:
 
 async def _check(saved: Path, *files: Path, **env: str) -> Ended:
     options = {"MCPPROXY": COMMAND, "PLAN_OPTIONS": f"--offline {saved}"}
-    return await ran(SCRIPT, *files, env={**os.environ, **options, **env})
+    return await run_process(SCRIPT, *files, env={**os.environ, **options, **env})
 
 
 async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Path) -> None:

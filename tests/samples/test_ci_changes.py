@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.builders import a_manifest
-from tests.plan.planning import COMMAND, ROOT, Ended, ran
+from tests.plan.planning import ROOT
+from tests.support.commands import COMMAND, Ended, run_process
 
 CI = ROOT / "samples" / "ci"
 ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
@@ -114,7 +115,7 @@ async def pull_request(repository: Repository, **env: str) -> Checked:
     report.touch()
     given = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
     script = 'cd "$0" && eval "$1"'
-    ended = await ran(
+    ended = await run_process(
         *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **given}
     )
     return Checked(ended, report.read_text(encoding="utf-8"))
@@ -238,7 +239,7 @@ async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
 
 
 async def test_the_script_says_how_it_is_called() -> None:
-    found = await ran(CI / "changed.sh")
+    found = await run_process(CI / "changed.sh")
     assert (found.code, found.err) == (1, "usage: changed.sh BASE\n")
 
 

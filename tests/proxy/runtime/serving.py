@@ -24,7 +24,7 @@ from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
 from mcpproxy.proxy.sockets import AdminServer
 from scripts.ports import ports_in_a_row
 from tests.builders import an_mcpproxy
-from tests.proxy.runtime.waiting import BOUND, eventually
+from tests.proxy.runtime.waiting import BOUND, eventually, soon
 
 INTERVAL = "200ms"
 LIVE = [
@@ -67,8 +67,7 @@ class PromptServer(uvicorn.Server):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                while state.connections or state.tasks:
-                    await asyncio.sleep(0.002)
+                await soon(lambda: not (state.connections or state.tasks), "the end", 0.002)
                 for server in self.servers:
                     await server.wait_closed()
         for task in state.tasks:

@@ -19,11 +19,12 @@ from mcpproxy.proxy.workers.supervisor import Supervisor as Parent
 from mcpproxy.proxy.workers.supervisor import worker_configs
 from scripts.ports import ports_in_a_row
 from tests.proxy.runtime.counting import Counter
-from tests.proxy.runtime.crews import COMMAND, Crew, crews, started
+from tests.proxy.runtime.crews import Crew, crews, started
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import INTERVAL, LIVE, bound, configuration, free_port, serving
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.commands import run_command
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
 OFTEN = {"health": {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}}
@@ -286,13 +287,9 @@ async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
 
 
 async def _refused(*arguments: object) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(COMMAND, "run", "http://127.0.0.1:9/mcp", *map(str, arguments)),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 2
-    return errors.decode()
+    refused = await run_command("run", "http://127.0.0.1:9/mcp", *map(str, arguments))
+    assert refused.code == 2
+    return refused.err
 
 
 @pytest.mark.parametrize(
