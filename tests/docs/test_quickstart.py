@@ -23,6 +23,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_quick_start_without_a_cluster_does_what_it_says() -> None:
     given = blocks("quickstart.md", "run: local")
@@ -47,6 +48,7 @@ def test_the_quick_start_without_a_cluster_does_what_it_says() -> None:
             assert shape(output) == shape(block.printed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_the_counts_of_the_cluster_are_those_of_the_same_file_here() -> None:
     (table,) = [

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprec
 BRIDGE = str(Path(__file__).with_name("bridge.py"))
 
 
+@pytest.mark.slow
 async def test_a_proxy_of_a_url_speaks_stdio_by_default(peer: Any) -> None:
     _, url = await peer()
     program = StdioServerParameters(command=sys.executable, args=[BRIDGE, url])
@@ -32,6 +33,7 @@ async def test_a_proxy_of_a_url_speaks_stdio_by_default(peer: Any) -> None:
         assert text(await client.call_tool("echo", {"a": 1})) == '{"a": 1}'
 
 
+@pytest.mark.slow
 async def test_an_old_sse_server_is_bridged_to_stdio(stack: AsyncExitStack) -> None:
     server = MCPServer("old", log_level="WARNING")
     server.add_tool(lambda: "from SSE", name="hello")

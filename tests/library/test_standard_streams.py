@@ -9,6 +9,8 @@ import pytest
 
 from mcpproxy import Server
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 from mcpproxy import Server
 

@@ -7,11 +7,12 @@ from typing import Any
 import yaml
 
 from tests.builders import a_manifest
+from tests.support import notes
 from tests.support.commands import Ended, run_command
 
 ROOT = Path(__file__).parents[2]
-NOTES = {"command": sys.executable, "args": [str(ROOT / "samples" / "servers" / "notes.py")]}
-"""A real server on standard streams."""
+NOTES = {"command": sys.executable, "args": [notes.__file__]}
+"""A server on standard streams."""
 
 
 async def plan(*args: str | Path, stdin: str = "") -> Ended:

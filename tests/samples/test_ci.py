@@ -43,6 +43,7 @@ async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Pat
     assert found.out in report.read_text()
 
 
+@pytest.mark.slow
 async def test_a_difference_passes_with_a_word_unless_it_is_strict(
     saved: Path, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ async def test_a_difference_passes_with_a_word_unless_it_is_strict(
     assert (await _check(saved, file, base, PLAN_STRICT="1")).code == 2
 
 
+@pytest.mark.slow
 async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> None:
     overrides = [{"name": "echo", "rename": "x" * 63}]
     file = proxy(tmp_path / "new.yaml", {**NO_SERVER, "tools": {"overrides": overrides}})
@@ -63,11 +65,13 @@ async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> N
     assert "names over 64 characters" in found.out
 
 
+@pytest.mark.slow
 async def test_a_backend_that_can_not_be_known_fails_the_check(tmp_path: Path) -> None:
     file = proxy(tmp_path / "new.yaml", NO_SERVER)
     assert (await _check(tmp_path / "nothing", file)).code == 1
 
 
+@pytest.mark.slow
 async def test_a_base_that_was_wrong_is_told_and_the_new_one_checked(
     saved: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from tests.builders import a_manifest
 from tests.plan.planning import ROOT
 from tests.support.commands import COMMAND, Ended, run_process
 
+pytestmark = pytest.mark.slow
+
 CI = ROOT / "samples" / "ci"
 ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}

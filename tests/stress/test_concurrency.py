@@ -22,7 +22,7 @@ from tests.stress.instances import Instance, instances
 from tests.stress.sdk_talker import SdkTalker
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(240)]
+pytestmark = [*LIVE, pytest.mark.timeout(240), pytest.mark.slow]
 CLIENTS = size(16, 64)
 KINDS = (("a", "legacy", "Isolated"), ("b", "modern", "Isolated"), ("c", "legacy", "PerClient"))
 

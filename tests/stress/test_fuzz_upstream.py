@@ -34,7 +34,7 @@ CALLS = size(150, 1_000)
 SEED = 20261128
 _ID = re.compile(rb'"id":("[^"]*"|-?\d+)')
 LEGACY = "2025-11-25"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class HostileWire(Wire):

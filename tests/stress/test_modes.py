@@ -14,7 +14,7 @@ from tests.stress.chatter import Chatter, Talker
 from tests.stress.instances import Instance, instances
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.timeout(120), pytest.mark.slow]
 CALLS = size(100, 1000)
 
 

@@ -14,7 +14,7 @@ from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.chatter import Chatter
 from tests.stress.instances import Instance, instances
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.timeout(120), pytest.mark.slow]
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
 WITHIN = 1.0
 ADDED = json.dumps({"name": "added", "inputSchema": {"type": "object"}})

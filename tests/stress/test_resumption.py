@@ -20,7 +20,7 @@ from tests.proxy.runtime.waiting import eventually
 from tests.stress.balancer import balanced
 from tests.stress.instances import Instance, instances
 
-pytestmark = [*LIVE, pytest.mark.timeout(60)]
+pytestmark = [*LIVE, pytest.mark.timeout(60), pytest.mark.slow]
 MODES = ("Isolated", "PerClient")
 SSE = [(b"content-type", b"text/event-stream")]
 TOOL = '{"name":"t","inputSchema":{"type":"object"}}'

@@ -21,7 +21,7 @@ from tests.proxy.runtime.waiting import eventually
 from tests.stress.instances import Instance, instances
 from tests.stress.size import FULL, size
 
-pytestmark = [*LIVE, pytest.mark.timeout(90)]
+pytestmark = [*LIVE, pytest.mark.timeout(90), pytest.mark.slow]
 MIB = 1024 * 1024
 PER_CALL = 2
 """MiB that a call may hold whose backend is held back."""

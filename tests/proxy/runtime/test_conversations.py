@@ -28,6 +28,7 @@ def _text(result: t.CallToolResult) -> str:
     return content.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("session", "rounds"), [("Isolated", 2), ("PerClient", 1)])
 async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_asked(
     proxy: Any, session: str, rounds: int
@@ -42,6 +43,7 @@ async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_as
     assert [_text(result) for result in results] == ["ann True"] * 2
 
 
+@pytest.mark.slow
 async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
     proxy: Any, http: Any
 ) -> None:
@@ -61,6 +63,7 @@ async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
     assert found["content"][0]["text"] == "one=ann two=ann True"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session", ["Isolated", "PerClient"])
 async def test_what_a_modern_program_asks_reaches_a_modern_client_under_its_own_keys(
     proxy: Any, http: Any, session: str

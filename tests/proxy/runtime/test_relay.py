@@ -45,6 +45,7 @@ async def _components(client: Client) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 async def test_three_transports_are_one_server_in_every_mode(
     peer: Any, proxy: Any, stack: Any
 ) -> None:

@@ -281,6 +281,7 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
     assert gateway._variants.of(Asking("2025-11-25", huge)) is EVERYONE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "protocol"), [("legacy", "legacy"), ("2026-07-28", "auto")])
 async def test_a_stdio_backend_starts_one_process_for_lists_and_the_call_after_them(
     proxy: Any, tmp_path: Path, mode: str, protocol: str

@@ -156,6 +156,7 @@ async def test_the_status_is_that_of_all_workers_and_changes_are_told_once(
             assert await tools() == before + 1
 
 
+@pytest.mark.slow
 async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> None:
     peer = Peer("p", "modern")
     async with serving(peer.gate) as base:
@@ -169,6 +170,7 @@ async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> 
             assert loop.time() - begun > 2.5
 
 
+@pytest.mark.slow
 async def test_all_workers_see_soon_that_a_backend_fails_and_that_it_is_back(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -189,6 +191,7 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
     return bool((await state())[0] == wanted)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -212,6 +215,7 @@ async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
     assert any(f"(process {dead}) exited with -9" in line["message"] for line in said)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     peer = Peer("p")
     async with serving(peer.gate) as base:
@@ -232,6 +236,7 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None
         await running
 
 
+@pytest.mark.slow
 async def test_sigterm_lets_calls_in_flight_finish_in_every_worker(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -255,6 +260,7 @@ def _slow_calls(peer: Peer) -> int:
     return sum(request.rpc == "tools/call" for request in peer.gate.seen)
 
 
+@pytest.mark.slow
 async def test_workers_end_with_their_parent(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -273,6 +279,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
     first = ports_in_a_row(2)
     with bound(first + 1):
