@@ -14,7 +14,7 @@ from tests.stress.cells import CLIENTS, MODES, Place, places
 from tests.stress.size import FULL, PART
 from tests.stress.staged import CONTROL, Stage
 
-pytestmark = [*LIVE, pytest.mark.timeout(200)]
+pytestmark = [*LIVE, pytest.mark.timeout(200), pytest.mark.slow]
 BACKENDS: Final = 60
 """Backends behind one proxy."""
 PROXIES: Final = 4
