@@ -115,6 +115,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "session",
     [{"mode": "Isolated"}, {"mode": "Reused", "stateless": True}],

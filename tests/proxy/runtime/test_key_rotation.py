@@ -22,7 +22,7 @@ from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.balancer import balanced
 from tests.stress.chatter import Chatter, Talker
 
-pytestmark = [*LIVE, pytest.mark.timeout(180)]
+pytestmark = [*LIVE, pytest.mark.timeout(180), pytest.mark.slow]
 OLD, NEW = b"o" * 32, b"n" * 32
 PER_CLIENT = {"mode": "PerClient"}
 

@@ -190,6 +190,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("era", "mode"), [("modern", "Isolated"), ("legacy", "Isolated"), ("legacy", "PerClient")]
 )
