@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import pytest
+
 from mcpproxy.api import manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
 from tests.acto import mutations
@@ -45,6 +47,7 @@ def explained(one: Mutation) -> bool:
     return repeated or (one.what in SAME and one.field not in ORDERED)
 
 
+@pytest.mark.slow
 def test_a_mutation_that_is_taken_shows_in_the_children_or_says_the_same() -> None:
     good = bases()
     made = {name: rendering(spec) for name, spec in good.items()}

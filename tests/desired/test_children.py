@@ -296,6 +296,7 @@ def test_a_sealing_key_of_another_length_is_refused() -> None:
         desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 31)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [EVERY_FIELD, AUTOSCALED], ids=["every field", "autoscaled"])
 @settings(deadline=None)
 @given(st.randoms(use_true_random=False))

@@ -50,6 +50,7 @@ def test_the_order_of_backends_and_keys_changes_no_byte(name: str, by: random.Ra
     assert rendered(mixed) == rendered(ALL[name])
 
 
+@pytest.mark.slow
 def test_two_operators_render_the_same_bytes() -> None:
     script = (
         "from tests.desired.test_order import ALL, rendered\n"

@@ -5,6 +5,7 @@ A process of the SDK takes most of a second to start. `python tests/support/note
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _TITLE = {"type": "object", "properties": {"title": {"type": "string"}}}
@@ -21,7 +22,7 @@ class Notes:
 
     def respond(self, message: dict[str, Any]) -> dict[str, Any]:
         """The response to a request."""
-        results = {
+        results: dict[str, Callable[[], dict[str, Any]]] = {
             "initialize": lambda: {
                 "protocolVersion": "2025-11-25",
                 "capabilities": {"tools": {}},

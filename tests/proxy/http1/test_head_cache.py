@@ -8,6 +8,8 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import pytest
+
 from mcpproxy.proxy.http1.client.connection import ClientConnection as Upstream
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import MAX_HEADS, MAX_SIZE, HeadCache
@@ -92,6 +94,7 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(ends) if b > a]
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.lists(st.tuples(chunks, st.lists(st.integers(0, 300), max_size=3)), max_size=4))
 @example([(_request(7, 1), [])])

@@ -44,7 +44,7 @@ async def test_a_dead_and_a_hung_backend_delay_nobody_and_end_in_errors(
 ) -> None:
     _, url = await peer("good")
     hung = await stack.enter_async_context(silent())
-    timeouts = {"connect": "1s", "initialize": "1s", "request": "700ms"}
+    timeouts = {"connect": "300ms", "initialize": "300ms", "request": "300ms"}
     running = await proxy(
         {"name": "dead", "url": f"http://127.0.0.1:{free_port()}/mcp", "timeouts": timeouts},
         {"name": "good", "url": url},
