@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-import pytest
 
 from mcpproxy.proxy.http1.client.connection import ClientConnection as Upstream
 from mcpproxy.proxy.http1.errors import HttpError
