@@ -253,6 +253,7 @@ async def test_calls_do_not_list_whatever_the_cache_ttl(peer: Any, arguments: An
         ]
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_of_one_client_open_one_session(counter: Any) -> None:
     server, url = counter
     shared = ProxyClient(url).new()

@@ -206,7 +206,10 @@ class Proxy:
         """Wait until a backend is in a state."""
 
         async def there() -> bool:
-            return await self.state(backend) == state
+            # The report of the admin port says the same, but takes a client and a connection.
+            reports = self.runtime.report().backends
+            is_there = any(one.name == backend and one.state == state for one in reports)
+            return is_there and await self.state(backend) == state
 
         await eventually(there, f"{backend} to be {state}")
 

@@ -185,19 +185,20 @@ async def taking_nothing(raw: Raw, kind: str, until: asyncio.Event) -> bytes:
     """The answer to a call, of which nothing is read at first."""
     headers, body = Client(raw, kind).request()
     url = httpx2.URL(raw.url)
-    # With such a limit, no more than some kilobytes are taken before somebody reads.
-    connection = socket.socket()
-    small_buffer(connection, socket.SO_RCVBUF)
-    connection.connect((url.host, url.port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
     headers |= {"host": f"{url.host}:{url.port}", "connection": "close"}
     headers |= {"content-length": str(len(body))}
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    writer.write(f"POST {url.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + body)
-    await until.wait()
-    found = await reader.read()
-    writer.close()
-    return found
+    head = f"POST {url.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+    loop, taken = asyncio.get_running_loop(), bytearray()
+    with socket.socket() as connection:
+        small_buffer(connection, socket.SO_RCVBUF)
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (url.host, url.port))
+        await loop.sock_sendall(connection, head + body)
+        await until.wait()
+        while part := await loop.sock_recv(connection, 2**18):
+            taken += part
+    return bytes(taken)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -55,8 +55,9 @@ async def approved(running: Proxy) -> dict[str, Any]:
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_a_429_before_everything_was_listed_makes_no_hash_and_no_drift(
-    peer: Any, proxy: Any, era: str
+    peer: Any, proxy: Any, era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(list_cache, "RETRY_AFTER", 0.5)
     server, url = await peer("p", era)
     whole = await proxy({"name": "p", "url": url})
     catalog = await approved(whole)
