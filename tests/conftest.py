@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 
@@ -32,3 +33,12 @@ def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("SSL_CERT_FILE", os.fspath(bundle))
         patch.delenv("SSL_CERT_DIR", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log() -> Iterator[None]:
+    """The level of the log, whatever the commands set that a test runs."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def _run(arguments: list[str], stdin: str) -> Ended:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "stdin", io.StringIO(stdin)),
-        _own_log(),
+        mock.patch.object(logging.getLogger(), "handlers", []),
     ):
         code = _exit_code(arguments)
     return Ended(code, out.getvalue(), err.getvalue())
@@ -86,15 +86,3 @@ def _exit_code(arguments: list[str]) -> int:
         return command(parsed)
     except SystemExit as end:
         return int(end.code or 0)
-
-
-@contextlib.contextmanager
-def _own_log() -> Iterator[None]:
-    """Leave the log of the tests as it is, although the command sets up its own."""
-    root = logging.getLogger()
-    level = root.level
-    try:
-        with mock.patch.object(root, "handlers", []):
-            yield
-    finally:
-        root.setLevel(level)
