@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.authority import Authority
+from tests.support.authority import Authority
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

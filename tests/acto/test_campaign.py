@@ -20,9 +20,9 @@ from tests.acto.mutations import Mutation, Schema, Spec
 from tests.acto.world import a_world
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, SAMPLES, fields
 from tests.stress.size import WHOLE, size
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 

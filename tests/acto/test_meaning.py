@@ -10,7 +10,7 @@ from tests.acto import mutations
 from tests.acto.campaign import rendering
 from tests.acto.mutations import Mutation, Spec
 from tests.acto.test_campaign import bases, schema
-from tests.builders import a_manifest
+from tests.support.builders import a_manifest
 
 SAME: Final = {"is reversed", "has its first twice"}
 """Lists whose order and repetitions mean nothing; those in which they do are told apart below."""

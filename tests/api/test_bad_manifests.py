@@ -5,9 +5,9 @@ import json
 import pytest
 
 from mcpproxy.api import manifest
-from tests import bad_manifests, bad_pods
-from tests.bad_manifests import Bad
-from tests.good_manifests import GOOD
+from tests.support import bad_manifests, bad_pods
+from tests.support.bad_manifests import Bad
+from tests.support.good_manifests import GOOD
 
 
 @pytest.mark.parametrize("case", [*bad_manifests.ALL, *bad_pods.ALL], ids=lambda case: case.wrong)

@@ -1,7 +1,7 @@
 """What absent fields mean."""
 
 from mcpproxy.api import defaults, v1alpha1
-from tests.builders import a_backend, an_mcpproxy
+from tests.support.builders import a_backend, an_mcpproxy
 
 MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_MODE} for stdio"
 

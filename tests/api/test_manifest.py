@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy.api import manifest
-from tests.builders import a_backend, a_manifest, an_mcpproxy, shuffled
+from tests.support.builders import a_backend, a_manifest, an_mcpproxy, shuffled
 
 A_FILE = """
 apiVersion: mcpproxy.dev/v1alpha1

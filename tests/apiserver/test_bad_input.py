@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from mcpproxy.api import constants, manifest
-from tests import bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
-from tests.bad_manifests import Bad
-from tests.builders import a_backend, a_manifest
-from tests.good_manifests import GOOD
+from tests.support import bad_manifests, bad_pods
+from tests.support.bad_manifests import Bad
+from tests.support.builders import a_backend, a_manifest
+from tests.support.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,8 +6,8 @@ import pytest
 
 from mcpproxy.api import constants
 from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
-from tests.kstatus import kstatus
+from tests.support.builders import a_manifest
+from tests.support.kstatus import kstatus
 
 pytestmark = pytest.mark.apiserver
 

@@ -11,8 +11,8 @@ from mcpproxy.api import constants, manifest
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 from mcpproxy.desired import Manifest
 from tests.apiserver.server import ApiServer
-from tests.builders import OPTIONS, OWNER
-from tests.good_manifests import GOOD
+from tests.support.builders import OPTIONS, OWNER
+from tests.support.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 

@@ -15,10 +15,10 @@ from tests.apiserver.changes import CHANGES, HPA, NETWORK
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object, Stage
-from tests.builders import a_backend
 from tests.fields.schema import leaves
-from tests.on_demand import ASKED
 from tests.samples.test_samples import SAMPLES, used
+from tests.support.builders import a_backend
+from tests.support.on_demand import ASKED
 
 pytestmark = pytest.mark.apiserver
 

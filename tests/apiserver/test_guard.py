@@ -13,7 +13,7 @@ from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.test_operator_life import kubeconfig_of_the_operator
-from tests.on_demand import ASKING
+from tests.support.on_demand import ASKING
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 

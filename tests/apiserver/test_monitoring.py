@@ -20,8 +20,8 @@ from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
-from tests.promql import Offer, selectors, target_labels
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.promql import Offer, selectors, target_labels
 
 pytestmark = pytest.mark.apiserver
 

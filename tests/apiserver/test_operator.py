@@ -9,7 +9,7 @@ from mcpproxy.api import constants
 from tests.apiserver.operator_process import IMAGE, OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Stage
-from tests.builders import a_backend
+from tests.support.builders import a_backend
 
 pytestmark = pytest.mark.apiserver
 

@@ -11,7 +11,7 @@ from mcpproxy.cluster.resources import ON_DEMAND
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.on_demand import ASKING
+from tests.support.on_demand import ASKING
 
 pytestmark = pytest.mark.apiserver
 

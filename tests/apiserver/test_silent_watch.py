@@ -11,7 +11,7 @@ from tests.apiserver.operator_process import OperatorProcess, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import Request, Wire, wired
-from tests.on_demand import ASKED
+from tests.support.on_demand import ASKED
 
 pytestmark = pytest.mark.apiserver
 

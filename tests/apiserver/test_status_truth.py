@@ -9,7 +9,7 @@ import pytest
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.builders import a_backend
+from tests.support.builders import a_backend
 
 pytestmark = pytest.mark.apiserver
 

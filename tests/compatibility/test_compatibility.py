@@ -29,8 +29,8 @@ from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate
 from mcpproxy.proxy.protocol import jsonrpc
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.cluster.pods.pods import FakePods
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.name[0].isdigit())

@@ -15,7 +15,7 @@ from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.manager import Manager, ResyncConfig
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.testing.fake_cluster import FakeCluster
-from tests.builders import OPTIONS
+from tests.support.builders import OPTIONS
 
 ENDED = "a part of the operator came to an end; its log says why"
 

@@ -12,8 +12,8 @@ from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
 from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
 from mcpproxy.controller.watch_cache import WatchCache, Watches
 from mcpproxy.testing.fake_cluster import FakeCluster
-from tests.builders import a_manifest
 from tests.reconcile.clock import FakeClock
+from tests.support.builders import a_manifest
 
 
 class Rounds:

@@ -15,9 +15,9 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.desired import config_map
-from tests.builders import OPTIONS, OWNER
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
+from tests.support.builders import OPTIONS, OWNER
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
 WITHOUT_CHILD = {".suspend", ".catalog.approvedHash", ".backends[].optional"}

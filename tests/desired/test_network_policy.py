@@ -9,8 +9,8 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import constants
 from mcpproxy.desired import BuildOptions, ServiceName, ServiceTarget, network_policy
-from tests.builders import OWNER, a_backend, an_mcpproxy
 from tests.packaging.test_manifests import INSTALL
+from tests.support.builders import OWNER, a_backend, an_mcpproxy
 
 IN_CLUSTER = BuildOptions(image="runtime:1", version="1", operator_namespace="mcpproxy-system")
 OWN = {"podSelector": {"matchLabels": constants.selector_labels("tools")}}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.reconcile.plan import make_plan
-from tests.builders import OPTIONS, OWNER, shuffled
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
+from tests.support.builders import OPTIONS, OWNER, shuffled
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mcpproxy import desired
 from mcpproxy.api import constants
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 
 def child(kind: str, **spec: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from mcpproxy.api.kubernetes.quantities import parse_quantity
 from mcpproxy.desired import build
 from mcpproxy.proxy.upstream import large_results
 from scripts.sizing import MEASURED, PAGE, REQUEST, figure, render, table
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 CASE = """# Performance
 

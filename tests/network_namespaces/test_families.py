@@ -24,9 +24,9 @@ from mcpproxy.api.constants import PORT_ADMIN, PORT_HTTP
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAddress
 from mcpproxy.desired import OwnerRef, deployment
-from tests.builders import OPTIONS, a_manifest, an_mcpproxy
 from tests.peers import slow
 from tests.proxy.runtime.raw import Raw, last, rpc
+from tests.support.builders import OPTIONS, a_manifest, an_mcpproxy
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 BRIDGE = "mcpproxy-pods"

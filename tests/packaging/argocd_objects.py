@@ -9,8 +9,8 @@ from mcpproxy.api.v1alpha1.status import NOT_SEEN, BackendStatus, ComponentCount
 from mcpproxy.reconcile.snapshot import validate
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason, DeploymentView, StatusInput
-from tests.builders import a_backend, a_manifest, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_report, a_view, observed, status_of
+from tests.support.builders import a_backend, a_manifest, an_mcpproxy
 
 Object = dict[str, Any]
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mcpproxy.controller.watch_cache import LAG
-from tests.promql_values import Labels, Points, Series, value
+from tests.support.promql_values import Labels, Points, Series, value
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"

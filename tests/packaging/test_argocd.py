@@ -12,8 +12,8 @@ import yaml
 from lupa.lua51 import LuaRuntime
 
 from scripts import manifests
-from tests.kstatus import kstatus
 from tests.packaging.argocd_objects import objects, rendered
+from tests.support.kstatus import kstatus
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
 from scripts.dashboard import dashboard
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
-from tests.promql import Offer, Selector, groupings, selectors
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.promql import Offer, Selector, groupings, selectors
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"

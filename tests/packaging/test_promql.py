@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.promql_values import Points, Series, Vector, value
+from tests.support.promql_values import Points, Series, Vector, value
 
 
 def scraped(*series: tuple[dict[str, str], Sequence[float | None]]) -> Series:

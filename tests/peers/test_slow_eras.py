@@ -14,8 +14,8 @@ from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 from scripts import npm
-from tests.builders import an_mcpproxy
 from tests.peers.world import NODE
+from tests.support.builders import an_mcpproxy
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 START = 4

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from tests.builders import a_manifest
 from tests.support import notes
+from tests.support.builders import a_manifest
 from tests.support.commands import Ended, run_command
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from tests.builders import a_manifest
 from tests.plan.planning import names, plan, written
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_backend, a_manifest
 from tests.plan.planning import NOTES, names, plan, proxy, written
 from tests.proxy.runtime.serving import LIVE, bound, free_port
+from tests.support.builders import a_backend, a_manifest
 from tests.support.commands import COMMAND, run_command, run_process
 
 pytestmark = LIVE

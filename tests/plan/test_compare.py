@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_manifest
 from tests.plan.planning import plan, written
 from tests.proxy.runtime.serving import LIVE, free_port
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 

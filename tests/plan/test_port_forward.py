@@ -8,9 +8,9 @@ import pytest
 
 from mcpproxy.desired import build
 from mcpproxy.plan.port_forward import PORT, proxy_of
-from tests.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
 from tests.plan.planning import written
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
 from tests.support.commands import Ended, run_command
 
 pytestmark = LIVE

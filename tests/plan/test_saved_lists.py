@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.authority import Authority, Mounted
 from tests.differential.backend import Backend, Call
 from tests.plan.planning import NOTES, names, plan, proxy
 from tests.proxy.runtime.serving import LIVE, free_port, serving
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 GONE = f"http://127.0.0.1:{free_port()}/mcp"

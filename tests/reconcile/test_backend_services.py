@@ -9,8 +9,8 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
 from mcpproxy.reconcile.status_updates.backend_services import EXPLAINED
 from mcpproxy.reconcile.status_updates.status_writer import SERVICES_AGAIN
-from tests.builders import a_backend
 from tests.reconcile.stage import Stage
+from tests.support.builders import a_backend
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 LABELS = {"app": "weather"}

@@ -5,8 +5,8 @@ import pytest
 from mcpproxy.cluster.resources import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, ResourceKind
 from mcpproxy.reconcile.field_conflicts import FIRST_PAUSE
 from mcpproxy.reconcile.requeue import POLL
-from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
+from tests.support.on_demand import ASKED, ASKING, EDITS
 
 every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 

@@ -17,9 +17,9 @@ from mcpproxy.cluster.resources import (
     SERVICE_ACCOUNT,
     ResourceKind,
 )
-from tests.builders import a_backend
 from tests.cluster.pods.pods import a_report
 from tests.reconcile.stage import KEY, Stage
+from tests.support.builders import a_backend
 
 KINDS = [DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP]
 

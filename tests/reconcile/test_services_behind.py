@@ -12,8 +12,8 @@ from mcpproxy.desired import ServiceTarget
 from mcpproxy.reconcile.object_views import service_target
 from mcpproxy.reconcile.plan import WAIT
 from mcpproxy.reconcile.requeue import POLL
-from tests.builders import a_backend
 from tests.reconcile.stage import Stage
+from tests.support.builders import a_backend
 
 CLOSED = {
     "networkPolicy": {},

@@ -3,9 +3,9 @@
 import copy
 
 from mcpproxy.cluster.resources import SERVICE
-from tests.builders import a_backend
-from tests.on_demand import ASKING
 from tests.reconcile.stage import KEY, Stage
+from tests.support.builders import a_backend
+from tests.support.on_demand import ASKING
 
 TWO = [a_backend(), a_backend("calendar")]
 

@@ -7,9 +7,9 @@ import pytest
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.resources import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, ResourceKind
 from mcpproxy.reconcile.plan import WAIT
-from tests.on_demand import ASKED
 from tests.reconcile.stage import KEY, Stage
 from tests.reconcile.test_ownership import Change, lists_of
+from tests.support.on_demand import ASKED
 
 CHILDREN = {"Deployment", "Service", "ServiceAccount", "ConfigMap"}
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.builders import a_manifest
 from tests.plan.planning import ROOT
+from tests.support.builders import a_manifest
 from tests.support.commands import COMMAND, Ended, run_process
 
 pytestmark = pytest.mark.slow

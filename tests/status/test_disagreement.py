@@ -14,8 +14,8 @@ from mcpproxy.status.disagreement import (
     reported_disagreements,
 )
 from mcpproxy.status.inputs import StatusInput
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+from tests.support.builders import a_backend, an_mcpproxy
 
 WEATHER = backend_key("weather")
 

@@ -9,7 +9,6 @@ from mcpproxy.api.v1alpha1.status import ComponentCounts
 from mcpproxy.status import reasons
 from mcpproxy.status.compute import build_status, find_condition
 from mcpproxy.status.inputs import ConditionReason
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import (
     EARLIER,
     NOW,
@@ -22,6 +21,7 @@ from tests.status.views import (
     status_of,
     verdict,
 )
+from tests.support.builders import a_backend, an_mcpproxy
 
 READY = observed(a_pod("tools-1", a_view()))
 NO_IMAGE = ConditionReason(

@@ -6,8 +6,8 @@ import pytest
 
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason, StatusInput
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_view, observed, status_of
+from tests.support.builders import a_backend, an_mcpproxy
 
 SERVES = a_pod("tools-1", a_view())
 LOOP = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")

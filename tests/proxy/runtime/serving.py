@@ -23,8 +23,8 @@ from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
 from mcpproxy.proxy.sockets import AdminServer
 from scripts.ports import ports_in_a_row
-from tests.builders import an_mcpproxy
 from tests.proxy.runtime.waiting import BOUND, eventually, soon
+from tests.support.builders import an_mcpproxy
 
 INTERVAL = "200ms"
 LIVE = [

@@ -15,10 +15,10 @@ import pytest
 
 from mcpproxy.proxy.upstream import backend as module
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.program import PROGRAM, told
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.kubelet import Volume
 
 pytestmark = LIVE
 SOURCE = {"secretKeyRef": {"name": "token", "key": "value"}}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_manifest
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))

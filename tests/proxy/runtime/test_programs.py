@@ -6,9 +6,9 @@ from typing import Any
 
 from mcp import Client
 
-from tests.authority import Mounted
 from tests.proxy.runtime import telling
 from tests.proxy.runtime.serving import LIVE
+from tests.support.authority import Mounted
 
 pytestmark = LIVE
 SCRIPT = Path(telling.__file__)

@@ -9,11 +9,11 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.authority import Mounted
 from tests.differential.backend import Backend, Call
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, Gate, serving
+from tests.support.authority import Mounted
 
 pytestmark = LIVE
 

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.authority import Authority, Mounted
 from tests.differential.backend import Backend, Call
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.serving import LIVE, Gate, Proxy, serving
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 HOST = "backend.example.svc"

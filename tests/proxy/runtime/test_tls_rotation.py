@@ -14,12 +14,12 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mcpproxy.proxy.upstream import backend as module
-from tests.authority import Authority
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.authority import Authority
+from tests.support.kubelet import Volume
 
 pytestmark = LIVE
 HOST = "backend.example"

@@ -9,8 +9,8 @@ from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.events import find_transitions
 from mcpproxy.status.inputs import StatusInput
-from tests.builders import an_mcpproxy
 from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+from tests.support.builders import an_mcpproxy
 
 TOOLS = {"tools": {"weather_now": "a" * 64}}
 HASH = approved_hash(TOOLS)

@@ -9,9 +9,9 @@ from mcpproxy.api.v1alpha1.status import MCPProxyStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.inputs import ConditionReason, StatusInput
-from tests.builders import a_backend, an_mcpproxy
-from tests.kstatus import kstatus
 from tests.status.views import a_deployment, a_pod, a_view, condition, observed, status_of, verdict
+from tests.support.builders import a_backend, an_mcpproxy
+from tests.support.kstatus import kstatus
 
 LOOP = ConditionReason(
     reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"

@@ -14,7 +14,7 @@ from mcpproxy.proxy.protocol.revisions import META_VERSION
 from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
-from tests.builders import an_mcpproxy
+from tests.support.builders import an_mcpproxy
 
 MODERN = ClientIdentity("2026-07-28")
 LEGACY = ClientIdentity("2025-11-25")

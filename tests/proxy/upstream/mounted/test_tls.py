@@ -16,9 +16,9 @@ from mcpproxy.proxy.http1.errors import ConnectError, HttpClientError
 from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
-from tests.authority import Authority, Mounted
-from tests.builders import a_backend, an_mcpproxy
 from tests.proxy.byhand import served
+from tests.support.authority import Authority, Mounted
+from tests.support.builders import a_backend, an_mcpproxy
 
 HOST = "good.example"
 CA = {"caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}

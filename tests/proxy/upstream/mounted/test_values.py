@@ -15,7 +15,7 @@ from mcpproxy.proxy.upstream.mounted.values import (
     MountedValues,
     ValueGroup,
 )
-from tests.kubelet import Volume
+from tests.support.kubelet import Volume
 
 KINDS = [("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")]
 
