@@ -336,7 +336,7 @@ SPARE_PROGRAMS: Final = Limit(
     "spare-programs",
     4,
     "count",
-    "processes of one stdio server that are started before a request needs them (Isolated)",
+    "processes of one stdio server that are started before a request needs them",
     "backend",
     "no further process is started in advance",
     "test_programs_that_wait_are_few_however_many_are_taken",

@@ -101,7 +101,9 @@ class Backend:
             warm_each,
             settings.passed,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
-            refills=not isinstance(self._opener, SpareConnector),
+            refills=not (
+                isinstance(self._opener, SpareConnector) and settings.session_mode == "Isolated"
+            ),
         )
         own_context = self._context_of(ClientIdentity(LATEST_MODERN, info=context.info))
         catalog = context.catalog

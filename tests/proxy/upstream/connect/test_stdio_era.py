@@ -11,7 +11,7 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
+from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_AT_MOST, DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.support.builders import an_mcpproxy
@@ -146,6 +146,47 @@ async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
     for _ in range(2):
         assert await stage.revision() == "2025-11-25"
     assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
+
+
+async def test_a_program_of_both_eras_that_ended_at_one_probe_is_modern_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    assert await stage.revision() == "2025-11-25"
+    stage.ends_at = set()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision() == "2026-07-28"
+
+
+async def test_two_probes_at_most_end_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    for wait in (0.0, DOUBTED_FOR, 2 * DOUBTED_AT_MOST, 2 * DOUBTED_AT_MOST):
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(wait))
+        assert await stage.revision() == "2025-11-25"
+    first = [process.sent[0] for process in stage.processes]
+    assert first.count(DISCOVER) == 2
+    assert first.count(INITIALIZE) == 4
+
+
+async def test_a_modern_program_that_ends_at_initialize_serves_legacy_clients() -> None:
+    stage = Stage()
+    stage.ends_at = {INITIALIZE}
+    for _ in range(2):
+        assert await stage.revision(LEGACY) == "2026-07-28"
+    assert [process.sent[0] for process in stage.processes] == [INITIALIZE, DISCOVER, DISCOVER]
+
+
+async def test_a_program_of_both_eras_that_ended_at_one_initialize_is_legacy_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.ends_at = {INITIALIZE}
+    assert await stage.revision(LEGACY) == "2026-07-28"
+    stage.ends_at = set()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision(LEGACY) == "2025-11-25"
 
 
 async def test_a_program_that_ends_behind_its_error_to_initialize_is_told_by_the_error() -> None:

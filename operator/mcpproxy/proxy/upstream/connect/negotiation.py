@@ -67,14 +67,14 @@ class Connector:
         """Eras that the backend has refused."""
         self._supported: set[Era] = set()
         """Eras in which the backend has responded."""
-        self._doubt = Doubt()
+        self._doubts: dict[Era, Doubt] = {"legacy": Doubt(), "modern": Doubt()}
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()
         self._supported.clear()
-        self._doubt = Doubt()
+        self._doubts = {"legacy": Doubt(), "modern": Doubt()}
 
     def changed(self) -> bool:
         """True if something was opened with outdated mounted values since the last call.
@@ -134,10 +134,9 @@ class Connector:
 
     def _record_support(self, era: Era, doubt: BackendError | None = None) -> None:
         self._supported.add(era)
-        if era == "modern":
-            self._doubt = Doubt()
-        elif doubt is not None:
-            self._doubt.again()
+        self._doubts[era] = Doubt()
+        if doubt is not None and era == "legacy":
+            self._doubts["modern"].again()
 
     def _era_order(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
@@ -146,8 +145,8 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         not_refused = [era for era in order if era not in self._unsupported]
-        if not_refused == ["modern", "legacy"] and self._doubt.is_active:
-            return ["legacy", "modern"]
+        if len(not_refused) == 2 and self._doubts[order[0]].is_active:
+            not_refused.reverse()
         return not_refused or order
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession | None:
@@ -342,11 +341,12 @@ class StdioConnector(Connector):
             return await self._open_probed(client, modern_first=first == "modern")
         except Unreachable:
             # Some programs exit when they receive an unknown method.
-            if first == "legacy":
+            link = await (self._legacy if first == "modern" else self._modern)(client)
+            if link is None:
                 raise
-        link = await self._legacy(client)
-        self._record_support("legacy")
-        self._unsupported.add("modern")
+        self._record_support(others[0])
+        if self._doubts[first].is_confirmed_by_exit():
+            self._unsupported.add(first)
         return link
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
