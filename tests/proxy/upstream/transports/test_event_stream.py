@@ -56,8 +56,8 @@ async def test_a_stream_that_ends_without_a_response_shows_what_it_had_instead()
     reader = _reader(b"data: <html>\x1b[2J it works\n\n")
     assert await _messages(reader) == []
     assert reader.without_response == (
-        "its stream ended without a response; an event of it was no JSON-RPC message and begins "
-        "'<html>\ufffd[2J it works'"
+        "the stream ended without a response; one event was not a JSON-RPC message and starts with"
+        " '<html>\ufffd[2J it works'"
     )
 
 

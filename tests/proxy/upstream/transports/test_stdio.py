@@ -126,7 +126,7 @@ async def test_a_response_beyond_the_limit_ends_its_request_and_the_next_one_is_
     refused = jsonrpc.error_of(await _asked(linked, shape))
     assert refused is not None
     assert refused.code == -32000
-    assert "backend b: it wrote a line of over 3000 bytes" in refused.message
+    assert "backend b: the process wrote a line of more than 3000 bytes" in refused.message
     assert PROGRAM_LINE.reached == before + 1
     assert jsonrpc.error_of(await _asked(linked, "short")) is None
     assert linked.alive
@@ -154,7 +154,7 @@ async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
     sending = [asyncio.create_task(channel.send(body)) for _ in range(20)]
     ended = await asyncio.gather(*sending, return_exceptions=True)
     refused = [error for error in ended if isinstance(error, Unreachable)]
-    assert "its process has read no input for 1 s" in str(refused[0])
+    assert "the process has read no input for 1 s" in str(refused[0])
     assert PROGRAM_INPUT.reached == before + len(refused)
     # One message is in the pipe and one is buffered, however many are sent.
     assert channel._stdin.transport.get_write_buffer_size() <= 2 * len(body)
@@ -261,7 +261,7 @@ async def test_a_program_that_cannot_be_started_is_told(command: tuple[str], why
 
 @pytest.mark.parametrize("cwd", ["/no/such/directory", "/etc/passwd"])
 async def test_a_working_directory_that_can_not_be_entered_is_named(cwd: str) -> None:
-    with pytest.raises(ProcessFailed, match=f"cwd {cwd} can't be entered: N") as caught:
+    with pytest.raises(ProcessFailed, match=f"cannot use the working directory {cwd}: N") as caught:
         await spawn("b", (*PYTHON, "pass"), {}, cwd)
     assert sys.executable not in str(caught.value)
 
