@@ -63,6 +63,14 @@ def test_every_time_quantity_and_share_says_its_unit() -> None:
     assert unsaid == []
 
 
+def test_a_field_explains_the_facts_of_its_model_before_its_default() -> None:
+    header = spec()["properties"]["backends"]["items"]["properties"]["headers"]["items"]
+    text = header["properties"]["valueFrom"]["description"]
+    fact = " A changed value takes effect within about 90 s, without a restart: for headers with"
+    assert text.startswith("Source of the value. Exactly one of")
+    assert text.index(fact) < text.index(" Default: none.")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
