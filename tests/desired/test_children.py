@@ -292,7 +292,7 @@ def test_the_sealing_secret_holds_the_key_that_it_is_given() -> None:
 
 
 def test_a_sealing_key_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="has 32 bytes, this one has 31"):
+    with pytest.raises(ValueError, match="must have 32 bytes, this one has 31"):
         desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 31)
 
 
