@@ -21,7 +21,7 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 EXPECTED = {
     "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
     "out-of-memory": ("Failing", r"\(OOMKilled\): raise resources\.limits\.memory"),
-    "start-error": ("Failing", r"can't start: .*executable file not found in \$PATH"),
+    "start-error": ("Failing", r"cannot start: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
         (
@@ -30,8 +30,8 @@ EXPECTED = {
         ),
     ),
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
-    "image-pull": ("Failing", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
-    "unschedulable": ("Failing", r"can't be scheduled: 0/3 nodes are available"),
+    "image-pull": ("Failing", r"cannot pull the image mcpproxy/no-such-image:0\.1\.0"),
+    "unschedulable": ("Failing", "a pod cannot be scheduled: 0/3 nodes are available"),
     "paused": ("Paused", r"paused: kubectl rollout resume -n \S+ deployment/paused"),
     "teller": ("Stalled", r"Deployment teller, Service teller exist already and are not of this"),
     "terminating": (
@@ -39,12 +39,12 @@ EXPECTED = {
         r"being deleted, .* controllers of its finalizers .*: example\.com/held",
     ),
     "asleep": ("Suspended", r"spec\.suspend is true, so nothing is changed"),
-    "resting": ("Scaled to 0", r"the Deployment is scaled to 0, so no pods run"),
+    "resting": ("Scaled to 0", "no pods run because the Deployment is scaled to 0"),
     "quota-pods": ("Stalled", r"1 pod serves the previous .* ResourceQuota small of the namespace"),
-    "quota-services": ("Stalled", r"ResourceQuota small of the namespace leaves no room for it"),
+    "quota-services": ("Stalled", r"ResourceQuota small of the namespace is exhausted"),
     "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
     "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
-    "webhook-down": ("Stalled", r"webhook gone\.example\.com can't be called; restore"),
+    "webhook-down": ("Stalled", r"the API server cannot call webhook gone\.example\.com; restore"),
     "service-missing": ("Failing", r"Service no-such-service does not exist in namespace"),
     "no-endpoints": (
         "Failing",
@@ -62,11 +62,11 @@ EXPECTED = {
     "wrong-path": ("Failing", r"HTTP 404 and no MCP; correct the path"),
     "optional-down": (
         "Degraded",
-        r"1 of 2 backends are served; no-such-service \(optional\) is Unhealthy",
+        r"1 of 2 backends are being served; no-such-service \(optional\) is Unhealthy",
     ),
-    **dict.fromkeys(causes.HEALTHY, ("Serving", r"1 of 1 backends are served")),
+    **dict.fromkeys(causes.HEALTHY, ("Serving", "1 of 1 backends are being served")),
 }
-LOST = {"lost-node": ("Failing", r"node \S+ does not report: it may be down")}
+LOST = {"lost-node": ("Failing", r"node \S+ does not report its status: it may be down")}
 
 pytestmark = pytest.mark.timeout(400)
 

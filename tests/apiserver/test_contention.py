@@ -48,7 +48,7 @@ def test_a_tool_that_scales_the_deployment_again_and_again_is_named(
             scaled()
         # Each scaling raises the generation by one, and so does each reversal.
         assert generation(stage) - before <= 4
-    assert log.read_text().count("is changed again and again") == 1
+    assert log.read_text().count("keeps changing it") == 1
 
 
 def test_two_operators_slow_down_and_say_so(

@@ -14,7 +14,7 @@ from tests.builders import a_backend
 pytestmark = pytest.mark.apiserver
 
 Pods = list[StatusServer]
-DENIED = "it answers HTTP 401"
+DENIED = "the backend responded with HTTP 401"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_rate_limit_that_all_pods_meet_leaves_ready_and_the_counts(
     stage: Stage, pods: Pods
 ) -> None:
     for pod in pods:
-        pod.say(stage.report(why="it answers HTTP 429", weather="RateLimited"))
+        pod.say(stage.report(why="the backend responded with HTTP 429", weather="RateLimited"))
     stage.wait_for("BackendsHealthy", "BackendsRateLimited")
     assert conditions(stage)["Ready"]["status"] == "True"
     status = stage.get("mcpproxy/tools")["status"]

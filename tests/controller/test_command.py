@@ -48,7 +48,7 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
-    assert "no way to the API server" in capsys.readouterr().err
+    assert "cannot connect to the API server" in capsys.readouterr().err
 
 
 def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(

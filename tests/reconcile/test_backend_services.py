@@ -66,7 +66,7 @@ CASES: list[tuple[list[Object], str]] = [
     ),
     (
         [a_service(ports=[{"port": 443}, {"port": 80}]), a_pod(**READY)],
-        "Service weather-service has no port 8080 but 80, 443; correct service.port",
+        "Service weather-service has no port 8080; set service.port to one of 80, 443",
     ),
     (
         [
@@ -74,8 +74,9 @@ CASES: list[tuple[list[Object], str]] = [
             a_pod(**READY),
         ],
         (
-            "Service weather-service is headless, so connections go to port 8080 of the pods and"
-            " not to its targetPort; give the Service the port 9000 and set service.port to it"
+            "Service weather-service is headless, so connections use port 8080 of the pods instead"
+            " of its targetPort; change the port of the Service to 9000 and set service.port to"
+            " 9000"
         ),
     ),
     (

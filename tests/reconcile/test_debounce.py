@@ -148,11 +148,11 @@ async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> 
     await restarted.reconcile()
     assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotHeard")
     assert stage.message("BackendsHealthy") == (
-        "1 of 1 healthy; seen by 1 of 3 pods;"
-        " the operator can't read pod tools-2: connection refused"
+        "1 of 1 healthy; reported by 1 of 3 pods; cannot read the report of pod tools-2:"
+        " connection refused"
     )
     assert stage.verdict("Ready") == ("Unknown", "PodsNotHeard")
-    assert "seen by 1 of 3 pods" in stage.message("Ready")
+    assert "reported by 1 of 3 pods" in stage.message("Ready")
     assert stage.verdict("Available") == ("True", "PodsReady")
     await restarted.close()
 
@@ -204,4 +204,4 @@ async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stag
     for condition in ("Ready", "BackendsHealthy"):
         assert stage.verdict(condition) == ("Unknown", "BackendsUnknown")
         said = stage.message(condition)
-        assert said.endswith("; the operator can't read pod tools-1: connection refused")
+        assert said.endswith("; cannot read the report of pod tools-1: connection refused")

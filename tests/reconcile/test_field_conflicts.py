@@ -47,11 +47,11 @@ def delete(stage: Stage) -> None:
 
 
 CHANGES: dict[Change, str] = {
-    scale: "spec.replicas of Deployment tools is changed again and again by manager kubectl",
-    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools is changed",
+    scale: "spec.replicas of Deployment tools: manager kubectl keeps changing it",
+    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools: another operator",
     apply_as_another_operator: "spec.template.spec.containers[mcpproxy].image of Deployment tools"
-    " is changed again and again by another operator (field manager mcpproxy-operator)",
-    delete: "Service tools is deleted again and again",
+    ": another operator (field manager mcpproxy-operator) keeps changing it",
+    delete: "Service tools: another client keeps deleting it",
 }
 
 
@@ -83,7 +83,7 @@ async def test_a_manager_that_undoes_every_write_is_named_and_reverted_less_and_
     assert stage.verdict("Stalled") == ("True", reasons.CONTESTED)
     assert CHANGES[change] in stage.message("Stalled")
     assert CHANGES[change] in stage.message("Ready")
-    assert sum("again and again" in line for line in caplog.messages) == 1
+    assert sum("at longer and longer intervals" in line for line in caplog.messages) == 1
     # Beside what the fight itself changes, such as numbers of pods.
     assert stage.cluster.writes.count("status MCPProxy") <= 2 * reversals(stage)
 

@@ -22,35 +22,35 @@ PROBLEMS = {
     "out-of-memory": (
         "OOMKilled",
         (
-            r"container mcpproxy was killed for lack of memory \(OOMKilled\): raise"
+            r"container mcpproxy ran out of memory \(OOMKilled\); raise"
             r" resources\.limits\.memory"
         ),
     ),
     "start-error": (
         "CrashLoopBackOff",
         (
-            r'container mcpproxy of image \S+ can\'t start: exec: "mcpproxy": executable file'
+            r'container mcpproxy of image \S+ cannot start: exec: "mcpproxy": executable file'
             r" not found in \$PATH.*"
         ),
     ),
     "init-crash": (
         "CrashLoopBackOff",
-        r"init container injected-init keeps crashing \(exit code 3\); see kubectl logs .*",
+        r"init container injected-init keeps crashing \(exit code 3\); run kubectl logs .*",
     ),
     "sidecar-crash": (
         "CrashLoopBackOff",
-        r"container injected-sidecar keeps crashing \(exit code 3\); see kubectl logs .*",
+        r"container injected-sidecar keeps crashing \(exit code 3\); run kubectl logs .*",
     ),
     "image-pull": (
         "ImagePullBackOff",
-        r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled; correct it, or see .*",
+        r"cannot pull the image mcpproxy/no-such-image:0\.1\.0; correct it, or run .*",
     ),
-    "unschedulable": ("Unschedulable", r"can't be scheduled: 0/2 nodes are available: .*"),
+    "unschedulable": ("Unschedulable", "a pod cannot be scheduled: 0/2 nodes are available: .*"),
     "lost-node": (
         "NodeNotReady",
         (
-            r"node ways-worker does not report: it may be down, see kubectl describe node"
-            r" ways-worker"
+            "node ways-worker does not report its status: it may be down; run kubectl describe"
+            " node ways-worker"
         ),
     ),
 }
@@ -79,7 +79,7 @@ def test_an_evicted_pod_is_named_for_a_while_and_its_secret_never() -> None:
     [
         (
             "quota-pods",
-            "ResourceQuota small of the namespace leaves no room for it; raise the quota: ",
+            "ResourceQuota small of the namespace is exhausted; raise the quota: ",
         ),
         ("pod-security", "Pod Security (restricted:latest) forbids the pods; "),
     ],

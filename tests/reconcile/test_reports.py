@@ -206,7 +206,7 @@ async def test_a_write_that_takes_long_is_reported_before_it_ends(
     stage.cluster.after_write = note
     stage.user_applies()
     await stage.reconcile()
-    assert seen == ["the API server has not yet answered the write of a child"]
+    assert seen == ["the API server has not yet responded to the write of a child"]
     assert stage.verdict("Available") == ("False", "PodsNotReady")
 
 

@@ -75,9 +75,9 @@ async def test_a_service_of_another_namespace_is_not_shown_without_its_consent(
     assert reached(stage) == [rule]
     assert "6543" not in str(stage.child("NetworkPolicy"))
     assert stage.message("Accepted") == (
-        "the spec is valid; networkPolicy: all pods of the namespaces of office/calendar can be"
-        " reached, as the pods behind a Service are shown in another namespace only if it has the"
-        " annotation mcpproxy.dev/allow-from: team"
+        "the spec is valid; networkPolicy: all pods in the namespaces of office/calendar are"
+        " allowed; to allow only the pods of a Service, annotate it with mcpproxy.dev/allow-from:"
+        " team"
     )
 
 

@@ -29,7 +29,7 @@ def test_statuses_that_fail_for_a_while_are_a_problem(
     writes.failed(A, Forbidden("cannot patch"))
     assert writes.problem() is None
     clock.advance(PATIENCE)
-    assert writes.problem() == "the status of 1 MCPProxies can't be written: cannot patch"
+    assert writes.problem() == "cannot write the status of 1 MCPProxies: cannot patch"
 
 
 def test_one_status_that_fails_beside_others_is_counted_and_no_problem(

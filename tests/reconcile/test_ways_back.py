@@ -166,7 +166,9 @@ async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
     await stage.reconcile()
     assert stage.child("Service") == foreign
     assert stage.verdict("Ready") == ("False", "NotOwned")
-    assert "Service tools exists already and is not of this MCPProxy" in stage.message("Ready")
+    assert "Service tools already exists and is not controlled by this MCPProxy" in stage.message(
+        "Ready"
+    )
     assert events(stage, "Adopted") == []
 
 

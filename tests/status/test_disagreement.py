@@ -93,8 +93,8 @@ def test_different_catalogs_leave_no_hash_and_say_why() -> None:
     status = status_of(found)
     assert status.catalog_hash is None
     assert verdict(status, "BackendsHealthy") == ("True", "PodsDiffer")
-    assert "pods offer different catalogs" in condition(status, "BackendsHealthy").message
-    assert "pods offer different catalogs" in condition(status, "Ready").message
+    assert "the pods have different catalogs" in condition(status, "BackendsHealthy").message
+    assert "the pods have different catalogs" in condition(status, "Ready").message
     assert reported_disagreements(status) == {CATALOG}
     recent = replace(found, debounced=frozenset({CATALOG}))
     assert status_of(recent, status_of(seen({}, {}))).catalog_hash == "c1"
@@ -106,7 +106,7 @@ def test_one_of_three_pods_that_was_heard_is_not_enough_to_be_ready() -> None:
     assert find_disagreements(found) == {PODS}
     status = status_of(found)
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
-    assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; seen by 1 of 3 pods"
+    assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; reported by 1 of 3 pods"
     assert verdict(status, "Ready") == ("Unknown", "PodsNotHeard")
     assert status.catalog_hash is None
     assert reported_disagreements(status) == {PODS}
@@ -116,7 +116,9 @@ def test_one_of_three_pods_that_was_not_heard_is_told_and_leaves_ready() -> None
     status = status_of(three(unheard=1))
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
     assert verdict(status, "Ready") == ("True", "Serving")
-    assert condition(status, "Ready").message == ("1 of 1 backends are served; seen by 2 of 3 pods")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are being served; reported by 2 of 3 pods"
+    )
 
 
 def test_pods_that_are_not_heard_for_a_moment_are_no_matter_yet() -> None:
@@ -130,7 +132,7 @@ def test_a_failure_that_not_all_pods_were_asked_about_says_who_was() -> None:
     pods = [a_pod("tools-1", a_view(state="Unhealthy", message="refused")), a_pod("tools-2")]
     status = status_of(observed(*pods))
     assert condition(status, "BackendsHealthy").message == (
-        "weather is Unhealthy: refused; seen by 1 of 2 pods"
+        "weather is Unhealthy: refused; reported by 1 of 2 pods"
     )
 
 

@@ -25,7 +25,7 @@ from tests.status.views import (
 
 READY = observed(a_pod("tools-1", a_view()))
 NO_IMAGE = ConditionReason(
-    reasons.IMAGE_PULL, "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+    reasons.IMAGE_PULL, "cannot pull the image x:1; correct it, or run kubectl describe pod"
 )
 
 
@@ -57,7 +57,8 @@ def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None
     ).spec
     found = condition(status_of(replace(READY, spec=spec)), "Accepted")
     assert found.message == (
-        "the spec is valid; tls.insecureSkipVerify: any certificate is taken of one, three"
+        "the spec is valid; tls.insecureSkipVerify: the proxy does not verify the certificates of"
+        " one, three"
     )
     assert condition(status_of(READY), "Accepted").message == "the spec is valid"
 
@@ -135,7 +136,7 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_nam
     status = status_of(observed(*pods))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
-        "1 of 1 backends are served; weather is Degraded: 1 of 3 pods: refused"
+        "1 of 1 backends are being served; weather is Degraded: 1 of 3 pods: refused"
     )
     assert status.backends_healthy == "0/1"
 
@@ -148,7 +149,7 @@ def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> N
     status = status_of(observed(a_pod("tools-1", limited)))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
-        "1 of 1 backends are served; weather is RateLimited: HTTP 429"
+        "1 of 1 backends are being served; weather is RateLimited: HTTP 429"
     )
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsRateLimited")
     assert (status.components, status.backends_healthy) == (counts, "0/1")
@@ -201,17 +202,17 @@ def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
 
 @pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
 def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
-    blocked = ConditionReason(reason, "the API server refuses an object of this proxy: no")
+    blocked = ConditionReason(reason, "the API server rejected a child: no")
     status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("True", "Serving")
-    assert "refuses an object" in condition(status, "Ready").message
+    assert "rejected a child" in condition(status, "Ready").message
     bad = a_view(state="Unhealthy", message="refused")
     status = status_of(observed(a_pod("tools-1", bad, current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
 
 
 def test_pods_that_could_not_be_read_are_not_said_to_be_missing() -> None:
-    blocked = ConditionReason("Forbidden", "the operator lacks a permission to read Pod")
+    blocked = ConditionReason("Forbidden", "the operator lacks the permission to read Pod")
     status = status_of(observed(blocked=blocked, unread=frozenset({"Pod"})))
     assert verdict(status, "Available") == ("Unknown", "Forbidden")
     assert verdict(status, "Ready") == ("Unknown", "Forbidden")
@@ -267,7 +268,7 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
     status = status_of(seen)
     assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
     assert (
-        "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+        "cannot pull the image x:1; correct it, or run kubectl describe pod"
         in condition(status, "Available").message
     )
     assert verdict(status, "Stalled") == ("True", "ProgressDeadlineExceeded")
@@ -320,7 +321,7 @@ def test_waiting_for_a_deletion_is_reconciling_not_stalled() -> None:
 def test_names_that_clash_are_told_with_the_remedy() -> None:
     pod = a_pod("tools-1", report=a_report(a_view(), clashes=["a_b", "c_d"]))
     message = condition(status_of(observed(pod)), "Ready").message
-    assert "two backends claim a_b, c_d" in message
+    assert "several backends offer a_b, c_d" in message
     assert "prefix" in message
 
 

@@ -55,9 +55,9 @@ def test_a_hash_alone_is_told_next_to_the_one_that_was_found() -> None:
 def test_what_differs_is_named_and_what_becomes_of_it_is_said() -> None:
     served = condition(status_of(seen(OTHER, drift=NEW, approved=TOOLS)), "CatalogDrift").message
     assert "2 new: tools: weather_a, tools: weather_b" in served
-    assert "is served" in served
+    assert "are served" in served
     withheld = seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold")
-    assert "is withheld" in condition(status_of(withheld), "CatalogDrift").message
+    assert "are withheld" in condition(status_of(withheld), "CatalogDrift").message
 
 
 def test_a_new_tool_is_a_drift_while_another_backend_is_not_known() -> None:

@@ -14,9 +14,9 @@ from tests.kstatus import kstatus
 from tests.status.views import a_deployment, a_pod, a_view, condition, observed, status_of, verdict
 
 LOOP = ConditionReason(
-    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; run kubectl logs --previous -c mcpproxy"
 )
-ONCE = ConditionReason(reasons.CRASHED, "container mcpproxy has crashed and is started again")
+ONCE = ConditionReason(reasons.CRASHED, "container mcpproxy crashed and is restarting")
 
 
 def seen(
@@ -138,8 +138,8 @@ def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
 def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
     seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
     message = (
-        "the MCPProxy or its namespace is being deleted, and its pods with it; it waits"
-        " until the controllers of its finalizers remove them: example.com/held, foregroundDeletion"
+        "the MCPProxy or its namespace is being deleted, including its pods; the deletion waits"
+        " for the controllers of these finalizers: example.com/held, foregroundDeletion"
     )
     conditions = {one.type: one.message for one in status_of(seen).conditions or []}
     assert conditions["Ready"] == conditions["Reconciling"] == message
@@ -150,7 +150,7 @@ def test_pods_of_an_earlier_template_that_serve_are_named_before_what_keeps_the_
     older = a_pod("tools-0", a_view(), superseded=True, problem=None)
     seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))
     conditions = {one.type: one for one in status_of(seen).conditions or []}
-    serves = "1 pod serves from the previous pod template until pods of the new one are ready"
+    serves = "1 pod serves from the previous pod template until pods from the new one are ready"
     assert conditions["Ready"].status == "True"
     assert conditions["Available"].message == f"{serves}: {failure.message}"
     assert conditions["Stalled"].message == f"{serves}; {failure.message}"
