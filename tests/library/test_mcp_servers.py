@@ -149,7 +149,7 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "prefix is 'a_b'"),
+        ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "same prefix 'a_b'"),
         ({"mcpServers": {"a": {"command": "x", "disabled": True}}}, "disabled"),
         ({"servers": {"a": {"command": "x", "enabled": False}}}, "^servers: every .* disabled"),
         ({"mcpServers": {"a": {"command": "x", "enabled": "no"}}}, r'a.enabled: .* found "no"$'),
@@ -238,7 +238,7 @@ async def test_a_server_that_is_switched_off_is_never_started(
         ({"httpUrl": "https://me:secret@host/"}, "httpUrl: expected http:// or https://"),
         ({"url": "http://host:0/"}, "url: Port out of range"),
         ({"url": ["http://host/"]}, "url: expected a string"),
-        ({"url": "http://host/", "type": "carrier"}, "type: 'carrier'"),
+        ({"url": "http://host/", "type": "carrier"}, "type: expected http or sse, found 'carrier'"),
         ({"url": "http://host/", "headers": {"X Y": "z"}}, "headers.X Y: "),
         ({"url": "http://host/", "headers": {"X-Y": {}}}, "headers.X-Y: expected a string"),
         ({"command": "x", "env": {"A=B": "z"}}, "env.A=B: "),

@@ -285,7 +285,7 @@ async def test_a_server_is_not_mounted_into_itself() -> None:
 async def test_a_server_that_runs_takes_no_components() -> None:
     server = Server("mine")
     async with served(server):
-        with pytest.raises(RuntimeError, match="runs"):
+        with pytest.raises(RuntimeError, match="while the server is running"):
             server.mount(Server("late"))
 
 

@@ -87,5 +87,5 @@ def test_what_a_tool_prints_does_not_come_between_messages(tmp_path: Path, shell
 
 
 def test_a_transport_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="is not stdio or http"):
+    with pytest.raises(ValueError, match="must be stdio or http"):
         Server("s").run("telepathy")  # type: ignore[arg-type]

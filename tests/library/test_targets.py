@@ -195,7 +195,7 @@ def test_the_package_loads_nothing_until_it_is_asked() -> None:
 
 async def test_lists_of_a_server_whose_backend_is_down_are_errors_that_say_why() -> None:
     proxy = create_proxy(f"http://127.0.0.1:{free_port()}/mcp", name="P")
-    with pytest.raises(MCPError, match="no tools are known, since backends have failed"):
+    with pytest.raises(MCPError, match="the list of tools is unknown, because backends failed"):
         await proxy.list_tools()
 
 

@@ -68,7 +68,7 @@ async def test_a_clash_is_exit_code_3_and_says_who_serves_the_name(file: Path, p
     proxy(file, first, second)
     found = await plan("-f", file)
     assert found.code == 3
-    assert "tools: a_b_echo of a, c: a serves it" in found.out
+    assert "tools: a_b_echo of a, c: served by a" in found.out
 
 
 async def test_a_name_over_64_characters_is_exit_code_3(file: Path, peer: Any) -> None:
@@ -102,7 +102,7 @@ async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
     assert {*found.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
     assert "gone" in found.plan["notKnown"]["tools"]
     shown = await plan("-f", file)
-    assert "tools: not known, since backends have failed: gone" in shown.out
+    assert "tools: unknown, because backends failed: gone" in shown.out
 
 
 async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path
         proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})
         found = await plan("-f", file, "--timeout", "1")
     assert found.code == 1
-    assert "silent: TimedOut: it said nothing within the 1 s of --timeout" in found.out
+    assert "silent: TimedOut: no response within the 1 s of --timeout" in found.out
 
 
 async def test_reused_sessions_of_a_server_that_keeps_state_are_refused(
@@ -141,7 +141,7 @@ async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
     ]
     assert "p_echo" in names(found.plans[0])
     assert "q_echo" in names(found.plans[1])
-    assert found.err == "mcpproxy plan: passed over Service web\n"
+    assert found.err == "mcpproxy plan: ignored Service web\n"
 
 
 async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:

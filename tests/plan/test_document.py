@@ -59,7 +59,7 @@ def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
 def test_a_clash_that_the_manifest_accepts_is_shown_and_fails_nothing() -> None:
     plan = a_plan({"a": ["same"], "b": ["same"]}, on_clash="First")
     assert [found["servedBy"] for found in plan["clashes"]] == ["a"]
-    assert "a serves it" in render_plan(plan)
+    assert "served by a" in render_plan(plan)
     assert exit_code(plan) == 0
 
 
@@ -67,7 +67,7 @@ def test_a_clash_that_is_to_fail_is_served_by_none_and_is_exit_code_3() -> None:
     plan = a_plan({"a": ["same", "own"], "b": ["same"]}, on_clash="Fail")
     assert [tool["served"] for tool in plan["tools"]] == [False, True, False]
     assert [found["servedBy"] for found in plan["clashes"]] == [None]
-    assert "same of a, b: none of them serves it" in render_plan(plan)
+    assert "same of a, b: served by no backend" in render_plan(plan)
     assert exit_code(plan) == 3
 
 

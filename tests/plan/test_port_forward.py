@@ -64,7 +64,7 @@ async def test_the_proxy_of_a_cluster_is_reached_and_compared_with(
     same = written(tmp_path / "same.yaml", a_manifest(backends=[backend]))
     found = await kubectl.plan("-f", same, "--against", "mcpproxy/live")
     assert (found.code, found.err) == (0, "")
-    assert "no difference to what is served now" in found.out
+    assert "no differences" in found.out
     assert kubectl.called == "--namespace team port-forward service/live :http"
     assert (kubectl.directory / "ended").exists()
     other = written(tmp_path / "other.yaml", a_manifest(backends=[{**backend, "prefix": "q"}]))
@@ -105,7 +105,7 @@ async def test_a_kubectl_that_forwards_nothing_is_given_up(
     file = written(tmp_path / "f.yaml", a_manifest())
     found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools", "--timeout", "0.5")
     assert found.code == 1
-    assert "it forwarded nothing within the 0.5 s of --timeout" in found.err
+    assert "no port was forwarded within the 0.5 s of --timeout" in found.err
 
 
 async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
     env = {**os.environ, "PATH": str(tmp_path)}
     found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
     assert found.code == 1
-    assert "--against mcpproxy/tools: kubectl can't be run: No such file" in found.err
+    assert "--against mcpproxy/tools: cannot run kubectl: No such file" in found.err
 
 
 async def test_the_service_of_a_proxy_has_the_port_that_is_forwarded() -> None:

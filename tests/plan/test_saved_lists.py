@@ -101,14 +101,14 @@ async def test_another_revision_than_the_saved_one_has_to_be_asked_for_anew(
     file = proxy(tmp_path / "changed.yaml", {"name": "p", "url": GONE, "protocol": "modern"})
     found = await plan("-f", file, "--offline", tmp_path / "saved")
     assert found.code == 1
-    assert "saved speaking 2025-11-25, but protocol says modern" in found.out
+    assert "saved with revision 2025-11-25, but protocol is modern" in found.out
 
 
 async def test_a_backend_that_was_never_saved_is_exit_code_1(tmp_path: Path) -> None:
     file = proxy(tmp_path / "f.yaml", {"name": "new", "url": GONE})
     found = await plan("-f", file, "--offline", tmp_path)
     assert found.code == 1
-    assert "tools/new.json; save it with --save" in found.out
+    assert "tools/new.json does not exist; create it with --save" in found.out
 
 
 @pytest.mark.parametrize(

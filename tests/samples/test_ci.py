@@ -38,7 +38,7 @@ async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Pat
     report = tmp_path / "report.md"
     found = await _check(saved, file, base, PLAN_STRICT="1", PLAN_REPORT=str(report))
     assert (found.code, found.err) == (0, "")
-    assert "no difference to what is served now" in found.out
+    assert "no differences" in found.out
     assert found.out in report.read_text()
 
 

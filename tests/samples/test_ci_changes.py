@@ -153,7 +153,7 @@ async def test_a_proxy_that_is_deleted_loses_all_it_served(repository: Repositor
     repository.remove("catalogs/default/two/p.json")
     found = await pull_request(repository, PLAN_STRICT="1")
     assert (found.ended.code, found.names) == (2, ["proxies/team a/two.yaml"])
-    assert "MCPProxy two is gone\n" in found.report
+    assert "MCPProxy two is removed\n" in found.report
     assert "  - tools: p_echo\n" in found.report
 
 
@@ -164,15 +164,15 @@ async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: 
     repository.commit()
     repository.proxy("one.yaml", "one")
     found = await pull_request(repository)
-    assert "no difference to what is served now" in found.report
-    assert "MCPProxy two is gone\n" in found.report
+    assert "no differences" in found.report
+    assert "MCPProxy two is removed\n" in found.report
 
 
 async def test_a_manifest_that_moves_is_compared_with_what_it_was(repository: Repository) -> None:
     repository.git("mv", "proxies/one.yaml", "proxies/team a/first.yaml")
     found = await pull_request(repository, PLAN_STRICT="1")
     assert (found.ended.code, found.names) == (0, ["proxies/team a/first.yaml"])
-    assert "no difference to what is served now" in found.report
+    assert "no differences" in found.report
 
 
 async def test_a_new_manifest_is_planned_and_other_kinds_are_passed_over(

@@ -39,7 +39,7 @@ async def port_forward(proxy: str, namespace: str | None, deadline: float) -> As
         )
     except OSError as error:
         raise ManifestError(
-            f"--against {_KIND}{proxy}: kubectl can't be run: {error.strerror}"
+            f"--against {_KIND}{proxy}: cannot run kubectl: {error.strerror}"
         ) from error
     try:
         yield f"http://{await _address(process, proxy, deadline)}/mcp"
@@ -59,5 +59,7 @@ async def _address(process: Process, proxy: str, deadline: float) -> str:
                 return match[1].decode()
             output = (await process.stderr.read()).decode(errors="replace").strip()
     except TimeoutError:
-        output = f"it forwarded nothing within the {deadline:g} s of --timeout"
-    raise ManifestError(f"--against {_KIND}{proxy}: kubectl port-forward: {output or 'it ended'}")
+        output = f"no port was forwarded within the {deadline:g} s of --timeout"
+    raise ManifestError(
+        f"--against {_KIND}{proxy}: kubectl port-forward: {output or 'exited without output'}"
+    )
