@@ -171,9 +171,9 @@ async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
 
 async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -> None:
     backend = offering("a")
-    backend.error = RateLimited("it answers HTTP 429")
+    backend.error = RateLimited("the backend responded with HTTP 429")
     async with running(b=backend) as gateway:
-        with pytest.raises(RpcError, match="backend b: it answers HTTP 429"):
+        with pytest.raises(RpcError, match="backend b: the backend responded with HTTP 429"):
             await tools(gateway)
 
 

@@ -62,7 +62,7 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
         (tmp_path / "current").unlink()
         watched.reload()
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
-        "a sealing key needs at least 16 bytes",
+        "a sealing key requires at least 16 bytes",
         "there is no sealing key",
     ]
     assert watched.sealer.open("x", token) == 1

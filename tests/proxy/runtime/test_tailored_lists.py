@@ -248,7 +248,7 @@ async def test_what_a_lost_backend_listed_to_some_is_withdrawn_too(peer: Any, pr
     assert "p_sample" in await _listed(running)
     server.gate.status = 503
     await running.until("p", "Unhealthy")
-    with pytest.raises(RpcError, match="backend p: it answers HTTP 503"):
+    with pytest.raises(RpcError, match="backend p: the backend responded with HTTP 503"):
         await _listed(running)
     server.gate.status = None
     await running.until("p", "Healthy")

@@ -40,7 +40,7 @@ async def test_a_session_that_is_not_opened_is_waited_for_so_long(proxy: Any, st
     timeouts = {"connect": "2s", "initialize": "120ms"}
     running = await proxy({"name": "p", "url": hung, "timeouts": timeouts})
     async with Client(running.url, mode="legacy") as client:
-        with pytest.raises(MCPError, match=r"it did not open a session within 0\.12 s"):
+        with pytest.raises(MCPError, match=r"no session was opened within 0\.12 s"):
             async with asyncio.timeout(waiting.BOUND):
                 await client.call_tool("p_x", {})
 
@@ -106,7 +106,7 @@ async def test_a_check_lasts_so_long(peer: Any, proxy: Any, stack: Any) -> None:
             await http.get(hung)
 
         server.gate.app = hang
-        assert await _message(running, "p") == "no answer within 0.12 s"
+        assert await _message(running, "p") == "no response within 0.12 s"
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -282,7 +282,7 @@ async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
         finally:
             await crew.kill()
     assert "address already in use" in crew.log.read_text().lower()
-    assert "worker 1 could not start" in crew.log.read_text()
+    assert "cannot start worker 1" in crew.log.read_text()
 
 
 async def _refused(*arguments: object) -> str:
@@ -298,8 +298,8 @@ async def _refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--workers", 2), "--workers serve HTTP: add --transport http"),
-        (("--workers", 0), "'0' is not a number from 1 to 64"),
+        (("--workers", 2), "--workers requires HTTP; add --transport http"),
+        (("--workers", 0), "'0' is not an integer from 1 to 64"),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--worker-ports", 7999),
             "2 ports from 7999 on contain 8000, which is --port; choose others",
@@ -310,7 +310,7 @@ async def _refused(*arguments: object) -> str:
         ),
         (
             ("--transport=http", "--workers", 2, "--worker-ports", 65535),
-            "--worker-ports: 2 ports from 65535 on go beyond 65535; choose a lower first one",
+            "--worker-ports: the 2 ports from 65535 exceed 65535; choose a lower port",
         ),
     ],
 )

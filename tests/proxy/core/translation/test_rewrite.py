@@ -135,9 +135,7 @@ def test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_
     with pytest.raises(RpcError) as caught:
         component_ref(method, asked(most + 1))
     assert caught.value.code == jsonrpc.INVALID_PARAMS
-    assert caught.value.message == (
-        f"{field} has {most + 1} characters; at most {most} are accepted"
-    )
+    assert caught.value.message == (f"{field} has {most + 1} characters; the maximum is {most}")
     assert NAME_LENGTH.reached == reached + 1
 
 

@@ -61,7 +61,7 @@ class Process:
         await self._stage.started.wait()
         answer = await self._answers.get()
         if answer is None:
-            raise ProcessFailed("its process has ended with status 1")
+            raise ProcessFailed("the process has exited with status 1")
         return answer
 
     async def close(self) -> None: ...

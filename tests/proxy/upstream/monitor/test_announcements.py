@@ -194,4 +194,4 @@ async def test_a_name_that_stands_for_two_things_is_shown_once_and_noted() -> No
     stage.backend.answers["tools/list"] = {"result": {"tools": tools}}
     await stage.lists.refresh(TOOLS)
     assert stage.shown == ["a", "b"]
-    assert stage.catalog.clashes() == ["tools: a is there twice in backend b"]
+    assert stage.catalog.clashes() == ["tools: a appears twice in backend b"]

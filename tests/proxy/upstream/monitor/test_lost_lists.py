@@ -30,7 +30,7 @@ class ForgetfulLink(PlainLink):
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         if self.left == 0:
             await asyncio.sleep(0)
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
         self.left -= 1
         return await super().request(outgoing, caller)
 

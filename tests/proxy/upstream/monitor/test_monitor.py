@@ -98,11 +98,11 @@ async def test_the_state_says_that_changes_can_not_be_received(
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.change_stream.STREAM_PAUSE", 1e-6)
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
     opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks = Unreachable("it answers HTTP 503")
+    opener.breaks = Unreachable("the backend responded with HTTP 503")
     async with watched(opener) as watch:
         await soon(lambda: watch.finding.state == "Healthy" and watch.finding.reason, "a reason")
         assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangesUnheard")
-        assert "it answers HTTP 503" in (watch.finding.message or "")
+        assert "the backend responded with HTTP 503" in (watch.finding.message or "")
         assert opener.asked.count("ping") == 0, "the stream alone is begun again"
 
 
@@ -126,9 +126,9 @@ def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
         refused(),
         refused(-32602),
         refused(-32000),
-        ProtocolError("it answers HTTP 400 without a JSON-RPC response"),
-        SessionNotFound("its session does not exist any more"),
-        Unreachable("it answers HTTP 500"),
+        ProtocolError("the backend responded with HTTP 400 without a JSON-RPC response"),
+        SessionNotFound("the session no longer exists"),
+        Unreachable("the backend responded with HTTP 500"),
         {"result": None},
         {"result": {"resourceTemplates": None}},
         {"result": {"resourceTemplates": {}}},

@@ -194,9 +194,9 @@ def test_the_context_is_made_once_for_the_same_files(mounted: Mounted) -> None:
 @pytest.mark.parametrize(
     ("path", "content", "error"),
     [
-        ("configmap/ca/ca.crt", "junk", "key ca.crt of ConfigMap ca has no certificates in PEM"),
+        ("configmap/ca/ca.crt", "junk", "key ca.crt of ConfigMap ca contains no PEM certificates"),
         ("configmap/ca/ca.crt", None, "ConfigMap ca has no readable key ca.crt"),
-        ("secret/client/tls.crt", "", "key tls.crt of Secret client has no certificates in PEM"),
+        ("secret/client/tls.crt", "", "key tls.crt of Secret client contains no PEM certificates"),
         ("secret/client/tls.key", "junk", "key tls.key of Secret client has no private key"),
         ("secret/client/tls.key", "other", "key tls.key of Secret client is not the key of"),
         ("secret/client/tls.crt", "expired", "certificate in key tls.crt .* expired on 20"),
@@ -238,7 +238,7 @@ async def test_the_status_says_that_nothing_is_verified(
         health_policy(proxy.spec), RuntimeOptions(values=tmp_path), tmp_path
     )
     backend = build_backend(proxy, proxy.spec.backends[0], context)
-    message = "its certificate is not verified (tls.insecureSkipVerify)"
+    message = "the proxy does not verify the backend's certificate (tls.insecureSkipVerify)"
     assert message in (backend.status().message or "")
     assert f"backend weather: {message}" in caplog.text
     await backend.close()
