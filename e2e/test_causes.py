@@ -139,7 +139,7 @@ def test_a_rollout_is_undone_with_the_configuration_of_then(place: Place) -> Non
     assert _config_map(world, name) != before
 
 
-def test_what_an_orphaning_deletion_leaves_is_taken_over_while_its_pods_serve(
+def test_orphaned_children_are_adopted_while_their_pods_serve(
     place: Place,
 ) -> None:
     world, name = place.main, causes.HEALTHY[1]

@@ -17,7 +17,7 @@ def _backend(**fields: Any) -> dict[str, Any]:
     return {"name": "weather", "state": "Healthy", **fields}
 
 
-def test_what_a_report_has_too_much_of_is_cut_and_never_refused() -> None:
+def test_an_oversized_report_is_truncated_and_never_refused() -> None:
     backend = _backend(
         reason=LONG,
         message=LONG,

@@ -98,7 +98,7 @@ def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: Api
     )
 
 
-def test_two_managers_may_each_apply_a_backend_of_their_own(
+def test_two_managers_can_each_apply_a_different_backend(
     apiserver: ApiServer, namespace: str
 ) -> None:
     for name in ("weather", "calendar"):

@@ -44,7 +44,7 @@ def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> St
     return Stage(apiserver, namespace)
 
 
-def test_every_change_has_a_name_of_its_own() -> None:
+def test_every_change_has_a_unique_name() -> None:
     names = [name for name, *_ in CHANGES]
     assert len(names) == len(set(names))
 
@@ -160,7 +160,7 @@ def test_kubectl_scale_is_refused_where_an_autoscaler_sets_the_replicas(stage: S
     assert "replicas and autoscaling exclude each other" in answer.stderr
 
 
-def test_the_autoscalers_own_state_is_told(stage: Stage, operator: OperatorProcess) -> None:
+def test_the_state_of_the_autoscaler_is_reported(stage: Stage, operator: OperatorProcess) -> None:
     stage.apply(autoscaling={"maxReplicas": 4})
     stage.wait(f"{HPA}/tools", "create")
     condition = {

@@ -155,7 +155,7 @@ def test_a_leader_that_is_stopped_is_followed_by_one_that_waits_long_before_the_
             assert second.wire.writes() == []
 
 
-def test_a_leader_that_gets_no_answer_any_more_ends_in_time_when_it_is_stopped(
+def test_a_leader_without_responses_stops_in_time(
     stage: Stage, pod: StatusServer, tmp_path: Path
 ) -> None:
     with replica(stage, tmp_path / "1") as first:

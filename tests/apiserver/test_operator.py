@@ -153,7 +153,7 @@ def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_with_its_replica
     assert stage.get("deployment/tools")["metadata"]["generation"] == 3
 
 
-def test_a_backend_that_fails_loses_its_counts_and_is_told_once(
+def test_a_backend_that_fails_loses_its_counts_and_is_reported_once(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)
@@ -223,7 +223,7 @@ def test_a_deployment_of_somebody_else_is_named_and_untouched(stage: Stage) -> N
     assert not [found for found in stage.list("services") if found["metadata"]["name"] == "tools"]
 
 
-def test_zero_replicas_are_said_to_be_asked_for(stage: Stage) -> None:
+def test_zero_replicas_are_reported_as_desired(stage: Stage) -> None:
     stage.apply(replicas=0)
     stage.wait_for("Available", "ScaledToZero")
     found = stage.get("mcpproxy/tools")

@@ -93,7 +93,7 @@ def test_a_list_that_changes_on_one_pod_after_the_other_shows_once(
     stage.wait("mcpproxy/tools", "jsonpath={.status.components.tools}=3")
 
 
-def test_pods_that_go_on_to_differ_are_told_after_a_while(
+def test_a_lasting_disagreement_of_pods_is_reported_after_the_debounce_period(
     stage: Stage, pods: Pods, operator: OperatorProcess
 ) -> None:
     pods[0].say(stage.report(tools=3, weather="Healthy"))

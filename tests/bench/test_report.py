@@ -61,7 +61,7 @@ def test_the_document_names_what_was_left_out() -> None:
     assert "## Calls\n\nAbout.\n" in text
 
 
-def test_where_processes_are_compared_their_own_time_is_shown_too() -> None:
+def test_a_comparison_of_processes_also_shows_their_cpu_time() -> None:
     rows = (Row("1 worker", "ours"), Row("2 workers", "ours"))
     case = Case("w", "W", "A.", rows, levels=(16,), compare=("1 worker",), cpu=True)
     results = [

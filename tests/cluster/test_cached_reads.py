@@ -80,7 +80,7 @@ async def test_a_watch_that_may_be_behind_is_not_asked(side: Side) -> None:
     assert await side.get() is None
 
 
-async def test_what_a_list_shows_to_be_newer_or_gone_is_dropped(side: Side) -> None:
+async def test_watch_events_older_than_a_list_are_dropped(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
     version = int(live["metadata"]["resourceVersion"])

@@ -64,7 +64,7 @@ def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
     assert "RuntimeError: broken" in json.loads(line)["exception"]
 
 
-def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
+def test_without_proxies_the_operator_waits_and_stops_on_a_signal(
     tmp_path: Path,
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"

@@ -92,7 +92,7 @@ async def test_a_leader_stops_well_before_another_can_begin(
     assert not first.leads()
 
 
-async def test_what_counts_is_when_a_renewal_was_sent_and_not_when_it_was_answered(
+async def test_the_time_at_which_a_renewal_was_sent_counts(
     candidate: Candidate, clock: FakeClock, cluster: FakeCluster
 ) -> None:
     cluster.after_write = lambda request: clock.advance(5)
@@ -175,7 +175,7 @@ def quick(cluster: FakeCluster, name: str) -> LeaderElector:
     return LeaderElector(cluster, PLACE, name, asyncio.get_running_loop().time, timing=timing)
 
 
-async def test_the_work_ends_when_the_lease_cannot_be_renewed_and_begins_anew_afterwards(
+async def test_work_stops_when_the_lease_cannot_be_renewed_and_resumes_afterwards(
     cluster: FakeCluster,
 ) -> None:
     def refuse(request: str) -> None:

@@ -129,7 +129,7 @@ async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> No
     assert not resync.caught_up
 
 
-async def test_a_kind_that_is_not_installed_is_no_lag(watches: Watches) -> None:
+async def test_a_kind_that_is_not_installed_does_not_count_as_lag(watches: Watches) -> None:
     cluster = Failing(NotFound("no such kind"), "Service")
     _, resync = await rounds(cluster, watches, 3)
     assert resync.caught_up

@@ -167,7 +167,7 @@ def test_addresses_of_urls_can_be_limited_and_one_in_the_url_itself_is_enough() 
         assert egress({"url": url}, urlAddresses=blocks) == expected
 
 
-def test_what_else_is_named_is_let_through_as_it_is() -> None:
+def test_other_names_are_forwarded_unchanged() -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 5432}]}
     assert egress(egress=[rule]) == [{**rule, "ports": tcp(5432)}]
 

@@ -66,7 +66,7 @@ def test_all_features_have_a_row() -> None:
     assert [number for number, _, _ in rows()] == list(range(1, 89))
 
 
-def test_what_is_named_is_a_test_or_a_target_that_ci_runs() -> None:
+def test_every_proof_is_a_test_or_a_target_that_ci_runs() -> None:
     named = dict(_TEST.findall(TEXT))
     assert len(named) > 50
     assert named.keys() - collected().keys() == set()
@@ -94,6 +94,6 @@ def test_markers_and_targets_are_found_where_they_stand() -> None:
         "long"
         in collected()["test_sessions_cross_from_pods_of_the_earlier_version_to_those_of_this_one"]
     )
-    assert "apiserver" in collected()["test_what_is_asked_of_the_proxies_is_there"]
+    assert "apiserver" in collected()["test_alerts_use_existing_metrics_of_the_proxies"]
     assert {"test", "e2e", "check", "bench-quick", "conformance"} <= targets()
     assert "demo" not in targets()

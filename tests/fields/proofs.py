@@ -74,14 +74,10 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].tls.insecureSkipVerify": (
         f"{_TLS}::test_nothing_is_verified_where_that_is_asked_for"
     ),
-    ".backends[].timeouts.connect": (
-        f"{_WAITS}::test_a_connection_that_does_not_come_about_is_waited_for_so_long"
-    ),
-    ".backends[].timeouts.initialize": (
-        f"{_WAITS}::test_a_session_that_is_not_opened_is_waited_for_so_long"
-    ),
-    ".backends[].timeouts.request": f"{_WAITS}::test_an_answer_is_waited_for_so_long",
-    ".backends[].timeouts.idle": f"{_WAITS}::test_a_session_that_nobody_uses_lasts_so_long",
+    ".backends[].timeouts.connect": (f"{_WAITS}::test_opening_a_connection_times_out"),
+    ".backends[].timeouts.initialize": (f"{_WAITS}::test_opening_a_session_times_out"),
+    ".backends[].timeouts.request": f"{_WAITS}::test_waiting_for_a_response_times_out",
+    ".backends[].timeouts.idle": f"{_WAITS}::test_an_unused_session_ends_after_the_idle_time",
     ".backends[].session.mode": (
         f"{_RUNTIME}/test_isolation.py::test_s9_a_client_keeps_its_own_session_and_only_its_own"
     ),
@@ -142,9 +138,9 @@ PROOFS: Final[dict[str, str]] = {
     ),
     ".session.mode": f"{_RUNTIME}/test_isolation.py::test_the_mode_of_all_is_that_of_the_spec",
     ".health.interval": f"{_WAITS}::test_backends_are_checked_at_the_interval",
-    ".health.timeout": f"{_WAITS}::test_a_check_lasts_so_long",
-    ".health.unhealthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
-    ".health.healthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
+    ".health.timeout": f"{_WAITS}::test_a_check_times_out",
+    ".health.unhealthyAfter": f"{_WAITS}::test_enough_equal_checks_in_a_row_change_the_state",
+    ".health.healthyAfter": f"{_WAITS}::test_enough_equal_checks_in_a_row_change_the_state",
     ".allowedHosts": f"{_RUNTIME}/test_hosts.py::test_only_hosts_of_the_spec_are_served",
     ".allowedOrigins": (
         f"{_RUNTIME}/test_hosts.py::test_only_pages_of_origins_of_the_spec_are_served"
@@ -157,7 +153,7 @@ PROOFS: Final[dict[str, str]] = {
         f"{_TRACING}::test_a_call_is_one_trace_through_client_proxy_and_backend"
     ),
     ".monitoring.tracing.samplingPercentage": (
-        f"{_TRACING}::test_who_begins_a_trace_decides_whether_it_is_sent"
+        f"{_TRACING}::test_the_process_that_starts_a_trace_decides_whether_it_is_exported"
     ),
     ".replicas": f"{_CHANGE}[replicas]",
     ".image": f"{_CHANGE}[image]",

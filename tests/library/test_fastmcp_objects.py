@@ -145,13 +145,13 @@ async def test_a_server_of_fastmcp_takes_a_mount(peer: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["auth", "httpx_client_factory", "verify"])
-def test_what_of_fastmcp_can_not_be_used_is_refused_by_its_name(field: str) -> None:
+def test_unsupported_features_of_fastmcp_are_refused_by_name(field: str) -> None:
     given: Any = {field: object()}
     with pytest.raises(TypeError, match=rf"StreamableHttpTransport\.{field}.*http_client"):
         create_proxy(_client(_remote("http://x/mcp", **given)))
 
 
-def test_a_client_of_another_library_is_no_transport() -> None:
+def test_a_client_of_another_library_is_not_a_transport() -> None:
     with pytest.raises(TypeError, match="_Methods"):
         create_proxy(_Methods())
 

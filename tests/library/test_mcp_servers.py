@@ -157,7 +157,7 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
         ([], "mcpServers"),
     ],
 )
-def test_what_can_not_be_used_is_refused(content: Any, told: str) -> None:
+def test_unusable_input_is_refused(content: Any, told: str) -> None:
     with pytest.raises(ManifestError, match=told):
         from_mcp_servers(content)
 
@@ -186,7 +186,7 @@ def test_the_time_for_calls_of_a_url_is_not_its_time_to_begin() -> None:
 
 
 @pytest.mark.parametrize("member", ["timeout", "startup_timeout", "startup_timeout_sec"])
-def test_a_time_that_is_no_number_is_named(member: str) -> None:
+def test_a_time_that_is_not_a_number_is_named(member: str) -> None:
     with pytest.raises(ManifestError, match=rf"mcpServers\.p\.{member}: expected a number of"):
         _backends({"mcpServers": {"p": {"command": "x", member: "soon"}}})
 
@@ -200,7 +200,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_loads(tmp_path: Path, encodin
     assert found.stdio.command == "grüße"
 
 
-def test_null_is_no_variable_and_numbers_and_booleans_are_as_in_json() -> None:
+def test_null_sets_no_variable_and_numbers_and_booleans_are_written_as_json() -> None:
     env = {"GONE": None, "FLAG": True, "OFF": False, "PORT": 8080, "RATE": 0.5, "TEXT": "x"}
     found = _only({"command": "x", "env": env, "args": ["--port", 8080]})
     shown = {one["name"]: one["value"] for one in found["stdio"]["env"]}

@@ -52,7 +52,7 @@ async def test_an_sdk_server_offers_all_that_is_mounted(peer: Any, mode: str, er
 
 
 @pairs
-async def test_what_a_mounted_server_asks_and_tells_reaches_the_sdk_servers_client(
+async def test_requests_and_notifications_of_a_mounted_server_reach_the_client(
     peer: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -208,7 +208,7 @@ async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
     assert (await client.read_resource("note://7")).contents
 
 
-async def test_what_is_hidden_is_hidden_in_every_spelling_of_its_prefix(
+async def test_a_hidden_component_is_hidden_in_every_spelling_of_its_prefix(
     peer: Any, connect: Any
 ) -> None:
     _, url = await peer()

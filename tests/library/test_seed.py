@@ -49,9 +49,7 @@ async def test_a_local_server_is_bridged_to_http_on_every_address() -> None:
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_every_request_gets_a_session_of_its_own(
-    counter: Any, connect: Any, mode: str
-) -> None:
+async def test_every_request_gets_its_own_session(counter: Any, connect: Any, mode: str) -> None:
     server, url = counter
     client = await connect(create_proxy(url), mode)
     for _ in range(3):
@@ -225,7 +223,7 @@ async def test_a_missing_component_is_called_by_its_kind(peer: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_proxy_has_instructions_of_its_own_beside_those_of_its_servers(
+async def test_a_proxy_adds_its_instructions_to_those_of_its_servers(
     peer: Any, connect: Any, mode: str
 ) -> None:
     _, url = await peer("weather")

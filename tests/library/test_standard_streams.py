@@ -70,7 +70,7 @@ def test_a_program_whose_output_is_closed_gets_an_exception_and_goes_on(tmp_path
 
 
 @pytest.mark.parametrize("shell", ["<requests", "<requests >out"])
-def test_what_a_tool_prints_does_not_come_between_messages(tmp_path: Path, shell: str) -> None:
+def test_output_of_a_tool_does_not_mix_with_messages(tmp_path: Path, shell: str) -> None:
     info = {"name": "c", "version": "1"}
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
     call = {"name": "loud", "arguments": {"text": "hi"}}

@@ -165,7 +165,7 @@ async def test_progress_passes_through_a_connected_sdk_client(
         ({"mcpServers": {"a": {"type": "http"}}}, ManifestError, "mcpServers.a"),
     ],
 )
-def test_what_names_no_server_is_refused(target: Any, error: type[Exception], told: str) -> None:
+def test_a_file_without_servers_is_refused(target: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         create_proxy(target)
 
@@ -182,7 +182,7 @@ async def test_a_client_that_cannot_connect_says_why() -> None:
             pass
 
 
-async def test_a_component_that_is_not_there_is_told_with_the_state_of_the_server() -> None:
+async def test_an_error_for_a_missing_component_names_the_state_of_the_server() -> None:
     with pytest.raises(LookupError, match=r"Unhealthy.*refused"):
         await create_proxy("http://127.0.0.1:1/mcp").get_tool("x")
 
@@ -199,7 +199,7 @@ async def test_lists_of_a_server_whose_backend_is_down_are_errors_that_say_why()
         await proxy.list_tools()
 
 
-async def test_what_is_local_is_listed_while_a_backend_is_down() -> None:
+async def test_local_components_are_listed_while_a_backend_is_down() -> None:
     server = Server("S")
 
     @server.tool

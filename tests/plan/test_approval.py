@@ -75,7 +75,7 @@ async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
     assert (await plan("-f", _file(tmp_path / "f.yaml", url, **pasted))).code == 0
 
 
-async def test_what_is_withheld_is_no_difference_to_the_proxy_that_withholds_it(
+async def test_withheld_components_are_not_a_difference_from_the_withholding_proxy(
     tmp_path: Path, peer: Any, proxy: Any
 ) -> None:
     server, url = await peer("p")

@@ -94,7 +94,7 @@ async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong
     assert "gone: Unreachable: " in shown.out
 
 
-async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
+async def test_lists_that_are_empty_because_backends_failed_are_reported_as_unknown(
     file: Path,
 ) -> None:
     proxy(file, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/mcp"})

@@ -95,7 +95,7 @@ def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
     assert exit_code({**after, "differences": plan_differences(after, after)}) == 0
 
 
-def test_another_order_alone_is_no_difference() -> None:
+def test_a_different_order_alone_is_not_a_difference() -> None:
     before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_x"]})
     assert not differ(plan_differences(before, after))
 
@@ -107,7 +107,7 @@ def test_another_spelling_of_a_number_is_a_change_for_it_changes_the_digest() ->
     assert not differ(plan_differences({**before, "approved": None}, after))
 
 
-def test_what_a_plan_approves_has_the_hash_of_its_catalog() -> None:
+def test_the_approved_digests_of_a_plan_have_the_hash_of_its_catalog() -> None:
     plan = a_plan({"a": ["a_x", "a_y"]})
     assert [*plan["approved"]["tools"]] == ["a_x", "a_y"]
     assert approved_hash(plan["approved"]) == plan["catalogHash"]

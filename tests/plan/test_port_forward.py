@@ -87,7 +87,7 @@ async def test_without_a_namespace_it_is_that_of_the_context(
     assert kubectl.called == "port-forward service/tools :http"
 
 
-async def test_what_kubectl_has_against_it_is_told(tmp_path: Path, kubectl: Kubectl) -> None:
+async def test_an_error_of_kubectl_is_reported(tmp_path: Path, kubectl: Kubectl) -> None:
     kubectl.does("""echo 'Error from server (NotFound): services "tools" not found' >&2; exit 1""")
     file = written(tmp_path / "f.yaml", a_manifest())
     found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools")
@@ -108,7 +108,7 @@ async def test_a_kubectl_that_forwards_nothing_is_given_up(
     assert "no port was forwarded within the 0.5 s of --timeout" in found.err
 
 
-async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
+async def test_a_missing_kubectl_is_reported(tmp_path: Path) -> None:
     file = written(tmp_path / "f.yaml", a_manifest())
     env = {**os.environ, "PATH": str(tmp_path)}
     found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
@@ -132,5 +132,5 @@ def _files() -> list[tuple[str, str | None]]:
     ]
 
 
-async def test_files_are_told_from_proxies_of_a_cluster() -> None:
+async def test_files_are_distinguished_from_proxies_of_a_cluster() -> None:
     assert [(source, proxy_of(source)) for source, _ in _files()] == _files()

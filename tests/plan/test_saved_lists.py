@@ -93,7 +93,7 @@ async def test_an_offline_plan_knows_that_reused_sessions_are_refused(
     assert (found.code, found.plan["backends"][0]["reason"]) == (1, "StatefulBackend")
 
 
-async def test_another_revision_than_the_saved_one_has_to_be_asked_for_anew(
+async def test_a_revision_other_than_the_saved_one_requires_a_new_save(
     tmp_path: Path, peer: Any
 ) -> None:
     _, url = await peer("p", "legacy")
@@ -114,7 +114,7 @@ async def test_a_backend_that_was_never_saved_is_exit_code_1(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"version":9,"status":{},"greeting":{},"lists":{}}']
 )
-async def test_a_file_that_is_no_saved_catalog_is_named(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_is_not_a_saved_catalog_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "default" / "tools" / "p.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)

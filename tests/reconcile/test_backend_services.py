@@ -95,21 +95,23 @@ CASES: list[tuple[list[Object], str]] = [
 
 
 @pytest.mark.parametrize(("objects", "note"), CASES)
-async def test_what_is_wrong_with_the_service_follows_the_message_of_the_backend(
+async def test_the_problem_of_a_service_follows_the_message_of_the_backend(
     stage: Stage, objects: list[Object], note: str
 ) -> None:
     assert await failing(stage, *objects) == note
 
 
-async def test_a_time_out_is_explained_too_and_other_failures_are_not(stage: Stage) -> None:
+async def test_a_timeout_is_also_explained_and_other_failures_are_not(stage: Stage) -> None:
     assert "does not exist" in await failing(stage, reason="TimedOut")
 
 
-async def test_a_failure_that_is_no_matter_of_services_reads_none(stage: Stage) -> None:
+async def test_a_failure_unrelated_to_services_reads_no_services(stage: Stage) -> None:
     assert await failing(stage, reason="NotMCP") == ""
 
 
-async def test_nothing_is_said_of_a_service_elsewhere_without_its_consent(stage: Stage) -> None:
+async def test_the_status_reveals_nothing_about_a_foreign_service_without_its_consent(
+    stage: Stage,
+) -> None:
     assert await failing(stage, namespace="office") == ""
 
 

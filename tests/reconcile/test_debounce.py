@@ -40,7 +40,7 @@ async def test_a_list_that_reaches_pods_one_after_the_other_is_one_write(stage: 
     assert stage.cluster.writes == ["status MCPProxy"]
 
 
-async def test_pods_that_go_on_to_differ_are_told_with_numbers_and_once(stage: Stage) -> None:
+async def test_a_lasting_disagreement_of_pods_is_reported_once_with_numbers(stage: Stage) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     assert await stage.reconcile() == PATIENCE
@@ -59,7 +59,7 @@ async def test_pods_that_go_on_to_differ_are_told_with_numbers_and_once(stage: S
     assert stage.verdict("BackendsHealthy") == ("True", "AllHealthy")
 
 
-async def test_a_new_operator_goes_on_to_tell_what_was_told(stage: Stage) -> None:
+async def test_a_new_operator_keeps_the_reported_state(stage: Stage) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     await stage.reconcile()
@@ -124,7 +124,9 @@ async def test_a_new_operator_keeps_a_disagreement_that_a_worse_reason_hides(
     await restarted.close()
 
 
-async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage: Stage) -> None:
+async def test_a_failure_is_reported_immediately_and_a_disagreement_is_debounced(
+    stage: Stage,
+) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     await stage.pod_says("tools-3", weather="Unhealthy")
@@ -134,7 +136,7 @@ async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage:
     assert backend.components == ComponentCounts(tools=2, prompts=1)
 
 
-async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> None:
+async def test_missing_reports_of_ready_pods_are_reported_after_a_while(stage: Stage) -> None:
     await are_running(stage)
     for pod in PODS[1:]:
         stage.pods.lost.add(stage.pod_uid(pod))

@@ -48,7 +48,7 @@ def delete(stage: Stage) -> None:
 
 CHANGES: dict[Change, str] = {
     scale: "spec.replicas of Deployment tools: manager kubectl keeps changing it",
-    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools: another operator",
+    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools: another ",
     apply_as_another_operator: "spec.template.spec.containers[mcpproxy].image of Deployment tools"
     ": another operator (field manager mcpproxy-operator) keeps changing it",
     delete: "Service tools: another client keeps deleting it",

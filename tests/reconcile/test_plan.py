@@ -36,7 +36,7 @@ def always(manifest: Object, live: Object) -> bool:
     return True
 
 
-def test_what_is_absent_is_created_with_the_deployment_last() -> None:
+def test_missing_children_are_created_with_the_deployment_last() -> None:
     found = make_plan(ALL, [], OWNER, always)
     assert [(step.manifest["kind"], step.uid) for step in found.apply] == [
         ("ConfigMap", None),
@@ -45,12 +45,12 @@ def test_what_is_absent_is_created_with_the_deployment_last() -> None:
     ]
 
 
-def test_what_is_in_sync_is_left_alone() -> None:
+def test_children_in_sync_are_not_written() -> None:
     live = [a_child("Deployment"), a_child("Service"), a_child("ConfigMap", "tools-1")]
     assert make_plan(ALL, live, OWNER, always).apply == ()
 
 
-def test_what_has_drifted_is_applied_to_the_object_that_was_seen() -> None:
+def test_a_drifted_field_is_applied_to_the_observed_object() -> None:
     found = make_plan([wanted("Service")], [a_child("Service")], OWNER, never)
     assert [step.uid for step in found.apply] == ["Service-tools"]
 

@@ -133,7 +133,7 @@ def _in_team(live: Object) -> Object:
         ("pod-security", [True]),
     ],
 )
-async def test_pods_of_an_earlier_template_are_told_from_those_of_the_newest(
+async def test_pods_of_an_earlier_template_are_distinguished_from_those_of_the_newest(
     name: str, earlier: list[bool]
 ) -> None:
     recording = load(name)

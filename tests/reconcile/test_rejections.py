@@ -56,7 +56,7 @@ def test_any_other_text_stays_as_it_is(text: str) -> None:
 QUOTA, RBAC = next(iter(TEXTS)), 'User "operator" cannot patch resource "services"'
 
 
-async def test_a_quota_is_told_from_a_permission_that_the_operator_lacks(stage: Stage) -> None:
+async def test_an_exceeded_quota_is_distinguished_from_a_missing_permission(stage: Stage) -> None:
     stage.user_applies()
     for error, reason, words in (
         (

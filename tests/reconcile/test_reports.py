@@ -142,7 +142,7 @@ async def test_a_namespace_that_is_being_deleted_gets_one_refused_write_for_each
     assert await stage.reconcile() is None
 
 
-async def test_an_event_that_a_namespace_in_deletion_refuses_is_no_warning(
+async def test_an_event_refused_by_a_terminating_namespace_is_not_a_warning(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     await stage.is_running()

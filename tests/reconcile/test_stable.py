@@ -37,7 +37,7 @@ def a_mirror(live: Object) -> None:
         main["image"] = "mirror/" + main["image"].removeprefix("mirror/")
 
 
-async def test_what_a_webhook_adds_is_left_alone(stage: Stage) -> None:
+async def test_fields_added_by_a_webhook_are_left_unchanged(stage: Stage) -> None:
     stage.cluster.webhooks.append(a_sidecar)
     await stage.is_running()
     for _ in range(3):

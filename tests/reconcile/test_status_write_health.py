@@ -57,7 +57,7 @@ def test_a_write_that_hangs_counts_as_one_that_fails_until_it_ends(
 
 
 @pytest.mark.parametrize("end", [StatusWriteHealth.written, StatusWriteHealth.unchanged])
-def test_a_status_that_is_written_or_not_needed_any_more_is_no_failure(
+def test_a_status_that_is_written_or_obsolete_is_not_a_failure(
     writes: StatusWriteHealth, clock: FakeClock, end: object
 ) -> None:
     writes.failed(A, Forbidden("cannot patch"))

@@ -127,7 +127,7 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         ({"name": "mcpproxy", "state": {"running": {}}}, None),
     ],
 )
-def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
+def test_the_message_about_a_pod_problem_is_stable(
     status: Object, problem: ConditionReason | None
 ) -> None:
     pod = a_pod(containerStatuses=[status])
@@ -187,7 +187,7 @@ def test_an_init_container_that_another_manager_has_added_is_named() -> None:
     assert found == ConditionReason("CrashLoopBackOff", message)
 
 
-def test_an_evicted_pod_is_told_of_for_a_while_and_then_ignored() -> None:
+def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
     evicted = {"type": "DisruptionTarget", "status": "True"}
     evicted["lastTransitionTime"] = "2026-01-01T01:00:00Z"
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}
@@ -219,7 +219,7 @@ def test_a_node_that_does_not_report_is_named() -> None:
     assert found == ConditionReason("NodeNotReady", message)
 
 
-def test_a_pod_without_its_volumes_names_config_maps_too() -> None:
+def test_a_pod_without_its_volumes_also_names_config_maps() -> None:
     pod = a_pod(conditions=[MOUNTING])
     pod["spec"]["volumes"].append({"name": "config", "configMap": {"name": "tools-0123456789"}})
     found = pod_problem(pod, after(MOUNTS_WITHIN))

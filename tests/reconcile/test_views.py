@@ -53,7 +53,7 @@ def test_the_failure_of_a_deployment_is_taken_from_its_conditions() -> None:
     assert (failure.reason, failure.message) == ("ProgressDeadlineExceeded", "timed out")
 
 
-def test_the_mounted_configuration_is_told_from_other_config_maps() -> None:
+def test_the_mounted_configuration_is_distinguished_from_other_config_maps() -> None:
     volumes = [
         {"name": "theirs", "configMap": {"name": "tools-settings"}},
         {"name": "config", "configMap": {"name": "tools-0123456789"}},

@@ -89,7 +89,7 @@ async def test_replica_sets_are_not_listed_again_while_the_deployment_stays_as_i
     assert len(stage.config_maps()) == 2
 
 
-async def test_what_an_orphaning_deletion_has_left_is_taken_over_with_an_event(
+async def test_orphaned_children_are_adopted_with_an_event(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -113,9 +113,7 @@ async def test_what_an_orphaning_deletion_has_left_is_taken_over_with_an_event(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-async def test_what_was_left_and_is_not_asked_for_any_more_goes(
-    stage: Stage, kind: ResourceKind
-) -> None:
+async def test_obsolete_children_are_deleted(stage: Stage, kind: ResourceKind) -> None:
     await stage.is_running(**ASKED[kind])
     orphan(stage)
     stage.user_applies()

@@ -67,7 +67,7 @@ async def test_a_backend_that_can_not_be_known_fails_the_check(tmp_path: Path) -
     assert (await _check(tmp_path / "nothing", file)).code == 1
 
 
-async def test_a_base_that_was_wrong_is_told_and_the_new_one_checked(
+async def test_an_invalid_base_is_reported_and_the_new_manifests_are_checked(
     saved: Path, tmp_path: Path
 ) -> None:
     base = proxy(tmp_path / "base.yaml", NO_SERVER, wrong=1)

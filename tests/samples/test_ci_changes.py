@@ -137,7 +137,7 @@ async def test_a_pull_request_that_changes_lists_alone_shows_what_clients_will_s
     assert "- tools" not in found.report
 
 
-async def test_where_manifest_and_lists_change_each_side_has_its_own_lists(
+async def test_if_manifest_and_lists_change_each_side_uses_its_own_lists(
     repository: Repository,
 ) -> None:
     repository.lists("one", "fresh")
@@ -199,7 +199,7 @@ async def test_the_first_lists_of_a_repository_are_compared_with_none(
     assert "not all that is served now is known" in found.ended.err
 
 
-async def test_what_the_base_branch_got_meanwhile_is_none_of_the_pull_requests(
+async def test_later_commits_of_the_base_branch_are_not_attributed_to_the_pull_request(
     repository: Repository,
 ) -> None:
     repository.git("checkout", "--quiet", "-b", "elsewhere")

@@ -81,7 +81,7 @@ def test_a_rate_limit_before_anything_was_listed_counts_as_a_failure() -> None:
     assert (found.state, found.message) == ("Degraded", "1 of 3 pods: HTTP 429")
 
 
-def test_of_several_words_for_one_state_the_most_common_are_said_whatever_the_pods_order() -> None:
+def test_the_most_common_message_for_a_state_is_reported_regardless_of_pod_order() -> None:
     late = a_view(state="Unhealthy", reason="TimedOut", message="late")
     refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     assert merged(late, refused, refused) == merged(refused, late, refused) == refused
@@ -102,7 +102,7 @@ def test_a_backend_that_nobody_reported_on_is_unknown() -> None:
     assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
 
 
-def test_a_backend_that_is_no_longer_asked_for_is_not_in_the_result() -> None:
+def test_a_removed_backend_is_not_in_the_result() -> None:
     found = merge_backends(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
     assert [backend.name for backend in found] == ["a", "b"]
 
@@ -121,14 +121,14 @@ def test_an_empty_list_is_zero_and_what_is_not_offered_is_absent() -> None:
     assert found.components.to_manifest() == {"tools": 0}
 
 
-def test_what_pods_say_of_the_server_is_kept_while_they_agree() -> None:
+def test_server_information_is_kept_while_pods_agree() -> None:
     one = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
     other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
     found = merged(one, other)
     assert (found.server, found.protocol_version) == (None, "2025-11-25")
 
 
-def test_what_no_pod_finds_offered_is_told_apart_from_what_is_not_known() -> None:
+def test_kinds_that_no_pod_finds_are_distinguished_from_unknown_ones() -> None:
     offered = a_view(components=ComponentCounts(tools=2), not_offered=["prompts"])
     assert merged(offered, offered).not_offered == ["prompts"]
     assert merged(offered, a_view(components=ComponentCounts(tools=2))).not_offered is None

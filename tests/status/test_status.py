@@ -46,7 +46,7 @@ def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
     assert status.catalog_hash == "c1"
 
 
-def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None:
+def test_backends_without_certificate_verification_are_named_in_accepted() -> None:
     tls = {"insecureSkipVerify": True}
     spec = an_mcpproxy(
         backends=[
@@ -141,7 +141,7 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_nam
     assert status.backends_healthy == "0/1"
 
 
-def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> None:
+def test_a_rate_limit_is_reported_and_changes_neither_ready_nor_the_counts() -> None:
     counts = ComponentCounts(tools=2)
     limited = a_view(
         state="RateLimited", reason="RateLimited", message="HTTP 429", components=counts
@@ -201,7 +201,7 @@ def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
 
 
 @pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
-def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
+def test_a_rejected_change_is_reported_next_to_the_serving_pods(reason: str) -> None:
     blocked = ConditionReason(reason, "the API server rejected a child: no")
     status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("True", "Serving")
@@ -211,7 +211,7 @@ def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
     assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
 
 
-def test_pods_that_could_not_be_read_are_not_said_to_be_missing() -> None:
+def test_unreadable_pods_are_not_reported_as_missing() -> None:
     blocked = ConditionReason("Forbidden", "the operator lacks the permission to read Pod")
     status = status_of(observed(blocked=blocked, unread=frozenset({"Pod"})))
     assert verdict(status, "Available") == ("Unknown", "Forbidden")
@@ -241,7 +241,7 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_nobody_waits_in_vain_for_ready() -> None:
+def test_scaled_to_zero_is_reported_and_ready_is_true() -> None:
     ready = status_of(READY)
     status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
@@ -318,7 +318,7 @@ def test_waiting_for_a_deletion_is_reconciling_not_stalled() -> None:
     assert find_condition(status, "Stalled") is None
 
 
-def test_names_that_clash_are_told_with_the_remedy() -> None:
+def test_name_conflicts_are_reported_with_the_remedy() -> None:
     pod = a_pod("tools-1", report=a_report(a_view(), clashes=["a_b", "c_d"]))
     message = condition(status_of(observed(pod)), "Ready").message
     assert "several backends offer a_b, c_d" in message

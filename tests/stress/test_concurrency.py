@@ -182,7 +182,7 @@ async def test_a_log_level_holds_at_both_instances(world: World, at: int) -> Non
 
 
 @pytest.mark.parametrize("at", [0, 1])
-async def test_a_resource_subscribed_to_at_one_instance_is_heard_of_at_the_other(
+async def test_updates_of_a_resource_reach_a_subscriber_of_another_instance(
     world: World, at: int
 ) -> None:
     pair = await _pair(world)

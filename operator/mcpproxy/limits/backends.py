@@ -243,7 +243,7 @@ SERVER_NAME: Final = Limit(
     counts="characters of the name and of the version that a backend reports, in statuses",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
-    test="test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status",
+    test="test_the_name_that_a_backend_reports_is_truncated_and_escaped",
 )
 FINDING_TEXT: Final = Limit(
     name="finding-text",
@@ -252,7 +252,7 @@ FINDING_TEXT: Final = Limit(
     counts="characters of the message that explains the state of a backend",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
-    test="test_what_a_backend_says_of_its_failure_is_cut_and_cleaned",
+    test="test_the_error_text_of_a_backend_is_truncated_and_escaped",
 )
 LOG_MESSAGE: Final = Limit(
     name="log-message",
@@ -279,7 +279,7 @@ PROGRAM_INPUT: Final = Limit(
     counts="time that a message waits until a stdio server reads its standard input",
     share="message",
     beyond="the message is not sent; its request ends with error -32000",
-    test="test_a_program_that_does_not_read_holds_a_message_only_so_long",
+    test="test_a_message_to_a_stdio_server_that_does_not_read_times_out",
 )
 PROGRAM_END: Final = Limit(
     name="program-end",
@@ -321,7 +321,7 @@ UPSTREAM_SESSIONS: Final = Limit(
     "backend",
     "the least recently used idle session of the client with the most sessions ends; if no session"
     " is idle, JSON-RPC error -32000 (Overloaded)",
-    "test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends",
+    "test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends",
 )
 WARM_SESSIONS: Final = Limit(
     "warm-sessions",
@@ -376,7 +376,7 @@ LIST_WAIT: Final = Limit(
     counts="time that a client's list request waits for the list of one backend",
     share="request",
     beyond="the response contains the backend's previous list; a later result is announced",
-    test="test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache",
+    test="test_a_list_waits_for_a_hung_backend_up_to_the_limit_even_without_a_cache",
 )
 OWN_REQUESTS: Final = Limit(
     "own-requests",

@@ -124,7 +124,7 @@ REPORT_BACKENDS: Final = Limit(
     counts="backends in one report; as many as spec.backends permits",
     share="message",
     beyond="further backends are omitted",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_NAMES: Final = Limit(
     name="report-names",
@@ -133,7 +133,7 @@ REPORT_NAMES: Final = Limit(
     counts="names of components in one list of a report: clashes, or one kind of drift",
     share="message",
     beyond="further names are left out",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_KINDS: Final = Limit(
     name="report-kinds",
@@ -142,7 +142,7 @@ REPORT_KINDS: Final = Limit(
     counts="kinds of components that one backend does not offer; there are four kinds",
     share="message",
     beyond="further kinds are left out",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_WORD: Final = Limit(
     name="report-word",
@@ -151,7 +151,7 @@ REPORT_WORD: Final = Limit(
     counts="characters of a reason, hash or revision in a report",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_NAME: Final = Limit(
     name="report-name",
@@ -160,7 +160,7 @@ REPORT_NAME: Final = Limit(
     counts="characters of a name or version of a server or component in a report",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_MESSAGE: Final = Limit(
     name="report-message",
@@ -169,7 +169,7 @@ REPORT_MESSAGE: Final = Limit(
     counts="characters of the message about one backend",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_COUNT: Final = Limit(
     name="report-count",
@@ -178,7 +178,7 @@ REPORT_COUNT: Final = Limit(
     counts="components of one kind of one backend",
     share="message",
     beyond="the largest permitted number is reported",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 CONDITION_MESSAGE: Final = Limit(
     name="condition-message",

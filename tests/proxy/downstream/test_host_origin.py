@@ -142,7 +142,7 @@ def test_s1_any_host_does_not_mean_any_page() -> None:
     assert not guard.admits_origin(b"https://whatever.example", b"whatever.example")
 
 
-def test_any_origin_is_admitted_only_where_that_was_said() -> None:
+def test_any_origin_is_admitted_only_if_configured() -> None:
     guard = HostOriginPolicy(["localhost"], ["*"])
     assert guard.admits_origin(b"https://whatever.example", b"localhost")
     assert not guard.names_origin(b"https://whatever.example")

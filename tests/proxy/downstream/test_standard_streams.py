@@ -63,7 +63,7 @@ async def test_a_stream_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     source.close()
 
 
-async def test_what_is_read_ahead_is_bounded_and_the_rest_stays_in_the_pipe() -> None:
+async def test_read_ahead_is_bounded_and_the_rest_stays_in_the_pipe() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         source = InputStream(theirs.detach())

@@ -74,7 +74,7 @@ async def test_a_backend_that_fails_at_once_delays_no_first_list() -> None:
         assert gateway.first_round_over
 
 
-async def test_a_backend_has_only_so_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_must_start_within_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.backend.START_TIME", 0.0)
     monkeypatch.setattr(rounds_module, "REFRESH_WAIT", 0.0)
     good, hung = offering("a"), offering("b")
@@ -235,7 +235,7 @@ async def test_an_explicit_list_is_waited_for_as_long_as_lists_take(
         assert await listing == ["new"]
 
 
-async def test_a_list_is_never_said_to_last_longer_than_the_backend_says() -> None:
+async def test_the_ttl_of_a_list_never_exceeds_that_of_the_backend() -> None:
     backend = offering()
     backend.answers["tools/list"] = {
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}

@@ -66,7 +66,7 @@ def test_an_audience_sees_the_changes_of_backends_that_list_nothing_else_to_it()
     assert _shown(catalog, asking) == ["a_sample"]
 
 
-def test_a_list_that_equals_everyones_is_no_change_and_costs_nothing() -> None:
+def test_a_list_variant_equal_to_the_common_list_is_not_a_change() -> None:
     catalog = Catalog()
     names = [f"t{n}" for n in range(1000)]
     catalog.put("a", TOOLS, _listing(TOOLS, "a", *names))
@@ -113,7 +113,7 @@ def test_fetching_the_same_again_keeps_the_bytes_that_others_share() -> None:
     assert (after.items is before.items, after.fetched_at) == (True, 7.0)
 
 
-def test_only_what_clients_see_anew_is_a_change() -> None:
+def test_only_a_change_that_clients_see_is_announced() -> None:
     catalog = _two_backends()
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s"), SAMPLING)
     assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s", now=2.0), SAMPLING)

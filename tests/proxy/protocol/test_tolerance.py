@@ -38,7 +38,7 @@ def _message(value: Any) -> bytes:
 
 
 @given(VALUES)
-def test_whatever_python_writes_as_json_is_read(value: Any) -> None:
+def test_all_json_that_python_writes_is_accepted(value: Any) -> None:
     found = jsonrpc.parse_bounded(_message(value))
     assert json.loads(bytes(found["result"]))["a"] == _plain(value)
 
@@ -110,7 +110,7 @@ def test_a_quotation_is_short_and_printable() -> None:
         b'{"jsonrpc":"2.0","id":1,"error":"no"}',
     ],
 )
-def test_what_sdk_servers_accept_of_a_client_is_accepted(body: bytes) -> None:
+def test_client_messages_that_sdk_servers_accept_are_accepted(body: bytes) -> None:
     message = jsonrpc.parse(body)
     for raw in message.values():
         assert raw != jsonrpc.NULL or "error" in message

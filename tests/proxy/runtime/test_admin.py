@@ -74,7 +74,7 @@ async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: An
     assert (await http.get(f"{running.admin}/status")).content == first
 
 
-async def test_it_is_not_ready_before_the_first_round_and_alive_all_the_time(
+async def test_the_proxy_is_alive_but_not_ready_before_the_first_check(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
     hung = await stack.enter_async_context(silent())

@@ -114,9 +114,7 @@ async def test_concurrent_lists_are_one_flight(
         assert await _names(client)
 
 
-async def test_a_list_older_than_its_ttl_is_fetched_anew_by_the_checks(
-    peer: Any, proxy: Any
-) -> None:
+async def test_health_checks_refetch_a_list_older_than_its_ttl(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     await proxy({"name": "p", "url": url, "cache": {"ttl": "100ms"}})
     await soon(lambda: server.gate.count("tools/list") >= 3 * PAGES, "lists to be fetched anew")

@@ -71,7 +71,7 @@ def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
     assert expected in capsys.readouterr().err
 
 
-def test_the_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
     from mcpproxy.cli import main
 

@@ -42,7 +42,7 @@ async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_as
     assert [_text(result) for result in results] == ["ann True"] * 2
 
 
-async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
+async def test_an_immediate_request_of_a_stdio_server_reaches_its_client(
     proxy: Any, http: Any
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
@@ -62,7 +62,7 @@ async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
 
 
 @pytest.mark.parametrize("session", ["Isolated", "PerClient"])
-async def test_what_a_modern_program_asks_reaches_a_modern_client_under_its_own_keys(
+async def test_input_requests_of_a_modern_stdio_server_keep_their_keys(
     proxy: Any, http: Any, session: str
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}

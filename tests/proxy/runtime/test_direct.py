@@ -42,7 +42,7 @@ COMPLETE = {"resultType": "complete"}
 @pytest.mark.parametrize(
     "shape", [plain, chunked, closing, events, resumable, behind_another, in_lines]
 )
-async def test_whatever_shape_an_answer_has_the_call_is_sent_once(
+async def test_a_call_is_sent_once_for_every_shape_of_response(
     proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
 ) -> None:
     async with stage(proxy, http, kind, shape) as (backend, client):
@@ -169,7 +169,7 @@ async def test_between_the_eras_a_call_takes_no_task(
         assert taken == []
 
 
-async def test_what_a_backend_wants_to_know_of_another_era_is_asked_though_no_task_waited(
+async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "modern", plain, client_kind="legacy") as (backend, client):

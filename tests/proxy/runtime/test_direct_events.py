@@ -119,7 +119,7 @@ async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_
 
 
 @pytest.mark.parametrize("kind", ["legacy", "modern"])
-async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_used_again(
+async def test_bytes_after_a_response_are_dropped_and_the_connection_is_reused(
     proxy: Any, http: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'

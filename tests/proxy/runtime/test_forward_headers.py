@@ -258,7 +258,7 @@ async def test_s9_clients_that_differ_in_a_header_share_no_session(
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_calls_that_need_no_waiting_have_the_headers_of_their_clients_too(
+async def test_calls_of_the_fast_path_have_the_headers_of_their_clients(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, era: str
 ) -> None:
     house = House(era, stateless=True)

@@ -92,7 +92,7 @@ async def test_s4_a_body_beyond_the_limit_is_refused(
     ],
 )
 @pytest.mark.parametrize("version", [None, MODERN])
-async def test_s4_what_is_no_message_is_a_bad_request(
+async def test_s4_a_body_that_is_not_a_message_is_a_bad_request(
     raw: Raw, body: bytes, code: int, version: str | None
 ) -> None:
     assert error(await raw.post(body, mcp_protocol_version=version)) == (400, code)
@@ -225,7 +225,7 @@ async def test_an_unknown_method_is_passed_to_a_single_backend_and_refused_by_se
     assert error(await other.call("vendor/thing")) == (404, -32601)
 
 
-async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw) -> None:
+async def test_the_modern_era_has_neither_streams_nor_sessions(raw: Raw) -> None:
     headers = {"mcp-protocol-version": MODERN}
     for method in ("GET", "DELETE", "PUT"):
         answer = await raw.http.request(method, raw.url, headers=headers)
@@ -245,7 +245,7 @@ async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw
         "nothing",
     ],
 )
-async def test_what_the_modern_era_does_not_know_is_not_found(raw: Raw, method: str) -> None:
+async def test_methods_unknown_to_the_modern_era_are_not_found(raw: Raw, method: str) -> None:
     assert error(await raw.call(method)) == (404, -32601)
 
 

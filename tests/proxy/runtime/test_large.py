@@ -105,7 +105,7 @@ async def test_a_large_answer_that_turns_out_to_be_no_json_breaks_off(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_where_the_client_goes_the_backend_need_not_go_on(
+async def test_a_disconnected_client_cancels_the_request_to_the_backend(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -121,7 +121,7 @@ async def test_where_the_client_goes_the_backend_need_not_go_on(
 
 @pytest.mark.parametrize("form", ["length", "chunked", "events"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_where_the_client_went_before_the_backend_need_not_go_on_either(
+async def test_a_client_that_disconnected_earlier_cancels_the_request_to_the_backend(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -207,7 +207,7 @@ async def test_a_large_error_is_an_error_all_the_same(
 
 
 @pytest.mark.parametrize("kind", SESSIONS)
-async def test_what_a_session_says_in_the_middle_of_a_large_answer_does_not_get_into_it(
+async def test_messages_during_a_large_response_do_not_corrupt_it(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):

@@ -100,7 +100,7 @@ async def test_a_429_while_lists_are_there_leaves_them_their_counts_and_the_hash
         assert caught.value.error.data["reason"] == "RateLimited"
 
 
-async def test_lists_of_a_backend_that_answers_429_for_hours_are_not_shown_any_more(
+async def test_lists_of_a_backend_that_responds_with_429_for_hours_are_dropped(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, url = await peer("p")

@@ -48,7 +48,7 @@ async def test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides(
 
 
 @modes
-async def test_what_is_shown_is_served_by_the_backends_own_name(
+async def test_a_listed_component_is_forwarded_with_its_upstream_name(
     world: tuple[Shelf, Proxy], mode: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:

@@ -90,7 +90,7 @@ async def test_clients_are_listed_what_the_backend_lists_to_clients_that_declare
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_s24_a_backend_is_never_told_of_more_than_the_clients_declared(
+async def test_s24_a_backend_never_sees_more_capabilities_than_the_client_declared(
     peer: Any, proxy: Any, era: str
 ) -> None:
     server, url = await _choosy(peer, era)
@@ -111,7 +111,7 @@ async def test_s24_a_backend_is_never_told_of_more_than_the_clients_declared(
     assert told == declared
 
 
-async def test_what_forward_withdraws_makes_no_difference_to_lists(peer: Any, proxy: Any) -> None:
+async def test_capabilities_removed_by_forward_do_not_affect_lists(peer: Any, proxy: Any) -> None:
     server, url = await _choosy(peer)
     running = await proxy({"name": "p", "url": url, "forward": {"sampling": False}})
     before = server.gate.count("initialize")
@@ -242,7 +242,7 @@ async def test_a_backend_that_refuses_some_clients_lists_to_them_what_it_lists_t
     assert server.gate.count("initialize") == before
 
 
-async def test_what_a_lost_backend_listed_to_some_is_withdrawn_too(peer: Any, proxy: Any) -> None:
+async def test_list_variants_of_a_lost_backend_are_also_dropped(peer: Any, proxy: Any) -> None:
     server, url = await _choosy(peer)
     running = await proxy({"name": "p", "url": url})
     assert "p_sample" in await _listed(running)

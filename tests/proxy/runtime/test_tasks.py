@@ -98,7 +98,7 @@ async def test_a_task_is_unknown_to_everybody_but_its_principal(world: World) ->
     assert two.params("tasks/get") == []
 
 
-async def test_a_client_without_the_extension_is_told_which_one_is_missing(world: World) -> None:
+async def test_a_client_without_the_extension_gets_an_error_that_names_it(world: World) -> None:
     await world.add("a", _tasks())
     await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), extensions={})

@@ -136,7 +136,7 @@ async def test_counters_of_all_workers_are_added_up(
     assert await crew.total("mcpproxy_workers") == 2
 
 
-async def test_the_status_is_that_of_all_workers_and_changes_are_told_once(
+async def test_the_status_covers_all_workers_and_changes_are_reported_once(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     peer, _, crew = pair

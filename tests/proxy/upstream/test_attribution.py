@@ -138,7 +138,7 @@ async def test_s9_requests_without_a_session_are_of_one_client_each(shared: Shar
     assert (_data(first), _data(second)) == ([], ["of the second"])
 
 
-async def test_s9_what_may_be_about_a_call_that_was_given_up_reaches_no_other_client(
+async def test_s9_messages_about_an_abandoned_call_reach_no_other_client(
     shared: Shared,
 ) -> None:
     ann, bo = Heard("ann"), Heard("bo")
@@ -164,7 +164,9 @@ async def test_the_client_itself_still_gets_what_may_be_about_its_call_that_it_g
     assert _data(ann) == ["hers"]
 
 
-async def test_s9_what_comes_behind_a_response_is_not_for_who_got_it(shared: Shared) -> None:
+async def test_s9_a_message_after_a_response_does_not_reach_the_recipient_of_the_response(
+    shared: Shared,
+) -> None:
     ann, bo = Heard("ann"), Heard("bo")
     await shared.call(bo)
     task, of_ann = await shared.call(ann)
@@ -281,7 +283,7 @@ async def test_beyond_the_abandoned_requests_that_are_known_nothing_is_attribute
     assert ABANDONED_REQUESTS.reached == reached + 1
 
 
-async def test_s9_on_streams_of_their_own_an_answer_may_overtake_what_was_said_before_it(
+async def test_s9_on_separate_streams_a_response_may_overtake_earlier_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0

@@ -321,7 +321,7 @@ async def test_pings_are_answered_in_order_over_one_connection() -> None:
 # Lists
 
 
-def test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status() -> None:
+def test_the_name_that_a_backend_reports_is_truncated_and_escaped() -> None:
     reached = limits.SERVER_NAME.reached
     text = "a\x1b[2J\n" + "b" * limits.SERVER_NAME.value
     info = backend_module._server_info({"name": text, "version": text})

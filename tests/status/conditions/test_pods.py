@@ -53,7 +53,7 @@ def test_pods_that_all_crash_after_a_rollout_stall_it_for_their_own_reason() -> 
     assert tool(status) == "Failed"
 
 
-def test_one_of_several_pods_that_crashes_is_told_while_the_others_serve() -> None:
+def test_a_crashing_pod_is_reported_while_the_others_serve() -> None:
     status = status_of(seen(2, {"problem": LOOP}, replicas=3))
     assert verdict(status, "Available") == ("True", "PodsReady")
     assert condition(status, "Available").message == f"2 of 3 pods ready: {LOOP.message}"
@@ -62,7 +62,7 @@ def test_one_of_several_pods_that_crashes_is_told_while_the_others_serve() -> No
     assert find_condition(status, "Stalled") is None
 
 
-def test_a_pod_that_crashed_once_is_no_reason_to_give_up() -> None:
+def test_a_pod_that_crashed_once_is_not_reported_as_stalled() -> None:
     status = status_of(seen(0, {"problem": ONCE}))
     assert verdict(status, "Available") == ("False", "ContainerCrashed")
     assert find_condition(status, "Stalled") is None
@@ -92,7 +92,7 @@ def test_a_crash_in_the_first_rollout_is_a_rollout_until_its_deadline() -> None:
 
 
 @pytest.mark.parametrize("desired", [2, 3, 4])
-def test_an_autoscaler_that_adds_or_removes_pods_is_no_change_on_its_way(desired: int) -> None:
+def test_pods_added_or_removed_by_an_autoscaler_are_not_a_change_in_progress(desired: int) -> None:
     before = status_of(seen(2))
     scaled = seen(2, {"starting": True}, desired=desired)
     assert find_condition(status_of(scaled, before), "Reconciling") is None

@@ -45,7 +45,7 @@ def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> No
     assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
 
 
-def test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are() -> None:
+def test_values_too_large_to_parse_are_equal_only_if_their_bytes_are() -> None:
     before = COMPARED_VALUE.reached
     large = "x" * COMPARED_VALUE.value
     one = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
@@ -73,7 +73,7 @@ def test_a_second_component_of_the_same_name_is_a_change() -> None:
     assert catalog.digest() != before
 
 
-def test_what_is_new_changed_and_gone_is_named() -> None:
+def test_new_changed_and_removed_components_are_named() -> None:
     approved = _offering(tools=_listing(TOOLS, "same", "changed", "gone")).digests()
     found = _offering(
         tools=_listing(TOOLS, "same", "changed", "new", changed="x"), prompts=_listing(PROMPTS, "q")
@@ -138,7 +138,7 @@ def test_a_tool_is_refused_while_it_is_not_known_what_its_backend_lists() -> Non
     assert catalog.is_withheld("p", RESOURCES, "s://p/a")
 
 
-def test_what_is_listed_to_some_clients_alone_is_withheld_in_the_same_way() -> None:
+def test_list_variants_are_withheld_in_the_same_way() -> None:
     approved = _offering(tools=_listing(TOOLS, "a", "asks")).digests()
     catalog = ApprovedCatalog(approved)
     catalog.put("p", TOOLS, _listing(TOOLS, "a"))

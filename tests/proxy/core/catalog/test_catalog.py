@@ -49,7 +49,7 @@ def test_without_a_prefix_items_are_the_bytes_they_were() -> None:
 
 
 @pytest.mark.parametrize("tools", ["text", {"a": 1}, None, [7], ["a"]])
-def test_what_is_no_list_of_objects_is_an_rpc_error(tools: Any) -> None:
+def test_a_value_that_is_not_a_list_of_objects_is_an_rpc_error(tools: Any) -> None:
     with pytest.raises(RpcError):
         parse_component_list(
             TOOLS,
@@ -124,14 +124,14 @@ def test_a_name_too_long_for_clients_is_noted_and_a_long_uri_is_not() -> None:
     assert catalog.clashes() == [f"tools: a_{'y' * 63} of backend a is longer than 64"]
 
 
-def test_putting_the_same_again_is_no_change() -> None:
+def test_storing_an_equal_value_is_not_a_change() -> None:
     catalog = Catalog()
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
     assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", now=9.0))
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y"))
 
 
-def test_what_clients_do_not_see_is_no_change() -> None:
+def test_a_change_that_clients_do_not_see_is_not_announced() -> None:
     catalog = Catalog()
     catalog.put("one", TOOLS, _listing(TOOLS, "a", "x"))
     assert not catalog.put("two", TOOLS, _listing(TOOLS, "", "a_x"))

@@ -171,7 +171,7 @@ def test_the_usual_result_is_not_read_for_either_era(last: bool) -> None:
     assert to_modern_result_bytes("tools/call", b"{%b}" % own) == b"{%b,%b}" % (own, added)
 
 
-def test_what_may_be_kept_or_has_more_of_its_era_is_read() -> None:
+def test_fields_of_the_modern_era_are_parsed() -> None:
     assert to_modern_result_bytes("resources/read", b'{"contents":[]}') is None
     assert to_modern_result_bytes("tools/call", b"{}") is None
     assert to_modern_result_bytes("tools/call", b'{"resultType":"complete"}') is None

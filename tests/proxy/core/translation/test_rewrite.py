@@ -213,7 +213,7 @@ def test_without_a_prefix_results_stay_the_bytes_they_were(
     assert to_downstream_result(method, raw, BARE) is raw
 
 
-def test_a_member_name_spelt_with_escapes_is_rewritten_too() -> None:
+def test_a_field_name_with_escapes_is_also_rewritten() -> None:
     raw = Raw(b'{"content":[{"type":"resource_link","\\u0075ri":"s://a"}]}')
     assert b"s://fs/a" in bytes(to_downstream_result("tools/call", raw, NAMES))
 
@@ -246,7 +246,7 @@ def test_a_result_of_an_odd_shape_passes_as_it_is(content: Any) -> None:
 
 
 @pytest.mark.parametrize("result", [b'"\\"uri\\""', b'["uri"]', b"null", b"7"])
-def test_a_result_that_is_no_object_passes_as_it_is(result: bytes) -> None:
+def test_a_result_that_is_not_an_object_is_forwarded_unchanged(result: bytes) -> None:
     assert bytes(to_downstream_result("tools/call", Raw(result), NAMES)) == result
 
 

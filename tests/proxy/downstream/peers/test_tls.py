@@ -78,7 +78,7 @@ async def test_an_older_version_of_tls_is_refused(pair: Pair) -> None:
     assert pair.app.served == []
 
 
-async def test_another_process_than_the_owner_is_no_owner(pair: Pair) -> None:
+async def test_a_process_other_than_the_owner_is_not_the_owner(pair: Pair) -> None:
     address = pair.owner.owner.partition("#")[0]
     with pytest.raises(PeerUnavailable):
         await pair.other.send(f"{address}#another", "POST", an_inbound(), b"{}")

@@ -171,7 +171,7 @@ async def test_an_answer_that_breaks_off_is_an_error_and_never_a_short_body(answ
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0\0\0\0"])
-async def test_what_is_not_http_is_an_error(answer: bytes) -> None:
+async def test_a_response_that_is_not_http_is_an_error(answer: bytes) -> None:
     async with client_of(Peer(answer)) as client:
         with pytest.raises(InvalidResponse):
             await get(client)
@@ -185,7 +185,7 @@ async def test_a_head_beyond_the_limit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200", b"\x00garbage"])
-async def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request(
+async def test_bytes_after_a_response_are_not_the_response_to_the_next_request(
     more: bytes,
 ) -> None:
     answer = OK.replace(b"content-length", b"content-type: application/json\r\ncontent-length")
@@ -268,7 +268,7 @@ async def test_a_slow_reader_holds_the_peer_back() -> None:
         client.close()
 
 
-async def test_nobody_listening_is_told() -> None:
+async def test_a_missing_listener_is_reported() -> None:
     async with served(Peer().serve) as port:
         pass
     client = HttpClient(f"http://127.0.0.1:{port}/", 5)
@@ -276,7 +276,7 @@ async def test_nobody_listening_is_told() -> None:
         await get(client)
 
 
-async def test_a_name_that_is_not_known_is_told() -> None:
+async def test_an_unknown_name_is_reported() -> None:
     client = HttpClient("http://name.invalid/", 5)
     with pytest.raises((ConnectError, ConnectTimeout)):
         await get(client)
@@ -374,7 +374,7 @@ async def test_a_server_is_believed_only_with_its_certificate(
         client.close()
 
 
-async def test_what_was_read_and_put_back_is_read_again_before_the_rest() -> None:
+async def test_unread_chunks_are_read_again_before_the_rest() -> None:
     response = ClientResponse(ClientConnection(asyncio.get_running_loop()))
     for part in (b"one ", b"two ", b"three ", b"four"):
         response.feed(part)

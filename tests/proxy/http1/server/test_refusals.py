@@ -76,7 +76,7 @@ async def test_heads_that_readers_could_take_differently_are_refused(
         b"\x00" * 10,
     ],
 )
-async def test_what_is_not_http_is_refused(served: Served, head: bytes) -> None:
+async def test_a_request_that_is_not_http_is_refused(served: Served, head: bytes) -> None:
     client = await served.client()
     await client.send(head)
     await _refused(client, 400)

@@ -161,7 +161,7 @@ async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
 
 
 @pytest.mark.parametrize("revision", ["2030-01-01", "", "2026-07-28"])
-async def test_an_unknown_revision_is_no_mcp(revision: str) -> None:
+async def test_an_unknown_revision_is_not_mcp(revision: str) -> None:
     def odd(method: str, message: Any) -> Response:
         return result_of(message, protocolVersion=revision, capabilities={})
 

@@ -134,7 +134,7 @@ async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era()
             await opener.open(MODERN)
 
 
-async def test_where_neither_era_can_be_had_the_failure_of_the_probe_is_told() -> None:
+async def test_if_neither_era_works_the_failure_of_the_probe_is_reported() -> None:
     async with opener_of(Server(status(401), status(400))) as opener:
         with pytest.raises(Unauthorized):
             await opener.open(MODERN)
@@ -177,7 +177,7 @@ TRANSIENT = {"internal error": -32603, "overloaded": -32000, "of its own": 7}
 
 
 @pytest.mark.parametrize("case", TRANSIENT)
-async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cached(
     case: str,
 ) -> None:
     text = "not\u202e ready" + "." * 1000

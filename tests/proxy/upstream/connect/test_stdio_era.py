@@ -148,7 +148,7 @@ async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
     assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
 
 
-async def test_a_program_that_ends_behind_its_error_to_initialize_is_told_by_the_error() -> None:
+async def test_a_stdio_server_that_exits_after_refusing_initialize_reports_the_error() -> None:
     stage = Stage()
     stage.refuses, stage.ends_at = {INITIALIZE: TRANSIENT}, {DISCOVER}
     with pytest.raises(ProtocolError, match="-32603"):
@@ -189,7 +189,7 @@ async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> Non
     assert process.sent == [INITIALIZE, DISCOVER]
 
 
-async def test_a_slow_program_that_would_begin_anew_with_initialize_stays_modern() -> None:
+async def test_a_slow_modern_stdio_server_gets_no_initialize() -> None:
     # As servers of the TypeScript SDK do, unless the request has the `_meta` of modern ones.
     stage = Stage()
     stage.started.clear()
@@ -213,7 +213,7 @@ async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
 
 
 @pytest.mark.parametrize("client", [LEGACY, MODERN])
-async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cached(
     client: ClientIdentity,
 ) -> None:
     stage = Stage()

@@ -87,7 +87,7 @@ async def test_without_a_cache_nobody_gets_what_the_backend_had_before_they_aske
     assert stage.link.asked == 2, "those who ask at the same time share one request"
 
 
-async def test_with_a_cache_those_who_ask_meanwhile_share_one_request() -> None:
+async def test_with_a_cache_concurrent_requests_for_a_list_share_one() -> None:
     stage = Stage(cache_ttl=300.0)
     listings = [asyncio.create_task(stage.listed()) for _ in range(10)]
     await stage.link.asking.wait()
@@ -111,7 +111,7 @@ async def test_a_list_that_is_announced_while_a_client_waits_is_waited_for() -> 
 
 
 @pytest.mark.parametrize("cache_ttl", [0.0, 300.0])
-async def test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache(
+async def test_a_list_waits_for_a_hung_backend_up_to_the_limit_even_without_a_cache(
     cache_ttl: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = replace(LIST_WAIT, value=0, _reached=[0])

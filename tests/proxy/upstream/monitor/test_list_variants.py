@@ -162,7 +162,7 @@ async def test_the_first_list_has_the_time_that_opening_a_session_takes(
     assert stage.shown() == ["a"]
 
 
-async def test_a_list_that_is_known_is_waited_for_only_so_long(
+async def test_a_request_for_a_known_list_waits_up_to_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = Stage(cache_ttl=3600.0)
@@ -190,7 +190,7 @@ async def test_a_list_that_changed_since_is_announced_once(
     assert stage.changes == [TOOLS]
 
 
-async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() -> None:
+async def test_an_announced_list_is_fetched_again_for_the_next_client() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
@@ -202,7 +202,7 @@ async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() 
     assert not stage.old()
 
 
-async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
+async def test_a_change_during_a_fetch_is_included_in_the_list() -> None:
     stage = Stage()
 
     def change() -> None:
@@ -301,7 +301,7 @@ async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_to
     assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
 
 
-async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:
+async def test_withdrawing_hides_all_lists_and_cancels_requests_in_progress() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     stage.gate.clear()
@@ -314,7 +314,7 @@ async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -
     assert stage.tailored.withdraw() == set()
 
 
-async def test_an_announced_list_that_differs_from_everyones_is_told_where_it_changed() -> None:
+async def test_a_changed_list_variant_is_announced_to_its_clients_only() -> None:
     stage = Stage()
     stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"x"}',), ("x",)))
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

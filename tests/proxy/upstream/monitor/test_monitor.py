@@ -158,7 +158,7 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
     assert status.not_offered is None or "prompts" not in status.not_offered
 
 
-async def test_what_can_not_be_read_is_not_told_as_an_error_of_the_backend() -> None:
+async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -> None:
     opener = PlainOpener(tools_list={"result": {"tools": None}})
     async with running(b=opener) as gateway:
         await gateway.settled()
@@ -223,7 +223,7 @@ async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> N
         assert gateway.capabilities(modern=True) == {}
 
 
-async def test_what_a_backend_does_not_declare_is_not_asked_for_again() -> None:
+async def test_undeclared_lists_are_not_requested_again() -> None:
     opener = PlainOpener({"prompts": {}}, prompts_list=listed("prompts", "p"))
     opener.answers["tools/list"] = refused(-32601, "method not found")
     async with running(b=opener) as gateway:

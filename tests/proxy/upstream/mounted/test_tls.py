@@ -202,7 +202,7 @@ def test_the_context_is_made_once_for_the_same_files(mounted: Mounted) -> None:
         ("secret/client/tls.crt", "expired", "certificate in key tls.crt .* expired on 20"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_until_it_is_put_right(
+def test_a_problem_of_a_file_is_reported_until_it_is_fixed(
     mounted: Mounted, path: str, content: str | None, error: str
 ) -> None:
     authority = Authority("One")

@@ -54,7 +54,7 @@ async def test_s9_a_warm_session_is_never_given_to_another_kind_of_client() -> N
         assert (await stage.used(other)).client == other
 
 
-async def test_a_session_that_nobody_waits_for_any_more_is_ended_once_it_is_open() -> None:
+async def test_an_abandoned_session_is_closed_once_it_is_open() -> None:
     stage = Stage()
     stage.gate.clear()
     waiting = asyncio.create_task(stage.used(ANN))
@@ -158,7 +158,7 @@ async def test_a_backend_that_failed_may_keep_sessions_afterwards() -> None:
     assert await stage.used(ANN) is not await stage.used(ANN)
 
 
-async def test_a_client_has_one_session_of_its_own() -> None:
+async def test_a_client_has_one_separate_session() -> None:
     stage = Stage("PerClient")
     anns = await asyncio.gather(*(stage.used(ANN) for _ in range(10)))
     bos = await asyncio.gather(*(stage.used(BO) for _ in range(10)))
@@ -183,7 +183,7 @@ async def test_clients_without_sessions_and_credentials_are_isolated() -> None:
     assert await stage.used(modern) is not await stage.used(modern)
 
 
-async def test_a_session_that_is_gone_is_opened_anew() -> None:
+async def test_a_lost_session_is_opened_again() -> None:
     stage = Stage("PerClient")
     first = await stage.used(ANN)
     with pytest.raises(SessionNotFound):
@@ -195,7 +195,7 @@ async def test_a_session_that_is_gone_is_opened_anew() -> None:
     assert await stage.used(ANN) is not second
 
 
-async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() -> None:
+async def test_a_failure_to_open_reaches_all_waiting_calls_and_is_then_retried() -> None:
     stage = Stage("PerClient")
     stage.error = Unreachable("no")
     stage.gate.clear()

@@ -92,7 +92,7 @@ async def test_an_error_that_speaks_of_sessions_is_passed_on_where_lists_come() 
         assert "error" in await _called(await opener.open(LEGACY))
 
 
-def test_what_a_refusal_can_be_about() -> None:
+def test_the_subject_of_a_refusal_is_identified() -> None:
     assert SessionRefusal(0).may_be_of_session
     assert SessionRefusal(410).may_be_of_session
     assert not SessionRefusal(500).may_be_of_session
@@ -133,7 +133,7 @@ class OldServer:
 
 
 @pytest.mark.parametrize("code", [400, 404, 410])
-async def test_an_old_session_that_takes_no_messages_any_more_is_lost(code: int) -> None:
+async def test_an_old_session_that_accepts_no_messages_is_lost(code: int) -> None:
     server = OldServer()
     async with opener_of(server, "/sse", transport="sse") as opener:
         link = await opener.open(LEGACY)

@@ -45,7 +45,7 @@ async def test_messages_go_in_and_out_a_line_each() -> None:
     await channel.close()
 
 
-async def test_lines_that_are_no_message_are_passed_over() -> None:
+async def test_lines_that_are_not_messages_are_ignored() -> None:
     code = "print('starting'); print(); print('[1]'); print('{\"a\":1}'); input()"
     channel = await _started(code)
     assert await channel.receive() == b'{"a":1}'
@@ -144,7 +144,7 @@ async def test_a_request_beyond_the_limit_is_refused(linked: MultiplexedSession)
     assert jsonrpc.decode(refused["error"])["code"] == -32600
 
 
-async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
+async def test_a_message_to_a_stdio_server_that_does_not_read_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "PROGRAM_INPUT", replace(limits.PROGRAM_INPUT, value=1))
@@ -161,7 +161,7 @@ async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
     await channel.close()
 
 
-async def test_a_flood_of_lines_that_are_no_message_gives_others_a_turn(
+async def test_a_flood_of_lines_that_are_not_messages_does_not_block_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
@@ -254,7 +254,9 @@ async def test_a_process_that_left_its_group_keeps_no_descriptor_open() -> None:
         (("a\0b",), "null byte"),
     ],
 )
-async def test_a_program_that_cannot_be_started_is_told(command: tuple[str], why: str) -> None:
+async def test_a_stdio_server_that_cannot_be_started_is_reported(
+    command: tuple[str], why: str
+) -> None:
     with pytest.raises(ProcessFailed, match=why):
         await spawn("b", command, {}, None)
 

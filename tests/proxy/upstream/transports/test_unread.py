@@ -136,7 +136,7 @@ async def test_an_error_without_an_id_ends_a_call_behind_a_notification(transpor
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-async def test_a_program_that_writes_utf_16_is_told_so_at_once(encoding: str) -> None:
+async def test_a_stdio_server_that_writes_utf_16_gets_an_error_immediately(encoding: str) -> None:
     program = (
         "import sys\n"
         "for line in sys.stdin:\n"
@@ -231,7 +231,7 @@ async def test_a_request_of_a_backend_that_cannot_be_read_is_refused() -> None:
     await background.close()
 
 
-async def test_what_a_server_prints_ends_no_call() -> None:
+async def test_output_of_a_server_does_not_end_a_call() -> None:
     pipe, background = Pipe(), TaskSet()
     link = MultiplexedSession(pipe, background)
     call = _request(link, "a")
