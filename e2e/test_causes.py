@@ -66,7 +66,7 @@ EXPECTED = {
     ),
     **dict.fromkeys(causes.HEALTHY, ("Serving", "1 of 1 backends are being served")),
 }
-LOST = {"lost-node": ("Failing", r"node \S+ does not report its status: it may be down")}
+LOST = {"lost-node": ("Failing", r"node \S+ does not report its status; run kubectl")}
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -40,7 +40,7 @@ def test_invalid_yaml_is_refused_with_its_position() -> None:
     assert "line 1" in error_of("a: [")
 
 
-def test_a_key_that_stands_twice_is_refused_as_kubectl_does() -> None:
+def test_a_duplicate_key_is_refused_as_by_kubectl() -> None:
     assert "duplicate key 'spec'" in error_of(f"{A_FILE}\nspec: {{}}\n")
 
 

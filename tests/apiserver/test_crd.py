@@ -90,7 +90,7 @@ def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> No
     assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}
 
 
-def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: ApiServer) -> None:
+def test_kubectl_explain_shows_the_meaning_and_default_of_a_field(apiserver: ApiServer) -> None:
     found = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
     assert "Opening a connection, or starting a process. Default: 5s." in found
     assert "Isolated uses a new session for each request." in run(

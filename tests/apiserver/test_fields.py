@@ -53,7 +53,7 @@ def test_every_change_has_a_unique_name() -> None:
     ("before", "after", "child", "path", "value"),
     [pytest.param(*change, id=name) for name, *change in CHANGES],
 )
-def test_a_change_of_a_field_changes_what_runs(
+def test_a_changed_field_changes_the_pods(
     stage: Stage,
     operator: OperatorProcess,
     before: dict[str, Any],

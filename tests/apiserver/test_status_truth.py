@@ -146,7 +146,7 @@ def test_an_autoscaler_that_moves_the_deployment_never_shows_as_reconciling(
         assert conditions(stage)["Ready"]["status"] == "True"
 
 
-def test_describe_says_what_fails_and_what_is_not_counted(stage: Stage) -> None:
+def test_describe_shows_failures_and_uncounted_components(stage: Stage) -> None:
     with stage.pod() as pod:
         stage.apply(backends=[a_backend("absent"), a_backend("bare")])
         stage.wait("deployment/tools", "create")

@@ -51,7 +51,7 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
     assert "cannot connect to the API server" in capsys.readouterr().err
 
 
-def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
+def test_an_unexpected_error_is_one_log_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -111,7 +111,7 @@ async def answer(app: web.Application, path: str) -> tuple[int, str]:
     raise AssertionError(path)
 
 
-async def test_a_probe_that_fails_says_why() -> None:
+async def test_a_failing_probe_names_the_cause() -> None:
     wrong: dict[str, str | None] = {"livez": None, "readyz": "not yet"}
     app = application(OperatorMetrics(), lambda: wrong["livez"], lambda: wrong["readyz"])
     assert await answer(app, "/livez") == (200, "ok\n")

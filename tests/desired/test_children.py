@@ -58,7 +58,7 @@ def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> No
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-def test_a_kind_on_demand_is_there_when_asked_for_alone_and_bears_the_proxys_name(
+def test_an_optional_child_exists_only_if_configured_and_has_the_name_of_the_proxy(
     kind: ResourceKind,
 ) -> None:
     proxy = an_mcpproxy(**ASKED[kind])
@@ -114,7 +114,7 @@ def test_the_config_map_holds_the_runtimes_manifest_and_the_pod_mounts_it() -> N
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> None:
+def test_a_change_of_the_pod_configuration_causes_a_rollout(change: dict[str, Any]) -> None:
     assert template(an_mcpproxy(**change)) != template(an_mcpproxy())
 
 
@@ -129,7 +129,7 @@ def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> Non
     ],
     ids=str,
 )
-def test_a_change_of_what_the_pods_do_not_see_rolls_nothing(change: dict[str, Any]) -> None:
+def test_a_change_invisible_to_pods_causes_no_rollout(change: dict[str, Any]) -> None:
     assert template(an_mcpproxy(**change)) == template(an_mcpproxy())
 
 

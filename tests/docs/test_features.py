@@ -78,7 +78,7 @@ def test_long_tests_are_marked_and_no_others() -> None:
     assert named == {name: "long" in collected()[name] for name in named}
 
 
-def test_a_feature_that_is_there_names_a_test_or_a_target_that_ci_always_runs() -> None:
+def test_a_supported_feature_names_a_test_or_target_that_ci_always_runs() -> None:
     unshown = [
         number
         for number, there, shown in rows()

@@ -10,7 +10,7 @@ from typing import Final
 _RUNTIME: Final = "tests/proxy/runtime"
 _REACH: Final = f"{_RUNTIME}/test_reach.py"
 _TLS: Final = f"{_RUNTIME}/test_tls_fields.py"
-_PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_program_runs_as_the_spec_says"
+_PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_stdio_server_runs_as_the_spec_defines"
 _SERVICE: Final = f"{_REACH}::test_a_service_is_called_by_its_name_namespace_port_and_path"
 _HEADERS: Final = f"{_REACH}::test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps"
 _WAITS: Final = f"{_RUNTIME}/test_waits.py"
@@ -27,7 +27,7 @@ _APPROVED: Final = (
 )
 _TRACING: Final = f"{_RUNTIME}/test_tracing.py"
 _SERVER: Final = "tests/apiserver/test_fields.py"
-_CHANGE: Final = f"{_SERVER}::test_a_change_of_a_field_changes_what_runs"
+_CHANGE: Final = f"{_SERVER}::test_a_changed_field_changes_the_pods"
 
 PROOFS: Final[dict[str, str]] = {
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
@@ -61,7 +61,7 @@ PROOFS: Final[dict[str, str]] = {
         f"{_RUNTIME}/test_extensions.py::test_a_denied_extension_is_neither_advertised_nor_routed"
     ),
     ".backends[].forwardHeaders": (
-        f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_its_own_client"
+        f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_the_requesting_client"
     ),
     ".backends[].tls.caFrom.secretKeyRef.name": f"{_TLS}::test_authorities_may_lie_in_a_secret",
     ".backends[].tls.caFrom.secretKeyRef.key": f"{_TLS}::test_authorities_may_lie_in_a_secret",
@@ -134,7 +134,7 @@ PROOFS: Final[dict[str, str]] = {
     ),
     ".catalog.onDrift": _APPROVED,
     ".names.onClash": (
-        f"{_RUNTIME}/test_clashes.py::test_a_name_that_two_backends_list_is_served_as_the_spec_says"
+        f"{_RUNTIME}/test_clashes.py::test_a_conflicting_name_is_served_as_the_spec_defines"
     ),
     ".session.mode": f"{_RUNTIME}/test_isolation.py::test_the_mode_of_all_is_that_of_the_spec",
     ".health.interval": f"{_WAITS}::test_backends_are_checked_at_the_interval",

@@ -85,7 +85,7 @@ def test_a_file_of_vs_code_loads_with_comments_inputs_and_variables(
     assert not caplog.records
 
 
-def test_a_question_that_nobody_answers_is_an_error_that_says_what_to_do() -> None:
+def test_an_input_variable_is_an_error_that_names_the_remedy() -> None:
     server = {"url": "https://x/mcp", "headers": {"X-Key": "${input:key}"}}
     asked = [{"id": "key", "type": "promptString", "description": "The API key"}]
     with pytest.raises(ManifestError, match=r"The API key.*\$\{env:NAME\}"):
@@ -98,7 +98,7 @@ def test_a_variable_without_a_value_is_an_error_that_names_it(name: str) -> None
         _only({"url": f"https://x/${{{name}}}"})
 
 
-def test_a_file_of_fastmcp_loads_and_what_is_not_honoured_is_named(
+def test_a_file_of_fastmcp_loads_and_ignored_fields_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     remote = {

@@ -148,7 +148,9 @@ async def test_a_copy_wins_over_what_is_mounted(connect: Any) -> None:
     assert text(await client.call_tool("add", {})) == "origin"
 
 
-async def test_a_mounted_server_without_a_cache_is_listed_as_it_is_now(connect: Any) -> None:
+async def test_a_mounted_server_without_a_cache_is_listed_with_its_current_state(
+    connect: Any,
+) -> None:
     inner = MCPServer("inner", log_level="WARNING")
     inner.add_tool(lambda: "x", name="one")
     outer = Server("outer")

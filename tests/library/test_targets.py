@@ -176,7 +176,7 @@ def test_a_client_is_for_one_server() -> None:
         ProxyClient(config)
 
 
-async def test_a_client_that_cannot_connect_says_why() -> None:
+async def test_a_client_that_cannot_connect_reports_the_cause() -> None:
     with pytest.raises(ConnectionError, match="refused"):
         async with ProxyClient("http://127.0.0.1:1/mcp"):
             pass
@@ -193,7 +193,7 @@ def test_the_package_loads_nothing_until_it_is_asked() -> None:
     assert said.stdout.strip() == "[]"
 
 
-async def test_lists_of_a_server_whose_backend_is_down_are_errors_that_say_why() -> None:
+async def test_lists_of_a_server_without_a_backend_are_errors_with_the_cause() -> None:
     proxy = create_proxy(f"http://127.0.0.1:{free_port()}/mcp", name="P")
     with pytest.raises(MCPError, match="the list of tools is unknown, because backends failed"):
         await proxy.list_tools()

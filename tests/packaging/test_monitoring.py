@@ -82,7 +82,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
         seen |= cells
 
 
-def test_alerts_say_what_is_wrong_with_labels_that_their_expression_has() -> None:
+def test_alerts_use_only_labels_of_their_expression() -> None:
     [rules] = documents("rules.yaml")
     for group in rules["spec"]["groups"]:
         for rule in group["rules"]:

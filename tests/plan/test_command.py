@@ -58,7 +58,7 @@ async def test_an_override_shows_the_own_name_and_what_is_excluded_does_not_show
     assert found.code == 0
 
 
-async def test_a_clash_is_exit_code_3_and_says_who_serves_the_name(file: Path, peer: Any) -> None:
+async def test_a_clash_is_exit_code_3_and_names_the_serving_backend(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     rename = {"include": ["echo"], "overrides": [{"name": "echo", "rename": "b_echo"}]}
     kinds = ("prompts", "resources", "resourceTemplates")
@@ -159,7 +159,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("manifest", WRONG)
-async def test_a_bad_manifest_prints_what_run_prints(file: Path, manifest: dict[str, Any]) -> None:
+async def test_an_invalid_manifest_prints_the_same_error_as_run(
+    file: Path, manifest: dict[str, Any]
+) -> None:
     written(file, manifest)
     planned, served = await plan("-f", file), await ran(COMMAND, "run", "-f", file)
     assert planned.code == 1

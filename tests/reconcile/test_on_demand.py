@@ -129,7 +129,7 @@ async def test_the_autoscaler_goes_before_replicas_are_set_again(stage: Stage) -
     assert stage.deployment()["spec"]["replicas"] == 3
 
 
-async def test_an_autoscaler_that_can_not_work_says_why(stage: Stage) -> None:
+async def test_the_cause_of_a_failing_autoscaler_is_reported(stage: Stage) -> None:
     await stage.is_running(autoscaling={"maxReplicas": 9})
     assert stage.verdict("Autoscaled") == ("Unknown", "ScalingUnknown")
     live = stage.child("HorizontalPodAutoscaler")

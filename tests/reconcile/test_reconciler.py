@@ -63,7 +63,7 @@ async def test_a_restarted_operator_writes_nothing(stage: Stage) -> None:
     await restarted.close()
 
 
-async def test_a_restarted_operator_that_can_not_reach_the_pods_says_so(stage: Stage) -> None:
+async def test_a_restarted_operator_reports_unreachable_pods(stage: Stage) -> None:
     await stage.is_running()
     restarted = Stage(stage)
     restarted.pods.lost.add(stage.pod_uid("tools-1"))
@@ -229,7 +229,7 @@ async def test_a_report_on_another_configuration_says_nothing_of_this_one(stage:
     assert stage.status.components is None
 
 
-async def test_a_proxy_that_is_being_deleted_says_so_and_its_children_are_left_alone(
+async def test_a_deletion_is_reported_and_the_children_are_not_changed(
     stage: Stage,
 ) -> None:
     await stage.is_running()

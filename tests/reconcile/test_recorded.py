@@ -48,10 +48,7 @@ PROBLEMS = {
     "unschedulable": ("Unschedulable", "a pod cannot be scheduled: 0/2 nodes are available: .*"),
     "lost-node": (
         "NodeNotReady",
-        (
-            "node ways-worker does not report its status: it may be down; run kubectl describe"
-            " node ways-worker"
-        ),
+        ("node ways-worker does not report its status; run kubectl describe node ways-worker"),
     ),
 }
 
@@ -84,7 +81,7 @@ def test_an_evicted_pod_is_named_for_a_while_and_its_secret_never() -> None:
         ("pod-security", "Pod Security (restricted:latest) forbids the pods; "),
     ],
 )
-def test_a_deployment_whose_pods_are_refused_names_who_refuses_them(name: str, cause: str) -> None:
+def test_the_component_that_refuses_pods_is_named(name: str, cause: str) -> None:
     failure = deployment_view(load(name).deployment).failure
     assert failure is not None
     assert failure.reason == "ReplicaFailure"

@@ -168,7 +168,9 @@ async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: 
     assert "MCPProxy two is removed\n" in found.report
 
 
-async def test_a_manifest_that_moves_is_compared_with_what_it_was(repository: Repository) -> None:
+async def test_a_moved_manifest_is_compared_with_its_earlier_version(
+    repository: Repository,
+) -> None:
     repository.git("mv", "proxies/one.yaml", "proxies/team a/first.yaml")
     found = await pull_request(repository, PLAN_STRICT="1")
     assert (found.ended.code, found.names) == (0, ["proxies/team a/first.yaml"])

@@ -45,7 +45,7 @@ def test_half_of_the_pods_are_not_most_of_them() -> None:
     assert merged(bad, bad, a_view(), a_view(), bad).state == "Unhealthy"
 
 
-def test_pods_that_all_fail_in_their_own_way_make_the_most_common_state_and_tell_of_each() -> None:
+def test_the_most_common_state_is_reported_with_each_different_failure() -> None:
     refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     denied = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
     found = merged(denied, refused, denied)
@@ -93,7 +93,7 @@ def test_a_failed_backend_has_no_counts_even_if_a_pod_still_gives_some() -> None
     assert merged(stale, stale).components is None
 
 
-def test_a_pod_that_does_not_know_yet_has_no_say() -> None:
+def test_a_pod_with_an_unknown_state_does_not_count() -> None:
     assert merged(a_view(state="Unknown"), a_view()).state == "Healthy"
 
 

@@ -86,7 +86,7 @@ def test_a_difference_that_is_debounced_leaves_the_previous_values() -> None:
     assert status_of(replace(later, debounced=find_disagreements(later)), before) == before
 
 
-def test_different_catalogs_leave_no_hash_and_say_why() -> None:
+def test_different_catalogs_remove_the_hash_with_a_message() -> None:
     pods = [a_pod(f"tools-{one}", report=a_report(a_view(), catalog=one)) for one in "ab"]
     found = observed(*pods)
     assert find_disagreements(found) == {CATALOG}
@@ -128,7 +128,7 @@ def test_briefly_missing_reports_are_debounced() -> None:
     assert status.catalog_hash == "c1"
 
 
-def test_a_failure_that_not_all_pods_were_asked_about_says_who_was() -> None:
+def test_a_failure_without_reports_of_all_pods_names_the_number_of_reports() -> None:
     pods = [a_pod("tools-1", a_view(state="Unhealthy", message="refused")), a_pod("tools-2")]
     status = status_of(observed(*pods))
     assert condition(status, "BackendsHealthy").message == (

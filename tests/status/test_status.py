@@ -181,7 +181,7 @@ def test_reports_of_pods_that_are_not_ready_do_not_count() -> None:
     assert verdict(status, "Ready") == ("False", "PodsNotReady")
 
 
-def test_while_pods_of_the_previous_configuration_serve_ready_says_so() -> None:
+def test_ready_reports_pods_of_the_previous_configuration() -> None:
     waits = a_pod(
         "tools-1", ready=False, problem=ConditionReason("ImagePullBackOff", "no such image")
     )
@@ -218,7 +218,7 @@ def test_unreadable_pods_are_not_reported_as_missing() -> None:
     assert verdict(status, "Ready") == ("Unknown", "Forbidden")
 
 
-def test_an_mcpproxy_that_is_being_deleted_says_so_and_is_not_ready() -> None:
+def test_a_deletion_is_reported_and_the_proxy_is_not_ready() -> None:
     status = status_of(observed(a_pod("tools-1", a_view()), terminating=True))
     assert verdict(status, "Ready") == ("False", "Terminating")
     assert verdict(status, "Reconciling") == ("True", "Terminating")
@@ -261,7 +261,7 @@ def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_p
     assert verdict(status, "Ready") == ("True", "Serving")
 
 
-def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
+def test_a_stuck_rollout_is_stalled_with_the_cause() -> None:
     failure = ConditionReason(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
     pod = a_pod("tools-1", ready=False, problem=NO_IMAGE)
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
@@ -275,7 +275,7 @@ def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
     assert find_condition(status, "Reconciling") is None
 
 
-def test_a_pod_that_is_not_ready_says_why() -> None:
+def test_the_cause_of_an_unready_pod_is_reported() -> None:
     problem = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
     pod = a_pod("tools-1", ready=False, problem=problem)
     status = status_of(observed(pod, deployment=a_deployment(1, available=0)))

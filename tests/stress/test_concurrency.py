@@ -149,7 +149,7 @@ async def test_a_call_is_cancelled_wherever_the_cancellation_arrives(
     assert "error" in response
 
 
-async def test_a_parked_call_goes_on_at_the_other_instance(world: World) -> None:
+async def test_a_parked_call_continues_at_the_other_instance(world: World) -> None:
     first, second = await _pair(world, "modern")
     response, _ = await first.send(first.request("a_talk", "w"), "w")
     talker = second

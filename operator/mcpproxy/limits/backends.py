@@ -57,7 +57,7 @@ OWN_REQUEST_TIME: Final = Limit(
     unit="seconds",
     counts="time from a cancellation, notification or response of the proxy to its HTTP response",
     share="request",
-    beyond="its connection is closed, and the message counts as lost",
+    beyond="the connection is closed, and the message counts as lost",
     test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
 )
 REFUSAL_TIME: Final = Limit(

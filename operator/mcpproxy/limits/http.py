@@ -52,7 +52,7 @@ UNFINISHED_HEAD: Final = Limit(
     counts="bytes since the last complete line, chunk or request",
     share="connection",
     beyond="HTTP 431, and the connection is closed",
-    test="test_a_line_that_never_ends_is_refused_wherever_it_stands",
+    test="test_an_endless_line_is_refused_in_every_part_of_a_request",
 )
 REPAIRED_TEXT: Final = Limit(
     name="repaired-text",

@@ -102,7 +102,7 @@ PROXY_LINES: Final = Limit(
     unit="1/s",
     counts="lines of all pods of one MCPProxy; a burst may contain the lines of 10 s",
     share="proxy",
-    beyond="its pods are read no faster",
+    beyond="the operator reads these pods no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 PROXY_BYTES: Final = Limit(
@@ -111,7 +111,7 @@ PROXY_BYTES: Final = Limit(
     unit="bytes/s",
     counts="bytes of all pods of one MCPProxy; a burst may contain the bytes of 10 s",
     share="proxy",
-    beyond="its pods are read no faster",
+    beyond="the operator reads these pods no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 

@@ -11,7 +11,7 @@ PROBE_TIME: Final = Limit(
     counts="time to the HTTP response to server/discover, if the era is unknown",
     share="session",
     beyond="the session starts with initialize",
-    test="test_a_probe_that_comes_to_nothing_is_followed_by_initialize",
+    test="test_an_inconclusive_probe_is_followed_by_initialize",
 )
 PROGRAM_PROBE_TIME: Final = Limit(
     name="program-probe-time",

@@ -37,7 +37,7 @@ EVENT_LINES: Final = Limit(
     unit="1/s",
     counts="lines of event streams, beyond four for each event",
     share="backend",
-    beyond="its event streams are read no faster",
+    beyond="event streams of the backend are read no faster",
     test="test_lines_without_messages_are_read_at_a_limited_rate",
 )
 EVENT_LINES_AHEAD: Final = Limit(
@@ -47,6 +47,6 @@ EVENT_LINES_AHEAD: Final = Limit(
     counts="lines of event streams, beyond four for each event, that are read at once after a"
     " pause",
     share="backend",
-    beyond="its event streams are read no faster than `event-lines`",
+    beyond="event streams of the backend are read no faster than `event-lines`",
     test="test_lines_without_messages_are_read_at_a_limited_rate",
 )

@@ -17,7 +17,7 @@ TITLES: Final = {
     "resourceTemplates": "templates",
 }
 _HEAD: Final = ("backend", "state", "transport", "revision", "session", "mode", *TITLES.values())
-_ORIGINS: Final = {"Backend": "its own", "Proxy": "spec.session", "Transport": "default"}
+_ORIGINS: Final = {"Backend": "backend", "Proxy": "spec.session", "Transport": "default"}
 """Names for the origins of a backend's session mode."""
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 

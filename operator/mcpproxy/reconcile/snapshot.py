@@ -45,7 +45,7 @@ class Snapshot:
     rejected: str | None
     """Error in the spec; None if it is valid."""
     children: tuple[Object, ...]
-    """Live objects of child kinds with the name of a child, whoever owns them."""
+    """Live objects of child kinds with the name of a child, regardless of their owner."""
     pods: tuple[Object, ...]
     """Pods with the labels of the MCPProxy, which any user may set: see `ownership`."""
     services: Mapping[ServiceName, ServiceTarget]

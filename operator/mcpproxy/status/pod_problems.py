@@ -139,9 +139,9 @@ def _node_silent(pod: Object) -> ConditionReason | None:
     if not (marked and ready) or spec.get("readinessGates"):
         return None
     node = spec.get("nodeName", "")
-    remedy = f"it may be down; run kubectl describe node {node}"
+    remedy = f"run kubectl describe node {node}"
     return ConditionReason(
-        reasons.NODE_NOT_READY, f"node {node} does not report its status: {remedy}"
+        reasons.NODE_NOT_READY, f"node {node} does not report its status; {remedy}"
     )
 
 

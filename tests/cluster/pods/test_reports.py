@@ -59,7 +59,7 @@ async def scene() -> AsyncIterator[Scene]:
     await found.fleet.close()
 
 
-async def test_a_pod_nobody_asked_yet_is_not_settled(scene: Scene) -> None:
+async def test_a_pod_without_a_first_attempt_is_not_settled(scene: Scene) -> None:
     assert not scene.fleet.view("p1").settled
     assert not scene.fleet.view("never heard of").settled
 

@@ -56,7 +56,7 @@ async def test_dev_null_has_an_end_at_once() -> None:
     source.close()
 
 
-async def test_a_stream_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+async def test_a_stream_that_cannot_be_read_is_reported_with_the_cause(tmp_path: Path) -> None:
     source = InputStream(os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT))
     with pytest.raises(NothingToServe, match="cannot read standard input: Bad file descriptor"):
         await source.read()

@@ -145,7 +145,7 @@ async def test_a_list_of_backends_that_all_failed_is_an_error_that_names_them(
         assert caught.value.data == {"backends": ["one", "two"]}
 
 
-async def test_a_list_is_what_is_left_where_only_some_backends_failed() -> None:
+async def test_a_list_contains_the_components_of_working_backends() -> None:
     good, bad = offering("a"), offering("b")
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:

@@ -30,7 +30,7 @@ async def http(stack: AsyncExitStack) -> httpx2.AsyncClient:
     return await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
 
 
-async def test_a_running_proxy_is_alive_ready_and_says_what_it_runs(
+async def test_a_running_proxy_is_alive_and_ready_and_reports_its_configuration(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     server, url = await peer("p", "modern")

@@ -147,7 +147,9 @@ async def test_s9_a_notification_reaches_only_the_sessions_of_its_client(
     await asyncio.gather(*calls)
 
 
-async def test_a_backend_without_sessions_hears_what_its_client_tells(stage: Stage) -> None:
+async def test_a_backend_without_sessions_receives_notifications_of_its_client(
+    stage: Stage,
+) -> None:
     backend = await stage.start("stateless")
     client = await stage.client()
     stage.release.set()
@@ -189,7 +191,7 @@ async def test_a_server_request_is_forwarded_despite_an_invalid_capability(
     assert methods == ["sampling/createMessage"]
 
 
-async def test_a_cancellation_keeps_what_the_client_says_with_it(stage: Stage) -> None:
+async def test_a_cancellation_keeps_the_reason_of_the_client(stage: Stage) -> None:
     backend = await stage.start("PerClient")
     client = await stage.client()
     call = asyncio.create_task(client.exchange(_call(request_id='"c\\u0061ll/1"')))

@@ -25,9 +25,7 @@ async def _behind(proxy: Any, peer: Any, **spec: Any) -> Any:
     return running
 
 
-async def test_a_name_that_two_backends_list_is_served_as_the_spec_says(
-    proxy: Any, peer: Any
-) -> None:
+async def test_a_conflicting_name_is_served_as_the_spec_defines(proxy: Any, peer: Any) -> None:
     running = await _behind(proxy, peer, names={"onClash": "Fail"})
     async with Client(running.url, mode="legacy") as client:
         assert NAME not in [tool.name for tool in (await client.list_tools()).tools]

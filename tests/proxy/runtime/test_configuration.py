@@ -60,7 +60,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
+def test_an_invalid_configuration_exits_with_2_and_names_the_error(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, content in FILES.items():

@@ -87,7 +87,7 @@ async def test_a_call_that_fails_is_not_sent_again(
 
 
 @pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
-async def test_a_legacy_client_that_cancels_ends_the_call_and_the_backend_hears_why(
+async def test_a_cancellation_of_a_legacy_client_reaches_the_backend_with_its_reason(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):
@@ -190,7 +190,7 @@ async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
 
 
 @pytest.mark.parametrize("client_kind", ["legacy", "modern"])
-async def test_a_list_that_is_there_takes_no_task_and_keeps_its_type(
+async def test_a_cached_list_requires_no_task_and_keeps_its_type(
     proxy: Any, http: Any, client_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, "legacy", plain, client_kind=client_kind) as (_, client):

@@ -212,7 +212,7 @@ async def _looked(client: Asker, params: dict[str, Any]) -> Any:
     return (await client.result("odd/look", params))["seen"]
 
 
-async def test_a_method_that_nobody_knows_goes_to_the_backend_of_what_it_names(
+async def test_an_unknown_method_is_routed_by_the_component_that_it_names(
     world: World,
 ) -> None:
     one, two = await world.add("a", _odd()), await world.add("b", _odd())
@@ -248,7 +248,7 @@ async def test_the_only_backend_gets_every_method_and_its_extensions_are_adverti
     assert await _looked(client, {"name": "anything"}) == {"name": "anything"}
 
 
-async def test_a_hidden_tool_is_out_of_reach_of_methods_that_nobody_knows(world: World) -> None:
+async def test_a_hidden_tool_is_unreachable_by_unknown_methods(world: World) -> None:
     one = await world.add("a", _odd(), tools={"exclude": ["t"]})
     await world.add("b", _odd())
     client = await world.asker(await world.proxy())

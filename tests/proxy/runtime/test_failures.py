@@ -181,9 +181,7 @@ async def test_another_era_after_a_restart_is_found_out(proxy: Any) -> None:
         await running.until("p", "Unhealthy")
 
 
-async def test_a_call_that_takes_too_long_ends_and_the_backend_hears_of_it(
-    peer: Any, proxy: Any
-) -> None:
+async def test_a_call_that_times_out_is_cancelled_at_the_backend(peer: Any, proxy: Any) -> None:
     for era in ("legacy", "modern"):
         server, url = await peer("p", era)
         running = await proxy({"name": "p", "url": url, "timeouts": {"request": "400ms"}})
@@ -264,7 +262,7 @@ async def test_every_response_of_a_server_is_reflected_in_the_state_and_checks_c
             assert caught.value.error.data["backend"] == f"b{number}"
 
 
-async def test_a_failure_that_nobody_foresaw_does_not_end_the_watch(
+async def test_an_unexpected_error_does_not_end_the_watch(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, url = await peer("p")

@@ -107,7 +107,7 @@ async def _told(client: Client, number: int = 1) -> str:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("front", ERAS)
 @pytest.mark.parametrize("back", ERAS)
-async def test_every_request_has_the_headers_of_its_own_client(
+async def test_every_request_has_the_headers_of_the_requesting_client(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, back: str, front: str, mode: str
 ) -> None:
     house = House(back)

@@ -274,7 +274,7 @@ async def test_s5_headers_that_contradict_the_body_are_refused(raw: Raw) -> None
     assert error(answer) == (400, -32020)
 
 
-async def test_a_modern_request_must_say_what_it_speaks(raw: Raw) -> None:
+async def test_a_modern_request_must_name_its_revision(raw: Raw) -> None:
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
     assert error(await raw.post(rpc("tools/list"), **headers)) == (400, -32602)
     other = modern("tools/list", _meta={"io.modelcontextprotocol/protocolVersion": "2027-01-01"})

@@ -32,7 +32,9 @@ def _with(*keys: bytes) -> Sealer:
     return Sealer(keys, lambda size: b"r" * size)
 
 
-def test_a_changed_directory_changes_what_opens_and_later_what_seals(tmp_path: Path) -> None:
+def test_a_changed_directory_changes_first_the_opening_and_later_the_sealing_keys(
+    tmp_path: Path,
+) -> None:
     clock = Clock()
     (tmp_path / "current").write_bytes(OLD)
     watched = SealingKeyWatcher(tmp_path, clock)

@@ -48,7 +48,7 @@ async def _names(client: Client) -> list[str]:
 
 
 @pytest.mark.parametrize("capable", [False, True])
-async def test_a_client_lists_what_a_call_has_added_to_its_own_session(
+async def test_a_client_lists_tools_that_a_call_added_to_its_session(
     proxy: Any, tmp_path: Path, capable: bool
 ) -> None:
     program = tmp_path / "program.py"

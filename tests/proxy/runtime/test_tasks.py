@@ -85,7 +85,7 @@ async def test_another_instance_with_the_same_keys_finds_the_task(
     assert two.params("tasks/get") == [{"taskId": "t-1"}]
 
 
-async def test_a_task_is_unknown_to_everybody_but_its_principal(world: World) -> None:
+async def test_a_task_is_unknown_to_other_principals(world: World) -> None:
     await world.add("a", _tasks())
     two = await world.add("b", _tasks())
     running = await world.proxy()

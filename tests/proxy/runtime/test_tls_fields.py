@@ -108,7 +108,7 @@ async def test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret(sta
 
 
 @pytest.mark.parametrize("namespace", [{}, {"namespace": "far"}])
-async def test_a_service_with_tls_is_spoken_to_with_https_and_has_its_own_name(
+async def test_a_service_with_tls_is_reached_over_https_by_its_name(
     stage: Stage, dns: Dns, namespace: dict[str, str]
 ) -> None:
     host = f"peer.{namespace.get('namespace', 'team')}.svc"
@@ -129,9 +129,7 @@ async def test_a_service_of_another_name_than_its_certificate_needs_the_servers_
     await (await stage.proxied(tls, service=service)).until("t", "Healthy")
 
 
-async def test_a_service_is_spoken_to_with_https_where_tls_says_no_more(
-    stage: Stage, dns: Dns
-) -> None:
+async def test_a_service_with_empty_tls_is_reached_over_https(stage: Stage, dns: Dns) -> None:
     dns.known.add("peer.team.svc")
     service = {"name": "peer", "port": await stage.serve("peer.team.svc")}
     # Nobody believes this authority.

@@ -148,7 +148,7 @@ def test_removing_a_snapshot_hands_its_names_to_the_next() -> None:
     assert not catalog.put("one", TOOLS, None)
 
 
-def test_a_legacy_list_says_nothing_of_caching() -> None:
+def test_a_legacy_list_has_no_caching_fields() -> None:
     catalog = Catalog()
     assert _shown(catalog, PROMPTS) == {"prompts": []}
 

@@ -37,7 +37,7 @@ def _plain(found: jsonrpc.Message | Raw | None) -> Any:
     return None if found is None else json.loads(jsonrpc.encode(found))
 
 
-def test_a_legacy_request_says_who_asks_before_it_goes_to_a_modern_backend() -> None:
+def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None:
     params = _params({"name": "t", "_meta": {"progressToken": 1, "traceparent": "00-x"}})
     assert _plain(add_client_meta(params, CLIENT, "2026-07-28", "info")) == {
         "name": "t",
@@ -94,7 +94,7 @@ def test_an_empty_meta_goes_and_absent_params_stay_absent() -> None:
     assert strip_modern_fields(None) is None
 
 
-def test_a_modern_result_loses_what_is_new_for_a_legacy_client() -> None:
+def test_a_modern_result_loses_modern_fields_for_a_legacy_client() -> None:
     result = _raw(
         {
             "resultType": "complete",

@@ -82,9 +82,7 @@ def test_every_routed_method_names_the_component_in_its_own_member(
         ({"type": "ref/resource", "uri": "s://fs/{a}"}, {"type": "ref/resource", "uri": "s://{a}"}),
     ],
 )
-def test_a_completion_is_for_what_its_reference_names(
-    ref: dict[str, Any], own: dict[str, Any]
-) -> None:
+def test_a_completion_is_routed_by_its_reference(ref: dict[str, Any], own: dict[str, Any]) -> None:
     params = _params({"ref": ref, "argument": {"name": "a", "value": "b"}})
     found = to_upstream_params(
         "completion/complete", params, NAMES, component_ref("completion/complete", params)[0]

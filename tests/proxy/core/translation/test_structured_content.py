@@ -65,7 +65,7 @@ def test_a_schema_that_admits_only_objects_has_the_type_object(schema: Any) -> N
         {"anyOf": [{"type": "object"}] * (MAX_STEPS + 1)},
     ],
 )
-def test_a_shape_that_legacy_can_not_say_is_left_out(schema: Any) -> None:
+def test_fields_unknown_to_the_legacy_era_are_left_out(schema: Any) -> None:
     assert _translated(schema) is None
 
 

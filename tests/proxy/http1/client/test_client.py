@@ -124,7 +124,7 @@ async def test_a_connection_that_the_peer_closed_while_idle_is_not_used_again() 
     assert peer.connections == 2
 
 
-async def test_a_peer_that_says_close_is_not_used_again() -> None:
+async def test_a_connection_with_connection_close_is_not_reused() -> None:
     peer = Peer(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
     async with client_of(peer) as client:
         assert [await get(client), await get(client)] == [b"ok", b"ok"]

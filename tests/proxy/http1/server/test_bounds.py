@@ -71,7 +71,7 @@ async def test_a_request_target_that_is_too_long_is_refused(served: Served) -> N
     ],
     ids=["header", "extension", "trailer"],
 )
-async def test_a_line_that_never_ends_is_refused_wherever_it_stands(
+async def test_an_endless_line_is_refused_in_every_part_of_a_request(
     served: Served, begin: bytes
 ) -> None:
     client = await served.client()

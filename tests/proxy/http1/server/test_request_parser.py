@@ -156,7 +156,7 @@ async def test_the_host_is_that_of_the_target_where_it_names_one(served: Served)
         assert (await client.ask(target)).echo["headers"]["host"] == host
 
 
-async def test_a_header_that_is_there_twice_is_a_list(served: Served) -> None:
+async def test_a_repeated_header_is_a_list(served: Served) -> None:
     client = await served.client()
     lines = ("Accept: application/json", "accept: text/event-stream", "Cookie: a=1", "Cookie: b=2")
     headers = (await client.ask("/", b"", *lines)).echo["headers"]

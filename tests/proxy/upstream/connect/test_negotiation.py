@@ -100,7 +100,7 @@ async def test_an_answer_that_says_nothing_of_the_era_is_an_error_and_not_rememb
         assert await _revision(opener) == "2026-07-28"
 
 
-async def test_a_server_that_says_nothing_is_an_error_in_time() -> None:
+async def test_a_silent_server_is_an_error_in_time() -> None:
     async def silent(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await asyncio.Event().wait()

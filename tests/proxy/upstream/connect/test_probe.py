@@ -96,7 +96,7 @@ SHORT = {"connect": "1s", "initialize": "200ms"}
 
 
 @pytest.mark.parametrize("case", INCONCLUSIVE)
-async def test_a_probe_that_comes_to_nothing_is_followed_by_initialize(case: str) -> None:
+async def test_an_inconclusive_probe_is_followed_by_initialize(case: str) -> None:
     server = Server(INCONCLUSIVE[case], legacy)
     timeouts = SHORT if "silent" in case else {"connect": "1s", "initialize": "5s"}
     async with opener_of(server, timeouts=timeouts) as opener:

@@ -188,7 +188,7 @@ async def test_an_empty_page_ends_no_list() -> None:
     assert stage.shown == ["a", "b"]
 
 
-async def test_a_name_that_stands_for_two_things_is_shown_once_and_noted() -> None:
+async def test_an_ambiguous_name_is_listed_once_and_noted() -> None:
     stage = Stage()
     tools = [{"name": "a", "title": "1"}, {"name": "a", "title": "2"}, {"name": "b"}]
     stage.backend.answers["tools/list"] = {"result": {"tools": tools}}

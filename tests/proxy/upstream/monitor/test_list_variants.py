@@ -132,7 +132,7 @@ async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
     assert stage.asked == ["tools/list", "prompts/list"]
 
 
-async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_shown(
+async def test_a_late_list_is_announced_if_it_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _impatient(monkeypatch, 0.0)

@@ -185,7 +185,7 @@ async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
         assert "no database" in (finding.message or "")
 
 
-async def test_a_list_that_is_there_again_is_shown() -> None:
+async def test_a_recovered_list_is_served() -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
         await gateway.settled()

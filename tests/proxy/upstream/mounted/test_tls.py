@@ -121,7 +121,7 @@ async def test_a_server_of_another_authority_is_not_believed_unless_none_is_veri
         assert await _get(client) == "nobody"
 
 
-async def test_a_server_that_wants_to_know_us_gets_our_certificate(
+async def test_a_server_that_requests_a_client_certificate_gets_it(
     mounted: Mounted, server: Server
 ) -> None:
     authority = Authority("One")

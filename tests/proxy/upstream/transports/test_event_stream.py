@@ -52,7 +52,7 @@ async def test_input_that_is_not_a_message_is_ignored(before: bytes) -> None:
     assert bytes(message["result"]) == b"{}"
 
 
-async def test_a_stream_that_ends_without_a_response_shows_what_it_had_instead() -> None:
+async def test_a_stream_that_ends_without_a_response_quotes_its_content() -> None:
     reader = _reader(b"data: <html>\x1b[2J it works\n\n")
     assert await _messages(reader) == []
     assert reader.without_response == (
