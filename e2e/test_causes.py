@@ -99,7 +99,7 @@ def place(three_nodes: Cluster) -> Iterator[Place]:
     causes.remove(found)
 
 
-def test_each_proxy_says_in_a_word_how_it_does_and_in_a_sentence_why(place: Place) -> None:
+def test_each_proxy_has_a_summary_and_a_message_with_the_cause(place: Place) -> None:
     with causes.node_down(place):
         expected = {**EXPECTED, **LOST}
         try:

@@ -49,7 +49,7 @@ def elsewhere(guarded: World, new_world: Callable[[str], World]) -> Iterator[Wor
     world.remove()
 
 
-def test_the_endpoint_lets_clients_in_and_nobody_else(guarded: World, elsewhere: World) -> None:
+def test_the_endpoint_admits_only_clients(guarded: World, elsewhere: World) -> None:
     host = f"{NAME}.{guarded.namespace}.svc"
     assert reaches(guarded, "pod/agent", host, 80)
     _never((guarded, "pod/stranger", host, 80), (elsewhere, "pod/agent", host, 80))

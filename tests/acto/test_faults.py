@@ -110,7 +110,7 @@ def test_lists_that_fail_stop_neither_passes_nor_the_operator(
 
 
 @pytest.mark.parametrize("way", some(CODES, (403, 410)))
-def test_watches_that_fail_again_and_again_are_begun_again_in_time(
+def test_watches_that_fail_repeatedly_are_restarted_with_backoff(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
     """Of every kind, with the lists that they begin with, in every namespace."""

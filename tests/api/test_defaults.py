@@ -6,7 +6,7 @@ from tests.builders import a_backend, an_mcpproxy
 MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_MODE} for stdio"
 
 
-def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
+def test_a_backend_without_settings_has_the_documented_defaults() -> None:
     proxy = an_mcpproxy()
     found = defaults.effective_settings(proxy.spec, proxy.spec.backends[0])
     assert found == defaults.BackendSettings(

@@ -42,7 +42,7 @@ def test_an_oversized_report_is_truncated_and_never_refused() -> None:
     assert "\x1b" not in report.model_dump_json()
 
 
-def test_an_ordinary_report_is_taken_as_it_is() -> None:
+def test_an_ordinary_report_is_accepted_unchanged() -> None:
     backend = _backend(components={"tools": 3}, server={"name": "Wetter ☀", "version": "1.0"})
     report = _report(configHash="ab" * 32, version="0.1.0", backends=[backend])
     assert report.to_manifest()["backends"] == [backend]

@@ -67,7 +67,7 @@ def test_the_table_shows_the_columns_of_the_design(
     assert row.split()[1:6] == ["True", "Serving", "3/3", "27", "2/2"]
 
 
-def test_the_wide_table_says_where_and_why(apiserver: ApiServer, tools: str) -> None:
+def test_the_wide_table_shows_the_url_and_the_cause(apiserver: ApiServer, tools: str) -> None:
     header, row = run(apiserver, "get", "mcpp", "-n", tools, "-o", "wide").splitlines()
     wide = ["URL", "PROMPTS", "RESOURCES", "SESSION", "REASON", "MESSAGE"]
     assert header.split()[-6:] == wide

@@ -201,7 +201,7 @@ def test_an_approved_catalog_has_a_condition_and_withholding_one_reaches_the_pod
     operator.until(lambda: stage.kubectl(*condition) == "", "the condition is gone")
 
 
-def test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on(
+def test_a_suspended_proxy_is_left_unchanged_until_it_continues(
     stage: Stage, operator: OperatorProcess
 ) -> None:
     stage.apply(replicas=1)

@@ -98,7 +98,7 @@ def test_a_deleted_child_comes_back(stage: Stage, pod: StatusServer, kind: str) 
         ),
     ],
 )
-def test_a_child_edited_by_hand_is_put_right(
+def test_a_child_edited_by_hand_is_reverted(
     stage: Stage,
     pod: StatusServer,
     operator: OperatorProcess,
@@ -181,7 +181,7 @@ def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusSer
     assert status["url"]
 
 
-def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_goes_on(
+def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_continues(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)
@@ -201,7 +201,7 @@ def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_goes_on(
     assert stage.versions()["Deployment/tools"] == before
 
 
-def test_a_deployment_of_somebody_else_is_named_and_untouched(stage: Stage) -> None:
+def test_a_deployment_of_another_owner_is_named_and_untouched(stage: Stage) -> None:
     container = {"name": "theirs", "image": "theirs:1"}
     theirs = {
         "apiVersion": "apps/v1",

@@ -52,7 +52,7 @@ def measured(apiserver: ApiServer, namespace: str, directory: Path) -> tuple[flo
         return without / MEBI, operator.number("process_resident_memory_bytes") / MEBI
 
 
-def test_the_operators_memory_is_what_the_documentation_says(
+def test_the_memory_of_the_operator_matches_the_documentation(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     without, having = measured(apiserver, namespace, tmp_path)

@@ -55,7 +55,7 @@ def test_latency_is_shown_above_that_of_the_compared_row() -> None:
     assert "| mcpproxy | 0.50 | 1.25 | 0.30 | 0.25 | 0 |" in report.table(case, results)
 
 
-def test_the_document_names_what_was_left_out() -> None:
+def test_the_document_names_omitted_rows() -> None:
     text = report.document(["2 cores"], ["workers: none"], [report.section(CASE, [])])
     assert "## Left out\n\n- workers: none\n" in text
     assert "## Calls\n\nAbout.\n" in text

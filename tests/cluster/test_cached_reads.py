@@ -73,7 +73,7 @@ async def test_a_write_is_read_at_once_and_an_older_event_changes_nothing(side: 
     assert await side.get() is None
 
 
-async def test_a_watch_that_may_be_behind_is_not_asked(side: Side) -> None:
+async def test_a_watch_that_may_be_behind_is_not_used(side: Side) -> None:
     side.brings(side.cluster.put(a_service()))
     side.cluster.remove(SERVICE, *KEY)
     side.store.is_fresh = False

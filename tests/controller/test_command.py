@@ -16,7 +16,7 @@ from mcpproxy.json_logs import JsonLogFormatter
 from tests.apiserver.operator_process import starting
 
 
-def test_without_an_image_the_operator_says_how_to_give_one(
+def test_without_an_image_the_operator_names_the_option(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MCPPROXY_IMAGE", raising=False)

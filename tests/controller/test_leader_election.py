@@ -134,7 +134,7 @@ async def test_of_two_that_see_a_free_lease_one_wins(
     assert first.leads() != second.leads()
 
 
-async def test_a_lease_that_somebody_else_has_taken_ends_the_leadership_at_once(
+async def test_a_lease_taken_by_another_operator_ends_the_leadership_at_once(
     candidate: Candidate, cluster: FakeCluster
 ) -> None:
     first = candidate("first")

@@ -40,7 +40,7 @@ def test_results_that_were_never_seen_are_zero_and_not_absent() -> None:
     ]
 
 
-def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
+def test_the_queue_reports_its_depth_and_waiting_times() -> None:
     metrics = OperatorMetrics()
     metrics.work(lambda: 4, lambda: 2, lambda: 1)
     metrics.added()

@@ -228,7 +228,7 @@ def test_every_mount_has_its_volume_and_the_other_way_round() -> None:
     assert sorted(mounted) == sorted(volume["name"] for volume in pod(proxy)["volumes"])
 
 
-def test_no_value_of_a_secret_stands_in_any_child() -> None:
+def test_no_child_contains_a_value_of_a_secret() -> None:
     """References alone: the operator never has the value."""
     proxy = an_mcpproxy(backends=[a_backend(headers=[{"name": "A", "valueFrom": ref(secret="s")}])])
     for child in desired.build(proxy, OPTIONS, OWNER):
@@ -251,7 +251,7 @@ def test_pods_have_no_token_and_no_way_to_more_rights() -> None:
     }
 
 
-def test_probes_ask_the_admin_port_which_the_service_does_not_have() -> None:
+def test_probes_use_the_admin_port_which_is_not_in_the_service() -> None:
     proxy = an_mcpproxy()
     found = container(proxy)
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -270,7 +270,7 @@ def test_a_pod_that_ends_serves_on_until_it_gets_no_more_traffic() -> None:
     assert 0 < pause < pod(proxy)["terminationGracePeriodSeconds"]
 
 
-def test_the_service_is_as_the_spec_says_and_selects_the_pods() -> None:
+def test_the_service_follows_the_spec_and_selects_the_pods() -> None:
     given = {"type": "LoadBalancer", "port": 8000, "annotations": {"b": "2", "a": "1"}}
     children = built(an_mcpproxy(service=given))
     service = children["Service"]

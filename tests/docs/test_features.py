@@ -89,7 +89,7 @@ def test_a_supported_feature_names_a_test_or_target_that_ci_always_runs() -> Non
     assert unshown == []
 
 
-def test_markers_and_targets_are_found_where_they_stand() -> None:
+def test_markers_and_targets_have_their_positions() -> None:
     assert (
         "long"
         in collected()["test_sessions_cross_from_pods_of_the_earlier_version_to_those_of_this_one"]

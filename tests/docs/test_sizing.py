@@ -48,7 +48,7 @@ def test_a_figure_that_was_not_measured_is_an_error(
         figure(CASE, case, row, column)
 
 
-def test_the_table_is_of_what_was_measured_last() -> None:
+def test_the_table_shows_the_last_measurement() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == render(page, MEASURED.read_text(encoding="utf-8")), "run: make reference"
 

@@ -15,15 +15,14 @@ _SERVICE: Final = f"{_REACH}::test_a_service_is_called_by_its_name_namespace_por
 _HEADERS: Final = f"{_REACH}::test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps"
 _WAITS: Final = f"{_RUNTIME}/test_waits.py"
 _LISTED: Final = (
-    f"{_RUNTIME}/test_selection.py"
-    "::test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides"
+    f"{_RUNTIME}/test_selection.py::test_only_selected_components_are_listed_with_their_overrides"
 )
 _ASKED: Final = (
     f"{_RUNTIME}/test_forward.py"
-    "::test_a_withdrawn_capability_is_not_declared_and_never_asked_of_the_client"
+    "::test_a_withdrawn_capability_is_neither_declared_nor_requested_from_the_client"
 )
 _APPROVED: Final = (
-    f"{_RUNTIME}/test_withheld.py::test_of_every_kind_only_what_is_approved_can_be_used"
+    f"{_RUNTIME}/test_withheld.py::test_only_approved_components_of_every_kind_can_be_used"
 )
 _TRACING: Final = f"{_RUNTIME}/test_tracing.py"
 _SERVER: Final = "tests/apiserver/test_fields.py"
@@ -46,7 +45,7 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].stdio.env[].valueFrom.configMapKeyRef.key": _PROGRAM,
     ".backends[].stdio.cwd": _PROGRAM,
     ".backends[].transport": f"{_REACH}::test_the_transport_is_the_one_that_is_named",
-    ".backends[].protocol": f"{_REACH}::test_a_backend_is_spoken_to_as_its_protocol_says",
+    ".backends[].protocol": f"{_REACH}::test_a_backend_is_used_with_the_configured_protocol",
     ".backends[].headers[].name": _HEADERS,
     ".backends[].headers[].value": _HEADERS,
     ".backends[].headers[].valueFrom.secretKeyRef.name": _HEADERS,
@@ -68,11 +67,11 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].tls.caFrom.configMapKeyRef.name": f"{_TLS}::test_only_a_known_authority_counts",
     ".backends[].tls.caFrom.configMapKeyRef.key": f"{_TLS}::test_only_a_known_authority_counts",
     ".backends[].tls.clientCertificateFrom.secretRef.name": (
-        f"{_TLS}::test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret"
+        f"{_TLS}::test_a_backend_that_requests_a_certificate_gets_the_one_from_the_secret"
     ),
     ".backends[].tls.serverName": f"{_TLS}::test_the_certificate_has_the_name_of_the_spec",
     ".backends[].tls.insecureSkipVerify": (
-        f"{_TLS}::test_nothing_is_verified_where_that_is_asked_for"
+        f"{_TLS}::test_insecure_skip_verify_disables_verification"
     ),
     ".backends[].timeouts.connect": (f"{_WAITS}::test_opening_a_connection_times_out"),
     ".backends[].timeouts.initialize": (f"{_WAITS}::test_opening_a_session_times_out"),
@@ -84,7 +83,7 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].session.stateless": (
         f"{_RUNTIME}/test_isolation.py::test_a_declared_stateless_backend_is_reused"
     ),
-    ".backends[].cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".backends[].cache.ttl": f"{_WAITS}::test_lists_are_cached_for_the_ttl_of_backend_or_proxy",
     ".backends[].prefix": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].tools.include": _LISTED,
     ".backends[].tools.exclude": _LISTED,
@@ -116,15 +115,13 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].forward.sampling": _ASKED,
     ".backends[].forward.elicitation": _ASKED,
     ".backends[].forward.logging": (
-        f"{_RUNTIME}/test_forward.py"
-        "::test_withdrawn_logging_is_neither_wanted_of_the_backend_nor_passed_on"
+        f"{_RUNTIME}/test_forward.py::test_withdrawn_logging_is_neither_requested_nor_forwarded"
     ),
     ".backends[].forward.progress": (
-        f"{_RUNTIME}/test_forward.py"
-        "::test_withdrawn_progress_is_neither_wanted_of_the_backend_nor_passed_on"
+        f"{_RUNTIME}/test_forward.py::test_withdrawn_progress_is_neither_requested_nor_forwarded"
     ),
     ".backends[].optional": f"{_SERVER}::test_an_optional_backend_that_fails_leaves_a_proxy_ready",
-    ".cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".cache.ttl": f"{_WAITS}::test_lists_are_cached_for_the_ttl_of_backend_or_proxy",
     ".catalog.approved.tools": _APPROVED,
     ".catalog.approved.prompts": _APPROVED,
     ".catalog.approved.resources": _APPROVED,
@@ -178,7 +175,7 @@ PROOFS: Final[dict[str, str]] = {
     ".service.type": f"{_CHANGE}[service.type]",
     ".service.port": f"{_CHANGE}[service.port]",
     ".service.annotations": f"{_CHANGE}[service.annotations]",
-    ".suspend": f"{_SERVER}::test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on",
+    ".suspend": f"{_SERVER}::test_a_suspended_proxy_is_left_unchanged_until_it_continues",
 }
 
 AS_THEY_ARE: Final[dict[str, str]] = {

@@ -163,7 +163,7 @@ def test_handlers_that_are_not_used_are_named_in_a_warning(
     assert "sampling_callback" in caplog.text
 
 
-async def test_clients_that_a_factory_makes_are_not_kept_for_ever() -> None:
+async def test_clients_that_a_factory_makes_are_not_kept_forever() -> None:
     kept = SdkClient("http://x/mcp")
     provider = ProxyProvider(lambda: next(clients))
     made: list[weakref.ref[SdkClient]] = []

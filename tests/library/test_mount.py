@@ -113,7 +113,7 @@ def _offering(name: str) -> Server:
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("mounted", ["MyProxy", "0", "_", "~", "_local", "_copies"])
-async def test_a_servers_own_components_win_whatever_the_name_of_what_is_mounted(
+async def test_components_of_a_server_take_precedence_over_mounted_ones(
     connect: Any, mode: str, mounted: str
 ) -> None:
     server = _offering("own")
@@ -140,7 +140,7 @@ async def test_of_mounted_servers_the_first_wins_whatever_their_names(
     assert (await client.read_resource("note://7")).contents[0].text == "first"
 
 
-async def test_a_copy_wins_over_what_is_mounted(connect: Any) -> None:
+async def test_a_copy_takes_precedence_over_mounted_components(connect: Any) -> None:
     origin, server = _offering("origin"), Server("S")
     server.mount(create_proxy(_offering("theirs"), name="A"))
     server.add((await origin.get_tool("add")).copy())
@@ -266,7 +266,7 @@ async def test_a_resource_answers_with_the_uri_of_its_copy(
     assert caught.value.error.data == {"uri": "motd://never"}
 
 
-async def test_a_copied_template_may_be_one_that_the_sdk_can_not_read(connect: Any) -> None:
+async def test_a_copied_template_may_be_one_that_the_sdk_cannot_read(connect: Any) -> None:
     origin, mine = Server("origin"), Server("mine")
     origin.resource("note://{number}", name="note")(lambda number: "a note")
     async with origin:

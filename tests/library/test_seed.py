@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprec
 BRIDGE = str(Path(__file__).with_name("bridge.py"))
 
 
-async def test_a_proxy_of_a_url_speaks_stdio_by_default(peer: Any) -> None:
+async def test_a_proxy_of_a_url_serves_stdio_by_default(peer: Any) -> None:
     _, url = await peer()
     program = StdioServerParameters(command=sys.executable, args=[BRIDGE, url])
     async with Client(program) as client:
@@ -182,7 +182,7 @@ async def test_a_mirrored_tool_is_read_only_and_its_copy_is_not(peer: Any, conne
     assert mirrored.description is None
 
 
-async def test_a_mirrored_tool_can_not_be_changed_however_deep() -> None:
+async def test_a_mirrored_tool_cannot_be_changed_however_deep() -> None:
     server = MCPServer("S", log_level="WARNING")
     server.add_tool(_plus, name="plus")
     mirrored = await create_proxy(server).get_tool("plus")

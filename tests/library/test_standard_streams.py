@@ -54,7 +54,7 @@ def _ran(tmp_path: Path, shell: str, requests: bytes = b"") -> tuple[list[str], 
         ("<requests", "standard input is empty"),
     ],
 )
-def test_a_program_without_a_client_gets_an_exception_and_goes_on(
+def test_a_program_without_a_client_gets_an_exception_and_continues(
     tmp_path: Path, shell: str, cause: str
 ) -> None:
     lines, errors = _ran(tmp_path, shell)
@@ -63,7 +63,7 @@ def test_a_program_without_a_client_gets_an_exception_and_goes_on(
     assert "Traceback" not in errors
 
 
-def test_a_program_whose_output_is_closed_gets_an_exception_and_goes_on(tmp_path: Path) -> None:
+def test_a_program_whose_output_is_closed_gets_an_exception_and_continues(tmp_path: Path) -> None:
     lines, errors = _ran(tmp_path, "<requests >&-", b"{}\n")
     assert lines == []
     assert errors == ""

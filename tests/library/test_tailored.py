@@ -48,7 +48,7 @@ async def test_capabilities_that_a_handler_withdraws_are_not_declared_for_lists(
 
 
 @pairs
-async def test_a_server_that_is_mounted_lists_what_the_client_may_use(
+async def test_a_mounted_server_lists_the_components_available_to_the_client(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     outer = Server("outer")
@@ -58,7 +58,7 @@ async def test_a_server_that_is_mounted_lists_what_the_client_may_use(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_an_sdk_server_lists_what_the_client_may_use_of_what_is_mounted(
+async def test_an_sdk_server_lists_the_mounted_components_available_to_the_client(
     peer: Any, mode: str
 ) -> None:
     server = MCPServer("host", log_level="WARNING")

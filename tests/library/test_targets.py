@@ -45,7 +45,7 @@ async def test_a_streamable_http_transport_opens_fresh_sessions(
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_transport_with_an_http_client_of_the_users_is_used_as_it_is(
+async def test_a_transport_with_an_http_client_of_the_users_is_used_unchanged(
     peer: Any, connect: Any, era: str, mode: str
 ) -> None:
     found, url = await peer(era=era)
@@ -187,7 +187,7 @@ async def test_an_error_for_a_missing_component_names_the_state_of_the_server() 
         await create_proxy("http://127.0.0.1:1/mcp").get_tool("x")
 
 
-def test_the_package_loads_nothing_until_it_is_asked() -> None:
+def test_the_package_imports_its_parts_lazily() -> None:
     found = "import sys, mcpproxy; print(sorted({'mcp', 'msgspec', 'uvicorn'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", found], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "[]"

@@ -49,7 +49,7 @@ def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, An
     assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
 
 
-def test_all_that_is_scraped_of_a_proxy_bears_its_name_by_either_monitor() -> None:
+def test_all_metrics_of_a_proxy_have_its_name_with_either_monitor() -> None:
     bundled = next(
         one
         for one in documents("podmonitors.yaml")

@@ -32,7 +32,7 @@ def _to_paste(text: str) -> dict[str, Any]:
     return content
 
 
-async def test_the_digests_of_a_plan_are_what_approves_it(tmp_path: Path, peer: Any) -> None:
+async def test_the_digests_of_a_plan_approve_it(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     first = await _first(tmp_path / "f.yaml", url)
     for approved in ({"approved": first["approved"]}, {"approvedHash": first["catalogHash"]}):

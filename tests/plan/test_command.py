@@ -45,7 +45,7 @@ async def test_servers_over_http_and_stdio_are_planned_with_all_that_they_have(
     assert f"catalogHash: {found.plan['catalogHash']}" in shown.out
 
 
-async def test_an_override_shows_the_own_name_and_what_is_excluded_does_not_show(
+async def test_an_override_shows_the_original_name_and_excluded_components_are_hidden(
     file: Path, peer: Any
 ) -> None:
     _, url = await peer("p")
@@ -105,7 +105,7 @@ async def test_lists_that_are_empty_because_backends_failed_are_reported_as_unkn
     assert "tools: unknown, because backends failed: gone" in shown.out
 
 
-async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path) -> None:
+async def test_a_silent_backend_has_the_seconds_of_the_timeout(file: Path) -> None:
     with bound() as silent:
         # The kernel takes the connection; nobody ever reads from it.
         proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})

@@ -133,7 +133,7 @@ async def test_a_file_that_is_not_an_earlier_plan_is_exit_code_1(
     assert f"--against {earlier}: " in found.err
 
 
-async def test_the_exit_code_stands_in_the_document(tmp_path: Path, peer: Any) -> None:
+async def test_the_document_contains_the_exit_code(tmp_path: Path, peer: Any) -> None:
     server, url = await peer("p")
     server.tools["x" * 63] = server.echo
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))

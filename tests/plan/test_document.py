@@ -82,7 +82,7 @@ def test_a_name_over_64_characters_is_exit_code_3() -> None:
     assert exit_code(plan) == 3
 
 
-def test_a_backend_whose_lists_are_not_known_is_exit_code_1_and_there_is_no_hash() -> None:
+def test_a_backend_with_unknown_lists_is_exit_code_1_without_a_hash() -> None:
     plan = a_plan({"a": ["a_echo"]}, state="Unhealthy", known=False)
     assert (exit_code(plan), plan["catalogHash"], plan["failed"]) == (1, None, ["a"])
 
@@ -138,7 +138,7 @@ def test_four_bytes_of_compact_json_are_a_token_rounded_up() -> None:
     assert count_tokens(b'"\\ud800"') == 2
 
 
-def test_a_name_can_not_steer_the_terminal() -> None:
+def test_a_name_cannot_steer_the_terminal() -> None:
     shown = render_plan(a_plan({"a": ["a_\x1b[2J\nfake"]}))
     assert "\x1b" not in shown
     assert "a_\\x1b[2J\\nfake" in shown

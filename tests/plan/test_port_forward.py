@@ -98,7 +98,7 @@ async def test_an_error_of_kubectl_is_reported(tmp_path: Path, kubectl: Kubectl)
     )
 
 
-async def test_a_kubectl_that_forwards_nothing_is_given_up(
+async def test_a_kubectl_that_forwards_nothing_is_abandoned(
     tmp_path: Path, kubectl: Kubectl
 ) -> None:
     kubectl.does("exec sleep 60")

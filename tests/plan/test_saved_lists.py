@@ -124,9 +124,7 @@ async def test_a_file_that_is_not_a_saved_catalog_is_named(tmp_path: Path, conte
     assert "tools/p.json is " in found.out
 
 
-async def test_a_directory_that_can_not_be_written_is_exit_code_1(
-    tmp_path: Path, peer: Any
-) -> None:
+async def test_a_directory_that_cannot_be_written_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     (tmp_path / "taken").write_text("a file")
     file = proxy(tmp_path / "f.yaml", {"name": "p", "url": url})

@@ -122,7 +122,7 @@ async def test_a_service_elsewhere_that_consents_is_explained(stage: Stage) -> N
     assert found == ("Service weather-service has no endpoints: no pod has the labels app=weather")
 
 
-async def test_a_service_that_can_not_be_read_leaves_the_message_as_it_is(stage: Stage) -> None:
+async def test_a_service_that_cannot_be_read_does_not_change_the_message(stage: Stage) -> None:
     refused = Forbidden('User "operator" cannot get resource "services"')
     get = stage.cluster.get
 

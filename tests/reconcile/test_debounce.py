@@ -195,7 +195,7 @@ def test_nothing_is_remembered_of_one_that_has_gone() -> None:
     assert debouncer.debounce(KEY, disagreements) == (disagreements, PATIENCE)
 
 
-async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stage: Stage) -> None:
+async def test_a_pod_that_the_operator_cannot_read_is_named_with_the_error(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     stage.pods.lost.add(stage.pod_uid("tools-1"))
     restarted = Stage(stage)

@@ -113,7 +113,7 @@ async def test_a_fight_that_is_over_is_forgotten(stage: Stage) -> None:
     assert reversals(stage) == 1
 
 
-async def test_a_child_that_is_edited_now_and_then_is_put_right_at_once(stage: Stage) -> None:
+async def test_a_child_that_is_edited_now_and_then_is_reverted_at_once(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     for _ in range(10):
         scale(stage)
@@ -123,7 +123,7 @@ async def test_a_child_that_is_edited_now_and_then_is_put_right_at_once(stage: S
     assert stage.verdict("Stalled") is None
 
 
-async def test_the_pass_after_a_pause_is_asked_for(stage: Stage) -> None:
+async def test_a_pause_schedules_the_next_reconciliation(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     scale(stage)
     await stage.reconcile()

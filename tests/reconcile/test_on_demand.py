@@ -56,7 +56,7 @@ async def test_a_deleted_policy_is_created_again_and_an_edited_one_is_reverted(
 
 
 @every_kind
-async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
+async def test_one_of_another_owner_is_named_when_asked_for_and_never_touched(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])

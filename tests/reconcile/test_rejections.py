@@ -44,12 +44,12 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "cause"), TEXTS.items())
-def test_the_cause_and_the_remedy_stand_before_the_text(text: str, cause: str) -> None:
+def test_the_cause_and_the_remedy_precede_the_error_text(text: str, cause: str) -> None:
     assert explain_rejection(text) == f"{cause}: {text}"
 
 
 @pytest.mark.parametrize("text", ["", "spec.ports[0].port: Invalid value", "exceeded quota: "])
-def test_any_other_text_stays_as_it_is(text: str) -> None:
+def test_any_other_text_is_unchanged(text: str) -> None:
     assert explain_rejection(text) == text
 
 

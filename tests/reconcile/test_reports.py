@@ -111,7 +111,7 @@ async def test_a_read_that_is_refused_is_reported_and_changes_nothing(
     assert stage.verdict("Stalled") is None
 
 
-async def test_a_kind_that_is_not_asked_for_is_not_read(stage: Stage) -> None:
+async def test_an_unused_kind_is_not_read(stage: Stage) -> None:
     stage.knows = False
     for kind in ON_DEMAND:
         stage.cluster.unreadable[kind.name] = Forbidden(f"cannot read {kind.plural}")

@@ -157,7 +157,7 @@ async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
 
 
 @pytest.mark.parametrize("first", [{"cache": {"ttl": "1s"}}, {"image": "other:1"}])
-async def test_the_way_to_a_spec_does_not_show_in_what_it_becomes(
+async def test_the_children_do_not_depend_on_the_history_of_the_spec(
     stage: Stage, first: dict[str, Any]
 ) -> None:
     direct = Stage()

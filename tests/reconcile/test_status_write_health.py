@@ -83,7 +83,7 @@ async def test_a_pass_notes_a_status_that_is_refused(stage: Stage) -> None:
     assert len(stage.statuses) == 0
 
 
-async def test_a_pass_notes_an_mcpproxy_that_can_not_be_read(stage: Stage) -> None:
+async def test_a_pass_notes_an_mcpproxy_that_cannot_be_read(stage: Stage) -> None:
     await stage.is_running()
     stage.cluster.unreadable["MCPProxy"] = Forbidden("cannot get")
     with pytest.raises(Forbidden):

@@ -87,7 +87,7 @@ async def test_a_proxy_that_is_born_suspended_gets_nothing(stage: Stage) -> None
     assert stage.deployment()
 
 
-async def test_an_old_config_map_stays_until_it_goes_on(stage: Stage) -> None:
+async def test_an_old_config_map_stays_until_it_continues(stage: Stage) -> None:
     await stage.is_running()
     stage.user_applies(cache={"ttl": "7s"})
     await stage.reconcile()

@@ -57,7 +57,7 @@ async def test_the_config_map_of_a_kept_replica_set_stays_for_a_rollout_undo(sta
     assert old not in stage.config_maps()
 
 
-async def test_a_replica_set_beyond_the_history_is_waited_for_and_takes_its_config_map_along(
+async def test_a_replica_set_beyond_the_history_is_awaited_and_takes_its_config_map_along(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -76,7 +76,7 @@ async def test_a_replica_set_beyond_the_history_is_waited_for_and_takes_its_conf
     assert len(stage.config_maps()) == 1
 
 
-async def test_replica_sets_are_not_listed_again_while_the_deployment_stays_as_it_is(
+async def test_replica_sets_are_not_listed_again_while_the_deployment_is_unchanged(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await is_running_in_another_configuration(stage)
@@ -151,7 +151,7 @@ def with_another_controller(left: Object) -> None:
     [without_labels, of_another_instance, with_another_controller],
     ids=lambda change: change.__name__,
 )
-async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
+async def test_an_object_that_lacks_one_of_our_marks_is_never_adopted(
     stage: Stage, change: Change
 ) -> None:
     await stage.is_running()
@@ -170,7 +170,7 @@ async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
     assert events(stage, "Adopted") == []
 
 
-async def test_an_object_that_our_field_manager_never_applied_is_never_taken_over(
+async def test_an_object_that_our_field_manager_never_applied_is_never_adopted(
     stage: Stage,
 ) -> None:
     await stage.is_running()

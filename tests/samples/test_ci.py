@@ -62,7 +62,7 @@ async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> N
     assert "names over 64 characters" in found.out
 
 
-async def test_a_backend_that_can_not_be_known_fails_the_check(tmp_path: Path) -> None:
+async def test_a_backend_that_cannot_be_known_fails_the_check(tmp_path: Path) -> None:
     file = proxy(tmp_path / "new.yaml", NO_SERVER)
     assert (await _check(tmp_path / "nothing", file)).code == 1
 
@@ -76,6 +76,6 @@ async def test_an_invalid_base_is_reported_and_the_new_manifests_are_checked(
     assert "spec.wrong: unknown field" in found.err
 
 
-async def test_the_script_says_how_it_is_called(saved: Path) -> None:
+async def test_the_script_prints_its_usage(saved: Path) -> None:
     found = await _check(saved)
     assert (found.code, found.err) == (1, "usage: plan.sh FILE [BASE [NAME]]\n")

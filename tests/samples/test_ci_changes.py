@@ -127,7 +127,7 @@ async def test_a_manifest_that_changes_is_compared_with_itself(repository: Repos
     assert "  + tools: q_echo\n  - tools: p_echo\n" in found.report
 
 
-async def test_a_pull_request_that_changes_lists_alone_shows_what_clients_will_see(
+async def test_a_pull_request_that_changes_only_lists_shows_the_difference_for_clients(
     repository: Repository,
 ) -> None:
     repository.lists("one", "echo", "fresh")
@@ -239,7 +239,7 @@ async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
     assert found.ended.code not in (0, 2)
 
 
-async def test_the_script_says_how_it_is_called() -> None:
+async def test_the_script_prints_its_usage() -> None:
     found = await ran(CI / "changed.sh")
     assert (found.code, found.err) == (1, "usage: changed.sh BASE\n")
 

@@ -97,7 +97,7 @@ def test_a_pod_with_an_unknown_state_does_not_count() -> None:
     assert merged(a_view(state="Unknown"), a_view()).state == "Healthy"
 
 
-def test_a_backend_that_nobody_reported_on_is_unknown() -> None:
+def test_a_backend_without_a_report_is_unknown() -> None:
     (found,) = merge_backends(["weather"], [])
     assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
 
@@ -115,7 +115,7 @@ def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
     assert found.components == ComponentCounts(prompts=1)
 
 
-def test_an_empty_list_is_zero_and_what_is_not_offered_is_absent() -> None:
+def test_an_empty_list_counts_zero_and_a_kind_not_offered_has_no_count() -> None:
     found = merged(a_view(components=ComponentCounts(tools=0)))
     assert found.components == ComponentCounts(tools=0)
     assert found.components.to_manifest() == {"tools": 0}
@@ -136,7 +136,7 @@ def test_kinds_that_no_pod_finds_are_distinguished_from_unknown_ones() -> None:
     assert merged(failed).not_offered is None
 
 
-def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
+def test_the_totals_state_the_number_of_completely_counted_backends() -> None:
     every = ["prompts", "resources", "resourceTemplates"]
     whole = a_view("a", components=ComponentCounts(tools=3), not_offered=every)
     part = a_view("b", components=ComponentCounts(tools=1), not_offered=every[1:])
@@ -147,7 +147,7 @@ def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
     assert count_components([failed]) is None
 
 
-def test_totals_are_sums_over_what_is_known() -> None:
+def test_totals_are_sums_of_known_counts() -> None:
     backends = [
         a_view("a", components=ComponentCounts(tools=3)),
         a_view("b", "Unhealthy"),

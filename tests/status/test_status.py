@@ -63,7 +63,7 @@ def test_backends_without_certificate_verification_are_named_in_accepted() -> No
     assert condition(status_of(READY), "Accepted").message == "the spec is valid"
 
 
-def test_every_condition_speaks_of_the_generation_that_was_seen() -> None:
+def test_every_condition_has_the_observed_generation() -> None:
     status = status_of(READY)
     assert status.observed_generation == 3
     assert {found.observed_generation for found in status.conditions or []} == {3}
@@ -120,7 +120,7 @@ def test_a_degraded_backend_leaves_the_proxy_ready() -> None:
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsDegraded")
 
 
-def test_a_backend_that_most_pods_do_not_reach_takes_ready_away_and_says_of_how_many() -> None:
+def test_a_backend_unreachable_for_most_pods_makes_ready_false_with_the_number() -> None:
     bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", bad), a_pod("tools-3", bad))
     status = status_of(observed(*pods))
@@ -254,7 +254,9 @@ def test_scaled_to_zero_is_reported_and_ready_is_true() -> None:
     assert status.replicas == 0
 
 
-def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_pod_serves() -> None:
+def test_a_rollout_that_continues_is_reconciling_and_stays_ready_while_a_current_pod_serves() -> (
+    None
+):
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", ready=False))
     status = status_of(observed(*pods, deployment=a_deployment(2, available=1)))
     assert verdict(status, "Reconciling") == ("True", "RollingOut")
@@ -301,7 +303,7 @@ def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
     assert (status.backends, status.session_mode, status.backends_healthy) == (None, None, None)
 
 
-def test_an_object_of_somebody_else_is_named_and_stalls() -> None:
+def test_an_object_of_another_owner_is_named_and_stalls() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     status = status_of(observed(deployment=None, blocked=blocked))
     assert verdict(status, "Accepted") == ("True", "Valid")

@@ -258,7 +258,9 @@ async def test_a_stream_that_an_instance_passes_on_ends_properly_when_it_is_stop
     assert await asyncio.wait_for(stopped.process.wait(), 10) == 0
 
 
-async def test_when_an_instance_dies_sessions_go_on_but_for_what_it_held(doomed: World) -> None:
+async def test_when_an_instance_dies_sessions_continue_without_its_local_state(
+    doomed: World,
+) -> None:
     _, second = await _pair(doomed)
     for name in ("a", "c"):
         await second.talk(name, f"w-{name}")

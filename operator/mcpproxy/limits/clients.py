@@ -174,7 +174,7 @@ SESSION_IDLE: Final = Limit(
     "time without a request or stream for which a session keeps its subscriptions and log level",
     "session",
     "the subscriptions end, and the log level is discarded",
-    "test_s11_a_session_that_nobody_uses_loses_its_state",
+    "test_s11_an_unused_session_loses_its_state",
 )
 ENDED_SESSIONS: Final = Limit(
     "ended-sessions",
@@ -201,7 +201,7 @@ OUTBOX_MESSAGES: Final = Limit(
     "messages that wait for a client to read its stream",
     "session",
     "the stream ends",
-    "test_s11_a_stream_that_nobody_reads_ends",
+    "test_s11_an_unread_stream_ends",
 )
 OUTBOX_BYTES: Final = Limit(
     "stream-bytes",
@@ -210,7 +210,7 @@ OUTBOX_BYTES: Final = Limit(
     "bytes of messages that wait for a client to read its stream, if more than one waits",
     "session",
     "the stream ends",
-    "test_s11_a_stream_that_nobody_reads_ends",
+    "test_s11_an_unread_stream_ends",
 )
 ALL_OUTBOX_BYTES: Final = Limit(
     "stream-bytes-in-all",

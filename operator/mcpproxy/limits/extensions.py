@@ -21,7 +21,7 @@ TASK_POLL: Final = Limit(
     " for",
     share="request",
     beyond="a backend that requests more frequent polling is polled at this interval",
-    test="test_a_backend_that_asks_for_it_is_not_polled_more_often",
+    test="test_a_backend_that_requests_more_frequent_polling_does_not_get_it",
 )
 EXTENSION_LIST_WAIT: Final = Limit(
     name="extension-list-wait",

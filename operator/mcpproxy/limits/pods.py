@@ -31,7 +31,7 @@ FIRST_REPORT: Final = Limit(
     counts="time from the start of a connection to the first line of the response's body",
     share="connection",
     beyond="the pod counts as unreachable; retries are up to 5 s apart",
-    test="test_a_silent_stream_is_given_up",
+    test="test_a_silent_stream_is_abandoned",
 )
 POD_SILENCE: Final = Limit(
     name="pod-silence",
@@ -40,7 +40,7 @@ POD_SILENCE: Final = Limit(
     counts="time until the next complete line of a stream; pods send one every 10 s",
     share="connection",
     beyond="the stream is closed; the last report is used for another 15 s",
-    test="test_a_stream_without_a_complete_line_is_given_up",
+    test="test_a_stream_without_a_complete_line_is_abandoned",
 )
 POD_HEADERS: Final = Limit(
     name="pod-headers",
@@ -196,7 +196,7 @@ STATUS_SIZE: Final = Limit(
     counts="the whole status as JSON, as the API server stores it",
     share="proxy",
     beyond="messages of backends are cut further, then servers and messages are omitted",
-    test="test_a_status_fits_whatever_pods_say",
+    test="test_a_status_fits_for_every_report_of_pods",
 )
 REPORT_PASSES: Final = Limit(
     name="report-passes",

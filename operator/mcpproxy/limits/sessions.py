@@ -38,7 +38,7 @@ SESSION_CHECK_TIME: Final = Limit(
     counts="time to find out whether a session that refused a request still exists",
     share="request",
     beyond="the refusal is passed on unchanged",
-    test="test_a_refusal_is_passed_on_where_the_session_can_not_be_asked",
+    test="test_a_refusal_is_forwarded_where_the_session_cannot_be_asked",
 )
 COOKIES: Final = Limit(
     name="cookies",

@@ -290,7 +290,7 @@ async def test_a_reader_that_fails_in_an_unknown_way_is_opened_again(
     await scene.fleet.close()
 
 
-async def test_a_stream_without_a_complete_line_is_given_up() -> None:
+async def test_a_stream_without_a_complete_line_is_abandoned() -> None:
     assert ReportLimits() == ReportLimits(FIRST_REPORT.value, POD_SILENCE.value)
     scene = Scene(ReportLimits(silence=0.01))
     async with hostile_pod(saying(PLAIN, b"\n", b"{")) as pod, reading() as reader:

@@ -180,7 +180,7 @@ def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
     ]
 
 
-def test_counts_and_the_digest_are_those_of_what_everyone_sees() -> None:
+def test_counts_and_the_digest_describe_the_common_lists() -> None:
     catalog = _two_backends()
     digest, counts = catalog.digest(), catalog.counts("a")
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y", "z"), SAMPLING)

@@ -179,7 +179,7 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
     }
 
 
-def test_one_spelling_stands_for_all_but_for_fractions_and_exponents() -> None:
+def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
     text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
     assert (
         jsonrpc.canonicalize(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()

@@ -63,7 +63,7 @@ def test_a_message_of_too_many_members_is_refused_before_it_takes_room(
     tracemalloc.start()
     try:
         assert jsonrpc.parse_request_fast(body) is None
-        with pytest.raises(RpcError, match="more than 1024 members") as caught:
+        with pytest.raises(RpcError, match="more than 1024 fields") as caught:
             jsonrpc.decode_object(jsonrpc.parse(body)["params"])
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -179,9 +179,7 @@ def test_the_data_of_an_event_in_parts_is_that_of_the_event(
 
 
 @given(DATA, st.integers(1, 60))
-def test_an_event_that_was_opened_and_put_back_is_the_event_that_it_was(
-    lines: list[bytes], cut: int
-) -> None:
+def test_a_parsed_and_rebuilt_event_is_unchanged(lines: list[bytes], cut: int) -> None:
     text = b"event: message\ndata:" + b"\ndata: ".join([b" begins", *lines, b"more"])
     stream = text + b" and ends\n\n"
     parser = EventStreamParser(LIMIT)

@@ -55,12 +55,12 @@ def test_all_json_that_python_writes_is_accepted(value: Any) -> None:
         (b"\xef\xbb\xbf1", b"1"),
     ],
 )
-def test_only_what_json_cannot_express_is_replaced(text: bytes, expected: bytes) -> None:
+def test_only_bytes_invalid_in_json_are_replaced(text: bytes, expected: bytes) -> None:
     assert tolerance.repair_json(text, of_backend=True) == expected
 
 
 @pytest.mark.parametrize("text", [b"{}", b'"NaN', b"Infinit", b'"\\ud83d\\ude00"', b"{,}"])
-def test_a_text_without_anything_to_replace_is_left_as_it_is(text: bytes) -> None:
+def test_a_text_without_anything_to_replace_is_left_unchanged(text: bytes) -> None:
     assert tolerance.repair_json(text, of_backend=True) is None
 
 

@@ -229,7 +229,7 @@ async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send
     }
 
 
-async def test_a_call_that_does_not_end_is_given_up_after_the_time_to_drain(
+async def test_a_call_that_does_not_end_is_abandoned_after_the_time_to_drain(
     peer: Any, http: httpx2.AsyncClient
 ) -> None:
     server, url = await peer("p")

@@ -111,7 +111,7 @@ def _heard(backend: Backend) -> list[tuple[str, str]]:
     ]
 
 
-async def test_a_vendors_notification_arrives_as_it_is_in_a_session_of_the_client(
+async def test_a_vendors_notification_arrives_unchanged_in_a_session_of_the_client(
     stage: Stage,
 ) -> None:
     backend = await stage.start("PerClient")
@@ -214,7 +214,7 @@ def _answer(asked: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["PerClient", "Isolated"])
-async def test_progress_on_a_question_reaches_who_asked_with_its_own_token(
+async def test_progress_on_a_server_request_reaches_the_backend_with_its_token(
     stage: Stage, mode: str
 ) -> None:
     backend = await stage.start(mode)

@@ -71,7 +71,7 @@ async def test_a_client_that_closed_its_stream_is_forgotten(peer: Any, proxy: An
     await soon(lambda: streams.get() == 0, "the modern stream to be forgotten")
 
 
-async def test_lookups_and_young_lists_do_not_ask_the_backend(
+async def test_lookups_and_fresh_lists_send_no_requests_to_the_backend(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 3600.0)

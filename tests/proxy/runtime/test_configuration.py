@@ -83,7 +83,7 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "mcp-session-id", "Host", "a b", ""])
-def test_a_user_can_not_be_named_by_any_header(
+def test_a_user_cannot_be_named_by_any_header(
     header: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

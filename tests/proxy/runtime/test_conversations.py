@@ -29,7 +29,7 @@ def _text(result: t.CallToolResult) -> str:
 
 
 @pytest.mark.parametrize(("session", "rounds"), [("Isolated", 2), ("PerClient", 1)])
-async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_asked(
+async def test_the_response_to_a_server_request_reaches_the_requesting_process(
     proxy: Any, session: str, rounds: int
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
@@ -141,7 +141,7 @@ async def test_log_messages_reach_a_legacy_client_that_set_no_level(proxy: Any, 
     assert heard == [("info", "list")]
 
 
-async def test_log_messages_that_are_not_forwarded_are_not_asked_for(
+async def test_log_messages_that_are_not_forwarded_are_not_requested(
     proxy: Any, stack: Any
 ) -> None:
     gate = _shaped()

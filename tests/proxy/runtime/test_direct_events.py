@@ -153,7 +153,7 @@ async def test_bytes_after_a_response_are_dropped_and_the_connection_is_reused(
         assert writers[0] is writers[1]
 
 
-async def test_a_stream_that_ends_early_again_and_again_is_given_up(proxy: Any, http: Any) -> None:
+async def test_a_stream_that_ends_early_again_and_again_is_abandoned(proxy: Any, http: Any) -> None:
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END)
 

@@ -232,7 +232,7 @@ async def test_a_method_that_names_nothing_is_refused_where_there_are_several_ba
     for params in ({}, {"name": 1}, {"taskId": None}):
         error = await client.error("odd/look", params)
         assert error["code"] == -32601
-        assert "names no taskId, uri or name" in error["message"]
+        assert "has no taskId, uri or name" in error["message"]
     assert [backend.params("odd/look") for backend in backends] == [[], []]
 
 

@@ -292,7 +292,7 @@ async def test_an_unknown_name_has_the_status_of_the_modern_era(raw: Raw) -> Non
     assert error(answer) == (400, -32602)
 
 
-async def test_an_older_revision_is_spoken_where_a_client_wants_it(raw: Raw) -> None:
+async def test_an_older_revision_is_used_if_a_client_requests_it(raw: Raw) -> None:
     for wanted, spoken in (
         ("2024-11-05", "2024-11-05"),
         ("2025-06-18", "2025-06-18"),

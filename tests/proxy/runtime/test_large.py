@@ -229,9 +229,7 @@ async def test_messages_during_a_large_response_do_not_corrupt_it(
 
 
 @pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
-async def test_a_large_answer_that_can_be_asked_for_again_has_an_id(
-    proxy: Any, http: Any, kind: str
-) -> None:
+async def test_a_large_resumable_response_has_an_id(proxy: Any, http: Any, kind: str) -> None:
     async with stage(proxy, http, kind, plain) as (backend, raw):
 
         async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
@@ -247,7 +245,7 @@ async def test_a_large_answer_that_can_be_asked_for_again_has_an_id(
         assert last(text)["result"]["content"] == SHOWN
 
 
-async def test_a_large_answer_that_broke_off_is_asked_for_again_where_it_can_be(
+async def test_a_truncated_large_response_is_requested_again_if_possible(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "legacy", plain) as (backend, raw):

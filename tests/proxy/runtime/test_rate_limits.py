@@ -79,9 +79,7 @@ async def test_a_429_before_everything_was_listed_makes_no_hash_and_no_drift(
     assert report.drift.to_manifest() == {}
 
 
-async def test_a_429_while_lists_are_there_leaves_them_their_counts_and_the_hash(
-    peer: Any, proxy: Any
-) -> None:
+async def test_a_429_with_cached_lists_keeps_the_counts_and_the_hash(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     before = await running.report()

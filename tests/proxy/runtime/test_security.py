@@ -136,7 +136,7 @@ async def test_s19_no_word_of_a_client_makes_the_proxy_call_an_address(
     assert bait.calls == []
 
 
-async def test_s21_a_reference_in_a_schema_is_passed_on_and_never_fetched(
+async def test_s21_a_reference_in_a_schema_is_forwarded_and_never_fetched(
     world: tuple[Bait, Temptation, Raw],
 ) -> None:
     bait, _, client = world

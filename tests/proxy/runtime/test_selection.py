@@ -31,7 +31,7 @@ async def world() -> AsyncIterator[tuple[Shelf, Proxy]]:
 
 
 @modes
-async def test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides(
+async def test_only_selected_components_are_listed_with_their_overrides(
     world: tuple[Shelf, Proxy], mode: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:

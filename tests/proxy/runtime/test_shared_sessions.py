@@ -201,7 +201,7 @@ async def test_s9_messages_on_the_stream_of_a_call_reach_its_client_unless_they_
             assert answer["id"] == f"q-{answer['result']['who']}"
 
 
-async def test_the_messages_that_reached_nobody_are_a_metric(
+async def test_dropped_messages_are_counted_in_a_metric(
     proxy: Any, http: Any, stack: AsyncExitStack
 ) -> None:
     async with stage(proxy, http, "Reused", plain, timeout="5s") as staged:

@@ -61,7 +61,7 @@ async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
     assert two.params("skills/get") == []
 
 
-async def test_the_pages_of_all_backends_come_together_and_one_cursor_stands_for_theirs(
+async def test_the_pages_of_all_backends_are_combined_under_one_cursor(
     world: World,
 ) -> None:
     await world.add(

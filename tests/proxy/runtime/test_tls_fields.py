@@ -98,7 +98,9 @@ async def test_the_certificate_has_the_name_of_the_spec(stage: Stage) -> None:
     await _refused(await stage.proxied({"caFrom": CA}, url=url), "Hostname mismatch")
 
 
-async def test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret(stage: Stage) -> None:
+async def test_a_backend_that_requests_a_certificate_gets_the_one_from_the_secret(
+    stage: Stage,
+) -> None:
     clients = Authority("Clients")
     url = f"https://{HOST}:{await stage.serve(HOST, clients=clients)}/mcp"
     stage.values.client(*clients.issue("proxy.example"))
@@ -137,7 +139,7 @@ async def test_a_service_with_empty_tls_is_reached_over_https(stage: Stage, dns:
     assert stage.asked == ["peer.team.svc"] * len(stage.asked) != []
 
 
-async def test_nothing_is_verified_where_that_is_asked_for(stage: Stage) -> None:
+async def test_insecure_skip_verify_disables_verification(stage: Stage) -> None:
     url = f"https://{HOST}:{await stage.serve('whatever.example')}/mcp"
     await (await stage.proxied({"insecureSkipVerify": True}, url=url)).until("t", "Healthy")
     await _refused(await stage.proxied({"insecureSkipVerify": False}, url=url), "TLS failed")

@@ -237,7 +237,7 @@ async def test_the_change_stream_is_handed_over_without_a_gap(tmp_path: Path) ->
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
 
 
-async def test_a_clients_own_session_goes_on_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+async def test_a_clients_own_session_continues_and_its_stream_is_not_cut(tmp_path: Path) -> None:
     world = World(tmp_path, "legacy")
     old, new, backend = world.old, world.new, world.backend
     world.identity.be(old, old, new)

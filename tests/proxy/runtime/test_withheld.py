@@ -91,7 +91,7 @@ async def test_a_tool_whose_description_changes_is_withheld_from_live_clients(
 
 
 @modes
-async def test_of_every_kind_only_what_is_approved_can_be_used(mode: str) -> None:
+async def test_only_approved_components_of_every_kind_can_be_used(mode: str) -> None:
     shelf = Shelf()
     async with serving(shelf.gate) as base:
         backend = {"name": "s", "url": f"{base}/mcp"}

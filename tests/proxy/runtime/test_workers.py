@@ -78,7 +78,7 @@ async def _called(client: Raw, tool: str, **arguments: Any) -> Any:
     return last(answer)["result"]["content"][0]["text"]
 
 
-async def test_any_worker_serves_a_session_and_what_one_of_them_holds_is_found(
+async def test_any_worker_serves_a_session_and_finds_state_of_the_others(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, counter, crew = pair
@@ -188,7 +188,7 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
     return bool((await state())[0] == wanted)
 
 
-async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
+async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, _, crew = doomed
@@ -302,11 +302,11 @@ async def _refused(*arguments: object) -> str:
         (("--workers", 0), "'0' is not an integer from 1 to 64"),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--worker-ports", 7999),
-            "2 ports from 7999 on contain 8000, which is --port; choose others",
+            "the 2 ports from 7999 include 8000, which is --port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--admin-port", 8101),
-            "2 ports from 8100 on contain 8101, which is --admin-port; choose others",
+            "the 2 ports from 8100 include 8101, which is --admin-port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--worker-ports", 65535),

@@ -127,7 +127,7 @@ def test_replicas_of_the_spec_are_on_their_way_until_the_pods_are_there() -> Non
     assert find_condition(status_of(seen(3, replicas=3)), "Reconciling") is None
 
 
-def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
+def test_generic_tools_treat_zero_replicas_as_desired() -> None:
     status = status_of(seen(0, desired=0, replicas=0))
     assert tool(status) == "Current"
     ending = status_of(seen(1, desired=0, replicas=0))
@@ -145,7 +145,7 @@ def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
     assert conditions["Ready"] == conditions["Reconciling"] == message
 
 
-def test_pods_of_an_earlier_template_that_serve_are_named_before_what_keeps_the_new_ones() -> None:
+def test_serving_pods_of_an_earlier_template_are_named_before_the_problem_of_new_ones() -> None:
     failure = ConditionReason("ReplicaFailure", "ResourceQuota small is used up")
     older = a_pod("tools-0", a_view(), superseded=True, problem=None)
     seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))

@@ -166,7 +166,7 @@ def test_a_legacy_list_has_no_caching_fields() -> None:
         (None, "public", 0.0, (0, "public")),
     ],
 )
-def test_m3_the_hint_is_what_is_left_of_the_backends_own(
+def test_m3_the_ttl_hint_is_the_remaining_ttl_of_the_backend(
     ttl: Any, scope: str | None, now: float, expected: tuple[int, str]
 ) -> None:
     catalog = Catalog()
@@ -208,7 +208,7 @@ def test_counts_are_absent_where_nothing_is_known_and_zero_means_empty() -> None
     assert found.to_manifest() == {"tools": 2, "resourceTemplates": 0}
 
 
-def test_the_digest_changes_with_what_is_shown_and_with_nothing_else() -> None:
+def test_the_digest_changes_only_with_visible_definitions() -> None:
     catalog = Catalog()
     empty = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
@@ -244,7 +244,7 @@ def test_capabilities_are_the_union_of_all() -> None:
     }
 
 
-def test_lists_can_change_even_where_the_only_server_says_they_cannot() -> None:
+def test_lists_can_change_even_if_the_only_server_denies_it() -> None:
     offer = {"tools": {"listChanged": False}, "completions": {}}
     assert merge_capabilities([offer]) == {"tools": {"listChanged": True}, "completions": {}}
 

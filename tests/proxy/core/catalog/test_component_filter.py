@@ -28,7 +28,7 @@ def _tools(selection: ComponentFilter, *items: dict[str, Any]) -> list[Any]:
     return [json.loads(item) for item in found.items]
 
 
-def test_without_a_selection_everything_is_shown_as_it_is() -> None:
+def test_without_a_selection_everything_is_listed_unchanged() -> None:
     assert ComponentFilter.of(None) is EVERYTHING
     assert EVERYTHING.allows("x")
     assert EVERYTHING.displayed_name("x") == "x"
@@ -46,7 +46,7 @@ def test_without_a_selection_everything_is_shown_as_it_is() -> None:
         ({"overrides": [{"name": "set_a", "enabled": False}]}, ["get_a", "get_b_admin", "[x]"]),
     ],
 )
-def test_only_what_is_selected_is_listed_and_can_be_called(
+def test_only_selected_components_are_listed_and_callable(
     given: dict[str, Any], shown: list[str]
 ) -> None:
     names = ["get_a", "get_b_admin", "set_a", "[x]"]

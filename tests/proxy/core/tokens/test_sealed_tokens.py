@@ -41,7 +41,7 @@ def test_a_sealed_value_can_be_opened(content: dict[str, int]) -> None:
     assert SEALER.open("p", SEALER.seal("p", content)) == content
 
 
-def test_s7_a_token_is_visible_ascii_and_says_nothing() -> None:
+def test_s7_a_token_is_visible_ascii_and_reveals_nothing() -> None:
     token = SEALER.seal("p", {"secret": "value"})
     assert token.isascii()
     assert token.isprintable()
@@ -173,7 +173,7 @@ def test_the_order_of_capabilities_makes_no_difference() -> None:
 
 def test_capabilities_that_are_too_large_are_not_even_read() -> None:
     deep = b'{"a":' * 300 + b'"%b"' % (b"x" * CLIENT_CAPABILITIES.value) + b"}" * 300
-    with pytest.raises(RpcError, match="at most 8192 are accepted"):
+    with pytest.raises(RpcError, match="the maximum is 8192"):
         canonical_capabilities(Raw(deep))
 
 

@@ -68,7 +68,7 @@ def test_s24_a_client_cannot_claim_more_in_its_params_than_it_declared() -> None
     assert found["_meta"][f"{PREFIX}clientCapabilities"] == {}
 
 
-def test_s26_a_modern_request_loses_what_a_legacy_backend_does_not_know_and_no_more() -> None:
+def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() -> None:
     params = _params(
         {
             "name": "t",
@@ -141,7 +141,7 @@ def _spelt(value: Any, ascii_only: bool, compact: bool) -> bytes:
 
 
 @given(_VALUES, _ASCII, _COMPACT)
-def test_a_result_that_is_not_read_says_the_same_to_a_modern_client(
+def test_an_unparsed_result_is_equal_for_a_modern_client(
     value: Any, ascii_only: bool, compact: bool
 ) -> None:
     result = _spelt(value, ascii_only, compact)
@@ -151,7 +151,7 @@ def test_a_result_that_is_not_read_says_the_same_to_a_modern_client(
 
 
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=3), st.sampled_from((0, 1)), _ASCII, _COMPACT)
-def test_a_result_that_is_not_read_says_the_same_to_a_legacy_client(
+def test_an_unparsed_result_is_equal_for_a_legacy_client(
     members: dict[str, Any], where: int, ascii_only: bool, compact: bool
 ) -> None:
     others = {k: v for k, v in members.items() if k != "resultType"}

@@ -238,7 +238,7 @@ def test_s26_all_that_names_no_uri_keeps_its_bytes(
 @pytest.mark.parametrize(
     "content", [None, 7, "text", {"uri": "s://a"}, [7, None, "uri"], [[{"uri": "s://a"}]]]
 )
-def test_a_result_of_an_odd_shape_passes_as_it_is(content: Any) -> None:
+def test_a_result_of_an_odd_shape_is_forwarded_unchanged(content: Any) -> None:
     own = {"content": content, "uri": "s://a"}
     assert json.loads(bytes(to_downstream_result("tools/call", _result(own), NAMES))) == own
 

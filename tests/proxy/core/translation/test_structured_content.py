@@ -106,7 +106,7 @@ def test_content_that_is_not_an_object_becomes_a_field_of_one(value: Any) -> Non
     assert may_hold_other_values(b'{"structuredContent": ' + content + b"}")
 
 
-def test_content_that_is_an_object_stays_as_it_is() -> None:
+def test_content_that_is_an_object_is_unchanged() -> None:
     content = Raw(b'{"result": [1]}')
     assert to_legacy_content(content) is content
     assert to_legacy_content(Raw(b"null")) == Raw(b"null")

@@ -38,7 +38,7 @@ async def test_a_change_waits_once_and_other_messages_as_often_as_they_come() ->
     ("size", "kept", "limit"),
     [(1, OUTBOX_MESSAGES.value, OUTBOX_MESSAGES), (OUTBOX_BYTES.value // 4, 4, OUTBOX_BYTES)],
 )
-async def test_s11_a_stream_that_nobody_reads_ends(size: int, kept: int, limit: Limit) -> None:
+async def test_s11_an_unread_stream_ends(size: int, kept: int, limit: Limit) -> None:
     before = limit.reached
     outbox = MessageQueue()
     for _ in range(kept):

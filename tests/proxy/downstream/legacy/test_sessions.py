@@ -141,7 +141,7 @@ async def test_sessions_that_keep_nothing_are_not_held() -> None:
     assert len(sessions) == len(sessions._kept) == 0
 
 
-async def test_s11_a_session_that_nobody_uses_loses_its_state() -> None:
+async def test_s11_an_unused_session_loses_its_state() -> None:
     sessions = _sessions()
     _use(sessions, _client("one"), 0.0, "debug")
     sessions.reap(1799.0, 60.0)

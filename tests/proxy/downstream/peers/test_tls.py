@@ -40,7 +40,7 @@ async def test_one_connection_serves_many_requests(pair: Pair) -> None:
     assert len(pair.server.connections) == 1
 
 
-async def test_a_request_and_its_answer_cross_as_they_are(pair: Pair, served: Served) -> None:
+async def test_a_request_and_its_answer_are_forwarded_unchanged(pair: Pair, served: Served) -> None:
     client = await served.client()
     body = b"x" * 300_000
     answer = await client.ask("/mcp", body, "Content-Type: application/json", "Mcp-Name: n")

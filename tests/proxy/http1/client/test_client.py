@@ -78,7 +78,7 @@ async def get(client: HttpClient, limit: int = 10**9) -> bytes:
     return await response.read(limit)
 
 
-async def test_a_request_is_written_as_http_wants_it() -> None:
+async def test_a_request_is_encoded_as_http_requires() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
         assert await get(client) == b"ok"
@@ -226,7 +226,7 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         await asyncio.wait_for(peer.closed.wait(), 5)
 
 
-async def test_a_body_given_up_closes_its_connection() -> None:
+async def test_an_abandoned_body_closes_its_connection() -> None:
     peer = Peer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", OK)
     async with client_of(peer) as client:
         response = await client.request(b"GET", [])

@@ -61,7 +61,9 @@ async def test_an_answer_of_any_size_is_whole(served: Served, size: int) -> None
 
 
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive, CLOSE"])
-async def test_a_connection_is_closed_when_the_client_wants_it(served: Served, line: str) -> None:
+async def test_a_connection_is_closed_at_the_request_of_the_client(
+    served: Served, line: str
+) -> None:
     client = await served.client()
     answer = await client.ask("/", b"", line)
     assert (answer.status, answer.headers["connection"]) == (200, "close")

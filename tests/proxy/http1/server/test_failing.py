@@ -90,7 +90,7 @@ async def test_an_answer_that_fails_in_the_middle_breaks_off(
     assert len(served.app.served) == 1
 
 
-async def test_failing_after_the_answer_harms_nobody(
+async def test_a_failure_after_the_response_affects_no_client(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.app.handlers["/fails"] = _raise_after

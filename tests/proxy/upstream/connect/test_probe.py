@@ -118,7 +118,7 @@ async def test_a_rate_limit_on_everything_is_reported_after_one_request_of_each_
 
 
 @pytest.mark.parametrize("code", [-32601, -32022])
-async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_to(
+async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_used(
     code: int,
 ) -> None:
     server = Server(modern, error(code, 500))
@@ -126,7 +126,7 @@ async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_
         assert (await opener.open(LEGACY)).greeting.modern
 
 
-async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era() -> None:
+async def test_a_backend_that_cannot_be_reached_is_not_tried_in_the_other_era() -> None:
     server = Server(modern, legacy)
     async with opener_of(server) as opener:
         opener._endpoint.client.origin.address = ("127.0.0.1", 1)
@@ -212,7 +212,7 @@ OF_ERA: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("case", OF_ERA)
-async def test_a_backend_that_says_that_it_is_not_of_the_legacy_era_is_asked_once(
+async def test_a_backend_that_rejects_the_legacy_era_is_probed_once(
     case: str,
 ) -> None:
     server = Server(modern, OF_ERA[case])
@@ -307,6 +307,6 @@ def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
     reached = GREETING.reached
     said = {"protocolVersion": "2025-11-25", "supportedVersions": ["2026-07-28"]}
     assert read({"result": jsonrpc.encode_raw(said)}) is not None
-    with pytest.raises(ProtocolError, match="introduces itself"):
+    with pytest.raises(ProtocolError, match="the result of initialize or server/discover has more than"):
         read({"result": jsonrpc.encode_raw({**said, "instructions": "x" * GREETING.value})})
     assert GREETING.reached == reached + 1

@@ -98,7 +98,7 @@ class Stage:
         return link.greeting.revision
 
 
-async def test_a_program_that_says_nothing_to_discover_is_spoken_to_in_the_legacy_era() -> None:
+async def test_a_stdio_server_that_ignores_discover_is_used_in_the_legacy_era() -> None:
     stage = Stage()
     stage.deaf_to = {"server/discover"}
     assert await stage.revision() == "2025-11-25"
@@ -155,7 +155,7 @@ async def test_a_stdio_server_that_exits_after_refusing_initialize_reports_the_e
         await stage.revision(LEGACY)
 
 
-async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
+async def test_a_stdio_server_that_exits_on_every_request_is_an_error() -> None:
     stage = Stage()
     stage.ends_at = {DISCOVER, INITIALIZE}
     with pytest.raises(BackendError, match="status 1"):
@@ -171,7 +171,7 @@ async def test_a_legacy_program_that_is_slow_to_start_is_started_once() -> None:
     assert len(stage.processes) == 1
 
 
-async def test_a_modern_program_that_is_slow_to_start_is_spoken_to_in_its_era() -> None:
+async def test_a_slow_modern_stdio_server_is_used_in_its_era() -> None:
     stage = Stage()
     stage.refuses = {INITIALIZE: UNSUPPORTED}
     stage.started.clear()

@@ -114,7 +114,7 @@ async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -
     assert stage.changes == []
 
 
-async def test_all_who_want_a_list_at_once_share_one_flight() -> None:
+async def test_simultaneous_requests_for_a_list_share_one_fetch() -> None:
     stage = Stage()
     bo = replace(ANN, principal="bo")
     await asyncio.gather(
@@ -217,7 +217,7 @@ async def test_a_change_during_a_fetch_is_included_in_the_list() -> None:
     assert not stage.old()
 
 
-async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() -> None:
+async def test_a_backend_that_announces_a_change_at_every_list_causes_no_endless_requests() -> None:
     stage = Stage()
     stage.on_request = lambda: stage.tailored.announced(TOOLS)
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
@@ -226,7 +226,7 @@ async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() ->
     assert stage.old()
 
 
-async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays() -> None:
+async def test_after_a_failure_requests_pause_and_the_previous_list_stays() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert not stage.silent()
@@ -249,7 +249,7 @@ async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
     assert not stage.silent(TOOLS)
 
 
-async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hung_backend_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     _impatient(monkeypatch, 5.0)
     stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
     stage.gate.clear()
@@ -330,7 +330,7 @@ async def test_a_changed_list_variant_is_announced_to_its_clients_only() -> None
     stage.tailored.withdraw()
 
 
-async def test_an_announced_list_that_equals_everyones_is_not_asked_for() -> None:
+async def test_an_announced_list_variant_equal_to_the_common_list_is_not_requested() -> None:
     stage = Stage()
     stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"a"}',), ("a",)))
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

@@ -87,7 +87,7 @@ async def test_lists_that_lose_their_session_together_open_one_other() -> None:
         assert opener.opened == before + 1
 
 
-async def test_a_list_whose_session_can_not_be_opened_again_fails() -> None:
+async def test_a_list_whose_session_cannot_be_opened_again_fails() -> None:
     opener = ForgetfulOpener(4)
     async with running(b=opener) as gateway:
         await gateway.settled()

@@ -60,7 +60,7 @@ def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
-async def test_a_stream_of_changes_that_fails_at_once_is_not_begun_again_at_once(
+async def test_a_change_stream_that_fails_immediately_is_restarted_after_a_pause(
     error: BackendError,
 ) -> None:
     opener = PlainOpener(tools_list=listed("tools", "a"))
@@ -79,7 +79,7 @@ async def test_a_program_that_ends_at_once_is_not_started_again_at_once() -> Non
         assert opener.opened == 1
 
 
-async def test_a_stream_of_changes_that_has_worked_is_begun_again_at_once(
+async def test_a_change_stream_that_has_worked_is_restarted_immediately(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(request_pace, "BRIEF", 0.0)
@@ -92,7 +92,7 @@ async def test_a_stream_of_changes_that_has_worked_is_begun_again_at_once(
         assert watch.finding.state == "Healthy"
 
 
-async def test_the_state_says_that_changes_can_not_be_received(
+async def test_the_state_reports_a_broken_change_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.change_stream.STREAM_PAUSE", 1e-6)
@@ -154,7 +154,7 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
         status = gateway.backends["b"].status()
     assert status.state == "Healthy"
     message = status.message or ""
-    assert "prompts/list ends with error -32603: database is locked" in message
+    assert "prompts/list failed with error -32603: database is locked" in message
     assert status.not_offered is None or "prompts" not in status.not_offered
 
 
@@ -165,7 +165,7 @@ async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -
         finding = gateway.backends["b"].watch.finding
     assert finding.state == "Unhealthy"
     assert "-32602" not in (finding.message or "")
-    assert "tools/list can't be read" in (finding.message or "")
+    assert "cannot parse the result of tools/list" in (finding.message or "")
 
 
 async def test_a_list_that_hangs_hides_no_other() -> None:

@@ -62,7 +62,7 @@ async def test_a_stream_that_ends_without_a_response_quotes_its_content() -> Non
 
 
 async def test_a_malformed_json_rpc_message_ends_the_stream() -> None:
-    with pytest.raises(ProtocolError, match="not MCP"):
+    with pytest.raises(ProtocolError, match="not an MCP message"):
         await _messages(_reader(b'data: {"jsonrpc":"2.0","id":1}\n\n' + ANSWER))
 
 

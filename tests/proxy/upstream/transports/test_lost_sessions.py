@@ -44,7 +44,7 @@ def answered(method: str, message: Any) -> Response:
     return result_of(message)
 
 
-async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
+async def test_a_refusal_is_forwarded_where_the_session_cannot_be_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = Short()
@@ -59,7 +59,7 @@ async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
 
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
-async def test_a_refusal_is_passed_on_where_a_ping_is_refused_in_another_way(ping: Answer) -> None:
+async def test_a_refusal_is_forwarded_where_a_ping_is_refused_in_another_way(ping: Answer) -> None:
     async with opener_of(_server(error(-32600), ping)) as opener:
         answer = await _called(await opener.open(LEGACY))
     assert "error" in answer
@@ -86,7 +86,7 @@ async def test_a_session_that_answers_to_pings_alone_is_lost() -> None:
             await _called(link)
 
 
-async def test_an_error_that_speaks_of_sessions_is_passed_on_where_lists_come() -> None:
+async def test_an_error_about_sessions_is_forwarded_if_lists_work() -> None:
     server = _server(_uninitialized, answered, lambda method, message: result_of(message, tools=[]))
     async with opener_of(server) as opener:
         assert "error" in await _called(await opener.open(LEGACY))

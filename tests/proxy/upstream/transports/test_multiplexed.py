@@ -223,7 +223,7 @@ async def test_a_ping_is_answered_while_a_caller_is_slow(
     await asyncio.gather(call, return_exceptions=True)
 
 
-async def test_a_question_withdrawn_before_it_was_passed_on_is_never_asked(
+async def test_a_server_request_cancelled_before_forwarding_never_reaches_the_client(
     pipe: Pipe, link: MultiplexedSession
 ) -> None:
     slow = Slow()

@@ -52,9 +52,9 @@ async def test_lines_that_are_not_messages_are_ignored() -> None:
     await channel.close()
 
 
-async def test_the_end_of_a_process_tells_its_status_and_last_words() -> None:
+async def test_the_error_of_an_exited_process_has_its_status_and_last_output() -> None:
     channel = await _started("import sys; print('one\\nlast words', file=sys.stderr); sys.exit(3)")
-    with pytest.raises(ProcessFailed, match=r"ended.*last words") as caught:
+    with pytest.raises(ProcessFailed, match=r"exited.*last words") as caught:
         await channel.receive()
     assert "one" not in str(caught.value)
     await channel.close()
@@ -262,7 +262,7 @@ async def test_a_stdio_server_that_cannot_be_started_is_reported(
 
 
 @pytest.mark.parametrize("cwd", ["/no/such/directory", "/etc/passwd"])
-async def test_a_working_directory_that_can_not_be_entered_is_named(cwd: str) -> None:
+async def test_a_working_directory_that_cannot_be_entered_is_named(cwd: str) -> None:
     with pytest.raises(ProcessFailed, match=f"cannot use the working directory {cwd}: N") as caught:
         await spawn("b", (*PYTHON, "pass"), {}, cwd)
     assert sys.executable not in str(caught.value)

@@ -77,7 +77,7 @@ async def test_an_error_of_any_shape_reaches_its_caller_with_code_and_message(
         pytest.param(b'{"jsonrpc":"2.0","result":{"a":\x1b[31m', id="terminal"),
     ],
 )
-async def test_a_response_that_nobody_reads_ends_its_call_with_its_first_bytes(
+async def test_an_unread_response_ends_its_call_with_its_first_bytes(
     transport: str, answer: bytes
 ) -> None:
     async with answering(transport, answer) as (link, _):
@@ -88,7 +88,7 @@ async def test_a_response_that_nobody_reads_ends_its_call_with_its_first_bytes(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_notifications_with_null_params_or_id_are_passed_on(transport: str) -> None:
+async def test_notifications_with_null_params_or_id_are_forwarded(transport: str) -> None:
     caller = Told()
     notification = LOG % b'null,"id":null'
     body = b"[%b,%b]" % (notification, RESULT)
@@ -148,19 +148,19 @@ async def test_a_stdio_server_that_writes_utf_16_gets_an_error_immediately(encod
     link = MultiplexedSession(
         await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
     )
-    with pytest.raises(ProtocolError, match="can't be read"):
+    with pytest.raises(ProtocolError, match="cannot read the response"):
         await called(link)
     await link.close()
     await background.close()
 
 
-async def test_the_end_of_a_program_quotes_what_it_printed_in_place_of_messages() -> None:
+async def test_the_error_of_an_exited_stdio_server_quotes_its_last_output() -> None:
     program = "input(); print('Usage: server --stdio')"
     background = TaskSet()
     link = MultiplexedSession(
         await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
     )
-    with pytest.raises(Unreachable, match=r"ended.*Usage: server --stdio"):
+    with pytest.raises(Unreachable, match=r"exited.*Usage: server --stdio"):
         await called(link)
     await link.close()
     await background.close()
