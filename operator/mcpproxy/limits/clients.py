@@ -165,7 +165,7 @@ LIVE_SESSIONS: Final = Limit(
     " open request or stream",
     "process",
     "the least recently used session of the client with the most sessions ends: HTTP 404",
-    "test_beyond_the_limit_the_idlest_session_of_the_client_with_the_most_ends",
+    "test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends",
 )
 SESSION_IDLE: Final = Limit(
     "session-idle",
@@ -192,7 +192,7 @@ STREAMS: Final = Limit(
     "open streams that belong to no call: HTTP GET and subscriptions/listen",
     "process",
     "the oldest stream of the client with the most streams ends",
-    "test_beyond_the_limit_the_oldest_stream_of_the_client_with_the_most_ends",
+    "test_beyond_the_limit_the_oldest_stream_of_the_largest_holder_ends",
 )
 OUTBOX_MESSAGES: Final = Limit(
     "stream-messages",
@@ -273,7 +273,7 @@ PARKED_CALLS: Final = Limit(
     "calls of modern clients that wait for the client to return with the requested input",
     "process",
     "the oldest call of the client with the most calls is cancelled; its requestState gets -32602",
-    "test_beyond_the_limit_the_oldest_parked_call_of_the_client_with_the_most_is_cancelled",
+    "test_beyond_the_limit_the_oldest_parked_call_of_the_largest_holder_is_cancelled",
 )
 PARKED_FOR: Final = Limit(
     "parked-for",

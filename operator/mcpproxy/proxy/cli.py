@@ -177,7 +177,7 @@ def main(args: argparse.Namespace) -> int:
         process.report_error(f"mcpproxy run: {error}")
         return 1
     except NothingToServe as error:
-        process.report_error(f"mcpproxy run: {error}; for HTTP: --transport http")
+        process.report_error(f"mcpproxy run: {error}. For HTTP: --transport http")
         return 2
     except (ManifestError, ValueError, OSError) as error:
         process.report_error(f"mcpproxy run: {error}")

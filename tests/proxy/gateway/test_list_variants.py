@@ -163,7 +163,7 @@ def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail(
     assert _shown(catalog, ListVariant({"b": SAMPLING})) == ["y", "z"]
     assert _shown(catalog, ListVariant({"a": ROOTS})) == ["z"]
     assert catalog.clashes() == [
-        "tools: x is served by none of the backends a, b",
+        "tools: x is offered by the backends a, b and served by none of them",
         "tools: z of backend a is hidden by backend c",
     ]
 
@@ -176,7 +176,7 @@ def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
         catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y" * 65), seen)
     assert catalog.clashes() == [
         "tools: x of backend b is hidden by backend a",
-        f"tools: {'y' * 65} of backend b is longer than 64",
+        f"tools: {'y' * 65} of backend b has more than 64 characters",
     ]
 
 

@@ -144,7 +144,7 @@ async def _request_everything(world: World, sessions: list[Raw]) -> None:
     bound, isolated, streaming, ending, notifying, levelling = sessions
     answer = await called(bound, "c_increment", secret=SECRET)
     assert answer.status_code == 404
-    assert "has gone" in last(answer)["error"]["message"]
+    assert "is no longer running" in last(answer)["error"]["message"]
     assert "set-cookie" not in answer.headers
     for _ in range(2):
         answer = await called(isolated, "p_echo", secret=SECRET)

@@ -65,7 +65,7 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
         watched.reload()
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
         "a sealing key requires at least 16 bytes",
-        "there is no sealing key",
+        "the sealing key is missing",
     ]
     assert watched.sealer.open("x", token) == 1
     (tmp_path / "current").write_bytes(NEW)

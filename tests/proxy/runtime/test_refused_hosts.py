@@ -53,8 +53,8 @@ async def test_a_server_of_the_sdk_that_does_not_know_the_name_is_reported_with_
     found, port = await refused(app, proxy, stack, monkeypatch)
     assert (found.state, found.reason) == ("Unhealthy", "HostRefused")
     assert found.message == (
-        "HTTP 421 (Invalid Host header): the backend does not serve the host"
-        f" {HOST}:{port}; add it, with its port, to the allowed hosts of the server"
+        f"HTTP 421 (Invalid Host header): the backend does not serve the host {HOST}:{port};"
+        " add it, with its port, to the allowed hosts of the server"
     )
 
 

@@ -163,7 +163,7 @@ async def test_a_uri_that_is_too_long_is_refused_with_the_name_of_its_field(
         await client.read_resource("note://s/" + "x" * (most - len("note://s/")))
         if mode == "legacy":
             with pytest.raises(
-                MCPError, match=r"^params\.uri has 65537 .* at most 65536"
+                MCPError, match=r"^params\.uri has 65537 .* the maximum is 65536"
             ) as caught:
                 await client.read_resource("note://s/" + "x" * (most + 1 - len("note://s/")))
             assert caught.value.error.code == -32602

@@ -129,9 +129,7 @@ async def test_enough_equal_checks_in_a_row_change_the_state(
         assert row[:count] == [*[before] * (count - 1), after]
 
 
-async def test_lists_are_cached_for_the_ttl_of_backend_or_proxy(
-    peer: Any, proxy: Any
-) -> None:
+async def test_lists_are_cached_for_the_ttl_of_backend_or_proxy(peer: Any, proxy: Any) -> None:
     servers = {name: await peer(name, "modern") for name in ("own", "all")}
     own, common = ({"name": name, "url": url} for name, (_, url) in servers.items())
     await proxy({**own, "cache": {"ttl": "1h"}}, common, cache={"ttl": "100ms"})

@@ -208,7 +208,7 @@ async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     assert await crew.total("mcpproxy_calls_total", outcome="ok") >= before
     assert await crew.total("mcpproxy_worker_ends_total") == 1
     said = [json.loads(line) for line in crew.log.read_text().splitlines()]
-    assert any(f"(process {dead}) exited with -9" in line["message"] for line in said)
+    assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)
 
 
 async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:

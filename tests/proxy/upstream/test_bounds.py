@@ -168,7 +168,7 @@ async def test_a_response_with_too_many_header_lines_is_abandoned() -> None:
     # The rest of the packet, which would complete the response, is not read.
     wire.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n" + lines + b"a: b\r\n\r\n")
     assert (wire.closing, begun.status, begun.complete) == (True, 0, False)
-    with pytest.raises(InvalidResponse, match=f"more than {most} header lines"):
+    with pytest.raises(InvalidResponse, match=f"more than {most} headers"):
         await begun.head()
     assert limits.RESPONSE_LINES.reached == reached + 1
 

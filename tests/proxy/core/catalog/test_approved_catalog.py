@@ -129,7 +129,7 @@ def test_the_log_names_withheld_components_once_for_each_change(
     for _ in range(3):
         catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
     (line,) = caplog.messages
-    assert line == "backend p: 2 of its tools are not approved and withheld: p_a, p_b"
+    assert line == "backend p: withheld 2 of its tools because they are not approved: p_a, p_b"
 
 
 def test_a_tool_is_refused_while_the_lists_of_its_backend_are_unknown() -> None:

@@ -94,7 +94,7 @@ def test_a_name_that_two_claim_is_served_by_none_where_that_is_to_fail() -> None
     assert catalog.owner(TOOLS, "a_x") is None
     assert catalog.claimed_by(TOOLS, "a_x") == ("one", "two")
     assert catalog.claimed_by(TOOLS, "y") == ()
-    told = "tools: a_x is served by none of the backends one, two"
+    told = "tools: a_x is offered by the backends one, two and served by none of them"
     assert catalog.clashes() == [told]
     catalog.put("one", TOOLS, None)
     assert catalog.owner(TOOLS, "a_x") == "two"
@@ -112,7 +112,7 @@ def test_a_clash_is_warned_of_once_with_both_backends_and_the_remedy(
     assert record.levelname == "WARNING"
     said = record.getMessage()
     assert "tools: a_x of backend two is hidden by backend one" in said
-    assert "another prefix" in said
+    assert "change the prefix" in said
     catalog.put("three", TOOLS, _listing(TOOLS, "", "y\x1b[2J"))
     assert "\x1b" not in caplog.text
 
@@ -121,7 +121,7 @@ def test_a_name_too_long_for_clients_is_noted_and_a_long_uri_is_not() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x" * 62, "y" * 63))
     catalog.put("a", RESOURCES, _listing(RESOURCES, "a", "s://" + "x" * 100))
-    assert catalog.clashes() == [f"tools: a_{'y' * 63} of backend a is longer than 64"]
+    assert catalog.clashes() == [f"tools: a_{'y' * 63} of backend a has more than 64 characters"]
 
 
 def test_storing_an_equal_value_is_not_a_change() -> None:

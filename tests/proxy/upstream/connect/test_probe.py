@@ -307,6 +307,8 @@ def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
     reached = GREETING.reached
     said = {"protocolVersion": "2025-11-25", "supportedVersions": ["2026-07-28"]}
     assert read({"result": jsonrpc.encode_raw(said)}) is not None
-    with pytest.raises(ProtocolError, match="the result of initialize or server/discover has more than"):
+    with pytest.raises(
+        ProtocolError, match="the result of initialize or server/discover has more than"
+    ):
         read({"result": jsonrpc.encode_raw({**said, "instructions": "x" * GREETING.value})})
     assert GREETING.reached == reached + 1

@@ -197,8 +197,16 @@ def test_the_context_is_made_once_for_the_same_files(mounted: Mounted) -> None:
         ("configmap/ca/ca.crt", "junk", "key ca.crt of ConfigMap ca contains no PEM certificates"),
         ("configmap/ca/ca.crt", None, "ConfigMap ca has no readable key ca.crt"),
         ("secret/client/tls.crt", "", "key tls.crt of Secret client contains no PEM certificates"),
-        ("secret/client/tls.key", "junk", "key tls.key of Secret client contains no unencrypted PEM private key"),
-        ("secret/client/tls.key", "other", "key tls.key of Secret client does not match the client certificate"),
+        (
+            "secret/client/tls.key",
+            "junk",
+            "key tls.key of Secret client contains no unencrypted PEM private key",
+        ),
+        (
+            "secret/client/tls.key",
+            "other",
+            "key tls.key of Secret client does not match the client certificate",
+        ),
         ("secret/client/tls.crt", "expired", "certificate in key tls.crt .* expired on 20"),
     ],
 )
