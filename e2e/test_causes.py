@@ -20,7 +20,7 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {
     "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
-    "out-of-memory": ("Failing", r"\(OOMKilled\): raise resources\.limits\.memory"),
+    "out-of-memory": ("Failing", r"\(OOMKilled\); raise resources\.limits\.memory"),
     "start-error": ("Failing", r"cannot start: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
@@ -32,18 +32,24 @@ EXPECTED = {
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
     "image-pull": ("Failing", r"cannot pull the image mcpproxy/no-such-image:0\.1\.0"),
     "unschedulable": ("Failing", "a pod cannot be scheduled: 0/3 nodes are available"),
-    "paused": ("Paused", r"paused: kubectl rollout resume -n \S+ deployment/paused"),
-    "teller": ("Stalled", r"Deployment teller, Service teller exist already and are not of this"),
+    "paused": (
+        "Paused",
+        r"paused; resume it with: kubectl rollout resume -n \S+ deployment/paused",
+    ),
+    "teller": (
+        "Stalled",
+        r"Deployment teller, Service teller already exist and are not controlled by",
+    ),
     "terminating": (
         "Terminating",
-        r"being deleted, .* controllers of its finalizers .*: example\.com/held",
+        r"being deleted, .* controllers of these finalizers: example\.com/held",
     ),
-    "asleep": ("Suspended", r"spec\.suspend is true, so nothing is changed"),
+    "asleep": ("Suspended", r"spec\.suspend is true, so the operator changes nothing"),
     "resting": ("Scaled to 0", "no pods run because the Deployment is scaled to 0"),
     "quota-pods": ("Stalled", r"1 pod serves the previous .* ResourceQuota small of the namespace"),
     "quota-services": ("Stalled", r"ResourceQuota small of the namespace is exhausted"),
     "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
-    "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
+    "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denied the request"),
     "webhook-down": ("Stalled", r"the API server cannot call webhook gone\.example\.com; restore"),
     "service-missing": ("Failing", r"Service no-such-service does not exist in namespace"),
     "no-endpoints": (
@@ -52,14 +58,17 @@ EXPECTED = {
     ),
     "wrong-port": (
         "Failing",
-        r"teller\.\S+\.svc:9: connection refused; .* no port 9 but 8080; correct",
+        r"teller\.\S+\.svc:9: connection refused; .* no port 9; set service.port to one of 8080",
     ),
-    "headless": ("Failing", r"Service shifted is headless, .* give the Service the port 8080"),
+    "headless": (
+        "Failing",
+        r"Service shifted is headless, .* change the port of the Service to 8080",
+    ),
     "wrong-host": (
         "Failing",
-        r"HTTP 421 \(Invalid Host header\): it does not serve the host strict\.\S+\.svc:8080; add",
+        r"HTTP 421 \(Invalid Host header\): the backend does not serve the host strict\.\S+\.svc:8080; add",
     ),
-    "wrong-path": ("Failing", r"HTTP 404 and no MCP; correct the path"),
+    "wrong-path": ("Failing", r"HTTP 404 without an MCP message; correct the path"),
     "optional-down": (
         "Degraded",
         r"1 of 2 backends are being served; no-such-service \(optional\) is Unhealthy",

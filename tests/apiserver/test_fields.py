@@ -157,7 +157,7 @@ def test_kubectl_scale_is_refused_where_an_autoscaler_sets_the_replicas(stage: S
     stage.apply(autoscaling={"maxReplicas": 4})
     answer = stage.apiserver.kubectl("-n", stage.namespace, "scale", "mcpp/tools", "--replicas=3")
     assert answer.returncode != 0
-    assert "replicas and autoscaling exclude each other" in answer.stderr
+    assert "replicas and autoscaling are mutually exclusive" in answer.stderr
 
 
 def test_the_state_of_the_autoscaler_is_reported(stage: Stage, operator: OperatorProcess) -> None:

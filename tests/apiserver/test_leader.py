@@ -125,7 +125,7 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
         first.operator.process.terminate()
         assert first.operator.process.wait(5) == 0
         assert holder(stage) is None
-        assert "released the lease" in first.log.read_text()
+        assert "released Lease" in first.log.read_text()
         with replica(stage, tmp_path / "2", *patience) as second:
             second.operator.until(lambda: second.operator.followed == 1, "the other leads")
             stage.passes_settle(second.operator)

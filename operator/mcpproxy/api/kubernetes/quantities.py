@@ -30,7 +30,7 @@ def parse_duration(duration: str) -> float:
     Raise ValueError if the text is not a duration.
     """
     if not re.fullmatch(DURATION_PATTERN, duration):
-        raise ValueError(f"{duration!r} is not a duration; write for example 5s, 1m30s or 250ms")
+        raise ValueError(f"{duration!r} is not a duration; use a format such as 5s, 1m30s or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
 
 
@@ -60,7 +60,7 @@ def parse_quantity(quantity: int | str) -> Decimal:
     text = str(quantity)
     match = re.fullmatch(_QUANTITY, text)
     if len(text) > _MAX_QUANTITY_LENGTH or not match:
-        raise ValueError(f"{text!r} is not a quantity; write for example 250m, 2 or 128Mi")
+        raise ValueError(f"{text!r} is not a quantity; use a format such as 250m, 2 or 128Mi")
     number, unit = match.groups()
     return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
 
