@@ -66,7 +66,7 @@ EXPECTED = {
     ),
     "wrong-host": (
         "Failing",
-        r"HTTP 421 \(Invalid Host header\): the backend does not serve the host strict\.\S+\.svc:8080; add",
+        r"HTTP 421 \(Invalid Host header\): the backend does not serve the host strict\.\S+\.svc",
     ),
     "wrong-path": ("Failing", r"HTTP 404 without an MCP message; correct the path"),
     "optional-down": (
@@ -166,7 +166,7 @@ def test_orphaned_children_are_adopted_while_their_pods_serve(
     assert deployment["uid"] == uid
     assert [owner["uid"] for owner in deployment["ownerReferences"]] == [after]
     events = world.kubectl("events", "--for", f"mcpproxy/{name}")
-    assert re.search(rf"Adopted .*took over .*Deployment {name}", events), events
+    assert re.search(rf"Adopted .*adopted .*Deployment {name}", events), events
 
 
 def _all_told(place: Place, expected: dict[str, tuple[str, str]]) -> None:
