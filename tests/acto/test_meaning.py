@@ -48,7 +48,7 @@ def explained(one: Mutation) -> bool:
 
 
 @pytest.mark.slow
-def test_a_mutation_that_is_taken_shows_in_the_children_or_says_the_same() -> None:
+def test_an_accepted_mutation_changes_the_children_or_is_equivalent() -> None:
     good = bases()
     made = {name: rendering(spec) for name, spec in good.items()}
     meant = {name: parsed(spec) for name, spec in good.items()}

@@ -19,6 +19,6 @@ def test_a_wrong_manifest_is_refused_with_the_path_of_its_field(case: Bad) -> No
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_allowed_is_taken_as_it_is(name: str) -> None:
+def test_a_valid_manifest_is_accepted_unchanged(name: str) -> None:
     proxy = manifest.load(json.dumps(GOOD[name]))
     assert proxy.spec.to_manifest() == GOOD[name]["spec"]

@@ -91,4 +91,4 @@ def test_orphans_of_an_earlier_mcpproxy_are_adopted_under_the_guard_and_no_other
         stage.kubectl(foreign[0], "service/tools", *foreign[1:])
         assert REFUSAL in tries(*clear)
     told = stage.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
-    assert "took over Service tools" in told
+    assert "adopted Service tools" in told

@@ -70,7 +70,7 @@ def asked(of_proxies: bool) -> list[str]:
     ]
 
 
-def test_what_is_asked_of_the_operator_is_there(
+def test_alerts_use_existing_metrics_of_the_operator(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     stage = Stage(apiserver, namespace)
@@ -113,7 +113,7 @@ async def call_a_tool(url: str) -> None:
         await client.call_tool(tools[0].name, {"text": "olives"})
 
 
-def test_what_is_asked_of_the_proxies_is_there() -> None:
+def test_alerts_use_existing_metrics_of_the_proxies() -> None:
     with a_proxy() as (url, proxy):
         asyncio.run(call_a_tool(url))
         text = proxy.get("/metrics")[1]

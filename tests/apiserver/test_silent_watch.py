@@ -61,7 +61,7 @@ def test_a_silent_watch_fails_the_probes(
         assert operator.number(behind) >= 1
 
 
-def test_what_a_silent_watch_misses_is_put_right_all_the_same(
+def test_changes_missed_by_a_silent_watch_are_still_reverted(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     stage = Stage(apiserver, namespace)

@@ -84,7 +84,7 @@ async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_a_target_that_does_not_start_is_an_error_and_the_others_go_on(
+async def test_a_target_that_does_not_start_is_an_error_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)

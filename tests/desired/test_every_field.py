@@ -94,7 +94,7 @@ def has_effect(whole: dict[str, Any], path: str, holder: Any, name: str) -> bool
     return False
 
 
-def test_every_field_changes_what_is_made_of_an_mcpproxy() -> None:
+def test_every_field_changes_the_children_of_an_mcpproxy() -> None:
     effective: set[str] = set()
     for name in OURS:
         text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")

@@ -73,7 +73,7 @@ def test_two_operators_render_the_same_bytes() -> None:
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 2), min_size=1))
-def test_what_runs_for_a_backend_does_not_depend_on_its_neighbours(chosen: set[int]) -> None:
+def test_the_process_of_a_backend_does_not_depend_on_other_backends(chosen: set[int]) -> None:
     backends = [EVERY_FIELD["spec"]["backends"][number] for number in sorted(chosen)]
     fewer = {**EVERY_FIELD, "spec": {**EVERY_FIELD["spec"], "backends": backends}}
     whole = {one["name"]: one for one in served(EVERY_FIELD)}

@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_the_quick_start_without_a_cluster_does_what_it_says() -> None:
+def test_the_quick_start_without_a_cluster_works_as_documented() -> None:
     given = blocks("quickstart.md", "run: local")
     assert len(given) == 4
     with subprocess.Popen(

@@ -150,7 +150,7 @@ def test_the_kubelet_probes_pods_at_each_of_their_addresses(pods: tuple[Pod, Pod
                 assert _status(pod.url(address, PORT_ADMIN, path)) == 200
 
 
-async def test_a_session_of_one_pod_goes_on_at_another(pods: tuple[Pod, Pod]) -> None:
+async def test_a_session_of_one_pod_continues_at_another(pods: tuple[Pod, Pod]) -> None:
     host = {"host": "tools.team.svc"}
     async with httpx2.AsyncClient(timeout=30, headers=host) as http:
         begun, elsewhere = (Raw(pod.endpoint, http) for pod in pods)

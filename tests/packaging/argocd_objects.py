@@ -16,11 +16,14 @@ Object = dict[str, Any]
 
 COUNTS = ComponentCounts(tools=2, prompts=0)
 LOOP = ConditionReason(
-    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; run kubectl logs --previous -c mcpproxy"
 )
 GONE = {"reason": "Unreachable", "message": "connection refused"}
-DENIED = {"reason": "Unauthorized", "message": "it answers HTTP 401"}
-LIMITED = {"reason": "RateLimited", "message": "it answers HTTP 429: too many requests"}
+DENIED = {"reason": "Unauthorized", "message": "the backend responded with HTTP 401"}
+LIMITED = {
+    "reason": "RateLimited",
+    "message": "HTTP 429: too many requests",
+}
 
 
 def _view(state: str = "Healthy", **fields: Any) -> BackendStatus:

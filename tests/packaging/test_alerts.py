@@ -131,6 +131,6 @@ def _promtool(directory: Path, *command: str) -> None:
 
 if shutil.which("promtool"):
 
-    def test_promtool_comes_to_the_same(tmp_path: Path) -> None:
+    def test_promtool_gives_the_same_results(tmp_path: Path) -> None:
         _promtool(tmp_path, "check", "rules", "rules.yaml")
         _promtool(tmp_path, "test", "rules", "rules_test.yaml")

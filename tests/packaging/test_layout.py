@@ -27,7 +27,7 @@ def test_the_standard_librarys_operator_wins_over_the_source_root() -> None:
     assert Path(seen.strip()) == library
 
 
-def test_the_source_root_is_no_package() -> None:
+def test_the_source_root_is_not_a_package() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 

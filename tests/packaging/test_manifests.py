@@ -47,7 +47,7 @@ def test_no_role_lets_the_operator_read_secrets_or_write_the_users_objects() -> 
 
 @pytest.mark.apiserver
 @pytest.mark.parametrize(("overlay", "file"), manifests.INSTALLS.items())
-def test_what_to_install_is_what_its_sources_give(overlay: str, file: str) -> None:
+def test_the_install_manifest_matches_its_sources(overlay: str, file: str) -> None:
     if not os.environ.get("KUBEBUILDER_ASSETS"):
         pytest.skip(f"KUBEBUILDER_ASSETS is not set: kubectl builds {file}")
     text = (ROOT / "manifests" / file).read_text(encoding="utf-8")

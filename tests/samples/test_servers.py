@@ -89,7 +89,7 @@ async def test_no_two_servers_offer_the_same_number_of_anything(weather: str, co
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_weather_and_notes_speak_both_eras(weather: str, mode: str) -> None:
+async def test_weather_and_notes_support_both_eras(weather: str, mode: str) -> None:
     assert await counts(weather, mode) == (5, 2, 3, 1)
     assert await counts(NOTES, mode) == (2, 1, 4, 2)
 

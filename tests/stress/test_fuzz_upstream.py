@@ -174,7 +174,7 @@ class Session:
         assert not self.client._opening
 
 
-async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
+async def test_a_response_of_a_backend_is_an_error_or_the_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def no_pause(reader: SseMessageReader) -> None:

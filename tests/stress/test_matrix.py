@@ -48,7 +48,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("share", _shares(), ids=_named)
-async def test_a_client_gets_through_the_proxy_what_a_misbehaving_backend_gives_it(
+async def test_a_client_gets_the_response_of_a_misbehaving_backend_through_the_proxy(
     share: list[list[Place]],
 ) -> None:
     alone = asyncio.Lock()

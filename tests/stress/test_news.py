@@ -44,7 +44,9 @@ async def _lists_it(client: Client) -> bool:
 
 
 @eras
-async def test_a_legacy_client_hears_of_a_new_tool_on_its_stream(tmp_path: Path, era: str) -> None:
+async def test_a_legacy_client_is_notified_of_a_new_tool_on_its_stream(
+    tmp_path: Path, era: str
+) -> None:
     async with AsyncExitStack() as stack:
         chatter, proxy = await _started(stack, tmp_path, era)
         told = asyncio.Event()
@@ -64,7 +66,9 @@ async def test_a_legacy_client_hears_of_a_new_tool_on_its_stream(tmp_path: Path,
 
 
 @eras
-async def test_a_modern_client_that_listens_hears_of_a_new_tool(tmp_path: Path, era: str) -> None:
+async def test_a_listening_modern_client_is_notified_of_a_new_tool(
+    tmp_path: Path, era: str
+) -> None:
     async with AsyncExitStack() as stack:
         chatter, proxy = await _started(stack, tmp_path, era)
         client = await stack.enter_async_context(Client(proxy.url, mode="2026-07-28"))

@@ -152,10 +152,10 @@ async def test_a_model_is_played_by_the_person_or_refused() -> None:
         (["list", "http://127.0.0.1:1/mcp"], 1, "http://127.0.0.1:1/mcp: All connection attempts"),
         (["list", "nope.py"], 2, "nope.py: there is no such file"),
         (["list", "nope"], 2, "nope: expected a URL"),
-        (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py is not reached over HTTP"),
+        (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py does not use HTTP"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_an_error_is_reported_in_one_line(
     url: str, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
     assert _run(*(url if word == "URL" else word for word in words)) == code

@@ -33,7 +33,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 VERSION: Final = 1
 """Version of the files' format."""
 NO_METHOD: Final = jsonrpc.encode(
-    {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog has no such list"}
+    {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog does not contain this list"}
 )
 
 
@@ -83,11 +83,13 @@ def read_saved_lists(path: Path) -> SavedLists:
             for kind, raw_pages in file.lists.items()
         }
     except FileNotFoundError:
-        raise Unreachable(f"there is no {path}; save it with --save") from None
+        raise Unreachable(f"{path} does not exist; create it with --save") from None
     except (OSError, ValueError, msgspec.MsgspecError, jsonrpc.RpcError):
-        raise ProtocolError(f"{path} is no saved catalog; save it again with --save") from None
+        raise ProtocolError(f"{path} is not a saved catalog; create it again with --save") from None
     if file.version != VERSION or status.protocol_version is None or status.transport is None:
-        raise ProtocolError(f"{path} is of another version of mcpproxy; save it again with --save")
+        raise ProtocolError(
+            f"{path} was saved by another version of mcpproxy; create it again with --save"
+        )
     stateful = status.session == "Stateful"
     return SavedLists(status.protocol_version, status.transport, stateful, greeting, pages)
 
@@ -149,8 +151,8 @@ class SavedConnector(Connector):
         era = "modern" if is_modern(saved.revision) else "legacy"
         if self._pin not in ("auto", era, saved.revision):
             raise ProtocolError(
-                f"it was saved speaking {saved.revision}, but protocol says {self._pin};"
-                " save it again with --save"
+                f"saved with revision {saved.revision}, but protocol is {self._pin}; create it"
+                " again with --save"
             )
         self.transport = saved.transport
         return SavedSession(saved)

@@ -100,7 +100,7 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 @example([(_request(2, 1), [])])
 @example([(b"P", []), (_request(0, 1), [])])
 @example([(_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
-def test_what_arrives_is_the_same_whether_heads_are_known_or_not(
+def test_requests_are_equal_with_and_without_cached_heads(
     sent: list[tuple[bytes, list[int]]],
 ) -> None:
     parts = [part for data, cuts in sent for part in _cut(data, cuts)]

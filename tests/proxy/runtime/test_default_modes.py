@@ -176,7 +176,7 @@ async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Pat
         assert [(await _told(client, "tell"))[1] for _ in range(2)] == [1, 1]
 
 
-async def test_the_status_says_which_mode_is_in_force_and_why(
+async def test_the_status_reports_the_session_mode_and_its_origin(
     proxy: Any, stack: Any, tmp_path: Path
 ) -> None:
     base = await stack.enter_async_context(serving(Counter().gate))

@@ -113,7 +113,7 @@ async def test_a_large_answer_that_turns_out_to_be_no_json_breaks_off(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_where_the_client_goes_the_backend_need_not_go_on(
+async def test_a_disconnected_client_cancels_the_request_to_the_backend(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -129,7 +129,7 @@ async def test_where_the_client_goes_the_backend_need_not_go_on(
 
 @pytest.mark.parametrize("form", ["length", "chunked", "events"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_where_the_client_went_before_the_backend_need_not_go_on_either(
+async def test_a_client_that_disconnected_earlier_cancels_the_request_to_the_backend(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -220,7 +220,7 @@ async def test_a_large_error_is_an_error_all_the_same(
 
 
 @pytest.mark.parametrize("kind", SESSIONS)
-async def test_what_a_session_says_in_the_middle_of_a_large_answer_does_not_get_into_it(
+async def test_messages_during_a_large_response_do_not_corrupt_it(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -242,9 +242,7 @@ async def test_what_a_session_says_in_the_middle_of_a_large_answer_does_not_get_
 
 
 @pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
-async def test_a_large_answer_that_can_be_asked_for_again_has_an_id(
-    proxy: Any, http: Any, kind: str
-) -> None:
+async def test_a_large_resumable_response_has_an_id(proxy: Any, http: Any, kind: str) -> None:
     async with stage(proxy, http, kind, plain) as (backend, raw):
 
         async def write(request_id: Any, writer: asyncio.StreamWriter) -> None:
@@ -260,7 +258,7 @@ async def test_a_large_answer_that_can_be_asked_for_again_has_an_id(
         assert last(text)["result"]["content"] == SHOWN
 
 
-async def test_a_large_answer_that_broke_off_is_asked_for_again_where_it_can_be(
+async def test_a_truncated_large_response_is_requested_again_if_possible(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "legacy", plain) as (backend, raw):

@@ -42,7 +42,7 @@ SHAPES = [plain, event, zipped]
     ],
     ids=["error-null", "surrogate", "latin-1", "NaN", "error-text", "malformed"],
 )
-async def test_a_call_gets_what_sdks_read_or_a_reason_at_once(
+async def test_a_call_gets_a_readable_response_or_an_immediate_error(
     proxy: Any,
     http: Any,
     kind: str,

@@ -147,7 +147,7 @@ async def test_the_transport_is_the_one_that_is_named(
         ("2025-03-26", "2025-03-26"),
     ],
 )
-async def test_a_backend_is_spoken_to_as_its_protocol_says(
+async def test_a_backend_is_used_with_the_configured_protocol(
     peer: Any, proxy: Any, protocol: str, spoken: str
 ) -> None:
     server, url = await peer("p")

@@ -184,7 +184,11 @@ async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) ->
         code, _, errors = await _ran(program, stdin=inward.fileno(), stdout=outward)
     os.close(outward)
     assert code == 1
-    assert errors.decode().splitlines()[-1].endswith("cannot be written: No space left on device")
+    assert (
+        errors.decode()
+        .splitlines()[-1]
+        .endswith("cannot write standard output: No space left on device")
+    )
 
 
 @pytest.mark.slow

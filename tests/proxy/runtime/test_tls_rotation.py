@@ -220,7 +220,7 @@ async def test_connections_that_never_idle_go_over_to_other_certificates_and_no_
         assert await running.state("t") == "Healthy"
 
 
-async def test_the_stream_of_changes_goes_over_too_and_nothing_is_missed(tmp_path: Path) -> None:
+async def test_the_change_stream_is_handed_over_without_a_gap(tmp_path: Path) -> None:
     world = World(tmp_path, "legacy")
     old, new = world.old, world.new
     world.identity.be(old, old, new)
@@ -238,7 +238,7 @@ async def test_the_stream_of_changes_goes_over_too_and_nothing_is_missed(tmp_pat
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
 
 
-async def test_a_clients_own_session_goes_on_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+async def test_a_clients_own_session_continues_and_its_stream_is_not_cut(tmp_path: Path) -> None:
     world = World(tmp_path, "legacy")
     old, new, backend = world.old, world.new, world.backend
     world.identity.be(old, old, new)
@@ -267,7 +267,7 @@ def _tools(running: Proxy) -> int | None:
     return None if counts is None else counts.tools
 
 
-async def test_what_is_mounted_last_decides_even_if_it_is_of_no_use(tmp_path: Path) -> None:
+async def test_the_last_mount_decides_even_if_it_is_unusable(tmp_path: Path) -> None:
     world = World(tmp_path, "modern")
     world.identity.be(world.old, world.old)
     world.mount(world.old, world.old)

@@ -79,7 +79,7 @@ async def _called(client: Raw, tool: str, **arguments: Any) -> Any:
     return last(answer)["result"]["content"][0]["text"]
 
 
-async def test_any_worker_serves_a_session_and_what_one_of_them_holds_is_found(
+async def test_any_worker_serves_a_session_and_finds_state_of_the_others(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, counter, crew = pair
@@ -137,7 +137,7 @@ async def test_counters_of_all_workers_are_added_up(
     assert await crew.total("mcpproxy_workers") == 2
 
 
-async def test_the_status_is_that_of_all_workers_and_changes_are_told_once(
+async def test_the_status_covers_all_workers_and_changes_are_reported_once(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     peer, _, crew = pair
@@ -192,7 +192,7 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
+async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, _, crew = doomed
@@ -212,7 +212,7 @@ async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
     assert await crew.total("mcpproxy_calls_total", outcome="ok") >= before
     assert await crew.total("mcpproxy_worker_ends_total") == 1
     said = [json.loads(line) for line in crew.log.read_text().splitlines()]
-    assert any(f"(process {dead}) exited with -9" in line["message"] for line in said)
+    assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
         finally:
             await crew.kill()
     assert "address already in use" in crew.log.read_text().lower()
-    assert "worker 1 could not start" in crew.log.read_text()
+    assert "cannot start worker 1" in crew.log.read_text()
 
 
 async def _refused(*arguments: object) -> str:
@@ -302,19 +302,19 @@ async def _refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--workers", 2), "--workers serve HTTP: add --transport http"),
-        (("--workers", 0), "'0' is not a number from 1 to 64"),
+        (("--workers", 2), "--workers requires HTTP; add --transport http"),
+        (("--workers", 0), "'0' is not an integer from 1 to 64"),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--worker-ports", 7999),
-            "2 ports from 7999 on contain 8000, which is --port; choose others",
+            "the 2 ports from 7999 include 8000, which is --port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--admin-port", 8101),
-            "2 ports from 8100 on contain 8101, which is --admin-port; choose others",
+            "the 2 ports from 8100 include 8101, which is --admin-port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--worker-ports", 65535),
-            "--worker-ports: 2 ports from 65535 on go beyond 65535; choose a lower first one",
+            "--worker-ports: the 2 ports from 65535 exceed 65535; choose a lower port",
         ),
     ],
 )

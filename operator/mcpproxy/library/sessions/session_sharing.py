@@ -68,7 +68,7 @@ class ClientSession(ListenerFlag):
         async with self._lock:
             if self._link is None or not self._link.alive:
                 if self._opened and self._source.once:
-                    raise Unreachable("its transport has ended, and can't be opened again")
+                    raise Unreachable("the transport has ended and cannot be opened again")
                 self._opened = True
                 self._link = await self._open(context)
             return self._link

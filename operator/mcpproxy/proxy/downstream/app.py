@@ -98,10 +98,14 @@ class Endpoint:
 
     def screened(self, inbound: Request) -> HttpError | None:
         if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
-            return HttpError(404, f"there is nothing at this path; the endpoint is {self._path}")
+            return HttpError(404, f"no such path; the endpoint is {self._path}")
         host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
         if not self._guard.admits_host(host):
-            return HttpError(421, "the Host header names another server")
+            return HttpError(
+                421,
+                "the Host header does not name this server; add it to spec.allowedHosts or"
+                " --allowed-host",
+            )
         if not self._guard.admits_origin(origin, host):
             return _foreign(origin or b"")
         principal = ""

@@ -73,7 +73,7 @@ class BatchEndpoint:
             if any(self._keeps_state(m) for m in messages if not isinstance(m, bytes)):
                 self._front.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
-                    404, "the instance that held this session has gone; initialize again"
+                    404, "the instance of this session is no longer running; initialize again"
                 ) from None
             return False
         return True

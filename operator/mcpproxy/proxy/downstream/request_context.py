@@ -61,7 +61,9 @@ def parse_message(request: Request) -> Message:
     if not context.carries_message:
         if not _is_json(request.headers.get(b"content-type", b"")):
             raise HttpError(415, "the Content-Type must be application/json")
-        raise HttpError(406, "the client must accept application/json and text/event-stream")
+        raise HttpError(
+            406, "the header Accept must include application/json and text/event-stream"
+        )
     try:
         return jsonrpc.parse(request.body)
     except RpcError as error:

@@ -77,14 +77,14 @@ class Gateway(Aggregate):
         )
         self.metrics.count(
             "mcpproxy_isolated_requests",
-            "Isolated requests: warm, a session was available; cold, one had to be opened",
+            "Isolated requests: warm, a session was available; cold, the proxy had to open one",
             ("backend", "session"),
             self._isolated,
         )
         self.metrics.count(
             "mcpproxy_unattributed_messages",
-            "Messages of backends that were dropped because they named no request and the session"
-            " served several clients",
+            "Messages of backends that the proxy dropped because they named no request and the"
+            " session served several clients",
             ("kind",),
             lambda: (((kind,), count) for kind, count in unattributed.items()),
         )
@@ -154,7 +154,10 @@ class Gateway(Aggregate):
             # The backend may have names that the proxy does not know.
             return None
         if route is None and len(self.backends) != 1:
-            why = "it names no taskId, uri or name by which its backend could be found"
+            why = (
+                "several backends could serve it, and it has no taskId, uri or name that selects"
+                " one"
+            )
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
         return route
 

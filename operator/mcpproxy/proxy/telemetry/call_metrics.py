@@ -86,7 +86,7 @@ class CallMetrics(Collector):
         yield calls
         seconds = HistogramMetricFamily(
             "mcpproxy_call_duration_seconds",
-            "Time from a request to its response",
+            "Time from the request to its response",
             labels=["backend", "method"],
         )
         ends = [*map(floatToGoString, self._bounds), "+Inf"]

@@ -44,12 +44,12 @@ class RuntimeMetrics:
         )
         self.in_flight = Gauge(
             "mcpproxy_calls_in_flight",
-            "Requests to backends without a response so far",
+            "Requests to backends that are waiting for a response",
             registry=self._registry,
         )
         self.parked = Gauge(
             "mcpproxy_calls_parked",
-            "Calls that wait for input from their clients",
+            "Calls that are waiting for input from their clients",
             registry=self._registry,
         )
         self.upstream = Gauge(

@@ -146,7 +146,7 @@ class FeaturePolicy:
             if "requestState" not in result:
                 params.pop("requestState", None)
             request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-answer-{round_ + 1}")
-        raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
+        raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")
 
     def _check_input_requests(self, result: Message) -> None:
         """Raise ProtocolError if a backend requests input that it was not offered."""
@@ -154,7 +154,8 @@ class FeaturePolicy:
             method = jsonrpc.decode_str(jsonrpc.decode_object(question).get("method")) or ""
             if ASKED.get(method) in self.withdrawn:
                 raise ProtocolError(
-                    f"it asks for {ASKED[method]}, which is not forwarded to clients"
+                    f"the backend requested {ASKED[method]}, which the proxy does not forward to"
+                    " clients"
                 )
 
     def _without_progress_token(self, params: Message | None) -> Message | None:

@@ -190,7 +190,7 @@ class Dispatcher:
                 response = await send_request(link, outgoing, context)
         except asyncio.CancelledError:
             if context.is_timed_out():
-                raise TimedOut(f"no answer within {self._timeout:g} s") from None
+                raise TimedOut(f"no response within {self._timeout:g} s") from None
             raise
         finally:
             context.close()

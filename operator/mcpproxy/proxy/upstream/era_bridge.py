@@ -214,7 +214,7 @@ async def resolve_input(
             params.pop("requestState", None)
         request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-retry-{round_ + 1}")
         sent = outgoing.copy_with(params, request_id)
-    raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
+    raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")
 
 
 def _result_object(answer: Message) -> Message:
@@ -223,4 +223,4 @@ def _result_object(answer: Message) -> Message:
     try:
         return jsonrpc.decode_object(answer["result"])
     except RpcError:
-        raise ProtocolError("its result is not a JSON object") from None
+        raise ProtocolError("the result is not a JSON object") from None

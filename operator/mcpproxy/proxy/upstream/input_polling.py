@@ -41,7 +41,7 @@ async def wait_for_task(
     """
     task_id = jsonrpc.decode_str(task.get("taskId"))
     if task_id is None:
-        raise ProtocolError("it answers with a task without a taskId")
+        raise ProtocolError("the backend created a task without a taskId")
     outgoing.cancel_task = functools.partial(_cancel, link, task_id, caller)
     asked: set[str] = set()
     while (answer := _response_of(outgoing, task)) is None:
@@ -79,7 +79,9 @@ def _response_of(outgoing: UpstreamRequest, task: Message) -> Message | None:
             **answer,
             "error": jsonrpc.encode_raw(_error(UNAVAILABLE, "the task was cancelled", task)),
         }
-    raise ProtocolError(f"its task has the status {(status or 'none')[:50]}, or lacks the result")
+    raise ProtocolError(
+        f"the task has the status {(status or 'none')[:50]}, or its result is missing"
+    )
 
 
 def _error(code: int, message: str, task: Message) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _decode_object(raw: Raw) -> Message:
     try:
         return jsonrpc.decode_object(raw)
     except RpcError:
-        raise ProtocolError("its task is not a JSON object") from None
+        raise ProtocolError("the task is not a JSON object") from None
 
 
 async def _ask_client(key: str, raw: Raw, caller: CallContext) -> Any:
@@ -186,7 +188,9 @@ async def collect_inputs(result: Message, caller: CallContext) -> Message:
     requested = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
     if len(requested) > SERVER_REQUESTS.value:
         SERVER_REQUESTS.record()
-        raise ProtocolError(f"it asks for more than {SERVER_REQUESTS.value} things at once")
+        raise ProtocolError(
+            f"the backend requested more than {SERVER_REQUESTS.value} inputs at once"
+        )
     if caller.client.modern:
         # Modern clients get all input requests in one result.
         answers = dict(zip(requested, await _ask_client_at_once(requested, caller), strict=True))

@@ -75,7 +75,7 @@ def _use(
     sessions.release_if_idle(client)
 
 
-async def test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends() -> None:
+async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() -> None:
     sessions = _sessions()
     sessions._kept.limit = 100
     before = LIVE_SESSIONS.reached
@@ -141,7 +141,7 @@ async def test_sessions_that_keep_nothing_are_not_held() -> None:
     assert len(sessions) == len(sessions._kept) == 0
 
 
-async def test_s11_a_session_that_nobody_uses_loses_its_state() -> None:
+async def test_s11_an_unused_session_loses_its_state() -> None:
     sessions = _sessions()
     _use(sessions, _client("one"), 0.0, "debug")
     sessions.reap(1799.0, 60.0)
@@ -214,7 +214,7 @@ async def test_a_subscription_that_fails_takes_no_place() -> None:
     assert not live.subscriptions
 
 
-async def test_beyond_the_limit_the_oldest_stream_of_whoever_has_most_ends() -> None:
+async def test_beyond_the_limit_the_oldest_stream_of_the_largest_holder_ends() -> None:
     streams = OpenStreams()
     streams._shares.limit = 100
     before = STREAMS.reached
@@ -267,7 +267,7 @@ async def parked(parking: SuspendedCalls, principal: str, network: str = "net") 
     return await parking.run(start, request, {}, client, None, notify, network)
 
 
-async def test_beyond_the_limit_the_oldest_parked_call_of_whoever_has_most_is_cancelled() -> None:
+async def test_beyond_the_limit_the_oldest_parked_call_of_the_largest_holder_is_cancelled() -> None:
     parking = SuspendedCalls(Sealer([b"k" * 16], os.urandom), "here", lambda: 0.0)
     parking._shares.limit = 8
     before = PARKED_CALLS.reached

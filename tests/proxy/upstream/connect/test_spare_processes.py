@@ -164,7 +164,7 @@ async def test_no_program_is_left_at_the_end() -> None:
     assert stage.living == 0
 
 
-async def test_a_program_that_can_not_be_started_fails_the_request_alone() -> None:
+async def test_a_program_that_cannot_be_started_fails_the_request_alone() -> None:
     stage = Stage()
     stage.error = ProcessFailed("no")
     with pytest.raises(ProcessFailed):

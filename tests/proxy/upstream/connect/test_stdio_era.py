@@ -61,7 +61,7 @@ class Process:
         await self._stage.started.wait()
         answer = await self._answers.get()
         if answer is None:
-            raise ProcessFailed("its process has ended with status 1")
+            raise ProcessFailed("the process has exited with status 1")
         return answer
 
     async def close(self) -> None: ...
@@ -98,7 +98,7 @@ class Stage:
         return link.greeting.revision
 
 
-async def test_a_program_that_says_nothing_to_discover_is_spoken_to_in_the_legacy_era() -> None:
+async def test_a_stdio_server_that_ignores_discover_is_used_in_the_legacy_era() -> None:
     stage = Stage()
     stage.deaf_to = {"server/discover"}
     assert await stage.revision() == "2025-11-25"
@@ -189,14 +189,14 @@ async def test_a_program_of_both_eras_that_ended_at_one_initialize_is_legacy_aga
     assert await stage.revision(LEGACY) == "2025-11-25"
 
 
-async def test_a_program_that_ends_behind_its_error_to_initialize_is_told_by_the_error() -> None:
+async def test_a_stdio_server_that_exits_after_refusing_initialize_reports_the_error() -> None:
     stage = Stage()
     stage.refuses, stage.ends_at = {INITIALIZE: TRANSIENT}, {DISCOVER}
     with pytest.raises(ProtocolError, match="-32603"):
         await stage.revision(LEGACY)
 
 
-async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
+async def test_a_stdio_server_that_exits_on_every_request_is_an_error() -> None:
     stage = Stage()
     stage.ends_at = {DISCOVER, INITIALIZE}
     with pytest.raises(BackendError, match="status 1"):
@@ -212,7 +212,7 @@ async def test_a_legacy_program_that_is_slow_to_start_is_started_once() -> None:
     assert len(stage.processes) == 1
 
 
-async def test_a_modern_program_that_is_slow_to_start_is_spoken_to_in_its_era() -> None:
+async def test_a_slow_modern_stdio_server_is_used_in_its_era() -> None:
     stage = Stage()
     stage.refuses = {INITIALIZE: UNSUPPORTED}
     stage.started.clear()
@@ -230,7 +230,7 @@ async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> Non
     assert process.sent == [INITIALIZE, DISCOVER]
 
 
-async def test_a_slow_program_that_would_begin_anew_with_initialize_stays_modern() -> None:
+async def test_a_slow_modern_stdio_server_gets_no_initialize() -> None:
     # As servers of the TypeScript SDK do, unless the request has the `_meta` of modern ones.
     stage = Stage()
     stage.started.clear()
@@ -254,7 +254,7 @@ async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
 
 
 @pytest.mark.parametrize("client", [LEGACY, MODERN])
-async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cached(
     client: ClientIdentity,
 ) -> None:
     stage = Stage()

@@ -15,7 +15,7 @@ def _client(number: int, principal: str = "hostile", network: str = "net") -> Cl
     return ClientIdentity("2025-11-25", b"{}", None, principal, f"{principal}-{number}", network)
 
 
-async def test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends() -> None:
+async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() -> None:
     stage = Stage("PerClient")
     stage.sessions.upstream.shares.limit = 16
     victim = _client(0, "victim")

@@ -33,7 +33,7 @@ class Stream:
         """Do nothing: nothing is open."""
 
 
-async def test_a_backend_that_tells_without_end_waits_for_other_work(
+async def test_an_endless_stream_of_notifications_yields_to_other_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []

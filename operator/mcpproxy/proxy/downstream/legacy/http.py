@@ -91,7 +91,7 @@ class LegacyEndpoint:
                 )
             context.ticket = ticket
         if self.live.is_terminated(ticket.client.session):
-            raise HttpError(404, "this session has ended; initialize anew")
+            raise HttpError(404, "this session has ended; initialize again")
         return ticket
 
     def _opened(self, token: bytes, principal: str) -> SessionToken:
@@ -103,7 +103,7 @@ class LegacyEndpoint:
                 self._sealer, token.decode("latin-1"), principal, time.time()
             )
         except InvalidToken:
-            raise HttpError(404, "this session does not exist; initialize anew") from None
+            raise HttpError(404, "this session does not exist; initialize again") from None
         if len(self._tickets) >= TICKETS.value:
             TICKETS.record()
             self._tickets.clear()
@@ -211,7 +211,7 @@ class LegacyEndpoint:
         method = jsonrpc.decode_str(message["method"])
         known = live.is_synced or self._peers.is_local(ticket.owner)
         if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
-            raise HttpError(404, "this session has ended; initialize anew")
+            raise HttpError(404, "this session has ended; initialize again")
         response = SseResponse(reply)
         if prepared is not None:
             prepared.outgoing.sink = response
@@ -268,7 +268,7 @@ class LegacyEndpoint:
             if self.gateway.is_session_bound(method, message):
                 self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
-                    404, "the instance that held this session has gone; initialize anew"
+                    404, "the instance of this session is no longer running; initialize again"
                 ) from None
             return False
         return True
@@ -287,7 +287,7 @@ class LegacyEndpoint:
 
     async def _get(self, inbound: Request, reply: ResponseWriter) -> None:
         if not h.accepts(inbound.headers.get(b"accept"), h.EVENT_STREAM):
-            raise HttpError(406, "a GET must accept text/event-stream")
+            raise HttpError(406, "the header Accept of a GET must include text/event-stream")
         ticket = self.ticket(inbound)
         if self.closing:
             raise HttpError(503, "the proxy is shutting down")
@@ -303,7 +303,7 @@ class LegacyEndpoint:
             log = self.live.logs.find(where[0], session)
             if log is None or not log.has(where[1]):
                 # A new stream instead would end the one that the client has open.
-                raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
+                raise HttpError(400, "Last-Event-ID: these events are no longer available")
             await resume(log, where[1], reply)
         else:
             live = self.live.get_or_create(session, reply.loop.time())

@@ -187,7 +187,7 @@ async def _result(
     if method == "logging/setLevel":
         return jsonrpc.response(request["id"], _set_level(live, params or {}))
     if method == "initialize":
-        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
+        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is already initialized")
     if method in SUBSCRIBING:
         await _handle_subscription(gateway, live, method, params or {}, caller.client)
         return jsonrpc.response(request["id"], b"{}")
@@ -220,7 +220,9 @@ async def _subscribe(
     if len(live.subscriptions) >= SUBSCRIPTIONS.value:
         SUBSCRIPTIONS.record()
         raise RpcError(
-            UNAVAILABLE, f"the session has {SUBSCRIPTIONS.value} subscriptions; end some of them"
+            UNAVAILABLE,
+            f"the session has {SUBSCRIPTIONS.value} subscriptions, which is the maximum; end"
+            " some of them",
         )
 
     async def pending() -> None:

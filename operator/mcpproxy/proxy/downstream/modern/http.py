@@ -118,7 +118,7 @@ class ModernEndpoint:
 
     async def _noted(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
         if "method" not in message:
-            raise RpcError(INVALID_REQUEST, "clients of this era do not send responses")
+            raise RpcError(INVALID_REQUEST, "clients of modern revisions do not send responses")
         version = inbound.headers[h.PROTOCOL_VERSION].decode("latin-1")
         if version not in MODERN:
             raise validation.unsupported_version_error(version)

@@ -75,7 +75,7 @@ class ModernCallContext:
         self, request: Message, on_notification: NotificationHandler | None = None
     ) -> Message:
         # A modern backend responds with input_required instead.
-        raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
+        raise RpcError(METHOD_NOT_FOUND, "servers of modern revisions do not send requests")
 
     async def streamed(self, retry: int | None) -> None:
         # Streams of this era cannot be resumed.

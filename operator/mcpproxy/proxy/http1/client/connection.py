@@ -29,12 +29,12 @@ def _joined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 def _head_too_large() -> InvalidResponse:
     RESPONSE_HEAD.record()
-    return InvalidResponse(f"the answer's head is larger than {_MAX_HEAD} bytes")
+    return InvalidResponse(f"the response header section has more than {_MAX_HEAD} bytes")
 
 
 def _too_many_lines() -> InvalidResponse:
     RESPONSE_LINES.record()
-    return InvalidResponse(f"the answer has more than {_MAX_LINES} header lines")
+    return InvalidResponse(f"the response has more than {_MAX_LINES} headers")
 
 
 class ClientConnection(asyncio.Protocol):
@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self._reusable is None:
-                self._fail(InvalidResponse("the answer is not HTTP/1.1"))
+                self._fail(InvalidResponse("the response is not HTTP/1.1"))
             else:
                 self._reusable = False
         if self._reusable is not None:
@@ -194,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
         response = self._response
         if response is not None and self._ends_with_connection(response):
             response.end()
-        self._fail(ConnectionLost("the connection was closed before the answer came"))
+        self._fail(ConnectionLost("the connection was closed before the response arrived"))
         if response is not None:
             response.wake()
         if self.on_free is not None:
@@ -219,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._reusable is not None:
-            raise ValueError("a response without a request")
+            raise ValueError("received a response without a request")
         self._between = False
         # Trailers of the previous response are not headers of this one.
         self._fields = []

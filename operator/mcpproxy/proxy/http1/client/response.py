@@ -72,7 +72,7 @@ class ClientResponse:
             if self.complete:
                 return b""
             if self._connection.lost:
-                raise ConnectionLost("the connection broke off in the middle of an answer")
+                raise ConnectionLost("the connection was closed during the response")
             self._waiter = self._connection.loop.create_future()
             try:
                 await self._waiter
@@ -98,7 +98,7 @@ class ClientResponse:
             size += len(chunk)
             if size > limit:
                 self.close()
-                raise InvalidResponse(f"the answer is larger than {limit} bytes")
+                raise InvalidResponse(f"the response has more than {limit} bytes")
         return b"".join(parts)
 
     def unread(self, parts: list[bytes]) -> None:

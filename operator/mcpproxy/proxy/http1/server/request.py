@@ -67,7 +67,7 @@ def _joined(lines: HeaderLines) -> dict[bytes, bytes]:
         if before is None:
             headers[name] = value
         elif name == b"host":
-            raise HttpError(400, "the header Host is there twice")
+            raise HttpError(400, "the header Host is repeated; send it once")
         else:
             headers[name] = before + (b"; " if name == b"cookie" else b", ") + value
     return headers

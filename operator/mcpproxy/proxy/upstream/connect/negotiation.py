@@ -94,9 +94,9 @@ class Connector:
             with self._time_limit():
                 return await self._open(client)
         except RpcError as error:
-            raise ProtocolError(f"it does not answer as MCP wants: {error}") from None
+            raise ProtocolError(f"invalid MCP response: {error}") from None
         except TimeoutError:
-            raise TimedOut(f"it did not open a session within {deadline.initialize:g} s") from None
+            raise TimedOut(f"no session was opened within {deadline.initialize:g} s") from None
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session in the client's era if the backend supports it, otherwise in the other
@@ -112,7 +112,7 @@ class Connector:
                     self._record_support(era, doubt)
                     return link
                 self._unsupported.add("modern")
-                refusal = refusal or ProtocolError("it does not speak the modern era")
+                refusal = refusal or ProtocolError("the backend supports no modern revision")
             except EraNotSupported as error:
                 if error.transient:
                     transient = error
@@ -125,7 +125,7 @@ class Connector:
                     raise
                 doubt = error
         self._unsupported.clear()
-        raise transient or doubt or refusal or ProtocolError("it speaks no era of MCP")
+        raise transient or doubt or refusal or ProtocolError("the backend supports no MCP revision")
 
     def _tries_other_era(self, era: Era, error: BackendError) -> bool:
         """True if a failed probe proves nothing about the era, so that the other era is tried."""
@@ -230,7 +230,7 @@ class HttpConnector(Connector):
                 return await first_response(self._endpoint, response, outgoing.id)
         except TimeoutError:
             PROBE_TIME.record()
-            raise TimedOut(f"no answer to server/discover within {limit:g} s") from None
+            raise TimedOut(f"no response to server/discover within {limit:g} s") from None
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
         if not self._sse_only:
@@ -256,8 +256,8 @@ class HttpConnector(Connector):
         message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
             path = endpoint.client.origin.path
-            remedy = f"; correct the path, now {path}" if status == 404 else ""
-            reason = f"it answers initialize with HTTP {status} and no MCP{remedy}"
+            remedy = f"; correct the path {path}" if status == 404 else ""
+            reason = f"initialize: HTTP {status} without an MCP message{remedy}"
             raise (
                 EraNotSupported(reason, no_post=True)
                 if status in _NO_ENDPOINT

@@ -47,7 +47,7 @@ class Requester:
             try:
                 return jsonrpc.decode_object(answer["result"])
             except RpcError:
-                raise ProtocolError(f"its result of {method} is no object") from None
+                raise ProtocolError(f"the result of {method} is not an object") from None
         if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
             return None
         raise error

@@ -210,9 +210,7 @@ class SessionPool:
     async def _open_session(self, client: ClientIdentity) -> UpstreamSession:
         if not self._make_room(client):
             UPSTREAM_SESSIONS.record()
-            raise TooManySessions(
-                f"{len(self.upstream.shares)} sessions with it are in use already"
-            )
+            raise TooManySessions(f"{len(self.upstream.shares)} sessions are already in use")
         link = await self.upstream.open(client)
         self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:

@@ -91,7 +91,7 @@ class EventStream:
         except sse.EventTooLarge as error:
             MESSAGE.record()
             self.response.close()
-            raise ProtocolError(f"an event of its stream is not MCP: {error}") from None
+            raise ProtocolError(f"an event of the stream is not an MCP message: {error}") from None
         idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
         if idle > _UNCOUNTED_LINES and (pause := self._rate.take(idle)):
             EVENT_LINES.record()
@@ -158,7 +158,7 @@ class SseMessageReader:
             if b'"jsonrpc"' in data:
                 # This may be the expected response.
                 self._response.close()
-                reason = f"an event of its stream is not MCP: {error}: {quote(data)}"
+                reason = f"an event of the stream is not an MCP message: {error}: {quote(data)}"
                 raise ProtocolError(reason) from None
             if self.passed_over is None:
                 self.passed_over = data[:_SHOWN]
@@ -166,11 +166,11 @@ class SseMessageReader:
     @property
     def without_response(self) -> str:
         """Error message for a stream that ended without the response."""
-        reason = "its stream ended without a response"
+        reason = "the stream ended without a response"
         if self.passed_over is None:
             return reason
         excerpt = quote(self.passed_over)
-        return f"{reason}; an event of it was no JSON-RPC message and begins {excerpt}"
+        return f"{reason}; one event was not a JSON-RPC message and starts with {excerpt}"
 
     async def pause(self) -> None:
         """Wait for the reconnection time before the stream is resumed."""

@@ -161,9 +161,9 @@ class McpHttpClient:
         host = self.client.origin.authority.decode()
         told = f" ({words})" if words else ""
         raise HostRefused(
-            f"it answers HTTP {response.status}: it does not serve the host that it is called by",
-            finding=f"it answers HTTP {response.status}{told}: it does not serve the host {host};"
-            " add it, with its port, to the allowed hosts of the server",
+            f"HTTP {response.status}: the backend does not serve the requested host",
+            finding=f"HTTP {response.status}{told}: the backend does not serve the host {host}; add"
+            " it, with its port, to the allowed hosts of the server",
         )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
@@ -216,7 +216,7 @@ class McpHttpClient:
             raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.leave()
         if response.status >= 500:
-            raise Unreachable(f"it answers HTTP {response.status}")
+            raise Unreachable(f"the backend responded with HTTP {response.status}")
         return response.status
 
     async def delete(self, headers: Headers) -> None:
@@ -253,22 +253,20 @@ def _check(response: ClientResponse) -> None:
     status = response.status
     if status in (401, 403):
         response.close()
-        raise Unauthorized(
-            f"it answers HTTP {status}: the credentials that it got are not accepted"
-        )
+        raise Unauthorized(f"HTTP {status}: the backend rejected the credentials")
     if status == 429:
         response.close()
-        raise RateLimited("it answers HTTP 429: too many requests")
+        raise RateLimited("HTTP 429: too many requests")
     if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
         response.close()
-        raise Unreachable(f"it answers HTTP {status}")
+        raise Unreachable(f"the backend responded with HTTP {status}")
 
 
 def failed(response: ClientResponse, message: Message | None) -> Unreachable | None:
     """Return the error for HTTP status 5xx, unless the body is a JSON-RPC error; else None."""
     if response.status < 500 or (message is not None and "error" in message):
         return None
-    return Unreachable(f"it answers HTTP {response.status}")
+    return Unreachable(f"the backend responded with HTTP {response.status}")
 
 
 async def read_json(
@@ -304,7 +302,7 @@ async def no_response(response: ClientResponse) -> ProtocolError:
 
     The error quotes a malformed message of the backend, but no HTML page.
     """
-    why = f"it answers HTTP {response.status} without a JSON-RPC response"
+    why = f"the backend responded with HTTP {response.status} without a JSON-RPC response"
     is_message = response.status < 400 and response.media_type == h.JSON
     body = await _body(response) if is_message else b""
     try:
@@ -328,5 +326,5 @@ def session_id_of(response: ClientResponse) -> bytes | None:
     """Return the session id of a response, or None. Raises ProtocolError if it is malformed."""
     session_id = response.headers.get(h.SESSION_ID)
     if session_id is not None and _SESSION_ID.fullmatch(session_id) is None:
-        raise ProtocolError("its session id is not visible ASCII")
+        raise ProtocolError("the session id contains characters other than visible ASCII")
     return session_id

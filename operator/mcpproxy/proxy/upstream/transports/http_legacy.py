@@ -199,7 +199,7 @@ class HttpLegacySession:
             endpoint, self._headers, self.greeting.capabilities, outgoing.method, refusal
         )
         if lost:
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
 
     async def _read_json(
         self, response: ClientResponse, outgoing: UpstreamRequest, endpoint: McpHttpClient
@@ -261,7 +261,9 @@ class HttpLegacySession:
         response = await self._endpoint.get(headers)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
-            raise Unreachable(f"its stream can't be resumed: it answers HTTP {response.status}")
+            raise Unreachable(
+                f"cannot resume the stream: the backend responded with HTTP {response.status}"
+            )
         return response
 
     async def _on_message(self, message: Message, caller: CallContext) -> None:
@@ -329,7 +331,7 @@ class HttpLegacySession:
     async def _post(self, endpoint: McpHttpClient, body: bytes, *, again: bool = False) -> None:
         status = await endpoint.deliver(body, self._headers, again=again)
         if status == 404 and self.stateful:
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
 
     async def listen(
         self,
@@ -343,7 +345,7 @@ class HttpLegacySession:
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
             if response.status == 404 and self.stateful:
-                raise SessionNotFound("its session does not exist any more")
+                raise SessionNotFound("the session no longer exists")
             ready()
             return
         ready()

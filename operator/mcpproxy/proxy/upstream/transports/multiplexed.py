@@ -108,7 +108,7 @@ class MultiplexedSession:
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         if self._ended.done():
-            raise Unreachable("its stream has ended")
+            raise Unreachable("the stream has ended")
         self._latest = next(self._ids)
         request_id = b"%d" % self._latest
         outgoing.relabel(request_id)
@@ -193,7 +193,7 @@ class MultiplexedSession:
             self._listening = outgoing.id
         ready()
         await asyncio.shield(self._ended)
-        raise Unreachable("its stream has ended")
+        raise Unreachable("the stream has ended")
 
     async def _stop_listening(self) -> None:
         if self._listening is not None:
@@ -202,11 +202,11 @@ class MultiplexedSession:
 
     async def close(self) -> None:
         self._reader.cancel()
-        self._end(Unreachable("its session was closed"))
+        self._end(Unreachable("the session was closed"))
         await self._channel.close()
 
     async def _read(self) -> None:
-        error = Unreachable("its stream has ended")
+        error = Unreachable("the stream has ended")
         try:
             while (body := await self._channel.receive()) is not None:
                 await self._on_bytes(body)
@@ -229,13 +229,13 @@ class MultiplexedSession:
     def _on_unreadable(self, body: bytes, error: jsonrpc.RpcError) -> None:
         """Handle an unreadable message, so that no request waits for it until its timeout."""
         fragment = parse_fragment(body)
-        log.info("a message could not be read: %s: %s", error, quote(body))
+        log.info("cannot read a message: %s: %s", error, quote(body))
         if fragment.has_method:
             if fragment.id is not None:
                 refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
                 self._incoming.refuse(fragment.id, refusal)
             return
-        failure = ProtocolError(f"its response can't be read: {error}: {quote(body)}")
+        failure = ProtocolError(f"cannot read the response: {error}: {quote(body)}")
         pending = None if fragment.id is None else self._pending.get(new_request_id(fragment.id))
         if pending is not None:
             pending.fail(failure)
@@ -266,7 +266,7 @@ class MultiplexedSession:
             pending.finish(failure)
         else:
             # The text may be about the request of another client.
-            pending.fail(ProtocolError("it answers with an error that names no request"))
+            pending.fail(ProtocolError("the backend sent an error that names no request"))
 
     def _may_answer_notification(self, message: Message) -> bool:
         """Return True if a response may be one to a notification, as some servers send."""
@@ -368,7 +368,9 @@ class MultiplexedSession:
         if pending.over:
             return
         if pending.full:
-            pending.overflow(SlowClient("its client reads too slowly, and others wait"))
+            pending.overflow(
+                SlowClient("the client reads too slowly, and other requests are waiting")
+            )
             request_id = next(key for key, other in self._pending.items() if other is pending)
             self._background.spawn(self._cancel(cancelled_notification(request_id, None)))
             return

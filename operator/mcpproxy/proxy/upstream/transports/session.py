@@ -29,7 +29,7 @@ OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
 """Receives a broadcast and the client whose session it came from; None if no client owns the
 session."""
-OTHER_ID: Final = "it answers with a response to another request"
+OTHER_ID: Final = "the response belongs to another request"
 
 
 class UpstreamRequest:
