@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.builders import an_mcpproxy
 
 from mcpproxy.api.defaults import effective_settings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
@@ -13,7 +14,6 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.connect import spare_processes as module
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector, SpareProcesses
 from mcpproxy.proxy.upstream.transports.session import TaskSet
-from tests.builders import an_mcpproxy
 from tests.proxy.upstream.stage import settled
 
 
