@@ -27,7 +27,6 @@ LONG: Final = frozenset(
         "proxy/runtime.py:serve_http",
         "proxy/upstream/backend.py:__init__",
         "proxy/upstream/monitor/monitor.py:__init__",
-        "proxy/upstream/transports/http_legacy.py:request",
         "reconcile/snapshot.py:take_snapshot",
     }
 )

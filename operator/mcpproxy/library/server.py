@@ -34,6 +34,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
+from mcpproxy.proxy.relay import relay_request
 from mcpproxy.proxy.runtime import VERSION, Runtime, RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
@@ -221,7 +222,7 @@ class Server:
         async with self:
             await self.gateway.wait_for_route("tools/call", params)
             try:
-                answer = await self.gateway.call(request, "tools/call", params, caller)
+                answer = await relay_request(self.gateway, request, "tools/call", params, caller)
                 error = jsonrpc.error_of(answer, understood=True)
             except RpcError as raised:
                 error = raised

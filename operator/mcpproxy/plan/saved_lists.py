@@ -16,7 +16,6 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
@@ -114,14 +113,6 @@ class SavedSession:
         after = (n for n, page in enumerate(pages, 1) if page.get("nextCursor") == cursor)
         page = pages[0] if cursor is None else pages[next(after, 0)]
         return {**envelope, "result": jsonrpc.encode_raw(page)}
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> ClientResponse | None:
-        return None
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 

@@ -20,7 +20,7 @@ def test_counts_are_those_of_the_librarys_metrics(
     given_calls: list[tuple[str, str, str, float]],
 ) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally = CallMetrics(BOUNDS)
+    tally = CallMetrics(BOUNDS, ("tools/call",))
     ours.register(tally)
     counter = Counter(
         "mcpproxy_calls",

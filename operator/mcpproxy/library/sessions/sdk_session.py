@@ -140,13 +140,6 @@ class SdkUpstreamSession:
         failure = jsonrpc.RpcError(error.code, error.message, error.data)
         return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, failure))
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
-
     # The client sends its own notifications.
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 

@@ -119,13 +119,6 @@ class FilteredSession:
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         return await self._forwarding.call(self._link.request, outgoing, caller)
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
-
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         if self._forwarding.forwards(jsonrpc.decode_str(message.get("method")) or ""):
             await self._link.notify(message, client)

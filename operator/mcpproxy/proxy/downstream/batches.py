@@ -120,9 +120,8 @@ class BatchEndpoint:
         reply: ResponseWriter,
         room: asyncio.Semaphore,
     ) -> None:
-        caller = legacy_requests.LegacyCallContext(
-            ticket.client, live, self._front.live, SseResponse(reply)
-        )
+        response = SseResponse(reply)
+        caller = legacy_requests.http_call_context(ticket.client, live, self._front.live, response)
         gateway, task = self._front.gateway, asyncio.current_task()
         async with room:
             try:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -12,7 +11,6 @@ from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.legacy import requests
-from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import (
     RunningRequest,
     SessionRegistry,
@@ -328,10 +326,6 @@ class _StdioStream:
 
     async def event(self, message: bytes) -> None:
         await self._emit(message)
-
-    async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None: ...
-
-    async def pause(self) -> None: ...
 
 
 async def _silence() -> None:

@@ -5,6 +5,7 @@ backend does not see the capability of a withdrawn feature. If the proxy answers
 backend sees its capability, whatever the client declared.
 """
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -71,7 +72,7 @@ class FeaturePolicy:
     """True if the backend may use features that the client did not declare, because its session
     is older."""
 
-    @property
+    @functools.cached_property
     def passes_all(self) -> bool:
         """True if the policy changes nothing."""
         return not (self.withdrawn or self.answers or self.presumed or self.denied)
@@ -194,6 +195,7 @@ class _FilteredContext:
         self.client = forwarding.client(caller.client)
         self.muted = "logging" in forwarding.withdrawn
         self.log_level = None if self.muted else caller.log_level
+        self.resumption = caller.resumption
         self._declared = _parse_capabilities(caller.client.capabilities)
         self._forwarding = forwarding
         self._caller = caller
@@ -228,9 +230,3 @@ class _FilteredContext:
         except Exception:
             log.exception("the handler for %s failed", feature)
             return {"error": FAILED}
-
-    async def streamed(self, retry: int | None) -> None:
-        await self._caller.streamed(retry)
-
-    async def paused(self) -> None:
-        await self._caller.paused()

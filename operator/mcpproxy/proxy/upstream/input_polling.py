@@ -6,7 +6,6 @@ and polls the task until it is complete.
 """
 
 import asyncio
-import functools
 import itertools
 from typing import Any, Final
 
@@ -20,7 +19,11 @@ from mcpproxy.proxy.core.exchange import CallContext, NullContext
 from mcpproxy.proxy.core.translation import era_translation
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INTERNAL_ERROR, UNAVAILABLE, Message, RpcError
-from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
 
 TASK: Final = "task"
 """`resultType` of a result that is a task."""
@@ -32,29 +35,43 @@ _polls: Final = itertools.count(1)
 
 
 async def wait_for_task(
-    link: UpstreamSession, outgoing: UpstreamRequest, task: Message, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    task: Message,
+    caller: CallContext,
+    background: TaskSet,
 ) -> Message:
     """Poll a task until it is complete, and return the response to the request that created it.
 
-    A request timeout cancels this coroutine as it cancels any other call. Raises BackendError,
-    RpcError.
+    A request timeout cancels this coroutine as it cancels any other call. If no client waits for
+    the task any longer, `background` cancels it. Raises BackendError, RpcError.
     """
     task_id = jsonrpc.decode_str(task.get("taskId"))
     if task_id is None:
         raise ProtocolError("the backend created a task without a taskId")
-    outgoing.cancel_task = functools.partial(_cancel, link, task_id, caller)
+    try:
+        return await _poll(link, outgoing, task_id, task, caller)
+    except BaseException:
+        background.spawn(_cancel(link, task_id, caller))
+        raise
+
+
+async def _poll(
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    task_id: str,
+    task: Message,
+    caller: CallContext,
+) -> Message:
     asked: set[str] = set()
     while (answer := _response_of(outgoing, task)) is None:
         if jsonrpc.decode_str(task.get("status")) == "input_required":
             await _answer_questions(link, task_id, task, asked, caller)
         await asyncio.sleep(_pause(task))
         response = await link.request(_task_request(link, "tasks/get", task_id, caller), caller)
-        error = jsonrpc.error_of(response)
-        if error is not None:
-            outgoing.cancel_task = None
+        if jsonrpc.error_of(response) is not None:
             return response
         task = _decode_object(response["result"])
-    outgoing.cancel_task = None
     return answer
 
 

@@ -42,8 +42,8 @@ async def test_an_ended_session_is_remembered_as_long_as_its_id_could_be_valid()
     await sessions.end(_client("one"), 0.0)
     await sessions.end(_client("two"), 50.0)
     sessions.reap(100.0, 60.0)
-    assert not sessions.is_terminated("one")
-    assert sessions.is_terminated("two")
+    assert "one" not in sessions.ended
+    assert "two" in sessions.ended
 
 
 async def test_of_sessions_that_ended_the_latest_are_remembered() -> None:
@@ -51,7 +51,7 @@ async def test_of_sessions_that_ended_the_latest_are_remembered() -> None:
     sessions._enders.limit = 3
     for number, session in enumerate(("a", "b", "c", "a", "d")):
         await sessions.end(_client(session), float(number))
-    assert [one for one in "abcd" if sessions.is_terminated(one)] == ["a", "c", "d"]
+    assert [one for one in "abcd" if one in sessions.ended] == ["a", "c", "d"]
 
 
 async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others() -> None:
@@ -60,9 +60,9 @@ async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others(
     await sessions.end(_client("victim", "bo"), 0.0)
     for number in range(ENDED_SESSIONS.value + 100):
         await sessions.end(_client(f"{number}"), float(number))
-    assert sessions.is_terminated("victim")
-    assert not sessions.is_terminated("0")
-    assert len(sessions._ended) == len(sessions._enders) == ENDED_SESSIONS.value
+    assert "victim" in sessions.ended
+    assert "0" not in sessions.ended
+    assert len(sessions.ended) == len(sessions._enders) == ENDED_SESSIONS.value
     assert ENDED_SESSIONS.reached == before + 101
 
 
@@ -95,7 +95,7 @@ async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() 
     assert len(sessions) == 100
     assert LIVE_SESSIONS.reached == before + 11
     assert sessions.find("victim") is not None
-    assert [n for n in range(20) if sessions.is_terminated(f"{n}")] == list(range(1, 12))
+    assert [n for n in range(20) if f"{n}" in sessions.ended] == list(range(1, 12))
     assert len(ended) == 11
 
 
@@ -107,8 +107,8 @@ async def test_a_session_with_a_stream_or_request_is_not_ended_for_another() -> 
     sessions.get_or_create("stream", 0.0).stream = MessageQueue()
     sessions.get_or_create("request", 0.0).in_flight[b"1"] = RunningRequest(None)
     _use(sessions, _client("new"), 1.0, "debug")
-    assert not sessions.is_terminated("stream")
-    assert not sessions.is_terminated("request")
+    assert "stream" not in sessions.ended
+    assert "request" not in sessions.ended
 
 
 async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive() -> None:

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from tests.builders import an_mcpproxy
 
 from mcpproxy.api.defaults import effective_settings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
@@ -15,6 +14,7 @@ from mcpproxy.proxy.upstream.connect import spare_processes as module
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector, SpareProcesses
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.proxy.upstream.stage import settled
+from tests.support.builders import an_mcpproxy
 
 
 class Program:

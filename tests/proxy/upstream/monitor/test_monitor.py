@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TEMPLATES, TOOLS
-from mcpproxy.proxy.upstream import request_pace
+from mcpproxy.proxy.upstream.monitor import request_pace
 from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, refused, turns

@@ -107,6 +107,7 @@ class DecodedResponse(ClientResponse):
     def __init__(self, response: ClientResponse, *, is_gzip: bool) -> None:
         super().__init__(response._connection)
         self.headers = response.headers
+        self.media_type = response.media_type
         self.status = response.status
         self._coded = response
         self._decoder = _Decoder(is_gzip=is_gzip)

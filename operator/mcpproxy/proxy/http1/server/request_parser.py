@@ -20,7 +20,7 @@ from mcpproxy.limits.http import (
     UNFINISHED_HEAD,
 )
 from mcpproxy.proxy.http1.errors import HttpError
-from mcpproxy.proxy.http1.head_cache import HeadCache
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
 from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
 
@@ -109,11 +109,14 @@ class RequestParser(ABC):
         if self._ignoring:
             return
         begins = self._between
-        known = self._heads.look_up(data) if begins else None
-        if known is not None and not self._rest.data and self.has_room(0, known[1] - known[2]):
-            self._sweeps = 0
-            self.received(Request(known[0], data[known[2] :]), None, False, False)
-            return
+        if begins and not self._rest.data:
+            # A whole request with a known head needs no parser, and most requests are like that.
+            end = data.find(HEAD_END, 0, MAX_SIZE) + 4
+            known = self._heads.known.get(data[:end])
+            if known is not None and len(data) == known[1] and self.has_room(0, known[1] - end):
+                self._sweeps = 0
+                self.received(Request(known[0], data[end:]), None, False, False)
+                return
         self._complete = None
         if self._rest.data or (
             has_many_requests(data, self.room_ahead()) and self._left < len(data)

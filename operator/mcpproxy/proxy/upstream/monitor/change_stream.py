@@ -10,7 +10,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.health import HealthState
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
-from mcpproxy.proxy.upstream import request_pace
+from mcpproxy.proxy.upstream.monitor import request_pace
 from mcpproxy.proxy.upstream.transports.session import OnMessage, UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")

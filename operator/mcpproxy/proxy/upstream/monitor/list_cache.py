@@ -24,8 +24,8 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
 from mcpproxy.proxy.upstream.monitor.list_waits import ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")

@@ -30,9 +30,9 @@ from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
 
 LISTS_TIME: Final = 10.0

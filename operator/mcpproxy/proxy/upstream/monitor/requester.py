@@ -39,8 +39,8 @@ class Requester:
         """
         if link.greeting.modern:
             params = add_client_meta(params, self.caller.client, link.greeting.revision, None)
-        outgoing = UpstreamRequest(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
-        outgoing.repeatable = True
+        request_id = Raw(b'"mcpproxy-%d"' % next(_ids))
+        outgoing = UpstreamRequest(request_id, method, params, repeatable=True)
         answer = await link.request(outgoing, self.caller)
         error = jsonrpc.error_of(answer)
         if error is None:

@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.limits.streams import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, STANDING_MESSAGES
 from mcpproxy.proxy.core.errors import ProtocolError
+from mcpproxy.proxy.core.exchange import ResumableStream
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.http1.client.response import ClientResponse
-from mcpproxy.proxy.protocol import batches, sse
+from mcpproxy.proxy.protocol import batches, jsonrpc, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.large_results import LARGE
+from mcpproxy.proxy.upstream.transports.session import HttpExchange
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Maximum bytes of one message from a backend."""
@@ -219,3 +221,32 @@ class SseDataReader:
     def close(self) -> None:
         """Discard the rest of the response."""
         self._response.close()
+
+
+async def read_response(
+    reader: SseMessageReader,
+    exchange: HttpExchange,
+    on_message: Callable[[Message], Awaitable[None]],
+    begins: Callable[[HttpExchange], None] | None = None,
+    resumption: ResumableStream | None = None,
+) -> tuple[Message | None, bool]:
+    """Return the response to a request from a stream, or None if the stream ends before it.
+
+    The second value is True if the stream contains responses to other requests. `on_message` gets
+    notifications and requests, and `begins` is called before the client gets the first part of a
+    large response. Raises Unreachable, ProtocolError.
+    """
+    has_other = False
+    while (messages := await reader.messages()) is not None:
+        if reader.last_id is not None and resumption is not None:
+            await resumption.keep_events(reader.retry_ms)
+        for message in messages:
+            if "method" in message:
+                await on_message(message)
+            elif jsonrpc.answers(message, exchange.id):
+                return message, has_other
+            else:
+                has_other = True
+        if (placeholder := await exchange.relay_large(reader.large, begins)) is not None:
+            return placeholder, has_other
+    return None, has_other

@@ -48,6 +48,7 @@ _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
 _PLAIN: Final = (b"", h.JSON, b"text/plain")
 _WORDS: Final = 80
 """Characters of an error page that the status quotes."""
+OTHER_ID: Final = "the response belongs to another request"
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
@@ -101,10 +102,12 @@ class McpHttpClient:
         configured = self._configured()
         return (*configured, *self._own) if self._own else configured
 
-    def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> ClientResponse | None:
+    def send(
+        self, body: bytes, headers: Lines, on_response: Callable[[], None]
+    ) -> ClientResponse | None:
         """POST a message if a connection is idle; otherwise return None.
 
-        `done` is called as by `ClientConnection.begin`.
+        `on_response` is called as by `ClientConnection.begin`.
         """
         client = self.client
         connection = client.take()
@@ -113,7 +116,7 @@ class McpHttpClient:
         lines = self._lines() if self._own else self._configured()
         head = self._head(client.origin.path, headers, lines)
         try:
-            return connection.begin(encode_request(head, body), done)
+            return connection.begin(encode_request(head, body), on_response)
         except ConnectionLost:
             return None
 
@@ -295,6 +298,18 @@ async def read_json(
                 await on_message(message)
     answers = (m for m in responses if request_id is None or jsonrpc.answers(m, request_id))
     return next(answers, responses[0] if responses else messages[0])
+
+
+async def check_answer(
+    response: ClientResponse, message: Message | None, request_id: Raw
+) -> Message:
+    """Return the JSON-RPC response to this request. Raises ProtocolError if `message` is another
+    one."""
+    if message is None or "method" in message:
+        raise await no_response(response)
+    if not jsonrpc.answers(message, request_id):
+        raise ProtocolError(OTHER_ID)
+    return message
 
 
 async def no_response(response: ClientResponse) -> ProtocolError:

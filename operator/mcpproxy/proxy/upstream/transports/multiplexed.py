@@ -111,13 +111,13 @@ class MultiplexedSession:
             raise Unreachable("the stream has ended")
         self._latest = next(self._ids)
         request_id = b"%d" % self._latest
-        outgoing.relabel(request_id)
-        pending = self._pending[request_id] = PendingRequest(caller, outgoing.token)
+        pending = PendingRequest(caller, outgoing.progress_token())
+        self._pending[request_id] = pending
         self._users.enter(request_id, caller.client)
         self._room_available.set()
         answered = False
         try:
-            await self._send_request(outgoing.body(), pending)
+            await self._send_request(outgoing.body(Raw(request_id)), pending)
             response = await pending.response(
                 lambda message: self._deliver(message, caller), self._room_available.set
             )
@@ -161,15 +161,6 @@ class MultiplexedSession:
             await self.notify(message)
         except BackendError:
             return
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None:
-        """Return None: responses on a channel need a task."""
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        # `begin` never sends a request.
-        return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         self._unanswered_notifications = min(self._unanswered_notifications + 1, MOST_UNANSWERABLE)
