@@ -366,7 +366,8 @@ class HttpLegacySession:
             return standing
         if self._users is not None and not self._users.single:
             return NOBODY
-        return await next(reversed(self._callers.values())).move_to_task() or standing
+        latest = next((c for c in reversed(self._callers.values()) if not c.repeatable), None)
+        return (latest and await latest.move_to_task()) or standing
 
     async def _on_unrelated(
         self, message: Message, standing: CallContext, announced: OnMessage
