@@ -241,3 +241,27 @@ async def test_a_server_request_cancelled_before_forwarding_never_reaches_the_cl
     await asyncio.wait_for(call, 5)
     assert slow.told == ["stuck"]
     assert pipe.sent.empty()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_a_request_during_a_call_never_goes_to_a_later_request_of_the_proxy(
+    pipe: Pipe, link: MultiplexedSession, is_own: bool
+) -> None:
+    # The proxy lists over the client's own session, too.
+    client = ClientIdentity(LEGACY, session="s")
+    caller, lister = Slow(), Slow()
+    caller.client = lister.client = client
+    call = asyncio.create_task(link.request(UpstreamRequest(Raw(b"1"), "tools/call", {}), caller))
+    called = (await pipe.sent.get())["id"]
+    listing = UpstreamRequest(Raw(b"2"), "tools/list", {})
+    listing.repeatable = is_own
+    lists = asyncio.create_task(link.request(listing, lister))
+    listed = (await pipe.sent.get())["id"]
+    pipe.says(id=7, method="sampling/createMessage", params={})
+    assert (await pipe.sent.get())["id"] == 7
+    assert (caller.told, lister.told) == (
+        (["sampling/createMessage"], []) if is_own else ([], ["sampling/createMessage"])
+    )
+    for number in (called, listed):
+        pipe.says(id=number, result={})
+    await asyncio.gather(call, lists)

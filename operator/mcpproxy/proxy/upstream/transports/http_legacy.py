@@ -373,7 +373,9 @@ class HttpLegacySession:
             return standing
         if self._users is not None and not self._users.single:
             return NOBODY
-        return await next(reversed(self._exchanges.values())).move_to_task() or standing
+        exchanges = reversed(self._exchanges.values())
+        latest = next((e for e in exchanges if not e.request.repeatable), None)
+        return (latest and await latest.move_to_task()) or standing
 
     async def _on_unrelated(
         self, message: Message, standing: CallContext, announced: OnMessage

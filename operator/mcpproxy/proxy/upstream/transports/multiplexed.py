@@ -111,7 +111,7 @@ class MultiplexedSession:
             raise Unreachable("the stream has ended")
         self._latest = next(self._ids)
         request_id = b"%d" % self._latest
-        pending = PendingRequest(caller, outgoing.progress_token())
+        pending = PendingRequest(caller, outgoing.progress_token(), is_own=outgoing.repeatable)
         self._pending[request_id] = pending
         self._users.enter(request_id, caller.client)
         self._room_available.set()
@@ -321,9 +321,10 @@ class MultiplexedSession:
     async def _on_unrelated(self, message: Message, method: str | None, size: int) -> None:
         """Deliver a message that names no request.
 
-        It goes to the latest request, if all requests belong to one client.
+        It goes to the latest request of a client, if all requests belong to one client.
         """
-        last = next((pending for pending in reversed(self._pending.values()) if pending.open), None)
+        waiting = (p for p in reversed(self._pending.values()) if p.open and not p.is_own)
+        last = next(waiting, None)
         asks, ping = "id" in message, method == "ping"
         if method == COMPLETED and (context := self._incoming.elicited_by(message)) is not None:
             last = next((p for p in self._pending.values() if p.caller is context), None)
