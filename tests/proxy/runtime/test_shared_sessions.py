@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.limits.http import ENVELOPE_MEMBERS
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from mcpproxy.proxy.upstream.attribution import unattributed
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -108,6 +109,19 @@ async def test_a_call_in_a_shared_session_takes_no_task(
             assert answer["id"] == 1
         assert taken == []
         assert backend.calls[-1]["id"] != backend.calls[-2]["id"]
+
+
+async def test_a_call_with_too_many_members_of_metadata_keeps_no_shared_session_in_use(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "Reused", plain) as (backend, client):
+        await client.post(_call("warm"))
+        meta = {f"k{number}": number for number in range(ENVELOPE_MEMBERS.value + 1)}
+        params = {"name": "p_x", "arguments": {}, "_meta": {"progressToken": 1, **meta}}
+        answer = last(await client.post(rpc("tools/call", params, 1)))
+        assert "members" in answer["error"]["message"]
+        assert [lease.users for lease in backend.sessions._held.values()] == [0]
+        assert len(backend.calls) == 1
 
 
 async def test_s9_messages_on_the_stream_of_a_session_are_dropped_while_two_clients_call(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -28,7 +29,7 @@ from mcpproxy.proxy.core.exchange import (
 from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.attribution import (
     COMPLETED,
     NOBODY,
@@ -93,9 +94,8 @@ class HttpLegacySession:
         """The standalone GET stream, if it is open."""
         self._delivering = False
         """True while a chunk of the standalone stream is being delivered."""
-        self._headers: tuple[tuple[bytes, bytes], ...] = (
-            (h.PROTOCOL_VERSION, greeting.revision.encode()),
-        )
+        version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+        self._headers: tuple[tuple[bytes, bytes], ...] = (version,)
         if session_id is not None:
             self._headers += ((h.SESSION_ID, session_id),)
 
@@ -113,9 +113,12 @@ class HttpLegacySession:
             if users is not None:
                 request_id = Raw(b"%d" % number)
                 if request.params is not None and "_meta" in request.params:
-                    token = request.progress_token()
+                    try:
+                        token = request.progress_token()
+                    except RpcError:
+                        # The task reports it.
+                        return None
         if token is None and request.extra is None:
-            # Encoded here, because every call comes this way.
             envelope = jsonrpc.RequestEnvelope("2.0", request_id, request.method, request.params)
             body = jsonrpc.encode(envelope)
         else:
@@ -239,12 +242,9 @@ class HttpLegacySession:
         has_other_response, last_id = False, None
         for _ in range(MAX_RESUMES):
             reader = self._endpoint.events(response, last_id)
+            on_message = functools.partial(self._on_message, caller=caller)
             answer, has_other = await read_response(
-                reader,
-                exchange,
-                lambda message: self._on_message(message, caller),
-                self._detach,
-                caller.resumption,
+                reader, exchange, on_message, self._detach, caller.resumption
             )
             if answer is not None:
                 response.leave()
