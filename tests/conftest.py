@@ -5,8 +5,13 @@ import os
 from collections.abc import Iterator, Sequence
 
 import pytest
+from hypothesis import settings
 
 from tests.support.authority import Authority
+
+# An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -67,6 +67,7 @@ def test_call_passes_typed_arguments(url: str, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == {"city": "Oslo", "days": 3, "units": "metric"}
 
 
+@pytest.mark.slow
 def test_a_file_is_served_and_called(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("call", str(SCRIPT), "forecast", "--json", '{"city":"Oslo"}', "-o", "json") == 0
     result = json.loads(capsys.readouterr().out)

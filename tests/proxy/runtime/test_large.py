@@ -146,7 +146,9 @@ async def test_a_client_that_disconnected_earlier_cancels_the_request_to_the_bac
 
 
 @pytest.mark.parametrize("form", ["length", "chunked", "events"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["legacy", "modern", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SESSIONS)]
+)
 async def test_a_client_that_takes_nothing_holds_the_backend_back(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:

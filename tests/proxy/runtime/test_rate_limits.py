@@ -108,6 +108,7 @@ async def test_lists_of_a_backend_that_responds_with_429_for_hours_are_dropped(
     await running.until("p", "RateLimited")
     assert only(await running.report()).components is not None
     monkeypatch.setattr(list_cache, "MAX_STALE", 0.0)
+    monkeypatch.setattr(list_cache, "RETRY_AFTER", 0.5)
 
     async def hidden() -> bool:
         return only(await running.report()).reason == "NotListed"
