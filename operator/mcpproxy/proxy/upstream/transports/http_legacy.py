@@ -116,8 +116,7 @@ class HttpLegacySession:
                     try:
                         token = request.progress_token()
                     except RpcError:
-                        # The task reports it.
-                        return None
+                        return None  # The task reports it.
         if token is None and request.extra is None:
             envelope = jsonrpc.RequestEnvelope("2.0", request_id, request.method, request.params)
             body = jsonrpc.encode(envelope)
@@ -390,14 +389,12 @@ class HttpLegacySession:
             return
         if not asks and self._users is not None and await self._deliver_named(message):
             return
-        if jsonrpc.decode_str(message["method"]) == COMPLETED:
-            caller = self._incoming.elicited_by(message) or await self._latest_context(standing)
-        else:
-            caller = await self._latest_context(standing)
+        is_completed = jsonrpc.decode_str(message["method"]) == COMPLETED
+        context = self._incoming.elicited_by(message) if is_completed else None
+        caller = context or await self._latest_context(standing)
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
-        # DELETE ends the session at the backend.
         if self.stateful:
             with contextlib.suppress(BackendError):
                 await self._endpoint.delete(self._headers)
