@@ -253,8 +253,7 @@ async def test_a_request_during_a_call_never_goes_to_a_later_request_of_the_prox
     caller.client = lister.client = client
     call = asyncio.create_task(link.request(UpstreamRequest(Raw(b"1"), "tools/call", {}), caller))
     called = (await pipe.sent.get())["id"]
-    listing = UpstreamRequest(Raw(b"2"), "tools/list", {})
-    listing.repeatable = is_own
+    listing = UpstreamRequest(Raw(b"2"), "tools/list", {}, repeatable=is_own)
     lists = asyncio.create_task(link.request(listing, lister))
     listed = (await pipe.sent.get())["id"]
     pipe.says(id=7, method="sampling/createMessage", params={})

@@ -71,7 +71,7 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
 
     endpoint: Any = SimpleNamespace(
         get=get,
-        begin=lambda body, headers, done: object(),
+        send=lambda body, headers, done: object(),
         events=lambda response: event_stream.SseMessageReader(
             response, event_stream.new_line_rate()
         ),
@@ -80,9 +80,10 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
     link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
     caller, lister = Listener(), Listener()
     for listener, method in ((caller, "tools/call"), (lister, "tools/list")):
-        outgoing = UpstreamRequest(Raw(b"1"), method, {})
-        outgoing.repeatable, outgoing.caller = listener is lister, listener
-        link.begin(outgoing, listener.client, lambda: None)
+        request = UpstreamRequest(Raw(b"1"), method, {}, repeatable=listener is lister)
+        exchange = link.send(request, listener.client, lambda: None, lambda: None)
+        assert exchange is not None
+        exchange.caller = listener
 
     async def announced(message: Message) -> None:
         raise AssertionError(message)
