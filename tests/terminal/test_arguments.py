@@ -73,7 +73,7 @@ def test_a_word_has_the_type_that_the_schema_names(word: str, value: Any) -> Non
         (["other:=x"], None, "other: invalid JSON: Expecting value: line 1 column 1 (char 0)"),
         ([], "[1]", "--json: expected a JSON object, found array"),
         ([], "{", "--json: invalid JSON: Expecting property name"),
-        ([], "[" * 100_000, "--json: not JSON"),
+        ([], "[" * 100_000, "--json: invalid JSON"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_was_found(

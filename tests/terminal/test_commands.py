@@ -151,7 +151,7 @@ async def test_a_model_is_played_by_the_person_or_refused() -> None:
         (["call", "URL", "forecast", "city=a", "days=x"], 2, "days: expected integer, found 'x'"),
         (["list", "URL", "tolls"], 2, "KIND: expected tools, prompts"),
         (["list", "http://127.0.0.1:1/mcp"], 1, "http://127.0.0.1:1/mcp: All connection attempts"),
-        (["list", "nope.py"], 2, "nope.py: there is no such file"),
+        (["list", "nope.py"], 2, "nope.py: no such file"),
         (["list", "nope"], 2, "nope: expected a URL"),
         (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py does not use HTTP"),
     ],
