@@ -37,7 +37,7 @@ def test_a_test_is_in_one_part_and_a_marked_one_in_the_slow_part(marks: tuple[st
 
 
 @pytest.mark.parametrize("mark", ELSEWHERE)
-def test_what_needs_more_than_this_machine_is_in_neither_part(mark: str) -> None:
+def test_tests_that_need_more_than_this_machine_are_in_neither_part(mark: str) -> None:
     for marks in ((mark,), (mark, "slow"), (mark, "apiserver")):
         assert not is_selected("test", *marks)
         assert not is_selected("test-slow", *marks)

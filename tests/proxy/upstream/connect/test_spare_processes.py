@@ -198,7 +198,7 @@ async def test_with_a_second_client_the_next_clients_process_is_started_in_advan
 
 
 @pytest.mark.parametrize("command", ["npx", "/usr/local/bin/npx"])
-async def test_a_program_that_may_be_installed_first_is_started_once_until_it_answers(
+async def test_a_program_that_may_need_installation_is_started_once_until_it_responds(
     command: str,
 ) -> None:
     stage = PerClient(command)
