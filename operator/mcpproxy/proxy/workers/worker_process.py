@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.workers import ipc
 from mcpproxy.proxy.workers.ipc import (
     ProbeResult,
@@ -30,7 +31,8 @@ STEADY: Final = 60.0
 """Seconds of uptime after which the restart delay is reset."""
 LONGEST: Final = 30.0
 """Maximum restart delay in seconds."""
-_FIRST: Final = 0.1
+FIRST: Final = 0.1
+"""First restart delay in seconds."""
 _decoder: Final = msgspec.json.Decoder(ipc.FromWorker)
 
 log = logging.getLogger("mcpproxy.workers")
@@ -42,11 +44,6 @@ class WorkerStartFailed(Exception):
 
 class WorkerTimeout(Exception):
     """The worker is not running, or did not respond in time."""
-
-
-def restart_delay(ends: int) -> float:
-    """Return the restart delay in seconds after this many consecutive exits."""
-    return min(LONGEST, _FIRST * 2.0 ** min(ends - 1, 20))
 
 
 class WorkerProcess:
@@ -85,7 +82,7 @@ class WorkerProcess:
     async def supervise(self) -> None:
         """Run a worker, and restart it when it exits. Raise WorkerStartFailed."""
         loop = asyncio.get_running_loop()
-        ends = 0
+        backoff = Backoff(FIRST, LONGEST)
         while not self._stopping.is_set():
             self.starts += 1
             started = loop.time()
@@ -95,8 +92,9 @@ class WorkerProcess:
                 return
             if self.starts == 1 and not served:
                 raise WorkerStartFailed(f"worker {self.number} could not start")
-            ends = 1 if loop.time() - started > STEADY else ends + 1
-            delay = restart_delay(ends)
+            if loop.time() - started > STEADY:
+                backoff.reset()
+            delay = backoff.record_failure()
             log.error("worker %d restarts in %g s", self.number, delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

@@ -11,8 +11,7 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
-from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
+from mcpproxy.proxy.upstream.connect.negotiation import PROBE_AGAIN, StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.builders import an_mcpproxy
 
@@ -208,7 +207,7 @@ async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
     assert await stage.revision() == "2025-11-25"
     stage.deaf_to = set()
     assert await stage.revision() == "2025-11-25"
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision() == "2026-07-28"
 
 
@@ -239,7 +238,7 @@ async def test_a_program_with_a_transient_error_at_the_probe_is_probed_again_lat
     stage.refuses = {DISCOVER: TRANSIENT}
     assert await stage.revision() == "2025-11-25"
     stage.refuses = {}
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision() == "2026-07-28"
 
 

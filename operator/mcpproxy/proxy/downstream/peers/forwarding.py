@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
+from mcpproxy.backoff import Backoff
 from mcpproxy.limits import instances as limits
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
@@ -178,9 +179,7 @@ class _Peer:
         self._client: HttpClient | None = None
         self._clock = clock
         self._connecting = asyncio.Semaphore(limits.CONNECTING.value)
-        self._wait = 0
-        """Current backoff in seconds; 0 unless the last connection failed."""
-        self._retry_at = 0.0
+        self._backoff = Backoff(limits.RETRY_FIRST.value, limits.RETRY_LAST.value)
 
     def use(self, credential: PeerCertificate) -> None:
         """Open new connections with this certificate."""
@@ -189,7 +188,7 @@ class _Peer:
         if self._client is not None:
             self._client.renew()
         self._credential = credential
-        self._wait, self._retry_at = 0, 0.0
+        self._backoff.reset()
         self._client = HttpClient(
             self._url,
             limits.CONNECT.value,
@@ -226,16 +225,14 @@ class _Peer:
         return connection.begin(request, None)
 
     async def _connect(self, client: HttpClient) -> ClientConnection:
-        if self._clock() < self._retry_at:
+        if self._backoff.is_waiting(self._clock()):
             raise PeerUnavailable(f"{self._owner} was not reached a moment ago")
         try:
             connection = await client.connect()
         except HttpClientError as error:
-            wait = self._wait * 2 or limits.RETRY_FIRST.value
-            self._wait = min(wait, limits.RETRY_LAST.value)
-            self._retry_at = self._clock() + self._wait
+            self._backoff.record_failure(self._clock())
             raise PeerUnavailable(str(error)) from None
-        self._wait = 0
+        self._backoff.reset()
         return connection
 
     async def check_alive(self, error: HttpClientError) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.backoff import Backoff
 from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME, PROGRAM_PROBE_TIME
 from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
@@ -18,7 +19,6 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.upstream.connect.doubt import Doubt
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
     StdioHandshake,
@@ -42,6 +42,9 @@ from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
+PROBE_AGAIN: Final = 60.0
+"""Seconds until a backend is probed again after a probe that proved nothing about its era."""
+PROBE_LATEST: Final = 3600.0
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
 
 log = logging.getLogger("mcpproxy.backend")
@@ -67,14 +70,16 @@ class Connector:
         """Eras that the backend has refused."""
         self._supported: set[Era] = set()
         """Eras in which the backend has responded."""
-        self._doubt = Doubt()
+        self._probe_backoff = Backoff(PROBE_AGAIN, PROBE_LATEST)
+        """After probes that proved nothing about the era. A probe may cost a client the entire time
+        that it waits for a response."""
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()
         self._supported.clear()
-        self._doubt = Doubt()
+        self._probe_backoff.reset()
 
     def changed(self) -> bool:
         """True if something was opened with outdated mounted values since the last call.
@@ -135,9 +140,9 @@ class Connector:
     def _record_support(self, era: Era, doubt: BackendError | None = None) -> None:
         self._supported.add(era)
         if era == "modern":
-            self._doubt = Doubt()
+            self._probe_backoff.reset()
         elif doubt is not None:
-            self._doubt.again()
+            self._probe_backoff.record_failure(asyncio.get_running_loop().time())
 
     def _era_order(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
@@ -146,7 +151,9 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         not_refused = [era for era in order if era not in self._unsupported]
-        if not_refused == ["modern", "legacy"] and self._doubt.is_active:
+        if not_refused == ["modern", "legacy"] and (
+            self._probe_backoff.is_waiting(asyncio.get_running_loop().time())
+        ):
             return ["legacy", "modern"]
         return not_refused or order
 

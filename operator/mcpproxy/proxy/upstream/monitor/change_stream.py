@@ -52,7 +52,7 @@ class ChangeStream:
         """Task whose stream is established; differs from `_task` while that one is not."""
         self._renewal: asyncio.TimerHandle | None = None
         self._began_at = 0.0
-        self._backoff = request_pace.Backoff(STREAM_PAUSE)
+        self._backoff = request_pace.StreamBackoff(STREAM_PAUSE)
         self._retry: asyncio.TimerHandle | None = None
         """Timer that reopens the stream after a failure."""
         self._error_text = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.backoff import Backoff
 from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
 from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
 from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
@@ -95,11 +96,10 @@ class ListFailure:
     """Failure of a list."""
 
     error: BackendError
-    in_a_row: int
     at: float
     """Time of the last failure, in monotonic seconds."""
-    again_at: float
-    """Time at which checks may retry, in monotonic seconds."""
+    backoff: Backoff
+    """Consecutive failures, and the time at which checks may retry."""
 
 
 class ListCache:
@@ -264,7 +264,7 @@ class ListCache:
     def _is_due(self, kind: ComponentKind, now: float) -> bool:
         failure = self.failures.get(kind)
         if failure is not None:
-            return now >= failure.again_at
+            return not failure.backoff.is_waiting(now)
         cached = self._catalog.get(self._name, kind)
         if cached is None:
             return kind not in self._lacking
@@ -343,16 +343,16 @@ class ListCache:
     def _record_failure(self, kind: ComponentKind, error: BackendError) -> bool:
         """Record a failed fetch, and return True if the list changed for clients."""
         before, now = self.failures.get(kind), asyncio.get_running_loop().time()
-        in_a_row = 1 if before is None else before.in_a_row + 1
-        again_at = now + min(RETRY_AFTER * 2.0 ** min(in_a_row - 1, 8), RETRY_PAUSE.value)
-        self.failures[kind] = ListFailure(error, in_a_row, now, again_at)
+        backoff = Backoff(RETRY_AFTER, RETRY_PAUSE.value) if before is None else before.backoff
+        backoff.record_failure(now)
+        self.failures[kind] = ListFailure(error, now, backoff)
         log.info("backend %s: %s failed: %s", self._name, kind.method, error)
         if isinstance(error, RateLimited):
             return False
         if self._catalog.get(self._name, kind) is None:
             # The list is known to be unavailable.
             self._settled.add(kind)
-        elif in_a_row >= self._hidden_after:
+        elif backoff.failures >= self._hidden_after:
             self._settled.discard(kind)
             return self._catalog.put(self._name, kind, None)
         return False
