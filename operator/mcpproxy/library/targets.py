@@ -24,8 +24,8 @@ from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.library.sessions.backend_factory import OpenerOf, default_settings
 from mcpproxy.proxy.config.targets import ProxyConfig, from_backends, from_mcp_servers, from_target
-from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector, StdioConnector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.factory import build_connector
 from mcpproxy.proxy.upstream.transports.sdk_streams import Transport, connect, in_memory_streams
 from mcpproxy.proxy.upstream.transports.session import TaskSet

@@ -16,8 +16,8 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, TEMPLATES, ComponentKind
-from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 
 COPIES: Final = "_copies"

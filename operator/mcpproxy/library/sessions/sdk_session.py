@@ -23,8 +23,8 @@ from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
     ServerDescription,

@@ -16,9 +16,9 @@ from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
-from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.client_features import ASKED, DECLARED, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
     TaskSet,

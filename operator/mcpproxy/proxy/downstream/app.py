@@ -10,7 +10,6 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from mcpproxy.limits.clients import SESSION_IDLE
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
 from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
@@ -47,20 +46,18 @@ class Endpoint:
     def __init__(
         self,
         gateway: Gateway,
-        sealer: Sealer,
         guard: HostOriginPolicy,
         address: str,
         path: str,
         principals: Principals | None = None,
     ) -> None:
         """`address` is where other instances reach this process; `path` is that of the endpoint."""
-        self._gateway = gateway
+        self._gateway, sealer = gateway, gateway.sealer
         self._guard = guard
         self._cors = CorsPolicy(guard, gateway.passed)
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
-        self.peers = PeerForwarder(sealer, address, self._path or "/")
-        self.peers.passed = gateway.passed
+        self.peers = PeerForwarder(sealer, address, self._path or "/", gateway.passed)
         self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
         parking = SuspendedCalls(sealer, self.peers.owner, time.time)
         self._streams = OpenStreams()
@@ -69,8 +66,7 @@ class Endpoint:
         self._modern = ModernEndpoint(gateway, parking, self.peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
-        gateway.seal_with(sealer)
-        gateway.set_session_context(lambda client: SessionStreamContext(client, self.live))
+        gateway.provide_session_contexts(lambda client: SessionStreamContext(client, self.live))
         gateway.metrics.sessions.set_function(lambda: len(self.live))
         gateway.metrics.parked.set_function(lambda: parking.count)
 

@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import (
@@ -61,15 +60,17 @@ class LineTarget(Protocol):
 class StdioServer:
     """Server that reads messages line by line and responds to each in a separate task."""
 
-    def __init__(self, gateway: Gateway, sealer: Sealer, target: LineTarget) -> None:
+    def __init__(self, gateway: Gateway, target: LineTarget) -> None:
         self._gateway = gateway
         self._target = target
+        sealer = gateway.sealer
         self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
         self._parking = SuspendedCalls(sealer, SESSION, time.time)
         self._live = self._sessions.get_or_create(SESSION, 0.0)
         self._live.stream = MessageQueue()
-        gateway.seal_with(sealer)
-        gateway.set_session_context(lambda client: SessionStreamContext(client, self._sessions))
+        gateway.provide_session_contexts(
+            lambda client: SessionStreamContext(client, self._sessions)
+        )
         self._modern: bool | None = None
         self._client: ClientIdentity | None = None
         self._initialized = False

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin
-from mcpproxy.proxy.upstream.backend import Backend, BackendContext
+from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector, HttpConnector, StdioConnector
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
 from mcpproxy.proxy.upstream.transports import stdio

@@ -56,17 +56,18 @@ class PeerForwarder:
         sealer: Sealer,
         address: str,
         path: str,
+        passed: frozenset[bytes] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create without connections.
 
-        `address` is that of this instance for others; `path` is that of their endpoint.
+        `address` is that of this instance for others; `path` is that of their endpoint. `passed`
+        names further headers that backends get, and therefore owners of upstream sessions.
         """
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """Identifier of this process, which differs from any other process at the same address."""
         self.credentials = PeerCertificates(sealer, self.owner)
-        self.passed: frozenset[bytes] = frozenset()
-        """Names of further headers that backends get, and therefore owners of upstream sessions."""
+        self._passed = passed
         self._path = path
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
@@ -131,7 +132,7 @@ class PeerForwarder:
         forwarded = [
             (name, value)
             for name, value in inbound.lines
-            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
+            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self._passed
             if name != PRINCIPAL
         ]
         return [*forwarded, (PRINCIPAL, inbound.head.context.principal.encode())]

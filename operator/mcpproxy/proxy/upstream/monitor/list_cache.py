@@ -10,8 +10,10 @@ from typing import Final
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.backoff import Backoff
 from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.component_selection import selections
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
@@ -23,11 +25,15 @@ from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
+from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
 from mcpproxy.proxy.upstream.monitor.list_waits import ListWait, RefreshTasks
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+
+Reopen = Callable[[UpstreamSession], Awaitable[UpstreamSession]]
+"""Coroutine function that replaces a lost session. Raises BackendError."""
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -39,11 +45,6 @@ RETRY_AFTER: Final = 10.0
 """Seconds until checks retry a failed list; doubles with each failure."""
 UNDECLARED_WAIT: Final = 2.0
 """Maximum seconds for a list that the backend does not declare."""
-
-
-def selections(settings: BackendSettings) -> dict[ComponentKind, ComponentFilter]:
-    """Return the filter of components for each kind."""
-    return {kind: ComponentFilter.of(settings.components.get(kind.member)) for kind in KINDS}
 
 
 async def fetch_list(
@@ -114,18 +115,18 @@ class ListCache:
         settings: BackendSettings,
         catalog: Catalog,
         asker: Requester,
+        events: BackendEvents,
+        reopen: Reopen,
+        on_failure: Callable[[], None],
         pace: RequestRate | None = None,
         hidden_after: int = 1,
     ) -> None:
-        """A list is hidden once it has failed `hidden_after` times in a row."""
-        self.link: UpstreamSession | None = None
-        self.reopen: Callable[[UpstreamSession], Awaitable[UpstreamSession]] = _not_reopened
-        """Called with a lost session; returns its replacement. Raises BackendError."""
-        self.on_change: Callable[[ComponentKind], None] = lambda kind: None
-        """Called when the list that clients see has changed."""
-        self.on_pages: Callable[[ComponentKind, list[Message]], None] = lambda kind, pages: None
-        """Called with the pages of a list as the backend sent them."""
-        self.on_failure: Callable[[], None] = lambda: None
+        """`reopen` replaces a lost session. A list is hidden once it has failed `hidden_after`
+        times in a row."""
+        self._link: UpstreamSession | None = None
+        self._events = events
+        self._reopen = reopen
+        self._on_failure = on_failure
         self.failures: dict[ComponentKind, ListFailure] = {}
         """The lists whose last fetch failed."""
         self._name = name
@@ -179,7 +180,7 @@ class ListCache:
 
     def offers(self, kind: ComponentKind) -> bool:
         """True if the backend has components of this kind."""
-        link = self.link
+        link = self._link
         return link is not None and (kind in self._undeclared or _declares(link, kind))
 
     def is_stale(self, kind: ComponentKind, now: float) -> bool:
@@ -213,14 +214,14 @@ class ListCache:
 
     async def _refresh_task(self, kind: ComponentKind) -> int:
         """Fetch a list, and return the number of requests."""
-        link = self.link
+        link = self._link
         if link is None or not self.offers(kind):
             return 0
         changed, requests = await self._fetch_or_record(link, kind)
         if kind in self.failures:
-            self.on_failure()
+            self._on_failure()
         if changed:
-            self.on_change(kind)
+            self._events.list_change.publish({kind}, "")
         return requests
 
     async def fetch_all(self, link: UpstreamSession) -> set[ComponentKind]:
@@ -234,7 +235,7 @@ class ListCache:
         order = sorted(KINDS, key=lambda kind: kind not in declared)
         first = await self._fetch_first(link, order[0])
         self.raise_failure(early=True)
-        link = self.link or link
+        link = self._link or link
         others = await asyncio.gather(*(self._fetch_first(link, kind) for kind in order[1:]))
         self.raise_failure()
         return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
@@ -323,9 +324,9 @@ class ListCache:
             return await self._fetch(link, kind)
         except BackendError as error:
             # The fetch of another list may have found the session lost and closed it.
-            if not isinstance(error, SessionNotFound) and self.link in (link, None):
+            if not isinstance(error, SessionNotFound) and self._link in (link, None):
                 raise
-        return await self._fetch(await self.reopen(link), kind)
+        return await self._fetch(await self._reopen(link), kind)
 
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind
@@ -337,7 +338,7 @@ class ListCache:
         if pages is None:
             return None, 1
         component_list = build_list(kind, self._names, pages, self._selections[kind])
-        self.on_pages(kind, pages)
+        self._events.pages.publish(self._name, kind, pages)
         return _with_elapsed_ttl(component_list, started), len(pages)
 
     def _record_failure(self, kind: ComponentKind, error: BackendError) -> bool:
@@ -366,15 +367,15 @@ class ListCache:
         self._settled.clear()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
 
+    def use(self, link: UpstreamSession) -> None:
+        """Fetch over this session from now on."""
+        self._link = link
+
     def stop(self) -> None:
         """Cancel all fetches, because the session is closed."""
-        self.link = None
+        self._link = None
         for flights in self._flights.values():
             flights.cancel()
-
-
-async def _not_reopened(link: UpstreamSession) -> UpstreamSession:
-    return link
 
 
 def _declares(link: UpstreamSession, kind: ComponentKind) -> bool:
