@@ -14,8 +14,9 @@ from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
 from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
+from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
-from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionStreamContext
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.modern.http import ModernEndpoint
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.forwarding import PRINCIPAL, PeerForwarder
@@ -107,7 +108,7 @@ class Endpoint:
                 principal = self._principals.identify(inbound.head)
             except HttpError as refusal:
                 return refusal
-        inbound.head.context = RequestContext(inbound.head, principal)
+        inbound.head.attach(RequestContext(inbound.head, principal))
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:
@@ -133,8 +134,9 @@ class Endpoint:
             handler = self._modern.at_once
         # Requests of programs have no Origin, and cost nothing here.
         shared = self._cors.headers_for(head)
-        context.handler = _with_headers(handler, shared) if shared else handler
-        return context.handler
+        handler = _with_headers(handler, shared) if shared else handler
+        context.remember_handler(handler)
+        return handler
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         preflight = self._cors.preflight(inbound.head)
@@ -163,7 +165,7 @@ class PeerEndpoint:
         # The instance that received the request has checked it.
         head = inbound.head
         principal = head.headers.get(PRINCIPAL, b"").decode("latin-1")
-        head.context = RequestContext(head, principal, handed_over=True)
+        head.attach(RequestContext(head, principal, handed_over=True))
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:

@@ -54,6 +54,18 @@ class RequestContext:
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
 
+    def remember_handler(self, handler: RequestHandler) -> None:
+        """Answer later requests with this handler first."""
+        self.handler = handler
+
+    def remember_ticket(self, ticket: SessionToken) -> None:
+        """Set the session that the head names."""
+        self.ticket = ticket
+
+    def remember_meta(self, meta: RequestMeta) -> None:
+        """Set the metadata of the latest request."""
+        self.meta = meta
+
 
 def parse_message(request: Request) -> Message:
     """Parse the message of a POST. Raises HttpError."""

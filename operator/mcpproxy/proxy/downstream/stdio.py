@@ -12,10 +12,10 @@ from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
+from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.sessions import (
     RunningRequest,
     SessionRegistry,
-    SessionStreamContext,
 )
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern import requests as modern_requests
@@ -67,7 +67,7 @@ class StdioServer:
         self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
         self._parking = SuspendedCalls(sealer, SESSION, time.time)
         self._live = self._sessions.get_or_create(SESSION, 0.0)
-        self._live.stream = MessageQueue()
+        self._live.attach(MessageQueue())
         gateway.provide_session_contexts(
             lambda client: SessionStreamContext(client, self._sessions)
         )
@@ -159,7 +159,7 @@ class StdioServer:
                 while (message := await self._live.stream.get(FOREVER)) is not None:
                     await self._emit(message)
                 # The queue overflowed, and the client cannot reopen it. It must list everything.
-                self._live.stream = MessageQueue()
+                self._live.attach(MessageQueue())
                 for kind in KINDS:
                     self._announce_change(kind.changed)
 

@@ -44,7 +44,15 @@ class Supervisor:
         """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
         self.members = [
-            WorkerProcess(config, self._stopping, silence=silence) for config in configs
+            WorkerProcess(
+                config,
+                self._stopping,
+                on_report=self._changed,
+                on_check=self._share_check,
+                on_end=self._count_end,
+                silence=silence,
+            )
+            for config in configs
         ]
         self._drain = configs[0].options.drain
         self._initial_report = _initial_report(configs[0].configuration)
@@ -64,21 +72,16 @@ class Supervisor:
             "Unexpected exits of worker processes",
             registry=self._registry,
         )
-        for member in self.members:
-            self._subscribe(member)
 
-    def _subscribe(self, member: WorkerProcess) -> None:
-        def ended() -> None:
-            self._totals.retire_worker(member.generation)
-            if not self._stopping.is_set():
-                self._ends.inc()
+    def _count_end(self, member: WorkerProcess) -> None:
+        self._totals.retire_worker(member.generation)
+        if not self._stopping.is_set():
+            self._ends.inc()
 
-        def checked(result: ProbeResult) -> None:
-            for other in self.members:
-                if other is not member:
-                    other.send(result)
-
-        member.on_report, member.on_checked, member.on_end = self._changed, checked, ended
+    def _share_check(self, member: WorkerProcess, result: ProbeResult) -> None:
+        for other in self.members:
+            if other is not member:
+                other.send(result)
 
     async def run(self) -> None:
         """Keep all workers running until `stop`. Raise WorkerStartFailed."""

@@ -50,11 +50,19 @@ class WorkerProcess:
     """Supervisor of one worker process."""
 
     def __init__(
-        self, config: WorkerConfig, stopping: asyncio.Event, *, silence: float = SILENCE
+        self,
+        config: WorkerConfig,
+        stopping: asyncio.Event,
+        *,
+        on_report: "Callable[[], None]",
+        on_check: "Callable[[WorkerProcess, ProbeResult], None]",
+        on_end: "Callable[[WorkerProcess], None]",
+        silence: float = SILENCE,
     ) -> None:
         """Create without a process.
 
-        Restarts end once `stopping` is set. For `silence`, see SILENCE.
+        Restarts end once `stopping` is set. `on_end` is called when a worker has exited, before
+        `starts` is incremented. For `silence`, see SILENCE.
         """
         self.number = config.number
         self.starts = 0
@@ -62,10 +70,9 @@ class WorkerProcess:
         self.settled = False
         """True once the worker has tried every backend."""
         self.serves = False
-        self.on_report: Callable[[], None] = lambda: None
-        self.on_checked: Callable[[ProbeResult], None] = lambda checked: None
-        self.on_end: Callable[[], None] = lambda: None
-        """Called when a worker has exited, before `starts` is incremented."""
+        self._on_report = on_report
+        self._on_check = on_check
+        self._on_end = on_end
         self._config = config
         self._silence = silence
         self._stopping = stopping
@@ -87,7 +94,7 @@ class WorkerProcess:
             self.starts += 1
             started = loop.time()
             served = await self._run_process()
-            self.on_end()
+            self._on_end(self)
             if self._stopping.is_set():
                 return
             if self.starts == 1 and not served:
@@ -153,9 +160,9 @@ class WorkerProcess:
         elif isinstance(message, Reported):
             self.report = PodReport.model_validate_json(bytes(message.report))
             self.settled = message.settled
-            self.on_report()
+            self._on_report()
         elif isinstance(message, ProbeResult):
-            self.on_checked(message)
+            self._on_check(self, message)
         elif isinstance(message, QueryResult):
             waiting = self._queries.pop(message.number, None)
             if waiting is not None and not waiting.done():
@@ -168,7 +175,7 @@ class WorkerProcess:
             if not waiting.done():
                 waiting.set_exception(WorkerTimeout(f"worker {self.number} has ended"))
         self._queries.clear()
-        self.on_report()
+        self._on_report()
 
     def stop(self) -> None:
         """Let the worker finish its calls in flight and exit."""

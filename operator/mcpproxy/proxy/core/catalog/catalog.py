@@ -173,7 +173,7 @@ class Catalog:
         )
         changed = merged.body != self._merged[kind].body
         if self._warns:
-            warn_of_name_conflicts(merged.clashes, self._merged[kind].clashes)
+            warn_of_name_conflicts(merged.names.clashes, self._merged[kind].names.clashes)
         self._merged[kind] = merged
         self._invalidate(kind)
         return changed
@@ -243,7 +243,7 @@ class Catalog:
         everyones = self._listings[TOOLS].get(backend)
         if everyones is not None and tool in everyones.headers:
             return everyones.headers[tool]
-        if self._merged[TOOLS].owners.get(tool) == backend:
+        if self._merged[TOOLS].names.owners.get(tool) == backend:
             return []
         variants = (
             components.headers[tool]
@@ -254,12 +254,12 @@ class Catalog:
 
     def owner(self, kind: ComponentKind, name: str) -> str | None:
         """Return the backend that serves a downstream name, or None if no backend lists it."""
-        owner = self._merged[kind].owners.get(name)
+        owner = self._merged[kind].names.owners.get(name)
         return self._name_owners(kind).owners.get(name) if owner is None else owner
 
     def claimed_by(self, kind: ComponentKind, name: str) -> tuple[str, ...]:
         """Return the backends that list a name which nobody serves because of the conflict."""
-        backends = self._merged[kind].contested.get(name)
+        backends = self._merged[kind].names.contested.get(name)
         return backends or self._name_owners(kind).contested.get(name, ())
 
     def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
@@ -275,7 +275,7 @@ class Catalog:
             before = owners.clashes
             owners = name_owners_of(
                 kind,
-                self._merged[kind],
+                self._merged[kind].names,
                 self._variants[kind],
                 self._precedence,
                 serves_clashes=self._serves_clashes,
@@ -367,7 +367,7 @@ class Catalog:
         return [
             clash
             for kind in KINDS
-            for clash in (*self._merged[kind].clashes, *self._name_owners(kind).clashes)
+            for clash in (*self._merged[kind].names.clashes, *self._name_owners(kind).clashes)
         ]
 
     def digest(self) -> str:
@@ -383,6 +383,6 @@ class Catalog:
             return self.offered.digests()
         for kind, version in self._versions.items():
             if self._digests.get(kind, (-1, {}))[0] != version:
-                digests = digests_of(self._listings[kind], self._merged[kind].owners)
+                digests = digests_of(self._listings[kind], self._merged[kind].names.owners)
                 self._digests[kind] = version, digests
         return {kind.member: digests for kind, (_, digests) in self._digests.items()}

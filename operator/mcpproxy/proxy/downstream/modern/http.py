@@ -109,7 +109,7 @@ class ModernEndpoint:
         prepared.outgoing.sink = reply
         direct = _ModernDirectCall(self, inbound, asked, reply, call.id, prepared)
         if direct.begin(asked.client):
-            reply.on_gone = direct.gone
+            reply.on_disconnect(direct.gone)
             reply.ping_on_sweep()
         else:
             # The task continues with the prepared call.
@@ -165,7 +165,7 @@ class ModernEndpoint:
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
-            context.meta = request_meta._replace(about=kept)
+            context.remember_meta(request_meta._replace(about=kept))
         return request_meta
 
     async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
@@ -235,7 +235,7 @@ class _ModernDirectCall(DirectCall):
         self._reply = reply
 
     def finish(self, body: bytes, answer: Message | None) -> None:
-        self._reply.on_gone = None
+        self._reply.on_disconnect(None)
         self._reply.complete(body, 200 if answer is None else _status(answer))
 
     def go_on(self) -> None:
@@ -276,7 +276,7 @@ class _CancelOnDisconnect:
     def __init__(self, reply: ResponseWriter) -> None:
         self._task = asyncio.current_task(reply.loop)
         self._gone = False
-        reply.on_gone = self._cancel
+        reply.on_disconnect(self._cancel)
 
     def _cancel(self) -> None:
         self._gone = True

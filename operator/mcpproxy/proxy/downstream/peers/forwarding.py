@@ -87,7 +87,7 @@ class PeerForwarder:
                 response = await peer.begin(
                     inbound.method, self._forwarded_headers(inbound), inbound.body
                 )
-                reply.on_gone = response.close
+                reply.on_disconnect(response.close)
                 if reply.is_gone:
                     response.close()
                     return
@@ -245,8 +245,7 @@ class _Peer:
                 connection = await self._connect(client)
         except PeerUnavailable:
             raise PeerUnavailable(str(error)) from None
-        if connection.on_free is not None:
-            connection.on_free(connection)
+        connection.release()
 
     def close(self) -> None:
         """Close all connections."""

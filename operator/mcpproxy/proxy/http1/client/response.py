@@ -34,6 +34,18 @@ class ClientResponse:
         self._chunks: collections.deque[bytes] = collections.deque()
         self.headers = {}
 
+    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Set the head; called by the connection."""
+        self.status, self.headers = status, headers
+
+    def complete_with(self, status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+        """Set the head and the whole body, for which nothing waits; called by the connection."""
+        self.status, self.headers = status, headers
+        self.complete = True
+        if body:
+            self._chunks.append(body)
+            self._size = len(body)
+
     async def head(self) -> "ClientResponse":
         """Wait for the head and return the response. Raises ConnectionLost, InvalidResponse."""
         await self._connection.headed(self)

@@ -30,12 +30,20 @@ class RequestHead:
         self.context: Any = None
         """Data that the application derives from the head; opaque to the server."""
 
+    def attach(self, context: Any) -> None:
+        """Set the data of the application."""
+        self.context = context
+
 
 class Request:
     """A request: its head and its body."""
 
     def __init__(self, head: RequestHead, body: bytes = b"") -> None:
         self.head = head
+        self.body = body
+
+    def complete(self, body: bytes) -> None:
+        """Set the body, which has arrived whole."""
         self.body = body
 
     @property

@@ -84,11 +84,7 @@ class ResponseWriter:
     _behind: list[bytes] | None = None
     """Output that the next turn of the loop writes, because events come in bursts."""
     _behind_size = 0
-    on_gone: Callable[[], object] | None = None
-    """Callback for a client that disconnects before the response is complete; called once.
-
-    If it is set after the disconnect, the next write calls it.
-    """
+    _disconnect_callback: Callable[[], object] | None = None
 
     def __init__(
         self, wire: ResponseTransport, pings: TimerQueue, loop: asyncio.AbstractEventLoop
@@ -291,10 +287,15 @@ class ResponseWriter:
         self._done = self._left = True
         self._notify_gone()
 
+    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
+        """Call `callback` once if the client disconnects early, or with the next write if it has
+        disconnected already; None calls nothing."""
+        self._disconnect_callback = callback
+
     def _notify_gone(self) -> None:
-        listener = self.on_gone
+        listener = self._disconnect_callback
         if self._left and listener is not None:
-            self.on_gone = None
+            self._disconnect_callback = None
             listener()
 
     def _stream(self) -> None:
