@@ -27,10 +27,12 @@ from mcpproxy.library.sessions.sdk_session import (
 )
 from mcpproxy.library.sessions.session_sharing import ClientSession
 from mcpproxy.library.targets import ServerTarget, named_headers, target_of
-from mcpproxy.proxy.bootstrap import build_backend_context
-from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.upstream.context import BackendContext
+from mcpproxy.proxy.embed import (
+    BackendContext,
+    BackendError,
+    RuntimeOptions,
+    build_backend_context,
+)
 
 
 class ProxyClient:

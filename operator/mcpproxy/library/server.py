@@ -26,19 +26,27 @@ from mcpproxy.library.sessions.backend_factory import (
 from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
 from mcpproxy.library.visibility import LABEL_OF, ComponentVisibility
-from mcpproxy.proxy.bootstrap import VERSION, build_backend_context
-from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
-from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
-from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
-from mcpproxy.proxy.runtime import Runtime
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.context import BackendContext
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.proxy.embed import (
+    LATEST_LEGACY,
+    PROMPTS,
+    RESOURCES,
+    TEMPLATES,
+    TOOLS,
+    VERSION,
+    BackendContext,
+    Catalog,
+    ClientIdentity,
+    ComponentKind,
+    Connector,
+    Gateway,
+    NullContext,
+    RpcError,
+    Runtime,
+    RuntimeOptions,
+    TaskSet,
+    build_backend_context,
+    jsonrpc,
+)
 
 LOCAL: Final = "_local"
 """Name of the backend of a server's own functions."""

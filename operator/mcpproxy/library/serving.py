@@ -6,8 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mcpproxy import standard_descriptors
-from mcpproxy.proxy.downstream.standard_streams import NothingToServe
-from mcpproxy.proxy.runtime import Runtime
+from mcpproxy.proxy.embed import NothingToServe, Runtime
 
 
 async def serve_stdio(runtime: Runtime) -> None:

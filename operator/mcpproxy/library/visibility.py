@@ -4,13 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.catalog.component_list import ComponentList
-from mcpproxy.proxy.core.translation.request_names import unknown_component_error
-from mcpproxy.proxy.core.translation.uri_templates import Uri
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
+from mcpproxy.proxy.embed import (
+    PROMPTS,
+    RESOURCES,
+    TEMPLATES,
+    TOOLS,
+    Catalog,
+    ComponentKind,
+    ComponentList,
+    Message,
+    Uri,
+    jsonrpc,
+    unknown_component_error,
+)
 
 KEY_OF: Final[dict[ComponentKind, str]] = {
     TOOLS: "tool",
