@@ -19,6 +19,7 @@ from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
+from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
@@ -120,9 +121,7 @@ class Runtime:
         if options.own_port is not None:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
-        address = _address(options, self._port)
-        principals = Principals(self._principal_header)
-        front = Endpoint(self.gateway, guard, address, options.path, principals)
+        front = self._endpoint(guard)
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
@@ -132,12 +131,7 @@ class Runtime:
             admin = AdminServer(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
-        # Imported objects live as long as the process, and requests leave hardly any cycles.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
         self._start_gateway()
         front.start()
@@ -157,6 +151,19 @@ class Runtime:
             key_watch.cancel()
         front.close()
         await self._close_gateway()
+
+    def _endpoint(self, guard: HostOriginPolicy) -> Endpoint:
+        options, principals = self._options, Principals(self._principal_header)
+        address = _address(options, self._port)
+        return Endpoint(self.gateway, guard, address, options.path, principals)
+
+    def _prepare_process(self) -> None:
+        # Imported objects live as long as the process, and requests leave hardly any cycles.
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
 
     @property
     def _principal_header(self) -> str | None:

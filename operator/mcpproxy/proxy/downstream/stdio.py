@@ -22,7 +22,7 @@ from mcpproxy.proxy.downstream.modern import requests as modern_requests
 from mcpproxy.proxy.downstream.modern import validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed, is_reader_gone
-from mcpproxy.proxy.downstream.stdio_shares import StdioWorkload
+from mcpproxy.proxy.downstream.stream_shares import StdioWorkload
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.batches import REVISION

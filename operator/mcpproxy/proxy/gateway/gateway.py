@@ -1,9 +1,8 @@
 """Gateway: downstream view of all backends, with merged lists and routing of calls by name."""
 
 import asyncio
-import functools
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, comp
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
+from mcpproxy.proxy.gateway.gauges import register_gauges
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
 from mcpproxy.proxy.gateway.router import (
     Route,
@@ -26,7 +26,6 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RequestEnvelope, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
-from mcpproxy.proxy.upstream.attribution import unattributed
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
@@ -80,37 +79,7 @@ class Gateway(Aggregate):
         self.events.resource_update.subscribe(self._on_resource_update)
         self.in_flight = 0
         """Number of calls without a response so far."""
-        self._register_metrics()
-
-    def _register_metrics(self) -> None:
-        self.metrics.in_flight.set_function(lambda: self.in_flight)
-        self.metrics.count(
-            "mcpproxy_list_requests",
-            "List requests of clients: hit, served from the cache; miss, sent to a backend",
-            ("method", "cache"),
-            self._list_requests.items,
-        )
-        self.metrics.count(
-            "mcpproxy_isolated_requests",
-            "Isolated requests: warm, a session was available; cold, one had to be opened",
-            ("backend", "session"),
-            self._isolated,
-        )
-        self.metrics.count(
-            "mcpproxy_unattributed_messages",
-            "Messages of backends that were dropped because they named no request and the session"
-            " served several clients",
-            ("kind",),
-            lambda: (((kind,), count) for kind, count in unattributed.items()),
-        )
-        for backend in self.backends.values():
-            opened = self.metrics.upstream.labels(backend.name)
-            opened.set_function(functools.partial(_open_sessions, backend))
-
-    def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
-        for backend in self.backends.values():
-            for kind, count in backend.sessions.acquisitions.items():
-                yield (backend.name, kind), count
+        register_gauges(self.metrics, self.backends, self._list_requests, lambda: self.in_flight)
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -372,7 +341,3 @@ class Gateway(Aggregate):
             for subscriber, own in list(self._subscribers.items()):
                 if not session or own in (None, session):
                     subscriber(method)
-
-
-def _open_sessions(backend: Backend) -> int:
-    return backend.sessions.upstream.count

@@ -15,8 +15,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS
 from mcpproxy.proxy.upstream.monitor import list_cache as lists_module
 from mcpproxy.proxy.upstream.monitor import list_pages as pages_module
-from mcpproxy.proxy.upstream.monitor.list_cache import build_list
-from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
+from mcpproxy.proxy.upstream.monitor.list_pages import build_list, fetch_pages
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, UpstreamRequest
 from tests.proxy.upstream.test_bounds import ANN, smaller

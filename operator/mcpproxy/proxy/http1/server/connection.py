@@ -19,11 +19,10 @@ from mcpproxy.limits.http import (
     WAITING_REQUESTS,
 )
 from mcpproxy.proxy.http1.errors import HttpError
-from mcpproxy.proxy.http1.server.client_networks import network_of
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response, log_failure
 from mcpproxy.proxy.http1.server.response_writer import HeadResponseWriter, ResponseWriter
-from mcpproxy.proxy.http1.server.state import ServerState
+from mcpproxy.proxy.http1.server.state import ServerState, network_of
 
 MAX_WAITING: Final = WAITING_REQUESTS.value
 SWEEP_EVERY: Final = 5

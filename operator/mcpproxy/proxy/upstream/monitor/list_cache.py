@@ -4,30 +4,26 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.backoff import Backoff
-from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
+from mcpproxy.limits.backends import LIST_WAIT, RETRY_PAUSE
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
-from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.component_selection import selections
 from mcpproxy.proxy.core.errors import (
     BackendError,
-    ProtocolError,
     RateLimited,
     SessionNotFound,
     TimedOut,
 )
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.context import BackendEvents
-from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
-from mcpproxy.proxy.upstream.monitor.list_waits import ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.list_pages import build_list, fetch_pages, with_elapsed_ttl
+from mcpproxy.proxy.upstream.monitor.list_waits import MIN_REFRESH_AGE, ListWait, RefreshTasks
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
@@ -39,57 +35,10 @@ log = logging.getLogger("mcpproxy.backend")
 
 MAX_STALE: Final = 3600.0
 """Seconds after the TTL for which lists are served if the backend only responds with 429."""
-MIN_REFRESH_AGE: Final = 1.0
-"""Age in seconds below which a list is served without a new fetch."""
 RETRY_AFTER: Final = 10.0
 """Seconds until checks retry a failed list; doubles with each failure."""
 UNDECLARED_WAIT: Final = 2.0
 """Maximum seconds for a list that the backend does not declare."""
-
-
-async def fetch_list(
-    asker: Requester,
-    link: UpstreamSession,
-    kind: ComponentKind,
-    names: PrefixMapping,
-    selection: ComponentFilter,
-) -> ComponentList | None:
-    """Fetch a list as clients see it; None if the backend does not know the method.
-
-    Raises BackendError.
-    """
-    started = asyncio.get_running_loop().time()
-    pages = await fetch_pages(asker, link, kind)
-    if pages is None:
-        return None
-    return _with_elapsed_ttl(build_list(kind, names, pages, selection), started)
-
-
-def _with_elapsed_ttl(component_list: ComponentList, started: float) -> ComponentList:
-    """Shorten the TTL by the duration of the fetch, because it starts with the first page."""
-    if not component_list.ttl_ms:
-        return component_list
-    elapsed_ms = int((component_list.fetched_at - started) * 1000)
-    return replace(component_list, ttl_ms=max(component_list.ttl_ms - elapsed_ms, 0))
-
-
-def build_list(
-    kind: ComponentKind, names: PrefixMapping, pages: list[Message], selection: ComponentFilter
-) -> ComponentList:
-    """Build the list that clients see from its pages. Raises ProtocolError."""
-    remaining = LIST_COMPONENTS.value
-    try:
-        for page in pages:
-            remaining -= jsonrpc.length(page.get(kind.member), remaining)
-            if remaining < 0:
-                LIST_COMPONENTS.record()
-                maximum = LIST_COMPONENTS.value
-                raise ProtocolError(f"its {kind.method} has more than {maximum} components in all")
-        return parse_component_list(
-            kind, names, pages, asyncio.get_running_loop().time(), selection
-        )
-    except RpcError as error:
-        raise ProtocolError(f"its result of {kind.method} can't be read: {error.message}") from None
 
 
 @dataclass(slots=True)
@@ -339,7 +288,7 @@ class ListCache:
             return None, 1
         component_list = build_list(kind, self._names, pages, self._selections[kind])
         self._events.pages.publish(self._name, kind, pages)
-        return _with_elapsed_ttl(component_list, started), len(pages)
+        return with_elapsed_ttl(component_list, started), len(pages)
 
     def _record_failure(self, kind: ComponentKind, error: BackendError) -> bool:
         """Record a failed fetch, and return True if the list changed for clients."""

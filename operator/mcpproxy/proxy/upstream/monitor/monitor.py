@@ -27,8 +27,9 @@ from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
-from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
+from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
+from mcpproxy.proxy.upstream.monitor.list_waits import MIN_REFRESH_AGE
 from mcpproxy.proxy.upstream.monitor.requester import Requester, probe
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
 from mcpproxy.proxy.upstream.request_pace import RequestRate
@@ -74,11 +75,24 @@ class BackendMonitor:
         self._opener = opener
         self._asker = asker = Requester(clients.context_of(identity))
         self._clients = clients
+        self.lists, self.tailored = self._build_lists(context, asker)
+        self.rounds = CheckSchedule(context.policy, context.probe_delay_factor)
+        self._change_stream = self._build_change_stream(asker)
+        self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
+        self._link: UpstreamSession | None = None
+        self._opening = asyncio.Lock()
+        self._renewals = self._renewed = 0
+        """Number of reconnects that were requested, and of those that are done."""
+        self._background = TaskSet()
+
+    def _build_lists(
+        self, context: BackendContext, asker: Requester
+    ) -> tuple[ListCache, VariantLists]:
         # Limits the requests that no client causes.
         pace = RequestRate()
-        self.lists = ListCache(
-            name,
-            settings,
+        lists = ListCache(
+            self._name,
+            self._settings,
             context.catalog,
             asker,
             context.events,
@@ -87,30 +101,26 @@ class BackendMonitor:
             pace,
             context.policy.unhealthy_after,
         )
-        self.tailored = VariantLists(
-            name,
-            settings,
+        tailored = VariantLists(
+            self._name,
+            self._settings,
             context.catalog,
-            clients,
+            self._clients,
             context.events,
             self.recheck_now,
             pace,
         )
-        self.rounds = CheckSchedule(context.policy, context.probe_delay_factor)
-        self._change_stream = ChangeStream(
-            name,
+        return lists, tailored
+
+    def _build_change_stream(self, asker: Requester) -> ChangeStream:
+        return ChangeStream(
+            self._name,
             asker.caller,
             self.announced,
             lambda: self._subscriptions.uris,
             on_break=self.rounds.wake,
             on_due=self.rounds.wake_to_listen,
         )
-        self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
-        self._link: UpstreamSession | None = None
-        self._opening = asyncio.Lock()
-        self._renewals = self._renewed = 0
-        """Number of reconnects that were requested, and of those that are done."""
-        self._background = TaskSet()
 
     @property
     def known(self) -> bool:

@@ -85,7 +85,7 @@ class Serving:
 
 
 class StatelessSessions:
-    """What serves the requests of clients for which the backend keeps no session."""
+    """Senders of requests of clients for which the backend keeps no session."""
 
     def __init__(self) -> None:
         self.by_key: dict[Key, UpstreamSession] = {}
