@@ -32,19 +32,15 @@ class _Node(Generic[K]):
         # Names of children that gained weight since the last choice.
         self.changed: set[str] = set()
 
-    def grow(self, by: int) -> None:
-        """Add to the weight."""
-        self.weight += by
-
     def insert(self, key: K, holder: Holder) -> None:
         """Add an entry below this node as the most recently used of its holder."""
         node = self
-        node.grow(1)
+        node.weight += 1
         for name in holder:
             child = node.children.get(name)
             if child is None:
                 child = node.children[name] = _Node()
-            child.grow(1)
+            child.weight += 1
             node.changed.add(name)
             node = child
         node.entries[key] = None
@@ -52,10 +48,10 @@ class _Node(Generic[K]):
     def remove(self, key: K, holder: Holder) -> None:
         """Remove an entry below this node."""
         node = self
-        node.grow(-1)
+        node.weight -= 1
         for name in holder:
             child = node.children[name]
-            child.grow(-1)
+            child.weight -= 1
             if not child.weight:
                 del node.children[name]
                 node.changed.discard(name)

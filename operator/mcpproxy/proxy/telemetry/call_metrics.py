@@ -40,11 +40,6 @@ class Histogram:
         """Number of calls by bucket; the last bucket is unbounded."""
         self.seconds = 0.0
 
-    def add(self, bucket: int, seconds: float) -> None:
-        """Record a duration."""
-        self.counts[bucket] += 1
-        self.seconds += seconds
-
 
 class CallSeries:
     """Calls of one backend, method and outcome."""
@@ -54,11 +49,6 @@ class CallSeries:
     def __init__(self, durations: Histogram) -> None:
         self.count = 0
         self.durations = durations
-
-    def add(self, bucket: int, seconds: float) -> None:
-        """Record a call; `bucket` is that of its duration."""
-        self.count += 1
-        self.durations.add(bucket, seconds)
 
 
 class CallMetrics(Collector):
@@ -80,7 +70,10 @@ class CallMetrics(Collector):
                 durations = Histogram(len(self._bounds))
                 self._durations[backend, method] = durations
             entry = self._entries[backend, method, outcome] = CallSeries(durations)
-        entry.add(bisect_left(self._bounds, seconds), seconds)
+        entry.count += 1
+        durations = entry.durations
+        durations.counts[bisect_left(self._bounds, seconds)] += 1
+        durations.seconds += seconds
 
     def collect(self) -> Iterator[Metric]:
         calls = CounterMetricFamily(
