@@ -120,7 +120,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "proxy/downstream/legacy/http.py",
             "proxy/downstream/modern/http.py",
             "proxy/downstream/stdio.py",
-            "proxy/upstream/connect/negotiation.py",
+            "proxy/upstream/connect/http_connector.py",
             "proxy/upstream/transports/http_endpoint.py",
         }
     ),
@@ -146,7 +146,7 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "a session over streams is older than the handshake on it": frozenset(
         {
             "proxy/upstream/connect/handshake.py:greeting",
-            "proxy/upstream/connect/negotiation.py:greeting",
+            "proxy/upstream/connect/stdio_connector.py:greeting",
         }
     ),
     "state of requests under way; to be moved into one class": frozenset(

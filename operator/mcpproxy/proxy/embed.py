@@ -52,7 +52,8 @@ from mcpproxy.proxy.upstream.client_features import (
     Answer,
     FeaturePolicy,
 )
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, StdioConnector
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.factory import build_connector
 from mcpproxy.proxy.upstream.transports.sdk_streams import (

@@ -16,7 +16,6 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.dispatcher import Dispatcher, NameMappingContext
 from mcpproxy.proxy.upstream.monitor.backend_status import backend_status
@@ -96,7 +95,7 @@ class Backend:
             on_broadcast=self._on_broadcast,
             context_of=self._session_context_of,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
-            refills=not isinstance(self._opener, SpareConnector),
+            refills=not self._opener.keeps_spares,
         )
 
     @property

@@ -8,8 +8,9 @@ from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, HttpConnector, StdioConnector
-from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
+from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
@@ -89,7 +90,8 @@ def _stdio_connector(
         cwd = spec.cwd or str(context.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
-    if settings.session_mode == "Isolated":
-        # Isolated sessions start a process for each request.
-        return SpareConnector(spawn, settings, background, environment.changed)
-    return StdioConnector(spawn, settings, background, environment.changed)
+    # Isolated sessions start a process for each request.
+    keeps_spares = settings.session_mode == "Isolated"
+    return StdioConnector(
+        spawn, settings, background, environment.changed, keeps_spares=keeps_spares
+    )

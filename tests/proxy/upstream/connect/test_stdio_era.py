@@ -11,7 +11,8 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.negotiation import PROBE_AGAIN, StdioConnector
+from mcpproxy.proxy.upstream.connect.negotiation import PROBE_AGAIN
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.builders import an_mcpproxy
 

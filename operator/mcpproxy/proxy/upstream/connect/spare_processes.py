@@ -9,10 +9,8 @@ import collections
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 
@@ -95,30 +93,3 @@ class SpareProcesses:
         self._generation += 1
         waiting, self._waiting = self._waiting, collections.deque()
         await asyncio.gather(*(channel.close() for channel in waiting))
-
-
-class SpareConnector(StdioConnector):
-    """Connector that opens each session with a spare process."""
-
-    def __init__(
-        self,
-        spawn: Spawn,
-        settings: BackendSettings,
-        background: TaskSet,
-        env_changed: Callable[[], bool],
-    ) -> None:
-        self._spares = SpareProcesses(spawn, background)
-        super().__init__(self._spares.take, settings, background, env_changed)
-
-    def changed(self) -> bool:
-        # Called periodically.
-        changed = super().changed()
-        if changed:
-            self._spares.renew()
-        else:
-            self._spares.reap()
-        return changed
-
-    async def close(self) -> None:
-        await super().close()
-        await self._spares.close()
