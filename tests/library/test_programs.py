@@ -55,8 +55,8 @@ def _spares(monkeypatch: pytest.MonkeyPatch) -> list[SpareProcesses]:
     found: list[SpareProcesses] = []
     begin = SpareProcesses.__init__
 
-    def kept(self: SpareProcesses, *args: Any) -> None:
-        begin(self, *args)
+    def kept(self: SpareProcesses, *args: Any, **named: Any) -> None:
+        begin(self, *args, **named)
         found.append(self)
 
     monkeypatch.setattr(SpareProcesses, "__init__", kept)

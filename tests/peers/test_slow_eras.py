@@ -10,7 +10,7 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 from scripts import npm

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.proxy.bootstrap import build_host_policy
 from mcpproxy.proxy.downstream.app import Endpoint
 from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from mcpproxy.proxy.http1.server.server import HttpServer
-from mcpproxy.proxy.runtime import build_host_policy
 from tests.differential.backend import LEGACY, Backend, Call
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.waiting import soon
@@ -220,9 +220,7 @@ async def fronted() -> AsyncIterator[HttpServer]:
         proxy = await stack.enter_async_context(proxied(spec))
         runtime: Any = proxy.runtime
         guard = build_host_policy(runtime._configuration, runtime._options)
-        front = Endpoint(
-            runtime.gateway, runtime._sealer, guard, "127.0.0.1:1", "/mcp", Principals(None)
-        )
+        front = Endpoint(runtime.gateway, guard, "127.0.0.1:1", "/mcp", Principals(None))
         front.start()
         server = HttpServer(front)
         try:

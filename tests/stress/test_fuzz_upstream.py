@@ -89,7 +89,7 @@ class HostileClient(HttpClient):
         connection = ClientConnection(asyncio.get_running_loop(), self._heads)
         HostileWire(self, connection)
         self._all[connection] = number
-        connection.on_free = self._freed
+        connection.notify_when_free(self._freed)
         return connection
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, Protocol, TypeVar
 
+from mcpproxy.backoff import Backoff, no_jitter
 from mcpproxy.limits.pods import REPORT_PASSES
 
 K = TypeVar("K", bound=Hashable)
@@ -54,7 +55,7 @@ class WorkQueue(Generic[K]):
     def __init__(
         self,
         timers: Timers,
-        jitter: Callable[[], float] = lambda: 1.0,
+        jitter: Callable[[], float] = no_jitter,
         recorder: QueueRecorder | None = None,
     ) -> None:
         """`jitter` returns the factor of one retry's delay."""
@@ -65,7 +66,7 @@ class WorkQueue(Generic[K]):
         self._waiting: dict[K, float] = {}
         self._working: set[K] = set()
         self._delayed: dict[K, tuple[float, Handle]] = {}
-        self._failures: dict[K, int] = {}
+        self._retries: dict[K, Backoff] = {}
 
     def __len__(self) -> int:
         """Return the number of keys that wait for a worker."""
@@ -93,17 +94,18 @@ class WorkQueue(Generic[K]):
 
     def retry(self, key: K) -> float:
         """Add the key after a delay that grows with its failures; return the delay in seconds."""
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        backoff = self._retries.get(key)
+        if backoff is None:
+            backoff = self._retries[key] = Backoff(FIRST_RETRY, LAST_RETRY, self._jitter)
         if self._recorder is not None:
             self._recorder.retried()
-        delay = min(FIRST_RETRY * 2.0 ** min(failures, 32), LAST_RETRY) * self._jitter()
+        delay = backoff.record_failure()
         self.add_after(key, delay)
         return delay
 
     def forget(self, key: K) -> None:
         """Reset the failures of the key."""
-        self._failures.pop(key, None)
+        self._retries.pop(key, None)
 
     async def get(self) -> K:
         """Return the next key; the caller must call `done` with it."""

@@ -27,9 +27,12 @@ from mcpproxy.library.sessions.sdk_session import (
 )
 from mcpproxy.library.sessions.session_sharing import ClientSession
 from mcpproxy.library.targets import ServerTarget, named_headers, target_of
-from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
-from mcpproxy.proxy.upstream.backend import BackendContext
+from mcpproxy.proxy.embed import (
+    BackendContext,
+    BackendError,
+    RuntimeOptions,
+    build_backend_context,
+)
 
 
 class ProxyClient:

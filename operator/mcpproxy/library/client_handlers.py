@@ -7,9 +7,7 @@ from typing import Any, Final
 import mcp_types as t
 from pydantic import BaseModel
 
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream.client_features import Answer, FeaturePolicy
+from mcpproxy.proxy.embed import Answer, FeaturePolicy, Message, jsonrpc
 
 
 class ForwardFeature:

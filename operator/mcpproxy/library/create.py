@@ -10,7 +10,7 @@ from mcpproxy.library.provider import CACHE_TTL, ClientFactory, ProxyProvider
 from mcpproxy.library.server import Server
 from mcpproxy.library.sessions.backend_factory import BackendDefinition
 from mcpproxy.library.targets import is_multi_server, server_targets
-from mcpproxy.proxy.config.targets import from_mcp_servers, from_target
+from mcpproxy.proxy.embed import from_mcp_servers, from_target
 
 NAME = "mcpproxy"
 

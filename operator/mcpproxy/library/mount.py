@@ -23,22 +23,25 @@ from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import unwrapped
 from mcpproxy.library.server import Server
 from mcpproxy.library.sessions.sdk_session import RawRequest
-from mcpproxy.proxy.core.exchange import (
+from mcpproxy.proxy.embed import (
+    BY_METHOD,
+    COMPLETE,
     PROGRESS,
     ClientIdentity,
+    ComponentKind,
+    Message,
     NotificationHandler,
     ResumableStream,
+    RpcError,
+    Sealer,
+    SuspendedCalls,
+    component_ref,
+    is_modern,
+    jsonrpc,
+    lowlevel_server,
+    parse_meta,
+    relay_request,
 )
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.core.translation.era_translation import parse_meta
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, component_ref
-from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
-from mcpproxy.proxy.protocol.revisions import is_modern
-from mcpproxy.proxy.relay import relay_request
-from mcpproxy.proxy.upstream.transports.sdk_streams import lowlevel_server
 
 Context = ServerRequestContext[Any, Any]
 CallNext = Callable[[Context], Awaitable[Any]]

@@ -12,9 +12,7 @@ from mcpproxy.library.fastmcp_objects import connected_client, is_client
 from mcpproxy.library.sessions.backend_factory import BackendDefinition, default_settings
 from mcpproxy.library.sessions.sdk_session import is_connected
 from mcpproxy.library.sessions.session_sharing import MAX_SOURCES, FactoryConnector
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.proxy.embed import BackendContext, Connector, TaskSet
 
 CACHE_TTL = 300.0
 ClientFactory = Callable[[], "ProxyClient | SdkClient | Awaitable[ProxyClient | SdkClient]"]

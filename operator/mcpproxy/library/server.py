@@ -1,8 +1,6 @@
 """The server of the library: local components, copies and mounted servers in one catalog."""
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +12,9 @@ from mcp import MCPError
 from mcp.server import MCPServer
 from msgspec import Raw
 
-from mcpproxy import standard_descriptors
 from mcpproxy.api import constants
 from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.library import serving
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
 from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
@@ -27,18 +25,29 @@ from mcpproxy.library.sessions.backend_factory import (
 )
 from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
-from mcpproxy.library.visibility import LABEL_OF, VisibleCatalog, VisibleGateway
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
-from mcpproxy.proxy.downstream.standard_streams import NothingToServe
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
-from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
-from mcpproxy.proxy.relay import relay_request
-from mcpproxy.proxy.runtime import VERSION, Runtime, RuntimeOptions, build_backend_context
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.library.visibility import LABEL_OF, ComponentVisibility
+from mcpproxy.proxy.embed import (
+    LATEST_LEGACY,
+    PROMPTS,
+    RESOURCES,
+    TEMPLATES,
+    TOOLS,
+    VERSION,
+    BackendContext,
+    Catalog,
+    ClientIdentity,
+    ComponentKind,
+    Connector,
+    Gateway,
+    NullContext,
+    RpcError,
+    Runtime,
+    RuntimeOptions,
+    TaskSet,
+    build_backend_context,
+    jsonrpc,
+    relay_request,
+)
 
 LOCAL: Final = "_local"
 """Name of the backend of a server's own functions."""
@@ -59,7 +68,10 @@ class Server:
         self._beneath: list[Server] = []
         self._copies: list[CopiedComponent] = []
         self._hidden: set[str] = set()
-        self._gateway: VisibleGateway | None = None
+        self._gateway: Gateway | None = None
+        """The running gateway."""
+        self._users = 0
+        """Number of starts without a matching `close`."""
         if instructions is not None:
             self._local = self.local
 
@@ -158,7 +170,7 @@ class Server:
         self._parts.append(part.named(name))
 
     def _check_not_running(self) -> None:
-        if self._gateway is not None and self._gateway.holders:
+        if self._users:
             raise RuntimeError("components cannot be added while the server is running")
 
     # Visibility
@@ -174,8 +186,10 @@ class Server:
         self._refresh()
 
     def _refresh(self) -> None:
-        if self._gateway is not None and self._gateway.holders:
-            self._gateway.refresh()
+        if self._gateway is not None:
+            changed = self._gateway.catalog.apply_filter()
+            if changed:
+                self._gateway.events.list_change.publish(changed, "")
 
     # Inspection
 
@@ -256,22 +270,29 @@ class Server:
     # Operation
 
     @property
-    def gateway(self) -> VisibleGateway:
+    def gateway(self) -> Gateway:
         """The running gateway. Raise RuntimeError if the server is not running."""
-        if self._gateway is None or not self._gateway.holders:
+        if self._gateway is None:
             raise RuntimeError(f"server {self.name} is not running")
         return self._gateway
 
-    def start(self) -> VisibleGateway:
+    def start(self) -> None:
         """Start to monitor the backends. Every start needs a matching `close`."""
-        gateway = self._build_gateway()
-        gateway.start()
-        return gateway
+        self._users += 1
+        if self._users == 1:
+            for server in self._beneath:
+                server.start()
+            self._gateway = self._build_gateway()
+            self._gateway.start()
 
     async def close(self) -> None:
         """Undo one `start`. The last `close` ends all sessions."""
-        if self._gateway is not None:
-            await self._gateway.close()
+        self._users -= 1
+        if self._users == 0 and self._gateway is not None:
+            gateway, self._gateway = self._gateway, None
+            await gateway.close()
+            for server in self._beneath:
+                await server.close()
 
     async def __aenter__(self) -> Self:
         """Run without serving, which makes calls from this process faster."""
@@ -287,15 +308,19 @@ class Server:
         """Stop."""
         await self.close()
 
-    def _build_gateway(self) -> VisibleGateway:
-        if self._gateway is None or not self._gateway.holders:
-            # Among the other backends, the one that was mounted first takes precedence.
-            catalog = VisibleCatalog(self._hidden, [*OWN, *(part.name for part in self._parts)])
-            context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
-            context = replace(context, catalog=catalog)
-            backends = [part.backend(context) for part in self._all_parts()]
-            self._gateway = VisibleGateway(self.name, VERSION, backends, catalog, self._beneath)
-        return self._gateway
+    def _build_gateway(self) -> Gateway:
+        # Among the other backends, the one that was mounted first takes precedence.
+        names = [*OWN, *(part.name for part in self._parts)]
+        visibility, parts = ComponentVisibility(self._hidden, names), self._all_parts()
+        context = build_backend_context(
+            default_health(),
+            RuntimeOptions(),
+            Path.cwd(),
+            Catalog(names.index, catalog_filter=visibility),
+            backends=len(parts),
+        )
+        backends = [part.backend(context) for part in parts]
+        return Gateway(self.name, VERSION, backends, context, policy=visibility)
 
     def _all_parts(self) -> list[BackendDefinition]:
         parts = list(self._parts)
@@ -309,7 +334,7 @@ class Server:
     def run(self, transport: TransportName | None = None, **options: Any) -> None:
         """Serve until stopped. Options are those of `run_async`."""
         try:
-            _run(self.run_async(transport, **options))
+            serving.run(self.run_async(transport, **options))
         except KeyboardInterrupt:
             return
 
@@ -332,7 +357,7 @@ class Server:
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
             raise ValueError(f"transport must be stdio or http, not {transport!r}")
-        hosts = tuple(allowed_hosts) or _own_hosts(host)
+        hosts = tuple(allowed_hosts) or serving.own_hosts(host)
         options = RuntimeOptions(
             host=host,
             port=port,
@@ -341,44 +366,9 @@ class Server:
             allowed_hosts=hosts,
             allowed_origins=tuple(allowed_origins),
         )
-        runtime = Runtime(None, options, self._build_gateway())
-        if transport in (None, "stdio"):
-            try:
-                await runtime.serve_stdio()
-            except NothingToServe as error:
-                raise NothingToServe(f'{error}. For HTTP: run(transport="http")') from None
-            return
-        serving = asyncio.create_task(runtime.serve_http())
-        try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            runtime.stop()
-            await serving
-            raise
-
-
-def _own_hosts(host: str) -> tuple[str, ...]:
-    """Return the names and addresses of this machine if it serves other machines."""
-    if host in ("127.0.0.1", "localhost", "::1"):
-        return ()
-    if host not in ("0.0.0.0", "::", ""):
-        return (f"[{host}]" if ":" in host else host,)
-    own = {socket.gethostname(), socket.getfqdn()}
-    try:
-        addresses = socket.getaddrinfo(socket.gethostname(), None)
-    except OSError:
-        addresses = []
-    for family, _, _, _, address in addresses:
-        text = str(address[0]).partition("%")[0]
-        own.add(f"[{text}]" if family == socket.AF_INET6 else text)
-    return tuple(sorted(own))
-
-
-def _run(work: Any) -> None:
-    standard_descriptors.reserve()
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+        async with self:
+            runtime = Runtime(None, options, self.gateway)
+            if transport in (None, "stdio"):
+                await serving.serve_stdio(runtime)
+            else:
+                await serving.serve_http(runtime)

@@ -23,12 +23,20 @@ from pydantic import AnyUrl
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.library.sessions.backend_factory import OpenerOf, default_settings
-from mcpproxy.proxy.config.targets import ProxyConfig, from_backends, from_mcp_servers, from_target
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, StdioConnector
-from mcpproxy.proxy.upstream.factory import build_connector
-from mcpproxy.proxy.upstream.transports.sdk_streams import Transport, connect, in_memory_streams
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.proxy.embed import (
+    BackendContext,
+    Connector,
+    ProxyConfig,
+    StdioConnector,
+    TaskSet,
+    Transport,
+    build_connector,
+    connect,
+    from_backends,
+    from_mcp_servers,
+    from_target,
+    in_memory_streams,
+)
 
 MODERN_HTTP: Final = "streamable-http"
 

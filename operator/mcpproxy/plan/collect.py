@@ -10,14 +10,16 @@ from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.document import Plan, build_document
+from mcpproxy.proxy.bootstrap import build_backend_context
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_selection import selections
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
-from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
-from mcpproxy.proxy.upstream.backend import Backend, BackendContext
+from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.factory import build_backend
-from mcpproxy.proxy.upstream.monitor.list_cache import selections
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ async def build_plan(
     )
     backends = [_backend(proxy, spec, context, sources) for spec in proxy.spec.backends]
     backends.sort(key=lambda backend: backend.name)
-    pages_by_backend = {backend.name: _record_pages(backend) for backend in backends}
+    pages_by_backend = _record_pages(context)
     for backend in backends:
         backend.start()
     try:
@@ -54,7 +56,7 @@ async def build_plan(
         statuses = [_status(backend, sources.deadline) for backend in backends]
         if sources.save is not None:
             for backend in backends:
-                _save(sources.save, proxy, backend, pages_by_backend[backend.name])
+                _save(sources.save, proxy, backend, pages_by_backend.get(backend.name, {}))
         known = all(
             backend.watch.known and not backend.watch.lists.failures for backend in backends
         )
@@ -94,15 +96,15 @@ def _failures(backends: list[Backend], kind: ComponentKind) -> dict[str, str]:
     return {name: reason for name, reason in failures if reason is not None}
 
 
-def _record_pages(backend: Backend) -> dict[str, list[Message]]:
-    """Return the pages that the backend sends for each list, which is filled in as they arrive."""
-    pages_by_kind: dict[str, list[Message]] = {}
+def _record_pages(context: BackendContext) -> dict[str, dict[str, list[Message]]]:
+    """Return the pages of each list by backend, which are filled in as they arrive."""
+    pages_by_backend: dict[str, dict[str, list[Message]]] = {}
 
-    def note(kind: ComponentKind, pages: list[Message]) -> None:
-        pages_by_kind[kind.member] = pages
+    def record(backend: str, kind: ComponentKind, pages: list[Message]) -> None:
+        pages_by_backend.setdefault(backend, {})[kind.member] = pages
 
-    backend.watch.lists.on_pages = note
-    return pages_by_kind
+    context.events.pages.subscribe(record)
+    return pages_by_backend
 
 
 def _save(

@@ -28,8 +28,8 @@ from mcpproxy.plan.document import (
 from mcpproxy.plan.render import render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.cli import add_places
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
-from mcpproxy.proxy.runtime import RuntimeOptions
 
 TIMEOUT = 30.0
 

@@ -8,9 +8,9 @@ from mcpproxy.api.manifest import ManifestError
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.document import FORM, Plan
 from mcpproxy.plan.port_forward import port_forward, proxy_of
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import from_backends
 from mcpproxy.proxy.protocol.kinds import KINDS
-from mcpproxy.proxy.runtime import RuntimeOptions
 
 _MEMBERS = ("name", "backend", "served", "definition")
 

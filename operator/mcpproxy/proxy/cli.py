@@ -16,10 +16,10 @@ from mcpproxy.api import constants
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
+from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig, from_manifest, from_target
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
-from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
-from mcpproxy.proxy.sockets import DRAIN
+from mcpproxy.proxy.runtime import Runtime
 from mcpproxy.proxy.workers import supervisor
 from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
 

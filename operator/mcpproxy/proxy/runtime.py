@@ -1,82 +1,36 @@
 """One running proxy: backends, gateway, endpoints and the admin port, from start to drain."""
 
 import asyncio
-import functools
 import gc
 import secrets
 import signal
-import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-from mcpproxy.api import constants
 from mcpproxy.api.authority import join_host_port
-from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import MCPProxySpec
-from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.bootstrap import VERSION, build_gateway, build_host_policy
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
-from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
-from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
-from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.sockets import DRAIN, AdminServer, listen
+from mcpproxy.proxy.sockets import AdminServer, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.factory import build_backend
-from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
-if TYPE_CHECKING:
-    from mcpproxy.proxy.telemetry.tracing import CallTracing
-
-EXPORT_WITHIN: Final = 3.0
-"""Timeout in seconds for an export of spans."""
-
-VERSION: Final = version("mcpproxy-operator")
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeOptions:
-    """Addresses of a proxy and its settings from the command line."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    path: str = constants.MCP_PATH
-    admin_host: str = "127.0.0.1"
-    admin_port: int | None = None
-    values: Path = Path(constants.VALUES_DIR)
-    sealing_keys: Path | None = None
-    resolve: Mapping[str, str] = field(default_factory=dict)
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    principal_from: str | None = None
-    """Header that names the user; that of the manifest takes precedence."""
-    drain: int = DRAIN
-    """Seconds for calls in flight to complete after SIGTERM."""
-    reachable: str | None = None
-    """Address at which other machines reach this one; None if it is `host`."""
-    own_port: int | None = None
-    """Port of this process alone, if worker processes share `port`."""
-    keys: tuple[bytes, ...] = ()
-    """Sealing keys, if they are not in a directory."""
 
 
 class Runtime:
@@ -89,7 +43,8 @@ class Runtime:
         gateway: Gateway | None = None,
         admin_server: type[AdminServer] = AdminServer,
     ) -> None:
-        """Create a runtime for a configuration, or for an existing gateway."""
+        """Create a runtime for a configuration, or for a gateway that its owner starts and
+        closes."""
         self._configuration = configuration
         self._admin_server = admin_server
         self._options = options
@@ -97,17 +52,28 @@ class Runtime:
         self._draining = False
         self._verified = False
         self._port = options.port
-        if gateway is None:
-            assert configuration is not None
-            gateway = _gateway(configuration, options)
-        self.gateway = gateway
+        self._owns_gateway = gateway is None
         self._gauges = BackendGauges()
         self._keys: key_files.SealingKeyWatcher | None = None
-        if options.sealing_keys is None:
-            self._sealer = Sealer(options.keys or [key_files.new_key()], secrets.token_bytes)
-        else:
+        if options.sealing_keys is not None:
             self._keys = key_files.SealingKeyWatcher(options.sealing_keys, time.monotonic)
-            self._sealer = self._keys.sealer
+        if gateway is None:
+            assert configuration is not None
+            gateway = build_gateway(configuration, options, self._sealer())
+        self.gateway = gateway
+
+    def _sealer(self) -> Sealer:
+        if self._keys is not None:
+            return self._keys.sealer
+        return Sealer(self._options.keys or [key_files.new_key()], secrets.token_bytes)
+
+    def _start_gateway(self) -> None:
+        if self._owns_gateway:
+            self.gateway.start()
+
+    async def _close_gateway(self) -> None:
+        if self._owns_gateway:
+            await self.gateway.close()
 
     def report(self) -> PodReport:
         """Return the report for the operator."""
@@ -141,11 +107,11 @@ class Runtime:
         Raise NothingToServe or OutputFailed.
         """
         with standard_streams() as (source, target):
-            self.gateway.start()
+            self._start_gateway()
             try:
-                await StdioServer(self.gateway, self._sealer, target).run(source)
+                await StdioServer(self.gateway, target).run(source)
             finally:
-                await self.gateway.close()
+                await self._close_gateway()
 
     async def serve_http(self, serving: Callable[[], None] = lambda: None) -> None:
         """Serve HTTP until SIGTERM or SIGINT, then finish the calls in flight.
@@ -157,9 +123,7 @@ class Runtime:
         if options.own_port is not None:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
-        address = _address(options, self._port)
-        principals = Principals(self._principal_header)
-        front = Endpoint(self.gateway, self._sealer, guard, address, options.path, principals)
+        front = self._endpoint(guard)
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
@@ -169,14 +133,9 @@ class Runtime:
             admin = self._admin_server(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
-        # Imported objects live as long as the process, and requests leave hardly any cycles.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
-        self.gateway.start()
+        self._start_gateway()
         front.start()
         await server.start(sockets)
         await for_instances.start(())
@@ -193,7 +152,20 @@ class Runtime:
         if key_watch is not None:
             key_watch.cancel()
         front.close()
-        await self.gateway.close()
+        await self._close_gateway()
+
+    def _endpoint(self, guard: HostOriginPolicy) -> Endpoint:
+        options, principals = self._options, Principals(self._principal_header)
+        address = _address(options, self._port)
+        return Endpoint(self.gateway, guard, address, options.path, principals)
+
+    def _prepare_process(self) -> None:
+        # Imported objects live as long as the process, and requests leave hardly any cycles.
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
 
     @property
     def _principal_header(self) -> str | None:
@@ -221,77 +193,6 @@ class Runtime:
                 return why_not
             self._verified = True
         return None
-
-
-def build_backend_context(
-    policy: HealthPolicy, options: RuntimeOptions, directory: Path, catalog: Catalog | None = None
-) -> BackendContext:
-    """Return the state that the backends of one proxy share; `directory` is the base of paths."""
-    return BackendContext(
-        catalog=catalog or Catalog(),
-        policy=policy,
-        values=MountedValues(options.values, time.monotonic),
-        resolve=options.resolve,
-        info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
-        tls=functools.cache(ssl.create_default_context),
-        directory=directory,
-    )
-
-
-def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
-    proxy = configuration.proxy
-    catalog = build_catalog(proxy.spec)
-    context = build_backend_context(
-        health_policy(proxy.spec), options, configuration.directory, catalog
-    )
-    backends = [build_backend(proxy, spec, context) for spec in proxy.spec.backends]
-    gateway = Gateway(
-        proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
-    )
-    if isinstance(catalog, ApprovedCatalog):
-        catalog.on_offer = gateway.notify_status_watchers
-    monitoring = proxy.spec.monitoring
-    if monitoring is not None and monitoring.tracing is not None:
-        gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
-    return gateway
-
-
-def _tracing(spec: TracingSpec, name: str) -> "CallTracing":
-    # Both imports are slow, and most proxies have tracing disabled.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    from mcpproxy.proxy.telemetry.tracing import CallTracing
-
-    exporter = OTLPSpanExporter(f"{spec.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
-    share = 100 if spec.sampling_percentage is None else spec.sampling_percentage
-    return CallTracing(exporter, name, VERSION, share)
-
-
-def build_catalog(proxy: MCPProxySpec) -> Catalog:
-    """Return the empty catalog of a proxy."""
-    spec, serves_clashes = proxy.catalog, clash_policy(proxy) == "First"
-    if spec is None or spec.approved is None or spec.on_drift != "Withhold":
-        return Catalog(serves_clashes=serves_clashes)
-    return ApprovedCatalog(spec.approved.digests, serves_clashes=serves_clashes)
-
-
-def build_host_policy(
-    configuration: ProxyConfig | None, options: RuntimeOptions
-) -> HostOriginPolicy:
-    """Return the policy for Host and Origin headers. Raise ValueError if it allows no client."""
-    hosts = options.allowed_hosts
-    origins = options.allowed_origins
-    if configuration is not None:
-        proxy = configuration.proxy
-        service_names = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
-        hosts = (*service_names, *(proxy.spec.allowed_hosts or ()), *hosts)
-        origins = (*(proxy.spec.allowed_origins or ()), *origins)
-    if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
-        raise ValueError(
-            f"--host {options.host} accepts connections from other machines; set --allowed-host"
-            " (or spec.allowedHosts) to the host names that clients use"
-        )
-    return HostOriginPolicy((*LOCAL, *hosts), origins)
 
 
 def _address(options: RuntimeOptions, port: int) -> str:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import uvicorn
 
-DRAIN: Final = 30
-"""Seconds for calls in flight to complete after SIGTERM."""
+from mcpproxy.proxy.config.options import DRAIN
+
 EVERYWHERE: Final = "::"
 """Host for all addresses of both families."""
 _BACKLOG: Final = 2048

@@ -26,11 +26,15 @@ class Timer:
 
     __slots__ = ("_ended", "_owner", "ends_at", "missed")
 
-    def __init__(self, owner: "TimerQueue", ended: Callable[[], object]) -> None:
+    def __init__(self, owner: "TimerQueue", ended: Callable[[], object], ends_at: float) -> None:
         self._owner = owner
         self._ended = ended
-        self.ends_at = 0.0
+        self.ends_at = ends_at
         self.missed = False
+
+    def postpone(self, ends_at: float) -> None:
+        """Change the time at which the timer expires; called by its queue."""
+        self.ends_at = ends_at
 
     def restart(self) -> None:
         """Restart the timer with its full duration, unless it has expired."""
@@ -69,9 +73,8 @@ class TimerQueue:
 
     def start(self, ended: Callable[[], object]) -> Timer:
         """Start a timer that calls `ended` unless it is cancelled in time."""
-        timer = Timer(self, ended)
+        timer = Timer(self, ended, self._clock.time() + self._seconds)
         self.running[timer] = None
-        timer.ends_at = self._clock.time() + self._seconds
         if not self._ticking:
             self._tick_at(timer.ends_at)
         return timer
@@ -80,7 +83,7 @@ class TimerQueue:
         """Restart a timer with its full duration."""
         self.running.pop(timer, None)
         self.running[timer] = None
-        timer.ends_at = self._clock.time() + self._seconds
+        timer.postpone(self._clock.time() + self._seconds)
         if not self._ticking:
             self._tick_at(timer.ends_at)
 

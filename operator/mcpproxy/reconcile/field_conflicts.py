@@ -8,6 +8,7 @@ from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.backoff import Backoff
 from mcpproxy.cluster.field_managers import find_contested_field
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.status import reasons
@@ -32,21 +33,15 @@ class _ChildConflicts:
 
     manifest: Object
     applied_at: datetime
-    reversals: int = 0
+    backoff: Backoff
+    """Delays until the same manifest may be applied again; each failure is a reversal."""
     field: str = ""
     manager: str = ""
 
     @property
-    def pause(self) -> float:
-        """Seconds until the same manifest may be applied again."""
-        if not self.reversals:
-            return 0.0
-        return min(FIRST_PAUSE * 2.0 ** (self.reversals - 1), LAST_PAUSE)
-
-    @property
     def quiet(self) -> float:
         """Seconds without another change after which the conflict is over."""
-        return max(QUIET, 2 * self.pause)
+        return max(QUIET, 2 * self.backoff.delay)
 
 
 class FieldConflicts:
@@ -72,24 +67,25 @@ class FieldConflicts:
         child = self._children.get(key, {}).get(_identity(manifest))
         if child is None or child.manifest != manifest:
             return 0.0
-        return max(0.0, child.pause - self._since(child))
+        return max(0.0, child.backoff.delay - self._since(child))
 
     def applied(self, key: ProxyKey, manifest: Object, before: Object | None) -> None:
         """Note that a manifest was applied; `before` is the previous object."""
         children = self._children.setdefault(key, {})
         child = children.get(_identity(manifest))
         if child is None or child.manifest != manifest:
-            kept = child.reversals if child is not None and self._since(child) < child.quiet else 0
-            children[_identity(manifest)] = _ChildConflicts(manifest, self._now(), kept)
+            is_kept = child is not None and self._since(child) < child.quiet
+            backoff = child.backoff if child and is_kept else Backoff(FIRST_PAUSE, LAST_PAUSE)
+            children[_identity(manifest)] = _ChildConflicts(manifest, self._now(), backoff)
             return
         if self._since(child) >= child.quiet:
-            child.reversals = 0
+            child.backoff.reset()
         child.field, child.manager = find_contested_field(manifest, before) if before else _DELETED
-        child.reversals += 1
+        child.backoff.record_failure()
         child.applied_at = self._now()
-        if child.reversals >= FIGHT:
+        if child.backoff.failures >= FIGHT:
             self._reverted(manifest["kind"])
-        if child.reversals == FIGHT:
+        if child.backoff.failures == FIGHT:
             log.warning("%s/%s: %s", *key, _message(manifest, child))
 
     def finding(self, key: ProxyKey) -> ConditionReason | None:
@@ -97,7 +93,7 @@ class FieldConflicts:
         fights = [
             _message(child.manifest, child)
             for child in self._children.get(key, {}).values()
-            if child.reversals >= FIGHT and self._since(child) < child.quiet
+            if child.backoff.failures >= FIGHT and self._since(child) < child.quiet
         ]
         return ConditionReason(reasons.CONTESTED, "; ".join(fights)) if fights else None
 
@@ -106,7 +102,7 @@ class FieldConflicts:
         left = [
             child.quiet - self._since(child)
             for child in self._children.get(key, {}).values()
-            if child.reversals >= FIGHT
+            if child.backoff.failures >= FIGHT
         ]
         return min((seconds for seconds in left if seconds > 0), default=None)
 

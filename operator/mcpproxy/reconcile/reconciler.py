@@ -31,8 +31,11 @@ from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import Plan, make_plan
 from mcpproxy.reconcile.requeue import earliest, poll_interval
 from mcpproxy.reconcile.snapshot import Snapshot, take_snapshot
-from mcpproxy.reconcile.status_updates.slow_writes import SLOW_WRITE, await_writes
-from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import (
+    SLOW_WRITE,
+    StatusWriteHealth,
+    await_writes,
+)
 from mcpproxy.reconcile.status_updates.status_writer import StatusWriter
 from mcpproxy.status.inputs import ConditionReason
 

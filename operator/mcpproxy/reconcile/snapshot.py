@@ -131,8 +131,7 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
-        name = config_map.name(proxy)
-        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
+        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
         children += await reads.of(CONFIG_MAP, unlabelled, empty)
     return Snapshot(
         parent=parent,

@@ -5,14 +5,15 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from secrets import token_bytes
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcpproxy.library.sessions.backend_factory import default_health
 from mcpproxy.limits import clients as limits
-from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.bootstrap import build_backend_context
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -64,11 +65,12 @@ def _initialize(revision: str) -> bytes:
 
 @asynccontextmanager
 async def _front() -> AsyncIterator[tuple[StdioServer, Collected]]:
-    gateway = Gateway("p", "1", [], Catalog())
+    context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
+    gateway = Gateway("p", "1", [], context)
     gateway.start()
     target = Collected()
     try:
-        yield StdioServer(gateway, Sealer([token_bytes(32)], token_bytes), target), target
+        yield StdioServer(gateway, target), target
     finally:
         await gateway.close()
 

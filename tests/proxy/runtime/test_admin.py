@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.admin import app
-from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
-from mcpproxy.proxy.sockets import DRAIN
+from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
+from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.test_failures import silent

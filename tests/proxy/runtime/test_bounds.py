@@ -21,7 +21,8 @@ from mcpproxy.limits.clients import (
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.legacy import sessions as live_module
-from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionStreamContext
+from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern import input_required as parking_module
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import MODERN, Raw, last
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving

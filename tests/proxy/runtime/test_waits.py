@@ -121,7 +121,8 @@ async def test_enough_equal_checks_in_a_row_change_the_state(
     ):
         await running.until("p", before)
         found: list[tuple[bool, str]] = []
-        watch.on_checked = lambda well, to=found: to.append((well, watch.health.finding.state))
+        checks = running.runtime.gateway.events.check
+        checks.subscribe(lambda _, well, to=found: to.append((well, watch.health.finding.state)))
         server.gate.status = status
         await running.until("p", after)
         # A check that was under way may still have been the other way round.

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from mcpproxy.proxy.runtime import RuntimeOptions
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.workers.supervisor import Supervisor as Parent
 from mcpproxy.proxy.workers.supervisor import worker_configs
 from scripts.ports import ports_in_a_row

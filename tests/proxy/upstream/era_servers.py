@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.http1.client.client import HttpClient
-from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
+from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.proxy.runtime.serving import serving

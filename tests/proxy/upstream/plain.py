@@ -8,15 +8,21 @@ from typing import Any
 
 from msgspec import Raw
 
+from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.sessions.backend_factory import default_health, default_settings
+from mcpproxy.proxy.bootstrap import build_backend_context
+from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.context import BackendEvents
+from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
+from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
     ServerDescription,
@@ -129,7 +135,17 @@ def gateway_of(**openers: PlainOpener) -> Gateway:
     for name, opener in openers.items():
         settings = replace(default_settings(), prefix="", cache_ttl=300.0)
         backends.append(Backend(name, settings, lambda _, o=opener: o, context))  # type: ignore[misc]
-    return Gateway("g", "1", backends, context.catalog)
+    return Gateway("g", "1", backends, context)
+
+
+def list_cache(settings: BackendSettings, catalog: Catalog, events: BackendEvents) -> ListCache:
+    """The lists of backend `b`, whose sessions are never lost."""
+
+    async def reopen(lost: UpstreamSession) -> UpstreamSession:
+        return lost
+
+    asker = Requester(NullContext(ANN))
+    return ListCache("b", settings, catalog, asker, events, reopen, lambda: None)
 
 
 async def turns(number: int = 500) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.session import (
@@ -67,7 +67,22 @@ class Stage:
         self.gate = asyncio.Event()
         self.gate.set()
         self.background = TaskSet()
-        self.sessions = SessionPool(self.open, mode, declared, idle, self.background, warm_each)
+        self.sessions = self.pool(mode, warm_each, declared, idle)
+
+    def pool(
+        self, mode: Mode, warm_each: int, declared: bool = False, idle: float = 3600.0
+    ) -> SessionPool:
+        """Return a pool of this backend's sessions."""
+        return SessionPool(
+            self.open,
+            mode,
+            declared,
+            idle,
+            self.background,
+            warm_each,
+            on_broadcast=_ignore,
+            context_of=NullContext,
+        )
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         await self.gate.wait()
@@ -87,6 +102,10 @@ class Stage:
     def open_now(self) -> int:
         """Sessions that were not closed."""
         return sum(not link.closed.is_set() for link in self.opened)
+
+
+async def _ignore(message: Message, client: ClientIdentity | None) -> None:
+    """Ignore a broadcast."""
 
 
 async def settled() -> None:

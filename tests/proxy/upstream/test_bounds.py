@@ -25,7 +25,7 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.http1.errors import InvalidResponse, TooManyConnections
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream import backend as backend_module
+from mcpproxy.proxy.upstream.monitor import backend_status as status_module
 from mcpproxy.proxy.upstream.transports import event_stream as event_stream_module
 from mcpproxy.proxy.upstream.transports import http_endpoint as endpoint_module
 from mcpproxy.proxy.upstream.transports import server_requests as questions_module
@@ -324,7 +324,7 @@ async def test_pings_are_answered_in_order_over_one_connection() -> None:
 def test_the_name_that_a_backend_reports_is_truncated_and_escaped() -> None:
     reached = limits.SERVER_NAME.reached
     text = "a\x1b[2J\n" + "b" * limits.SERVER_NAME.value
-    info = backend_module._server_info({"name": text, "version": text})
+    info = status_module._server_info({"name": text, "version": text})
     assert info is not None
     for shown in (info.name, info.version or ""):
         assert len(shown) == limits.SERVER_NAME.value

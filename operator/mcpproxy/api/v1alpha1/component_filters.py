@@ -34,14 +34,19 @@ class NamedOverride(ComponentOverride):
     """Name that replaces the backend's; the prefix is still added. Default: the backend's name."""
 
 
-class Components(ApiModel):
-    """Filters and overrides for components of one kind. Hidden components cannot be used."""
+class _ComponentPatterns(ApiModel):
+    """Patterns of the components to show."""
 
     include: Globs | None = None
     """Patterns of the components to show; `*` matches any text, and `?` matches one character.
     Default: all components are shown."""
     exclude: Globs | None = None
     """Patterns of the components to hide, even if include matches them. Default: none."""
+
+
+class Components(_ComponentPatterns):
+    """Filters and overrides for components of one kind. Hidden components cannot be used."""
+
     overrides: (
         Annotated[
             list[ComponentOverride],
@@ -53,14 +58,9 @@ class Components(ApiModel):
     """Overrides for individual components. Default: none."""
 
 
-class NamedComponents(ApiModel):
+class NamedComponents(_ComponentPatterns):
     """Filters and overrides for tools or prompts. Hidden components cannot be used."""
 
-    include: Globs | None = None
-    """Patterns of the components to show; `*` matches any text, and `?` matches one character.
-    Default: all components are shown."""
-    exclude: Globs | None = None
-    """Patterns of the components to hide, even if include matches them. Default: none."""
     overrides: (
         Annotated[
             list[NamedOverride],

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from mcpproxy.backoff import Backoff
 from mcpproxy.cluster.pods.rate_limits import Clock
 
 FIRST: Final = 0.25
@@ -21,9 +22,9 @@ class RetrySchedule:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._next = FIRST
+        self._ends = Backoff(FIRST, LAST)
         self._fresh_at = float("-inf")
-        self._next_after_excess = FIRST_AFTER_EXCESS
+        self._excesses = Backoff(FIRST_AFTER_EXCESS, LAST_AFTER_EXCESS)
         self._excess_at = float("-inf")
 
     def after_end(self, *, heard: bool) -> float:
@@ -31,16 +32,13 @@ class RetrySchedule:
         now = self._clock()
         if heard and now - self._fresh_at >= FRESH:
             self._fresh_at = now
-            self._next = FIRST
-        delay, self._next = self._next, min(self._next * 2, LAST)
-        return delay
+            self._ends.reset()
+        return self._ends.record_failure()
 
     def after_excess(self) -> float:
         """Return the pause in seconds after a stream exceeded a limit."""
         now = self._clock()
-        if now - self._excess_at >= FORGIVEN + self._next_after_excess:
-            self._next_after_excess = FIRST_AFTER_EXCESS
+        if now - self._excess_at >= FORGIVEN + self._excesses.next_delay:
+            self._excesses.reset()
         self._excess_at = now
-        delay = self._next_after_excess
-        self._next_after_excess = min(delay * 2, LAST_AFTER_EXCESS)
-        return delay
+        return self._excesses.record_failure()

@@ -6,7 +6,7 @@ import mcp_types as t
 
 from mcpproxy.library.components.read_only import freeze, thaw
 from mcpproxy.library.visibility import component_key
-from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.embed import ComponentKind
 
 if TYPE_CHECKING:
     from mcpproxy.library.server import Server

@@ -9,17 +9,29 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.components.components import CopiedComponent
 from mcpproxy.library.sessions.backend_factory import BackendDefinition, default_settings
 from mcpproxy.library.sessions.gateway_session import InProcessConnector, InProcessSession
-from mcpproxy.proxy.core.exchange import CallContext
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_ref
-from mcpproxy.proxy.core.translation.uri_templates import Uri
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol import revisions as rev
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import BY_METHOD, TEMPLATES, ComponentKind
-from mcpproxy.proxy.relay import relay_request
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
+from mcpproxy.proxy.embed import (
+    BY_METHOD,
+    COMPLETE,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    ROUTED,
+    TEMPLATES,
+    BackendContext,
+    CallContext,
+    ComponentKind,
+    Connector,
+    Message,
+    RpcError,
+    TaskSet,
+    UpstreamRequest,
+    Uri,
+    component_ref,
+    jsonrpc,
+    relay_request,
+)
+from mcpproxy.proxy.embed import (
+    revisions as rev,
+)
 
 COPIES: Final = "_copies"
 """Name of the backend that contains all copies in one server."""

@@ -6,10 +6,14 @@ from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings, HealthPolicy, effective_settings, health_policy
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxySpec
-from mcpproxy.proxy.upstream.backend import Backend, BackendContext
-from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.proxy.embed import (
+    EVERYTHING,
+    Backend,
+    BackendContext,
+    Connector,
+    FeaturePolicy,
+    TaskSet,
+)
 
 OpenerOf = Callable[[BackendSettings, BackendContext, TaskSet], Connector]
 

@@ -9,21 +9,23 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.downstream.modern.requests import server_discover
-from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.protocol.kinds import BY_METHOD
-from mcpproxy.proxy.protocol.revisions import is_modern
-from mcpproxy.proxy.relay import relay_request
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import (
+from mcpproxy.proxy.embed import (
+    BY_METHOD,
+    CallContext,
+    ClientIdentity,
+    Connector,
+    Gateway,
+    Message,
     OnMessage,
+    RpcError,
     ServerDescription,
     TaskSet,
     UpstreamRequest,
     UpstreamSession,
+    is_modern,
+    jsonrpc,
+    relay_request,
+    server_discover,
 )
 
 

@@ -18,19 +18,22 @@ from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import ConnectedClient
 from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.library.targets import ServerTarget, reopenable, target_of
-from mcpproxy.proxy.core.errors import ProtocolError, TimedOut, Unreachable
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.core.translation.era_translation import parse_meta
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import (
+from mcpproxy.proxy.embed import (
+    BackendContext,
+    CallContext,
+    ClientIdentity,
+    Connector,
+    Message,
     OnMessage,
+    ProtocolError,
     ServerDescription,
     TaskSet,
+    TimedOut,
+    Unreachable,
     UpstreamRequest,
     UpstreamSession,
+    jsonrpc,
+    parse_meta,
 )
 
 GRACE: Final = 5.0

@@ -11,19 +11,23 @@ from typing import Any, Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.targets import ServerTarget
-from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
-from mcpproxy.proxy.upstream.backend import BackendContext
-from mcpproxy.proxy.upstream.client_features import ASKED, DECLARED, FeaturePolicy
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
-from mcpproxy.proxy.upstream.transports.session import (
+from mcpproxy.proxy.embed import (
+    ASKED,
+    DECLARED,
+    LATEST_MODERN,
+    BackendContext,
+    CallContext,
+    ClientIdentity,
+    Connector,
+    FeaturePolicy,
+    Message,
     OnMessage,
+    SessionNotFound,
     TaskSet,
+    Unreachable,
     UpstreamRequest,
     UpstreamSession,
+    jsonrpc,
 )
 
 MAX_SOURCES: Final = 64

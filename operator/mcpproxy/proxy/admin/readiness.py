@@ -12,7 +12,7 @@ from mcpproxy.proxy.core.translation.era_translation import add_client_meta
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, RpcError, error_of
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
-from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
+from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 

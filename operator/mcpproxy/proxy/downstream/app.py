@@ -10,13 +10,13 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from mcpproxy.limits.clients import SESSION_IDLE
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
 from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
+from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
-from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionStreamContext
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.modern.http import ModernEndpoint
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.forwarding import PRINCIPAL, PeerForwarder
@@ -47,20 +47,18 @@ class Endpoint:
     def __init__(
         self,
         gateway: Gateway,
-        sealer: Sealer,
         guard: HostOriginPolicy,
         address: str,
         path: str,
         principals: Principals | None = None,
     ) -> None:
         """`address` is where other instances reach this process; `path` is that of the endpoint."""
-        self._gateway = gateway
+        self._gateway, sealer = gateway, gateway.sealer
         self._guard = guard
         self._cors = CorsPolicy(guard, gateway.passed)
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
-        self.peers = PeerForwarder(sealer, address, self._path or "/")
-        self.peers.passed = gateway.passed
+        self.peers = PeerForwarder(sealer, address, self._path or "/", gateway.passed)
         self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
         parking = SuspendedCalls(sealer, self.peers.owner, time.time)
         self._streams = OpenStreams()
@@ -69,8 +67,7 @@ class Endpoint:
         self._modern = ModernEndpoint(gateway, parking, self.peers, self._streams)
         self._parking = parking
         self._reaper: asyncio.Task[None] | None = None
-        gateway.seal_with(sealer)
-        gateway.set_session_context(lambda client: SessionStreamContext(client, self.live))
+        gateway.provide_session_contexts(lambda client: SessionStreamContext(client, self.live))
         gateway.metrics.sessions.set_function(lambda: len(self.live))
         gateway.metrics.parked.set_function(lambda: parking.count)
 
@@ -115,7 +112,7 @@ class Endpoint:
                 principal = self._principals.identify(inbound.head)
             except HttpError as refusal:
                 return refusal
-        inbound.head.context = RequestContext(inbound.head, principal)
+        inbound.head.attach(RequestContext(inbound.head, principal))
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:
@@ -172,7 +169,7 @@ class PeerEndpoint:
         # The instance that received the request has checked it.
         head = inbound.head
         principal = head.headers.get(PRINCIPAL, b"").decode("latin-1")
-        head.context = RequestContext(head, principal, handed_over=True)
+        head.attach(RequestContext(head, principal, handed_over=True))
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:

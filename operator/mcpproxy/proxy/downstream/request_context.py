@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.core.tokens.session_token import SessionToken
+from mcpproxy.proxy.core.tokens.session_token import LIFETIME, SessionToken
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
@@ -55,6 +55,14 @@ class RequestContext:
         """Time at which the ticket expires, in seconds since the epoch."""
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
+
+    def remember_ticket(self, ticket: SessionToken) -> None:
+        """Set the session that the head names."""
+        self.ticket, self.ticket_ends = ticket, ticket.created + LIFETIME
+
+    def remember_meta(self, meta: RequestMeta) -> None:
+        """Set the metadata of the latest request."""
+        self.meta = meta
 
 
 def parse_message(request: Request) -> Message:

@@ -9,19 +9,18 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.legacy import requests
+from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.sessions import (
     RunningRequest,
     SessionRegistry,
-    SessionStreamContext,
 )
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern import requests as modern_requests
 from mcpproxy.proxy.downstream.modern import validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed, is_reader_gone
-from mcpproxy.proxy.downstream.stdio_shares import StdioWorkload
+from mcpproxy.proxy.downstream.stream_shares import StdioWorkload
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.batches import REVISION
@@ -59,15 +58,17 @@ class LineTarget(Protocol):
 class StdioServer:
     """Server that reads messages line by line and responds to each in a separate task."""
 
-    def __init__(self, gateway: Gateway, sealer: Sealer, target: LineTarget) -> None:
+    def __init__(self, gateway: Gateway, target: LineTarget) -> None:
         self._gateway = gateway
         self._target = target
+        sealer = gateway.sealer
         self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
         self._parking = SuspendedCalls(sealer, SESSION, time.time)
         self._live = self._sessions.get_or_create(SESSION, 0.0)
-        self._live.stream = MessageQueue()
-        gateway.seal_with(sealer)
-        gateway.set_session_context(lambda client: SessionStreamContext(client, self._sessions))
+        self._live.attach(MessageQueue())
+        gateway.provide_session_contexts(
+            lambda client: SessionStreamContext(client, self._sessions)
+        )
         self._modern: bool | None = None
         self._client: ClientIdentity | None = None
         self._initialized = False
@@ -156,7 +157,7 @@ class StdioServer:
                 while (message := await self._live.stream.get(FOREVER)) is not None:
                     await self._emit(message)
                 # The queue overflowed, and the client cannot reopen it. It must list everything.
-                self._live.stream = MessageQueue()
+                self._live.attach(MessageQueue())
                 for kind in KINDS:
                     self._announce_change(kind.changed)
 

@@ -39,7 +39,6 @@ class ExtensionRouter(Protocol):
     """Router that decides which components clients may use."""
 
     denied: Any
-    sealer: Sealer | None
 
     def shows(self, owner: str, uri: str) -> bool:
         """Return True if clients may use a resource of this backend; `uri` is downstream."""
@@ -57,9 +56,12 @@ class ListPage(NamedTuple):
 class ExtensionLists:
     """Lists to which the backends of one proxy contribute."""
 
-    def __init__(self, backends: Mapping[str, Backend], router: ExtensionRouter) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], router: ExtensionRouter, sealer: Sealer
+    ) -> None:
         self._backends = backends
         self._router = router
+        self._sealer = sealer
 
     def has(self, method: str) -> bool:
         """Return True if the proxy must merge this list instead of forwarding the request."""
@@ -69,7 +71,7 @@ class ExtensionLists:
             return True
         if method == TASKS_LIST:
             return not all(backend.tells_apart for backend in self._backends.values())
-        return not all(backend.shows_all for backend in self._backends.values())
+        return not all(backend.selection.shows_all for backend in self._backends.values())
 
     def contributors(self, method: str, *, modern: bool) -> list[Backend]:
         """Return the backends that contribute to a list for clients of this era."""
@@ -160,9 +162,8 @@ class ExtensionLists:
         return uri is not None and self._router.shows(backend.name, uri)
 
     def _seal_cursors(self, method: str, cursors: Mapping[str, str]) -> str:
-        assert self._router.sealer is not None
         try:
-            return self._router.sealer.seal(PURPOSE, [method, cursors])
+            return self._sealer.seal(PURPOSE, [method, cursors])
         except TokenTooLarge:
             names = ", ".join(cursors)
             why = f"the cursors of the backends {names} are too long to combine"
@@ -174,8 +175,7 @@ class ExtensionLists:
         if raw == jsonrpc.NULL:
             return None
         try:
-            assert self._router.sealer is not None
-            sealed = self._router.sealer.open(PURPOSE, jsonrpc.decode_str(raw) or "")
+            sealed = self._sealer.open(PURPOSE, jsonrpc.decode_str(raw) or "")
         except InvalidToken:
             sealed = [None]
         if sealed[0] != method:

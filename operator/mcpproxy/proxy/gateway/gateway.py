@@ -1,28 +1,31 @@
 """Gateway: downstream view of all backends, with merged lists and routing of calls by name."""
 
 import asyncio
-import functools
-import secrets
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
+from mcpproxy.proxy.gateway.gauges import register_gauges
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.router import Route, Router, extra_fields_of, upstream_request_of
+from mcpproxy.proxy.gateway.router import (
+    Route,
+    Router,
+    RoutingPolicy,
+    extra_fields_of,
+    upstream_request_of,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
-from mcpproxy.proxy.upstream.attribution import unattributed
 from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
@@ -40,16 +43,22 @@ class Gateway(Aggregate):
         name: str,
         version: str,
         backends: Iterable[Backend],
-        catalog: Catalog,
+        context: BackendContext,
         denied: Collection[str] = (),
+        tracing: "CallTracing | None" = None,
+        policy: RoutingPolicy | None = None,
     ) -> None:
-        """Create a gateway. Extensions in `denied` are neither advertised nor routed."""
-        super().__init__(name, version, backends, catalog, denied)
+        """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
+        advertised nor routed."""
+        super().__init__(name, version, backends, context.catalog, denied)
         self.metrics = RuntimeMetrics()
-        self.tracing: CallTracing | None = None
-        self.router = Router(self.backends, catalog, denied)
-        self.lists = ExtensionLists(self.backends, self.router)
-        self.seal_with(Sealer([secrets.token_bytes(32)], secrets.token_bytes))
+        self.sealer = context.sealer
+        self.events = context.events
+        self._session_contexts = context.session_contexts
+        self.tracing = tracing
+        self._policy = policy
+        self.router = Router(self.backends, self.catalog, self.sealer, denied, policy)
+        self.lists = ExtensionLists(self.backends, self.router, self.sealer)
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
@@ -57,38 +66,11 @@ class Gateway(Aggregate):
         """Session for which each subscriber gets changes; see `subscribe`."""
         self._resources = ResourceSubscriptions(self.route)
         self._watchers: set[Callable[[], None]] = set()
+        self.events.list_change.subscribe(self._on_change)
+        self.events.resource_update.subscribe(self._on_resource_update)
         self.running: set[Hashable] = set()
         """Calls without a response so far."""
-        self.metrics.in_flight.set_function(lambda: len(self.running))
-        self.metrics.count(
-            "mcpproxy_list_requests",
-            "List requests of clients: hit, served from the cache; miss, sent to a backend",
-            ("method", "cache"),
-            self._list_requests.items,
-        )
-        self.metrics.count(
-            "mcpproxy_isolated_requests",
-            "Isolated requests: warm, a session was available; cold, the proxy had to open one",
-            ("backend", "session"),
-            self._isolated,
-        )
-        self.metrics.count(
-            "mcpproxy_unattributed_messages",
-            "Messages of backends that the proxy dropped because they named no request and the"
-            " session served several clients",
-            ("kind",),
-            lambda: (((kind,), count) for kind, count in unattributed.items()),
-        )
-        for backend in self.backends.values():
-            opened = self.metrics.upstream.labels(backend.name)
-            opened.set_function(functools.partial(_open_sessions, backend))
-            backend.watch.on_change = self._on_change
-            backend.watch.on_updated = functools.partial(self._resources.updated, backend)
-
-    def _isolated(self) -> Iterator[tuple[tuple[str, str], int]]:
-        for backend in self.backends.values():
-            for kind, count in backend.sessions.acquisitions.items():
-                yield (backend.name, kind), count
+        register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -113,13 +95,6 @@ class Gateway(Aggregate):
             client, headers=tuple(header for header in headers if header[0] in self.passed)
         )
 
-    def seal_with(self, sealer: Sealer) -> None:
-        """Set the sealer for task ids and cursors, which clients may send to any instance."""
-        self.router.sealer = sealer
-        if len(self.backends) > 1:
-            for backend in self.backends.values():
-                backend.names.tasks.sealer = sealer
-
     def route(self, method: str, params: Message, principal: str | None = None) -> Route:
         """Return the route of a request about a component, or about a task of this principal.
 
@@ -137,6 +112,8 @@ class Gateway(Aggregate):
         """
         if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
+        if self._policy is not None:
+            self._policy.check_guess(params)
         try:
             route = self.router.guess_route(method, params, principal)
         except RpcError as error:
@@ -213,10 +190,9 @@ class Gateway(Aggregate):
             return next(iter(self.backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
 
-    def set_session_context(self, standing: Callable[[ClientIdentity], CallContext]) -> None:
+    def provide_session_contexts(self, build: ContextFactory) -> None:
         """Set the factory of contexts that receive what backends send outside of requests."""
-        for backend in self.backends.values():
-            backend.sessions.standing = backend.wrap_context(standing)
+        self._session_contexts.provide(build)
 
     def is_session_bound(self, method: str | None, message: Message) -> bool:
         """Return True if a request uses a session that the client has for itself with a backend."""
@@ -243,7 +219,7 @@ class Gateway(Aggregate):
         alone = len(self.backends) == 1
         await asyncio.gather(
             *(
-                backend.notify(client, message, running_only=running_only, alone=alone)
+                backend.clients.notify(client, message, running_only=running_only, alone=alone)
                 for backend in self.backends.values()
             )
         )
@@ -282,6 +258,9 @@ class Gateway(Aggregate):
         for watcher in list(self._watchers):
             watcher()
 
+    def _on_resource_update(self, backend: str, message: Message) -> None:
+        self._resources.updated(self.backends[backend], message)
+
     def _on_change(self, kinds: set[ComponentKind], session: str = "") -> None:
         """Notify subscribers of changed lists: those of one session, or all if it is empty."""
         self.notify_status_watchers()
@@ -289,7 +268,3 @@ class Gateway(Aggregate):
             for subscriber, own in list(self._subscribers.items()):
                 if not session or own in (None, session):
                     subscriber(method)
-
-
-def _open_sessions(backend: Backend) -> int:
-    return backend.sessions.upstream.count

@@ -31,7 +31,7 @@ class ListVariants:
     def of(self, client: ClientIdentity) -> ListVariant:
         """Return the list variant of a client."""
         declared, mark = client.capabilities, client.mark(self._passed)
-        own = [backend.own(client) for backend in self._per_client] if self._per_client else []
+        own = [backend.clients.own_key(client) for backend in self._per_client]
         if declared == b"{}" and mark is None and not any(own):
             return EVERYONE
         key = declared, mark, *own
@@ -41,7 +41,9 @@ class ListVariants:
             return variant
         if len(declared) > MAX_DECLARED:
             return EVERYONE
-        seen = {name: backend.seen(client) for name, backend in self._backends.items()}
+        seen = {
+            name: backend.clients.variant_key(client) for name, backend in self._backends.items()
+        }
         variant = ListVariant(
             {
                 name: key_of_backend

@@ -1,7 +1,7 @@
 """Routing of requests by the component or task that they name."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Raw
 
@@ -46,15 +46,35 @@ class Route(NamedTuple):
     """Arguments of a tool that headers repeat."""
 
 
+class RoutingPolicy(Protocol):
+    """Routes to components that no list shows."""
+
+    def locate(self, catalog: Catalog, kind: ComponentKind, name: str) -> str | None:
+        """Return the backend of a component without an owner; None if the usual rules apply.
+
+        Raise RpcError if clients must not use the component.
+        """
+
+    def check_guess(self, params: Message) -> None:
+        """Raise RpcError if a request of an unknown extension names a component that clients must
+        not use."""
+
+
 class Router:
     """Router of requests, with a cache of routes that is cleared when the catalog changes."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], catalog: Catalog, denied: Collection[str] = ()
+        self,
+        backends: Mapping[str, Backend],
+        catalog: Catalog,
+        sealer: Sealer,
+        denied: Collection[str] = (),
+        policy: RoutingPolicy | None = None,
     ) -> None:
-        """Create a router. Methods of extensions in `denied` are rejected."""
-        self.sealer: Sealer | None = None
-        """Sealer of task ids and cursors."""
+        """Create a router. `sealer` opens task ids. Methods of extensions in `denied` are
+        rejected."""
+        self._sealer = sealer
+        self._policy = policy
         self.denied = denied
         self._backends = backends
         self._catalog = catalog
@@ -94,6 +114,8 @@ class Router:
 
     def _route_to_component(self, name: str, kind: ComponentKind) -> Route:
         owner = self._catalog.owner(kind, name)
+        if owner is None and self._policy is not None:
+            owner = self._policy.locate(self._catalog, kind, name)
         if owner is None and kind is TOOLS:
             owner, name = self._by_bare_name(name)
         if owner is None:
@@ -107,7 +129,7 @@ class Router:
     def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
         if len(self._backends) == 1:
             return Route(next(iter(self._backends.values())), downstream_id, TASKS, None, ())
-        decoded = None if self.sealer is None else decode_task_id(self.sealer, downstream_id)
+        decoded = decode_task_id(self._sealer, downstream_id)
         backend = None if decoded is None else self._backends.get(decoded[0])
         if decoded is None or backend is None or principal not in (None, decoded[2]):
             # The error does not reveal that the task belongs to another principal.
@@ -186,7 +208,7 @@ class Router:
         """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
         backend = self._backends[owner]
-        upstream = upstream_name(kind, backend.names, name, backend.selection(kind, name))
+        upstream = upstream_name(kind, backend.names, name, backend.selection.filter_of(kind, name))
         properties = self._catalog.header_properties(owner, name) if kind is TOOLS else ()
         return Route(backend, name, kind, upstream, properties)
 

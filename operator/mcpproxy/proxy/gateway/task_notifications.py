@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation import era_translation
@@ -25,8 +26,9 @@ from mcpproxy.proxy.upstream.transports.session import ACKNOWLEDGED, UpstreamReq
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED_WITHIN: Final = 5.0
 """Seconds for backends to acknowledge; clients must poll all other tasks."""
-PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Seconds before a broken stream is opened again; the last value repeats."""
+FIRST_PAUSE: Final = 1.0
+LAST_PAUSE: Final = 30.0
+"""Seconds before a broken stream is opened again; they double from the first on."""
 NotificationHandler = Callable[[Message], None]
 _listens: Final = itertools.count(1)
 
@@ -87,7 +89,8 @@ class _TaskStream(NullContext):
 
     async def run(self) -> None:
         """Listen until the backend ends the stream, or fails before it acknowledges."""
-        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+        backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
+        while True:
             try:
                 await self._listen()
                 return
@@ -96,7 +99,7 @@ class _TaskStream(NullContext):
                     return
             finally:
                 self.responded.set()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.record_failure())
 
     async def _listen(self) -> None:
         wanted = jsonrpc.encode_raw({"taskIds": list(self._ids)})

@@ -92,6 +92,16 @@ class _LogLevel:
     """None if unknown: before the first `logging/setLevel`, and while several of them overlap."""
     requests: int = 0
 
+    def begin_change(self) -> int:
+        """Record a request to change the level; return its number."""
+        self.current = None
+        self.requests += 1
+        return self.requests
+
+    def end_change(self, number: int, level: str | None) -> None:
+        """Record the response to a request; `level` is None if it failed."""
+        self.current = level if number == self.requests else None
+
 
 _log_levels: Final[WeakKeyDictionary[UpstreamSession, _LogLevel]] = WeakKeyDictionary()
 
@@ -110,14 +120,11 @@ async def _set_log_level(link: UpstreamSession, caller: CallContext) -> None:
     level = _log_levels.setdefault(_innermost_session(link), _LogLevel())
     if level.current == caller.log_level:
         return
-    level.current = None
-    level.requests += 1
-    number = level.requests
+    number = level.begin_change()
     params = {"level": jsonrpc.encode_raw(caller.log_level)}
     request_id = Raw(b'"mcpproxy-level-%d"' % next(_levels))
     answer = await link.request(UpstreamRequest(request_id, "logging/setLevel", params), caller)
-    overlapped = number != level.requests
-    level.current = None if overlapped or "result" not in answer else caller.log_level
+    level.end_change(number, caller.log_level if "result" in answer else None)
 
 
 def translate_request(

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin
-from mcpproxy.proxy.upstream.backend import Backend, BackendContext
+from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, HttpConnector, StdioConnector
-from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
+from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
+from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
 from mcpproxy.proxy.upstream.transports import stdio
@@ -88,7 +91,8 @@ def _stdio_connector(
         cwd = spec.cwd or str(context.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
-    if settings.session_mode == "Reused":
-        # One process serves all clients.
-        return StdioConnector(spawn, settings, background, environment.changed)
-    return SpareConnector(spawn, settings, background, environment.changed, spec.command)
+    spares = None
+    if settings.session_mode != "Reused":
+        for_each_request = settings.session_mode == "Isolated"
+        spares = SpareProcesses(spawn, background, spec.command, for_each_request=for_each_request)
+    return StdioConnector(spawn, settings, background, environment.changed, spares)

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
 from mcpproxy.proxy import sealing_keys
 from mcpproxy.proxy.admin.app import AdminApp
+from mcpproxy.proxy.bootstrap import VERSION, build_host_policy
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
-from mcpproxy.proxy.runtime import VERSION, RuntimeOptions, build_host_policy
 from mcpproxy.proxy.sockets import AdminServer, bind, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
 from mcpproxy.proxy.workers.ipc import ProbeResult
@@ -23,6 +24,8 @@ from mcpproxy.proxy.workers.report_merge import merge_reports
 from mcpproxy.proxy.workers.worker import WorkerConfig
 from mcpproxy.proxy.workers.worker_process import SILENCE, WorkerProcess, WorkerTimeout
 
+PROBE_DELAY: Final = 0.2
+"""Additional probe delay per worker number, as a fraction of the probe interval."""
 PATIENCE: Final = 4.0
 """Seconds in which a worker must respond to a query."""
 SETTLE: Final = 0.25
@@ -41,7 +44,15 @@ class Supervisor:
         """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
         self.members = [
-            WorkerProcess(config, self._stopping, silence=silence) for config in configs
+            WorkerProcess(
+                config,
+                self._stopping,
+                on_report=self._changed,
+                on_check=self._share_check,
+                on_end=self._count_end,
+                silence=silence,
+            )
+            for config in configs
         ]
         self._drain = configs[0].options.drain
         self._initial_report = _initial_report(configs[0].configuration)
@@ -61,21 +72,16 @@ class Supervisor:
             "Unexpected exits of worker processes",
             registry=self._registry,
         )
-        for member in self.members:
-            self._subscribe(member)
 
-    def _subscribe(self, member: WorkerProcess) -> None:
-        def ended() -> None:
-            self._totals.retire_worker(member.generation)
-            if not self._stopping.is_set():
-                self._ends.inc()
+    def _count_end(self, member: WorkerProcess) -> None:
+        self._totals.retire_worker(member.generation)
+        if not self._stopping.is_set():
+            self._ends.inc()
 
-        def checked(result: ProbeResult) -> None:
-            for other in self.members:
-                if other is not member:
-                    other.send(result)
-
-        member.on_report, member.on_checked, member.on_end = self._changed, checked, ended
+    def _share_check(self, member: WorkerProcess, result: ProbeResult) -> None:
+        for other in self.members:
+            if other is not member:
+                other.send(result)
 
     async def run(self) -> None:
         """Keep all workers running until `stop`. Raise WorkerStartFailed."""
@@ -176,7 +182,13 @@ def worker_configs(
     else:
         sealing_keys.read_keys(options.sealing_keys)
     return [
-        WorkerConfig(number, configuration, replace(common, own_port=port), level)
+        WorkerConfig(
+            number,
+            configuration,
+            # Workers share probe results, so the first worker probes first and the others need not.
+            replace(common, own_port=port, probe_delay_factor=1.0 + PROBE_DELAY * number),
+            level,
+        )
         for number, port in enumerate(ports)
     ]
 

@@ -8,7 +8,6 @@ does.
 """
 
 import asyncio
-import functools
 import os
 import pickle
 import socket
@@ -19,8 +18,9 @@ from typing import Final
 import msgspec
 
 from mcpproxy.proxy import process
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
-from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.runtime import Runtime
 from mcpproxy.proxy.upstream.processes.child_processes import die_with_parent
 from mcpproxy.proxy.workers import ipc
 from mcpproxy.proxy.workers.ipc import (
@@ -36,8 +36,6 @@ from mcpproxy.proxy.workers.metrics_merge import encode_families
 
 BEAT_EVERY: Final = 5.0
 """Seconds between two heartbeats."""
-PATIENCE: Final = 0.2
-"""Additional probe delay per worker number, as a fraction of the probe interval."""
 CANNOT_SERVE: Final = 2
 """Exit code for failures that a restart cannot fix."""
 _decoder: Final = msgspec.json.Decoder(ipc.ToWorker)
@@ -63,10 +61,7 @@ class Worker:
         self._last: Reported | None = None
         self._query_tasks: set[asyncio.Task[None]] = set()
         self._backends = self._runtime.gateway.backends
-        for backend in self._backends.values():
-            # Workers share probe results, so the first worker probes first and the others need not.
-            backend.watch.rounds.patience = 1.0 + PATIENCE * config.number
-            backend.watch.on_checked = functools.partial(self._on_probe, backend.name)
+        self._runtime.gateway.events.check.subscribe(self._on_probe)
 
     def _on_probe(self, backend: str, good: bool) -> None:
         self._line.send(ProbeResult(backend, good))

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.workers import ipc
 from mcpproxy.proxy.workers.ipc import (
     ProbeResult,
@@ -30,7 +31,8 @@ STEADY: Final = 60.0
 """Seconds of uptime after which the restart delay is reset."""
 LONGEST: Final = 30.0
 """Maximum restart delay in seconds."""
-_FIRST: Final = 0.1
+FIRST: Final = 0.1
+"""First restart delay in seconds."""
 _decoder: Final = msgspec.json.Decoder(ipc.FromWorker)
 
 log = logging.getLogger("mcpproxy.workers")
@@ -44,20 +46,23 @@ class WorkerTimeout(Exception):
     """The worker is not running, or did not respond in time."""
 
 
-def restart_delay(ends: int) -> float:
-    """Return the restart delay in seconds after this many consecutive exits."""
-    return min(LONGEST, _FIRST * 2.0 ** min(ends - 1, 20))
-
-
 class WorkerProcess:
     """Supervisor of one worker process."""
 
     def __init__(
-        self, config: WorkerConfig, stopping: asyncio.Event, *, silence: float = SILENCE
+        self,
+        config: WorkerConfig,
+        stopping: asyncio.Event,
+        *,
+        on_report: "Callable[[], None]",
+        on_check: "Callable[[WorkerProcess, ProbeResult], None]",
+        on_end: "Callable[[WorkerProcess], None]",
+        silence: float = SILENCE,
     ) -> None:
         """Create without a process.
 
-        Restarts end once `stopping` is set. For `silence`, see SILENCE.
+        Restarts end once `stopping` is set. `on_end` is called when a worker has exited, before
+        `starts` is incremented. For `silence`, see SILENCE.
         """
         self.number = config.number
         self.starts = 0
@@ -65,10 +70,9 @@ class WorkerProcess:
         self.settled = False
         """True once the worker has tried every backend."""
         self.serves = False
-        self.on_report: Callable[[], None] = lambda: None
-        self.on_checked: Callable[[ProbeResult], None] = lambda checked: None
-        self.on_end: Callable[[], None] = lambda: None
-        """Called when a worker has exited, before `starts` is incremented."""
+        self._on_report = on_report
+        self._on_check = on_check
+        self._on_end = on_end
         self._config = config
         self._silence = silence
         self._stopping = stopping
@@ -85,18 +89,19 @@ class WorkerProcess:
     async def supervise(self) -> None:
         """Run a worker, and restart it when it exits. Raise WorkerStartFailed."""
         loop = asyncio.get_running_loop()
-        ends = 0
+        backoff = Backoff(FIRST, LONGEST)
         while not self._stopping.is_set():
             self.starts += 1
             started = loop.time()
             served = await self._run_process()
-            self.on_end()
+            self._on_end(self)
             if self._stopping.is_set():
                 return
             if self.starts == 1 and not served:
                 raise WorkerStartFailed(f"cannot start worker {self.number}")
-            ends = 1 if loop.time() - started > STEADY else ends + 1
-            delay = restart_delay(ends)
+            if loop.time() - started > STEADY:
+                backoff.reset()
+            delay = backoff.record_failure()
             log.error("worker %d restarts in %g s", self.number, delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -157,9 +162,9 @@ class WorkerProcess:
         elif isinstance(message, Reported):
             self.report = PodReport.model_validate_json(bytes(message.report))
             self.settled = message.settled
-            self.on_report()
+            self._on_report()
         elif isinstance(message, ProbeResult):
-            self.on_checked(message)
+            self._on_check(self, message)
         elif isinstance(message, QueryResult):
             waiting = self._queries.pop(message.number, None)
             if waiting is not None and not waiting.done():
@@ -172,7 +177,7 @@ class WorkerProcess:
             if not waiting.done():
                 waiting.set_exception(WorkerTimeout(f"worker {self.number} has exited"))
         self._queries.clear()
-        self.on_report()
+        self._on_report()
 
     def stop(self) -> None:
         """Let the worker finish its calls in flight and exit."""

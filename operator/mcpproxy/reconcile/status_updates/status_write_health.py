@@ -1,11 +1,15 @@
 """Success and failure of the writes of statuses, for probes and metrics."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.status import reasons
+from mcpproxy.status.inputs import ConditionReason
 
 PATIENCE: Final = 30.0
 """Seconds without a written status after which the operator is not ready."""
@@ -63,3 +67,28 @@ class StatusWriteHealth:
 
     def _seconds_since(self, moment: datetime) -> float:
         return (self._now() - moment).total_seconds()
+
+
+T = TypeVar("T")
+
+SLOW_PASS: Final = 3.0
+"""Seconds that the writes of a pass may take before the status reports them."""
+SLOW_WRITE: Final = ConditionReason(
+    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet answered the write of a child"
+)
+
+
+async def await_writes(
+    writes: Coroutine[Any, Any, T], report_slow: Callable[[], Awaitable[object]]
+) -> tuple[T, bool]:
+    """Return the result of the writes, and True if `report_slow` was called before they ended."""
+    task = asyncio.ensure_future(writes)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=SLOW_PASS)
+        if done:
+            return task.result(), False
+        with suppress(ClusterError):
+            await report_slow()
+        return await task, True
+    finally:
+        task.cancel()

@@ -62,7 +62,7 @@ class Pair:
 
         await self._owner.start(self._host, acceptor_at)
         await self.server.start(())
-        self.other = PeerForwarder(other, "127.0.0.1:1", "/mcp", self.clock)
+        self.other = PeerForwarder(other, "127.0.0.1:1", "/mcp", clock=self.clock)
         self.served.app.handlers["/mcp"] = self.pass_on
 
     async def pass_on(self, inbound: Request, reply: ResponseWriter) -> None:

@@ -272,7 +272,7 @@ async def test_a_client_that_leaves_before_the_answer_begins_is_seen_to_leave_by
     left, entered = asyncio.Event(), asyncio.Event()
 
     async def waits(inbound: Request, reply: ResponseWriter) -> None:
-        reply.on_gone = left.set
+        reply.on_disconnect(left.set)
         entered.set()
         await left.wait()
 

@@ -137,7 +137,7 @@ async def test_a_handler_is_notified_once_when_its_client_disconnects(
     gate, told = Gate(), []
 
     async def waiting(inbound: Request, reply: ResponseWriter) -> None:
-        reply.on_gone = lambda: told.append(1)
+        reply.on_disconnect(lambda: told.append(1))
         if begun:
             await reply.event(b"1")
         await gate(inbound, reply)
@@ -163,7 +163,7 @@ async def test_a_late_listener_is_notified_with_the_next_event(served: Served) -
     async def late(_: Request, reply: ResponseWriter) -> None:
         entered.set()
         await go_on.wait()
-        reply.on_gone = told.set
+        reply.on_disconnect(told.set)
         await reply.ping()
         await told.wait()
 
@@ -183,7 +183,7 @@ async def test_a_listener_is_not_notified_after_the_response(served: Served) -> 
     told = []
 
     async def answered(_: Request, reply: ResponseWriter) -> None:
-        reply.on_gone = lambda: told.append(1)
+        reply.on_disconnect(lambda: told.append(1))
         await reply.finish(b"1")
         await reply.event(b"too late")
 

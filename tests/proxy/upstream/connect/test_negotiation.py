@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
+from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 from tests.proxy.runtime.serving import Gate
 from tests.proxy.upstream.era_servers import (

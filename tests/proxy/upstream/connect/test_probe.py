@@ -12,8 +12,8 @@ from mcpproxy.proxy.core.errors import ProtocolError, RateLimited, Unauthorized,
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.handshake import parse_discover_result, parse_initialize_result
+from mcpproxy.proxy.upstream.connect.negotiation import PROBE_AGAIN
 from tests.proxy.upstream.era_servers import (
     LEGACY,
     MODERN,
@@ -149,7 +149,7 @@ async def test_a_modern_backend_that_refused_one_probe_is_probed_again(
         assert not (await opener.open(MODERN)).greeting.modern
         server.discover = modern
         assert not (await opener.open(MODERN)).greeting.modern
-        _advance(monkeypatch, DOUBTED_FOR)
+        _advance(monkeypatch, PROBE_AGAIN)
         assert (await opener.open(MODERN)).greeting.modern
 
 

@@ -11,7 +11,8 @@ from mcpproxy.limits.backends import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import ProcessFailed
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.connect import spare_processes as module
-from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector, SpareProcesses
+from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.proxy.upstream.stage import settled
 from tests.support.builders import an_mcpproxy
@@ -59,7 +60,9 @@ class PerClient:
         backend = {"name": "b", "stdio": {"command": command}}
         spec = an_mcpproxy(backends=[backend]).spec
         settings = effective_settings(spec, spec.backends[0])
-        self._connector = SpareConnector(self._spawn, settings, TaskSet(), lambda: False, command)
+        background = TaskSet()
+        spares = SpareProcesses(self._spawn, background, command, for_each_request=False)
+        self._connector = StdioConnector(self._spawn, settings, background, spares=spares)
 
     async def _spawn(self) -> Any:
         self.started.append(Server(self.permitted))

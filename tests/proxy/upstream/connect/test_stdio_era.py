@@ -11,8 +11,8 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_AT_MOST, DOUBTED_FOR
-from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
+from mcpproxy.proxy.upstream.connect.negotiation import PROBE_AGAIN, PROBE_LATEST
+from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.support.builders import an_mcpproxy
 
@@ -155,14 +155,14 @@ async def test_a_program_of_both_eras_that_ended_at_one_probe_is_modern_again_so
     stage.ends_at = {DISCOVER}
     assert await stage.revision() == "2025-11-25"
     stage.ends_at = set()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision() == "2026-07-28"
 
 
 async def test_two_probes_at_most_end_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
     stage.ends_at = {DISCOVER}
-    for wait in (0.0, DOUBTED_FOR, 2 * DOUBTED_AT_MOST, 2 * DOUBTED_AT_MOST):
+    for wait in (0.0, PROBE_AGAIN, 2 * PROBE_LATEST, 2 * PROBE_LATEST):
         monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(wait))
         assert await stage.revision() == "2025-11-25"
     first = [process.sent[0] for process in stage.processes]
@@ -185,7 +185,7 @@ async def test_a_program_of_both_eras_that_ended_at_one_initialize_is_legacy_aga
     stage.ends_at = {INITIALIZE}
     assert await stage.revision(LEGACY) == "2026-07-28"
     stage.ends_at = set()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision(LEGACY) == "2025-11-25"
 
 
@@ -249,7 +249,7 @@ async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
     assert await stage.revision() == "2025-11-25"
     stage.deaf_to = set()
     assert await stage.revision() == "2025-11-25"
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision() == "2026-07-28"
 
 
@@ -280,7 +280,7 @@ async def test_a_program_with_a_transient_error_at_the_probe_is_probed_again_lat
     stage.refuses = {DISCOVER: TRANSIENT}
     assert await stage.revision() == "2025-11-25"
     stage.refuses = {}
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(PROBE_AGAIN))
     assert await stage.revision() == "2026-07-28"
 
 

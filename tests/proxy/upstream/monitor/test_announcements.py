@@ -9,13 +9,10 @@ import pytest
 from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.limits.backends import OWN_REQUESTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.exchange import NullContext
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
+from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_waits
-from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
-from mcpproxy.proxy.upstream.monitor.requester import Requester
-from tests.proxy.upstream.plain import PlainLink, PlainOpener, listed, turns
-from tests.proxy.upstream.stage import ANN
+from tests.proxy.upstream.plain import PlainLink, PlainOpener, list_cache, listed, turns
 
 
 class Stage:
@@ -25,10 +22,11 @@ class Stage:
         self.backend = PlainOpener(tools_list=listed("tools", "old"))
         settings = replace(default_settings(), cache_ttl=300.0)
         self.catalog = Catalog()
-        self.lists = ListCache("b", settings, self.catalog, Requester(NullContext(ANN)))
-        self.lists.link = PlainLink(self.backend)
+        events = BackendEvents()
+        self.lists = list_cache(settings, self.catalog, events)
+        self.lists.use(PlainLink(self.backend))
         self.changes: list[ComponentKind] = []
-        self.lists.on_change = self.changes.append
+        events.list_change.subscribe(lambda kinds, session: self.changes.extend(kinds))
 
     def gate(self, then: Any) -> asyncio.Event:
         """Make list requests wait for an event; later ones receive `then`."""

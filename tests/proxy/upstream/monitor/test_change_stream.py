@@ -53,7 +53,9 @@ class Stage:
         self.link = Streams()
         self.uris: list[str] = []
         standing = NullContext(ClientIdentity(LATEST_MODERN))
-        self.listening = ChangeStream("b", standing, _ignored, lambda: self.uris)
+        self.listening = ChangeStream(
+            "b", standing, _ignored, lambda: self.uris, lambda: None, lambda: None
+        )
 
     async def begun(self) -> None:
         """Listen, with an established stream."""

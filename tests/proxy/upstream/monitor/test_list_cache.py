@@ -9,15 +9,15 @@ from msgspec import Raw
 from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.limits.backends import LIST_WAIT
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.exchange import CallContext, NullContext
+from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import PROMPTS, TOOLS
+from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_waits
-from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
 from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait
-from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, UpstreamRequest
+from tests.proxy.upstream.plain import list_cache
 from tests.proxy.upstream.stage import ANN, FakeLink, settled
 
 
@@ -47,8 +47,8 @@ class Stage:
         self.link = SlowLink()
         self.catalog = Catalog()
         settings = replace(default_settings(), cache_ttl=cache_ttl)
-        self.lists = ListCache("b", settings, self.catalog, Requester(NullContext(ANN)))
-        self.lists.link = self.link
+        self.lists = list_cache(settings, self.catalog, BackendEvents())
+        self.lists.use(self.link)
 
     async def listed(self) -> list[str]:
         """The tools that a client receives."""

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits import backends as limits
-from mcpproxy.proxy.core.catalog.catalog import ComponentList
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import CallContext, NullContext
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
@@ -15,8 +15,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS
 from mcpproxy.proxy.upstream.monitor import list_cache as lists_module
 from mcpproxy.proxy.upstream.monitor import list_pages as pages_module
-from mcpproxy.proxy.upstream.monitor.list_cache import build_list
-from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
+from mcpproxy.proxy.upstream.monitor.list_pages import build_list, fetch_pages
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, UpstreamRequest
 from tests.proxy.upstream.test_bounds import ANN, smaller

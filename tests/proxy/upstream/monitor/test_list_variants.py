@@ -13,12 +13,14 @@ from msgspec import Raw
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TOOLS, ComponentKind
+from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_variants as module
 from mcpproxy.proxy.upstream.monitor import list_waits
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
@@ -56,17 +58,20 @@ class Stage:
         self.on_request: Callable[[], None] = lambda: None
         self.catalog = Catalog()
         settings: BackendSettings = replace(default_settings(), **changed_settings)
-        self.tailored = VariantLists("b", settings, self.catalog, self._look, NullContext)
+        events = BackendEvents()
+        self.tailored = VariantLists("b", settings, self.catalog, self, events, self._failed)
         self.changes: list[ComponentKind] = []
         self.failures = 0
-        self.tailored.on_change = lambda kind, session: self.changes.append(kind)
-        self.tailored.on_failure = self._failed
+        events.list_change.subscribe(lambda kinds, session: self.changes.extend(kinds))
+
+    def context_of(self, client: ClientIdentity) -> CallContext:
+        return NullContext(client)
 
     def _failed(self) -> None:
         self.failures += 1
 
     @asynccontextmanager
-    async def _look(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+    async def for_lists(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
         self.looked.append(client)
         self.open += 1
         self.widest = max(self.widest, self.open)
@@ -153,7 +158,7 @@ async def test_the_first_list_has_the_time_that_opening_a_session_takes(
 ) -> None:
     _impatient(monkeypatch, 0.0)
     stage = Stage()
-    stage.tailored.opening = 30.0
+    stage.tailored.record_opening(30.0)
     stage.gate.clear()
     waiting = asyncio.create_task(stage.tailored.refresh(TOOLS, ANN, ANN.capabilities))
     await soon(lambda: stage.looked, "a session")
@@ -168,7 +173,7 @@ async def test_a_request_for_a_known_list_waits_up_to_the_limit(
     stage = Stage(cache_ttl=3600.0)
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     _impatient(monkeypatch, 0.0)
-    stage.tailored.opening = 30.0
+    stage.tailored.record_opening(30.0)
     stage.gate.clear()
     async with asyncio.timeout(2):
         await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

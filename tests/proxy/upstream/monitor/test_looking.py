@@ -9,7 +9,6 @@ from mcpproxy.limits.backends import WARM_SESSIONS
 from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.sessions import warm_pool as module
-from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.stage import ANN, BO, Stage, settled
 
@@ -74,7 +73,7 @@ async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
 
 async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
     stage = Stage()
-    stage.sessions = SessionPool(stage.open, "Isolated", False, 3600.0, stage.background, 0)
+    stage.sessions = stage.pool("Isolated", 0)
     async with stage.sessions.acquire_for_lists(ANN):
         pass
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)

@@ -107,7 +107,7 @@ async def test_the_state_reports_a_broken_change_stream(
 
 
 def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
-    backoff, reached = request_pace.Backoff(2.0), RETRY_PAUSE.reached
+    backoff, reached = request_pace.StreamBackoff(2.0), RETRY_PAUSE.reached
     pauses = [backoff.failed(lived=0.0) for _ in range(12)]
     for number, pause in enumerate(pauses):
         usual = min(2.0 * 2**number, RETRY_PAUSE.value)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.api.defaults import health_policy
+from mcpproxy.proxy.bootstrap import build_backend_context
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import ConnectError, HttpClientError
-from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from tests.proxy.byhand import served

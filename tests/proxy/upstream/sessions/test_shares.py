@@ -108,7 +108,7 @@ async def test_clients_of_many_kinds_do_not_make_those_of_others_forgotten() -> 
     for number in range(CLIENT_KINDS.value + 50):
         await stage.used(replace(_client(0), info=b'{"name":"%d"}' % number))
     assert stage.sessions.try_acquire(ANN) is not None
-    assert len(stage.sessions._sessionless) == CLIENT_KINDS.value
+    assert len(stage.sessions._stateless.by_key) == CLIENT_KINDS.value
 
 
 async def test_kinds_of_clients_for_which_sessions_wait_are_bounded() -> None:

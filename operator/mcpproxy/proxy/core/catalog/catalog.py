@@ -5,15 +5,13 @@ list changes, never per request. If a backend lists other components to clients 
 capabilities or headers, the catalog has one list for each list variant; equal bytes are shared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
-
-from msgspec import Raw
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from mcpproxy.api.v1alpha1.catalog import approved_hash
 from mcpproxy.api.v1alpha1.status import ComponentCounts
-from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.digests import digests_of
 from mcpproxy.proxy.core.catalog.merged_list import (
     MergedList,
@@ -23,97 +21,9 @@ from mcpproxy.proxy.core.catalog.merged_list import (
     name_owners_of,
     warn_of_name_conflicts,
 )
-from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
-from mcpproxy.proxy.core.translation.result_names import may_name_component, to_downstream_item
 from mcpproxy.proxy.core.translation.structured_content import to_legacy_tools
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.headers import Path, header_properties
-from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.headers import Path
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentList:
-    """All pages of one kind of component of one backend."""
-
-    items: tuple[bytes, ...] = ()
-    """Encoded components, as clients see them."""
-    names: tuple[str, ...] = ()
-    """Downstream names or URIs of `items`, in the same order."""
-    ttl_ms: int = 0
-    """Milliseconds for which the backend allows caching; 0 if it sent no `ttlMs`."""
-    public: bool = False
-    """True if the backend allows all clients to share the list."""
-    fetched_at: float = 0.0
-    """Monotonic time of the fetch, in seconds."""
-    headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
-    """By downstream name of a tool: the arguments that are repeated in HTTP headers."""
-    repeated: tuple[str, ...] = ()
-    """Names of several components of the backend, of which clients see the first."""
-
-    def same_items(self, other: "ComponentList | None") -> bool:
-        """Return True if clients see no difference between the two lists."""
-        return other is not None and self.items == other.items
-
-    def share_items(self, others: Iterable["ComponentList"]) -> "ComponentList":
-        """Return an equal list that shares the memory of equal items in the other lists."""
-        for other in others:
-            if self.items == other.items:
-                return replace(self, items=other.items, names=other.names, headers=other.headers)
-        known_items = {item: item for other in others for item in other.items}
-        return replace(self, items=tuple(known_items.get(item, item) for item in self.items))
-
-
-def parse_component_list(
-    kind: ComponentKind,
-    names: PrefixMapping,
-    pages: Iterable[Message],
-    now: float,
-    selection: ComponentFilter = EVERYTHING,
-) -> ComponentList:
-    """Build a component list from a backend's result pages. Raise RpcError for a malformed page.
-
-    The first of several components with one name is used: some servers send a page twice.
-    """
-    by_name: dict[str, bytes] = {}
-    repeated: dict[str, None] = {}
-    ttl: int | None = None
-    public = True
-    for page in pages:
-        for raw in jsonrpc.decode_array(page.get(kind.member, Raw(b"[]"))):
-            item = jsonrpc.decode_object(raw)
-            original = jsonrpc.decode_str(item.get(kind.key))
-            if original is None or not selection.allows(original):
-                continue
-            name = selection.displayed_name(original)
-            displayed = names.uri_to_downstream(name) if kind.by_uri else names.to_downstream(name)
-            linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
-            if displayed != original or original in selection.texts or linked is not None:
-                item[kind.key] = jsonrpc.encode_raw(displayed)
-                if linked is not None:
-                    item["_meta"] = linked
-                raw = jsonrpc.encode_raw(selection.apply_overrides(original, item))
-            text = bytes(raw)
-            if by_name.setdefault(displayed, text) != text:
-                repeated[displayed] = None
-        page_ttl = jsonrpc.decode(page.get("ttlMs"))
-        ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
-        public = public and jsonrpc.decode_str(page.get("cacheScope")) == "public"
-    items, displayed_names = tuple(by_name.values()), tuple(by_name)
-    headers = _header_properties(items, displayed_names) if kind is TOOLS else {}
-    return ComponentList(items, displayed_names, ttl or 0, public, now, headers, tuple(repeated))
-
-
-def _header_properties(
-    items: Iterable[bytes], names: Iterable[str]
-) -> dict[str, list[tuple[Path, str]]]:
-    properties = {}
-    for item, name in zip(items, names, strict=True):
-        if b"x-mcp-header" in item:
-            schema = jsonrpc.decode(jsonrpc.decode_object(item).get("inputSchema"))
-            properties[name] = list(header_properties(schema))
-    return properties
-
 
 _NOTHING: Final = ComponentList()
 
@@ -135,6 +45,21 @@ EVERYONE: Final = ListVariant()
 """List variant of clients without declared capabilities."""
 
 
+class CatalogFilter(Protocol):
+    """Choice of the components that clients may use."""
+
+    approves: bool
+    """True if the filter withholds components that are not approved."""
+
+    def visible_part(
+        self, backend: str, kind: ComponentKind, components: ComponentList, *, changed: bool
+    ) -> ComponentList:
+        """Return the part of a list that clients see; `changed` if the list itself has changed."""
+
+    def withholds(self, catalog: "Catalog", backend: str, kind: ComponentKind, name: str) -> bool:
+        """Return True if clients must not use a component; `name` is the downstream name."""
+
+
 class Catalog:
     """Component lists of all backends and their merge.
 
@@ -142,17 +67,29 @@ class Catalog:
     that lists it only to clients with certain capabilities.
     """
 
-    approves = False
-    """True if the catalog withholds components that are not approved."""
-
     def __init__(
-        self, precedence: Precedence | None = None, *, serves_clashes: bool = True
+        self,
+        precedence: Precedence | None = None,
+        *,
+        serves_clashes: bool = True,
+        catalog_filter: CatalogFilter | None = None,
+        on_offer: Callable[[], None] = lambda: None,
+        warns: bool = True,
     ) -> None:
         """Create an empty catalog.
 
         `precedence` is the sort key of backends that list the same name; see `merge_lists`. If
-        `serves_clashes` is false, no backend serves a name that several list.
+        `serves_clashes` is false, no backend serves a name that several list. With a
+        `catalog_filter`, `on_offer` is called when the backends' components change, even if no
+        client sees the change. If `warns`, name conflicts are logged.
         """
+        self.offered = self
+        """All components, including those that the filter withholds."""
+        if catalog_filter is not None:
+            self.offered = Catalog(precedence, serves_clashes=serves_clashes, warns=False)
+        self._filter = catalog_filter
+        self._on_offer = on_offer
+        self._warns = warns
         self.version = 0
         """Number that changes whenever the offered components or their owners change."""
         self._precedence = precedence
@@ -181,6 +118,42 @@ class Catalog:
 
         `seen` is the variant key; None means clients without declared capabilities.
         """
+        if self._filter is None:
+            return self._put(backend, kind, components, seen)
+        before = self.offered.version
+        self.offered.put(backend, kind, components, seen)
+        changed = self.offered.version != before
+        if components is not None:
+            components = self._filter.visible_part(backend, kind, components, changed=changed)
+        is_visible = self._put(backend, kind, components, seen)
+        if changed:
+            self.version += 1
+            self._on_offer()
+        return is_visible
+
+    @property
+    def approves(self) -> bool:
+        """True if the catalog withholds components that are not approved."""
+        return self._filter is not None and self._filter.approves
+
+    def apply_filter(self) -> set[ComponentKind]:
+        """Apply the filter again, which has changed. Return the kinds whose lists changed."""
+        self.version += 1
+        changed = set()
+        for backend, kind, seen, components in self.offered.lists():
+            if self._filter is not None:
+                components = self._filter.visible_part(backend, kind, components, changed=False)
+            if self._put(backend, kind, components, seen):
+                changed.add(kind)
+        return changed
+
+    def _put(
+        self,
+        backend: str,
+        kind: ComponentKind,
+        components: ComponentList | None,
+        seen: bytes | None,
+    ) -> bool:
         if seen is not None:
             return self._put_variant(backend, kind, components, seen)
         before = self._listings[kind].get(backend)
@@ -199,7 +172,8 @@ class Catalog:
             kind, self._listings[kind], self._precedence, serves_clashes=self._serves_clashes
         )
         changed = merged.body != self._merged[kind].body
-        warn_of_name_conflicts(merged.clashes, self._merged[kind].clashes)
+        if self._warns:
+            warn_of_name_conflicts(merged.names.clashes, self._merged[kind].names.clashes)
         self._merged[kind] = merged
         self._invalidate(kind)
         return changed
@@ -234,6 +208,21 @@ class Catalog:
             return self._variants[kind].get((backend, seen))
         return self._listings[kind].get(backend)
 
+    def lists(self) -> list[tuple[str, ComponentKind, bytes | None, ComponentList]]:
+        """Return all lists with their backend, kind and variant key."""
+        return [
+            *(
+                (backend, kind, None, components)
+                for kind in KINDS
+                for backend, components in self._listings[kind].items()
+            ),
+            *(
+                (backend, kind, seen, components)
+                for kind in KINDS
+                for (backend, seen), components in self._variants[kind].items()
+            ),
+        ]
+
     def known(self, backend: str, kind: ComponentKind) -> list[ComponentList]:
         """Return all lists of one backend; the list for clients without capabilities is first."""
         everyones = self._listings[kind].get(backend)
@@ -254,7 +243,7 @@ class Catalog:
         everyones = self._listings[TOOLS].get(backend)
         if everyones is not None and tool in everyones.headers:
             return everyones.headers[tool]
-        if self._merged[TOOLS].owners.get(tool) == backend:
+        if self._merged[TOOLS].names.owners.get(tool) == backend:
             return []
         variants = (
             components.headers[tool]
@@ -265,12 +254,12 @@ class Catalog:
 
     def owner(self, kind: ComponentKind, name: str) -> str | None:
         """Return the backend that serves a downstream name, or None if no backend lists it."""
-        owner = self._merged[kind].owners.get(name)
+        owner = self._merged[kind].names.owners.get(name)
         return self._name_owners(kind).owners.get(name) if owner is None else owner
 
     def claimed_by(self, kind: ComponentKind, name: str) -> tuple[str, ...]:
         """Return the backends that list a name which nobody serves because of the conflict."""
-        backends = self._merged[kind].contested.get(name)
+        backends = self._merged[kind].names.contested.get(name)
         return backends or self._name_owners(kind).contested.get(name, ())
 
     def is_withheld(self, backend: str, kind: ComponentKind, name: str) -> bool:
@@ -278,7 +267,7 @@ class Catalog:
 
         `name` is the downstream name.
         """
-        return False
+        return self._filter is not None and self._filter.withholds(self, backend, kind, name)
 
     def _name_owners(self, kind: ComponentKind) -> NameOwners:
         version, owners = self._owners.get(kind, (-1, NameOwners()))
@@ -286,12 +275,13 @@ class Catalog:
             before = owners.clashes
             owners = name_owners_of(
                 kind,
-                self._merged[kind],
+                self._merged[kind].names,
                 self._variants[kind],
                 self._precedence,
                 serves_clashes=self._serves_clashes,
             )
-            warn_of_name_conflicts(owners.clashes, before)
+            if self._warns:
+                warn_of_name_conflicts(owners.clashes, before)
             self._owners[kind] = self._versions[kind], owners
         return owners
 
@@ -377,7 +367,7 @@ class Catalog:
         return [
             clash
             for kind in KINDS
-            for clash in (*self._merged[kind].clashes, *self._name_owners(kind).clashes)
+            for clash in (*self._merged[kind].names.clashes, *self._name_owners(kind).clashes)
         ]
 
     def digest(self) -> str:
@@ -385,9 +375,14 @@ class Catalog:
         return approved_hash(self.digests())
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """Return component digests by `ComponentKind.member` and downstream name or URI."""
+        """Return component digests by `ComponentKind.member` and downstream name or URI.
+
+        They include components that are withheld because they are not approved.
+        """
+        if self.approves:
+            return self.offered.digests()
         for kind, version in self._versions.items():
             if self._digests.get(kind, (-1, {}))[0] != version:
-                digests = digests_of(self._listings[kind], self._merged[kind].owners)
+                digests = digests_of(self._listings[kind], self._merged[kind].names.owners)
                 self._digests[kind] = version, digests
         return {kind.member: digests for kind, (_, digests) in self._digests.items()}

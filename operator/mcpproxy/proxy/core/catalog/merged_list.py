@@ -50,9 +50,10 @@ class NameOwners:
 
 
 @dataclass(slots=True)
-class MergedList(NameOwners):
+class MergedList:
     """Components of one kind of all backends."""
 
+    names: NameOwners = field(default_factory=NameOwners)
     body: bytes = b"[]"
 
 
@@ -83,12 +84,13 @@ def merge_lists(
     On a name conflict, the first backend or none serves the name, and the conflict is recorded.
     Without a precedence, backends are sorted by name.
     """
-    merged = MergedList()
     items: list[bytes] = []
     order = sorted(listings, key=precedence)
+    contested = {}
     if not serves_clashes:
-        merged.contested = _contested((name, b) for b in order for name in listings[b].names)
-        merged.clashes = [_unserved(kind, *entry) for entry in merged.contested.items()]
+        contested = _contested((name, b) for b in order for name in listings[b].names)
+    clashes = [_unserved(kind, *entry) for entry in contested.items()]
+    merged = NameOwners({}, contested, clashes)
     for backend in order:
         for name in listings[backend].repeated:
             merged.clashes.append(f"{kind.member}: {name} appears twice in backend {backend}")
@@ -102,8 +104,7 @@ def merge_lists(
             if not kind.by_uri and len(name) > MAX_NAME:
                 merged.clashes.append(_too_long(kind, name, backend))
             items.append(item)
-    merged.body = b"[" + b",".join(items) + b"]"
-    return merged
+    return MergedList(merged, b"[" + b",".join(items) + b"]")
 
 
 def _contested(claims: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -126,8 +127,7 @@ def name_owners_of(
 
     A name that a backend lists to everyone stays with that backend.
     """
-    claims = NameOwners()
-    clashes: dict[str, None] = {}
+    contested: dict[str, tuple[str, ...]] = {}
     rank = precedence or (lambda backend: backend)
     order = sorted(variants, key=lambda view: (rank(view[0]), view))
     everyones_names = everyones.owners.keys() | everyones.contested.keys()
@@ -135,20 +135,21 @@ def name_owners_of(
         own = (
             (n, view[0]) for view in order for n in variants[view].names if n not in everyones_names
         )
-        claims.contested = _contested(own)
-        clashes = dict.fromkeys(_unserved(kind, *entry) for entry in claims.contested.items())
+        contested = _contested(own)
+    clashes = dict.fromkeys(_unserved(kind, *entry) for entry in contested.items())
+    owners: dict[str, str] = {}
     for backend, variant in order:
         for name in variants[backend, variant].names:
-            if name in everyones.contested or name in claims.contested:
+            if name in everyones.contested or name in contested:
                 continue
-            owner = everyones.owners.get(name) or claims.owners.setdefault(name, backend)
+            owner = everyones.owners.get(name) or owners.setdefault(name, backend)
             if owner != backend:
                 clashes[_hidden(kind, name, backend, owner)] = None
             elif not kind.by_uri and len(name) > MAX_NAME:
                 clashes[_too_long(kind, name, backend)] = None
     already_reported = {*everyones.clashes}
-    claims.clashes = [clash for clash in clashes if clash not in already_reported]
-    return claims
+    new_clashes = [clash for clash in clashes if clash not in already_reported]
+    return NameOwners(owners, contested, new_clashes)
 
 
 def warn_of_name_conflicts(clashes: Collection[str], before: Collection[str]) -> None:

@@ -101,6 +101,14 @@ class _Frame:
     waiting: list[tuple[int, bytes, bytes, str]] = field(default_factory=list)
     """Replacements that depend on the type: (index in `_out`, original, replacement, type)."""
 
+    def set_key(self, key: str | None) -> None:
+        """Record the name of a field, or that a name is next."""
+        self.key = key
+
+    def set_type(self, name: str) -> None:
+        """Record the value of the field `type`."""
+        self.type = name
+
     def next(self) -> _Path | None:
         """Return the rules for the next value."""
         if not self.object:
@@ -251,7 +259,7 @@ class StreamingRewriter:
     def _end_value(self) -> None:
         """Handle the end of a value."""
         if self._levels:
-            self._levels[-1].key = None
+            self._levels[-1].set_key(None)
         else:
             self.complete = True
 
@@ -263,9 +271,10 @@ class StreamingRewriter:
         if is_key:
             if match is None:
                 return None
-            level.key = jsonrpc.decode_str(match.group()) or ""
-            if not self.kind and level.key in _KINDS:
-                self.kind = level.key
+            key = jsonrpc.decode_str(match.group()) or ""
+            level.set_key(key)
+            if not self.kind and key in _KINDS:
+                self.kind = key
             return match.end()
         if place is None and level.key != "type":
             self._end_value()
@@ -276,7 +285,7 @@ class StreamingRewriter:
         if match is None:
             return None
         if level.key == "type":
-            level.type = jsonrpc.decode_str(match.group()) or ""
+            level.set_type(jsonrpc.decode_str(match.group()) or "")
             self._decide_type(level, level.type)
         if place is not None and place.holds:
             self._replace(at, match.end(), place)

@@ -15,7 +15,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 PURPOSE: Final = "task"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class TaskIds:
     """Mapping of one backend; without a sealer, ids stay unchanged."""
 

@@ -96,6 +96,10 @@ class _StoredEvent:
         self.logs: dict[str, StreamLog] = {}
         self.size = 0
 
+    def grow(self, by: int) -> None:
+        """Add to the size of the streams."""
+        self.size += by
+
 
 class EventStore:
     """All event logs of one process; clients share the memory fairly."""
@@ -123,7 +127,7 @@ class EventStore:
         """Add a number of bytes, which may be negative, to the size of a stream."""
         self.size += by
         if log.name in self._logs:
-            self._holders[log.holder].size += by
+            self._holders[log.holder].grow(by)
 
     def limit(self, growing: StreamLog) -> None:
         """Empty the oldest streams of the largest holder while the total size exceeds the limit."""

@@ -3,9 +3,53 @@
 import asyncio
 import contextlib
 
+from mcpproxy.limits.clients import STANDING_ANSWER
+from mcpproxy.proxy.core.exchange import (
+    NOT_OFFERED,
+    ClientIdentity,
+    NotificationHandler,
+    ResumableStream,
+)
 from mcpproxy.proxy.downstream.legacy.event_store import EventsEvicted, StreamLog
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY, ResponseWriter
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message
+
+
+class SessionStreamContext:
+    """Call context outside of requests: messages go to the session's stream (HTTP GET)."""
+
+    resumption: ResumableStream | None = None
+
+    def __init__(self, client: ClientIdentity, sessions: SessionRegistry) -> None:
+        self.client = client
+        self.log_level: str | None = None
+        self._sessions = sessions
+
+    async def notify(self, message: Message) -> None:
+        # Dropped without a stream.
+        live = self._sessions.find(self.client.session)
+        if live is not None and live.stream is not None:
+            live.stream.put(jsonrpc.encode(message))
+
+    async def ask(
+        self, request: Message, on_notification: NotificationHandler | None = None
+    ) -> Message:
+        live = self._sessions.find(self.client.session)
+        if live is None or live.stream is None:
+            return {"error": NOT_OFFERED}
+        stream = live.stream
+
+        async def put(message: bytes) -> None:
+            stream.put(message)
+
+        try:
+            async with asyncio.timeout(STANDING_ANSWER.value):
+                return await live.ask(self._sessions.question_id(), request, on_notification, put)
+        except TimeoutError:
+            return {"error": NOT_OFFERED}
 
 
 async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:
@@ -28,7 +72,7 @@ async def resume(log: StreamLog, after: int, reply: ResponseWriter) -> None:
     reply.keep_alive()
     current = asyncio.current_task()
     assert current is not None
-    reply.on_gone = current.cancel
+    reply.on_disconnect(current.cancel)
     await reply.ping()
     with contextlib.suppress(EventsEvicted):
         async for event_id, message in log.after(after):

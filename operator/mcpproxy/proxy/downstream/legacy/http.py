@@ -87,7 +87,7 @@ class LegacyEndpoint:
                 ticket = replace(
                     ticket, client=self.gateway.with_forwarded_headers(ticket.client, head.lines)
                 )
-            context.ticket, context.ticket_ends = ticket, ticket.created + session_token.LIFETIME
+            context.remember_ticket(ticket)
         if ticket.client.session in self.live.ended:
             raise HttpError(404, "this session has ended; initialize again")
         return ticket
@@ -332,20 +332,20 @@ class LegacyEndpoint:
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
             live.stream.end()
-        stream = live.stream = self._streams.open((reply.network, client.principal))
+        stream = self._streams.open((reply.network, client.principal))
+        live.attach(stream)
         unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method)), client.session
         )
         self.gateway.metrics.streams.inc()
-        reply.on_gone = stream.end
+        reply.on_disconnect(stream.end)
         try:
             await pump(stream, reply)
         finally:
             self.gateway.metrics.streams.dec()
             unsubscribe()
             self._streams.close(stream)
-            if live.stream is stream:
-                live.stream = None
+            live.detach(stream)
             self.live.release_if_idle(client)
 
     # DELETE

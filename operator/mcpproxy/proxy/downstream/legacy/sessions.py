@@ -11,13 +11,11 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.limits.clients import ENDED_SESSIONS, LIVE_SESSIONS, STANDING_ANSWER
+from mcpproxy.limits.clients import ENDED_SESSIONS, LIVE_SESSIONS
 from mcpproxy.limits.instances import SHARED_WITH
 from mcpproxy.proxy.core.exchange import (
-    NOT_OFFERED,
     ClientIdentity,
     NotificationHandler,
-    ResumableStream,
     cancel_notification_of,
     cancelled_notification,
 )
@@ -46,46 +44,18 @@ class PendingServerRequest:
     on_notification: NotificationHandler | None
 
 
-class SessionStreamContext:
-    """Call context outside of requests: messages go to the session's stream (HTTP GET)."""
-
-    resumption: ResumableStream | None = None
-
-    def __init__(self, client: ClientIdentity, sessions: "SessionRegistry") -> None:
-        self.client = client
-        self.log_level: str | None = None
-        self._sessions = sessions
-
-    async def notify(self, message: Message) -> None:
-        # Dropped without a stream.
-        live = self._sessions.find(self.client.session)
-        if live is not None and live.stream is not None:
-            live.stream.put(jsonrpc.encode(message))
-
-    async def ask(
-        self, request: Message, on_notification: NotificationHandler | None = None
-    ) -> Message:
-        live = self._sessions.find(self.client.session)
-        if live is None or live.stream is None:
-            return {"error": NOT_OFFERED}
-        stream = live.stream
-
-        async def put(message: bytes) -> None:
-            stream.put(message)
-
-        try:
-            async with asyncio.timeout(STANDING_ANSWER.value):
-                return await live.ask(self._sessions.question_id(), request, on_notification, put)
-        except TimeoutError:
-            return {"error": NOT_OFFERED}
-
-
 @dataclass(slots=True)
 class RunningRequest:
     """Request that runs in a task, and ends with it."""
 
     task: "asyncio.Task[Any] | None"
     cancelled: bool = False
+
+    def cancel(self, cause: Message | None) -> None:
+        """Cancel the task for the client."""
+        if self.task is not None:
+            self.cancelled = True
+            self.task.cancel(cause)
 
 
 @dataclass(slots=True)
@@ -106,6 +76,28 @@ class SessionState:
     """Resource → canceller of the subscription."""
     kept: bool = False
     """True if the session is counted among those with state between requests."""
+
+    def touch(self, now: float) -> None:
+        """Record a request, at a monotonic time."""
+        self.used_at = now
+
+    def mark_kept(self, kept: bool) -> None:
+        """Record whether the session is counted among those with state between requests."""
+        self.kept = kept
+
+    def attach(self, stream: MessageQueue) -> None:
+        """Send the messages that belong to no request to this stream."""
+        self.stream = stream
+
+    def detach(self, stream: MessageQueue) -> None:
+        """Stop to send messages to this stream."""
+        if self.stream is stream:
+            self.stream = None
+
+    def synchronize(self, log_level: str | None) -> None:
+        """Take over the state of the owner; without a level, this instance's is kept."""
+        self.log_level = log_level or self.log_level
+        self.is_synced = True
 
     @property
     def idle(self) -> bool:
@@ -141,9 +133,7 @@ class SessionState:
             running.detach()
             asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
             return
-        if running.task is not None:
-            running.cancelled = True
-            running.task.cancel(cause)
+        running.cancel(cause)
 
     async def ask(
         self,
@@ -237,7 +227,7 @@ class SessionRegistry:
         live = self._live.get(session)
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
-        live.used_at = now
+        live.touch(now)
         return live
 
     def find(self, session: str) -> SessionState | None:
@@ -255,7 +245,7 @@ class SessionRegistry:
             return
         del self._live[session]
         if live.kept:
-            live.kept = False
+            live.mark_kept(False)
             self._kept.discard(session)
         if len(self._spare) < MAX_SPARE:
             # It has no state, so it can be reused.
@@ -271,7 +261,7 @@ class SessionRegistry:
             ending = self._kept.choose(self._may_end)
             if ending is not None:
                 self._end_kept(ending, live.used_at)
-        live.kept = True
+        live.mark_kept(True)
         self._kept.add(client.session, client.holder)
 
     def _may_end(self, session: str) -> bool:

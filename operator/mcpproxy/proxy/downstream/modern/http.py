@@ -114,7 +114,7 @@ class ModernEndpoint:
         except RpcError:
             return False
         if relayed.state is CallState.SENT:
-            reply.on_gone = functools.partial(_on_gone, relayed, reply)
+            reply.on_disconnect(functools.partial(_on_gone, relayed, reply))
             reply.ping_on_sweep()
         return True
 
@@ -167,7 +167,7 @@ class ModernEndpoint:
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
-            context.meta = request_meta._replace(about=kept)
+            context.remember_meta(request_meta._replace(about=kept))
         return request_meta
 
     async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
@@ -239,7 +239,7 @@ class _ModernResponder:
         self._reply = reply
 
     def respond(self, body: bytes, answer: Message | None) -> None:
-        self._reply.on_gone = None
+        self._reply.on_disconnect(None)
         self._reply.complete(body, 200 if answer is None else _status(answer))
 
     def run_in_task(self, call: Call) -> None:
@@ -280,7 +280,7 @@ class _CancelOnDisconnect:
     def __init__(self, reply: ResponseWriter) -> None:
         self._task = asyncio.current_task(reply.loop)
         self._gone = False
-        reply.on_gone = self._cancel
+        reply.on_disconnect(self._cancel)
 
     def _cancel(self) -> None:
         self._gone = True

@@ -88,6 +88,18 @@ class SuspendedCall:
             return upstream_id
         return f"{jsonrpc.decode_str(request['method'])}-{next(self._keys)}"
 
+    def begin(self, start: Callable[[CallContext], Awaitable[Message]]) -> None:
+        """Start the call in a task."""
+        self.task = asyncio.ensure_future(start(self))
+
+    def attach(self, listener: Notify) -> None:
+        """Send notifications to the client that waits again."""
+        self.listener = listener
+
+    def suspend(self, expiry: asyncio.TimerHandle) -> None:
+        """Wait for the client to return, until `expiry`."""
+        self.listener, self.expiry = None, expiry
+
     async def progress(self) -> Message | None:
         """Return the response, or None if server requests need responses first. Raise RpcError."""
         assert self.task is not None
@@ -148,10 +160,10 @@ class SuspendedCalls:
         state = jsonrpc.decode_str(params.get("requestState"))
         if state is not None:
             exchange = self._resume(state, request, params, client)
-            exchange.listener = notify
+            exchange.attach(notify)
         else:
             exchange = SuspendedCall(client, log_level, notify)
-            exchange.task = asyncio.ensure_future(start(exchange))
+            exchange.begin(start)
         try:
             answer = await exchange.progress()
         except asyncio.CancelledError as error:
@@ -171,11 +183,10 @@ class SuspendedCalls:
             if oldest is not None:
                 self._expire(oldest)
         number = next(self._numbers)
-        exchange.listener = None
         self._parked[number] = exchange
         self._shares.add(number, (network, exchange.client.principal))
         loop = asyncio.get_running_loop()
-        exchange.expiry = loop.call_later(PARKED_FOR.value, self._expire, number)
+        exchange.suspend(loop.call_later(PARKED_FOR.value, self._expire, number))
         state = {
             "n": number,
             "o": self._owner,

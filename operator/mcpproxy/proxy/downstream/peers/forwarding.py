@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
+from mcpproxy.backoff import Backoff
 from mcpproxy.limits import instances as limits
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
@@ -55,17 +56,18 @@ class PeerForwarder:
         sealer: Sealer,
         address: str,
         path: str,
+        passed: frozenset[bytes] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create without connections.
 
-        `address` is that of this instance for others; `path` is that of their endpoint.
+        `address` is that of this instance for others; `path` is that of their endpoint. `passed`
+        names further headers that backends get, and therefore owners of upstream sessions.
         """
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """Identifier of this process, which differs from any other process at the same address."""
         self.credentials = PeerCertificates(sealer, self.owner)
-        self.passed: frozenset[bytes] = frozenset()
-        """Names of further headers that backends get, and therefore owners of upstream sessions."""
+        self._passed = passed
         self._path = path
         self._clock = clock
         self._peers: dict[str, _Peer] = {}
@@ -85,7 +87,7 @@ class PeerForwarder:
                 response = await peer.begin(
                     inbound.method, self._forwarded_headers(inbound), inbound.body
                 )
-                reply.on_gone = response.close
+                reply.on_disconnect(response.close)
                 if reply.is_gone:
                     response.close()
                     return
@@ -134,7 +136,7 @@ class PeerForwarder:
         forwarded = [
             (name, value)
             for name, value in inbound.lines
-            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
+            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self._passed
             if name != PRINCIPAL
         ]
         return [*forwarded, (PRINCIPAL, inbound.head.context.principal.encode())]
@@ -182,9 +184,7 @@ class _Peer:
         self._client: HttpClient | None = None
         self._clock = clock
         self._connecting = asyncio.Semaphore(limits.CONNECTING.value)
-        self._wait = 0
-        """Current backoff in seconds; 0 unless the last connection failed."""
-        self._retry_at = 0.0
+        self._backoff = Backoff(limits.RETRY_FIRST.value, limits.RETRY_LAST.value)
 
     def use(self, credential: PeerCertificate) -> None:
         """Open new connections with this certificate."""
@@ -193,7 +193,7 @@ class _Peer:
         if self._client is not None:
             self._client.renew()
         self._credential = credential
-        self._wait, self._retry_at = 0, 0.0
+        self._backoff.reset()
         self._client = HttpClient(
             self._url,
             limits.CONNECT.value,
@@ -230,16 +230,14 @@ class _Peer:
         return connection.begin(request, None)
 
     async def _connect(self, client: HttpClient) -> ClientConnection:
-        if self._clock() < self._retry_at:
+        if self._backoff.is_waiting(self._clock()):
             raise PeerUnavailable(f"{self._owner} was unreachable a moment ago")
         try:
             connection = await client.connect()
         except HttpClientError as error:
-            wait = self._wait * 2 or limits.RETRY_FIRST.value
-            self._wait = min(wait, limits.RETRY_LAST.value)
-            self._retry_at = self._clock() + self._wait
+            self._backoff.record_failure(self._clock())
             raise PeerUnavailable(str(error)) from None
-        self._wait = 0
+        self._backoff.reset()
         return connection
 
     async def check_alive(self, error: HttpClientError) -> None:
@@ -251,8 +249,7 @@ class _Peer:
                 connection = await self._connect(client)
         except PeerUnavailable:
             raise PeerUnavailable(str(error)) from None
-        if connection.on_free is not None:
-            connection.on_free(connection)
+        connection.release()
 
     def close(self) -> None:
         """Close all connections."""

@@ -49,7 +49,7 @@ class SessionSync:
             return True
         except PeerUnavailable:
             # The state was lost with the owner.
-            live.is_synced = True
+            live.synchronize(None)
             return True
         if status == 404:
             await self._live.end(ticket.client, asyncio.get_running_loop().time())
@@ -57,8 +57,7 @@ class SessionSync:
         response = jsonrpc.decode(answer)
         result: Any = response.get("result") if isinstance(response, dict) else None
         if isinstance(result, dict):
-            live.log_level = result.get("level") or live.log_level
-            live.is_synced = True
+            live.synchronize(result.get("level"))
         return True
 
     @staticmethod

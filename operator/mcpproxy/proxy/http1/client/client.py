@@ -248,7 +248,7 @@ class HttpClient:
             self._shares.discard(number)
         else:
             self._all[connection] = number
-        connection.on_free = self._freed if renewals == self._renewals else self._retired
+        connection.notify_when_free(self._freed if renewals == self._renewals else self._retired)
         return connection
 
     def _at(self, why: str) -> str:
@@ -265,7 +265,7 @@ class HttpClient:
             self._idle.pop().abort()
         for connection in self._all:
             # So no request has to check the age of its connection.
-            connection.on_free = self._retired
+            connection.notify_when_free(self._retired)
 
     def _retired(self, connection: ClientConnection) -> None:
         if connection.lost:
@@ -284,7 +284,7 @@ class HttpClient:
             IDLE_CONNECTIONS.record()
             connection.abort()
         else:
-            connection.idle_since = now
+            connection.begin_idle(now)
             self._idle.append(connection)
 
     def _lost(self, connection: ClientConnection, now: float) -> None:

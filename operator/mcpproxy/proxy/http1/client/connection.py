@@ -40,7 +40,8 @@ def _too_many_lines() -> InvalidResponse:
 class ClientConnection(asyncio.Protocol):
     """Client side of one connection, which sends one request at a time.
 
-    `on_free` is called when the connection can take another request, or is closed.
+    The callback of `notify_when_free` is called when the connection can take another request, or
+    is closed.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ClientConnection(asyncio.Protocol):
         """True if the connection can be reused; None until the response is complete."""
         self.lost = self.dropped = False  # Dropped: closed by the server.
         self.idle_since = float("-inf")
-        self.on_free: collections.abc.Callable[[ClientConnection], None] | None = None
+        self._on_free: collections.abc.Callable[[ClientConnection], None] | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: ClientResponse | None = None
@@ -69,6 +70,21 @@ class ClientConnection(asyncio.Protocol):
         self._held_back = False
         self._done: collections.abc.Callable[[], None] | None = None
         self._error: Exception | None = None
+
+    def notify_when_free(
+        self, callback: "collections.abc.Callable[[ClientConnection], None]"
+    ) -> None:
+        """Set the owner, which gets the connection back after each response."""
+        self._on_free = callback
+
+    def release(self) -> None:
+        """Return a connection that no request has used to its owner."""
+        if self._on_free is not None:
+            self._on_free(self)
+
+    def begin_idle(self, now: float) -> None:
+        """Record that the connection waits for its next request, since a monotonic time."""
+        self.idle_since = now
 
     async def send(self, request: bytes) -> ClientResponse:
         """Send a request and wait for the head of the response.
@@ -171,25 +187,20 @@ class ClientConnection(asyncio.Protocol):
 
     def _whole(self, response: ClientResponse, known: KnownHead, body: bytes) -> None:
         """Handle a whole response with a known head."""
-        status, response.headers, response.media_type = known
+        status, headers, media_type = known
         awaited = self._head is not None and not self._head.done()
         if awaited or self._done is None or len(body) > HIGH_WATER:
-            self._headed(status)
+            self._headed(status, headers, media_type)
             if body:
                 response.feed(body)
             self._completed(reusable=True)
             return
         # Only the callback waits, and it wants the whole response.
-        response.status = status
-        response.complete = True
-        if body:
-            response.single = body
-            response._chunks.append(body)
-            response._size = len(body)
+        response.complete_with(status, headers, media_type, body)
         self._response = None
         done, self._done = self._done, None
-        if self.on_free is not None:
-            self.on_free(self)
+        if self._on_free is not None:
+            self._on_free(self)
         done()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -201,8 +212,8 @@ class ClientConnection(asyncio.Protocol):
         self._fail(ConnectionLost("the connection was closed before the response arrived"))
         if response is not None:
             response.wake()
-        if self.on_free is not None:
-            self.on_free(self)
+        if self._on_free is not None:
+            self._on_free(self)
 
     @staticmethod
     def _ends_with_connection(response: ClientResponse) -> bool:
@@ -250,13 +261,12 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_head_too_large())
         self._unfinished = 0
         headers = {name.lower(): value for name, value in fields}
-        response.headers = headers if len(headers) == len(fields) else _joined(fields)
-        response.media_type = media_type_of(response.headers)
-        self._headed(status)
+        joined = headers if len(headers) == len(fields) else _joined(fields)
+        self._headed(status, joined, media_type_of(joined))
 
-    def _headed(self, status: int) -> None:
+    def _headed(self, status: int, headers: dict[bytes, bytes], media_type: bytes) -> None:
         assert self._response is not None
-        self._response.status = status
+        self._response.begin(status, headers, media_type)
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
         elif self._done is not None and not (
@@ -286,7 +296,7 @@ class ClientConnection(asyncio.Protocol):
         response.end()
         if not reusable:
             self.abort()
-        elif self.on_free is not None:
+        elif self._on_free is not None:
             self.hold_back(False)
-            self.on_free(self)
+            self._on_free(self)
         self.hand_on()

@@ -38,6 +38,21 @@ class ClientResponse:
         self._chunks: collections.deque[bytes] = collections.deque()
         self.headers = {}
 
+    def begin(self, status: int, headers: dict[bytes, bytes], media_type: bytes) -> None:
+        """Set the head; called by the connection."""
+        self.status, self.headers, self.media_type = status, headers, media_type
+
+    def complete_with(
+        self, status: int, headers: dict[bytes, bytes], media_type: bytes, body: bytes
+    ) -> None:
+        """Set the head and the whole body, for which nothing waits; called by the connection."""
+        self.status, self.headers, self.media_type = status, headers, media_type
+        self.complete = True
+        if body:
+            self.single = body
+            self._chunks.append(body)
+            self._size = len(body)
+
     async def head(self) -> "ClientResponse":
         """Wait for the head and return the response. Raises ConnectionLost, InvalidResponse."""
         await self._connection.headed(self)

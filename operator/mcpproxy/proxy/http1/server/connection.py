@@ -19,11 +19,11 @@ from mcpproxy.limits.http import (
     WAITING_REQUESTS,
 )
 from mcpproxy.proxy.http1.errors import HttpError
-from mcpproxy.proxy.http1.server.client_networks import network_of
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response, log_failure
-from mcpproxy.proxy.http1.server.response_writer import HeadResponseWriter, ResponseWriter
-from mcpproxy.proxy.http1.server.state import ServerState
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+from mcpproxy.proxy.http1.server.state import ServerState, network_of
+from mcpproxy.proxy.http1.server.transport import HeadTransport, ResponseTransport
 
 MAX_WAITING: Final = WAITING_REQUESTS.value
 SWEEP_EVERY: Final = 5
@@ -218,8 +218,9 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self.old = old
         self._served, self._taken = inbound, len(inbound.body)
         server = self._server
-        kind = HeadResponseWriter if inbound.head.method == "HEAD" else ResponseWriter
-        reply = self._reply = kind(self, server.pings, server.loop)
+        is_head = inbound.head.method == "HEAD"
+        wire: ResponseTransport = HeadTransport(self) if is_head else self
+        reply = self._reply = ResponseWriter(wire, server.pings, server.loop)
         try:
             if refusal is not None:
                 reply.add_headers(server.app.response_headers(inbound))

@@ -25,6 +25,10 @@ class ReadAhead:
         self.steps = 0
         """Steps since the turn began."""
 
+    def begin_turn(self) -> None:
+        """Count the steps of another turn."""
+        self.steps = 0
+
     def __bool__(self) -> bool:
         return bool(self.data)
 

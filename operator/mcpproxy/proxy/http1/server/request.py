@@ -39,6 +39,10 @@ class RequestHead:
         """Let `handler` begin to answer further requests with this head."""
         self.handler = handler
 
+    def attach(self, context: Any) -> None:
+        """Set the data of the application."""
+        self.context = context
+
 
 @dataclass(eq=False)
 class Request:
@@ -46,6 +50,10 @@ class Request:
 
     head: RequestHead
     body: bytes = b""
+
+    def complete(self, body: bytes) -> None:
+        """Set the body, which has arrived whole."""
+        self.body = body
 
     @property
     def method(self) -> str:

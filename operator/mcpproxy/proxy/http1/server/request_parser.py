@@ -145,7 +145,7 @@ class RequestParser(ABC):
 
     def begin_turn(self) -> None:
         """Begin another turn, in which remaining input may be parsed."""
-        self._rest.steps = 0
+        self._rest.begin_turn()
 
     @property
     def _left(self) -> int:
@@ -335,7 +335,7 @@ class RequestParser(ABC):
             if version not in ("1.0", "1.1"):
                 self.refuse_all(HttpError(505, "unsupported HTTP version; use HTTP/1.1"))
                 return
-        inbound.body = bytes(self._body)
+        inbound.complete(bytes(self._body))
         refusal = self._refusal
         self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
         if refusal is None and not (last or old):

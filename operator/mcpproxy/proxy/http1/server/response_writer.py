@@ -6,8 +6,9 @@ until the client has taken what was written.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from enum import IntEnum
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.media_types import JSON
@@ -18,6 +19,7 @@ from mcpproxy.proxy.http1.server.event_stream import (
     STREAM_HEADERS,
     encode_event,
 )
+from mcpproxy.proxy.http1.server.transport import ResponseTransport
 from mcpproxy.proxy.timers import Timer, TimerQueue
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -35,33 +37,23 @@ MAX_BEHIND: Final = 64 * 1024
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
-class ResponseTransport(Protocol):
-    """The connection of the client, as far as a response needs it."""
+class ResponseState(IntEnum):
+    """Progress of a response; from `DONE` on, nothing more is sent."""
 
-    lost: bool
-    """True if the client has disconnected."""
-    paused: bool
-    """True while the client has to take what was written before more is written."""
-    closing: bool
-    """True if the connection ends with this response."""
-    old: bool
-    """True if the client uses HTTP/1.0, which has no chunks."""
+    NEW = 0
+    """Nothing was sent."""
+    STARTED = 1
+    """The head was sent; events or parts of a body follow."""
+    JSON_PARTS = 2
+    """The last message is sent in parts, as the body."""
+    EVENT_PARTS = 3
+    """The last message is sent in parts, as the data of an event."""
+    DONE = 4
+    GONE = 5
+    """The client has disconnected."""
 
-    @property
-    def network(self) -> str:
-        """The network of the client, from `network_of`."""
 
-    def write(self, *parts: bytes) -> None:
-        """Write the parts; drop them if the client has disconnected."""
-
-    async def drained(self) -> None:
-        """Wait until the client has taken most of what was written, or has disconnected."""
-
-    def answered(self) -> None:
-        """Mark the response as complete."""
-
-    def run(self, work: Awaitable[None], reply: "ResponseWriter") -> None:
-        """Complete the response in a task."""
+NEW, STARTED, DONE = ResponseState.NEW, ResponseState.STARTED, ResponseState.DONE
 
 
 class ResponseWriter:
@@ -69,14 +61,8 @@ class ResponseWriter:
 
     # Each request creates a writer, so initial values are class attributes.
     _headers: Headers = ()
-    _started = False
+    _state: ResponseState = NEW
     _chunked = False
-    _done = False
-    _parts = False
-    """True if the last message is sent in parts."""
-    _in_event = False
-    """True if these parts are the data of an event."""
-    _left = False
     _alarm: Timer | None = None
     _pings_on_sweep = False
     """True if a sweep of the connection sends the first ping."""
@@ -84,11 +70,7 @@ class ResponseWriter:
     _behind: list[bytes] | None = None
     """Output that the next turn of the loop writes, because events come in bursts."""
     _behind_size = 0
-    on_gone: Callable[[], object] | None = None
-    """Callback for a client that disconnects before the response is complete; called once.
-
-    If it is set after the disconnect, the next write calls it.
-    """
+    _disconnect_callback: Callable[[], object] | None = None
 
     def __init__(
         self, wire: ResponseTransport, pings: TimerQueue, loop: asyncio.AbstractEventLoop
@@ -101,7 +83,7 @@ class ResponseWriter:
     @property
     def untouched(self) -> bool:
         """True if nothing was sent yet."""
-        return not (self._started or self._done)
+        return self._state is NEW
 
     @property
     def network(self) -> str:
@@ -125,11 +107,11 @@ class ResponseWriter:
         self._sweeps += 1
         if self._pings_on_sweep and self._sweeps * seconds >= PING_EVERY:
             self._pings_on_sweep = False
-            if not (self._parts or self._alarm):
+            if not (self._state > STARTED or self._alarm):
                 self._ping()
 
     def _ping(self) -> None:
-        if not (self._done or self._wire.lost):
+        if not (self._state >= DONE or self._wire.lost):
             if not self._wire.paused:
                 self._stream()
                 self._chunk(PING)
@@ -145,7 +127,7 @@ class ResponseWriter:
 
     async def send_encoded(self, event: bytes) -> None:
         """Send an encoded event or comment; this turns the response into a stream."""
-        if self._done or self._parts:
+        if self._state > STARTED:
             self._notify_gone()
             return
         self._stream()
@@ -172,9 +154,9 @@ class ResponseWriter:
 
         A stream ignores `status`, and a JSON body ignores `event_id`.
         """
-        if self._done:
+        if self._state >= DONE:
             return
-        if self._started:
+        if self._state is not NEW:
             self._chunk(encode_event(message, event_id))
             self._end()
             return
@@ -186,7 +168,7 @@ class ResponseWriter:
 
     def complete_stream(self, message: bytes, event_id: bytes | None = None) -> None:
         """Send the last message as an event, even if no stream was started."""
-        if self._started or self._done:
+        if self._state is not NEW:
             self.complete(message, event_id=event_id)
         else:
             self.whole((message,), streamed=True)
@@ -217,12 +199,12 @@ class ResponseWriter:
 
     async def end(self) -> None:
         """End a stream without a last message."""
-        if self._started and not self._done:
+        if NEW < self._state < DONE:
             self._end()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of a response whose body follows with `chunk` and `end`."""
-        if self._done:
+        if self._state >= DONE:
             self._notify_gone()
             return
         own = {name for name, _ in self._headers}
@@ -231,7 +213,7 @@ class ResponseWriter:
 
     async def chunk(self, content: bytes) -> None:
         """Send the next part of the body of a response that `start` began."""
-        if self._done:
+        if self._state >= DONE:
             self._notify_gone()
             return
         if content:
@@ -242,36 +224,37 @@ class ResponseWriter:
     @property
     def is_gone(self) -> bool:
         """True if the client has disconnected."""
-        return self._left
+        return self._state is ResponseState.GONE
 
     @property
     def takes_parts(self) -> bool:
         """True if the last message may be sent in parts."""
-        return not (self._done or self._parts)
+        return self._state <= STARTED
 
     async def part(self, content: bytes) -> bool:
         """Send a part of the last message, which is JSON; return False if the client is gone."""
-        if not (self._parts or self._done):
+        if self._state is STARTED:
             self._stop()
-            self._parts = True
-            self._in_event = self._started
-            if self._started:
-                self._chunk(EVENT_START)
-            else:
-                self._begin(200, (_JSON, *self._headers))
-        if self._done:
+            self._state = ResponseState.EVENT_PARTS
+            self._chunk(EVENT_START)
+        elif self._state is NEW:
+            self._stop()
+            self._begin(200, (_JSON, *self._headers))
+            self._state = ResponseState.JSON_PARTS
+        if self._state >= DONE:
             return False
         if content:
             # JSON has line ends only between tokens; in an event they would end its line.
-            self._chunk(content.translate(_ONE_LINE) if self._in_event else content)
+            in_event = self._state is ResponseState.EVENT_PARTS
+            self._chunk(content.translate(_ONE_LINE) if in_event else content)
         if self._wire.paused:
             await self._wire.drained()
-        return not self._done
+        return self._state < DONE
 
     async def last_part(self) -> None:
         """End a message that was sent in parts, and the response."""
-        if not self._done:
-            if self._in_event:
+        if self._state < DONE:
+            if self._state is ResponseState.EVENT_PARTS:
                 self._chunk(EVENT_END)
             self._end()
 
@@ -279,7 +262,7 @@ class ResponseWriter:
         """Give up the response; the connection closes, so that the client sees it break off."""
         self._stop()
         self._behind = None
-        self._done = True
+        self._state = max(self._state, DONE)
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Complete the response in a task."""
@@ -288,21 +271,26 @@ class ResponseWriter:
     def gone(self) -> None:
         """Note that the client has disconnected; called by the connection."""
         self._stop()
-        self._done = self._left = True
+        self._state = ResponseState.GONE
         self._notify_gone()
 
+    def on_disconnect(self, callback: Callable[[], object] | None) -> None:
+        """Call `callback` once if the client disconnects early, or with the next write if it has
+        disconnected already; None calls nothing."""
+        self._disconnect_callback = callback
+
     def _notify_gone(self) -> None:
-        listener = self.on_gone
-        if self._left and listener is not None:
-            self.on_gone = None
+        listener = self._disconnect_callback
+        if self._state is ResponseState.GONE and listener is not None:
+            self._disconnect_callback = None
             listener()
 
     def _stream(self) -> None:
-        if not self._started:
+        if self._state is NEW:
             self._begin(200, (*STREAM_HEADERS, *self._headers))
 
     def _begin(self, status: int, headers: Headers) -> None:
-        self._started = True
+        self._state = STARTED
         sized = status in _BODILESS or any(name == b"content-length" for name, _ in headers)
         if not (sized or self._wire.old):
             self._chunked = True
@@ -325,7 +313,7 @@ class ResponseWriter:
         content = b"".join(self._behind)
         self._behind = None
         self._behind_size = 0
-        end = b"0\r\n\r\n" if self._done else b""
+        end = b"0\r\n\r\n" if self._state >= DONE else b""
         if not self._chunked:
             self._wire.write(content)
         else:
@@ -333,7 +321,7 @@ class ResponseWriter:
 
     def _end(self) -> None:
         self._stop()
-        self._done = True
+        self._state = DONE
         if self._behind is not None:
             self._flush()
         elif self._chunked:
@@ -343,7 +331,8 @@ class ResponseWriter:
     def _last(self, *parts: bytes) -> None:
         if self._alarm is not None:
             self._stop()
-        self._done = True
+        if self._state is not ResponseState.GONE:
+            self._state = DONE
         self._wire.write(*parts)
         self._wire.answered()
 
@@ -359,19 +348,3 @@ class ResponseWriter:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-
-
-class HeadResponseWriter(ResponseWriter):
-    """Writer of the response to HEAD: the head that GET would get, without the body."""
-
-    __slots__ = ()
-
-    def _chunk(self, content: bytes) -> None:
-        """Nothing follows the head."""
-
-    def _begin(self, status: int, headers: Headers) -> None:
-        super()._begin(status, headers)
-        self._chunked = False
-
-    def _last(self, *parts: bytes) -> None:
-        super()._last(parts[0])

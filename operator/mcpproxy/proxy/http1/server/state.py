@@ -1,7 +1,8 @@
 """State that the connections of one server share."""
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mcpproxy.proxy.http1.head_cache import HeadCache
 from mcpproxy.proxy.http1.server.application import Application
@@ -45,3 +46,21 @@ class ServerState(Protocol):
 
     def admits(self, connection: "ServerConnection") -> bool:
         """Count a new connection; return False if no file descriptor is left for it."""
+
+
+def network_of(peer: Any) -> str:
+    """Return the network of a peer's socket address; empty if unknown.
+
+    An IPv6 host has a whole /64 (RFC 7934), so all addresses in it count as one network.
+    """
+    if not isinstance(peer, tuple) or not peer:
+        return ""
+    host = str(peer[0]).partition("%")[0]
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else address.packed[:8].hex()

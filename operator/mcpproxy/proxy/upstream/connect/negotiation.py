@@ -7,42 +7,26 @@ broken connection, no response), `initialize` follows.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME, PROGRAM_PROBE_TIME
-from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut, Unreachable
-from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
-from mcpproxy.proxy.protocol import headers as h
-from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.backoff import Backoff
+from mcpproxy.limits.sessions import INITIALIZED_TIME
+from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol import revisions as rev
-from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.upstream.connect.doubt import Doubt
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
-    StdioHandshake,
-    discover_request,
-    first_response,
-    greeting_or_error,
-    initialize,
-    initialize_request,
-    names_modern_revision,
-    parse_initialize_result,
-    send_initialized,
 )
 from mcpproxy.proxy.upstream.time_limits import TimeLimit
-from mcpproxy.proxy.upstream.transports import sse
-from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, session_id_of
-from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
-from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
-from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
-from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
+from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
-_NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
+PROBE_AGAIN: Final = 60.0
+"""Seconds until a backend is probed again after a probe that proved nothing about an era."""
+PROBE_LATEST: Final = 3600.0
 
 log = logging.getLogger("mcpproxy.backend")
 
@@ -67,14 +51,25 @@ class Connector:
         """Eras that the backend has refused."""
         self._supported: set[Era] = set()
         """Eras in which the backend has responded."""
-        self._doubts: dict[Era, Doubt] = {"legacy": Doubt(), "modern": Doubt()}
+        self._probe_backoffs: dict[Era, Backoff] = {
+            "legacy": Backoff(PROBE_AGAIN, PROBE_LATEST),
+            "modern": Backoff(PROBE_AGAIN, PROBE_LATEST),
+        }
+        """After probes that proved nothing about an era. A probe may cost a client the entire time
+        that it waits for a response."""
         self.transport: TransportName | None = None
+
+    @property
+    def keeps_spares(self) -> bool:
+        """True if each session is opened with a spare process, which suits any client."""
+        return False
 
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()
         self._supported.clear()
-        self._doubts = {"legacy": Doubt(), "modern": Doubt()}
+        for backoff in self._probe_backoffs.values():
+            backoff.reset()
 
     def changed(self) -> bool:
         """True if something was opened with outdated mounted values since the last call.
@@ -134,9 +129,13 @@ class Connector:
 
     def _record_support(self, era: Era, doubt: BackendError | None = None) -> None:
         self._supported.add(era)
-        self._doubts[era] = Doubt()
+        self._probe_backoffs[era].reset()
         if doubt is not None and era == "legacy":
-            self._doubts["modern"].again()
+            self._record_inconclusive_probe("modern")
+
+    def _record_inconclusive_probe(self, era: Era) -> None:
+        """Record that a probe proved nothing about an era."""
+        self._probe_backoffs[era].record_failure(asyncio.get_running_loop().time())
 
     def _era_order(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
@@ -145,7 +144,8 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         not_refused = [era for era in order if era not in self._unsupported]
-        if len(not_refused) == 2 and self._doubts[order[0]].is_active:
+        now = asyncio.get_running_loop().time()
+        if len(not_refused) == len(order) and self._probe_backoffs[order[0]].is_waiting(now):
             not_refused.reverse()
         return not_refused or order
 
@@ -160,234 +160,3 @@ class Connector:
 
     async def close(self) -> None:
         """Close connections."""
-
-
-class HttpConnector(Connector):
-    """Connector for Streamable HTTP of both eras, and HTTP+SSE."""
-
-    transport: TransportName | None
-
-    def __init__(
-        self,
-        endpoint: McpHttpClient,
-        settings: BackendSettings,
-        background: TaskSet,
-        headers_changed: Callable[[], bool] = lambda: False,
-        tls_changed: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """The last two report changed values of the headers and of the TLS context."""
-        super().__init__(settings, background)
-        self._endpoint = endpoint
-        self._headers_changed = headers_changed
-        self._tls_changed = tls_changed
-        self._fixed_transport = settings.transport
-        if settings.transport == "sse":
-            self._pinned_era = "legacy"
-        self._greeting: ServerDescription | None = None
-        self._sse_only = settings.transport == "sse"
-        deadline = self._deadline
-        self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
-        """Seconds that a probe may take in addition to the time to initialize."""
-        self._time_limit = TimeLimit(deadline.connect + self._probe + deadline.initialize)
-
-    def forget(self) -> None:
-        super().forget()
-        self._sse_only = self._fixed_transport == "sse"
-        self._greeting = None
-
-    def changed(self) -> bool:
-        # Free connections are closed at once, the others after their response.
-        is_changed = self._headers_changed()
-        if self._tls_changed():
-            self._endpoint.client.renew()
-            is_changed = True
-        return is_changed
-
-    async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
-        if self._greeting is None:
-            message = await self._discover(client)
-            if message is not None and names_modern_revision(message):
-                # The backend supports the era, and suggests another revision.
-                message = await self._discover(client)
-            if message is not None:
-                self._greeting = greeting_or_error(message)
-        if self._greeting is None:
-            return None
-        self.transport = "streamable-http"
-        return HttpModernSession(self._endpoint.of(client), self._greeting)
-
-    async def _discover(self, client: ClientIdentity) -> Message | None:
-        outgoing = discover_request(client)
-        headers = (
-            (h.PROTOCOL_VERSION, rev.LATEST_MODERN.encode()),
-            (h.METHOD, b"server/discover"),
-        )
-        limit = None if self._pinned_era else self._deadline.connect + self._probe
-        try:
-            async with asyncio.timeout(limit):
-                endpoint = self._endpoint.of(client)
-                response = await endpoint.post(outgoing.body(), headers, again=True)
-                return await first_response(self._endpoint, response, outgoing.id)
-        except TimeoutError:
-            PROBE_TIME.record()
-            raise TimedOut(f"no response to server/discover within {limit:g} s") from None
-
-    async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
-        if not self._sse_only:
-            try:
-                return await self._legacy_post(client)
-            except EraNotSupported as error:
-                if self._fixed_transport != "auto" or not error.no_post or self._greeting:
-                    raise
-                refusal = error
-            try:
-                return await self._sse(client)
-            except ProtocolError:
-                # The backend has no transport of this era, but may support the other era.
-                raise refusal from None
-        return await self._sse(client)
-
-    async def _legacy_post(self, client: ClientIdentity) -> UpstreamSession:
-        outgoing = initialize_request(client, self.revision_for(client))
-        endpoint = self._endpoint.of(client)
-        response = await endpoint.post(outgoing.body(), (), again=True)
-        status, session_id = response.status, session_id_of(response)
-        endpoint = endpoint.with_cookies(response)
-        message = await first_response(self._endpoint, response, outgoing.id)
-        if message is None:
-            path = endpoint.client.origin.path
-            remedy = f"; correct the path {path}" if status == 404 else ""
-            reason = f"initialize: HTTP {status} without an MCP message{remedy}"
-            raise (
-                EraNotSupported(reason, no_post=True)
-                if status in _NO_ENDPOINT
-                else ProtocolError(reason)
-            )
-        greeting = parse_initialize_result(message, self._pinned)
-        self.transport = "streamable-http"
-        link = HttpLegacySession(
-            endpoint,
-            greeting,
-            session_id,
-            self._background,
-            shared=self._sharing
-            or (self._sharing_by_principal and client.modern and bool(client.principal)),
-        )
-        await self._send_initialized(link)
-        return link
-
-    async def _send_initialized(self, link: HttpLegacySession) -> None:
-        """Send `notifications/initialized`.
-
-        Only the transmission matters: a backend that refuses it, or delays its HTTP response, may
-        answer requests nevertheless.
-        """
-        completed = asyncio.Event()
-        response = link.begin_initialized(completed.set)
-        if response is not None:
-            deadline = self._initialized_limit.start(completed.set)
-            try:
-                await completed.wait()
-            finally:
-                deadline.cancel()
-                response.leave()
-            if deadline.missed:
-                INITIALIZED_TIME.record()
-            if deadline.missed or response.status:
-                return
-        # No connection was free or it broke, so the notification may be sent twice.
-        task = self._background.spawn(send_initialized(link))
-        done, _ = await asyncio.wait((task,), timeout=INITIALIZED_TIME.value)
-        if not done:
-            INITIALIZED_TIME.record()
-
-    async def _sse(self, client: ClientIdentity) -> UpstreamSession:
-        channel = await sse.connect(self._endpoint.of(client), self._deadline.initialize)
-        link = MultiplexedSession(channel, self._background)
-        await initialize(link, client, self.revision_for(client), self._pinned)
-        self.transport, self._sse_only = "sse", True
-        return link
-
-    async def close(self) -> None:
-        self._endpoint.client.close()
-
-
-class StdioConnector(Connector):
-    """Connector for child processes: one for each session, whose first messages decide the era."""
-
-    def __init__(
-        self,
-        spawn: Any,
-        settings: BackendSettings,
-        background: TaskSet,
-        env_changed: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`spawn` is an async callable that starts a process and returns its StdioChannel.
-        `env_changed` reports changed values in the environment."""
-        super().__init__(settings, background)
-        self._spawn = spawn
-        self._env_changed = env_changed
-        self.transport = "stdio"
-
-    def changed(self) -> bool:
-        return self._env_changed()
-
-    async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        # One process is probed for both eras.
-        first, *others = self._era_order(client)
-        if first in self._supported or not others:
-            return await super()._open(client)
-        try:
-            return await self._open_probed(client, modern_first=first == "modern")
-        except Unreachable:
-            # Some programs exit when they receive an unknown method.
-            link = await (self._legacy if first == "modern" else self._modern)(client)
-            if link is None:
-                raise
-        self._record_support(others[0])
-        if self._doubts[first].is_confirmed_by_exit():
-            self._unsupported.add(first)
-        return link
-
-    async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
-        link = await self._start_session()
-        await initialize(link, client, self.revision_for(client), self._pinned)
-        return link
-
-    async def _start_session(self) -> MultiplexedSession:
-        channel: StdioChannel = await self._spawn()
-        return MultiplexedSession(channel, self._background)
-
-    async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
-        # None if the server does not know `server/discover`.
-        link = await self._start_session()
-        greeting = None
-        try:
-            answer = await link.request(discover_request(client), NullContext(client))
-            greeting = greeting_or_error(answer)
-        finally:
-            if greeting is None:
-                await link.close()
-        if greeting is None:
-            return None
-        link.greeting = greeting
-        return link
-
-    async def _open_probed(self, client: ClientIdentity, *, modern_first: bool) -> UpstreamSession:
-        """Open a session in the era that a new process supports. Raises BackendError."""
-        link = await self._start_session()
-        handshake = StdioHandshake(link, client, self.revision_for(client), self._pinned)
-        try:
-            probe_limit = min(self._deadline.initialize / 2, float(PROGRAM_PROBE_TIME.value))
-            link.greeting = await handshake.greeting(probe_limit, modern_first=modern_first)
-            if not link.greeting.modern:
-                await link.notify(jsonrpc.notification_message(INITIALIZED))
-        except BaseException:
-            await link.close()
-            raise
-        finally:
-            handshake.close()
-        self._record_support("modern" if link.greeting.modern else "legacy", handshake.doubt)
-        if link.greeting.modern is not modern_first and handshake.doubt is None:
-            self._unsupported.add("modern" if modern_first else "legacy")
-        return link

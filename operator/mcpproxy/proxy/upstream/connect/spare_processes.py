@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePath
 from typing import Final
 
-from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import TaskSet
 from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 
 BUSY: Final = 10.0
@@ -34,17 +32,44 @@ class SpareProcesses:
     """The unused processes of one backend."""
 
     def __init__(
-        self, spawn: Spawn, background: TaskSet, wanted: Callable[[], bool] = lambda: True
+        self,
+        spawn: Spawn,
+        background: TaskSet,
+        command: str = "",
+        *,
+        for_each_request: bool = True,
     ) -> None:
-        """`wanted` returns whether a spare process is needed at all."""
+        """`command` is the name or path of the program that `spawn` starts. A process serves one
+        request, or if not `for_each_request`, one client."""
+        self.for_each_request = for_each_request
         self._spawn = spawn
-        self._is_wanted = wanted
+        self._users: set[object] = set()
+        """The first users of processes: the monitor, then clients."""
+        self._is_installed = PurePath(command).name not in PACKAGE_RUNNERS
         self._background = background
         self._waiting: collections.deque[StdioChannel] = collections.deque()
         self._taken_at: collections.deque[float] = collections.deque(maxlen=SPARE_PROGRAMS.value)
         self._starting = 0
         self._generation = 0
         """Incremented when processes that were started earlier must not be used."""
+
+    def begin_opening(self, client: ClientIdentity) -> None:
+        """Record that a session is about to be opened for this client, or for the monitor."""
+        if len(self._users) <= SECOND:
+            self._users.add(client.session or client.kind)
+
+    def end_opening(self) -> None:
+        """Record that a session was opened, so that the program is installed."""
+        if not self._is_installed:
+            self._is_installed = True
+            self.fill()
+
+    @property
+    def _is_useful(self) -> bool:
+        """True if a spare process is needed at all."""
+        # A client keeps its process. If it is the only one, as that of a pipe, no other follows.
+        has_one_client = not self.for_each_request and len(self._users) == SECOND
+        return self._is_installed and not has_one_client
 
     async def take(self) -> StdioChannel:
         """Return an unused process, and start the next ones. Raises BackendError."""
@@ -74,7 +99,7 @@ class SpareProcesses:
 
     def fill(self) -> None:
         """Start the spare processes that are missing."""
-        if not self._is_wanted():
+        if not self._is_useful:
             return
         if self._wanted == SPARE_PROGRAMS.value:
             SPARE_PROGRAMS.record()
@@ -110,50 +135,3 @@ class SpareProcesses:
         self._generation += 1
         waiting, self._waiting = self._waiting, collections.deque()
         await asyncio.gather(*(channel.close() for channel in waiting))
-
-
-class SpareConnector(StdioConnector):
-    """Connector that opens sessions with spare processes."""
-
-    def __init__(
-        self,
-        spawn: Spawn,
-        settings: BackendSettings,
-        background: TaskSet,
-        env_changed: Callable[[], bool],
-        command: str = "",
-    ) -> None:
-        """`command` is the name or path of the program that `spawn` starts."""
-        self._spares = SpareProcesses(spawn, background, self._wants_spare)
-        self._serves_clients = settings.session_mode == "PerClient"
-        self._users: set[object] = set()
-        """The first users of processes: the monitor, then clients."""
-        self._is_installed = PurePath(command).name not in PACKAGE_RUNNERS
-        super().__init__(self._spares.take, settings, background, env_changed)
-
-    def _wants_spare(self) -> bool:
-        # A client keeps its process. If it is the only one, as that of a pipe, no other follows.
-        has_one_client = self._serves_clients and len(self._users) == SECOND
-        return self._is_installed and not has_one_client
-
-    async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        if len(self._users) <= SECOND:
-            self._users.add(client.session or client.kind)
-        link = await super()._open(client)
-        if not self._is_installed:
-            self._is_installed = True
-            self._spares.fill()
-        return link
-
-    def changed(self) -> bool:
-        # Called periodically.
-        changed = super().changed()
-        if changed:
-            self._spares.renew()
-        else:
-            self._spares.reap()
-        return changed
-
-    async def close(self) -> None:
-        await super().close()
-        await self._spares.close()

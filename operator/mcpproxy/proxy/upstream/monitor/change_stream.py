@@ -36,12 +36,16 @@ class ChangeStream:
         standing: CallContext,
         announced: OnMessage,
         uris: Callable[[], Sequence[str]],
+        on_break: Callable[[], None],
+        on_due: Callable[[], None],
     ) -> None:
-        """`announced` receives broadcasts; `uris` returns the subscribed resources."""
-        self.on_doubt: Callable[[], None] = lambda: None
-        """Called when an established stream breaks, because the backend may have failed."""
-        self.on_due: Callable[[], None] = lambda: None
-        """Called when it is time to reopen the stream."""
+        """`announced` receives broadcasts; `uris` returns the subscribed resources.
+
+        `on_break` is called when an established stream breaks, because the backend may have
+        failed; `on_due`, when it is time to reopen the stream.
+        """
+        self._on_break = on_break
+        self._on_due = on_due
         self._name = name
         self._standing = standing
         self._announced = announced
@@ -52,7 +56,7 @@ class ChangeStream:
         """Task whose stream is established; differs from `_task` while that one is not."""
         self._renewal: asyncio.TimerHandle | None = None
         self._began_at = 0.0
-        self._backoff = request_pace.Backoff(STREAM_PAUSE)
+        self._backoff = request_pace.StreamBackoff(STREAM_PAUSE)
         self._retry: asyncio.TimerHandle | None = None
         """Timer that reopens the stream after a failure."""
         self._error_text = ""
@@ -135,19 +139,19 @@ class ChangeStream:
         except (BackendError, RpcError) as error:
             log.info("backend %s: the change stream ended: %s", self._name, error)
             if link is self._link:
-                self._on_break(link, error, loop.time() - began_at)
+                self._record_break(link, error, loop.time() - began_at)
 
-    def _on_break(self, link: UpstreamSession, error: Exception, lived: float) -> None:
+    def _record_break(self, link: UpstreamSession, error: Exception, lived: float) -> None:
         self._error_text = str(error)
         pause = self._backoff.failed(lived, least=0.0 if link.alive else SESSION_PAUSE)
         if pause:
-            self._retry = asyncio.get_running_loop().call_later(pause, self._on_due)
+            self._retry = asyncio.get_running_loop().call_later(pause, self._end_pause)
         else:
-            self.on_doubt()
+            self._on_break()
 
-    def _on_due(self) -> None:
+    def _end_pause(self) -> None:
         self._retry = None
-        self.on_due()
+        self._on_due()
 
     def _cancel_timers(self) -> None:
         if self._retry is not None:

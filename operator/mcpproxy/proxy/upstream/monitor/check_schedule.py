@@ -14,9 +14,9 @@ APART: Final = 1.0
 class CheckSchedule:
     """Schedule of one backend's checks, which run one at a time."""
 
-    def __init__(self, policy: HealthPolicy) -> None:
-        self.patience = 1.0
-        """Multiple of the interval to wait for the check of another process."""
+    def __init__(self, policy: HealthPolicy, delay_factor: float = 1.0) -> None:
+        """`delay_factor` is the multiple of the interval to wait for another process's check."""
+        self._delay_factor = delay_factor
         self.began_at = float("-inf")
         """Start of the last check, in monotonic seconds."""
         self._requested_at = float("-inf")
@@ -73,7 +73,7 @@ class CheckSchedule:
             ended_at = asyncio.get_running_loop().time()
             # Reopening the change stream does not delay the next check.
             last = ended_at if self._requested_at == self.began_at else self._requested_at
-            async with asyncio.timeout_at(last + pause * self.patience):
+            async with asyncio.timeout_at(last + pause * self._delay_factor):
                 await self._wake.wait()
         except TimeoutError:
             return True

@@ -4,92 +4,41 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
-from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.backoff import Backoff
+from mcpproxy.limits.backends import LIST_WAIT, RETRY_PAUSE
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
+from mcpproxy.proxy.core.catalog.component_selection import selections
 from mcpproxy.proxy.core.errors import (
     BackendError,
-    ProtocolError,
     RateLimited,
     SessionNotFound,
     TimedOut,
 )
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
-from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
-from mcpproxy.proxy.upstream.monitor.list_waits import ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.context import BackendEvents
+from mcpproxy.proxy.upstream.monitor.list_pages import build_list, fetch_pages, with_elapsed_ttl
+from mcpproxy.proxy.upstream.monitor.list_waits import MIN_REFRESH_AGE, ListWait, RefreshTasks
 from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+
+Reopen = Callable[[UpstreamSession], Awaitable[UpstreamSession]]
+"""Coroutine function that replaces a lost session. Raises BackendError."""
 
 log = logging.getLogger("mcpproxy.backend")
 
 MAX_STALE: Final = 3600.0
 """Seconds after the TTL for which lists are served if the backend only responds with 429."""
-MIN_REFRESH_AGE: Final = 1.0
-"""Age in seconds below which a list is served without a new fetch."""
 RETRY_AFTER: Final = 10.0
 """Seconds until checks retry a failed list; doubles with each failure."""
 UNDECLARED_WAIT: Final = 2.0
 """Maximum seconds for a list that the backend does not declare."""
-
-
-def selections(settings: BackendSettings) -> dict[ComponentKind, ComponentFilter]:
-    """Return the filter of components for each kind."""
-    return {kind: ComponentFilter.of(settings.components.get(kind.member)) for kind in KINDS}
-
-
-async def fetch_list(
-    asker: Requester,
-    link: UpstreamSession,
-    kind: ComponentKind,
-    names: PrefixMapping,
-    selection: ComponentFilter,
-) -> ComponentList | None:
-    """Fetch a list as clients see it; None if the backend does not know the method.
-
-    Raises BackendError.
-    """
-    started = asyncio.get_running_loop().time()
-    pages = await fetch_pages(asker, link, kind)
-    if pages is None:
-        return None
-    return _with_elapsed_ttl(build_list(kind, names, pages, selection), started)
-
-
-def _with_elapsed_ttl(component_list: ComponentList, started: float) -> ComponentList:
-    """Shorten the TTL by the duration of the fetch, because it starts with the first page."""
-    if not component_list.ttl_ms:
-        return component_list
-    elapsed_ms = int((component_list.fetched_at - started) * 1000)
-    return replace(component_list, ttl_ms=max(component_list.ttl_ms - elapsed_ms, 0))
-
-
-def build_list(
-    kind: ComponentKind, names: PrefixMapping, pages: list[Message], selection: ComponentFilter
-) -> ComponentList:
-    """Build the list that clients see from its pages. Raises ProtocolError."""
-    remaining = LIST_COMPONENTS.value
-    try:
-        for page in pages:
-            remaining -= jsonrpc.length(page.get(kind.member), remaining)
-            if remaining < 0:
-                LIST_COMPONENTS.record()
-                maximum = LIST_COMPONENTS.value
-                raise ProtocolError(
-                    f"{kind.method} returned more than {maximum} components in total"
-                )
-        return parse_component_list(
-            kind, names, pages, asyncio.get_running_loop().time(), selection
-        )
-    except RpcError as error:
-        raise ProtocolError(f"cannot parse the result of {kind.method}: {error.message}") from None
 
 
 @dataclass(slots=True)
@@ -97,11 +46,10 @@ class ListFailure:
     """Failure of a list."""
 
     error: BackendError
-    in_a_row: int
     at: float
     """Time of the last failure, in monotonic seconds."""
-    again_at: float
-    """Time at which checks may retry, in monotonic seconds."""
+    backoff: Backoff
+    """Consecutive failures, and the time at which checks may retry."""
 
 
 class ListCache:
@@ -116,18 +64,18 @@ class ListCache:
         settings: BackendSettings,
         catalog: Catalog,
         asker: Requester,
+        events: BackendEvents,
+        reopen: Reopen,
+        on_failure: Callable[[], None],
         pace: RequestRate | None = None,
         hidden_after: int = 1,
     ) -> None:
-        """A list is hidden once it has failed `hidden_after` times in a row."""
-        self.link: UpstreamSession | None = None
-        self.reopen: Callable[[UpstreamSession], Awaitable[UpstreamSession]] = _not_reopened
-        """Called with a lost session; returns its replacement. Raises BackendError."""
-        self.on_change: Callable[[ComponentKind], None] = lambda kind: None
-        """Called when the list that clients see has changed."""
-        self.on_pages: Callable[[ComponentKind, list[Message]], None] = lambda kind, pages: None
-        """Called with the pages of a list as the backend sent them."""
-        self.on_failure: Callable[[], None] = lambda: None
+        """`reopen` replaces a lost session. A list is hidden once it has failed `hidden_after`
+        times in a row."""
+        self._link: UpstreamSession | None = None
+        self._events = events
+        self._reopen = reopen
+        self._on_failure = on_failure
         self.failures: dict[ComponentKind, ListFailure] = {}
         """The lists whose last fetch failed."""
         self._name = name
@@ -181,7 +129,7 @@ class ListCache:
 
     def offers(self, kind: ComponentKind) -> bool:
         """True if the backend has components of this kind."""
-        link = self.link
+        link = self._link
         return link is not None and (kind in self._undeclared or _declares(link, kind))
 
     def is_stale(self, kind: ComponentKind, now: float) -> bool:
@@ -215,14 +163,14 @@ class ListCache:
 
     async def _refresh_task(self, kind: ComponentKind) -> int:
         """Fetch a list, and return the number of requests."""
-        link = self.link
+        link = self._link
         if link is None or not self.offers(kind):
             return 0
         changed, requests = await self._fetch_or_record(link, kind)
         if kind in self.failures:
-            self.on_failure()
+            self._on_failure()
         if changed:
-            self.on_change(kind)
+            self._events.list_change.publish({kind}, "")
         return requests
 
     async def fetch_all(self, link: UpstreamSession) -> set[ComponentKind]:
@@ -236,7 +184,7 @@ class ListCache:
         order = sorted(KINDS, key=lambda kind: kind not in declared)
         first = await self._fetch_first(link, order[0])
         self.raise_failure(early=True)
-        link = self.link or link
+        link = self._link or link
         others = await asyncio.gather(*(self._fetch_first(link, kind) for kind in order[1:]))
         self.raise_failure()
         return {kind for kind, differs in zip(order, (first, *others), strict=True) if differs}
@@ -266,7 +214,7 @@ class ListCache:
     def _is_due(self, kind: ComponentKind, now: float) -> bool:
         failure = self.failures.get(kind)
         if failure is not None:
-            return now >= failure.again_at
+            return not failure.backoff.is_waiting(now)
         cached = self._catalog.get(self._name, kind)
         if cached is None:
             return kind not in self._lacking
@@ -325,9 +273,9 @@ class ListCache:
             return await self._fetch(link, kind)
         except BackendError as error:
             # The fetch of another list may have found the session lost and closed it.
-            if not isinstance(error, SessionNotFound) and self.link in (link, None):
+            if not isinstance(error, SessionNotFound) and self._link in (link, None):
                 raise
-        return await self._fetch(await self.reopen(link), kind)
+        return await self._fetch(await self._reopen(link), kind)
 
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind
@@ -339,22 +287,22 @@ class ListCache:
         if pages is None:
             return None, 1
         component_list = build_list(kind, self._names, pages, self._selections[kind])
-        self.on_pages(kind, pages)
-        return _with_elapsed_ttl(component_list, started), len(pages)
+        self._events.pages.publish(self._name, kind, pages)
+        return with_elapsed_ttl(component_list, started), len(pages)
 
     def _record_failure(self, kind: ComponentKind, error: BackendError) -> bool:
         """Record a failed fetch, and return True if the list changed for clients."""
         before, now = self.failures.get(kind), asyncio.get_running_loop().time()
-        in_a_row = 1 if before is None else before.in_a_row + 1
-        again_at = now + min(RETRY_AFTER * 2.0 ** min(in_a_row - 1, 8), RETRY_PAUSE.value)
-        self.failures[kind] = ListFailure(error, in_a_row, now, again_at)
+        backoff = Backoff(RETRY_AFTER, RETRY_PAUSE.value) if before is None else before.backoff
+        backoff.record_failure(now)
+        self.failures[kind] = ListFailure(error, now, backoff)
         log.info("backend %s: %s failed: %s", self._name, kind.method, error)
         if isinstance(error, RateLimited):
             return False
         if self._catalog.get(self._name, kind) is None:
             # The list is known to be unavailable.
             self._settled.add(kind)
-        elif in_a_row >= self._hidden_after:
+        elif backoff.failures >= self._hidden_after:
             self._settled.discard(kind)
             return self._catalog.put(self._name, kind, None)
         return False
@@ -368,15 +316,15 @@ class ListCache:
         self._settled.clear()
         return {kind for kind in KINDS if self._catalog.put(self._name, kind, None)}
 
+    def use(self, link: UpstreamSession) -> None:
+        """Fetch over this session from now on."""
+        self._link = link
+
     def stop(self) -> None:
         """Cancel all fetches, because the session is closed."""
-        self.link = None
+        self._link = None
         for flights in self._flights.values():
             flights.cancel()
-
-
-async def _not_reopened(link: UpstreamSession) -> UpstreamSession:
-    return link
 
 
 def _declares(link: UpstreamSession, kind: ComponentKind) -> bool:

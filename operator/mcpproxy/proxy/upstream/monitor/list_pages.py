@@ -1,11 +1,16 @@
-"""Pagination of a backend's lists."""
+"""Fetches of a backend's lists: all their pages, as one list with downstream names."""
 
+import asyncio
+from dataclasses import replace
 from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.limits.backends import LIST_BYTES, LIST_PAGES
+from mcpproxy.limits.backends import LIST_BYTES, LIST_COMPONENTS, LIST_PAGES
+from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
 from mcpproxy.proxy.core.errors import ProtocolError
+from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import ComponentKind
@@ -66,3 +71,50 @@ def _repeats(kind: ComponentKind, page: Message, pages: list[Message]) -> bool:
         # An empty page may be followed by others.
         return False
     return any(items == earlier.get(kind.member) for earlier in (pages[0], pages[-1]))
+
+
+async def fetch_list(
+    asker: Requester,
+    link: UpstreamSession,
+    kind: ComponentKind,
+    names: PrefixMapping,
+    selection: ComponentFilter,
+) -> ComponentList | None:
+    """Fetch a list as clients see it; None if the backend does not know the method.
+
+    Raises BackendError.
+    """
+    started = asyncio.get_running_loop().time()
+    pages = await fetch_pages(asker, link, kind)
+    if pages is None:
+        return None
+    return with_elapsed_ttl(build_list(kind, names, pages, selection), started)
+
+
+def with_elapsed_ttl(component_list: ComponentList, started: float) -> ComponentList:
+    """Shorten the TTL by the duration of the fetch, because it starts with the first page."""
+    if not component_list.ttl_ms:
+        return component_list
+    elapsed_ms = int((component_list.fetched_at - started) * 1000)
+    return replace(component_list, ttl_ms=max(component_list.ttl_ms - elapsed_ms, 0))
+
+
+def build_list(
+    kind: ComponentKind, names: PrefixMapping, pages: list[Message], selection: ComponentFilter
+) -> ComponentList:
+    """Build the list that clients see from its pages. Raises ProtocolError."""
+    remaining = LIST_COMPONENTS.value
+    try:
+        for page in pages:
+            remaining -= jsonrpc.length(page.get(kind.member), remaining)
+            if remaining < 0:
+                LIST_COMPONENTS.record()
+                maximum = LIST_COMPONENTS.value
+                raise ProtocolError(
+                    f"{kind.method} returned more than {maximum} components in total"
+                )
+        return parse_component_list(
+            kind, names, pages, asyncio.get_running_loop().time(), selection
+        )
+    except RpcError as error:
+        raise ProtocolError(f"cannot parse the result of {kind.method}: {error.message}") from None

@@ -11,17 +11,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
+from mcpproxy.proxy.core.catalog.component_selection import selections
 from mcpproxy.proxy.core.errors import BackendError, ProtocolError, SessionNotFound, Unauthorized
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
-from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, fetch_list, selections
-from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.context import BackendEvents
+from mcpproxy.proxy.upstream.monitor.list_pages import fetch_list
+from mcpproxy.proxy.upstream.monitor.list_waits import (
+    MIN_REFRESH_AGE,
+    REFRESH_WAIT,
+    ListWait,
+    RefreshTasks,
+)
 from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
@@ -35,7 +43,15 @@ SESSION_REQUESTS: Final = 4
 MAX_ROUNDS: Final = 3
 """Maximum fetches of a list that changes while it is being fetched."""
 
-Look = Callable[[ClientIdentity], AbstractAsyncContextManager[UpstreamSession]]
+
+class ListClients(Protocol):
+    """One backend's view of the clients whose lists are fetched."""
+
+    def for_lists(self, client: ClientIdentity) -> AbstractAsyncContextManager[UpstreamSession]:
+        """Provide a session for a client's lists: its own, or one as it would get."""
+
+    def context_of(self, client: ClientIdentity) -> CallContext:
+        """Return the client as the backend sees it."""
 
 
 @dataclass(slots=True)
@@ -57,6 +73,10 @@ class ListVariantState:
     silent_until: dict[ComponentKind, float] = field(default_factory=dict)
     """Time at which a failed kind may be fetched again, in monotonic seconds."""
 
+    def use(self, caller: CallContext) -> None:
+        """Fetch in the name of this client from now on."""
+        self.caller = caller
+
     @property
     def awaited(self) -> bool:
         """True if a list is being fetched that clients may wait for."""
@@ -64,24 +84,21 @@ class ListVariantState:
 
 
 class VariantLists:
-    """The list variants of one backend, by variant key (`seen`, as in `Backend.seen`)."""
+    """The list variants of one backend, by variant key: `seen`, as in `ClientSessions`."""
 
     def __init__(
         self,
         name: str,
         settings: BackendSettings,
         catalog: Catalog,
-        look: Look,
-        as_seen: Callable[[ClientIdentity], CallContext],
+        clients: ListClients,
+        events: BackendEvents,
+        on_failure: Callable[[], None],
         pace: RequestRate | None = None,
     ) -> None:
-        """`look` provides a client's session; `as_seen` returns the client as the backend sees
-        it."""
-        self.on_change: Callable[[ComponentKind, str], None] = lambda kind, session: None
-        """Called when a list changed: for the client of a session, or with an empty session for
-        all."""
-        self.on_failure: Callable[[], None] = lambda: None
-        self.opening = 0.0
+        self._events = events
+        self._on_failure = on_failure
+        self._opening_took = 0.0
         """Seconds that opening the last session took."""
         self._name = name
         self._names = PrefixMapping(settings.prefix)
@@ -89,10 +106,13 @@ class VariantLists:
         self._timeout = settings.deadlines.connect + 2 * settings.deadlines.initialize
         self._selections = selections(settings)
         self._catalog = catalog
-        self._look = look
-        self._as_seen = as_seen
+        self._clients = clients
         self._pace = pace or RequestRate()
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
+
+    def record_opening(self, seconds: float) -> None:
+        """Record how long it took to open a session with the backend."""
+        self._opening_took = seconds
 
     def in_backoff(self, kind: ComponentKind, seen: bytes, now: float) -> bool:
         """True if a fetch of this list failed recently."""
@@ -123,12 +143,12 @@ class VariantLists:
             view.missed.add(kind)
 
     def _get_or_create(self, seen: bytes, client: ClientIdentity) -> ListVariantState:
-        view, caller = self._views.get(seen), self._as_seen(client)
+        view, caller = self._views.get(seen), self._clients.context_of(client)
         if view is None:
             cached = self._ttl > 0
             flights = {kind: RefreshTasks(cached, self._pace) for kind in KINDS}
             view = self._views[seen] = ListVariantState(ListWait(self._ttl), flights, caller)
-        view.caller = caller
+        view.use(caller)
         self._views.move_to_end(seen)
         for oldest in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
             if not self._views[oldest].awaited:
@@ -153,7 +173,7 @@ class VariantLists:
         now = asyncio.get_running_loop().time()
         if self._ttl == 0 or (cached is not None and now - cached.fetched_at < self._ttl):
             return view.patience.seconds(kind)
-        return min(REFRESH_WAIT + 2 * self.opening, LIST_WAIT.value)
+        return min(REFRESH_WAIT + 2 * self._opening_took, LIST_WAIT.value)
 
     async def _refresh_task(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> int:
         """Fetch a list, and return the approximate number of requests."""
@@ -169,18 +189,18 @@ class VariantLists:
             failed_kinds = (kind,) if isinstance(error, ProtocolError) else KINDS
             if not isinstance(error, TimeoutError):
                 view.patience.failed(kind)
-            view.silent_until |= dict.fromkeys(failed_kinds, loop.time() + SILENCE)
+            view.silent_until.update(dict.fromkeys(failed_kinds, loop.time() + SILENCE))
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
                 # A backend that refuses this client's credentials may accept others.
-                self.on_failure()
+                self._on_failure()
             return SESSION_REQUESTS
         was_shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
         view.sizes[kind] = sum(map(len, component_list.items))
         self._evict_bytes(seen)
         if self._catalog.put(self._name, kind, component_list, seen) and was_shown:
-            self.on_change(kind, caller.client.session)
+            self._events.list_change.publish({kind}, caller.client.session)
         return SESSION_REQUESTS
 
     async def _fetch(
@@ -199,7 +219,7 @@ class VariantLists:
         return component_list or ComponentList(fetched_at=asyncio.get_running_loop().time())
 
     async def _fetch_once(self, kind: ComponentKind, caller: CallContext) -> ComponentList | None:
-        async with self._look(caller.client) as link:
+        async with self._clients.for_lists(caller.client) as link:
             if kind.capability not in link.greeting.capabilities:
                 return None
             return await fetch_list(

@@ -8,6 +8,8 @@ from mcpproxy.limits.backends import LIST_WAIT
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 
+MIN_REFRESH_AGE: Final = 1.0
+"""Age in seconds below which a list is served without a new fetch."""
 REFRESH_WAIT: Final = 2.0
 """Minimum seconds that a list request waits; later changes are announced."""
 MIN_WAIT_UNCACHED: Final = 5.0

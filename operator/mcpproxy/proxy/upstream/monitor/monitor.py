@@ -5,13 +5,11 @@ It uses a session that calls never share.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from mcpproxy.api.defaults import BackendSettings, HealthPolicy
+from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.v1alpha1 import status
-from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
@@ -23,16 +21,19 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth, HealthState
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.protocol.kinds import BY_CHANGED, KINDS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import BY_CHANGED, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
-from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
+from mcpproxy.proxy.upstream.monitor.list_cache import ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
+from mcpproxy.proxy.upstream.monitor.list_waits import MIN_REFRESH_AGE
 from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
-from mcpproxy.proxy.upstream.monitor.requester import Requester
+from mcpproxy.proxy.upstream.monitor.requester import Requester, probe
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
+from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
 
 LISTS_TIME: Final = 10.0
@@ -48,15 +49,13 @@ class BackendMonitor:
         self,
         name: str,
         settings: BackendSettings,
-        policy: HealthPolicy,
+        context: BackendContext,
         opener: Connector,
-        catalog: Catalog,
-        asker: Requester,
-        tailored: VariantLists,
-        own_pace: RequestRate | None = None,
+        clients: ClientSessions,
+        identity: ClientIdentity,
     ) -> None:
-        """`own_pace` limits the requests that no client causes."""
-        self.health = BackendHealth(policy)
+        """`identity` introduces the proxy in its own requests."""
+        self.health = BackendHealth(context.policy)
         self.greeting: ServerDescription | None = None
         """The latest introduction of the backend; None while it is unknown."""
         self.stateful = False
@@ -65,44 +64,63 @@ class BackendMonitor:
         """True if the backend accepts only requests with credentials of clients."""
         self.settled = asyncio.Event()
         """Set once the first check is complete, whatever its result."""
-        self.on_change: Callable[[set[ComponentKind], str], None] = lambda kinds, session: None
-        """Called with the kinds whose lists changed: for the client of a session, or with an
-        empty session for all clients."""
-        self.own: Callable[[ClientIdentity], bytes | None] = lambda client: None
-        """Returns the variant key of a client that has its own session."""
-        self.on_failure: Callable[[], None] = lambda: None
-        self.on_updated: Callable[[Message], None] = lambda message: None
-        """Called with a notification that a resource changed; its URI is the backend's."""
-        self.on_checked: Callable[[bool], None] = lambda good: None
-        """Called with the result of every check that this process ran on its own schedule."""
         self._last_result: bool | None = None
         """Result of the last check; None before the first one."""
         self._peer_result: bool | None = None
         """Result of the last check of another process since this process checked."""
         self._name = name
         self._settings = settings
-        self._policy = policy
+        self._policy = context.policy
+        self._events = context.events
         self._opener = opener
-        self._asker = asker
-        self.lists = ListCache(name, settings, catalog, asker, own_pace, policy.unhealthy_after)
-        self.lists.on_change = lambda kind: self.on_change({kind}, "")
-        self.lists.reopen = self._reopen
-        self.tailored = tailored
-        tailored.on_change = lambda kind, session: self.on_change({kind}, session)
-        for lists in (self.lists, tailored):
-            lists.on_failure = self.recheck_now
-        self.rounds = CheckSchedule(policy)
-        self._change_stream = ChangeStream(
-            name, asker.caller, self.announced, lambda: self._subscriptions.uris
-        )
-        self._change_stream.on_doubt = self.rounds.wake
-        self._change_stream.on_due = self.rounds.wake_to_listen
+        self._asker = asker = Requester(clients.context_of(identity))
+        self._clients = clients
+        self.lists, self.tailored = self._build_lists(context, asker)
+        self.rounds = CheckSchedule(context.policy, context.probe_delay_factor)
+        self._change_stream = self._build_change_stream(asker)
         self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
         self._link: UpstreamSession | None = None
         self._opening = asyncio.Lock()
         self._renewals = self._renewed = 0
         """Number of reconnects that were requested, and of those that are done."""
         self._background = TaskSet()
+
+    def _build_lists(
+        self, context: BackendContext, asker: Requester
+    ) -> tuple[ListCache, VariantLists]:
+        # Limits the requests that no client causes.
+        pace = RequestRate()
+        lists = ListCache(
+            self._name,
+            self._settings,
+            context.catalog,
+            asker,
+            context.events,
+            self._reopen,
+            self.recheck_now,
+            pace,
+            context.policy.unhealthy_after,
+        )
+        tailored = VariantLists(
+            self._name,
+            self._settings,
+            context.catalog,
+            self._clients,
+            context.events,
+            self.recheck_now,
+            pace,
+        )
+        return lists, tailored
+
+    def _build_change_stream(self, asker: Requester) -> ChangeStream:
+        return ChangeStream(
+            self._name,
+            asker.caller,
+            self.announced,
+            lambda: self._subscriptions.uris,
+            on_break=self.rounds.wake,
+            on_due=self.rounds.wake_to_listen,
+        )
 
     @property
     def known(self) -> bool:
@@ -125,7 +143,7 @@ class BackendMonitor:
                 self._last_result = await self._check(asking=False)
             elif news is None:
                 self._last_result = await self._check()
-                self.on_checked(self._last_result)
+                self._events.check.publish(self._name, self._last_result)
             elif news != self._last_result or self.health.needs_recheck:
                 self._last_result = await self._check()
             elif news:
@@ -176,7 +194,7 @@ class BackendMonitor:
         if self.health.finding != before:
             log.info("backend %s is healthy", self._name)
         if changed or self.health.finding != before:
-            self.on_change(changed, "")
+            self._events.list_change.publish(changed, "")
         return True
 
     def _remark(self) -> HealthState | None:
@@ -213,7 +231,7 @@ class BackendMonitor:
                     return await self._connect(), True
             if asking and link.alive:
                 try:
-                    await self._send_probe(link)
+                    await probe(self._asker, link, self.lists.offers)
                 except SessionNotFound:
                     # A new session shows whether requests are answered.
                     return await self._reopen(link), True
@@ -229,22 +247,6 @@ class BackendMonitor:
         if link.alive:
             await self.lists.fetch_expired(link, self._policy.timeout)
         return set()
-
-    async def _send_probe(self, link: UpstreamSession) -> None:
-        if link.greeting.modern:
-            await self._asker.ask(link, "server/discover")
-        else:
-            await self._ping(link)
-
-    async def _ping(self, link: UpstreamSession) -> None:
-        try:
-            await self._asker.ask(link, "ping", optional=True)
-        except RpcError:
-            # The server may lack ping and use another error code. A list serves as well.
-            offered_kind = next((kind for kind in KINDS if self.lists.offers(kind)), None)
-            if offered_kind is None:
-                raise
-            await self._asker.ask(link, offered_kind.method)
 
     async def _reopen(self, lost: UpstreamSession) -> UpstreamSession:
         """Replace a session that is lost and continue with the lists. Raises BackendError."""
@@ -263,13 +265,13 @@ class BackendMonitor:
         loop = asyncio.get_running_loop()
         started, renewals = loop.time(), self._renewals
         link = await self._opener.open(self._asker.caller.client)
-        self.tailored.opening = loop.time() - started
+        self.tailored.record_opening(loop.time() - started)
         before, listener = self._link, self._change_stream.leave()
         self._link, self.greeting, self.guarded = link, link.greeting, False
         self._renewed = renewals
         if not goes_on:
             self.lists.stop()
-        self.lists.link = link
+        self.lists.use(link)
         self.stateful = link.stateful and not link.greeting.modern
         self._change_stream.begin(link)
         asyncio.get_running_loop().call_later(LISTS_TIME, self.settled.set)
@@ -291,15 +293,16 @@ class BackendMonitor:
             self._disconnect()
             self._change_stream.start_over()
             self._opener.forget()
-            self.on_failure()
+            self._clients.on_backend_failure()
         if changed:
             if before.state != self.health.finding.state:
                 state = self.health.finding.state
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
-            self.on_change(set() if self.health.is_usable else self._withdraw(), "")
+            withdrawn = set() if self.health.is_usable else self._withdraw()
+            self._events.list_change.publish(withdrawn, "")
         elif self.health.finding.state == "RateLimited" and self.lists.has_expired():
             self._disconnect()
-            self.on_change(self._withdraw(), "")
+            self._events.list_change.publish(self._withdraw(), "")
 
     def _withdraw(self) -> set[ComponentKind]:
         """Withdraw all lists of a failed backend; return the kinds that changed."""
@@ -326,14 +329,14 @@ class BackendMonitor:
     async def announced(self, message: Message, client: ClientIdentity | None = None) -> None:
         """Handle a broadcast from the session of a client or from the monitor's session."""
         method = jsonrpc.decode_str(message.get("method")) or ""
-        variant = None if client is None else self.own(client)
+        variant = None if client is None else self._clients.own_key(client)
         for kind in BY_CHANGED.get(method, ()):
             if client is not None and variant is not None:
                 self.tailored.announced_to(kind, client, variant)
             self.tailored.announced(kind)
             self.lists.announced(kind)
         if method == "notifications/resources/updated":
-            self.on_updated(message)
+            self._events.resource_update.publish(self._name, message)
 
     def wants_refresh(self, kind: ComponentKind, now: float, seen: bytes | None = None) -> bool:
         """True if a list request has to be fetched first; `seen` as in `Catalog.put`."""
@@ -381,7 +384,7 @@ class BackendMonitor:
         if seen is None or not is_known or self.tailored.in_backoff(kind, seen, now):
             await self.lists.refresh(kind)
             return
-        if not client.modern and self.own(client) is None:
+        if not client.modern and self._clients.own_key(client) is None:
             # The same era as the other lists, with its latest revision.
             modern = greeting is not None and greeting.modern
             revision = LATEST_MODERN if modern else LATEST_LEGACY

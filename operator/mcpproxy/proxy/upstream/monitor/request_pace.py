@@ -2,6 +2,7 @@
 
 import random
 
+from mcpproxy.backoff import Backoff
 from mcpproxy.limits.backends import OWN_REQUESTS, RETRY_PAUSE
 
 REFILL = 0.5
@@ -40,30 +41,31 @@ class RequestRate:
         self._at = now
 
 
-class Backoff:
-    """Exponential backoff, which doubles with each consecutive failure."""
+class StreamBackoff:
+    """Backoff of a stream, which forgets its failures once the stream has worked for a while."""
 
     def __init__(self, first: float) -> None:
         """`first` is the first pause in seconds."""
-        self._first = first
-        self.failures = 0
+        # Jitter prevents that many proxies reconnect to a backend at the same time.
+        self._backoff = Backoff(first, float(RETRY_PAUSE.value), lambda: random.uniform(0.8, 1.2))
+
+    @property
+    def failures(self) -> int:
         """Consecutive failures."""
+        return self._backoff.failures
 
     def failed(self, lived: float, least: float = 0.0) -> float:
         """Return the seconds to pause after a failure of an operation that worked for `lived`
         seconds."""
         if lived >= STEADY:
-            self.failures = 0
-        self.failures += 1
-        if self.failures == 1 and lived >= BRIEF:
+            self._backoff.reset()
+        pause = self._backoff.record_failure(least=least)
+        if self._backoff.failures == 1 and lived >= BRIEF:
             return 0.0
-        pause = max(self._first, least) * 2.0 ** min(self.failures - 1, 16)
-        if pause >= RETRY_PAUSE.value:
+        if self._backoff.delay >= RETRY_PAUSE.value:
             RETRY_PAUSE.record()
-            pause = float(RETRY_PAUSE.value)
-        # Prevents that many proxies reconnect to a backend at the same time.
-        return pause * random.uniform(0.8, 1.2)
+        return pause
 
     def works(self) -> None:
         """Reset the backoff after a success, or if no attempt was possible."""
-        self.failures = 0
+        self._backoff.reset()

@@ -1,6 +1,7 @@
 """The proxy's own requests to a backend: lists, checks, subscriptions."""
 
 import itertools
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Raw
@@ -10,6 +11,7 @@ from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
 
 _ids: Final = itertools.count(1)
@@ -51,3 +53,23 @@ class Requester:
         if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
             return None
         raise error
+
+
+async def probe(
+    requester: Requester, link: UpstreamSession, offers: Callable[[ComponentKind], bool]
+) -> None:
+    """Send a request that shows whether the backend responds; `offers` knows its lists.
+
+    Raises BackendError, RpcError.
+    """
+    if link.greeting.modern:
+        await requester.ask(link, "server/discover")
+        return
+    try:
+        await requester.ask(link, "ping", optional=True)
+    except RpcError:
+        # The server may lack ping and use another error code. A list serves as well.
+        offered_kind = next((kind for kind in KINDS if offers(kind)), None)
+        if offered_kind is None:
+            raise
+        await requester.ask(link, offered_kind.method)

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from mcpproxy.limits.backends import CLIENT_KINDS
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.upstream.sessions.warm_pool import Key, WarmSet
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
@@ -23,6 +25,24 @@ class SharedSession:
     doubtful_at: float | None = None
     """Time at which a client first abandoned a request that the backend may still send messages
     about."""
+
+    def begin_use(self) -> None:
+        """Record a request."""
+        self.users += 1
+
+    def end_use(self, now: float) -> None:
+        """Record that a request is complete."""
+        self.users -= 1
+        self.used_at = now
+
+    def open_with(self, link: UpstreamSession) -> None:
+        """Record that the session is open."""
+        self.link, self.is_open = link, True
+
+    def record_abandonment(self, now: float) -> None:
+        """Record that a client has abandoned its request."""
+        if self.doubtful_at is None:
+            self.doubtful_at = now
 
     def doubtful_for(self, now: float) -> float:
         """Return the seconds for which messages without a request id may belong to an abandoned
@@ -69,6 +89,26 @@ class Serving:
     def of(self, client: ClientIdentity) -> list[UpstreamSession]:
         """Return the sessions that serve requests of this client."""
         return list(self._links.get(client.session, ())) if client.session else []
+
+
+class StatelessSessions:
+    """Senders of requests of clients for which the backend keeps no session."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Key, StatelessSession] = {}
+        """By pool key."""
+        self._owners: FairShares[Key] = FairShares(CLIENT_KINDS.value)
+
+    def add(self, key: Key, client: ClientIdentity, link: UpstreamSession) -> None:
+        """Record that the backend keeps no sessions for clients with this key."""
+        if self._owners.is_full and key not in self._owners:
+            CLIENT_KINDS.record()
+            oldest = self._owners.choose()
+            if oldest is not None:
+                self._owners.discard(oldest)
+                del self.by_key[oldest]
+        self._owners.add(key, client.holder)
+        self.by_key[key] = StatelessSession(link)
 
 
 def is_failed(lease: SharedSession) -> bool:

@@ -24,15 +24,18 @@ class SessionLifecycle:
     """Opens sessions, listens to them, closes them, and counts the open ones."""
 
     def __init__(
-        self, opener: Callable[[ClientIdentity], Awaitable[UpstreamSession]], background: TaskSet
+        self,
+        opener: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
+        background: TaskSet,
+        on_broadcast: OnAnnounced,
     ) -> None:
+        """`on_broadcast` receives broadcasts, with the client that owns the session."""
         self.shares: FairShares[int] = FairShares(UPSTREAM_SESSIONS.value)
         """Owners of the sessions that are open or being opened, by number."""
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
-        self.announced: OnAnnounced = _ignore
-        """Receives broadcasts of these sessions, with the client that owns the session."""
+        self._on_broadcast = on_broadcast
         self._open_link = opener
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
@@ -124,7 +127,7 @@ class SessionLifecycle:
         self, link: UpstreamSession, standing: CallContext, ready: asyncio.Event
     ) -> None:
         async def announced(message: Message) -> None:
-            await self.announced(message, standing.client)
+            await self._on_broadcast(message, standing.client)
 
         def on_ready() -> None:
             if self._standing_wait != STANDING_WAIT:
@@ -166,7 +169,3 @@ async def _end_unused(opening: "asyncio.Future[UpstreamSession]") -> None:
         return
     if link.stateful:
         await link.close()
-
-
-async def _ignore(message: Message, client: ClientIdentity | None) -> None:
-    """Ignore a broadcast."""

@@ -13,7 +13,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mcpproxy.api.v1alpha1 import SessionMode
-from mcpproxy.limits.backends import ABANDONED_FOR, CLIENT_KINDS, UPSTREAM_SESSIONS
+from mcpproxy.limits.backends import ABANDONED_FOR, UPSTREAM_SESSIONS
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
     ReuseNotAllowed,
@@ -21,19 +21,23 @@ from mcpproxy.proxy.core.errors import (
     TooManySessions,
 )
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
-from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.upstream.sessions.leases import (
     ExclusiveSession,
     Serving,
     SharedSession,
-    StatelessSession,
+    StatelessSessions,
     end_unused,
     is_dead,
     is_failed,
 )
 from mcpproxy.proxy.upstream.sessions.lifecycle import SessionLifecycle
 from mcpproxy.proxy.upstream.sessions.warm_pool import Key, WarmPool
-from mcpproxy.proxy.upstream.transports.session import SessionLease, TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    OnAnnounced,
+    SessionLease,
+    TaskSet,
+    UpstreamSession,
+)
 
 
 class SessionPool:
@@ -49,12 +53,16 @@ class SessionPool:
         warm_each: int = 2,
         passed: frozenset[bytes] = frozenset(),
         *,
+        on_broadcast: OnAnnounced,
+        context_of: Callable[[ClientIdentity], CallContext],
         refills: bool = True,
     ) -> None:
         """`idle` is in seconds. Up to `warm_each` sessions are kept warm for each concurrent
         request; if `refills`, they are opened in advance. `passed` names the client headers to
-        forward."""
-        self.upstream = SessionLifecycle(opener, background)
+        forward. `context_of` returns the context that receives what the backend sends outside of
+        requests; `on_broadcast` receives broadcasts."""
+        self.upstream = SessionLifecycle(opener, background, on_broadcast)
+        self._context_of = context_of
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
@@ -65,14 +73,10 @@ class SessionPool:
         self._held: dict[Key, SharedSession] = {}
         self._retired: list[SharedSession] = []
         """Sessions that serve no new requests."""
-        self._sessionless: dict[Key, StatelessSession] = {}
-        self._sessionless_owners: FairShares[Key] = FairShares(CLIENT_KINDS.value)
-        """Owners of the keys of `_sessionless`."""
+        self._stateless = StatelessSessions()
         self._serving = Serving()
         self.acquisitions = {"warm": 0, "cold": 0}
         """Number of requests with an exclusive session, by whether a warm session was available."""
-        self.standing: Callable[[ClientIdentity], CallContext] = NullContext
-        """Builds the context that receives what the backend sends outside of requests."""
 
     def try_acquire(
         self, client: ClientIdentity, *, stateless_only: bool = False
@@ -83,7 +87,7 @@ class SessionPool:
         key = client.person if client.modern and self._modern else client.kind
         if self._passed:
             key = self._pool_key(client)
-        stateless = self._sessionless.get(key)
+        stateless = self._stateless.by_key.get(key)
         if stateless is not None or stateless_only:
             return stateless
         if self._mode != "Reused":
@@ -98,18 +102,17 @@ class SessionPool:
         lease = self._held.get(key)
         if lease is None or not (lease.is_open and lease.link.alive):
             return None
-        lease.users += 1
+        lease.begin_use()
         return lease
 
     def release(self, lease: SessionLease) -> None:
         """Return the lease of a request that is complete."""
         if isinstance(lease, SharedSession):
-            lease.users -= 1
-            lease.used_at = asyncio.get_running_loop().time()
+            lease.end_use(asyncio.get_running_loop().time())
         elif isinstance(lease, ExclusiveSession):
             self._serving.end(lease.client, lease.link)
             self._warm.checkin_used(lease.key, lease.warm, lease.client, lease.link)
-            lease.warm.in_use -= 1
+            lease.warm.end_use()
 
     def return_unused(self, lease: SessionLease) -> None:
         """Return the lease of a request that was not sent."""
@@ -137,7 +140,7 @@ class SessionPool:
                 self.release(lease)
             return
         key = self._pool_key(client)
-        sessionless = self._sessionless.get(key)
+        sessionless = self._stateless.by_key.get(key)
         if sessionless is not None:
             yield sessionless.link
         elif not self.is_persistent(client):
@@ -164,7 +167,7 @@ class SessionPool:
         """Provide a session for the proxy's requests, as this client would get it. The session
         is unused and returns to the warm pool afterwards. Raises BackendError."""
         key = self._pool_key(client)
-        sessionless = self._sessionless.get(key)
+        sessionless = self._stateless.by_key.get(key)
         if sessionless is not None:
             yield sessionless.link
         elif self._mode == "Reused":
@@ -200,7 +203,7 @@ class SessionPool:
     async def _listen(self, client: ClientIdentity, link: UpstreamSession) -> UpstreamSession:
         if link.stateful:
             per_client = self._mode == "PerClient" and not client.modern
-            context = self.standing(client) if per_client else NullContext(client)
+            context = self._context_of(client) if per_client else NullContext(client)
             await self.upstream.open_standalone_stream(link, context)
         return link
 
@@ -211,7 +214,7 @@ class SessionPool:
         link = await self.upstream.open(client)
         self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:
-            self._record_stateless(client, link)
+            self._stateless.add(self._pool_key(client), client, link)
         elif self._mode == "Reused" and not self._declared_stateless:
             self.upstream.end(link)
             raise ReuseNotAllowed(REUSE_REFUSED)
@@ -246,18 +249,6 @@ class SessionPool:
         self._discard(keys[chosen], self._held[keys[chosen]])
         return True
 
-    def _record_stateless(self, client: ClientIdentity, link: UpstreamSession) -> None:
-        """Record that the backend keeps no sessions for clients with this key."""
-        key = self._pool_key(client)
-        if self._sessionless_owners.is_full and key not in self._sessionless_owners:
-            CLIENT_KINDS.record()
-            oldest = self._sessionless_owners.choose()
-            if oldest is not None:
-                self._sessionless_owners.discard(oldest)
-                del self._sessionless[oldest]
-        self._sessionless_owners.add(key, client.holder)
-        self._sessionless[key] = StatelessSession(link)
-
     @contextlib.asynccontextmanager
     async def _exclusive(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
         warm, warm_session = self._warm.checkout(key)
@@ -274,7 +265,7 @@ class SessionPool:
                 self._serving.end(client, link)
                 self._warm.checkin_used(key, warm, client, link)
         finally:
-            warm.in_use -= 1
+            warm.end_use()
 
     @contextlib.asynccontextmanager
     async def _shared(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
@@ -287,14 +278,14 @@ class SessionPool:
                 key, asyncio.create_task(self._open_shared(client))
             )
             lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
-        lease.users += 1
+        lease.begin_use()
         async with self._use_shared(lease) as link:
             yield link
 
     def _on_opened(self, lease: SharedSession, opening: "asyncio.Task[UpstreamSession]") -> None:
         """Discard a session that could not be opened, because clients can request many."""
         if not is_failed(lease):
-            lease.link, lease.is_open = opening.result(), True
+            lease.open_with(opening.result())
         elif self._held.get(lease.key) is lease:
             del self._held[lease.key]
 
@@ -308,8 +299,7 @@ class SessionPool:
                 self._discard(lease.key, lease)
             raise
         except asyncio.CancelledError:
-            if lease.doubtful_at is None:
-                lease.doubtful_at = asyncio.get_running_loop().time()
+            lease.record_abandonment(asyncio.get_running_loop().time())
             raise
         finally:
             self.release(lease)
@@ -332,8 +322,8 @@ class SessionPool:
     def persistent_session(self, client: ClientIdentity) -> UpstreamSession | None:
         """Return the open session that outlives requests of this client, or None."""
         key = self._pool_key(client)
-        if key in self._sessionless:
-            return self._sessionless[key].link
+        if key in self._stateless.by_key:
+            return self._stateless.by_key[key].link
         if self._mode == "Isolated":
             return None
         lease = self._held.get(self._shared_key(key, client))
@@ -374,8 +364,7 @@ class SessionPool:
 
     def on_backend_failure(self) -> None:
         """Discard warm sessions after a failure. The backend may keep sessions from now on."""
-        self._sessionless.clear()
-        self._sessionless_owners = FairShares(CLIENT_KINDS.value)
+        self._stateless = StatelessSessions()
         self._modern = False
         self._warm.clear()
 

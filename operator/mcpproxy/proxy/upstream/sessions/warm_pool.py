@@ -37,6 +37,41 @@ class WarmSet:
     used_at: float = 0.0
     filled_at: float = float("-inf")
 
+    def begin_use(self, now: float, each: int, *, missed: bool) -> None:
+        """Record a request. If it `missed` a warm session, there are too few of them."""
+        self.used_at = now
+        self.in_use += 1
+        more = 1 if missed and self.wanted else 0
+        self.wanted = min(max(self.wanted + more, self.in_use * each), MAX_WARM)
+
+    def end_use(self) -> None:
+        """Record that a request is complete."""
+        self.in_use -= 1
+
+    def touch(self, now: float) -> None:
+        """Record that a client was served."""
+        self.used_at = now
+
+    def begin_refill(self, now: float) -> None:
+        """Record that sessions are opened to replace used ones."""
+        self.filled_at = now
+
+    def begin_opening(self) -> None:
+        """Record that a session is being opened."""
+        self.opening += 1
+
+    def end_opening(self) -> None:
+        """Record that a session was opened, or could not be."""
+        self.opening -= 1
+
+    def double(self) -> None:
+        """Keep twice as many sessions."""
+        self.wanted = min(2 * self.wanted, MAX_WARM)
+
+    def empty(self) -> None:
+        """Remove all sessions, and keep none until the next request."""
+        self.links, self.wanted = [], 0
+
     @property
     def needs_refill(self) -> bool:
         """True if the next sessions should be opened now."""
@@ -75,29 +110,23 @@ class WarmPool:
         warm = self._kinds.get(key)
         if warm is None or not warm.links:
             return None, None
-        link = self._checkout_from(warm)
+        link = self._pop_alive(warm)
+        warm.begin_use(asyncio.get_running_loop().time(), self._each, missed=link is None)
         if link is None:
-            warm.in_use -= 1
+            warm.end_use()
         return warm, link
 
     def return_unused(self, warm: WarmSet, link: UpstreamSession) -> None:
         """Return the session of a request that was not sent."""
-        warm.in_use -= 1
         warm.links.append(link)
+        warm.end_use()
 
     def checkout(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
         """Start a request: return the set of its pool key, and an open session or None."""
         warm = self._warm_set(key)
-        return warm, self._checkout_from(warm)
-
-    def _checkout_from(self, warm: WarmSet) -> UpstreamSession | None:
-        warm.used_at = asyncio.get_running_loop().time()
-        warm.in_use += 1
         link = self._pop_alive(warm)
-        # A request without a warm session waits for one to be opened, so there are too few of them.
-        missed = 1 if link is None and warm.wanted else 0
-        warm.wanted = min(max(warm.wanted + missed, warm.in_use * self._each), MAX_WARM)
-        return link
+        warm.begin_use(asyncio.get_running_loop().time(), self._each, missed=link is None)
+        return warm, link
 
     def checkin_used(
         self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession
@@ -114,7 +143,7 @@ class WarmPool:
             self._flush()
         elif warm.needs_refill:
             if loop.time() - warm.filled_at < BURST_WINDOW:
-                warm.wanted = min(2 * warm.wanted, MAX_WARM)
+                warm.double()
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(REFILL_DELAY, self._flush)
@@ -155,7 +184,7 @@ class WarmPool:
         if sum(len(other.links) for other in self._kinds.values()) >= WARM_SESSIONS.value:
             self.make_room()
         warm = self._warm_set(key)
-        warm.used_at = asyncio.get_running_loop().time()
+        warm.touch(asyncio.get_running_loop().time())
         self._store(key, warm, link)
 
     def _store(self, key: Key, warm: WarmSet, link: UpstreamSession) -> None:
@@ -192,11 +221,11 @@ class WarmPool:
         return True
 
     def _refill(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
-        warm.filled_at = asyncio.get_running_loop().time()
+        warm.begin_refill(asyncio.get_running_loop().time())
         total = sum(len(other.links) + other.opening for other in self._kinds.values())
         missing = min(warm.wanted - len(warm.links) - warm.opening, WARM_SESSIONS.value - total)
         for _ in range(min(missing, self._upstream.shares.limit - self._upstream.count)):
-            warm.opening += 1
+            warm.begin_opening()
             self._background.spawn(self._warm_up(key, warm, client))
 
     async def _warm_up(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
@@ -205,7 +234,7 @@ class WarmPool:
         except BackendError:
             return
         finally:
-            warm.opening -= 1
+            warm.end_opening()
         self._store(key, warm, link)
 
     def reap(self, now: float, idle: float) -> None:
@@ -220,7 +249,7 @@ class WarmPool:
             del self._kinds[key]
         for link in warm.links:
             self._upstream.end(link)
-        warm.links, warm.wanted = [], 0
+        warm.empty()
 
     def clear(self) -> None:
         """Close all warm sessions."""

@@ -1,15 +1,17 @@
 """Digests of components, what differs from the approved ones, and what is withheld."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.api.v1alpha1.catalog import CatalogDigests, approved_hash
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
 from mcpproxy.limits.http import COMPARED_VALUE
-from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
 from mcpproxy.proxy.core.catalog.digests import component_digest, differences
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
@@ -32,6 +34,10 @@ def _offering(**listed: ComponentList) -> Catalog:
         if kind.member in listed:
             catalog.put("p", kind, listed[kind.member])
     return catalog
+
+
+def _approved(approved: CatalogDigests, on_offer: Callable[[], None] = lambda: None) -> Catalog:
+    return Catalog(catalog_filter=ApprovalFilter(approved), on_offer=on_offer)
 
 
 def _shown(catalog: Catalog, kind: ComponentKind) -> list[Any]:
@@ -100,7 +106,7 @@ def test_only_the_first_of_many_differences_are_named_and_all_are_counted() -> N
 def test_new_and_changed_components_of_every_kind_are_not_listed(kind: ComponentKind) -> None:
     own = [f"s://{n}" for n in "abc"] if kind.by_uri else ["a", "b", "c"]
     approved = _offering(**{kind.member: _listing(kind, *own[:2])})
-    catalog = ApprovedCatalog(approved.digests())
+    catalog = _approved(approved.digests())
     offered = _listing(kind, *own, **{own[1]: "changed"})
     assert catalog.put("p", kind, offered)
     assert _shown(catalog, kind) == [offered.names[0]]
@@ -110,9 +116,9 @@ def test_new_and_changed_components_of_every_kind_are_not_listed(kind: Component
 
 
 def test_a_tool_that_changes_vanishes_and_comes_back_in_its_approved_form() -> None:
-    catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a", "b")).digests())
     told: list[int] = []
-    catalog.on_offer = lambda: told.append(catalog.version)
+    approved = _offering(tools=_listing(TOOLS, "a", "b")).digests()
+    catalog = _approved(approved, lambda: told.append(catalog.version))
     assert catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
     assert catalog.put("p", TOOLS, _listing(TOOLS, "a", "b", b="x"))
     assert _shown(catalog, TOOLS) == ["p_a"]
@@ -125,7 +131,7 @@ def test_a_tool_that_changes_vanishes_and_comes_back_in_its_approved_form() -> N
 def test_the_log_names_withheld_components_once_for_each_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    catalog = ApprovedCatalog({})
+    catalog = _approved({})
     for _ in range(3):
         catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
     (line,) = caplog.messages
@@ -133,14 +139,14 @@ def test_the_log_names_withheld_components_once_for_each_change(
 
 
 def test_a_tool_is_refused_while_the_lists_of_its_backend_are_unknown() -> None:
-    catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a")).digests())
+    catalog = _approved(_offering(tools=_listing(TOOLS, "a")).digests())
     assert catalog.is_withheld("p", TOOLS, "p_a")
     assert catalog.is_withheld("p", RESOURCES, "s://p/a")
 
 
 def test_list_variants_are_withheld_in_the_same_way() -> None:
     approved = _offering(tools=_listing(TOOLS, "a", "asks")).digests()
-    catalog = ApprovedCatalog(approved)
+    catalog = _approved(approved)
     catalog.put("p", TOOLS, _listing(TOOLS, "a"))
     catalog.put("p", TOOLS, _listing(TOOLS, "a", "asks", "more"), DECLARED)
     assert not catalog.is_withheld("p", TOOLS, "p_asks")
@@ -151,7 +157,7 @@ def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -
     approved = _offering(
         resources=_listing(RESOURCES, "file:///a"), resourceTemplates=_listing(TEMPLATES, "n://{x}")
     )
-    catalog = ApprovedCatalog(approved.digests())
+    catalog = _approved(approved.digests())
     catalog.put("p", RESOURCES, _listing(RESOURCES, "file:///a", "n://new"))
     assert catalog.is_withheld("p", RESOURCES, "file://p//linked"), "templates are not known yet"
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
@@ -163,7 +169,7 @@ def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -
 
 def test_a_withheld_template_cannot_be_used_by_a_uri_that_is_not_well_formed() -> None:
     approved = _offering(resourceTemplates=_listing(TEMPLATES, "n://{x}"))
-    catalog = ApprovedCatalog(approved.digests())
+    catalog = _approved(approved.digests())
     catalog.put("p", RESOURCES, _listing(RESOURCES))
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "n://{x}", "e://{x}"))
     assert catalog.is_withheld("p", RESOURCES, "e://p/{x}")
@@ -173,7 +179,7 @@ def test_a_withheld_template_cannot_be_used_by_a_uri_that_is_not_well_formed() -
 
 
 def test_a_uri_is_withheld_where_it_cannot_be_compared_with_a_withheld_template() -> None:
-    catalog = ApprovedCatalog({})
+    catalog = _approved({})
     catalog.put("p", RESOURCES, _listing(RESOURCES))
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "e://{x}" + "{y}" * TEMPLATE_EXPRESSIONS.value))
     assert catalog.is_withheld("p", RESOURCES, "e://p/1")

@@ -1,0 +1,126 @@
+"""Construction of a proxy's parts from its configuration."""
+
+import functools
+import secrets
+import ssl
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
+from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
+from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
+from mcpproxy.proxy.upstream.factory import build_backend
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.telemetry.tracing import CallTracing
+
+VERSION: Final = version("mcpproxy-operator")
+EXPORT_WITHIN: Final = 3.0
+"""Timeout in seconds for an export of spans."""
+
+
+def build_backend_context(
+    policy: HealthPolicy,
+    options: RuntimeOptions,
+    directory: Path,
+    catalog: Catalog | None = None,
+    *,
+    sealer: Sealer | None = None,
+    events: BackendEvents | None = None,
+    backends: int = 1,
+) -> BackendContext:
+    """Return the state that the backends of one proxy share.
+
+    `directory` is the base of paths, `backends` the number of backends. Without a sealer, tokens
+    are valid in this process only.
+    """
+    return BackendContext(
+        catalog=catalog or Catalog(),
+        policy=policy,
+        values=MountedValues(options.values, time.monotonic),
+        resolve=options.resolve,
+        info=jsonrpc.encode({"name": "mcpproxy", "version": VERSION}),
+        tls=functools.cache(ssl.create_default_context),
+        directory=directory,
+        sealer=sealer or Sealer([secrets.token_bytes(32)], secrets.token_bytes),
+        seals_task_ids=backends > 1,
+        probe_delay_factor=options.probe_delay_factor,
+        events=events or BackendEvents(),
+    )
+
+
+def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: Sealer) -> Gateway:
+    """Return the gateway of a proxy, with all its backends, which are not started."""
+    proxy, events = configuration.proxy, BackendEvents()
+    context = build_backend_context(
+        health_policy(proxy.spec),
+        options,
+        configuration.directory,
+        _build_catalog(proxy.spec, events),
+        sealer=sealer,
+        events=events,
+        backends=len(proxy.spec.backends),
+    )
+    monitoring = proxy.spec.monitoring
+    spec = None if monitoring is None else monitoring.tracing
+    return Gateway(
+        proxy.metadata.name,
+        VERSION,
+        [build_backend(proxy, spec, context) for spec in proxy.spec.backends],
+        context,
+        denied_extensions(proxy.spec),
+        None if spec is None else _build_tracing(spec, proxy.metadata.name),
+    )
+
+
+def _build_tracing(spec: TracingSpec, name: str) -> "CallTracing":
+    # Both imports are slow, and most proxies have tracing disabled.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    from mcpproxy.proxy.telemetry.tracing import CallTracing
+
+    exporter = OTLPSpanExporter(f"{spec.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+    share = 100 if spec.sampling_percentage is None else spec.sampling_percentage
+    return CallTracing(exporter, name, VERSION, share)
+
+
+def _build_catalog(proxy: MCPProxySpec, events: BackendEvents) -> Catalog:
+    spec, serves_clashes = proxy.catalog, clash_policy(proxy) == "First"
+    if spec is None or spec.approved is None or spec.on_drift != "Withhold":
+        return Catalog(serves_clashes=serves_clashes)
+    return Catalog(
+        serves_clashes=serves_clashes,
+        catalog_filter=ApprovalFilter(spec.approved.digests),
+        on_offer=lambda: events.list_change.publish(set(), ""),
+    )
+
+
+def build_host_policy(
+    configuration: ProxyConfig | None, options: RuntimeOptions
+) -> HostOriginPolicy:
+    """Return the policy for Host and Origin headers. Raise ValueError if it allows no client."""
+    hosts = options.allowed_hosts
+    origins = options.allowed_origins
+    if configuration is not None:
+        proxy = configuration.proxy
+        service_names = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
+        hosts = (*service_names, *(proxy.spec.allowed_hosts or ()), *hosts)
+        origins = (*(proxy.spec.allowed_origins or ()), *origins)
+    if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
+        raise ValueError(
+            f"--host {options.host} accepts connections from other machines; set --allowed-host"
+            " (or spec.allowedHosts) to the host names that clients use"
+        )
+    return HostOriginPolicy((*LOCAL, *hosts), origins)

@@ -1,0 +1,39 @@
+"""Settings of a runtime that do not come from the manifest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mcpproxy.api import constants
+
+DRAIN: Final = 30
+"""Seconds for calls in flight to complete after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Addresses of a proxy and its settings from the command line."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    path: str = constants.MCP_PATH
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    values: Path = Path(constants.VALUES_DIR)
+    sealing_keys: Path | None = None
+    resolve: Mapping[str, str] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    principal_from: str | None = None
+    """Header that names the user; that of the manifest takes precedence."""
+    drain: int = DRAIN
+    """Seconds for calls in flight to complete after SIGTERM."""
+    reachable: str | None = None
+    """Address at which other machines reach this one; None if it is `host`."""
+    own_port: int | None = None
+    """Port of this process alone, if worker processes share `port`."""
+    keys: tuple[bytes, ...] = ()
+    """Sealing keys, if they are not in a directory."""
+    probe_delay_factor: float = 1.0
+    """Multiple of the check interval to wait for the result of another worker process."""

@@ -1,0 +1,56 @@
+"""Metrics that are read from the gateway and its backends when they are scraped."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
+from mcpproxy.proxy.upstream.attribution import unattributed
+from mcpproxy.proxy.upstream.backend import Backend
+
+
+def register_gauges(
+    metrics: RuntimeMetrics,
+    backends: Mapping[str, Backend],
+    list_requests: Mapping[tuple[str, str], int],
+    in_flight: Callable[[], int],
+) -> None:
+    """Register the metrics of one gateway.
+
+    `list_requests` are counts by method and cache result; `in_flight` returns the number of calls
+    without a response.
+    """
+    metrics.in_flight.set_function(in_flight)
+    metrics.count(
+        "mcpproxy_list_requests",
+        "List requests of clients: hit, served from the cache; miss, sent to a backend",
+        ("method", "cache"),
+        list_requests.items,
+    )
+    metrics.count(
+        "mcpproxy_isolated_requests",
+        "Isolated requests: warm, a session was available; cold, the proxy had to open one",
+        ("backend", "session"),
+        functools.partial(_isolated_requests, backends),
+    )
+    metrics.count(
+        "mcpproxy_unattributed_messages",
+        "Messages of backends that the proxy dropped because they named no request and the"
+        " session served several clients",
+        ("kind",),
+        lambda: (((kind,), count) for kind, count in unattributed.items()),
+    )
+    for backend in backends.values():
+        opened = metrics.upstream.labels(backend.name)
+        opened.set_function(functools.partial(_open_sessions, backend))
+
+
+def _isolated_requests(
+    backends: Mapping[str, Backend],
+) -> Iterator[tuple[tuple[str, str], int]]:
+    for backend in backends.values():
+        for kind, count in backend.sessions.acquisitions.items():
+            yield (backend.name, kind), count
+
+
+def _open_sessions(backend: Backend) -> int:
+    return backend.sessions.upstream.count

@@ -1,0 +1,92 @@
+"""Dependencies that all backends of one proxy share, among them the events that they publish."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, ParamSpec
+
+from mcpproxy.api.defaults import HealthPolicy
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+P = ParamSpec("P")
+ContextFactory = Callable[[ClientIdentity], CallContext]
+"""Function that returns the context of a client."""
+
+
+class Topic(Generic[P]):
+    """Subscribers that are called with each event of one sort."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[P, None]] = []
+
+    def subscribe(self, subscriber: Callable[P, None]) -> None:
+        """Call `subscriber` with each event from now on."""
+        self._subscribers.append(subscriber)
+
+    def publish(self, *event: P.args, **named: P.kwargs) -> None:
+        """Call all subscribers."""
+        for subscriber in self._subscribers:
+            subscriber(*event, **named)
+
+
+class BackendEvents:
+    """Events of all backends of one proxy. Their other parts subscribe; backends only publish."""
+
+    def __init__(self) -> None:
+        self.list_change: Topic[[set[ComponentKind], str]] = Topic()
+        """The kinds whose lists changed: for the client of a session, or with an empty session for
+        all clients. Without kinds, only what the status reports has changed."""
+        self.resource_update: Topic[[str, Message]] = Topic()
+        """A backend and its notification that a resource changed, with the backend's URI."""
+        self.check: Topic[[str, bool]] = Topic()
+        """A backend and the result of a check that this process ran on its own schedule."""
+        self.pages: Topic[[str, ComponentKind, list[Message]]] = Topic()
+        """A backend, and the pages of a list as it sent them."""
+
+
+class SessionContexts:
+    """Contexts of client sessions, which receive messages that belong to no request.
+
+    Until the downstream side provides them, such messages are dropped.
+    """
+
+    def __init__(self) -> None:
+        self._build: ContextFactory = NullContext
+
+    def provide(self, build: ContextFactory) -> None:
+        """Use `build` for sessions that are opened from now on."""
+        self._build = build
+
+    def context_of(self, client: ClientIdentity) -> CallContext:
+        """Return the context of a client's session."""
+        return self._build(client)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendContext:
+    """Dependencies that all backends of one proxy share."""
+
+    catalog: Catalog
+    policy: HealthPolicy
+    values: MountedValues
+    resolve: Mapping[str, str]
+    """Name of a Service or host → `host:port` to connect to instead."""
+    info: bytes
+    """The proxy's introduction as a client, as JSON."""
+    tls: Callable[[], ssl.SSLContext]
+    directory: Path
+    """Base of relative paths of stdio servers."""
+    sealer: Sealer
+    """Seals task ids and cursors, which clients may send to any instance."""
+    seals_task_ids: bool = False
+    """True if there are several backends, so that task ids have to name theirs."""
+    probe_delay_factor: float = 1.0
+    """Multiple of the check interval to wait for the result of another process."""
+    events: BackendEvents = field(default_factory=BackendEvents)
+    session_contexts: SessionContexts = field(default_factory=SessionContexts)

@@ -1,0 +1,78 @@
+"""Entry of a backend in the status, from what its monitor knows."""
+
+from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1.status import BackendStatus, ServerInfo
+from mcpproxy.limits.backends import SERVER_NAME
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.errors import REUSE_REFUSED, ReuseNotAllowed
+from mcpproxy.proxy.core.health import HealthState
+from mcpproxy.proxy.upstream.connect.negotiation import TransportName
+from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
+from mcpproxy.proxy.upstream.mounted.tls import SKIPPED
+
+
+def backend_status(
+    name: str,
+    settings: BackendSettings,
+    monitor: BackendMonitor,
+    catalog: Catalog,
+    transport: TransportName | None,
+) -> BackendStatus:
+    """Return the entry of a backend. A failed backend has no counts."""
+    state = _state_of(settings, monitor)
+    greeting = monitor.greeting
+    server = greeting.member("serverInfo") if greeting else None
+    if greeting and not isinstance(server, dict):
+        server = (greeting.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
+    session = None
+    if greeting is not None:
+        session = "Stateful" if monitor.stateful else "Stateless"
+    lists = monitor.lists if monitor.known and not monitor.guarded else None
+    return BackendStatus.model_validate(
+        {
+            "name": name,
+            "state": state.state,
+            "reason": state.reason,
+            "message": _message(settings, state),
+            "protocolVersion": greeting.revision if greeting else None,
+            "transport": transport if greeting else None,
+            "server": _server_info(server),
+            "session": session,
+            "sessionMode": settings.session_mode,
+            "sessionModeFrom": settings.session_mode_from,
+            "components": catalog.counts(name) if lists else None,
+            "notOffered": (lists.not_offered or None) if lists else None,
+        }
+    )
+
+
+def _message(settings: BackendSettings, state: HealthState) -> str | None:
+    if not settings.unverified:
+        return state.message
+    return "; ".join(text for text in (state.message, SKIPPED) if text)
+
+
+def _state_of(settings: BackendSettings, monitor: BackendMonitor) -> HealthState:
+    state = monitor.finding
+    refused = (
+        settings.session_mode == "Reused" and monitor.stateful and not settings.declared_stateless
+    )
+    if state.state == "Healthy" and refused:
+        return HealthState("Unhealthy", ReuseNotAllowed.reason, REUSE_REFUSED)
+    return state
+
+
+def _server_info(info: object) -> ServerInfo | None:
+    if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+        return None
+    version = info.get("version")
+    return ServerInfo(
+        name=_shorten(info["name"]), version=_shorten(version) if isinstance(version, str) else None
+    )
+
+
+def _shorten(text: str) -> str:
+    if len(text) > SERVER_NAME.value:
+        SERVER_NAME.record()
+    return clean_text(text, SERVER_NAME.value)
