@@ -63,8 +63,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/protocol/kinds.py",
             "proxy/protocol/revisions.py",
             "proxy/protocol/sizes.py",
+            "proxy/time_limits.py",
             "proxy/upstream/http_errors.py",
-            "proxy/upstream/time_limits.py",
             "status/conditions/condition.py",
         }
     ),
@@ -105,7 +105,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
     "they connect the parts of a program, an endpoint, a gateway or a backend": frozenset(
         {
             "proxy/downstream/app.py",
-            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",
@@ -119,6 +118,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
         {
             "proxy/downstream/legacy/http.py",
             "proxy/downstream/modern/http.py",
+            "proxy/downstream/modern/requests.py",
             "proxy/downstream/stdio.py",
             "proxy/upstream/connect/http_connector.py",
             "proxy/upstream/transports/http_endpoint.py",
@@ -127,19 +127,25 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
 }
 """Reason → modules that import more modules of the project."""
 FOREIGN: Final[Mapping[str, frozenset[str]]] = {
-    "a copy of an object of the same class is completed": frozenset(
+    "an object of the same class, or its copy, is completed": frozenset(
         {
+            "proxy/relay.py:_exchange",
+            "proxy/relay.py:_lease",
+            "proxy/relay.py:_timer",
+            "proxy/relay.py:state",
             "proxy/upstream/transports/http_endpoint.py:_configured",
             "proxy/upstream/transports/http_endpoint.py:_own",
-            "proxy/upstream/transports/session.py:resolves_input",
         }
     ),
-    "records of the same module, updated with each call or session without a call of Python": (
+    "records of the same package, updated with each call or session without a call of Python": (
         frozenset(
             {
+                "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
                 "proxy/telemetry/call_metrics.py:count",
                 "proxy/telemetry/call_metrics.py:seconds",
+                "proxy/upstream/sessions/pool.py:used_at",
+                "proxy/upstream/sessions/pool.py:users",
             }
         )
     ),
@@ -159,9 +165,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 """Reason → assignments to attributes of other objects, as `module:attribute`."""
-REQUESTS: Final = ("outgoing", "sent")
-"""Variables of requests to backends, whose fields several modules set; to be moved into one
-class."""
 LIBRARY_ATTRIBUTES: Final = frozenset(
     {
         # Contexts of ssl, functions of ctypes, log records and finalizers are configured so.
@@ -294,7 +297,7 @@ def foreign_assignments() -> Iterator[str]:
             for attribute in _assigned_attributes(tree):
                 key = f"{path}:{attribute.attr}"
                 owner = ast.unparse(attribute.value)
-                if owner in _SELVES or owner.rpartition(".")[2] in REQUESTS:
+                if owner in _SELVES:
                     continue
                 if attribute.attr in LIBRARY_ATTRIBUTES or exceptions.allow(key):
                     continue

@@ -22,8 +22,9 @@ from bench.messages import Era, Requests
 from bench.replies import Reply, message_of
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import parse
+from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
-from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.runtime import Runtime
 from scripts.ports import ports_in_a_row
 
 PACKAGE: Final = str(Path(mcpproxy.__file__).parent) + "/"

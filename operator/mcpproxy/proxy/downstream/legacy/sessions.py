@@ -77,10 +77,6 @@ class SessionState:
     kept: bool = False
     """True if the session is counted among those with state between requests."""
 
-    def touch(self, now: float) -> None:
-        """Record a request, at a monotonic time."""
-        self.used_at = now
-
     def mark_kept(self, kept: bool) -> None:
         """Record whether the session is counted among those with state between requests."""
         self.kept = kept
@@ -227,7 +223,7 @@ class SessionRegistry:
         live = self._live.get(session)
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
-        live.touch(now)
+        live.used_at = now
         return live
 
     def find(self, session: str) -> SessionState | None:

@@ -114,8 +114,7 @@ class ModernEndpoint:
         except RpcError:
             return False
         if relayed.state is CallState.SENT:
-            reply.on_disconnect(functools.partial(_on_gone, relayed, reply))
-            reply.ping_on_sweep()
+            reply.ping_on_sweep(functools.partial(_on_gone, relayed, reply))
         return True
 
     async def _noted(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
@@ -239,7 +238,6 @@ class _ModernResponder:
         self._reply = reply
 
     def respond(self, body: bytes, answer: Message | None) -> None:
-        self._reply.on_disconnect(None)
         self._reply.complete(body, 200 if answer is None else _status(answer))
 
     def run_in_task(self, call: Call) -> None:

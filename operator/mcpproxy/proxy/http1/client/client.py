@@ -18,9 +18,9 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.fair_shares import FairShares, Holder
-from mcpproxy.proxy.http1.client.connection import ClientConnection, KnownHead
+from mcpproxy.proxy.http1.client.connection import ClientConnection
 from mcpproxy.proxy.http1.client.cookies import one_cookie_line
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.response import ClientResponse, KnownHead
 from mcpproxy.proxy.http1.errors import (
     ConnectError,
     ConnectionLost,
@@ -274,17 +274,15 @@ class HttpClient:
             connection.abort()
 
     def _freed(self, connection: ClientConnection) -> None:
-        now = connection.loop.time()
         if connection.lost:
             self._forget(connection)
-            self._lost(connection, now)
-        elif self._closed or now < self._unkept_until:
+            self._lost(connection, connection.loop.time())
+        elif self._closed or connection.idle_since < self._unkept_until:
             connection.abort()
         elif len(self._idle) >= IDLE_CONNECTIONS.value:
             IDLE_CONNECTIONS.record()
             connection.abort()
         else:
-            connection.begin_idle(now)
             self._idle.append(connection)
 
     def _lost(self, connection: ClientConnection, now: float) -> None:

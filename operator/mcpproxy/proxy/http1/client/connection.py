@@ -7,13 +7,11 @@ from typing import Final
 import httptools
 
 from mcpproxy.limits.backends import RESPONSE_HEAD, RESPONSE_LINES
-from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse, media_type_of
+from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse, KnownHead
 from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
 from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
 
-KnownHead = tuple[int, dict[bytes, bytes], bytes]
-"""Status, headers and media type of a response; several responses share the headers."""
 _MAX_HEAD: Final = RESPONSE_HEAD.value
 _MAX_LINES: Final = RESPONSE_LINES.value
 
@@ -79,12 +77,9 @@ class ClientConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """Return a connection that no request has used to its owner."""
+        self.idle_since = self.loop.time()
         if self._on_free is not None:
             self._on_free(self)
-
-    def begin_idle(self, now: float) -> None:
-        """Record that the connection waits for its next request, since a monotonic time."""
-        self.idle_since = now
 
     async def send(self, request: bytes) -> ClientResponse:
         """Send a request and wait for the head of the response.
@@ -148,25 +143,29 @@ class ClientConnection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._response is None:
+        response = self._response
+        if response is None:
             self.abort()  # A response without a request.
             return
         begins = self._between
         if begins:
+            # A whole response with a known head needs no parser, and most responses are like that.
             end = data.find(HEAD_END, 0, MAX_SIZE) + 4
             known = self._heads.known.get(data[:end])
             if known is not None and len(data) == known[1]:
-                self._whole(self._response, known[0], data[end:])
+                done, head, body = self._done, self._head, data[end:]
+                if done is None or len(body) > HIGH_WATER or (head and not head.done()):
+                    self._whole(response, known[0], body)
+                    return
+                # Only the callback waits, and it wants the whole response.
+                response.complete_with(known[0], body)
+                self._response = self._done = None
+                self.idle_since = self.loop.time()
+                if self._on_free is not None:
+                    self._on_free(self)
+                done()
                 return
-        self._complete = None
-        self._unfinished += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if self._reusable is None:
-                self._fail(InvalidResponse("the response is not HTTP/1.1"))
-            else:
-                self._reusable = False
+        self._parse(data)
         if self._reusable is not None:
             # Not earlier: bytes after the response must not be taken for the next response.
             self._completed(self._reusable)
@@ -180,28 +179,28 @@ class ClientConnection(asyncio.Protocol):
                 data, response.headers, (response.status, response.headers, response.media_type)
             )
 
+    def _parse(self, data: bytes) -> None:
+        self._complete = None
+        self._unfinished += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if self._reusable is None:
+                self._fail(InvalidResponse("the response is not HTTP/1.1"))
+            else:
+                self._reusable = False
+
     def _begins_events(self) -> bool:
         """True if the first part of an event stream has arrived."""
         response = self._response
         return response is not None and response.waiting and response.media_type == EVENT_STREAM
 
     def _whole(self, response: ClientResponse, known: KnownHead, body: bytes) -> None:
-        """Handle a whole response with a known head."""
-        status, headers, media_type = known
-        awaited = self._head is not None and not self._head.done()
-        if awaited or self._done is None or len(body) > HIGH_WATER:
-            self._headed(status, headers, media_type)
-            if body:
-                response.feed(body)
-            self._completed(reusable=True)
-            return
-        # Only the callback waits, and it wants the whole response.
-        response.complete_with(status, headers, media_type, body)
-        self._response = None
-        done, self._done = self._done, None
-        if self._on_free is not None:
-            self._on_free(self)
-        done()
+        """Handle a whole response with a known head, of which a reader wants the head first."""
+        self._headed(known[0], known[1])
+        if body:
+            response.feed(body)
+        self._completed(reusable=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.dropped = not self.lost
@@ -261,12 +260,11 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_head_too_large())
         self._unfinished = 0
         headers = {name.lower(): value for name, value in fields}
-        joined = headers if len(headers) == len(fields) else _joined(fields)
-        self._headed(status, joined, media_type_of(joined))
+        self._headed(status, headers if len(headers) == len(fields) else _joined(fields))
 
-    def _headed(self, status: int, headers: dict[bytes, bytes], media_type: bytes) -> None:
+    def _headed(self, status: int, headers: dict[bytes, bytes]) -> None:
         assert self._response is not None
-        self._response.begin(status, headers, media_type)
+        self._response.begin(status, headers)
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
         elif self._done is not None and not (
@@ -297,6 +295,8 @@ class ClientConnection(asyncio.Protocol):
         if not reusable:
             self.abort()
         elif self._on_free is not None:
-            self.hold_back(False)
+            if self._held_back:
+                self.hold_back(False)
+            self.idle_since = self.loop.time()
             self._on_free(self)
         self.hand_on()

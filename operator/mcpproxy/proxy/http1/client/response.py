@@ -10,6 +10,8 @@ from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
 if TYPE_CHECKING:
     from mcpproxy.proxy.http1.client.connection import ClientConnection
 
+KnownHead = tuple[int, dict[bytes, bytes], bytes]
+"""Status, headers and media type of a response; several responses share the headers."""
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that may wait for their reader before reading from the server pauses."""
 DRAIN: Final = 1.0
@@ -38,15 +40,14 @@ class ClientResponse:
         self._chunks: collections.deque[bytes] = collections.deque()
         self.headers = {}
 
-    def begin(self, status: int, headers: dict[bytes, bytes], media_type: bytes) -> None:
+    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Set the head; called by the connection."""
-        self.status, self.headers, self.media_type = status, headers, media_type
+        self.status, self.headers = status, headers
+        self.media_type = _media_type(headers.get(b"content-type", b""))
 
-    def complete_with(
-        self, status: int, headers: dict[bytes, bytes], media_type: bytes, body: bytes
-    ) -> None:
+    def complete_with(self, head: KnownHead, body: bytes) -> None:
         """Set the head and the whole body, for which nothing waits; called by the connection."""
-        self.status, self.headers, self.media_type = status, headers, media_type
+        self.status, self.headers, self.media_type = head
         self.complete = True
         if body:
             self.single = body
@@ -155,11 +156,6 @@ class ClientResponse:
         """Wake up the reader; called by the connection."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def media_type_of(headers: dict[bytes, bytes]) -> bytes:
-    """Return the Content-Type without its parameters, in lower case; empty without one."""
-    return _media_type(headers.get(b"content-type", b""))
 
 
 @functools.lru_cache(maxsize=64)

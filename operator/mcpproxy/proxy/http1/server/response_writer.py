@@ -95,12 +95,14 @@ class ResponseWriter:
         if self._alarm is None:
             self._alarm = self._pings.start(self._ping)
 
-    def ping_on_sweep(self) -> None:
+    def ping_on_sweep(self, on_disconnect: Callable[[], object] | None = None) -> None:
         """Send the first ping from a sweep of the connection, which needs no timer.
 
-        The ping may be late by the time between two sweeps.
+        The ping may be late by the time between two sweeps. `on_disconnect` is the callback of the
+        method of this name.
         """
         self._pings_on_sweep = True
+        self._disconnect_callback = on_disconnect
 
     def swept(self, seconds: float) -> None:
         """Send a ping if the response has been silent for too long; called every `seconds`."""
@@ -275,8 +277,8 @@ class ResponseWriter:
         self._notify_gone()
 
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
-        """Call `callback` once if the client disconnects early, or with the next write if it has
-        disconnected already; None calls nothing."""
+        """Call `callback` once if the client disconnects before the last message, or with the next
+        write if it has disconnected already; None calls nothing."""
         self._disconnect_callback = callback
 
     def _notify_gone(self) -> None:
@@ -322,6 +324,7 @@ class ResponseWriter:
     def _end(self) -> None:
         self._stop()
         self._state = DONE
+        self._disconnect_callback = None
         if self._behind is not None:
             self._flush()
         elif self._chunked:
@@ -333,6 +336,8 @@ class ResponseWriter:
             self._stop()
         if self._state is not ResponseState.GONE:
             self._state = DONE
+        # It may refer to this writer, and only the garbage collector would free the cycle.
+        self._disconnect_callback = None
         self._wire.write(*parts)
         self._wire.answered()
 

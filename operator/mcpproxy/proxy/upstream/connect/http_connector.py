@@ -12,6 +12,7 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
     discover_request,
@@ -24,7 +25,6 @@ from mcpproxy.proxy.upstream.connect.handshake import (
     send_initialized,
 )
 from mcpproxy.proxy.upstream.connect.negotiation import Connector, TransportName
-from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports import sse
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, session_id_of
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession

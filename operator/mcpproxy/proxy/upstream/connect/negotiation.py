@@ -16,10 +16,10 @@ from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
 )
-from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 
 Era = Literal["legacy", "modern"]

@@ -26,15 +26,6 @@ class SharedSession:
     """Time at which a client first abandoned a request that the backend may still send messages
     about."""
 
-    def begin_use(self) -> None:
-        """Record a request."""
-        self.users += 1
-
-    def end_use(self, now: float) -> None:
-        """Record that a request is complete."""
-        self.users -= 1
-        self.used_at = now
-
     def open_with(self, link: UpstreamSession) -> None:
         """Record that the session is open."""
         self.link, self.is_open = link, True

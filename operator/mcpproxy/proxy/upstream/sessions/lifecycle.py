@@ -10,7 +10,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.upstream.time_limits import TimeLimit
+from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession
 
 CLOSE_GRACE: Final = 0.2

@@ -102,13 +102,14 @@ class SessionPool:
         lease = self._held.get(key)
         if lease is None or not (lease.is_open and lease.link.alive):
             return None
-        lease.begin_use()
+        lease.users += 1
         return lease
 
     def release(self, lease: SessionLease) -> None:
         """Return the lease of a request that is complete."""
         if isinstance(lease, SharedSession):
-            lease.end_use(asyncio.get_running_loop().time())
+            lease.users -= 1
+            lease.used_at = asyncio.get_running_loop().time()
         elif isinstance(lease, ExclusiveSession):
             self._serving.end(lease.client, lease.link)
             self._warm.checkin_used(lease.key, lease.warm, lease.client, lease.link)
@@ -278,7 +279,7 @@ class SessionPool:
                 key, asyncio.create_task(self._open_shared(client))
             )
             lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
-        lease.begin_use()
+        lease.users += 1
         async with self._use_shared(lease) as link:
             yield link
 

@@ -110,7 +110,10 @@ class WarmPool:
         warm = self._kinds.get(key)
         if warm is None or not warm.links:
             return None, None
-        link = self._pop_alive(warm)
+        link: UpstreamSession | None = warm.links.pop()
+        if link is not None and not link.alive:
+            self._upstream.end(link)
+            link = self._pop_alive(warm)
         warm.begin_use(asyncio.get_running_loop().time(), self._each, missed=link is None)
         if link is None:
             warm.end_use()

@@ -28,8 +28,8 @@ from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
+from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
-from mcpproxy.proxy.upstream.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
     SseMessageReader,

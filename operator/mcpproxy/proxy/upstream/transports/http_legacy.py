@@ -48,7 +48,6 @@ from mcpproxy.proxy.upstream.transports.http_endpoint import (
     read_json,
 )
 from mcpproxy.proxy.upstream.transports.lost_sessions import SessionRefusal, is_lost, parse_refusal
-from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 from mcpproxy.proxy.upstream.transports.server_requests import ServerRequests
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
@@ -133,10 +132,8 @@ class HttpLegacySession:
         return exchange
 
     def _track(self, exchange: HttpExchange, client: ClientIdentity) -> None:
-        exchange.number = next(self._numbers)
+        exchange.assign_number(next(self._numbers), replaces_id=self._users is not None)
         if self._users is not None:
-            exchange.id = Raw(b"%d" % exchange.number)
-            exchange.token = exchange.request.progress_token()
             self._users.enter(exchange.number, client)
         self._exchanges[exchange.number] = exchange
 
@@ -158,7 +155,7 @@ class HttpLegacySession:
     ) -> Message:
         # Server requests are answered while the stream is read.
         answered, is_tracked = False, exchange.number > 0
-        exchange.caller, exchange.large_result = caller, large_result
+        exchange.begin_task(caller, large_result)
         if not is_tracked:
             self._track(exchange, caller.client)
         try:
@@ -190,7 +187,7 @@ class HttpLegacySession:
         except Unauthorized:
             await self._check_session(endpoint, exchange, SessionRefusal(0))
             raise
-        exchange.response = response
+        exchange.begin_response(response)
         if response.media_type != h.EVENT_STREAM:
             return await self._read_json(response, exchange, endpoint)
         answer = await self._read_stream(response, exchange, caller)
@@ -201,12 +198,9 @@ class HttpLegacySession:
 
     def _leave(self, exchange: HttpExchange, *, answered: bool) -> None:
         self._exchanges.pop(exchange.number, None)
-        exchange.caller = None
         if self._users is not None:
             self._users.leave(exchange.number, answered=answered)
-        if exchange.inbox is not None:
-            exchange.inbox.close()
-            exchange.inbox = None
+        exchange.end_task()
 
     async def _check_session(
         self, endpoint: McpHttpClient, exchange: HttpExchange, refusal: SessionRefusal | None
@@ -306,9 +300,7 @@ class HttpLegacySession:
         if len(self._exchanges) == 1:
             await caller.notify(message)
             return
-        if exchange.inbox is None:
-            exchange.inbox = MessageBuffer(caller, self._background.spawn)
-        exchange.inbox.put(message)
+        exchange.put(message, caller, self._background)
 
     def _detach(self, exchange: HttpExchange) -> None:
         """Detach a request whose client has part of the response: standalone messages come too

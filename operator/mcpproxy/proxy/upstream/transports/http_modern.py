@@ -85,7 +85,7 @@ class HttpModernSession:
     ) -> Message:
         # Closing the stream cancels the request.
         request, endpoint = exchange.request, self._endpoint.of(caller.client)
-        exchange.large_result = large_result
+        exchange.begin_task(caller, large_result)
         body, headers = request.body(), self._request_headers(request)
         response = await endpoint.post(
             body, headers, sent=exchange.response, again=request.repeatable

@@ -113,6 +113,34 @@ class HttpExchange(msgspec.Struct, eq=False):
     """Messages for this request that arrived on other streams."""
     large_result: ResultRelay | None = None
 
+    def assign_number(self, number: int, *, replaces_id: bool) -> None:
+        """Let the session track the request; with `replaces_id`, under the number as its id."""
+        self.number = number
+        if replaces_id:
+            self.id = Raw(b"%d" % number)
+            self.token = self.request.progress_token()
+
+    def begin_task(self, caller: CallContext, large_result: ResultRelay | None) -> None:
+        """Record that a task waits for the response."""
+        self.caller, self.large_result = caller, large_result
+
+    def end_task(self) -> None:
+        """Record that the task has ended, and drop the messages that it has not delivered."""
+        self.caller = None
+        if self.inbox is not None:
+            self.inbox.close()
+            self.inbox = None
+
+    def begin_response(self, response: ClientResponse) -> None:
+        """Set the response to the request of a task."""
+        self.response = response
+
+    def put(self, message: Message, caller: CallContext, background: "TaskSet") -> None:
+        """Deliver a message that arrived on another stream, in a task of `background`."""
+        if self.inbox is None:
+            self.inbox = MessageBuffer(caller, background.spawn)
+        self.inbox.put(message)
+
     async def relay_large(
         self,
         rest: Callable[[], ByteSource | None],
