@@ -20,7 +20,7 @@ from mcpproxy.limits.clients import (
 )
 from mcpproxy.proxy.core.exchange import NOT_OFFERED, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.downstream.legacy import sessions as live_module
+from mcpproxy.proxy.downstream.legacy import get_stream as stream_module
 from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
@@ -178,7 +178,7 @@ async def test_a_question_outside_of_any_request_ends_without_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert STANDING_ANSWER.value == 600
-    _shortened(monkeypatch, live_module, "STANDING_ANSWER")
+    _shortened(monkeypatch, stream_module, "STANDING_ANSWER")
     sessions = SessionRegistry(Sealer([b"k" * 16], lambda n: b"r" * n), "here", 1800.0)
     client = ClientIdentity("2025-11-25", session="s")
     live = sessions.get_or_create("s", 0.0)

@@ -13,7 +13,6 @@ from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS
-from mcpproxy.proxy.upstream.monitor import list_cache as lists_module
 from mcpproxy.proxy.upstream.monitor import list_pages as pages_module
 from mcpproxy.proxy.upstream.monitor.list_pages import build_list, fetch_pages
 from mcpproxy.proxy.upstream.monitor.requester import Requester
@@ -76,7 +75,7 @@ async def test_a_list_is_abandoned_when_all_its_pages_are_too_large(
 async def test_a_list_is_abandoned_when_it_has_too_many_components(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limit = smaller(monkeypatch, lists_module, limits.LIST_COMPONENTS, "LIST_COMPONENTS", 12)
+    limit = smaller(monkeypatch, pages_module, limits.LIST_COMPONENTS, "LIST_COMPONENTS", 12)
     reached = limit.reached
     assert len((await _listed(Lister(_tools(4), pages=3))).items) == 12
     assert limit.reached == reached
