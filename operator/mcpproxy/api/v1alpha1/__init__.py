@@ -1,6 +1,15 @@
 """MCPProxy v1alpha1: the models of the spec and the status. Import the spec's models from here."""
 
+from mcpproxy.api.v1alpha1.authentication import (
+    ApiKey,
+    Authentication,
+    JwtIssuer,
+    ResourceMetadata,
+    ServiceAccountTokens,
+    TokenClaims,
+)
 from mcpproxy.api.v1alpha1.backend import (
+    BackendAuth,
     BackendNames,
     BackendSession,
     BackendSpec,
@@ -35,8 +44,11 @@ from mcpproxy.api.v1alpha1.tls import Tls
 
 __all__ = [
     "NAME_MESSAGE",
+    "ApiKey",
     "ApprovedComponents",
+    "Authentication",
     "Autoscaling",
+    "BackendAuth",
     "BackendNames",
     "BackendSession",
     "BackendSpec",
@@ -48,6 +60,7 @@ __all__ = [
     "Extensions",
     "Header",
     "Health",
+    "JwtIssuer",
     "KeyRef",
     "LocalObjectReference",
     "MCPProxy",
@@ -60,7 +73,9 @@ __all__ = [
     "PodTemplate",
     "PrincipalFrom",
     "Protocol",
+    "ResourceMetadata",
     "Resources",
+    "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
     "Session",
@@ -68,6 +83,7 @@ __all__ = [
     "Stdio",
     "Timeouts",
     "Tls",
+    "TokenClaims",
     "Tracing",
     "Transport",
     "ValueFrom",
