@@ -26,10 +26,10 @@ from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames, OnClash
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import EnvVar, Header, KeyRef, PrincipalFrom, ValueFrom
-from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.spec import (
     NAME_MESSAGE,
     Health,

@@ -19,7 +19,7 @@ _LOCAL_HOST: Final = (
 )
 _LOCAL_URL: Final = rf"^http://{_LOCAL_HOST}(:[0-9]+)?([/?].*)?$"
 _HTTPS: Final = "https:"
-_NEEDS__HTTPS: Final = (
+_NEEDS_HTTPS: Final = (
     "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"
     " insecureHttp: true"
 )
@@ -175,7 +175,7 @@ class ResourceMetadata(ApiModel):
 
 
 class Authentication(ApiModel):
-    """Who may call the proxy."""
+    """Authentication of the clients that call the proxy."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(

@@ -33,10 +33,10 @@ from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import PrincipalFrom
-from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 
 _MORE_THAN_LIMIT = "a request must not be higher than the limit of the same resource"
 
