@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
 from mcpproxy.limits.authentication import KEYS, KEYS_KEPT, KEYS_REFETCH
+from mcpproxy.proxy.authentication.tokens import parse_token
 from mcpproxy.proxy.authentication.verification_keys import InvalidKeySet, parse_key_set
 from tests.proxy.authentication.stage import Stage
 from tests.proxy.authentication.tokens import (
@@ -41,6 +42,14 @@ def test_the_type_of_a_key_decides_its_algorithms(
     (key,) = parse_key_set(key_set(entry))
     assert algorithms <= key.algorithms
     assert not any(name.startswith("HS") or name == "none" for name in key.algorithms)
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "none", "ES256", "RS384"])
+def test_a_key_verifies_nothing_with_algorithms_that_are_not_its_own(algorithm: str) -> None:
+    (key,) = parse_key_set(key_set(jwk(RSA, alg="RS256")))
+    token = parse_token(Issuer(now=NOW).token().encode())
+    assert key.verifies(token)
+    assert not key.verifies(token._replace(algorithm=algorithm))
 
 
 @pytest.mark.parametrize(
