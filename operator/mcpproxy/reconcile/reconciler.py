@@ -23,7 +23,7 @@ from mcpproxy.cluster.resources import (
     ResourceKind,
 )
 from mcpproxy.cluster.token_keys import TokenKeyReader
-from mcpproxy.desired import BuildOptions, OwnerRef, build, config_map
+from mcpproxy.desired import BuildOptions, OwnerRef, build
 from mcpproxy.reconcile.children import ChildWriter
 from mcpproxy.reconcile.deletion import Deletions
 from mcpproxy.reconcile.failures import Failures, describe_unread, first_error
@@ -82,8 +82,7 @@ class Reconciler:
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
         self._token_keys = TokenKeyReader(cluster, now)
-        announce = self._status.announce
-        self._children = ChildWriter(cluster, self._ownership, now, reverted, announce)
+        self._children = ChildWriter(cluster, self._ownership, now, reverted, self._status.announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
 
@@ -115,16 +114,11 @@ class Reconciler:
     async def _take_snapshot(self, key: ProxyKey) -> Snapshot | None:
         """Read and validate the MCPProxy, and read everything that belongs to it."""
         try:
-            snapshot = await take_snapshot(self._cluster, key, lambda kind: self._known(kind, key))
+            snapshot = await take_snapshot(self._cluster, key, self._known, self._token_keys)
         except ClusterError as error:
             self._writes.failed(key, error)
             raise
-        if snapshot is None:
-            return None
-        if snapshot.proxy is not None and config_map.needs_token_keys(snapshot.proxy):
-            keys, problem = await self._token_keys.read()
-            snapshot = replace(snapshot, token_keys=keys, token_keys_problem=problem)
-        return self._deletions.note(key, snapshot)
+        return None if snapshot is None else self._deletions.note(key, snapshot)
 
     async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""

@@ -25,6 +25,7 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
+from mcpproxy.cluster.token_keys import TokenKeyReader
 from mcpproxy.desired import (
     ServiceName,
     ServiceTarget,
@@ -37,7 +38,7 @@ from mcpproxy.reconcile.plan import is_owned
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
-Known = Callable[[ResourceKind], bool]
+Known = Callable[[ResourceKind, ProxyKey], bool]
 """Function that returns True if the watches know a child of this kind."""
 
 
@@ -112,7 +113,9 @@ class _Reads:
             return default
 
 
-async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
+async def take_snapshot(
+    cluster: Cluster, key: ProxyKey, known: Known, token_keys: TokenKeyReader
+) -> Snapshot | None:
     """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
     `known` returns True for kinds of which the watches know a child: it is read even if the spec
@@ -124,7 +127,7 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         return None
     proxy, rejected = validate(parent)
     reads = _Reads()
-    kinds = (*_NAMED, *_on_demand(proxy, known))
+    kinds = (*_NAMED, *_on_demand(proxy, key, known))
     empty: list[Object] = []
     singles, maps, pods = await asyncio.gather(
         asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
@@ -144,6 +147,9 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         for name in _config_maps(proxy):
             unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
             children += await reads.of(CONFIG_MAP, unlabelled, empty)
+    keys, problem = None, ""
+    if proxy is not None and config_map.needs_token_keys(proxy):
+        keys, problem = await token_keys.read()
     return Snapshot(
         parent=parent,
         proxy=proxy,
@@ -153,6 +159,8 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         services=services,
         missing_kinds=missing_kinds,
         unread=reads.failed,
+        token_keys=keys,
+        token_keys_problem=problem,
     )
 
 
@@ -161,7 +169,7 @@ def _config_maps(proxy: MCPProxy) -> list[str]:
     return [config_map.name(proxy), *([keys] if config_map.needs_token_keys(proxy) else [])]
 
 
-def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
+def _on_demand(proxy: MCPProxy | None, key: ProxyKey, known: Known) -> list[ResourceKind]:
     """Return the optional kinds that the spec requests, or that an earlier spec requested."""
     spec = proxy.spec if proxy is not None else None
     asked: dict[ResourceKind, object] = {
@@ -170,7 +178,7 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
         DISRUPTION_BUDGET: spec and spec.disruption_budget,
         POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
     }
-    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind)]
+    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind, key)]
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:

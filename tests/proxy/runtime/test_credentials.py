@@ -10,6 +10,7 @@ import httpx2
 from tests.proxy.authentication.tokens import RSA, Issuer, jwk, key_set
 from tests.proxy.runtime.issuing import (
     METADATA_PATH,
+    PUBLIC_URL,
     IssuerServer,
 )
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -51,6 +52,7 @@ async def test_a_client_with_an_api_key_is_served(
         proxied(
             {"name": "p", "url": url, "prefix": ""},
             options={"values": tmp_path},
+            publicUrl=PUBLIC_URL,
             authentication={"apiKeys": [{"name": "n8n", "hashFrom": source}]},
         )
     )

@@ -287,6 +287,8 @@ class RequestParser(ABC):
             return
         inbound.sender = self
         self._refusal = self._screened(inbound)
+        # A request that outlives its connection must not keep it.
+        inbound.sender = None
         if b"expect" in headers:
             if self._refusal is None:
                 self.invite()
