@@ -14,8 +14,8 @@ from mcpproxy.proxy.upstream.mounted.values import MountedValues
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.builders import an_mcpproxy
 from tests.proxy.authentication.stage import head
+from tests.support.builders import an_mcpproxy
 
 pytestmark = pytest.mark.apiserver
 AUDIENCE = "tools.mcpproxy.dev"

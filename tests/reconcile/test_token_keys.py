@@ -94,7 +94,7 @@ async def test_the_keys_are_read_at_most_every_thirty_seconds_and_only_if_needed
         (Unavailable("no answer"), "no answer"),
     ],
 )
-async def test_keys_that_can_not_be_read_stay_as_they_were_and_the_status_says_so(
+async def test_earlier_keys_stay_if_new_ones_cannot_be_read_and_the_status_has_the_cause(
     stage: Stage, error: Exception, words: str
 ) -> None:
     publish(stage, ONE)

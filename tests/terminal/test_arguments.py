@@ -70,10 +70,10 @@ def test_a_word_has_the_type_that_the_schema_names(word: str, value: Any) -> Non
         (["=5"], None, "'=5': expected name=value, or name:=JSON"),
         (["city=a", "city=b"], None, "city is given twice"),
         (["city=a"], '{"city":"b"}', "city is given twice"),
-        (["other:=x"], None, "other: not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (["other:=x"], None, "other: invalid JSON: Expecting value: line 1 column 1 (char 0)"),
         ([], "[1]", "--json: expected a JSON object, found array"),
-        ([], "{", "--json: not JSON: Expecting property name"),
-        ([], "[" * 100_000, "--json: not JSON"),
+        ([], "{", "--json: invalid JSON: Expecting property name"),
+        ([], "[" * 100_000, "--json: invalid JSON"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_was_found(

@@ -67,6 +67,7 @@ def test_call_passes_typed_arguments(url: str, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == {"city": "Oslo", "days": 3, "units": "metric"}
 
 
+@pytest.mark.slow
 def test_a_file_is_served_and_called(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("call", str(SCRIPT), "forecast", "--json", '{"city":"Oslo"}', "-o", "json") == 0
     result = json.loads(capsys.readouterr().out)
@@ -150,12 +151,12 @@ async def test_a_model_is_played_by_the_person_or_refused() -> None:
         (["call", "URL", "forecast", "city=a", "days=x"], 2, "days: expected integer, found 'x'"),
         (["list", "URL", "tolls"], 2, "KIND: expected tools, prompts"),
         (["list", "http://127.0.0.1:1/mcp"], 1, "http://127.0.0.1:1/mcp: All connection attempts"),
-        (["list", "nope.py"], 2, "nope.py: there is no such file"),
+        (["list", "nope.py"], 2, "nope.py: no such file"),
         (["list", "nope"], 2, "nope: expected a URL"),
-        (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py is not reached over HTTP"),
+        (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py does not use HTTP"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_an_error_is_reported_in_one_line(
     url: str, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
     assert _run(*(url if word == "URL" else word for word in words)) == code

@@ -38,7 +38,7 @@ async def port_forward(proxy: str, namespace: str | None, deadline: float) -> As
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
         )
     except OSError as error:
-        raise ManifestError(f"{_KIND}{proxy}: kubectl can't be run: {error.strerror}") from error
+        raise ManifestError(f"{_KIND}{proxy}: cannot run kubectl: {error.strerror}") from error
     try:
         yield f"http://{await _address(process, proxy, deadline)}/mcp"
     finally:
@@ -59,5 +59,7 @@ async def _address(process: Process, proxy: str, deadline: float) -> str:
             # kubectl repeats what it has tried before the line with the reason.
             output = lines[-1] if lines else ""
     except TimeoutError:
-        output = f"it forwarded nothing within the {deadline:g} s of --timeout"
-    raise ManifestError(f"{_KIND}{proxy}: kubectl port-forward: {output or 'it ended'}")
+        output = f"no port was forwarded within the {deadline:g} s of --timeout"
+    raise ManifestError(
+        f"{_KIND}{proxy}: kubectl port-forward: {output or 'exited without output'}"
+    )

@@ -132,7 +132,7 @@ def _parse_json(name: str, text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{name}: not JSON: {error}") from None
+        raise ArgumentError(f"{name}: invalid JSON: {error}") from None
 
 
 def _json_or_none(text: str) -> Any:

@@ -84,7 +84,7 @@ async def _url(target: Target, stack: AsyncExitStack) -> str | None:
 def _program(target: Target) -> StdioServerParameters:
     """Return the runtime for a file, as a program on standard streams."""
     if target.headers:
-        raise ManifestError(f"-H: {target.name} is not reached over HTTP, so it gets no headers")
+        raise ManifestError(f"-H: {target.name} does not use HTTP, so headers cannot be sent")
     # Errors of the file are reported here, not by the program.
     from_target(target.name)
     arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]

@@ -50,7 +50,7 @@ class Terminal:
                 text = getattr(block, "text", None)
                 self._show(f"the server asks a model ({message.role})", text or f"[{block.type}]")
         if self._ask is None:
-            reason = "there is no model, and standard input is not a terminal"
+            reason = "no model is available, and standard input is not a terminal"
             return types.ErrorData(code=REFUSED, message=reason)
         try:
             text = await self._answer("answer as the model: ")

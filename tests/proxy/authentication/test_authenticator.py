@@ -99,7 +99,7 @@ async def test_in_optional_mode_no_credentials_are_anonymous_and_bad_ones_refuse
         assert refused.value.status == 401
 
 
-def test_a_lack_of_scopes_is_told_with_all_of_them() -> None:
+def test_the_challenge_for_missing_scopes_names_all_of_them() -> None:
     error = Challenges(METADATA, ["a"]).insufficient_scope(["b", "a", "b"])
     assert error.status == 403
     expected = f'Bearer resource_metadata="{METADATA}", scope="a b", error="insufficient_scope"'
@@ -328,7 +328,7 @@ async def test_a_replaced_api_key_ends_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [KEY, "", "sha256:abc", _hash(KEY) + "0"])
-async def test_a_secret_that_holds_no_hash_is_told_in_the_status(tmp_path: Path, text: str) -> None:
+async def test_the_status_names_a_secret_without_a_hash(tmp_path: Path, text: str) -> None:
     keys = _Keys(tmp_path)
     keys.write("cron", _hash("c" * 40))
     keys.write("n8n", text)
@@ -340,7 +340,7 @@ async def test_a_secret_that_holds_no_hash_is_told_in_the_status(tmp_path: Path,
     assert keys.changes > 1
 
 
-def test_a_missing_secret_is_told_in_the_status(tmp_path: Path) -> None:
+def test_the_status_names_a_missing_secret(tmp_path: Path) -> None:
     keys = _Keys(tmp_path)
     keys.hashes.refresh()
     assert keys.hashes.status.message == "n8n: Secret keys has no readable key n8n"

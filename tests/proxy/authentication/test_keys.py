@@ -87,7 +87,7 @@ def test_private_keys_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b'{"keys":{}}', b"<html>", b"[" * 10_000])
-def test_a_document_that_is_no_key_set_is_refused(document: bytes) -> None:
+def test_a_document_other_than_a_key_set_is_refused(document: bytes) -> None:
     with pytest.raises(InvalidKeySet):
         parse_key_set(document)
 
@@ -107,7 +107,7 @@ async def test_a_token_without_a_key_id_is_tried_with_a_few_keys() -> None:
     assert (await crowded.refusal(Issuer(now=NOW, key_id=None).token()))[0] == 401
 
 
-async def test_two_keys_of_one_id_are_told_apart_by_their_type() -> None:
+async def test_keys_with_the_same_id_differ_by_their_type() -> None:
     stage = Stage(document=key_set(jwk(P256), jwk(RSA)))
     assert await stage.identify(stage.issuer.token())
     assert await stage.identify(Issuer(now=NOW, key=P256, algorithm="ES256").token())
@@ -222,7 +222,7 @@ async def test_a_key_set_that_became_invalid_leaves_the_known_keys() -> None:
     await stage.keys.refresh()
     stage.document = b"<html>"
     await stage.keys.refresh()
-    assert stage.keys.status.message == "it is no JSON"
+    assert stage.keys.status.message == "the document is not JSON"
     assert await stage.identify(stage.issuer.token())
 
 

@@ -136,7 +136,7 @@ async def test_a_token_without_a_signature_is_refused() -> None:
     assert (await stage.refusal(signed.rpartition(".")[0] + "."))[0] == 401
 
 
-async def test_a_public_key_is_no_secret_of_an_hmac() -> None:
+async def test_a_public_key_is_never_used_as_an_hmac_secret() -> None:
     import hashlib
     import hmac
 
@@ -181,7 +181,7 @@ async def test_a_key_that_the_token_itself_brings_is_ignored(name: str) -> None:
         f"{encode(b'{}')}.{encode(bytes([255]))}.c",
     ],
 )
-async def test_text_that_is_no_token_is_refused(text: str) -> None:
+async def test_text_other_than_a_token_is_refused(text: str) -> None:
     stage = Stage()
     assert (await stage.refusal(text))[0] == 401
     assert stage.result("malformed") == 1

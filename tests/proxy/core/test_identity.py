@@ -23,7 +23,7 @@ def test_another_issuer_subject_or_client_is_another_principal(other: Identity) 
     assert other.principal != ANN.principal
 
 
-def test_what_a_refreshed_token_may_change_keeps_the_principal() -> None:
+def test_a_refreshed_token_keeps_the_principal() -> None:
     refreshed = replace(ANN, expires=5.0, groups=frozenset({"dev"}), claims={"jti": "2"}, actor="a")
     assert refreshed.principal == ANN.principal
 

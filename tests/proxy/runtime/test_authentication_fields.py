@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.downstream.legacy import requests
-from tests.authority import Authority, Mounted
 from tests.proxy.authentication.tokens import RSA, Issuer, jwk, key_set
 from tests.proxy.runtime.issuing import KEYS_PATH, METADATA_PATH, PUBLIC_URL, IssuerServer, issuing
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 CALL = rpc("tools/call", {"name": "echo", "arguments": {}})

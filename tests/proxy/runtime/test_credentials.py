@@ -142,7 +142,7 @@ async def test_s12_a_token_reaches_only_the_backend_that_states_passthrough(
     assert {r.headers.get("authorization") for r in other.gate.seen} == {None}
 
 
-async def test_the_report_and_the_metrics_tell_of_issuers_and_authentications(
+async def test_the_report_and_the_metrics_have_issuers_and_authentications(
     guarded: Any, issuer: IssuerServer, http: httpx2.AsyncClient
 ) -> None:
     _, running = await guarded()

@@ -22,10 +22,10 @@ from mcpproxy.proxy.authentication.key_documents import (
 )
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
-from tests.authority import Authority, Mounted
 from tests.proxy.runtime.issuing import KEYS_PATH, IssuerServer, issuing
 from tests.proxy.runtime.serving import LIVE, free_port, serving
 from tests.proxy.runtime.strangers import close, hang, stranger_at
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -90,12 +90,12 @@ async def test_a_configured_key_set_needs_no_metadata(server: IssuerServer) -> N
     [
         ({"issuer": "https://evil.example"}, "another issuer"),
         ({"issuer": None}, "another issuer"),
-        ({"jwks_uri": "http://evil.example/keys"}, "no https URL"),
-        ({"jwks_uri": "http://127.0.0.1:1/keys"}, "no https URL"),
-        ({"jwks_uri": "file:///etc/passwd"}, "no https URL"),
-        ({"jwks_uri": "https://user@evil.example/keys"}, "no https URL"),
-        ({"jwks_uri": "https://evil.example/\r\nkeys"}, "no https URL"),
-        ({"jwks_uri": None}, "no https URL"),
+        ({"jwks_uri": "http://evil.example/keys"}, "not an https URL"),
+        ({"jwks_uri": "http://127.0.0.1:1/keys"}, "not an https URL"),
+        ({"jwks_uri": "file:///etc/passwd"}, "not an https URL"),
+        ({"jwks_uri": "https://user@evil.example/keys"}, "not an https URL"),
+        ({"jwks_uri": "https://evil.example/\r\nkeys"}, "not an https URL"),
+        ({"jwks_uri": None}, "not an https URL"),
     ],
 )
 async def test_metadata_that_could_be_of_somebody_else_is_not_used(

@@ -7,8 +7,8 @@ import pytest
 from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.inputs import StatusInput
-from tests.builders import an_mcpproxy
 from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+from tests.support.builders import an_mcpproxy
 
 TYPE = "AuthenticationReady"
 URL, PUBLIC = "https://login.example.com", "https://mcp.example.com/tools"
@@ -54,7 +54,7 @@ def test_the_worst_pod_decides(
     assert verdict(status_of(seen(*states)), TYPE) == expected
 
 
-def test_the_message_names_the_issuer_the_cause_and_what_is_used_meanwhile() -> None:
+def test_the_message_names_the_issuer_the_cause_and_the_age_of_the_keys() -> None:
     assert condition(status_of(seen(GOOD)), TYPE).message == f"keys are known of {URL} (2)"
     stale = condition(status_of(seen(STALE)), TYPE).message
     assert stale == (
@@ -64,13 +64,13 @@ def test_the_message_names_the_issuer_the_cause_and_what_is_used_meanwhile() -> 
     assert some == f"1 of 3 pods: {URL}: no connection"
 
 
-def test_keys_that_the_operator_can_not_read_are_told() -> None:
+def test_the_condition_reports_keys_that_the_operator_cannot_read() -> None:
     status = status_of(seen(GOOD, token_keys_problem="the operator must not read the keys"))
     assert verdict(status, TYPE) == ("False", "KeysNotRead")
     assert condition(status, TYPE).message == "the operator must not read the keys"
 
 
-def test_a_pod_that_was_not_heard_leaves_it_open() -> None:
+def test_the_condition_is_unknown_without_a_report_of_each_pod() -> None:
     report = a_report(a_view(), authentication=[GOOD])
     pods = [a_pod("tools-0", report=report), a_pod("tools-1")]
     status = status_of(observed(*pods, spec=an_mcpproxy(**WANTED).spec))

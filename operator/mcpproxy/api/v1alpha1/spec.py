@@ -38,7 +38,7 @@ from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
 from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import PrincipalFrom
 
-_MORE_THAN_LIMIT = "a request must not be higher than the limit of the same resource"
+_MORE_THAN_LIMIT = "a request must not be greater than the limit of the same resource"
 
 
 class Resources(ApiModel):
@@ -105,12 +105,12 @@ class Health(ApiModel):
 _BACKENDS_RULES = cel(
     cel_validation(
         "self.filter(b, has(b.prefix) && b.prefix == '').size() <= 1",
-        'at most one backend may have the prefix ""',
+        'at most one backend can have the prefix ""',
     ),
     cel_validation(
         "self.all(b, self.exists_one(o,"
         " (has(o.prefix) ? o.prefix : o.name) == (has(b.prefix) ? b.prefix : b.name)))",
-        "two backends have the same prefix, give one of them another",
+        "two backends have the same prefix; change one of them",
     ),
     **BY_NAME,
 )
@@ -122,17 +122,17 @@ def _check_prefixes_are_unique(backends: list[BackendSpec]) -> list[BackendSpec]
         prefix = backend.name if backend.prefix is None else backend.prefix
         if prefix in backend_of_prefix:
             both = f"{backend_of_prefix[prefix]} and {backend.name}"
-            raise ValueError(
-                f'backends {both} both have the prefix "{prefix}", give one of them another'
-            )
+            raise ValueError(f'backends {both} have the same prefix "{prefix}"; change one of them')
         backend_of_prefix[prefix] = backend.name
     return backends
 
 
-_NOT_BOTH = "replicas and autoscaling exclude each other, remove one of them"
-_NO_REQUEST = "autoscaling by {0} needs resources.requests.{0} (or a limit)"
+_NOT_BOTH = "replicas and autoscaling are mutually exclusive; remove one of them"
+_NO_REQUEST = "autoscaling by {0} requires resources.requests.{0} (or a limit)"
 
-_NO_SCRAPERS = "monitoring.podMonitor needs scrapers here: the Prometheus that may read metrics"
+_NO_SCRAPERS = (
+    "monitoring.podMonitor requires scrapers: the pods of the Prometheus that scrapes the metrics"
+)
 _ONE_IDENTITY = "principalFrom and authentication exclude each other, remove one of them"
 _NO_AUDIENCE = (
     "an entry of authentication.jwt without audiences needs publicUrl, which is then the audience"
@@ -269,7 +269,7 @@ class MCPProxySpec(ApiModel):
     allowedHosts, and its path is served besides /mcp. Nothing is derived from headers of requests
     instead. Default: none; the status shows the Service's own URL."""
     authentication: Authentication | None = None
-    """Authentication of clients. Default: none; whoever reaches the Service is served."""
+    """Authentication of clients. Default: none; every client that reaches the Service is served."""
     principal_from: PrincipalFrom | None = None
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;
@@ -320,8 +320,9 @@ class MCPProxySpec(ApiModel):
 
 
 NAME_MESSAGE = (
-    "metadata.name must be a DNS label of at most 63 characters, since the proxy's Service and"
-    " Deployment carry it: lower case letters, digits and -, beginning with a letter"
+    "metadata.name must be a DNS label of at most 63 characters, because the operator names the"
+    " proxy's Service and Deployment after it: lower case letters, digits and -, starting with a"
+    " letter"
 )
 
 

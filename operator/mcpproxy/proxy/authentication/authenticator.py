@@ -138,7 +138,9 @@ class Authenticator:
         if found is not None:
             return found
         if not (self._issuers and looks_signed(credentials)):
-            raise CredentialsRefused("malformed", "the credentials are no known token or API key")
+            raise CredentialsRefused(
+                "malformed", "the credentials are neither a valid token nor a known API key"
+            )
         token = parse_token(credentials)
         issuer, expires = self._issuer_of(token)
         keys = issuer.keys.candidates(token)

@@ -73,12 +73,12 @@ class KeyDocuments:
         except (msgspec.DecodeError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise KeysUnavailable(f"{url}: the metadata is no JSON object")
+            raise KeysUnavailable(f"{url}: the metadata is not a JSON object")
         if content.get("issuer") != self._issuer.issuer:
             raise KeysUnavailable(f"{url}: the metadata names another issuer")
         keys = content.get("jwks_uri")
         if not isinstance(keys, str) or not self._may_fetch(keys):
-            raise KeysUnavailable(f"{url}: jwks_uri is no https URL")
+            raise KeysUnavailable(f"{url}: jwks_uri is not an https URL")
         return keys
 
     def _may_fetch(self, url: str) -> bool:

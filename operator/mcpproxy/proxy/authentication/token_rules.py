@@ -51,7 +51,7 @@ def check_times(claims: Mapping[str, Any], now: float) -> float:
             continue
         begin = _number(claims[name])
         if begin is None:
-            raise CredentialsRefused("malformed", f"the claim {name} of the token is no number")
+            raise CredentialsRefused("malformed", f"the claim {name} of the token is not a number")
         if begin - CLOCK_SKEW > now:
             raise CredentialsRefused("not_yet_valid", "the token is not valid yet")
     return float(min(expires, _LAST))

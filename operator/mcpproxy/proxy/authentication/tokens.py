@@ -12,7 +12,7 @@ from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 """Values of the header `typ`; a token without it is read as JWT (RFC 7519, section 5.1)."""
 _OTHER_TYPES: Final = frozenset({"id", "refresh", "offline", "logout"})
-"""Values of Keycloak's claim `typ` in tokens that are no access tokens."""
+"""Values of Keycloak's claim `typ` in tokens other than access tokens."""
 _OF_ID_TOKENS: Final = ("nonce", "at_hash", "c_hash")
 
 
@@ -57,12 +57,14 @@ def looks_signed(text: bytes) -> bool:
 def parse_token(text: bytes) -> Token:
     """Parse a token. Raise CredentialsRefused.
 
-    Keys that the header contains or links to (jwk, jku, x5c, x5u) are never read: whoever forges
-    the token chooses them.
+    Keys that the header contains or links to (jwk, jku, x5c, x5u) are never read, because a
+    forger chooses them.
     """
     parts = text.split(b".")
     if len(parts) != 3:
-        raise CredentialsRefused("malformed", "the credentials are no known token or API key")
+        raise CredentialsRefused(
+            "malformed", "the credentials are neither a valid token nor a known API key"
+        )
     header, payload, signature = map(_decode, parts)
     head, claims = _object(header), _object(payload)
     if "crit" in head:
@@ -80,7 +82,7 @@ def _check_type(kind: object, claims: dict[str, Any]) -> None:
     named = named.lower() if isinstance(named, str) else ""
     kind = "jwt" if kind is None else kind.lower() if isinstance(kind, str) else ""
     if kind not in _TYPES or named in _OTHER_TYPES:
-        raise CredentialsRefused("wrong_type", "the token is no access token")
+        raise CredentialsRefused("wrong_type", "the token is not an access token")
     is_access_token = kind.endswith("at+jwt") or named == "bearer"
     if not is_access_token and any(name in claims for name in _OF_ID_TOKENS):
         raise CredentialsRefused("wrong_type", "the token is an ID token; send an access token")
@@ -106,5 +108,5 @@ def _object(text: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError, ValueError):
         value = None
     if not isinstance(value, dict):
-        raise CredentialsRefused("malformed", "the token is no JSON")
+        raise CredentialsRefused("malformed", "the token is not JSON")
     return value

@@ -125,16 +125,16 @@ def parse_key_set(document: bytes) -> list[VerificationKey]:
     try:
         content = msgspec.json.decode(document)
     except (msgspec.DecodeError, RecursionError):
-        raise InvalidKeySet("it is no JSON") from None
+        raise InvalidKeySet("the document is not JSON") from None
     entries = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise InvalidKeySet("it has no list of keys")
+        raise InvalidKeySet("the document has no list of keys")
     if len(entries) > KEYS.value:
         KEYS.record()
         entries = entries[: KEYS.value]
     keys = [key for key in map(_parse_key, entries) if key is not None]
     if not keys:
-        raise InvalidKeySet("it has no key for signatures")
+        raise InvalidKeySet("the document has no key for signatures")
     return list({key.source: key for key in keys}.values())
 
 

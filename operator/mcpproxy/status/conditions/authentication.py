@@ -56,7 +56,7 @@ def pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
     missing = missing_reports(observed)
     if not missing:
         return None
-    message = f"{missing} of {len(observed.serving)} pods were not heard"
+    message = f"{missing} of {len(observed.serving)} pods have not reported"
     return ConditionValue("Unknown", reasons.NOT_REPORTED, message)
 
 
@@ -75,7 +75,7 @@ def _describe(observed: StatusInput, states: Sequence[IssuerStatus]) -> str:
 
 
 def _describe_issuer(observed: StatusInput, state: IssuerStatus) -> str:
-    """Return an issuer's problem, how many pods have it, and what they use meanwhile."""
+    """Return an issuer's problem, how many pods have it, and the age of the keys in use."""
     reports = [report.authentication or [] for report in observed.reports]
     affected = sum(
         any(one.issuer == state.issuer and one.message for one in report) for report in reports

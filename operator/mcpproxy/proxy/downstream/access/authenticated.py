@@ -32,6 +32,10 @@ _PREFLIGHT: Final = (
 )
 
 
+_METADATA: Final = RequestContext(RequestHead("GET", "", []))
+"""Context of all requests for the published metadata."""
+
+
 class AuthenticatedEndpoint(Endpoint):
     """Endpoint that serves only callers whom an authenticator admits."""
 
@@ -57,9 +61,13 @@ class AuthenticatedEndpoint(Endpoint):
             return super().screened(inbound)
         if not self.guard.admits_host(inbound.headers.get(b"host")):
             return HttpError(421, "the Host header names another server")
-        context = inbound.head.context = RequestContext(inbound.head)
-        context.handler = self._answer_metadata
+        inbound.head.context = _METADATA
         return None
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        if inbound.head.context is _METADATA:
+            return self._answer_metadata(inbound, reply)
+        return super().at_once(inbound, reply)
 
     def _answer_metadata(self, inbound: Request, reply: ResponseWriter) -> bool:
         """Answer a request for the published metadata, which pages of all origins may read."""
@@ -72,7 +80,7 @@ class AuthenticatedEndpoint(Endpoint):
 
     def identify(self, inbound: Request) -> RequestContext:
         try:
-            admission = self._admit(inbound.head, inbound.network)
+            admission = self._admit(inbound.head, inbound.head.network)
         except self._keys_needed:
             # `serve` waits for the keys.
             return RequestContext(inbound.head)
@@ -97,7 +105,7 @@ class AuthenticatedEndpoint(Endpoint):
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         context: RequestContext = inbound.head.context
-        if context.handler == self._answer_metadata:
+        if context is _METADATA:
             preflight = inbound.method == "OPTIONS"
             allow = (b"allow", _METHODS)
             return reply.empty(204, *_PREFLIGHT) if preflight else reply.empty(405, allow)
@@ -116,6 +124,8 @@ class AuthenticatedEndpoint(Endpoint):
         except self._keys_needed:
             admission = await self._authenticator.admit_later(head, reply.network)
         head.context = _context(head, admission)
+        # The handler so far checks the admission before.
+        head.forget_handler()
         await self.serve_era(inbound, reply)
 
 

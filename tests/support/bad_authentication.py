@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.bad_values import Bad, bad, ref
-from tests.builders import a_backend, a_manifest
+from tests.support.bad_values import Bad, bad, ref
+from tests.support.builders import a_backend, a_manifest
 
 URL = {"publicUrl": "https://mcp.example.com/tools"}
 ISSUER = {"issuer": "https://login.example.com"}

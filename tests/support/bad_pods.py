@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.bad_manifests import spec
-from tests.bad_values import Bad, Manifest, bad
-from tests.builders import a_manifest
+from tests.support.bad_manifests import spec
+from tests.support.bad_values import Bad, Manifest, bad
+from tests.support.builders import a_manifest
 
 
 def placed(wrong: str, field: str, /, **fields: Any) -> Bad:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.bad_authentication import AUTHENTICATION
-from tests.bad_values import Bad, Manifest, bad, ref
-from tests.builders import a_backend, a_manifest
+from tests.support.bad_authentication import AUTHENTICATION
+from tests.support.bad_values import Bad, Manifest, bad, ref
+from tests.support.builders import a_backend, a_manifest
 
 
 def backend(wrong: str, field: str = "", /, **fields: Any) -> Bad:
