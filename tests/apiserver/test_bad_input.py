@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mcpproxy.api import constants, manifest
-from tests import bad_manifests, bad_pods
+from tests import bad_access, bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
 from tests.bad_manifests import Bad
 from tests.builders import a_backend, a_manifest
@@ -20,8 +20,12 @@ from tests.good_manifests import GOOD
 pytestmark = pytest.mark.apiserver
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-ALL = [*bad_manifests.ALL, *bad_pods.ALL]
-UNSEEN = [*bad_manifests.ONLY_FOR_THE_PARSER, *bad_pods.ONLY_FOR_THE_PARSER]
+ALL = [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL]
+UNSEEN = [
+    *bad_manifests.ONLY_FOR_THE_PARSER,
+    *bad_pods.ONLY_FOR_THE_PARSER,
+    *bad_access.ONLY_FOR_THE_PARSER,
+]
 REFUSED = [case for case in ALL if case.api_server_says is not None]
 
 

@@ -1,5 +1,13 @@
 """MCPProxy v1alpha1: the models of the spec and the status. Import the spec's models from here."""
 
+from mcpproxy.api.v1alpha1.access.authorization import (
+    Authorization,
+    AuthorizationRule,
+    Callers,
+    ExternalDecision,
+    Grant,
+    ToolAnnotations,
+)
 from mcpproxy.api.v1alpha1.backend import (
     BackendNames,
     BackendSession,
@@ -36,16 +44,21 @@ from mcpproxy.api.v1alpha1.tls import Tls
 __all__ = [
     "NAME_MESSAGE",
     "ApprovedComponents",
+    "Authorization",
+    "AuthorizationRule",
     "Autoscaling",
     "BackendNames",
     "BackendSession",
     "BackendSpec",
     "Cache",
+    "Callers",
     "CatalogSpec",
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
     "Extensions",
+    "ExternalDecision",
+    "Grant",
     "Header",
     "Health",
     "KeyRef",
@@ -68,6 +81,7 @@ __all__ = [
     "Stdio",
     "Timeouts",
     "Tls",
+    "ToolAnnotations",
     "Tracing",
     "Transport",
     "ValueFrom",

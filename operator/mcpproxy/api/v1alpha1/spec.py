@@ -27,6 +27,7 @@ from mcpproxy.api.kubernetes.scalars import (
     Port,
     check_names_are_unique,
 )
+from mcpproxy.api.v1alpha1.access.authorization import Authorization
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames
@@ -234,6 +235,8 @@ class MCPProxySpec(ApiModel):
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;
     clients are distinguished by a digest of Authorization, which is not verified."""
+    authorization: Authorization | None = None
+    """Who may list and use which components. Default: none; every caller may use all of them."""
 
     @field_validator("network_policy")
     @classmethod
