@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.translation.request_names import unknown_component_error
 from mcpproxy.proxy.core.translation.uri_templates import Uri

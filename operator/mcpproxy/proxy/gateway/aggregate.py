@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from mcpproxy.proxy.core.catalog import capabilities
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ListVariant
+from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
+from mcpproxy.proxy.core.catalog.list_variant import ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
