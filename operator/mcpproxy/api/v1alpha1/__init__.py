@@ -8,7 +8,16 @@ from mcpproxy.api.v1alpha1.access.authorization import (
     Grant,
     ToolAnnotations,
 )
+from mcpproxy.api.v1alpha1.authentication import (
+    ApiKey,
+    Authentication,
+    JwtIssuer,
+    ResourceMetadata,
+    ServiceAccountTokens,
+    TokenClaims,
+)
 from mcpproxy.api.v1alpha1.backend import (
+    BackendAuth,
     BackendNames,
     BackendSession,
     BackendSpec,
@@ -25,10 +34,10 @@ from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames, OnClash
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import EnvVar, Header, KeyRef, PrincipalFrom, ValueFrom
-from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.spec import (
     NAME_MESSAGE,
     Health,
@@ -43,10 +52,13 @@ from mcpproxy.api.v1alpha1.tls import Tls
 
 __all__ = [
     "NAME_MESSAGE",
+    "ApiKey",
     "ApprovedComponents",
+    "Authentication",
     "Authorization",
     "AuthorizationRule",
     "Autoscaling",
+    "BackendAuth",
     "BackendNames",
     "BackendSession",
     "BackendSpec",
@@ -61,6 +73,7 @@ __all__ = [
     "Grant",
     "Header",
     "Health",
+    "JwtIssuer",
     "KeyRef",
     "LocalObjectReference",
     "MCPProxy",
@@ -73,7 +86,9 @@ __all__ = [
     "PodTemplate",
     "PrincipalFrom",
     "Protocol",
+    "ResourceMetadata",
     "Resources",
+    "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
     "Session",
@@ -81,6 +96,7 @@ __all__ = [
     "Stdio",
     "Timeouts",
     "Tls",
+    "TokenClaims",
     "ToolAnnotations",
     "Tracing",
     "Transport",

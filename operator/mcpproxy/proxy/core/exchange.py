@@ -47,7 +47,7 @@ class ClientIdentity:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Request headers that some backend gets, with lower-case names."""
     identity: Identity = field(default=ANONYMOUS, compare=False, repr=False)
-    """Verified identity of the caller."""
+    """The verified identity of the caller; anonymous without `spec.authentication`."""
     access: Access | None = field(default=None, compare=False, repr=False)
     """Permission to list and use components; None without `spec.authorization`."""
     modern: bool = field(init=False, compare=False, repr=False)

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 Method = Literal["jwt", "serviceAccount", "apiKey", "anonymous"]
 
+CLOCK_SKEW: Final = 60
+"""Seconds by which clocks of issuers may differ from this one."""
 SERVICE_ACCOUNTS: Final = "mcpproxy:serviceAccounts"
 """Issuer of ServiceAccounts in principals; no URL, so that no issuer of tokens has it."""
 API_KEYS: Final = "mcpproxy:apiKeys"
@@ -47,6 +49,16 @@ class Identity:
         # Lengths keep apart values that would be equal when joined.
         joined = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
         return hashlib.sha256(joined).hexdigest()[:32]
+
+    def stream_lifetime(self, now: float) -> float | None:
+        """Return the seconds for which a stream that begins now may last; None without a limit.
+
+        It ends when the token expires, and the client may open another one with a new token.
+        """
+        if self.expires is None:
+            return None
+        left = self.expires - now
+        return left if left > 0 else max(left + CLOCK_SKEW, 0.0)
 
 
 ANONYMOUS: Final = Identity("anonymous")
