@@ -65,6 +65,11 @@ class ClientIdentity:
         object.__setattr__(self, "person", kind[:3])
 
     @property
+    def rules(self) -> str:
+        """Digest of the rules of access that apply to the client; empty if there are none."""
+        return "" if self.access is None else self.access.digest
+
+    @property
     def holder(self) -> tuple[str, str]:
         """Holder of the client's entries in bounded collections; see `FairShares`."""
         return self.network, self.principal

@@ -13,15 +13,14 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
-from msgspec import Raw
-
 from mcpproxy.limits.instances import TICKETS
-from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
+from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
-from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
+from mcpproxy.proxy.downstream.direct_call import METHODS
 from mcpproxy.proxy.downstream.legacy import requests
+from mcpproxy.proxy.downstream.legacy.direct_call import LegacyDirectCall
 from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
 from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState, progress_token
@@ -86,7 +85,7 @@ class LegacyEndpoint:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
             ticket = self._opened(token, context.principal)
             client = self.gateway.with_forwarded_headers(ticket.client, head.lines)
-            client = context.identified(client)
+            client = self.gateway.restrict(context.identified(client))
             ticket = ticket if client is ticket.client else replace(ticket, client=client)
             context.ticket = ticket
         if self.live.is_terminated(ticket.client.session):
@@ -122,16 +121,18 @@ class LegacyEndpoint:
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
         ticket = self.ticket(inbound)
+        if not self.gateway.decides_at_once:
+            return False
         if not self._peers.is_local(ticket.owner):
             live = self.live.find(ticket.client.session)
             if self.gateway.holds_state or live is None or not live.is_synced:
                 return False
         try:
-            prepared = self.gateway.prepared_call(call)
+            prepared = self.gateway.prepared_call(call, ticket.client)
         except RpcError:
             return False
         live = self.live.get_or_create(ticket.client.session, reply.loop.time())
-        direct = _LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
+        direct = LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
         if direct.begin(ticket.client, levelled=live.log_level is not None):
             live.in_flight[direct.key] = direct
             reply.ping_on_sweep()
@@ -237,7 +238,8 @@ class LegacyEndpoint:
                 params, context.principal, secrets.token_urlsafe(16)
             )
             client = context.identified(replace(client, network=reply.network))
-            ticket = SessionToken(client, int(time.time()), self._peers.owner)
+            client = self.gateway.restrict(client)
+            ticket = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
             session_id = session_token.encode_session_token(self._sealer, ticket)
             result = await requests.initialize(self.gateway, client)
         except RpcError as error:
@@ -265,7 +267,7 @@ class LegacyEndpoint:
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            if self.gateway.is_session_bound(method, message):
+            if self.gateway.is_session_bound(method, message, ticket.client):
                 self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance that held this session has gone; initialize anew"
@@ -281,7 +283,8 @@ class LegacyEndpoint:
             return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
             return ticket.owner
-        return ticket.owner if self.gateway.is_session_bound(method, message) else None
+        bound = self.gateway.is_session_bound(method, message, ticket.client)
+        return ticket.owner if bound else None
 
     # GET
 
@@ -307,7 +310,7 @@ class LegacyEndpoint:
             await resume(log, where[1], reply, inbound.head.context.identity)
         else:
             live = self.live.get_or_create(session, reply.loop.time())
-            await self._stream(ticket.client, live, reply)
+            await self._stream(ticket, live, reply)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Forward the stream of another instance until one of the two stops."""
@@ -331,14 +334,16 @@ class LegacyEndpoint:
             task.cancel()
 
     async def _stream(
-        self, client: ClientIdentity, live: SessionState, reply: ResponseWriter
+        self, ticket: SessionToken, live: SessionState, reply: ResponseWriter
     ) -> None:
+        client = ticket.client
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
             live.stream.end()
         stream = live.stream = self._streams.open(reply.network, client)
         unsubscribe = self.gateway.subscribe(
-            lambda method: stream.announce(jsonrpc.notification(method)), client.session
+            lambda method: stream.announce(jsonrpc.notification(method)),
+            *(client.session, client, ticket.rules),
         )
         self.gateway.metrics.streams.inc()
         reply.on_gone = stream.end
@@ -366,35 +371,3 @@ class LegacyEndpoint:
             with contextlib.suppress(PeerUnavailable, HttpError):
                 await self._peers.send(ticket.owner, "DELETE", inbound, b"")
         await reply.empty(204)
-
-
-class _LegacyDirectCall(DirectCall):
-    """Call of a client with a session, relayed without a task."""
-
-    def __init__(
-        self,
-        front: LegacyEndpoint,
-        inbound: Request,
-        ticket: SessionToken,
-        live: SessionState,
-        reply: ResponseWriter,
-        request_id: Raw,
-        prepared: PreparedCall,
-    ) -> None:
-        super().__init__(front.gateway, request_id, prepared)
-        self.key = jsonrpc.id_key(request_id)
-        """Key under which the client may cancel the call."""
-        self._front = front
-        self._inbound = inbound
-        self._ticket = ticket
-        self._live = live
-        self._reply = reply
-
-    def finish(self, body: bytes, answer: Message | None) -> None:
-        self._live.in_flight.pop(self.key, None)
-        self._front.live.release_if_idle(self._ticket.client)
-        self._reply.complete(body)
-
-    def go_on(self) -> None:
-        about = (self._inbound, self._ticket, self._live, self._reply, self.prepared)
-        self._reply.go_on(self._front.go_on(*about))
