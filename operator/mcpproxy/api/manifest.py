@@ -109,6 +109,7 @@ RUNTIME_FIELDS = (
     "allowedOrigins",
     "publicUrl",
     "authentication",
+    "authorization",
     "principalFrom",
 )
 

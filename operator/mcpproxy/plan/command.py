@@ -14,6 +14,7 @@ from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
+from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.document import (
     DIFFERENT,
@@ -54,6 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="compare with a running proxy, by URL or mcpproxy/NAME (through kubectl), or with the"
         " file of an earlier -o json",
+    )
+    add(
+        "--as",
+        action="append",
+        dest="callers",
+        default=[],
+        metavar="CALLER",
+        help="show the access of this caller, such as groups=dev,subject=alice or anonymous;"
+        " otherwise of all callers whom the rules name (may be repeated)",
     )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
@@ -107,7 +117,7 @@ async def _plans(
 ) -> tuple[list[Plan], list[Plan]]:
     """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
-    sources = CollectOptions(args.timeout, args.offline, args.save)
+    sources = CollectOptions(args.timeout, args.offline, args.save, tuple(args.callers))
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
     if compare and plan_compare.is_running(args.against):
@@ -127,6 +137,9 @@ async def _plans(
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = plan_differences(baseline, plan)
+            if running is None:
+                # A running proxy shows one caller's part, so only plans can be compared by caller.
+                plan["accessDifferences"] = access_differences(baseline, plan)
         plans.append(plan)
     return plans, [removed_plan(plan) for plan in earlier.values()]
 

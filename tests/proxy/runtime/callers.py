@@ -74,7 +74,7 @@ class Caller:
         """Send a request."""
         if self.era == "legacy":
             return await self.raw.post(rpc(method, params), **self.headers)
-        name = params.get("name", params.get("uri", params.get("taskId")))
+        name = params.get("name") or params.get("uri") or params.get("taskId") or ""
         headers = {"mcp_protocol_version": MODERN, "mcp_method": method, **self.headers}
         if method in ("tools/call", "prompts/get", "resources/read") or "taskId" in params:
             headers["mcp_name"] = name
