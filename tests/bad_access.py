@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.bad_manifests import Bad, Manifest, bad, spec
+from tests.bad_manifests import spec
+from tests.bad_values import Bad, Manifest, bad
 from tests.builders import a_manifest
 
 ANYONE = {"any": True}
@@ -67,6 +68,11 @@ _EVERYWHERE = [
     wrong_rule("a scope with a space", "scopes[0]", scopes=["tools read"]),
     wrong_rule("a rule without a name", "name", name=""),
     wrong_rule("a condition of 1025 characters", "when", when="true" + " " * 1021),
+    spec(
+        "a rule for a group without authentication",
+        "authorization",
+        authorization={"rules": [rule(who={"groups": ["dev"]})]},
+    ),
     external("a decision of another protocol", "url", url="grpc://opa.policy"),
     external("a decision that takes two minutes", "timeout", timeout="2m"),
     external("a decision that fails otherwise", "onFailure", onFailure="Retry"),

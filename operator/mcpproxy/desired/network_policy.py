@@ -56,7 +56,7 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
     if proxy.spec.network_policy is None:
         return set()
     services = [_service_of(proxy, backend) for backend in proxy.spec.backends]
-    services += [_service_at(proxy, url) for url in _helpers(proxy)]
+    services += [_service_at(proxy, url) for url in (*_helpers(proxy), *_issuers(proxy))]
     return {(namespace, name) for namespace, name, _ in filter(None, services)}
 
 
@@ -67,6 +67,13 @@ def _helpers(proxy: MCPProxy) -> list[str]:
     if authorization is not None and authorization.external is not None:
         urls.append(authorization.external.url)
     return urls
+
+
+def _issuers(proxy: MCPProxy) -> list[str]:
+    """Return the URLs from which the keys of tokens are read."""
+    authentication = proxy.spec.authentication
+    entries = (authentication.jwt if authentication else None) or []
+    return [entry.jwks_url or entry.issuer for entry in entries]
 
 
 def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
@@ -102,7 +109,7 @@ def _egress(proxy: MCPProxy, policy: NetworkPolicySpec, services: Services) -> I
             yield from _to_service(proxy, *service, services)
         elif backend.url is not None:
             yield _to_url(backend.url, policy)
-    for url in _helpers(proxy):
+    for url in (*_helpers(proxy), *_issuers(proxy)):
         service = _service_at(proxy, url)
         yield from (
             [_to_url(url, policy)] if service is None else _to_service(proxy, *service, services)

@@ -134,6 +134,7 @@ class Runtime:
             else None,
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
+            authorization=self.gateway.authorization_report(complete=is_complete),
         )
 
     def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":

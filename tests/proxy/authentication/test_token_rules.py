@@ -222,16 +222,18 @@ async def test_claims_may_have_other_names_and_lie_in_objects() -> None:
 
 async def test_without_names_the_usual_claims_count() -> None:
     stage = Stage()
-    token = stage.issuer.token(groups="dev", scope="a b", azp="web", **{"realm.roles": ["x"]})
+    token = stage.issuer.token(groups="dev", scope="a b", azp="web")
     identity = await stage.identify(token)
-    assert (identity.groups, identity.scopes, identity.client) == ({"dev"}, {"a", "b"}, "")
+    assert (identity.groups, identity.scopes) == (frozenset({"dev"}), frozenset({"a", "b"}))
+    assert identity.client == ""
     other = await stage.identify(stage.issuer.token(scp=["c"]))
     assert other.scopes == {"c"}
 
 
 async def test_a_claim_whose_name_has_dots_precedes_nested_ones() -> None:
     stage = Stage(claims={"groups": "a.b"})
-    identity = await stage.identify(stage.issuer.token(**{"a.b": ["flat"], "a": {"b": ["deep"]}}))
+    both: dict[str, Any] = {"a.b": ["flat"], "a": {"b": ["deep"]}}
+    identity = await stage.identify(stage.issuer.token(**both))
     assert identity.groups == {"flat"}
 
 

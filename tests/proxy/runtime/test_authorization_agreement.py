@@ -1,4 +1,4 @@
-"""Random rules over HTTP: lists, calls and plan agree, in both eras, at one instance and at three."""
+"""Random rules over HTTP, at one instance and at three: lists, calls and plan agree."""
 
 from contextlib import AsyncExitStack
 from typing import Any

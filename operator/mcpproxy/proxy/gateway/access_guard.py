@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
 from mcpproxy.proxy.authorization.grants import parse_annotations
 from mcpproxy.proxy.authorization.policy import Policy
@@ -40,6 +41,15 @@ class AccessGuard:
     def __init__(self, policy: Policy, catalog: Catalog) -> None:
         self._policy = policy
         self._catalog = catalog
+
+    def report(self, *, complete: bool) -> AuthorizationReport:
+        """Return the state of the rules; `complete` means that all components are known."""
+        policy = self._policy
+        return AuthorizationReport(
+            rules=len(policy.rules),
+            classes=policy.class_count,
+            unused=policy.unused() if complete else None,
+        )
 
     def restrict(self, client: ClientIdentity) -> Access:
         """Return the access of a client, by its identity."""

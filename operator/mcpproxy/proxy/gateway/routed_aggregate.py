@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -43,6 +44,10 @@ class RoutedAggregate(Aggregate):
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
+
+    def authorization_report(self, *, complete: bool) -> AuthorizationReport | None:
+        """Return the state of the rules; `complete` means that all components are known."""
+        return None if self._guard is None else self._guard.report(complete=complete)
 
     def restrict(self, client: ClientIdentity) -> ClientIdentity:
         """Return the client with the access that its identity has; all clients pass through here.
