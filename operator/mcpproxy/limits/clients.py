@@ -304,7 +304,7 @@ URI_MATCHING: Final = Limit(
 )
 ACCESS_CLASSES: Final = Limit(
     name="access-classes",
-    value=256,
+    value=128,
     unit="count",
     counts="sets of rules of spec.authorization that apply to some client, with their decisions",
     share="process",

@@ -1,11 +1,14 @@
 """Authorization over HTTP, in both eras: lists show what can be used, and nothing else can be."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from mcp_types import ToolAnnotations
 
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from tests.proxy.runtime.callers import (
@@ -21,6 +24,7 @@ from tests.proxy.runtime.callers import (
 from tests.proxy.runtime.raw import last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
+from tests.proxy.runtime.strangers import KEY
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
@@ -55,12 +59,13 @@ async def worlds(
     names: str = "ab",
     backend: dict[str, Any] | None = None,
     authentication: dict[str, Any] | None = AUTHENTICATION,
+    shelf: type[Shelf] = Shelf,
     **fields: Any,
 ) -> AsyncIterator[World]:
-    shelves = [Shelf(name) for name in names]
+    shelves = [shelf(name) for name in names]
     spec = {"authorization": {"rules": list(rules), **fields}, "authentication": authentication}
     async with AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(serving(shelf.gate)) for shelf in shelves]
+        urls = [await stack.enter_async_context(serving(one.gate)) for one in shelves]
         pairs = zip(names, urls, strict=True)
         backends = [{"name": n, "url": f"{url}/mcp", **(backend or {})} for n, url in pairs]
         async with proxied(*backends, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:
@@ -290,6 +295,153 @@ async def test_two_classes_interleaved_never_see_the_lists_of_each_other() -> No
 
 
 _TOOLS = list(enumerate(["get_a", "get_b_admin", "get_off", "set_a"]))
+
+
+HINTS: dict[str, dict[str, bool]] = {
+    "fits": {},
+    "reads": {"readOnlyHint": True},
+    "destroys": {"destructiveHint": True},
+    "repeats": {"idempotentHint": False},
+    "reaches": {"openWorldHint": True},
+}
+
+
+class Annotated(Shelf):
+    """A shelf with a tool for each annotation, besides one that has what is wanted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.tools = dict.fromkeys(HINTS, self.named)
+
+    async def list_tools(self, c: Any, p: Any) -> Any:
+        listed = await super().list_tools(c, p)
+        wanted = {"destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+        for tool in listed.tools:
+            tool.annotations = ToolAnnotations.model_validate({**wanted, **HINTS[tool.name]})
+        return listed
+
+
+async def test_each_member_of_who_tells_callers_apart() -> None:
+    every = {"issuers": [ALICE.issuer], "subjects": ["alice"], "groups": ["dev"]}
+    others = {
+        "serviceAccounts": [{"namespace": "agents", "name": "r*"}],
+        "apiKeys": ["n8n"],
+        "anonymous": True,
+    }
+    alice = replace(ALICE, client="desktop")
+    agent = Identity("serviceAccount", subject="x", service_account=("agents", "reader"))
+    rules = (
+        rule("token", {**every, "clients": ["desktop"]}, {"tools": ["a_get_a"]}),
+        rule("others", others, {"tools": ["a_get_off"]}),
+        rule("all", {"any": True}, {"tools": ["a_set_a"]}),
+    )
+    allowed = {
+        alice: "a_get_a",
+        replace(alice, issuer="https://other.example.com"): "",
+        replace(alice, subject="bob"): "",
+        replace(alice, groups=frozenset(["ops"])): "",
+        replace(alice, client="web"): "",
+        agent: "a_get_off",
+        replace(agent, service_account=("team", "reader")): "",
+        replace(agent, service_account=("agents", "writer")): "",
+        Identity("apiKey", subject="n8n", api_key="n8n"): "a_get_off",
+        Identity("apiKey", subject="other", api_key="other"): "",
+        ANONYMOUS: "a_get_off",
+    }
+    async with worlds(*rules, names="a") as world:
+        for identity, tool in allowed.items():
+            who = await world.caller("modern", identity)
+            assert await who.listed("tools") == [*filter(None, [tool]), "a_set_a"], identity
+
+
+async def test_each_member_of_may_tells_components_apart() -> None:
+    may = (
+        {"backends": ["b"], "tools": ["*_get_a"]},
+        {"backends": ["a"], "prompts": ["*_ask"], "resources": ["*/pub/a"]},
+        {"resourceTemplates": ["log://b/*"]},
+    )
+    async with worlds(rule("dev", DEV, *may)) as world:
+        alice = await world.caller("modern", ALICE)
+        assert {kind: await alice.listed(kind) for kind in LISTS} == {
+            "tools": ["b_get_a"],
+            "prompts": ["a_ask"],
+            "resources": ["file://a//pub/a"],
+            "resourceTemplates": ["log://b/{day}"],
+        }
+
+
+async def test_each_annotation_tells_tools_apart() -> None:
+    annotations = {"readOnly": False, "destructive": False, "idempotent": True, "openWorld": False}
+    fitting = rule("dev", DEV, {"backends": ["a"], "annotations": annotations})
+    async with worlds(fitting, names="a", shelf=Annotated) as world:
+        alice = await world.caller("modern", ALICE)
+        assert await alice.listed("tools") == ["a_fits"]
+        assert [n for n in HINTS if await alice.may_use("tools", f"a_{n}")] == ["fits"]
+
+
+async def test_where_the_default_is_allow_the_rules_restrict_what_they_mention() -> None:
+    async with worlds(rule("ops", OPS, {"tools": ["a_set_a"]}), default="Allow") as world:
+        alice, bob = await world.caller("modern", ALICE), await world.caller("modern", BOB)
+        every = await bob.listed("tools")
+        assert "b_set_a" in every
+        assert await alice.listed("tools") == [name for name in every if name != "a_set_a"]
+        assert not await alice.may_use("tools", "a_set_a")
+
+
+async def test_the_report_names_rules_that_cover_nothing_and_counts_the_others() -> None:
+    rules = rule("dev", DEV, READ), rule("old", OPS, READ, {"tools": ["gone"]})
+    async with worlds(*rules) as world:
+        for identity in (ALICE, BOB, token("carol", groups=["dev"])):
+            await (await world.caller("modern", identity)).listed("tools")
+        report = (await world.proxy.report()).authorization
+        assert report is not None
+        assert (report.rules, report.unused) == (2, ["old: may[1]"])
+        assert report.classes >= 2
+
+
+async def test_a_session_that_goes_on_under_other_rules_hears_that_its_lists_may_differ() -> None:
+    def rules(pattern: str) -> dict[str, Any]:
+        return {"rules": [rule("dev", DEV, {"tools": [pattern]}), rule("ops", OPS, READ)]}
+
+    shelf = Shelf("a")
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(serving(shelf.gate))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
+        before, after = [
+            await stack.enter_async_context(
+                proxied(
+                    {"name": "a", "url": f"{base}/mcp"},
+                    options={"keys": (KEY,)},
+                    authorization=rules(pattern),
+                    authentication=AUTHENTICATION,
+                )
+            )
+            for pattern in ("a_get_*", "a_set_*")
+        ]
+        alice = await caller(before.url, http, "legacy", ALICE)
+        bob = await caller(before.url, http, "legacy", BOB)
+        await before.stop()
+        told = {}
+        for name, who in (("alice", alice), ("bob", bob)):
+            told[name] = await _first_event(http, after.url, who)
+        assert "list_changed" in told["alice"]
+        assert told["bob"] == ""
+
+
+async def _first_event(http: httpx2.AsyncClient, url: str, who: Caller) -> str:
+    """The first message on a session's stream; empty if none is there when a call has ended."""
+    headers = {"accept": "text/event-stream", "mcp-session-id": who.raw.session or ""}
+    headers |= {name.replace("_", "-"): value for name, value in who.headers.items()}
+    async with http.stream("GET", url, headers=headers) as stream:
+        lines = stream.aiter_lines()
+        try:
+            async with asyncio.timeout(1):
+                async for line in lines:
+                    if "{" in line:
+                        return line
+        except TimeoutError:
+            pass
+    return ""
 
 
 async def test_list_changes_are_announced_to_those_who_see_them() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan.access.callers import PlannedCaller
@@ -25,6 +25,8 @@ EXAMPLES = settings(
     max_examples=5,
     deadline=None,
     derandomize=True,
+    # A smaller example is not worth minutes of starting proxies.
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

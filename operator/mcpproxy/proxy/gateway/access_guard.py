@@ -20,7 +20,7 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_comp
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TOOLS
+from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
 
@@ -70,7 +70,7 @@ class AccessGuard:
             if not access.uses_tools(route.backend.name):
                 raise unknown_component_error(TASKS, route.name)
             return
-        verdict = access.judge(route.kind, route.backend.name, route.name)
+        verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
@@ -81,6 +81,13 @@ class AccessGuard:
                 f"the conditions of spec.authorization do not allow this use of {route.name}",
             )
         raise unknown_component_error(route.kind, route.name)
+
+    def _kind(self, route: Route, method: str) -> ComponentKind:
+        """Return the kind of component that a request uses: completions also name templates."""
+        if method != COMPLETE or route.kind is not RESOURCES:
+            return route.kind
+        listed = self._catalog.owner(TEMPLATES, route.name) is not None
+        return TEMPLATES if listed or "{" in route.name else RESOURCES
 
     def _meets_condition(
         self,

@@ -25,6 +25,8 @@ class ListSubscribers:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._subscribers: dict[Subscriber, _Subscription] = {}
+        self._users: dict[Access, int] = {}
+        """Number of subscribers with each access."""
         self._views: dict[Access, dict[str, int]] = {}
         """Access of subscribers → the last view of each list, by the method of its notification."""
 
@@ -42,18 +44,20 @@ class ListSubscribers:
         now, all its lists may have changed.
         """
         self._subscribers[subscriber] = _Subscription(session, access)
-        if access is not None and access not in self._views:
-            self._views[access] = {method: self._view(method, access) for method in BY_CHANGED}
+        if access is not None:
+            if access not in self._views:
+                self._views[access] = {method: self._view(method, access) for method in BY_CHANGED}
+            self._users[access] = self._users.get(access, 0) + 1
         if known is not None and known != ("" if access is None else access.digest):
             for method in BY_CHANGED:
                 subscriber(method)
 
         def end() -> None:
-            self._subscribers.pop(subscriber, None)
-            if access is not None and all(
-                subscription.access is not access for subscription in self._subscribers.values()
-            ):
-                self._views.pop(access, None)
+            if self._subscribers.pop(subscriber, None) is None or access is None:
+                return
+            self._users[access] -= 1
+            if not self._users[access]:
+                del self._users[access], self._views[access]
 
         return end
 
