@@ -305,9 +305,9 @@ GOOD = {
         authentication={
             "jwt": [
                 {
-                    "issuer": f"http://i{i}.sso.svc.cluster.local/{'x' * 900}",
+                    "issuer": f"http://i{i}.sso.svc.cluster.local/{'x' * 90}",
                     "insecureHttp": True,
-                    "audiences": [f"{a:x>1024}" for a in range(16)],
+                    "audiences": [f"{a:x>100}" for a in range(16)],
                 }
                 for i in range(16)
             ],
