@@ -64,7 +64,7 @@ async def world(service: Service, **external: Any) -> AsyncIterator[Call]:
             "external": decision,
         }
         entry = {"name": "a", "url": f"{backend}/mcp"}
-        spec = {"authorization": authorization, "authentication": AUTHENTICATION}
+        spec: dict[str, Any] = {"authorization": authorization, "authentication": AUTHENTICATION}
         async with proxied(entry, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:
 
             async def make(era: str, identity: Any = ALICE) -> Caller:

@@ -283,7 +283,8 @@ class MCPProxySpec(ApiModel):
     authentication: Authentication | None = None
     """Authentication of clients. Default: none; whoever reaches the Service is served."""
     authorization: Authorization | None = None
-    """Who may list and use which components. Default: none; every caller may use all of them."""
+    """Permissions of callers to list and use components. Default: none; every caller may use all of
+    them."""
     principal_from: PrincipalFrom | None = None
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;

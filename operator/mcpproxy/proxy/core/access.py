@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 
 
-class Condition(Protocol):
+class CallCondition(Protocol):
     """Condition of a rule that each call must meet."""
 
     def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
@@ -23,7 +23,7 @@ class Verdict:
 
     allowed: bool
     """True if every call is allowed."""
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[CallCondition, ...] = ()
     """Conditions of which a call must meet one, unless `allowed`."""
     scopes: tuple[str, ...] = ()
     """Scopes with which the client would be allowed, all of them; empty if none would help."""

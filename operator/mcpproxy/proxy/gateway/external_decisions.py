@@ -116,7 +116,7 @@ class ExternalDecisions:
 
 
 def _parse_decision(answer: bytes) -> bool:
-    """Return the decision. An undefined result is no permission. Raise NoDecision."""
+    """Return the decision. An undefined result denies the call. Raise NoDecision."""
     decoded: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         decoded = json.loads(answer)

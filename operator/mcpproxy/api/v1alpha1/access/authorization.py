@@ -218,7 +218,7 @@ class ExternalDecision(ApiModel):
 
 
 class Authorization(ApiModel):
-    """Who may list and use which components. A component that a caller may not use is missing from
+    """Permissions of callers to list and use components. A component that a caller may not use is missing from
     the caller's lists, and its use has the answer of an unknown name."""
 
     default: Default | None = None
