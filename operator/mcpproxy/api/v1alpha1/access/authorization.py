@@ -218,8 +218,8 @@ class ExternalDecision(ApiModel):
 
 
 class Authorization(ApiModel):
-    """Permissions of callers to list and use components. A component that a caller may not use is missing from
-    the caller's lists, and its use has the answer of an unknown name."""
+    """Permissions of callers to list and use components. A component that a caller may not use is
+    missing from the caller's lists, and its use has the answer of an unknown name."""
 
     default: Default | None = None
     """Deny allows only what a rule allows. Allow also allows everyone to use the components that
