@@ -65,7 +65,7 @@ _EVERYWHERE = [
         may=[{"prompts": ["*"], "annotations": {"readOnly": True}}],
     ),
     wrong_rule("an empty pattern", "may[0].tools[0]", may=[{"tools": [""]}]),
-    wrong_rule("a scope with a space", "scopes[0]", scopes=["tools read"]),
+    wrong_rule("a scope of a rule with a space", "scopes[0]", scopes=["tools read"]),
     wrong_rule("a rule without a name", "name", name=""),
     wrong_rule("a condition of 1025 characters", "when", when="true" + " " * 1021),
     spec(
