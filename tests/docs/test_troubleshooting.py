@@ -27,6 +27,7 @@ TYPES = {
     reasons.MONITORED,
     reasons.CATALOG_DRIFT,
     reasons.RULES_UNUSED,
+    reasons.AUTHENTICATION_READY,
 }
 """Types of conditions that are no reasons."""
 

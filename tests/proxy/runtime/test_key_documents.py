@@ -25,7 +25,7 @@ from mcpproxy.proxy.upstream.mounted.values import MountedValues
 from tests.authority import Authority, Mounted
 from tests.proxy.runtime.issuing import KEYS_PATH, IssuerServer, issuing
 from tests.proxy.runtime.serving import LIVE, free_port, serving
-from tests.proxy.runtime.strangers import hang, stranger_at
+from tests.proxy.runtime.strangers import close, hang, stranger_at
 
 pytestmark = LIVE
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -153,10 +153,13 @@ async def test_an_issuer_that_does_not_answer_is_given_up(monkeypatch: pytest.Mo
     assert quick.reached == before + 1
 
 
-async def test_an_unreachable_issuer_is_tried_at_one_url_only(server: IssuerServer) -> None:
-    unreachable = IssuerServer("http://127.0.0.1:1/realms/a")
-    with pytest.raises(KeysUnavailable, match=f"{OAUTH}/realms/a"):
-        await documents(unreachable).fetch_keys()
+async def test_an_unreachable_issuer_is_tried_at_one_url_only() -> None:
+    port = free_port()
+    async with stranger_at(port, close) as stranger:
+        unreachable = IssuerServer(f"http://127.0.0.1:{port}/realms/a")
+        with pytest.raises(KeysUnavailable, match=f"{OAUTH}/realms/a"):
+            await documents(unreachable).fetch_keys()
+    assert stranger.connections == 1
 
 
 async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> None:
