@@ -40,18 +40,19 @@ _PUBLISHED: Final = f"{_AUTH}::test_the_metadata_has_the_scopes_and_the_page_of_
 _REFUSED: Final = "test_what_weakens_authentication_is_taken_only_if_a_field_states_it"
 
 _AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
+_RULES: Final = f"{_RUNTIME}/test_authorization_rules.py"
 _EXTERNAL: Final = f"{_RUNTIME}/test_external_decisions.py"
-_CALLERS: Final = f"{_AUTHZ}::test_each_member_of_who_tells_callers_apart"
-_GRANTS: Final = f"{_AUTHZ}::test_each_member_of_may_tells_components_apart"
-_HINTS: Final = f"{_AUTHZ}::test_each_annotation_tells_tools_apart"
+_CALLERS: Final = f"{_RULES}::test_each_member_of_who_tells_callers_apart"
+_GRANTS: Final = f"{_RULES}::test_each_member_of_may_tells_components_apart"
+_HINTS: Final = f"{_RULES}::test_each_annotation_tells_tools_apart"
 
 PROOFS: Final[dict[str, str]] = {
     ".publicUrl": f"{_AUTH}::test_the_public_url_is_a_path_a_host_and_the_audience",
     ".authorization.default": (
-        f"{_AUTHZ}::test_where_the_default_is_allow_the_rules_restrict_what_they_mention"
+        f"{_RULES}::test_where_the_default_is_allow_the_rules_restrict_what_they_mention"
     ),
     ".authorization.rules[].name": (
-        f"{_AUTHZ}::test_the_report_names_rules_that_cover_nothing_and_counts_the_others"
+        f"{_RULES}::test_the_report_names_rules_that_cover_nothing_and_counts_the_others"
     ),
     ".authorization.rules[].who.issuers": _CALLERS,
     ".authorization.rules[].who.subjects": _CALLERS,

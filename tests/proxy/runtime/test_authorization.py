@@ -1,16 +1,14 @@
 """Authorization over HTTP, in both eras: lists show what can be used, and nothing else can be."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import pytest
-from mcp_types import ToolAnnotations
 
-from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
+from mcpproxy.proxy.core.identity import Identity
+from tests.proxy.runtime.authorized import ALICE, BOB, DEV, EVERYTHING, OPS, READ, worlds
 from tests.proxy.runtime.callers import (
     AUTHENTICATION,
     LISTS,
@@ -22,54 +20,18 @@ from tests.proxy.runtime.callers import (
     token,
 )
 from tests.proxy.runtime.raw import last, rpc
-from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
+from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
 from tests.proxy.runtime.strangers import KEY
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
-DEV, OPS = {"groups": ["dev"]}, {"groups": ["ops"]}
-ALICE, BOB = token("alice", groups=["dev"]), token("bob", groups=["ops"])
-EVERYTHING = {"backends": ["*"]}
-READ = {"tools": ["a_get_*"]}
 
 
 @pytest.fixture(autouse=True)
 def _sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in(monkeypatch)
-
-
-class World:
-    """A proxy in front of two shelves, or one."""
-
-    def __init__(self, proxy: Proxy, shelves: list[Shelf], http: httpx2.AsyncClient) -> None:
-        self.proxy = proxy
-        self.shelves = shelves
-        self.http = http
-
-    async def caller(self, era: str, identity: Identity = ANONYMOUS) -> Caller:
-        """A caller with an identity."""
-        return await caller(self.proxy.url, self.http, era, identity)
-
-
-@asynccontextmanager
-async def worlds(
-    *rules: dict[str, Any],
-    names: str = "ab",
-    backend: dict[str, Any] | None = None,
-    authentication: dict[str, Any] | None = AUTHENTICATION,
-    shelf: type[Shelf] = Shelf,
-    **fields: Any,
-) -> AsyncIterator[World]:
-    shelves = [shelf(name) for name in names]
-    spec = {"authorization": {"rules": list(rules), **fields}, "authentication": authentication}
-    async with AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(serving(one.gate)) for one in shelves]
-        pairs = zip(names, urls, strict=True)
-        backends = [{"name": n, "url": f"{url}/mcp", **(backend or {})} for n, url in pairs]
-        async with proxied(*backends, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:
-            yield World(proxy, shelves, http)
 
 
 @eras
@@ -295,110 +257,6 @@ async def test_two_classes_interleaved_never_see_the_lists_of_each_other() -> No
 
 
 _TOOLS = list(enumerate(["get_a", "get_b_admin", "get_off", "set_a"]))
-
-
-HINTS: dict[str, dict[str, bool]] = {
-    "fits": {},
-    "reads": {"readOnlyHint": True},
-    "destroys": {"destructiveHint": True},
-    "repeats": {"idempotentHint": False},
-    "reaches": {"openWorldHint": True},
-}
-
-
-class Annotated(Shelf):
-    """A shelf with a tool for each annotation, besides one that has what is wanted."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.tools = dict.fromkeys(HINTS, self.named)
-
-    async def list_tools(self, c: Any, p: Any) -> Any:
-        listed = await super().list_tools(c, p)
-        wanted = {"destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
-        for tool in listed.tools:
-            tool.annotations = ToolAnnotations.model_validate({**wanted, **HINTS[tool.name]})
-        return listed
-
-
-async def test_each_member_of_who_tells_callers_apart() -> None:
-    every = {"issuers": [ALICE.issuer], "subjects": ["alice"], "groups": ["dev"]}
-    others = {
-        "serviceAccounts": [{"namespace": "agents", "name": "r*"}],
-        "apiKeys": ["n8n"],
-        "anonymous": True,
-    }
-    alice = replace(ALICE, client="desktop")
-    agent = Identity("serviceAccount", subject="x", service_account=("agents", "reader"))
-    rules = (
-        rule("token", {**every, "clients": ["desktop"]}, {"tools": ["a_get_a"]}),
-        rule("others", others, {"tools": ["a_get_off"]}),
-        rule("all", {"any": True}, {"tools": ["a_set_a"]}),
-    )
-    allowed = {
-        alice: "a_get_a",
-        replace(alice, issuer="https://other.example.com"): "",
-        replace(alice, subject="bob"): "",
-        replace(alice, groups=frozenset(["ops"])): "",
-        replace(alice, client="web"): "",
-        agent: "a_get_off",
-        replace(agent, service_account=("team", "reader")): "",
-        replace(agent, service_account=("agents", "writer")): "",
-        Identity("apiKey", subject="n8n", api_key="n8n"): "a_get_off",
-        Identity("apiKey", subject="other", api_key="other"): "",
-        ANONYMOUS: "a_get_off",
-    }
-    async with worlds(*rules, names="a") as world:
-        for identity, tool in allowed.items():
-            who = await world.caller("modern", identity)
-            assert await who.listed("tools") == [*filter(None, [tool]), "a_set_a"], identity
-
-
-async def test_each_member_of_may_tells_components_apart() -> None:
-    may = (
-        {"backends": ["b"], "tools": ["*_get_a"]},
-        {"backends": ["a"], "prompts": ["*_ask"], "resources": ["*/pub/a"]},
-        {"resourceTemplates": ["log://b/*"]},
-    )
-    async with worlds(rule("dev", DEV, *may)) as world:
-        alice = await world.caller("modern", ALICE)
-        assert {kind: await alice.listed(kind) for kind in LISTS} == {
-            "tools": ["b_get_a"],
-            "prompts": ["a_ask"],
-            "resources": ["file://a//pub/a"],
-            "resourceTemplates": ["log://b/{day}"],
-        }
-
-
-async def test_each_annotation_tells_tools_apart() -> None:
-    annotations = {"readOnly": False, "destructive": False, "idempotent": True, "openWorld": False}
-    fitting = rule("dev", DEV, {"backends": ["a"], "annotations": annotations})
-    async with worlds(fitting, names="a", shelf=Annotated) as world:
-        alice = await world.caller("modern", ALICE)
-        assert await alice.listed("tools") == ["a_fits"]
-        assert [n for n in HINTS if await alice.may_use("tools", f"a_{n}")] == ["fits"]
-
-
-async def test_where_the_default_is_allow_the_rules_restrict_what_they_mention() -> None:
-    async with worlds(rule("ops", OPS, {"tools": ["a_set_a"]}), default="Allow") as world:
-        alice, bob = await world.caller("modern", ALICE), await world.caller("modern", BOB)
-        every = await bob.listed("tools")
-        assert "b_set_a" in every
-        assert await alice.listed("tools") == [name for name in every if name != "a_set_a"]
-        assert not await alice.may_use("tools", "a_set_a")
-
-
-async def test_the_report_names_rules_that_cover_nothing_and_counts_the_others() -> None:
-    rules = rule("dev", DEV, READ), rule("old", OPS, READ, {"tools": ["gone"]})
-    async with worlds(*rules) as world:
-        for identity in (ALICE, BOB, token("carol", groups=["dev"])):
-            await (await world.caller("modern", identity)).listed("tools")
-        # The check of the process's own endpoint needs no rule.
-        assert (await world.http.get(f"{world.proxy.admin}/readyz")).status_code == 200
-        report = (await world.proxy.report()).authorization
-        assert report is not None
-        assert (report.rules, report.unused) == (2, ["old: may[1]"])
-        assert report.classes >= 2
 
 
 async def test_a_session_that_goes_on_under_other_rules_hears_that_its_lists_may_differ() -> None:
