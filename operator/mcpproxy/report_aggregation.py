@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.status import (
     NOT_LISTED,
+    AuthorizationReport,
     BackendState,
     BackendStatus,
     CatalogDrift,
@@ -184,6 +185,21 @@ def merge_issuers(reports: Sequence[Sequence[IssuerStatus] | None]) -> list[Issu
         if before is None or _issuer_badness(state) > _issuer_badness(before):
             worst[state.issuer] = state
     return list(worst.values())
+
+
+def merge_authorization(
+    reports: Sequence[AuthorizationReport | None],
+) -> AuthorizationReport | None:
+    """Return the rules of all reports; an entry is unused if all who know say so."""
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    unused = [set(report.unused) for report in known if report.unused is not None]
+    return AuthorizationReport(
+        rules=max(report.rules for report in known),
+        classes=max(report.classes for report in known),
+        unused=sorted(set.intersection(*unused)) if unused else None,
+    )
 
 
 def _issuer_badness(state: IssuerStatus) -> tuple[bool, bool, int, str]:

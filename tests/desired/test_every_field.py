@@ -26,9 +26,11 @@ WITHOUT_CHILD = {
     ".backends[].optional",
     ".backends[].auth.passthrough",
     ".authentication.jwt[].insecureHttp",
+    ".authorization.rules[].who.any",
 }
 """The first keeps the operator from bringing about what the others ask for; with the next two it
-judges what the pods report. The last two permit what other fields ask for."""
+judges what the pods report. The next two permit what other fields ask for. The last has no second
+value: with false, its rule names nobody."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:

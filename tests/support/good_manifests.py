@@ -165,6 +165,44 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     allowedOrigins=["https://app.example.com"],
     principalFrom={"header": "X-Auth-Request-User"},
     extensions={"deny": ["io.modelcontextprotocol/ui", "com.example/odd"]},
+    authorization={
+        "default": "Deny",
+        "rules": [
+            {
+                "name": "developers",
+                "who": {
+                    "issuers": ["https://login.example.com/realms/agents"],
+                    "subjects": ["alice"],
+                    "groups": ["dev", "ops"],
+                    "clients": ["desktop"],
+                    "serviceAccounts": [{"namespace": "agents", "name": "*"}],
+                    "apiKeys": ["n8n"],
+                    "anonymous": True,
+                },
+                "scopes": ["tools:read"],
+                "may": [
+                    {
+                        "backends": ["weather"],
+                        "tools": ["get_*"],
+                        "annotations": {
+                            "readOnly": True,
+                            "destructive": False,
+                            "idempotent": True,
+                            "openWorld": False,
+                        },
+                    },
+                    {"prompts": ["*"], "resources": ["file://*"], "resourceTemplates": ["a?"]},
+                ],
+                "when": 'args.repo.startsWith("acme/") && claims.sub != tool.backend',
+            },
+            {"name": "all", "who": {"any": True}, "may": [{"tools": ["calendar_now"]}]},
+        ],
+        "external": {
+            "url": "http://opa.policy/v1/data/mcp/allow",
+            "timeout": "200ms",
+            "onFailure": "Allow",
+        },
+    },
 )
 
 AUTOSCALED: dict[str, Any] = a_manifest(

@@ -112,6 +112,7 @@ RUNTIME_FIELDS = (
     "allowedOrigins",
     "publicUrl",
     "authentication",
+    "authorization",
     "principalFrom",
 )
 
@@ -136,6 +137,9 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     for field in ("allowedHosts", "allowedOrigins"):
         if field in fields:
             fields[field] = sorted(set(fields[field]))
+    if "authorization" in fields:
+        # The order of rules, and of all lists in them, has no meaning.
+        fields["authorization"] = _sorted_lists(fields["authorization"])
     if "authentication" in fields:
         fields["authentication"] = _normalized_authentication(fields["authentication"])
     content = {
@@ -159,6 +163,15 @@ def _normalized(backend: dict[str, Any]) -> dict[str, Any]:
         if kind in normalized:
             normalized[kind] = _normalized_components(normalized[kind])
     return normalized
+
+
+def _sorted_lists(value: Any) -> Any:
+    """Return a JSON value with all lists in it sorted."""
+    if isinstance(value, dict):
+        return {key: _sorted_lists(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_sorted_lists, value), key=lambda inner: json_text(inner, sort_keys=True))
+    return value
 
 
 def _normalized_authentication(authentication: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Call:
         `has_log_level` means that the client has set a log level. Raise RpcError without a route.
         """
         params = message.params or {}
-        route = route or gateway.route(message.method, params)
+        route = route or gateway.route(message.method, params, client)
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
@@ -191,8 +191,12 @@ async def relay_request(
     """Relay a client's request in the current task, as `Call.run` does."""
 
     async def send(backend: Backend, request: UpstreamRequest) -> Message:
-        return await Call(gateway, backend, request, caller.client).run(message, caller)
+        await gateway.decide(method, params or {}, backend.name, client)
+        answer = await Call(gateway, backend, request, client).run(message, caller)
+        gateway.restrict_result(method, backend.name, answer, client)
+        return answer
 
+    client = caller.client
     if gateway.lists.has(method):
         return await gateway.lists.answer(message, method, params or {}, caller, send)
-    return await send(*gateway.prepare(message, method, params, caller.client.principal))
+    return await send(*gateway.prepare(message, method, params, client))

@@ -23,6 +23,7 @@ from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -35,6 +36,7 @@ from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, servi
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
 from mcpproxy.proxy.protocol import jsonrpc
@@ -134,6 +136,7 @@ class Runtime:
             else None,
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
+            authorization=self.gateway.authorization_report(complete=is_complete),
         )
 
     def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
@@ -304,7 +307,12 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     )
     backends = [build_backend(proxy, spec, context) for spec in proxy.spec.backends]
     gateway = Gateway(
-        proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
+        proxy.metadata.name,
+        VERSION,
+        backends,
+        catalog,
+        denied_extensions(proxy.spec),
+        *build_policy(proxy.spec, catalog, options.resolve),
     )
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.notify_status_watchers
@@ -312,6 +320,19 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
     return gateway
+
+
+def build_policy(
+    spec: MCPProxySpec, catalog: Catalog, resolve: Mapping[str, str]
+) -> tuple[Policy | None, ExternalDecisions | None]:
+    """Return the policy of a proxy and the client of its external service; None without them."""
+    authorization = spec.authorization
+    if authorization is None:
+        return None, None
+    external = authorization.external
+    return Policy(authorization, catalog), None if external is None else ExternalDecisions(
+        external, functools.cache(ssl.create_default_context), resolve
+    )
 
 
 def _tracing(spec: TracingSpec, name: str) -> "CallTracing":

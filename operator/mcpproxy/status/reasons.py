@@ -13,6 +13,7 @@ SUSPENDED: Final = "Suspended"
 AUTOSCALED: Final = "Autoscaled"
 MONITORED: Final = "Monitored"
 CATALOG_DRIFT: Final = "CatalogDrift"
+RULES_UNUSED: Final = "RulesUnused"
 AUTHENTICATION_READY: Final = "AuthenticationReady"
 
 VALID: Final = "Valid"
@@ -67,6 +68,9 @@ SCALING_UNKNOWN: Final = "ScalingUnknown"
 CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
+
+RULES_COVER_NOTHING: Final = "RulesCoverNothing"
+RULES_COVER_COMPONENTS: Final = "RulesCoverComponents"
 
 KEYS_KNOWN: Final = "KeysKnown"
 KEYS_UNKNOWN: Final = "KeysUnknown"

@@ -27,6 +27,7 @@ from mcpproxy.api.kubernetes.scalars import (
     Port,
     check_names_are_unique,
 )
+from mcpproxy.api.v1alpha1.access.authorization import Authorization
 from mcpproxy.api.v1alpha1.authentication import Authentication, BaseUrl
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
@@ -137,6 +138,10 @@ _ONE_IDENTITY = "principalFrom and authentication exclude each other, remove one
 _NO_AUDIENCE = (
     "an entry of authentication.jwt without audiences needs publicUrl, which is then the audience"
 )
+_NO_IDENTITY = (
+    "without authentication every caller is anonymous, and this rule never applies: add"
+    " authentication, or anonymous: true or any: true in who"
+)
 _UNPUBLISHED = "authentication.resourceMetadata is published only with publicUrl and jwt; add them"
 _TOKEN_PASSED_ON = (
     "with authentication, forwardHeaders must not name Authorization, as a token for the proxy is"
@@ -177,6 +182,13 @@ _SPEC_RULES = cel(
         " || self.authentication.jwt.all(i, has(i.audiences) && i.audiences.size() > 0)",
         _NO_AUDIENCE,
         ".authentication",
+    ),
+    cel_validation(
+        "!has(self.authorization) || !has(self.authorization.rules) || has(self.authentication)"
+        " || self.authorization.rules.all(r, (has(r.who.anonymous) && r.who.anonymous)"
+        " || (has(r.who.any) && r.who.any))",
+        _NO_IDENTITY,
+        ".authorization",
     ),
     cel_validation(
         "!has(self.authentication) || !has(self.authentication.resourceMetadata)"
@@ -270,10 +282,25 @@ class MCPProxySpec(ApiModel):
     instead. Default: none; the status shows the Service's own URL."""
     authentication: Authentication | None = None
     """Authentication of clients. Default: none; every client that reaches the Service is served."""
+    authorization: Authorization | None = None
+    """Permissions of callers to list and use components. Default: none; every caller may use all of
+    them."""
     principal_from: PrincipalFrom | None = None
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;
     clients are distinguished by a digest of Authorization, which is not verified."""
+
+    @field_validator("authorization")
+    @classmethod
+    def _check_callers_have_an_identity(
+        cls, authorization: Authorization | None, info: ValidationInfo
+    ) -> Authorization | None:
+        rules = authorization.rules if authorization is not None else None
+        if info.data.get("authentication", ...) is None:
+            for rule in rules or ():
+                if not rule.who.includes_anonymous:
+                    raise ValueError(f"rule {rule.name}: {_NO_IDENTITY}")
+        return authorization
 
     @model_validator(mode="after")
     def _check_authentication(self) -> Self:

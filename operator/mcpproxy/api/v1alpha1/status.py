@@ -171,6 +171,17 @@ class IssuerStatus(ApiModel):
     """Time at which the keys were read last; present if they could not be read lately."""
 
 
+class AuthorizationReport(ApiModel):
+    """Rules of one pod, and their relation to its catalog."""
+
+    rules: _Count
+    """Number of rules."""
+    classes: _Count
+    """Number of sets of rules that applied to callers lately."""
+    unused: _Names | None = None
+    """Entries of rules that cover no component; absent while some components are unknown."""
+
+
 class PodReport(ApiModel):
     """Report of one pod's runtime, as served at `/status`."""
 
@@ -188,6 +199,8 @@ class PodReport(ApiModel):
     """Names that two backends claim; the backend whose name sorts first serves them."""
     authentication: Annotated[list[IssuerStatus], _cut_list(REPORT_ISSUERS)] | None = None
     """State of the keys of every issuer; absent without spec.authentication."""
+    authorization: AuthorizationReport | None = None
+    """State of the rules; absent without spec.authorization."""
 
 
 class Condition(ApiModel):
@@ -215,8 +228,8 @@ class MCPProxyStatus(ApiModel):
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
-    with a PodMonitor, CatalogDrift only with an approved catalog, and AuthenticationReady only with
-    authentication."""
+    with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
+    authentication, and RulesUnused only with rules of authorization."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""

@@ -8,6 +8,7 @@ from mcpproxy.report_aggregation import (
     Reporters,
     aggregate_backend,
     common_value,
+    merge_authorization,
     merge_drift,
     merge_issuers,
 )
@@ -27,6 +28,7 @@ def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
             "catalog_hash": common_value([report.catalog_hash for report in reports]),
             "drift": merge_drift([report.drift for report in reports]),
             "authentication": merge_issuers([report.authentication for report in reports]),
+            "authorization": merge_authorization([report.authorization for report in reports]),
             "clashes": sorted({clash for report in reports for clash in report.clashes}),
         }
     )

@@ -11,6 +11,7 @@ from mcpproxy.status import reasons
 from mcpproxy.status.conditions import (
     accepted,
     authentication,
+    authorization,
     available,
     backends,
     catalog,
@@ -98,6 +99,12 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
         catalog.catalog_is_unknown,
         catalog.pods_do_not_report,
         catalog.catalog_is_approved,
+    ),
+    reasons.RULES_UNUSED: (
+        authorization.no_rules_exist,
+        authorization.catalog_is_unknown,
+        authorization.rules_cover_nothing,
+        authorization.rules_cover_components,
     ),
     reasons.AUTHENTICATION_READY: (
         authentication.authentication_is_not_requested,

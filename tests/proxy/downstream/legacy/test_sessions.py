@@ -157,7 +157,7 @@ class _Gateway:
         self.open = 0
         self.error: RpcError | None = None
 
-    async def subscribe_resource(self, uri: str, listener: Any, holder: Any) -> Any:
+    async def subscribe_resource(self, uri: str, listener: Any, holder: Any, client: Any) -> Any:
         await settled()
         if self.error is not None:
             raise self.error

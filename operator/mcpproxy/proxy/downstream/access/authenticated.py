@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.downstream.app import Endpoint
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
+from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
@@ -48,6 +49,7 @@ class AuthenticatedEndpoint(Endpoint):
         """
         super().__init__(*parts, **options)
         self._authenticator = authentication.authenticator
+        self._challenges = authentication.challenges
         self._metadata = authentication.metadata
         self._readiness = readiness
         from mcpproxy.proxy.authentication.admissions import ANONYMOUS_ADMISSION
@@ -115,6 +117,12 @@ class AuthenticatedEndpoint(Endpoint):
         if self._cors.preflight(inbound.head) is not None:
             return super().serve(inbound, reply)
         return self._serve_newly_admitted(inbound, reply)
+
+    async def serve_era(self, inbound: Request, reply: ResponseWriter) -> None:
+        try:
+            await super().serve_era(inbound, reply)
+        except InsufficientScope as error:
+            raise self._challenges.insufficient_scope(error.scopes) from None
 
     async def _serve_newly_admitted(self, inbound: Request, reply: ResponseWriter) -> None:
         """Authenticate the sender again, or wait for the keys of the token's issuer."""
