@@ -179,5 +179,5 @@ def test_an_earlier_plan_whose_access_is_malformed_is_refused(tmp_path: Path) ->
         if good:
             assert load_earlier_plan(file)
             continue
-        with pytest.raises(ManifestError, match="not as plan -o json writes them"):
+        with pytest.raises(ManifestError, match="not the output of plan -o json"):
             load_earlier_plan(file)

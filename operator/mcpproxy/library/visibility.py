@@ -125,6 +125,7 @@ class VisibleGateway(Gateway):
         super().__init__(name, version, backends, catalog)
         self._mounted_servers = list(mounted_servers)
         self.holders = 0
+        self.locate = self._locate_visible
 
     def start(self) -> None:
         self.holders += 1
@@ -140,15 +141,11 @@ class VisibleGateway(Gateway):
             for server in self._mounted_servers:
                 await server.close()
 
-    def locate(
-        self,
-        method: str,
-        params: Message,
-        principal: str | None = None,
-        access: Access | None = None,
+    def _locate_visible(
+        self, method: str, params: Message, principal: str | None, access: Access | None
     ) -> Route:
         if method in TASKS_EXTENSION.routed:
-            return super().locate(method, params, principal, access)
+            return self.router.route(method, params, principal, access)
         name, kind = self.router.named(method, params)
         owner = self.catalog.owner(kind, name)
         if owner is not None:
@@ -161,7 +158,7 @@ class VisibleGateway(Gateway):
             raise unknown_component_error(kind, name)
         if template is not None:
             return self.route_to(template[0], name, kind)
-        return super().locate(method, params, None, access)
+        return self.router.route(method, params, None, access)
 
     def guess_route(
         self, method: str, params: Message, client: ClientIdentity | None = None

@@ -1,6 +1,6 @@
 """Routing of the requests of clients, within their access."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
@@ -21,6 +21,8 @@ from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
 
+Locate = Callable[[str, Message, str | None, Access | None], Route]
+
 
 class RoutedAggregate(Aggregate):
     """Backends of one proxy, to which requests are routed by the components that they name."""
@@ -38,9 +40,13 @@ class RoutedAggregate(Aggregate):
         super().__init__(name, version, backends, catalog, denied)
         self._guard = None if policy is None else AccessGuard(policy, catalog)
         self._decisions = decisions
+        self.decides_at_once = decisions is None
+        """True if no call waits for the decision of an external service."""
         self._seals_tasks = len(self.backends) > 1 or policy is not None
         self.router = Router(self.backends, catalog, denied, seals_tasks=self._seals_tasks)
         self.lists = ExtensionLists(self.backends, self.router, restricts=policy is not None)
+        self.locate: Locate = self.router.route
+        """Returns a route that is not checked; the arguments are those of `Router.route`."""
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
@@ -58,11 +64,12 @@ class RoutedAggregate(Aggregate):
             return client
         return replace(client, access=self._guard.restrict(client))
 
-    async def decide(
-        self, method: str, params: Message, backend: str, client: ClientIdentity
-    ) -> None:
-        """Ask the external service, if any, for its decision. Raise RpcError if it denies."""
+    async def decide(self, request: Message, backend: str, client: ClientIdentity) -> None:
+        """Ask the external service, if any, about a client's request. Raise RpcError if it
+        denies."""
         if self._decisions is not None:
+            params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
+            method = jsonrpc.decode_str(request["method"]) or ""
             await self._decisions.check(method, params, backend, client)
 
     def restrict_result(
@@ -71,11 +78,6 @@ class RoutedAggregate(Aggregate):
         """Remove what the client may not use from a response that lists components."""
         if self._guard is not None:
             self._guard.restrict_result(method, backend, answer, client)
-
-    @property
-    def decides_at_once(self) -> bool:
-        """True if no call waits for the decision of an external service."""
-        return self._decisions is None
 
     def seal_with(self, sealer: Sealer) -> None:
         """Set the sealer for task ids and cursors, which clients may send to any instance."""
@@ -91,31 +93,18 @@ class RoutedAggregate(Aggregate):
         """
         guard, principal = self._guard, None if client is None else client.principal
         if guard is None:
-            return self.locate(method, params, principal)
+            return self.locate(method, params, principal, None)
         route = self.locate(method, params, principal, guard.access_of(client))
         guard.check(route, method, params, client)
         return route
-
-    def locate(
-        self,
-        method: str,
-        params: Message,
-        principal: str | None = None,
-        access: Access | None = None,
-    ) -> Route:
-        """Return a route that is not checked, for a principal's tasks; see `Router.route`.
-
-        Raise RpcError.
-        """
-        return self.router.route(method, params, principal, access)
 
     async def _decide_route(
         self, method: str, params: Message, client: ClientIdentity | None
     ) -> Route:
         """Return a route once the external service, if any, allows the request. Raise RpcError."""
         route = self.route(method, params, client)
-        if client is not None:
-            await self.decide(method, params, route.backend.name, client)
+        if self._decisions is not None and client is not None:
+            await self._decisions.check(method, params, route.backend.name, client)
         return route
 
     def guess_route(
@@ -173,7 +162,7 @@ class RoutedAggregate(Aggregate):
         if self.catalog.owner(kind, name) is not None:
             return True
         try:
-            backend = self.locate(method, params).backend
+            backend = self.locate(method, params, None, None).backend
         except RpcError:
             return False
         # Requests for unlisted components are routed by prefix.
