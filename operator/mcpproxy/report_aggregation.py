@@ -15,6 +15,7 @@ from mcpproxy.api.v1alpha1.status import (
     CatalogDrift,
     ComponentCounts,
     DriftedComponents,
+    IssuerStatus,
     ServerInfo,
 )
 from mcpproxy.limits.pods import REPORT_MESSAGE
@@ -167,6 +168,26 @@ def merge_drift(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
         changed=_united([drift.changed for drift in known]),
         gone=_united([drift.gone for drift in known]),
     )
+
+
+def merge_issuers(reports: Sequence[Sequence[IssuerStatus] | None]) -> list[IssuerStatus] | None:
+    """Return the worst state of each issuer that reports name; None if no report names any.
+
+    A state is worse with a message, with fewer keys, and with older keys.
+    """
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    worst: dict[str, IssuerStatus] = {}
+    for state in (state for report in known for state in report):
+        before = worst.get(state.issuer)
+        if before is None or _issuer_badness(state) > _issuer_badness(before):
+            worst[state.issuer] = state
+    return list(worst.values())
+
+
+def _issuer_badness(state: IssuerStatus) -> tuple[bool, bool, int, str]:
+    return state.message is not None, state.keys_from is None, -state.keys, state.message or ""
 
 
 def _united(parts: Sequence[DriftedComponents | None]) -> DriftedComponents | None:

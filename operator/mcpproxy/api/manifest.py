@@ -107,6 +107,8 @@ RUNTIME_FIELDS = (
     "health",
     "allowedHosts",
     "allowedOrigins",
+    "publicUrl",
+    "authentication",
     "principalFrom",
 )
 
@@ -131,6 +133,8 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     for field in ("allowedHosts", "allowedOrigins"):
         if field in fields:
             fields[field] = sorted(set(fields[field]))
+    if "authentication" in fields:
+        fields["authentication"] = _normalized_authentication(fields["authentication"])
     content = {
         "apiVersion": proxy.api_version,
         "kind": proxy.kind,
@@ -151,6 +155,25 @@ def _normalized(backend: dict[str, Any]) -> dict[str, Any]:
     for kind in COMPONENT_FIELDS:
         if kind in normalized:
             normalized[kind] = _normalized_components(normalized[kind])
+    return normalized
+
+
+def _normalized_authentication(authentication: dict[str, Any]) -> dict[str, Any]:
+    normalized = dict(authentication)
+    if "jwt" in normalized:
+        issuers = [
+            {**issuer, "audiences": sorted(set(issuer["audiences"]))}
+            if "audiences" in issuer
+            else issuer
+            for issuer in normalized["jwt"]
+        ]
+        normalized["jwt"] = sorted(issuers, key=lambda issuer: str(issuer["issuer"]))
+    if "apiKeys" in normalized:
+        normalized["apiKeys"] = _by_name(normalized["apiKeys"])
+    metadata = normalized.get("resourceMetadata", {})
+    if "scopesSupported" in metadata:
+        scopes = sorted(metadata["scopesSupported"])
+        normalized["resourceMetadata"] = {**metadata, "scopesSupported": scopes}
     return normalized
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.v1alpha1.backend import BackendSpec
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
 from mcpproxy.desired.types import (
     BuildOptions,
     Manifest,

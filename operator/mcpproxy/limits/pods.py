@@ -144,6 +144,15 @@ REPORT_KINDS: Final = Limit(
     beyond="further kinds are left out",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
 )
+REPORT_ISSUERS: Final = Limit(
+    name="report-issuers",
+    value=18,
+    unit="count",
+    counts="issuers of tokens in one report, with the cluster and the API keys",
+    share="message",
+    beyond="further issuers are left out",
+    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+)
 REPORT_WORD: Final = Limit(
     name="report-word",
     value=64,

@@ -17,6 +17,7 @@ from mcpproxy.limits.pods import (
     CONDITION_MESSAGE,
     REPORT_BACKENDS,
     REPORT_COUNT,
+    REPORT_ISSUERS,
     REPORT_KINDS,
     REPORT_MESSAGE,
     REPORT_NAME,
@@ -157,6 +158,19 @@ class CatalogDrift(ApiModel):
     """Approved components that are not offered; absent while a backend's components are unknown."""
 
 
+class IssuerStatus(ApiModel):
+    """State of the keys of one issuer of tokens, or of the API keys."""
+
+    issuer: _Message
+    """URL of the issuer, serviceAccounts or apiKeys."""
+    keys: _Count
+    """Number of known keys."""
+    message: _Message | None = None
+    """Cause for which keys could not be read lately; absent if they could."""
+    keys_from: _Word | None = None
+    """Time at which the keys were read last; present if they could not be read lately."""
+
+
 class PodReport(ApiModel):
     """Report of one pod's runtime, as served at `/status`."""
 
@@ -172,6 +186,8 @@ class PodReport(ApiModel):
     """Differences from the approved components; absent if none are approved."""
     clashes: Annotated[_Names, Field(default_factory=list)]
     """Names that two backends claim; the backend whose name sorts first serves them."""
+    authentication: Annotated[list[IssuerStatus], _cut_list(REPORT_ISSUERS)] | None = None
+    """State of the keys of every issuer; absent without spec.authentication."""
 
 
 class Condition(ApiModel):

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import is_modern
@@ -44,6 +45,8 @@ class ClientIdentity:
     """Network from which the session was opened, for fair shares of bounded collections."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Request headers that some backend gets, with lower-case names."""
+    identity: Identity = field(default=ANONYMOUS, compare=False, repr=False)
+    """The verified identity of the caller; anonymous without `spec.authentication`."""
     modern: bool = field(init=False, compare=False, repr=False)
     """True if the revision has neither sessions nor server requests."""
     kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)

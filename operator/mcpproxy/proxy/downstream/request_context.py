@@ -4,12 +4,14 @@ The HTTP server caches heads with their contexts, so a client that repeats a hea
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
@@ -17,6 +19,10 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
+
+if TYPE_CHECKING:
+    # The package is imported only if a spec has `authentication`.
+    from mcpproxy.proxy.authentication.admissions import Admission
 
 RequestHandler = Callable[[Request, ResponseWriter], bool]
 """Begins to answer a request without a task; returns False if the request needs one."""
@@ -35,13 +41,32 @@ class RequestMeta(NamedTuple):
 class RequestContext:
     """The context of a request head, kept in `RequestHead.context`."""
 
-    __slots__ = ("carries_message", "handed_over", "handler", "meta", "principal", "ticket")
+    __slots__ = (
+        "admission",
+        "carries_message",
+        "handed_over",
+        "handler",
+        "identity",
+        "meta",
+        "principal",
+        "ticket",
+    )
 
     def __init__(
-        self, head: RequestHead, principal: str = "", *, handed_over: bool = False
+        self,
+        head: RequestHead,
+        principal: str = "",
+        *,
+        handed_over: bool = False,
+        identity: Identity = ANONYMOUS,
+        admission: "Admission | None" = None,
     ) -> None:
         self.principal = principal
         """A digest of the sender's identity; empty without one."""
+        self.identity = identity
+        """The verified identity of the sender; anonymous without `spec.authentication`."""
+        self.admission = admission
+        """Validity of the identity; None while it is unknown, and without authentication."""
         self.handed_over = handed_over
         """True if another instance forwarded the request; then it is served here."""
         json = _is_json(head.headers.get(b"content-type", b""))
@@ -53,6 +78,10 @@ class RequestContext:
         """The session that the head names, once it is known."""
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
+
+    def identified(self, client: ClientIdentity) -> ClientIdentity:
+        """Return the client with the verified identity of the sender."""
+        return client if self.identity is ANONYMOUS else replace(client, identity=self.identity)
 
 
 def parse_message(request: Request) -> Message:

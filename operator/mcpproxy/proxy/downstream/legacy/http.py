@@ -85,10 +85,9 @@ class LegacyEndpoint:
             if token is None:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
             ticket = self._opened(token, context.principal)
-            if self.gateway.passed:
-                ticket = replace(
-                    ticket, client=self.gateway.with_forwarded_headers(ticket.client, head.lines)
-                )
+            client = self.gateway.with_forwarded_headers(ticket.client, head.lines)
+            client = context.identified(client)
+            ticket = ticket if client is ticket.client else replace(ticket, client=client)
             context.ticket = ticket
         if self.live.is_terminated(ticket.client.session):
             raise HttpError(404, "this session has ended; initialize anew")
@@ -233,10 +232,11 @@ class LegacyEndpoint:
     async def _initialize(self, inbound: Request, message: Message, reply: ResponseWriter) -> None:
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+            context: RequestContext = inbound.head.context
             client = requests.client_of_session(
-                params, inbound.head.context.principal, secrets.token_urlsafe(16)
+                params, context.principal, secrets.token_urlsafe(16)
             )
-            client = replace(client, network=reply.network)
+            client = context.identified(replace(client, network=reply.network))
             ticket = SessionToken(client, int(time.time()), self._peers.owner)
             session_id = session_token.encode_session_token(self._sealer, ticket)
             result = await requests.initialize(self.gateway, client)
@@ -304,7 +304,7 @@ class LegacyEndpoint:
             if log is None or not log.has(where[1]):
                 # A new stream instead would end the one that the client has open.
                 raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
-            await resume(log, where[1], reply)
+            await resume(log, where[1], reply, inbound.head.context.identity)
         else:
             live = self.live.get_or_create(session, reply.loop.time())
             await self._stream(ticket.client, live, reply)
@@ -336,7 +336,7 @@ class LegacyEndpoint:
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
             live.stream.end()
-        stream = live.stream = self._streams.open((reply.network, client.principal))
+        stream = live.stream = self._streams.open(reply.network, client)
         unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method)), client.session
         )

@@ -159,9 +159,8 @@ class ModernEndpoint:
         if len(head.headers) != len(head.lines):
             validation.reject_duplicate_headers(head.lines)
         client, level = validation.parse_client(method, params, head.headers, context.principal)
-        request_meta = RequestMeta(
-            about, self.gateway.with_forwarded_headers(client, head.lines), level
-        )
+        client = context.identified(self.gateway.with_forwarded_headers(client, head.lines))
+        request_meta = RequestMeta(about, client, level)
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
@@ -206,7 +205,7 @@ class ModernEndpoint:
         self, message: Message, params: Message, client: ClientIdentity, reply: ResponseWriter
     ) -> bytes:
         holder = (reply.network, client.principal)
-        outbox = self._streams.open(holder)
+        outbox = self._streams.open(reply.network, client)
         try:
             listening = requests.SubscriptionStream(
                 self.gateway, message, params, outbox, holder, client

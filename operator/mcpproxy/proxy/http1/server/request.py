@@ -34,6 +34,9 @@ class RequestHead:
 class Request:
     """A request: its head and its body."""
 
+    network = ""
+    """The network of the client while the head is checked."""
+
     def __init__(self, head: RequestHead, body: bytes = b"") -> None:
         self.head = head
         self.body = body

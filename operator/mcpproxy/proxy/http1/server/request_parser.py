@@ -74,6 +74,11 @@ class RequestParser(ABC):
         self._sweeps = 0
         """Sweeps since the last activity of the connection."""
 
+    @property
+    def network(self) -> str:
+        """The network of the client; empty if it is unknown."""
+        return ""
+
     @abstractmethod
     def has_room(self, before: int, after: int) -> bool:
         """Reserve memory for a body to grow from `before` to `after` bytes; False if it is full."""
@@ -280,6 +285,7 @@ class RequestParser(ABC):
         if length is not None and int(length) > MAX_BODY:
             self._too_large()
             return
+        inbound.network = self.network
         self._refusal = self._screened(inbound)
         if b"expect" in headers:
             if self._refusal is None:
