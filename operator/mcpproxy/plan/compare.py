@@ -35,8 +35,11 @@ async def load_plan(
     proxy = proxy_of(source)
     if proxy is None:
         return await plan_running_proxy(source, options, deadline)
-    async with port_forward(proxy, namespace, deadline) as url:
-        return await plan_running_proxy(url, options, deadline)
+    try:
+        async with port_forward(proxy, namespace, deadline) as url:
+            return await plan_running_proxy(url, options, deadline)
+    except ManifestError as error:
+        raise ManifestError(f"--against {str(error).removeprefix('--against: ')}") from None
 
 
 async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float) -> Plan:
