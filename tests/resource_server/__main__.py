@@ -1,22 +1,20 @@
 """Run the checks against a server: `python -m tests.resource_server --url URL`."""
 
 import argparse
-import fnmatch
 import json
 import os
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.resource_server import certificates, checks, scenarios
-from tests.resource_server.check import CHECKS, Check, Failed, Outcome, Result, Severity, run_check
+from tests.resource_server import certificates, scenarios
+from tests.resource_server.check import CHECKS, Failed, Result, Severity
 from tests.resource_server.http_client import NoResponse
 from tests.resource_server.issuer_server import serving
+from tests.resource_server.run import await_server, failures, report, run, selected
 from tests.resource_server.target import Options, Target
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-TOPICS = checks.__all__
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -34,6 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--scope", default="", help="scope of every good token")
     add("--leeway", type=float, default=60.0, help="clock skew that the server tolerates, s (60)")
     add("--refetch-seconds", type=float, default=30.0, help="interval of key set requests (30)")
+    add("--revocation-seconds", type=float, default=60.0, help="life of removed keys, s (60)")
     add("--timeout", type=float, default=30.0, help="longest time to wait for a response, s (30)")
     add("--wait", type=float, default=60.0, help="longest time until the server is ready, s (60)")
     add("--scoped-tool", default="", help="a tool that needs scopes")
@@ -47,46 +46,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def selected(patterns: str) -> list[Check]:
-    """Return the checks whose ids match one of the patterns; all without a pattern."""
-    globs = [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
-    return [
-        item
-        for item in CHECKS.values()
-        if not globs or any(fnmatch.fnmatch(item.id, glob) for glob in globs)
-    ]
-
-
-def await_server(target: Target, seconds: float) -> None:
-    """Return when the server serves a good token. Raise Failed if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            target.expect_accepted(target.main.token(), "a good token")
-            return
-        except (Failed, NoResponse) as problem:
-            if time.monotonic() > deadline:
-                raise Failed(f"the server is not ready after {seconds:.0f} s: {problem}") from None
-        time.sleep(0.5)
-
-
-def failures(results: Iterable[Result], severity: Severity) -> list[Result]:
-    """Return the failed checks of one severity."""
-    return [r for r in results if r.outcome == Outcome.FAIL.value and r.severity == severity.value]
-
-
-def report(results: Sequence[Result]) -> dict[str, object]:
-    """Return the report for JSON."""
-    counts = {o.value: sum(r.outcome == o.value for r in results) for o in Outcome}
-    return {"counts": counts, "checks": [result.as_json() for result in results]}
-
-
 def _print(result: Result) -> None:
     mark = {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}[result.outcome]
     sys.stdout.write(f"{mark} {result.severity:<6} {result.id}: {result.rule}\n")
     if result.reason:
         sys.stdout.write(f"       {result.reason}\n       {result.source}\n")
     sys.stdout.flush()
+
+
+def _keep_silent(result: Result) -> None:
+    """Leave the output to the report."""
 
 
 def _list() -> None:
@@ -102,6 +71,7 @@ def _run(values: argparse.Namespace) -> int:
         public_url=public,
         leeway=values.leeway,
         refetch_seconds=values.refetch_seconds,
+        revocation_seconds=values.revocation_seconds,
         timeout=values.timeout,
         scoped_tool=values.scoped_tool,
         scoped_tool_scopes=tuple(values.scoped_tool_scopes.split()),
@@ -115,11 +85,8 @@ def _run(values: argparse.Namespace) -> int:
             return EXIT_OK
         target = Target(options, server)
         await_server(target, values.wait)
-        results = []
-        for item in selected(values.only):
-            results.append(run_check(item, target))
-            if not values.json:
-                _print(results[-1])
+        show = _keep_silent if values.json else _print
+        results = run(target, selected(values.only), show)
         content = report(results)
         if values.json:
             sys.stdout.write(json.dumps(content, indent=2) + "\n")

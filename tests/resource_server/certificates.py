@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.resource_server.keys import PrivateKey, SigningKey
+
 LIFETIME = timedelta(days=2)
 
 
@@ -17,7 +19,7 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject: str, key: ec.EllipticCurvePrivateKey, ca: bool) -> x509.CertificateBuilder:
+def _builder(subject: str, key: PrivateKey, ca: bool) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -29,6 +31,12 @@ def _builder(subject: str, key: ec.EllipticCurvePrivateKey, ca: bool) -> x509.Ce
         .not_valid_after(now + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+
+
+def self_signed(key: SigningKey) -> bytes:
+    """Return a certificate that a key signed for itself, in DER."""
+    certificate = _builder("anybody", key.private, ca=True).sign(key.private, hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def server_context(directory: Path) -> ssl.SSLContext:

@@ -183,7 +183,7 @@ def _begin(connection: socket.socket, method: str) -> http.client.HTTPResponse:
 
 
 def exchange(connection: socket.socket, data: bytes, method: str = "POST") -> Response:
-    """Send bytes and read one response. An event stream is read until the first quiet second."""
+    """Send bytes and read one response. An event stream is read up to the response in it."""
     _send(connection, data)
     with _begin(connection, method) as source:
         kind = source.getheader("content-type") or ""
@@ -201,7 +201,8 @@ def exchange(connection: socket.socket, data: bytes, method: str = "POST") -> Re
 
 def _first_events(source: http.client.HTTPResponse, connection: socket.socket) -> bytes:
     read = bytearray()
-    while len(read) < MAX_BODY:
+    deadline = time.monotonic() + (connection.gettimeout() or 0.0)
+    while len(read) < MAX_BODY and time.monotonic() < deadline:
         # A response to the request ends the stream, so this waits only for streams that go on.
         if b'"result"' in read or b'"error"' in read:
             break

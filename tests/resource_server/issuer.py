@@ -30,7 +30,7 @@ class Mode(enum.Enum):
     DOWN = "down"
     """Connections to all of its URLs are closed without a response."""
     SLOW = "slow"
-    """The key set takes SLOW_SECONDS."""
+    """The key set takes long: `IssuerServer.slow_seconds`."""
     LARGE = "large"
     """The key set has LARGE_BYTES, with the right keys at its end."""
     ENDLESS = "endless"
@@ -39,9 +39,6 @@ class Mode(enum.Enum):
     """The key set redirects to another origin."""
     GARBAGE = "garbage"
     """The key set is a page of HTML."""
-
-
-SLOW_SECONDS: Final = 45.0
 
 
 def _without_absent(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from tests.resource_server.issuer import LARGE_BYTES, SLOW_SECONDS, Issuer, Issuers, Mode
+from tests.resource_server.issuer import LARGE_BYTES, Issuer, Issuers, Mode
 
 JSON: Final = "application/json"
+SLOW_SECONDS: Final = 45.0
+"""Time that a slow key set takes; longer than any client of a server waits."""
 UNTRUSTED: Final = "/untrusted-origin"
 """Path of the server for redirects and header URLs; no request to it is ever right."""
 
@@ -33,6 +35,7 @@ class IssuerServer(ThreadingHTTPServer):
             )
         self.issuers = Issuers(f"{scheme}://127.0.0.1:{self.server_port}", audience, scope)
         self.redirect_target = f"{scheme}://localhost:{self.server_port}{UNTRUSTED}/jwks"
+        self.slow_seconds = SLOW_SECONDS
         self.closing = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -83,12 +86,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._trickle()
         else:
             if issuer.mode is Mode.SLOW:
-                self.server.closing.wait(SLOW_SECONDS)
+                self.server.closing.wait(self.server.slow_seconds)
             self._respond(200, body)
 
     def _trickle(self) -> None:
         self._head(200, JSON, LARGE_BYTES)
-        deadline = time.monotonic() + SLOW_SECONDS
+        deadline = time.monotonic() + self.server.slow_seconds
         with suppress(OSError):
             while time.monotonic() < deadline and not self.server.closing.wait(0.2):
                 self.wfile.write(b" ")

@@ -1,5 +1,6 @@
 """The issuers of a run: one that is sound, and one for each fault of an authorization server."""
 
+import functools
 from typing import Final
 
 from tests.resource_server.issuer import OAUTH, OPENID, Mode
@@ -8,11 +9,21 @@ from tests.resource_server.keys import SigningKey, encode_segment
 
 SHARED_KID: Final = "shared"
 SECRET: Final = b"a secret that the issuer published by mistake: 32 bytes or more"
+PRIMED: Final = ("rotating", "removing", "warm")
+"""Issuers whose tokens are sent at the beginning, so that their key sets are old later."""
 UNTRUSTED: Final = "untrusted"
 """The one issuer that the server must not be configured to trust."""
 
 
 def _key(kid: str, alg: str = "ES256") -> SigningKey:
+    return (
+        _rsa_key(kid, alg) if alg[1:2] == "S" and alg[0] in "RP" else SigningKey.generate(alg, kid)
+    )
+
+
+@functools.cache
+def _rsa_key(kid: str, alg: str) -> SigningKey:
+    """Return a key that is made once, because that takes long."""
     return SigningKey.generate(alg, kid)
 
 
@@ -27,7 +38,7 @@ def create(server: IssuerServer) -> None:
     issuers.add("other", [_key("other"), _key(SHARED_KID)], forms=(OPENID,))
     issuers.add("slash", [_key("slash")], slash="/")
     issuers.add("flooded", [_key("flooded-1")], forms=(OAUTH,))
-    for name in ("rotating", "concurrent", "warm"):
+    for name in (*PRIMED, "concurrent"):
         issuers.add(name, [_key(f"{name}-1")])
     issuers.add("cold", [_key("cold")], mode=Mode.DOWN)
     for mode in (Mode.LARGE, Mode.SLOW, Mode.ENDLESS, Mode.REDIRECT, Mode.GARBAGE):

@@ -32,6 +32,8 @@ class Options:
     """Seconds of clock skew that it tolerates."""
     refetch_seconds: float = 30.0
     """Seconds that it leaves between two requests for a key set because of unknown keys."""
+    revocation_seconds: float = 60.0
+    """Seconds after which it uses no key any more that its issuer has removed."""
     timeout: float = 30.0
     scoped_tool: str = ""
     """A tool whose calls require `scoped_tool_scopes`."""

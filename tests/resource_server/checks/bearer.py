@@ -109,12 +109,16 @@ def token_in_query(target: Target) -> None:
 
 @check("bearer-body", "MCP authorization, Token Requirements; RFC 6750 section 2.2")
 def token_in_body(target: Target) -> None:
-    """A token in a form-encoded body is not read."""
+    """A token in a form-encoded body, or in a body that is a message as well, is not read."""
     target.expect_accepted(target.main.token(), "the good token")
-    body = f"access_token={target.main.token()}".encode()
-    form = {**target.probe.headers, "Content-Type": "application/x-www-form-urlencoded"}
-    message = messages.Message(target.probe.era, body, form)
-    expect_unauthorized(target.send(message), "access_token in the body", (*REFUSED, 415))
+    probe, field = target.probe, f"access_token={target.main.token()}".encode()
+    both = probe.body[:-1] + b', "form": "&' + field + b'&"}'
+    for kind in ("application/x-www-form-urlencoded", "application/json"):
+        for body in (field, both):
+            headers = {**probe.headers, "Content-Type": kind}
+            message = messages.Message(probe.era, body, headers)
+            what = f"access_token in a body of {kind}"
+            expect_unauthorized(target.send(message), what, (*REFUSED, 415))
 
 
 @check("bearer-other-headers", "MCP authorization, Token Requirements")

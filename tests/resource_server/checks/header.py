@@ -2,6 +2,7 @@
 
 import base64
 
+from tests.resource_server import certificates
 from tests.resource_server.check import Failed, Severity, check
 from tests.resource_server.issuer import ABSENT, sign
 from tests.resource_server.issuer_server import UNTRUSTED
@@ -74,20 +75,21 @@ def _no_stray_requests(target: Target, before: int, what: str) -> None:
         raise Failed(f"the server requested {strays[0]} because of {what}")
 
 
-def _expect_header_ignored(target: Target, name: str, value: object) -> None:
+def _expect_header_ignored(target: Target, name: str, value: object, attacker: SigningKey) -> None:
     """A key that the token itself names is neither fetched nor used, whoever signed the token."""
     _control(target)
     before = len(target.server.issuers.strays)
-    attacker = SigningKey.generate("RS256", "attacker")
-    value = [value] if name == "x5c" else value
     for kid in ("attacker", target.main.keys[0].kid, ABSENT):
-        header = {"kid": kid, name: attacker.jwk() if value is None else value}
-        token = target.main.token(attacker, header)
+        token = target.main.token(attacker, {"kid": kid, name: value})
         target.expect_refused(token, f"a foreign key named by {name}")
-    response = target.send(token=target.main.token(header={name: value or attacker.jwk()}))
+    response = target.send(token=target.main.token(header={name: value}))
     if response.status != 200:
         expect_unauthorized(response, f"a good token with {name}")
     _no_stray_requests(target, before, name)
+
+
+def _attacker() -> SigningKey:
+    return SigningKey.generate("RS256", "attacker")
 
 
 def _untrusted_url(target: Target) -> str:
@@ -97,27 +99,28 @@ def _untrusted_url(target: Target) -> str:
 @check("header-jku", "RFC 8725 section 3.10; RFC 7515 section 4.1.2")
 def header_jku(target: Target) -> None:
     """The header parameter `jku` is neither used nor fetched."""
-    _expect_header_ignored(target, "jku", _untrusted_url(target))
+    _expect_header_ignored(target, "jku", _untrusted_url(target), _attacker())
 
 
 @check("header-x5u", "RFC 8725 section 3.10; RFC 7515 section 4.1.5")
 def header_x5u(target: Target) -> None:
     """The header parameter `x5u` is neither used nor fetched."""
-    _expect_header_ignored(target, "x5u", _untrusted_url(target))
+    _expect_header_ignored(target, "x5u", _untrusted_url(target), _attacker())
 
 
 @check("header-jwk", "RFC 8725 section 3.10; RFC 7515 section 4.1.3")
 def header_jwk(target: Target) -> None:
     """The header parameter `jwk` is not used."""
-    _expect_header_ignored(target, "jwk", None)
+    attacker = _attacker()
+    _expect_header_ignored(target, "jwk", attacker.jwk(), attacker)
 
 
 @check("header-x5c", "RFC 8725 section 3.10; RFC 7515 section 4.1.6")
 def header_x5c(target: Target) -> None:
     """The header parameter `x5c` is not used."""
-    key = SigningKey.generate("RS256", "attacker")
-    der = base64.b64encode(key.public_encodings()["DER"]).decode()
-    _expect_header_ignored(target, "x5c", der)
+    attacker = _attacker()
+    certificate = base64.b64encode(certificates.self_signed(attacker)).decode()
+    _expect_header_ignored(target, "x5c", [certificate], attacker)
 
 
 @check("header-crit", "RFC 7515 section 4.1.11")

@@ -13,7 +13,6 @@ from tests.resource_server.target import Target, describe
 FLOOD = 40
 SETTLE_SECONDS = 5.0
 """Time in which a server may take up a key set beyond its own interval."""
-REVOCATION_SECONDS = 60.0
 REFUSED_WHILE_DOWN = (401, 503)
 
 
@@ -145,10 +144,10 @@ def rotated(target: Target) -> None:
 @check("keys-removed", "OpenID Connect Core section 10.1.1", Severity.SHOULD)
 def removed(target: Target) -> None:
     """A key that is missing in a newer key set verifies no more tokens."""
-    issuer = target.issuer("rotating")
+    issuer = target.issuer("removing")
     old = issuer.keys[-1]
     target.expect_accepted(issuer.token(old), "a token of the old key")
-    new = SigningKey.generate("ES256", f"removed-{time.monotonic_ns()}")
+    new = SigningKey.generate("ES256", f"removing-{time.monotonic_ns()}")
     issuer.keys[:] = [new]
     wait = target.options.refetch_seconds + SETTLE_SECONDS
     if not _poll(target, lambda: issuer.token(new), 200, wait):
@@ -165,8 +164,9 @@ def revoked(target: Target) -> None:
     token, key = issuer.token(), issuer.keys[0]
     target.expect_accepted(token, "a token before the key is removed")
     issuer.keys[:] = [SigningKey.generate("ES256", "concurrent-2")]
-    if not _poll(target, lambda: issuer.token(key), 401, REVOCATION_SECONDS + SETTLE_SECONDS):
-        raise Failed(f"a removed key still verifies tokens after {REVOCATION_SECONDS:.0f} s")
+    wait = target.options.revocation_seconds + SETTLE_SECONDS
+    if not _poll(target, lambda: issuer.token(key), 401, wait):
+        raise Failed(f"a removed key still verifies tokens after {wait:.0f} s")
     target.expect_refused(token, "a token that was accepted before the key was removed")
 
 
@@ -191,8 +191,13 @@ def down_warm(target: Target) -> None:
     issuer.mode = Mode.DOWN
     try:
         stranger = SigningKey.generate("ES256", "unknown")
-        unknown = target.send(token=issuer.token(stranger))
-        _expect_not_served(unknown, "an unknown kid while the issuer is down")
+        deadline = time.monotonic() + target.options.refetch_seconds + SETTLE_SECONDS
+        requests = len(issuer.requests)
+        # Only a fetch that fails can spoil what is known; some servers never try.
+        while len(issuer.requests) == requests and time.monotonic() < deadline:
+            unknown = target.send(token=issuer.token(stranger))
+            _expect_not_served(unknown, "an unknown kid while the issuer is down")
+            time.sleep(0.5)
         for number in range(3):
             target.expect_accepted(issuer.token(sub=f"user-{number}"), "a token of a known key")
     finally:

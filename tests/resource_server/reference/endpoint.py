@@ -58,12 +58,14 @@ class Endpoint:
             message = json.loads(body)
         except ValueError:
             return _error(400, -32700, "Parse error")
+        if isinstance(message, list) and message and self.rules.breaks("token-batch"):
+            message = message[0]
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             return _error(400, -32600, "Invalid Request")
         version = headers.get("mcp-protocol-version", LEGACY)
         if version == MODERN:
             return self._modern(message, caller)
-        if version != LEGACY:
+        if version != LEGACY and self.rules.keep("token-version"):
             return _error(400, -32600, "Unsupported protocol version")
         return self._legacy(headers, message, caller, token)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -148,7 +149,8 @@ def embedded_key(header: dict[str, Any], rules: Rules) -> jwt.PyJWK | None:
     if rules.breaks("header-jwk") and isinstance(header.get("jwk"), dict):
         return jwt.PyJWK(header["jwk"])
     if rules.breaks("header-x5c") and header.get("x5c"):
-        public = serialization.load_der_public_key(base64.b64decode(header["x5c"][0]))
+        certificate = x509.load_der_x509_certificate(base64.b64decode(header["x5c"][0]))
+        public = certificate.public_key()
         text = jwt.algorithms.RSAAlgorithm.to_jwk(public)  # type: ignore[arg-type]
         return jwt.PyJWK({**json.loads(text), "alg": "RS256"})
     return None

@@ -30,9 +30,9 @@ class Metadata:
 
     def _apparent_origin(self, headers: Message) -> str:
         """Return the origin; a mutant believes the request."""
-        for name in ("X-Forwarded-Host", "Host"):
-            value = headers.get(name)
-            if value and self._rules.breaks("metadata-host"):
+        names = ("X-Forwarded-Host", "Host") if self._rules.breaks("metadata-host") else ()
+        for name in ("X-Absolute-Host", *names):
+            if value := headers.get(name):
                 return f"https://{value}"
         if self._rules.breaks("metadata-internal"):
             return f"http://127.0.0.1:{self._port}"

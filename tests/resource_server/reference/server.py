@@ -60,7 +60,7 @@ class ReferenceServer(ThreadingHTTPServer):
     def refresh(self) -> None:
         """Fetch old key sets until the server is closed."""
         while not self.closing.wait(_TICK * 4):
-            if self.rules.keep("keys-age"):
+            if self.rules.keep("keys-age") and self.rules.keep("fetch-once"):
                 self.keys.refresh_old(self.configuration.key_age_seconds)
 
 
@@ -125,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str:
         path = self.path.partition("?")[0]
+        if "://" in path[:10] and self.server.rules.breaks("metadata-absolute"):
+            self.headers["X-Absolute-Host"] = urlsplit(self.path).netloc
         return urlsplit(self.path).path if "://" in path[:10] else path
 
     def _inspect_early(self, body: bytes) -> None:

@@ -15,6 +15,8 @@ PUBLIC_URL: Final = "https://mcp.example.test/tools/mcp"
 """Differs from the address in scheme, host, port and path, as behind an ingress."""
 REFETCH_SECONDS: Final = 1.0
 TIMEOUT: Final = 5.0
+SLOW_SECONDS: Final = 7.0
+"""More than a client waits, and than the reference server does."""
 
 
 @contextmanager
@@ -22,6 +24,7 @@ def reference(*broken: str) -> Iterator[Target]:
     """Run a server of which these rules are broken. Yield it as a target."""
     with serving(0, PUBLIC_URL, "mcp") as issuers:
         scenarios.create(issuers)
+        issuers.slow_seconds = SLOW_SECONDS
         trusted = tuple(scenarios.trusted(issuers))
         configuration = Configuration(
             PUBLIC_URL, trusted, Rules.without(broken), refetch_seconds=REFETCH_SECONDS
@@ -31,6 +34,7 @@ def reference(*broken: str) -> Iterator[Target]:
                 url,
                 PUBLIC_URL,
                 refetch_seconds=REFETCH_SECONDS,
+                revocation_seconds=REFETCH_SECONDS,
                 timeout=TIMEOUT,
                 scoped_tool=SCOPED_TOOL,
                 scoped_tool_scopes=SCOPES,
