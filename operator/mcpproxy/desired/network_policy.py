@@ -56,7 +56,7 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
     if proxy.spec.network_policy is None:
         return set()
     services = [_service_of(proxy, backend) for backend in proxy.spec.backends]
-    services += [_service_at(proxy, url) for url in _collector(proxy)]
+    services += [_service_at(proxy, url) for url in (*_collector(proxy), *_issuers(proxy))]
     return {(namespace, name) for namespace, name, _ in filter(None, services)}
 
 
@@ -64,6 +64,13 @@ def _collector(proxy: MCPProxy) -> list[str]:
     """Return the URL of the collector of traces; none without tracing."""
     monitoring = proxy.spec.monitoring
     return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
+
+
+def _issuers(proxy: MCPProxy) -> list[str]:
+    """Return the URLs from which the keys of tokens are read."""
+    authentication = proxy.spec.authentication
+    entries = (authentication.jwt if authentication else None) or []
+    return [entry.jwks_url or entry.issuer for entry in entries]
 
 
 def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
@@ -99,7 +106,7 @@ def _egress(proxy: MCPProxy, policy: NetworkPolicySpec, services: Services) -> I
             yield from _to_service(proxy, *service, services)
         elif backend.url is not None:
             yield _to_url(backend.url, policy)
-    for url in _collector(proxy):
+    for url in (*_collector(proxy), *_issuers(proxy)):
         service = _service_at(proxy, url)
         yield from (
             [_to_url(url, policy)] if service is None else _to_service(proxy, *service, services)

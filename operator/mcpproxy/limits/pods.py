@@ -144,6 +144,15 @@ REPORT_KINDS: Final = Limit(
     beyond="further kinds are left out",
     test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
 )
+TOKEN_KEYS: Final = Limit(
+    name="token-keys",
+    value=256 * 1024,
+    unit="bytes",
+    counts="bytes of the keys of ServiceAccount tokens that the API server publishes",
+    share="process",
+    beyond="the earlier keys stay in the ConfigMap, and the status says so",
+    test="test_keys_that_no_config_map_can_hold_are_not_delivered",
+)
 REPORT_ISSUERS: Final = Limit(
     name="report-issuers",
     value=18,

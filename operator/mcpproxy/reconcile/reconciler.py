@@ -22,7 +22,8 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
-from mcpproxy.desired import BuildOptions, OwnerRef, build
+from mcpproxy.cluster.token_keys import TokenKeyReader
+from mcpproxy.desired import BuildOptions, OwnerRef, build, config_map
 from mcpproxy.reconcile.children import ChildWriter
 from mcpproxy.reconcile.deletion import Deletions
 from mcpproxy.reconcile.failures import Failures, describe_unread, first_error
@@ -80,6 +81,7 @@ class Reconciler:
         self._writes = StatusWriteHealth(now) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
+        self._token_keys = TokenKeyReader(cluster, now)
         announce = self._status.announce
         self._children = ChildWriter(cluster, self._ownership, now, reverted, announce)
         self._deletions = Deletions(self._status)
@@ -117,7 +119,12 @@ class Reconciler:
         except ClusterError as error:
             self._writes.failed(key, error)
             raise
-        return None if snapshot is None else self._deletions.note(key, snapshot)
+        if snapshot is None:
+            return None
+        if snapshot.proxy is not None and config_map.needs_token_keys(snapshot.proxy):
+            keys, problem = await self._token_keys.read()
+            snapshot = replace(snapshot, token_keys=keys, token_keys_problem=problem)
+        return self._deletions.note(key, snapshot)
 
     async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""
@@ -150,7 +157,7 @@ class Reconciler:
 
     def _plan(self, key: ProxyKey, proxy: MCPProxy, snapshot: Snapshot) -> Plan:
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
-        children = build(proxy, self._options, owner, snapshot.services)
+        children = build(proxy, self._options, owner, snapshot.services, snapshot.token_keys)
         desired = [child for child in children if child["kind"] not in snapshot.missing_kinds]
         in_sync = partial(self._children.is_in_sync, key)
         return make_plan(desired, snapshot.children, snapshot.parent, in_sync)

@@ -25,7 +25,13 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
-from mcpproxy.desired import ServiceName, ServiceTarget, config_map, network_policy
+from mcpproxy.desired import (
+    ServiceName,
+    ServiceTarget,
+    TokenKeys,
+    config_map,
+    network_policy,
+)
 from mcpproxy.reconcile.object_views import consents, mounted_config_map, service_target
 from mcpproxy.reconcile.plan import is_owned
 
@@ -56,6 +62,10 @@ class Snapshot:
     """Kinds that the spec requests and the cluster does not have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Kinds that could not be read → error. Such objects must not be taken as absent."""
+    token_keys: TokenKeys | None = None
+    """The keys of ServiceAccount tokens, if the spec needs them and they are known."""
+    token_keys_problem: str = ""
+    """Reason for which these keys could not be read."""
     ending: bool = False
     """True if the namespace is being deleted: nothing can be created in it."""
 
@@ -131,9 +141,9 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
-        name = config_map.name(proxy)
-        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
-        children += await reads.of(CONFIG_MAP, unlabelled, empty)
+        for name in _config_maps(proxy):
+            unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
+            children += await reads.of(CONFIG_MAP, unlabelled, empty)
     return Snapshot(
         parent=parent,
         proxy=proxy,
@@ -144,6 +154,11 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         missing_kinds=missing_kinds,
         unread=reads.failed,
     )
+
+
+def _config_maps(proxy: MCPProxy) -> list[str]:
+    keys = constants.cluster_keys_name(proxy.metadata.name)
+    return [config_map.name(proxy), *([keys] if config_map.needs_token_keys(proxy) else [])]
 
 
 def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:

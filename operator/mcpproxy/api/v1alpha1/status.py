@@ -215,14 +215,16 @@ class MCPProxyStatus(ApiModel):
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
-    with a PodMonitor, and CatalogDrift only with an approved catalog."""
+    with a PodMonitor, CatalogDrift only with an approved catalog, and AuthenticationReady only with
+    authentication."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""
     pods: str | None = None
     """Number of ready pods out of the desired pods, such as 2/3."""
     url: str | None = None
-    """URL that clients connect to; absent until the proxy has been Ready once."""
+    """URL that clients connect to: publicUrl or, without it, that of the Service; absent until the
+    proxy has been Ready once."""
     replicas: int | None = None
     """Number of pods."""
     ready_replicas: int | None = None

@@ -4,6 +4,7 @@ The rules are checked before the signature, because they cost less.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from mcpproxy.api.v1alpha1 import JwtIssuer, TokenClaims
@@ -116,8 +117,8 @@ class JwtIdentities:
             issuer=self._issuer,
             subject=_subject(_find(claims, names.subject or "sub")),
             client=client if isinstance(client, str) else "",
-            groups=frozenset(_strings(_find(claims, names.groups or "groups"))),
-            scopes=frozenset(word for text in _strings(scopes) for word in text.split()),
+            groups=_shared(frozenset(_strings(_find(claims, names.groups or "groups")))),
+            scopes=_shared(frozenset(word for text in _strings(scopes) for word in text.split())),
             actor=actor if isinstance(actor, str) else "",
             expires=expires,
             claims=LazyClaims(token.payload),
@@ -142,6 +143,12 @@ class ServiceAccountIdentities:
             expires=expires,
             claims=LazyClaims(token.payload),
         )
+
+
+@lru_cache(maxsize=1024)
+def _shared(words: frozenset[str]) -> frozenset[str]:
+    """Return the same object for equal sets, because many subjects have the same groups."""
+    return words
 
 
 def _subject(value: object) -> str:
