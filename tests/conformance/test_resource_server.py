@@ -15,6 +15,7 @@ from tests.resource_server.run import await_server, run
 from tests.resource_server.target import Options, Target
 
 PUBLIC_URL = "https://mcp.example.test/tools/mcp"
+BROWSER_ORIGIN = "https://pages.example"
 START_SECONDS = 30.0
 UNUSED = frozenset({"scope-insufficient", "scope-union", "keys-revoked"})
 """Checks that are skipped: two need a policy with scopes, one waits for a minute."""
@@ -44,10 +45,11 @@ def target(tmp_path: Path) -> Iterator[Target]:
                 "jwt": trusted,
                 "resourceMetadata": {"scopesSupported": ["mcp:tools"]},
             },
+            "allowedOrigins": [BROWSER_ORIGIN],
             "backends": [{"name": "weather", "url": backend}],
         }
         with proxy(_manifest(tmp_path, spec), tmp_path) as url:
-            target = Target(Options(url, PUBLIC_URL), issuers)
+            target = Target(Options(url, PUBLIC_URL, browser_origin=BROWSER_ORIGIN), issuers)
             await_server(target, START_SECONDS)
             yield target
 

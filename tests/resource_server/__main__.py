@@ -37,6 +37,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--wait", type=float, default=60.0, help="longest time until the server is ready, s (60)")
     add("--scoped-tool", default="", help="a tool that needs scopes")
     add("--scoped-tool-scopes", default="", help="these scopes, separated by spaces")
+    add("--browser-origin", default="", help="an origin of pages that the server admits")
     add("--main-issuer-only", action="store_true", help="the server trusts the issuer main alone")
     add("--slow", action="store_true", help="also run the checks that take a minute")
     add("--only", default="", help="ids of checks, or globs, separated by commas")
@@ -75,6 +76,7 @@ def _run(values: argparse.Namespace) -> int:
         timeout=values.timeout,
         scoped_tool=values.scoped_tool,
         scoped_tool_scopes=tuple(values.scoped_tool_scopes.split()),
+        browser_origin=values.browser_origin,
         main_issuer_only=values.main_issuer_only,
         slow=values.slow,
     )

@@ -42,10 +42,10 @@ class SigningKey:
     private: PrivateKey
 
     @classmethod
-    def generate(cls, alg: str, kid: str) -> "SigningKey":
-        """Make a key for one of RS*, PS*, ES256 and EdDSA."""
+    def generate(cls, alg: str, kid: str, bits: int = 2048) -> "SigningKey":
+        """Make a key for one of RS*, PS*, ES256 and EdDSA; `bits` are those of RSA."""
         if alg.startswith(("RS", "PS")):
-            return cls(kid, alg, rsa.generate_private_key(65537, 2048))
+            return cls(kid, alg, rsa.generate_private_key(65537, bits))
         if alg == "ES256":
             return cls(kid, alg, ec.generate_private_key(ec.SECP256R1()))
         return cls(kid, alg, ed25519.Ed25519PrivateKey.generate())

@@ -51,6 +51,7 @@ def create(server: IssuerServer) -> None:
 
 def _add_mixed(server: IssuerServer) -> None:
     keys = [_key("mixed"), _key("encryption-only"), _key("bare", "RS256")]
+    keys.append(SigningKey.generate("RS256", "weak", bits=1024))
     mixed = server.issuers.add("mixed", keys)
     mixed.published = [
         17,
@@ -60,6 +61,7 @@ def _add_mixed(server: IssuerServer) -> None:
         {"kty": "oct", "kid": "secret", "k": encode_segment(SECRET), "alg": "HS256"},
         keys[1].jwk(use="enc"),
         keys[2].jwk(alg=None, use=None),
+        keys[3].jwk(),
         keys[0].jwk(),
     ]
 

@@ -38,6 +38,8 @@ class Options:
     scoped_tool: str = ""
     """A tool whose calls require `scoped_tool_scopes`."""
     scoped_tool_scopes: tuple[str, ...] = ()
+    browser_origin: str = ""
+    """The origin of pages whose requests it admits, other than its own."""
     main_issuer_only: bool = False
     """The server trusts the issuer `main` alone."""
     slow: bool = False

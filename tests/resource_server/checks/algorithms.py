@@ -157,3 +157,11 @@ def encryption_key(target: Target) -> None:
     issuer = target.issuer("mixed")
     target.expect_accepted(issuer.token(), "the token of the signing key of that set")
     target.expect_refused(issuer.token(issuer.keys[1]), "a token signed with a key of use enc")
+
+
+@check("key-weak", "RFC 7518 section 3.3")
+def weak_key(target: Target) -> None:
+    """An RSA key of 1024 bits verifies no signature."""
+    issuer = target.issuer("mixed")
+    target.expect_accepted(issuer.token(), "the token of the sound key of that set")
+    target.expect_refused(issuer.token(issuer.keys[3]), "a token signed with a key of 1024 bits")

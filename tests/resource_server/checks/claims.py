@@ -12,6 +12,8 @@ from tests.resource_server.target import Target, describe
 
 WITHIN_SECONDS = 1
 """Distance from the limit of the clock skew at which a token is still accepted."""
+SOON_SECONDS = 2.0
+"""Time after which a token is refused that is accepted at first."""
 BEYOND_SECONDS = 60
 """Distance from that limit at which it is refused."""
 
@@ -74,6 +76,8 @@ def wrong_audience(target: Target) -> None:
     values += [f"{public}?a=b", f"{public}#a", f"x{public}", f"{public} ", parts.netloc]
     values += [f"{parts.scheme}://{parts.hostname}:1{parts.path}", "kit", "account"]
     values += [f"{parts.scheme}://{parts.netloc}.example{parts.path}"]
+    values += [f"{parts.scheme}://kit@{parts.netloc}{parts.path}", public.replace("/", "\\")]
+    values += [f"{public[:-1]}%{ord(public[-1]):02x}", f"{public}/.", f"{public}/../x"]
     if parts.path.strip("/"):
         values += [origin, f"{origin}/", f"{origin}{parts.path.upper()}"]
     _expect_claims_refused(target, {f"aud {value!r}": {"aud": value} for value in values})
@@ -139,6 +143,25 @@ def expired(target: Target) -> None:
             "exp negative": {"exp": -1},
         },
     )
+
+
+@check("exp-known-token", "RFC 7519 section 4.1.4; MCP authorization, Token Handling")
+def known_token_expires(target: Target) -> None:
+    """A token that was accepted is refused once it has expired, in the same form of request."""
+    for left in (SOON_SECONDS - target.options.leeway, SOON_SECONDS):
+        end = int(time.time() + left) + 1
+        token = target.main.token(exp=end, iat=end - 600)
+        if target.send(token=token).status == 200:
+            break
+    else:
+        raise Failed("a token that is about to expire is not accepted")
+    # A server may have less tolerance than it was said to have.
+    deadline = end + target.options.leeway + 1.0
+    while target.send(token=token).status == 200:
+        if time.time() > deadline:
+            raise Failed("a token is still accepted after it has expired")
+        time.sleep(0.25)
+    target.expect_refused(token, "a known token that has expired")
 
 
 @check("exp-skew", "RFC 7519 section 4.1.4", Severity.SHOULD)
@@ -248,13 +271,17 @@ def malformed_claims(target: Target) -> None:
 @check("claims-odd-types", "RFC 8725 section 3.10")
 def odd_types(target: Target) -> None:
     """Optional claims of odd types cause no 5xx."""
-    for value in (1, None, [1, {}], {"a": [None]}, "\0", "é" * 200, 1e300, True):
+    for value in (1, None, [1, {}], {"a": [None]}, "\0", "\ud800", "é" * 200, 1e300, True):
         token = target.main.token(
             scope=value, groups=value, client_id=value, azp=value, act=value, jti=value, cnf=value
         )
         response = target.send(token=token)
         if response.status >= 500:
             raise Failed(f"claims with the value {value!r}: {describe(response)}")
+    for subject in ("\ud800", "\0", "a" * 5000, "\u202e", "a\r\nb"):
+        response = target.send(token=target.main.token(sub=subject))
+        if response.status >= 500:
+            raise Failed(f"the subject {subject[:20]!r}: {describe(response)}")
 
 
 @check("typ-access-token", "RFC 9068 section 4; RFC 7515 section 4.1.9")

@@ -143,16 +143,18 @@ def rotated(target: Target) -> None:
 
 @check("keys-removed", "OpenID Connect Core section 10.1.1", Severity.SHOULD)
 def removed(target: Target) -> None:
-    """A key that is missing in a newer key set verifies no more tokens."""
+    """A key that is missing in a newer key set verifies no more tokens, not even known ones."""
     issuer = target.issuer("removing")
     old = issuer.keys[-1]
-    target.expect_accepted(issuer.token(old), "a token of the old key")
+    known = issuer.token(old)
+    target.expect_accepted(known, "a token of the old key")
     new = SigningKey.generate("ES256", f"removing-{time.monotonic_ns()}")
     issuer.keys[:] = [new]
     wait = target.options.refetch_seconds + SETTLE_SECONDS
     if not _poll(target, lambda: issuer.token(new), 200, wait):
         raise Failed(f"a new key was not taken up within {wait:.0f} s")
     target.expect_refused(issuer.token(old), "a new token of the key that was removed")
+    target.expect_refused(known, "a token that was accepted before its key was removed")
 
 
 @check("keys-revoked", "OpenID Connect Core section 10.1.1", Severity.SHOULD)

@@ -13,6 +13,7 @@ import jwt
 
 from tests.resource_server.reference.rules import Rules
 
+RSA_BITS: Final = 2048
 MAX_BYTES: Final = 512 * 1024
 FETCH_SECONDS: Final = 1.5
 """Time for one document, from the first to the last byte."""
@@ -50,18 +51,25 @@ def parse_keys(document: Any, rules: Rules) -> dict[str, jwt.PyJWK]:
             if rules.keep("keys-skip-unknown"):
                 continue
             raise ValueError("a key is no object with a kid")
-        if item.get("kty") == "oct" and rules.keep("keys-no-secrets"):
-            continue
-        if "alg" not in item and rules.breaks("keys-without-alg"):
-            continue
-        if item.get("use") == "enc" and rules.keep("keys-use"):
+        if _is_left_out(item, rules):
             continue
         try:
-            keys[item["kid"]] = jwt.PyJWK({**item, "alg": item.get("alg") or default_alg(item)})
+            key = jwt.PyJWK({**item, "alg": item.get("alg") or default_alg(item)})
         except (jwt.exceptions.PyJWTError, ValueError, KeyError, TypeError):
             if rules.breaks("keys-skip-unknown"):
                 raise ValueError("a key is not understood") from None
+            continue
+        if key.key_type != "RSA" or key.key.key_size >= RSA_BITS or rules.breaks("keys-size"):
+            keys[item["kid"]] = key
     return keys
+
+
+def _is_left_out(item: dict[str, Any], rules: Rules) -> bool:
+    if item.get("kty") == "oct" and rules.keep("keys-no-secrets"):
+        return True
+    if "alg" not in item and rules.breaks("keys-without-alg"):
+        return True
+    return item.get("use") == "enc" and rules.keep("keys-use")
 
 
 def default_alg(item: dict[str, Any]) -> str:

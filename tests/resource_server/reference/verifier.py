@@ -48,11 +48,15 @@ class Verifier:
         self._keys = keys
         self._leeway = leeway
         self._rules = rules
+        self._known: dict[str, Caller] = {}
+        """Callers by their tokens, for a mutant that forgets that tokens expire."""
 
     def verify(self, token: str) -> Caller:
         """Return the caller. Raise InvalidToken, or Unavailable if no keys could be fetched."""
         if self._rules.breaks("accepts"):
             raise InvalidToken("no token is good enough")
+        if token in self._known:
+            return self._known[token]
         parts = jws.split(token, self._rules)
         jws.check_header(parts.header, self._rules)
         if not isinstance(parts.claims, dict) and self._rules.keep("claims-object"):
@@ -61,7 +65,11 @@ class Verifier:
         self._verify_signature(parts, issuer)
         self._check_audience(parts.claims)
         expires = self._check_times(parts.claims)
-        return Caller((issuer, self._subject(parts.claims)), self._scopes(parts.claims), expires)
+        subject, scopes = self._subject(parts.claims), self._scopes(parts.claims)
+        caller = Caller((issuer, subject), scopes, expires)
+        if self._rules.breaks("exp-cache"):
+            self._known[token] = caller
+        return caller
 
     def _issuer(self, claims: dict[str, Any]) -> str:
         issuer = claims.get("iss")

@@ -38,6 +38,7 @@ def reference(*broken: str) -> Iterator[Target]:
                 timeout=TIMEOUT,
                 scoped_tool=SCOPED_TOOL,
                 scoped_tool_scopes=SCOPES,
+                browser_origin="https://pages.example",
                 slow=True,
             )
             yield Target(options, issuers)
