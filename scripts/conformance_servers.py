@@ -220,12 +220,17 @@ class Pair:
 
 def manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
     """Return the arguments with which `mcpproxy run` serves these backends."""
+    return manifest_of({"backends": backends}, directory)
+
+
+def manifest_of(spec: dict[str, Any], directory: Path) -> list[str]:
+    """Return the arguments with which `mcpproxy run` serves this spec."""
     path = directory / "mcpproxy.yaml"
     content = {
         "apiVersion": "mcpproxy.dev/v1alpha1",
         "kind": "MCPProxy",
         "metadata": {"name": "proxy"},
-        "spec": {"backends": backends},
+        "spec": spec,
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return ["-f", os.fspath(path)]

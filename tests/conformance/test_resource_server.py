@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from scripts.conformance_servers import proxy, sample
+from scripts.conformance_servers import manifest_of, proxy, sample
 from tests.resource_server import scenarios
 from tests.resource_server.check import CHECKS, Outcome
 from tests.resource_server.issuer_server import serving
@@ -19,18 +17,6 @@ BROWSER_ORIGIN = "https://pages.example"
 START_SECONDS = 30.0
 UNUSED = frozenset({"scope-insufficient", "scope-union", "keys-revoked"})
 """Checks that are skipped: two need a policy with scopes, one waits for a minute."""
-
-
-def _manifest(directory: Path, spec: dict[str, Any]) -> list[str]:
-    path = directory / "mcpproxy.yaml"
-    content = {
-        "apiVersion": "mcpproxy.dev/v1alpha1",
-        "kind": "MCPProxy",
-        "metadata": {"name": "tools"},
-        "spec": spec,
-    }
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return ["-f", str(path)]
 
 
 @pytest.fixture
@@ -48,7 +34,7 @@ def target(tmp_path: Path) -> Iterator[Target]:
             "allowedOrigins": [BROWSER_ORIGIN],
             "backends": [{"name": "weather", "url": backend}],
         }
-        with proxy(_manifest(tmp_path, spec), tmp_path) as url:
+        with proxy(manifest_of(spec, tmp_path), tmp_path) as url:
             target = Target(Options(url, PUBLIC_URL, browser_origin=BROWSER_ORIGIN), issuers)
             await_server(target, START_SECONDS)
             yield target

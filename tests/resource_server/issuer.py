@@ -172,8 +172,8 @@ class Issuers:
         """Return the kind of metadata that a path asks for, "" if it is none of the issuer's."""
         base = issuer.url.removeprefix(self.origin)
         for form in issuer.forms:
-            inserted = f"/.well-known/{form}{base.rstrip('/')}"
+            inserted = f"/.well-known/{OAUTH}{base.rstrip('/')}"
             appended = f"{base.rstrip('/')}/.well-known/{OPENID}"
-            if path == inserted or (form == OPENID and path == appended):
+            if path == (inserted if form == OAUTH else appended):
                 return form
         return ""

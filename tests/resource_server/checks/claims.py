@@ -218,6 +218,7 @@ def not_before_in_future(target: Target) -> None:
             "nbf in a year": {"nbf": now + 31_536_000},
             "nbf is text": {"nbf": "later"},
             "nbf is a list": {"nbf": [now]},
+            "nbf is true": {"nbf": True},
         },
     )
 
@@ -334,6 +335,8 @@ def id_token_for_resource(target: Target) -> None:
     target.expect_all_refused(
         {
             "an ID token with nonce and at_hash": _id_token(target.main, [public, "kit"]),
-            "an ID token of Keycloak": _id_token(target.main, public, typ="ID"),
+            "an ID token of Keycloak": _id_token(
+                target.main, public, typ="ID", nonce=ABSENT, at_hash=ABSENT
+            ),
         }
     )
