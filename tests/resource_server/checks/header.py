@@ -28,6 +28,17 @@ def unknown_kid(target: Target) -> None:
     target.expect_refused(target.main.token(key), "a token with an unknown kid")
 
 
+@check("kid-not-published", "RFC 7515 section 4.1.4; RFC 8725 section 3.8", Severity.SHOULD)
+def unpublished_kid(target: Target) -> None:
+    """A token whose `kid` names no published key is refused, although one of the keys signed it."""
+    _control(target)
+    tokens = {}
+    for key in target.main.keys:
+        header = target.main.header(key, kid=f"{key.kid}-unpublished")
+        tokens[f"{key.kid} under another kid"] = sign(key, header, target.main.claims())
+    target.expect_all_refused(tokens)
+
+
 @check("kid-hostile", "RFC 7515 section 4.1.4; RFC 8725 section 3.10")
 def hostile_kid(target: Target) -> None:
     """A `kid` that is a path, a query, very long or no string is refused without a 5xx."""

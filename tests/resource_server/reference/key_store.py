@@ -122,6 +122,11 @@ class KeyStore:
         """Return the identifier of some key."""
         return next(iter(self._entries[issuer].keys), "")
 
+    def find_by_alg(self, issuer: str, alg: str) -> jwt.PyJWK | None:
+        """Return the first key of an issuer for an algorithm."""
+        keys = self._entries[issuer].keys.values()
+        return next((key for key in keys if key.algorithm_name == alg), None)
+
     def find_anywhere(self, kid: str) -> jwt.PyJWK | None:
         """Return a key of any issuer."""
         found = (entry.keys.get(kid) for entry in reversed(self._entries.values()))

@@ -110,6 +110,8 @@ class Verifier:
         if not isinstance(kid, str) and self._rules.keep("kid-string"):
             raise InvalidToken("kid is no text")
         key = self._keys.find(issuer, kid)  # type: ignore[arg-type]
+        if key is None and self._rules.breaks("kid-hint"):
+            key = self._keys.find_by_alg(issuer, str(parts.header.get("alg")))
         return self._keys.find_anywhere(str(kid)) if self._rules.breaks("key-of-issuer") else key
 
     def _audiences(self, claims: dict[str, Any]) -> Iterator[str]:

@@ -44,6 +44,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "hash": ("signature-hash-of-es256",),
     # Headers of tokens.
     "kid-known": ("kid-unknown",),
+    "kid-hint": ("kid-not-published",),
     "kid-string": ("kid-hostile",),
     "key-of-issuer": ("kid-of-other-issuer",),
     "header-jku": ("header-jku",),
