@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.bad_manifests import Bad, Manifest, bad, spec
+from tests.bad_manifests import spec
+from tests.bad_values import Bad, Manifest, bad
 from tests.builders import a_manifest
 
 

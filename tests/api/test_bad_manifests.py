@@ -6,7 +6,7 @@ import pytest
 
 from mcpproxy.api import manifest
 from tests import bad_manifests, bad_pods
-from tests.bad_manifests import Bad
+from tests.bad_values import Bad
 from tests.good_manifests import GOOD
 
 

@@ -13,7 +13,7 @@ import yaml
 from mcpproxy.api import constants, manifest
 from tests import bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
-from tests.bad_manifests import Bad
+from tests.bad_values import Bad
 from tests.builders import a_backend, a_manifest
 from tests.good_manifests import GOOD
 

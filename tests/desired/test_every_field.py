@@ -20,9 +20,15 @@ from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
-WITHOUT_CHILD = {".suspend", ".catalog.approvedHash", ".backends[].optional"}
-"""The first keeps the operator from bringing about what the others ask for; with the others it
-judges what the pods report."""
+WITHOUT_CHILD = {
+    ".suspend",
+    ".catalog.approvedHash",
+    ".backends[].optional",
+    ".backends[].auth.passthrough",
+    ".authentication.jwt[].insecureHttp",
+}
+"""The first keeps the operator from bringing about what the others ask for; with the next two it
+judges what the pods report. The last two permit what other fields ask for."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -22,6 +22,7 @@ _INSTEAD: Final = {
     "url": "http://127.0.0.1:9/mcp",
     "endpoint": "http://127.0.0.1:9",
     "command": "false",
+    "issuer": "http://127.0.0.1:9",
     "port": 9,
 }
 _NEEDED: Final = {".backends[].url", ".backends[].headers[].value", ".backends[].stdio.env[].value"}

@@ -29,7 +29,40 @@ _TRACING: Final = f"{_RUNTIME}/test_tracing.py"
 _SERVER: Final = "tests/apiserver/test_fields.py"
 _CHANGE: Final = f"{_SERVER}::test_a_change_of_a_field_changes_what_runs"
 
+_AUTH: Final = f"{_RUNTIME}/test_authentication_fields.py"
+_ISSUER: Final = f"{_AUTH}::test_tokens_are_those_of_the_named_issuer_audience_and_key_set"
+_ISSUER_CA: Final = f"{_AUTH}::test_authorities_of_an_issuer_may_lie_in_a_secret_or_a_config_map"
+_CLAIMS: Final = f"{_AUTH}::test_an_identity_is_made_of_the_named_claims"
+_API_KEY: Final = (
+    f"{_AUTH}::test_an_api_key_has_its_hash_in_the_named_secret_and_its_name_in_the_spec"
+)
+_PUBLISHED: Final = f"{_AUTH}::test_the_metadata_has_the_scopes_and_the_page_of_the_spec"
+_REFUSED: Final = "test_what_weakens_authentication_is_taken_only_if_a_field_states_it"
+
 PROOFS: Final[dict[str, str]] = {
+    ".publicUrl": f"{_AUTH}::test_the_public_url_is_a_path_a_host_and_the_audience",
+    ".authentication.mode": f"{_AUTH}::test_the_mode_decides_on_requests_without_credentials",
+    ".authentication.jwt[].issuer": _ISSUER,
+    ".authentication.jwt[].audiences": _ISSUER,
+    ".authentication.jwt[].jwksUrl": _ISSUER,
+    ".authentication.jwt[].caFrom.secretKeyRef.name": f"{_ISSUER_CA}[secret]",
+    ".authentication.jwt[].caFrom.secretKeyRef.key": f"{_ISSUER_CA}[secret]",
+    ".authentication.jwt[].caFrom.configMapKeyRef.name": f"{_ISSUER_CA}[configmap]",
+    ".authentication.jwt[].caFrom.configMapKeyRef.key": f"{_ISSUER_CA}[configmap]",
+    ".authentication.jwt[].insecureHttp": f"{_SERVER}::{_REFUSED}",
+    ".authentication.jwt[].claims.subject": _CLAIMS,
+    ".authentication.jwt[].claims.groups": _CLAIMS,
+    ".authentication.jwt[].claims.client": _CLAIMS,
+    ".authentication.jwt[].claims.scopes": _CLAIMS,
+    ".authentication.serviceAccounts.audience": (
+        f"{_AUTH}::test_tokens_of_service_accounts_have_the_audience_of_the_spec"
+    ),
+    ".authentication.apiKeys[].name": _API_KEY,
+    ".authentication.apiKeys[].hashFrom.secretKeyRef.name": _API_KEY,
+    ".authentication.apiKeys[].hashFrom.secretKeyRef.key": _API_KEY,
+    ".authentication.resourceMetadata.scopesSupported": _PUBLISHED,
+    ".authentication.resourceMetadata.documentation": _PUBLISHED,
+    ".backends[].auth.passthrough": f"{_SERVER}::{_REFUSED}",
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].url": f"{_REACH}::test_the_backend_is_the_server_at_its_url",
     ".backends[].service.name": _SERVICE,

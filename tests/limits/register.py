@@ -13,6 +13,11 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
+    "proxy/authentication/admissions.py:AdmissionCache._admissions": "verified-tokens",
+    "proxy/authentication/admissions.py:ForgeryLimit._counts": "forging-networks",
+    "proxy/authentication/remote_keys.py:RemoteKeys.learn:task": "keys-fetch",
+    "proxy/core/identity.py:Identity.claims": "credentials",
+    "proxy/downstream/stream_shares.py:OpenStreams._identities": "streams",
     "cluster/pods/reports.py:PodReportWatcher._streams": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher._left_out": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher.follow:task": "followed-pods",
@@ -113,6 +118,12 @@ BOUNDED: Final[dict[str, str]] = {
 """Names of limits, apart by blanks."""
 
 UNBOUNDED: Final[dict[str, str]] = {
+    "proxy/authentication/authenticator.py:Authenticator._results": OWN,
+    "proxy/authentication/client_authentication.py:ClientAuthentication._remote": CONFIGURED,
+    "proxy/authentication/client_authentication.py:ClientAuthentication._tasks": CONFIGURED,
+    "proxy/authentication/client_authentication.py:ClientAuthentication.start:task": CONFIGURED,
+    "proxy/authentication/mounted_keys.py:ApiKeyHashes._groups": CONFIGURED,
+    "proxy/authentication/verification_keys.py:_VERIFIERS": OWN,
     "cluster/pods/reports.py:PodReportWatcher._paces": "one for each MCPProxy",
     "proxy/admin/app.py:AdminApp._changes:wait": "a report every 10 s ends the wait",
     "proxy/gateway/list_variants.py:ListVariants._per_client": CONFIGURED,
@@ -298,6 +309,7 @@ UNCOUNTED: Final[dict[str, str]] = {
     "event-lines-ahead": SLOWER,
     "first-report": TIME,
     "idle-time": TIME,
+    "keys-refetch": TIME,
     "stream-bytes": ERROR,
     "stream-messages": ERROR,
     "parked-for": TIME,
@@ -310,6 +322,7 @@ UNCOUNTED: Final[dict[str, str]] = {
     "proxy-bytes": SLOWER,
     "proxy-lines": SLOWER,
     "report-backends": SIZE,
+    "report-issuers": SIZE,
     "report-kinds": SIZE,
     "report-message": SIZE,
     "report-name": SIZE,
@@ -326,5 +339,6 @@ UNCOUNTED: Final[dict[str, str]] = {
     "unread-bytes": ERROR,
     "unread-messages": ERROR,
     "warm-sessions": SLOWER,
+    "verified-for": TIME,
 }
 """Limits whose metric does not count, and why."""

@@ -188,6 +188,24 @@ async def test_text_that_is_no_token_is_refused(text: str) -> None:
     assert stage.fetches == 0
 
 
+async def test_a_token_has_one_spelling() -> None:
+    stage = Stage(document=key_set(jwk(ED25519)))
+    token = Issuer(now=NOW, key=ED25519, algorithm="EdDSA").token()
+    assert await stage.identify(token)
+    head, payload, signature = token.split(".")
+    # 64 bytes take 86 characters, of which the last has four bits without a meaning.
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = letters[letters.index(signature[-1]) + 1]
+    for spelling in (
+        f"{head}.{payload}.{signature}==",
+        f"{head}.{payload}.{signature[:-1]}{other}",
+        f"{head}.{payload}.{signature.replace('-', '+').replace('_', '/')}==",
+        f"{head}=.{payload}.{signature}",
+        f"{head}.{payload}.{signature}\n",
+    ):
+        assert (await stage.refusal(spelling))[0] == 401
+
+
 @pytest.mark.parametrize(
     ("key", "algorithm"), [(P256, "ES256"), (ED25519, "EdDSA"), (RSA, "PS256"), (RSA, "RS384")]
 )

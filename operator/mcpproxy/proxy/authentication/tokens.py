@@ -87,10 +87,17 @@ def _check_type(kind: object, claims: dict[str, Any]) -> None:
 
 
 def _decode(part: bytes) -> bytes:
+    """Decode base64url without padding (RFC 7515, section 2).
+
+    Only one text is accepted for the same bytes, so that a token has one digest.
+    """
     try:
-        return base64.b64decode(part + b"=" * (-len(part) % 4), b"-_", validate=True)
+        decoded = base64.b64decode(part + b"=" * (-len(part) % 4), b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise CredentialsRefused("malformed", "the token is not base64url") from None
+        decoded = None
+    if decoded is None or base64.urlsafe_b64encode(decoded).rstrip(b"=") != part:
+        raise CredentialsRefused("malformed", "the token is not base64url")
+    return decoded
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -101,9 +101,9 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     ),
     reasons.AUTHENTICATION_READY: (
         authentication.authentication_is_not_requested,
-        authentication.no_pod_has_reported,
         authentication.keys_are_unavailable,
         authentication.keys_are_not_read,
+        authentication.no_pod_has_reported,
         authentication.keys_are_awaited,
         authentication.pods_do_not_report,
         authentication.keys_are_known,
