@@ -11,6 +11,7 @@ from tests.resource_server.keys import SigningKey
 from tests.resource_server.target import Target, describe
 
 FLOOD = 40
+AT_ONCE = 8
 SETTLE_SECONDS = 5.0
 """Time in which a server may take up a key set beyond its own interval."""
 REFUSED_WHILE_DOWN = (401, 503)
@@ -80,7 +81,7 @@ def _expect_few_requests(
 def concurrent(target: Target) -> None:
     """Many first tokens of an issuer at once cause one request for its key set."""
     issuer = target.issuer("concurrent")
-    tokens = [issuer.token(sub=f"user-{number}") for number in range(8)]
+    tokens = [issuer.token(sub=f"user-{number}") for number in range(AT_ONCE)]
     began = time.monotonic()
     with ThreadPoolExecutor(len(tokens)) as pool:
         responses = list(pool.map(lambda token: target.send(token=token), tokens))
@@ -135,8 +136,13 @@ def rotated(target: Target) -> None:
     issuer.keys.insert(0, new)
     began = time.monotonic()
     wait = target.options.refetch_seconds + SETTLE_SECONDS
-    if not _poll(target, lambda: issuer.token(new), 200, wait):
-        raise Failed(f"a new key was not taken up within {wait:.0f} s")
+    # Many clients get tokens of the new key at once, and all of them cause one request.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        polls = [
+            pool.submit(_poll, target, lambda: issuer.token(new), 200, wait) for _ in range(AT_ONCE)
+        ]
+        if not all(poll.result() for poll in polls):
+            raise Failed(f"a new key was not taken up within {wait:.0f} s")
     _expect_few_requests(target, issuer, began, 1, "a new key")
     target.expect_accepted(issuer.token(old), "a token of the old key, which is still published")
 
