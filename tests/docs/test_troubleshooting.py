@@ -26,6 +26,7 @@ TYPES = {
     reasons.AUTOSCALED,
     reasons.MONITORED,
     reasons.CATALOG_DRIFT,
+    reasons.AUTHENTICATION_READY,
 }
 """Types of conditions that are no reasons."""
 

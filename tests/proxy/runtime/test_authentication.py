@@ -241,3 +241,22 @@ async def test_a_page_reads_the_challenge_of_its_refused_request(
         assert answer.status_code == 401
         assert answer.headers["access-control-allow-origin"] == PAGE
         assert "www-authenticate" in answer.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "https://other.example.com/tools"},
+        {"aud": None},
+        {"exp": 1},
+        {"iss": "https://other.example.com"},
+    ],
+)
+async def test_s13_a_token_for_another_resource_is_refused(
+    closed: Any, http: httpx2.AsyncClient, claims: dict[str, Any]
+) -> None:
+    issuer, _, running = closed
+    raw, token = Raw(running.url, http), issuer.token(**claims)
+    assert (await raw.initialize(authorization=token)).status_code == 401
+    about = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
+    assert (await raw.post(modern("tools/list"), authorization=token, **about)).status_code == 401

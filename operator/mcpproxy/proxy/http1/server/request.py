@@ -1,6 +1,6 @@
 """An HTTP request as the server received it."""
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mcpproxy.limits.http import REQUEST_BODY
 from mcpproxy.proxy.http1.errors import HttpError
@@ -9,6 +9,14 @@ MAX_BODY: Final = REQUEST_BODY.value
 """Bytes of the largest request body; the server answers a larger one with 413."""
 
 HeaderLines = list[tuple[bytes, bytes]]
+
+
+class Sender(Protocol):
+    """The client of a request."""
+
+    @property
+    def network(self) -> str:
+        """The network of the client, from `network_of`."""
 
 
 class RequestHead:
@@ -34,12 +42,17 @@ class RequestHead:
 class Request:
     """A request: its head and its body."""
 
-    network = ""
-    """The network of the client while the head is checked."""
+    sender: "Sender | None" = None
+    """The connection of the client, while the head is checked."""
 
     def __init__(self, head: RequestHead, body: bytes = b"") -> None:
         self.head = head
         self.body = body
+
+    @property
+    def network(self) -> str:
+        """The network of the client while the head is checked; empty if it is unknown."""
+        return "" if self.sender is None else self.sender.network
 
     @property
     def method(self) -> str:

@@ -285,7 +285,7 @@ class RequestParser(ABC):
         if length is not None and int(length) > MAX_BODY:
             self._too_large()
             return
-        inbound.network = self.network
+        inbound.sender = self
         self._refusal = self._screened(inbound)
         if b"expect" in headers:
             if self._refusal is None:
