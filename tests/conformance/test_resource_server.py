@@ -13,6 +13,7 @@ from tests.resource_server.run import await_server, run
 from tests.resource_server.target import Options, Target
 
 PUBLIC_URL = "https://mcp.example.test/tools/mcp"
+TOOL = "weather_list_cities"
 BROWSER_ORIGIN = "https://pages.example"
 START_SECONDS = 30.0
 UNUSED = frozenset({"scope-insufficient", "scope-union", "keys-revoked"})
@@ -35,7 +36,9 @@ def target(tmp_path: Path) -> Iterator[Target]:
             "backends": [{"name": "weather", "url": backend}],
         }
         with proxy(manifest_of(spec, tmp_path), tmp_path) as url:
-            target = Target(Options(url, PUBLIC_URL, browser_origin=BROWSER_ORIGIN), issuers)
+            target = Target(
+                Options(url, PUBLIC_URL, browser_origin=BROWSER_ORIGIN, tool=TOOL), issuers
+            )
             await_server(target, START_SECONDS)
             yield target
 

@@ -35,6 +35,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--revocation-seconds", type=float, default=60.0, help="life of removed keys, s (60)")
     add("--timeout", type=float, default=30.0, help="longest time to wait for a response, s (30)")
     add("--wait", type=float, default=60.0, help="longest time until the server is ready, s (60)")
+    add("--tool", default="", help="a tool that may be called without arguments, and often")
     add("--scoped-tool", default="", help="a tool that needs scopes")
     add("--scoped-tool-scopes", default="", help="these scopes, separated by spaces")
     add("--browser-origin", default="", help="an origin of pages that the server admits")
@@ -74,6 +75,7 @@ def _run(values: argparse.Namespace) -> int:
         refetch_seconds=values.refetch_seconds,
         revocation_seconds=values.revocation_seconds,
         timeout=values.timeout,
+        tool=values.tool,
         scoped_tool=values.scoped_tool,
         scoped_tool_scopes=tuple(values.scoped_tool_scopes.split()),
         browser_origin=values.browser_origin,

@@ -58,6 +58,8 @@ class Issuer:
     published: list[Any] | None = None
     """Members of the key set, instead of the public halves of `keys`."""
     mode: Mode = Mode.UP
+    delay: float = 0.0
+    """Seconds that its key set takes."""
     forms: tuple[str, ...] = (OAUTH, OPENID)
     """Kinds of metadata that it serves."""
     metadata_changes: dict[str, Any] = field(default_factory=dict)

@@ -85,8 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif issuer.mode is Mode.ENDLESS:
             self._trickle()
         else:
-            if issuer.mode is Mode.SLOW:
-                self.server.closing.wait(self.server.slow_seconds)
+            slow = issuer.mode is Mode.SLOW
+            self.server.closing.wait(self.server.slow_seconds if slow else issuer.delay)
             self._respond(200, body)
 
     def _trickle(self) -> None:

@@ -35,6 +35,8 @@ class Options:
     revocation_seconds: float = 60.0
     """Seconds after which it uses no key any more that its issuer has removed."""
     timeout: float = 30.0
+    tool: str = ""
+    """A tool that may be called without arguments, any number of times."""
     scoped_tool: str = ""
     """A tool whose calls require `scoped_tool_scopes`."""
     scoped_tool_scopes: tuple[str, ...] = ()

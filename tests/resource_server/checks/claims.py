@@ -6,15 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.resource_server.check import Failed, Severity, check
-from tests.resource_server.http_client import HeaderLine, NoResponse, exchange
 from tests.resource_server.issuer import ABSENT, Issuer, sign
 from tests.resource_server.scenarios import UNTRUSTED
-from tests.resource_server.target import Target, bearer, describe
+from tests.resource_server.target import Target, describe
 
 WITHIN_SECONDS = 1
 """Distance from the limit of the clock skew at which a token is still accepted."""
-SOON_SECONDS = 2.0
-"""Time after which a token is refused that is accepted at first."""
 BEYOND_SECONDS = 60
 """Distance from that limit at which it is refused."""
 
@@ -144,45 +141,6 @@ def expired(target: Target) -> None:
             "exp negative": {"exp": -1},
         },
     )
-
-
-@check("exp-known-token", "RFC 7519 section 4.1.4; MCP authorization, Token Handling")
-def known_token_expires(target: Target) -> None:
-    """A token that was accepted is refused once it has expired, in the same form of request."""
-    for left in (SOON_SECONDS - target.options.leeway, SOON_SECONDS):
-        end = int(time.time() + left) + 1
-        token = target.main.token(exp=end, iat=end - 600)
-        if target.send(token=token).status == 200:
-            break
-    else:
-        raise Failed("a token that is about to expire is not accepted")
-    # A server may have less tolerance than it was said to have.
-    deadline = end + target.options.leeway + 1.0
-    head = target.address.head("POST", target.address.path, _with_length(target, token))
-    # On one connection, because a server may keep what it knows of a request with it.
-    while _is_accepted_until(target, head + target.probe.body, deadline):
-        if time.time() > deadline:
-            raise Failed("a token is still accepted after it has expired")
-    target.expect_refused(token, "a known token that has expired")
-
-
-def _with_length(target: Target, token: str) -> list[HeaderLine]:
-    probe = target.probe
-    length: HeaderLine = ("Content-Length", str(len(probe.body)))
-    return [*probe.headers.items(), length, *bearer(token)]
-
-
-def _is_accepted_until(target: Target, request: bytes, deadline: float) -> bool:
-    """Repeat a request on a connection until it is refused (False), or time or connection end."""
-    with target.address.connect() as connection:
-        while time.time() <= deadline:
-            try:
-                if exchange(connection, request).status != 200:
-                    return False
-            except NoResponse:
-                return True
-            time.sleep(0.25)
-    return True
 
 
 @check("exp-skew", "RFC 7519 section 4.1.4", Severity.SHOULD)

@@ -12,6 +12,8 @@ from tests.resource_server.target import Target, describe
 
 FLOOD = 40
 AT_ONCE = 8
+KEY_SET_SECONDS = 0.7
+"""Time of a request for a key set in which other clients ask for the same keys."""
 SETTLE_SECONDS = 5.0
 """Time in which a server may take up a key set beyond its own interval."""
 REFUSED_WHILE_DOWN = (401, 503)
@@ -71,7 +73,8 @@ def _expect_few_requests(
     target: Target, issuer: Issuer, began: float, most: int, what: str
 ) -> None:
     seconds = time.monotonic() - began
-    allowed = most + int(seconds / target.options.refetch_seconds)
+    # Beside these, a server may renew its key sets from time to time.
+    allowed = most + 1 + int(seconds / target.options.refetch_seconds)
     requests = issuer.key_set_requests(began)
     if requests > allowed:
         raise Failed(f"{what} in {seconds:.1f} s caused {requests} requests for the key set")
@@ -81,6 +84,7 @@ def _expect_few_requests(
 def concurrent(target: Target) -> None:
     """Many first tokens of an issuer at once cause one request for its key set."""
     issuer = target.issuer("concurrent")
+    issuer.delay = KEY_SET_SECONDS
     tokens = [issuer.token(sub=f"user-{number}") for number in range(AT_ONCE)]
     began = time.monotonic()
     with ThreadPoolExecutor(len(tokens)) as pool:
@@ -134,6 +138,7 @@ def rotated(target: Target) -> None:
     target.expect_accepted(issuer.token(old), "a token of the old key")
     new = SigningKey.generate("ES256", f"rotating-{len(issuer.keys) + 1}-{time.monotonic_ns()}")
     issuer.keys.insert(0, new)
+    issuer.delay = KEY_SET_SECONDS
     began = time.monotonic()
     wait = target.options.refetch_seconds + SETTLE_SECONDS
     # Many clients get tokens of the new key at once, and all of them cause one request.
