@@ -154,7 +154,7 @@ async def test_a_revoked_key_ends_the_admissions_of_its_tokens_at_once() -> None
     old, new = stage.issuer.token(), Issuer(now=NOW, key=OTHER_RSA, key_id="two").token()
     first, second = await stage.admit(old), await stage.admit(new)
     stage.document = key_set(jwk(OTHER_RSA, "two"))
-    await stage.keys.learn()
+    await stage.keys.refresh()
     assert not first.is_valid(stage.now)
     assert second.is_valid(stage.now)
     assert (await stage.refusal(old))[1] == "the key of the token is unknown"

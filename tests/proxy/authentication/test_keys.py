@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
 from mcpproxy.limits.authentication import KEYS, KEYS_KEPT, KEYS_REFETCH
+from mcpproxy.proxy.authentication.tokens import parse_token
 from mcpproxy.proxy.authentication.verification_keys import InvalidKeySet, parse_key_set
 from tests.proxy.authentication.stage import Stage
 from tests.proxy.authentication.tokens import (
@@ -41,6 +42,14 @@ def test_the_type_of_a_key_decides_its_algorithms(
     (key,) = parse_key_set(key_set(entry))
     assert algorithms <= key.algorithms
     assert not any(name.startswith("HS") or name == "none" for name in key.algorithms)
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "none", "ES256", "RS384"])
+def test_a_key_verifies_nothing_with_algorithms_that_are_not_its_own(algorithm: str) -> None:
+    (key,) = parse_key_set(key_set(jwk(RSA, alg="RS256")))
+    token = parse_token(Issuer(now=NOW).token().encode())
+    assert key.verifies(token)
+    assert not key.verifies(token._replace(algorithm=algorithm))
 
 
 @pytest.mark.parametrize(
@@ -109,9 +118,8 @@ async def test_two_keys_of_one_id_are_told_apart_by_their_type() -> None:
 
 async def test_an_unknown_key_is_fetched_and_its_token_accepted() -> None:
     stage = Stage()
-    await stage.admit(stage.issuer.token())
+    await stage.keys.refresh()
     stage.document = key_set(jwk(RSA), jwk(OTHER_RSA, "two"))
-    stage.now += KEYS_REFETCH.value
     rotated = Issuer(now=NOW, key=OTHER_RSA, key_id="two")
     assert await stage.identify(rotated.token())
     assert stage.fetches == 2
@@ -119,15 +127,18 @@ async def test_an_unknown_key_is_fetched_and_its_token_accepted() -> None:
 
 async def test_unknown_keys_cause_one_fetch_in_thirty_seconds() -> None:
     stage = Stage()
-    await stage.keys.learn()
-    stage.now += KEYS_REFETCH.value
+    await stage.keys.refresh()
     for number in range(20):
         forged = Issuer(now=NOW, key=OTHER_RSA, key_id=f"key-{number}").token()
         assert (await stage.refusal(forged))[1] == "the key of the token is unknown"
     assert stage.fetches == 2
-    stage.now += KEYS_REFETCH.value
+    stage.now += KEYS_REFETCH.value - 1
+    await stage.keys.refresh()
     assert (await stage.refusal(forged))[0] == 401
     assert stage.fetches == 3
+    stage.now += 1
+    assert (await stage.refusal(forged))[0] == 401
+    assert stage.fetches == 4
 
 
 async def test_requests_that_need_the_same_keys_share_one_fetch() -> None:
@@ -165,19 +176,19 @@ async def test_without_any_keys_tokens_get_503_and_later_ones_do_not_wait() -> N
 
 async def test_while_an_issuer_is_down_its_known_keys_go_on() -> None:
     stage = Stage()
-    await stage.keys.learn()
+    await stage.keys.refresh()
     before = stage.changes
     stage.document = None
     stage.now += 3600
-    await stage.keys.learn()
-    await stage.keys.learn()
+    await stage.keys.refresh()
+    await stage.keys.refresh()
     assert await stage.identify(stage.issuer.token(exp=NOW + 7200))
     assert stage.changes == before + 1
     status = stage.keys.status
     assert (status.keys, status.message) == (1, "no connection")
     assert status.keys_from == "2027-01-15T08:00:00+00:00"
     stage.document = key_set(jwk(RSA))
-    await stage.keys.learn()
+    await stage.keys.refresh()
     assert stage.keys.status.message is None
     assert stage.keys.status.keys_from is None
     assert stage.changes == before + 2
@@ -188,7 +199,7 @@ async def test_keys_of_an_unreachable_issuer_are_forgotten_after_a_day() -> None
     admission = await stage.admit(stage.issuer.token(exp=NOW + 10**6))
     stage.document = None
     stage.now += KEYS_KEPT.value
-    await stage.keys.learn()
+    await stage.keys.refresh()
     assert await stage.identify(stage.issuer.token(exp=NOW + 10**6))
     stage.now += 1
     assert not stage.keys.are_known
@@ -201,16 +212,16 @@ async def test_keys_that_stay_the_same_keep_their_admissions() -> None:
     stage = Stage()
     admission = await stage.admit(stage.issuer.token())
     stage.document = json.dumps({"keys": [dict(reversed(jwk(RSA).items()))]}).encode()
-    await stage.keys.learn()
+    await stage.keys.refresh()
     assert admission.is_valid(stage.now)
     assert stage.revoked == []
 
 
 async def test_a_key_set_that_became_invalid_leaves_the_known_keys() -> None:
     stage = Stage()
-    await stage.keys.learn()
+    await stage.keys.refresh()
     stage.document = b"<html>"
-    await stage.keys.learn()
+    await stage.keys.refresh()
     assert stage.keys.status.message == "it is no JSON"
     assert await stage.identify(stage.issuer.token())
 

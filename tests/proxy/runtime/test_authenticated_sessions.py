@@ -102,7 +102,7 @@ async def test_a_cached_head_is_refused_once_its_token_has_expired_or_its_key_is
     assert authentication is not None
     assert (await raw.post(CALL, authorization=token)).status_code == 200
     issuer.keys = key_set(jwk(OTHER_RSA, "two"))
-    await authentication._remote[0].learn()
+    await authentication._remote[0].refresh()
     answer = await raw.post(CALL, authorization=token)
     assert (answer.status_code, "unknown" in answer.text) == (401, True)
     refreshed = Issuer(issuer.url, PUBLIC_URL, key=OTHER_RSA, key_id="two").token()
@@ -190,6 +190,6 @@ async def test_a_stream_ends_when_the_key_of_its_caller_is_revoked(
     await _open(running)
     issuer.keys = key_set(jwk(OTHER_RSA, "two"))
     assert running.runtime._authentication is not None
-    await running.runtime._authentication._remote[0].learn()
+    await running.runtime._authentication._remote[0].refresh()
     async with asyncio.timeout(10):
         await opened

@@ -99,6 +99,7 @@ async def test_an_agent_with_the_token_of_its_service_account_is_served(
         _account(issuer, aud="https://kubernetes.default.svc"),
         _account("https://other.example"),
         _account(issuer, subject="system:node:one"),
+        _account(issuer, subject="agents:bot"),
         _account(issuer, subject="system:serviceaccount:agents"),
         _account(issuer, subject="system:serviceaccount:agents:bot:x"),
     ):
@@ -153,7 +154,7 @@ async def test_the_report_and_the_metrics_tell_of_issuers_and_authentications(
     assert 'mcpproxy_authentications_total{method="",result="wrong_audience"} 1.0' in metrics
     issuer.status = 500
     assert running.runtime._authentication is not None
-    await running.runtime._authentication._remote[0].learn()
+    await running.runtime._authentication._remote[0].refresh()
     (status,) = (await running.report()).authentication or []
     assert status.keys == 1
     assert (status.message or "").endswith("/keys: HTTP 500")

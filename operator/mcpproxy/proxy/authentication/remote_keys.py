@@ -40,14 +40,15 @@ class RemoteKeys(KeySet):
         self._fetch = fetch
         self._now = now
         self._fetched_at: float | None = None
-        self._tried_at = float("-inf")
+        self._asked_at = float("-inf")
+        """Time at which a token with an unknown key last caused a fetch."""
         self._problem: str | None = None
         self._fetching: asyncio.Task[None] | None = None
 
     @property
     def may_learn(self) -> bool:
         """True if a fetch is in progress or permitted that may bring unknown keys."""
-        return self._fetching is not None or self._now() - self._tried_at >= KEYS_REFETCH.value
+        return self._fetching is not None or self._now() - self._asked_at >= KEYS_REFETCH.value
 
     @property
     def are_known(self) -> bool:
@@ -67,10 +68,15 @@ class RemoteKeys(KeySet):
         )
 
     async def learn(self) -> None:
+        """Fetch the keys for a token with an unknown one, as `refresh` does."""
+        if self._fetching is None:
+            self._asked_at = self._now()
+        await self.refresh()
+
+    async def refresh(self) -> None:
         """Fetch the keys, or wait for the fetch in progress; errors are in `status`."""
         if self._fetching is None:
-            self._tried_at = self._now()
-            self._fetching = asyncio.create_task(self._refresh())
+            self._fetching = asyncio.create_task(self._fetch_once())
             self._fetching.add_done_callback(self._fetched)
         # A client that disconnects must not cancel the fetch for others.
         await asyncio.shield(self._fetching)
@@ -81,12 +87,12 @@ class RemoteKeys(KeySet):
     async def run(self) -> None:
         """Keep the keys fresh, forever."""
         while True:
-            await self.learn()
+            await self.refresh()
             self._forget_old()
             # Spread, because all pods start together.
             await asyncio.sleep((RETRY if self._problem else FRESH) * random.uniform(0.9, 1.0))
 
-    async def _refresh(self) -> None:
+    async def _fetch_once(self) -> None:
         before = self._problem, self.keys
         try:
             self.replace(parse_key_set(await self._fetch()))
