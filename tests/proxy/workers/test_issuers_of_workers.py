@@ -7,7 +7,7 @@ URL = "https://login.example.com"
 GOOD = IssuerStatus(issuer=URL, keys=2)
 STALE = IssuerStatus(issuer=URL, keys=2, message="no connection", keys_from="2026-01-01")
 DOWN = IssuerStatus(issuer=URL, keys=0, message="no connection")
-BLANK = PodReport(config_hash="h", version="1", backends=[])
+BLANK = PodReport(config_hash="h", version="1", backends=[], clashes=[])
 
 
 def merged(*states: IssuerStatus | None) -> list[IssuerStatus] | None:
