@@ -12,6 +12,8 @@ from tests.resource_server.issuer_server import serving
 from tests.resource_server.run import await_server, run
 from tests.resource_server.target import Options, Target
 
+pytestmark = pytest.mark.slow
+
 PUBLIC_URL = "https://mcp.example.test/tools/mcp"
 TOOL = "weather_list_cities"
 BROWSER_ORIGIN = "https://pages.example"

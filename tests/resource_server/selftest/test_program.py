@@ -81,6 +81,6 @@ def test_without_a_url_it_ends_with_2(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--url is missing" in capsys.readouterr().err
 
 
-def test_it_lists_its_checks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_lists_its_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == EXIT_OK
     assert len(capsys.readouterr().out.splitlines()) == len(CHECKS)

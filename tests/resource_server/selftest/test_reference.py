@@ -11,6 +11,8 @@ from tests.resource_server.run import run
 from tests.resource_server.selftest.mutants import MUTANTS
 from tests.resource_server.selftest.world import reference
 
+pytestmark = pytest.mark.slow
+
 KIT = Path(checks.__file__).parents[1]
 
 
