@@ -54,6 +54,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "json_logs.py",
             "library/components/read_only.py",
             "limits/limit.py",
+            "plan/terminal_text.py",
+            "proxy/core/catalog/list_variant.py",
             "proxy/core/client_info.py",
             "proxy/core/rate_limiter.py",
             "proxy/http1/head_cache.py",
@@ -79,16 +81,19 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one decision each, with tests of its values": frozenset(
         {
             "cluster/pods/retries.py",
+            "plan/access/render.py",
             "plan/approval.py",
+            "proxy/authorization/callers.py",
             "proxy/config/options.py",
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
+            "proxy/core/catalog/class_lists.py",
             "proxy/core/catalog/component_selection.py",
             "proxy/core/tokens/key_rotation.py",
             "proxy/core/translation/task_ids.py",
-            "proxy/downstream/principals.py",
+            "proxy/downstream/access/principals.py",
+            "proxy/downstream/peers/identity_header.py",
             "proxy/gateway/gauges.py",
-            "proxy/gateway/list_variants.py",
             "proxy/http1/server/event_stream.py",
             "proxy/workers/report_merge.py",
             "reconcile/deletion.py",
@@ -97,6 +102,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "reconcile/status_updates/debounce.py",
             "reconcile/status_updates/rollout_progress.py",
             "reconcile/status_updates/undeclared_fields.py",
+            "status/conditions/authorization.py",
         }
     ),
 }
@@ -104,6 +110,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
 WIDE: Final[Mapping[str, frozenset[str]]] = {
     "they connect the parts of a program, an endpoint, a gateway or a backend": frozenset(
         {
+            "plan/collect.py",
+            "proxy/bootstrap.py",
             "proxy/downstream/app.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
@@ -112,7 +120,11 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
     ),
     "it names what the library imports": frozenset({"proxy/embed.py"}),
     "they tell the main path of the operator": frozenset(
-        {"reconcile/reconciler.py", "reconcile/status_updates/status_writer.py"}
+        {
+            "reconcile/children.py",
+            "reconcile/reconciler.py",
+            "reconcile/status_updates/status_writer.py",
+        }
     ),
     "they translate between a transport and requests; to be split": frozenset(
         {

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.proxy.bootstrap import build_host_policy
+from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.app import Endpoint
-from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from mcpproxy.proxy.http1.server.server import HttpServer
 from tests.differential.backend import LEGACY, Backend, Call

@@ -317,10 +317,10 @@ class Server:
             RuntimeOptions(),
             Path.cwd(),
             Catalog(names.index, catalog_filter=visibility),
-            backends=len(parts),
+            seals_task_ids=len(parts) > 1,
         )
         backends = [part.backend(context) for part in parts]
-        return Gateway(self.name, VERSION, backends, context, policy=visibility)
+        return Gateway(self.name, VERSION, backends, context, visibility=visibility)
 
     def _all_parts(self) -> list[BackendDefinition]:
         parts = list(self._parts)

@@ -96,5 +96,5 @@ class ComponentVisibility:
         """Yield the backend and the downstream URI template of each template, including hidden
         ones."""
         for backend in self._backends:
-            for template in catalog.offered.names(backend, TEMPLATES):
+            for template in catalog.unfiltered.names(backend, TEMPLATES):
                 yield backend, template

@@ -4,19 +4,23 @@ import functools
 import secrets
 import ssl
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
+from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
@@ -39,12 +43,12 @@ def build_backend_context(
     *,
     sealer: Sealer | None = None,
     events: BackendEvents | None = None,
-    backends: int = 1,
+    seals_task_ids: bool = False,
 ) -> BackendContext:
     """Return the state that the backends of one proxy share.
 
-    `directory` is the base of paths, `backends` the number of backends. Without a sealer, tokens
-    are valid in this process only.
+    `directory` is the base of paths. `seals_task_ids` is necessary with several backends, and with
+    a policy. Without a sealer, tokens are valid in this process only.
     """
     return BackendContext(
         catalog=catalog or Catalog(),
@@ -55,7 +59,7 @@ def build_backend_context(
         tls=functools.cache(ssl.create_default_context),
         directory=directory,
         sealer=sealer or Sealer([secrets.token_bytes(32)], secrets.token_bytes),
-        seals_task_ids=backends > 1,
+        seals_task_ids=seals_task_ids,
         probe_delay_factor=options.probe_delay_factor,
         events=events or BackendEvents(),
     )
@@ -71,7 +75,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         _build_catalog(proxy.spec, events),
         sealer=sealer,
         events=events,
-        backends=len(proxy.spec.backends),
+        seals_task_ids=len(proxy.spec.backends) > 1 or proxy.spec.authorization is not None,
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
@@ -82,6 +86,20 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         context,
         denied_extensions(proxy.spec),
         None if spec is None else _build_tracing(spec, proxy.metadata.name),
+        *build_policy(proxy.spec, context.catalog, options.resolve),
+    )
+
+
+def build_policy(
+    spec: MCPProxySpec, catalog: Catalog, resolve: Mapping[str, str]
+) -> tuple[Policy | None, ExternalDecisions | None]:
+    """Return the policy of a proxy and the client of its external service; None without them."""
+    authorization = spec.authorization
+    if authorization is None:
+        return None, None
+    external = authorization.external
+    return Policy(authorization, catalog), None if external is None else ExternalDecisions(
+        external, functools.cache(ssl.create_default_context), resolve
     )
 
 
@@ -116,7 +134,9 @@ def build_host_policy(
     if configuration is not None:
         proxy = configuration.proxy
         service_names = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
-        hosts = (*service_names, *(proxy.spec.allowed_hosts or ()), *hosts)
+        public = proxy.spec.public_url
+        own = (*service_names, *((urlsplit(public).netloc,) if public else ()))
+        hosts = (*own, *(proxy.spec.allowed_hosts or ()), *hosts)
         origins = (*(proxy.spec.allowed_origins or ()), *origins)
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(

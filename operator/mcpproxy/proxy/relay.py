@@ -89,7 +89,7 @@ class Call:
         `has_log_level` means that the client has set a log level. Raise RpcError without a route.
         """
         params = message.params or {}
-        route = route or gateway.route(message.method, params)
+        route = route or gateway.route(message.method, params, client)
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
@@ -97,8 +97,7 @@ class Call:
             stateless_only = has_log_level or client.modern
             lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
         if lease is not None:
-            session = lease.link
-            translates = client.modern is not session.greeting.modern
+            session, translates = lease.link, client.modern is not lease.link.greeting.modern
             if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
                 if translates:
                     request = translate_request(request, client, session.greeting)
@@ -121,8 +120,7 @@ class Call:
         names, greeting, answer = self.backend.names, lease.link.greeting, None
         body = map_response_bytes(exchange, self.request, greeting, names)
         if body is None:
-            principal = self._client.principal
-            answer = map_response(exchange, self.request, greeting, names, principal)
+            answer = map_response(exchange, self.request, greeting, names, self._client.principal)
             body = None if answer is None else jsonrpc.encode(answer)
         if body is None or (exchange.number and not exchange.session.try_complete(exchange)):
             self.detach()
@@ -159,6 +157,7 @@ class Call:
         gateway, backend, sent, outcome = self._gateway, self.backend, None, "cancelled"
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
+        await gateway.decide(message, backend.name, caller.client)
         self.state = CallState.DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
@@ -166,6 +165,7 @@ class Call:
             tracing, send = gateway.tracing, task.run
             traced = send if tracing is None else tracing.traced(send, backend.name, message)
             answer = await traced(self.request, caller)
+            gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
             outcome = "error" if "error" in answer else "ok"
             answer["id"] = message["id"]
             return answer
@@ -195,4 +195,4 @@ async def relay_request(
 
     if gateway.lists.has(method):
         return await gateway.lists.answer(message, method, params or {}, caller, send)
-    return await send(*gateway.prepare(message, method, params, caller.client.principal))
+    return await send(*gateway.prepare(message, method, params, caller.client))

@@ -4,9 +4,11 @@ import asyncio
 import gc
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.v1alpha1.status import PodReport
@@ -18,17 +20,21 @@ from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.access.authenticated import READINESS, AuthenticatedEndpoint
+from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
-from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
 from mcpproxy.proxy.sockets import AdminServer, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
+if TYPE_CHECKING:
+    from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
@@ -54,6 +60,9 @@ class Runtime:
         self._port = options.port
         self._owns_gateway = gateway is None
         self._gauges = BackendGauges()
+        self._authentication: ClientAuthentication | None = None
+        self._front: Endpoint | None = None
+        self._readiness = secrets.token_urlsafe(32).encode()
         self._keys: key_files.SealingKeyWatcher | None = None
         if options.sealing_keys is not None:
             self._keys = key_files.SealingKeyWatcher(options.sealing_keys, time.monotonic)
@@ -61,6 +70,8 @@ class Runtime:
             assert configuration is not None
             gateway = build_gateway(configuration, options, self._sealer())
         self.gateway = gateway
+        if configuration is not None and configuration.proxy.spec.authentication is not None:
+            self._authentication = self._authenticating(configuration)
 
     def _sealer(self) -> Sealer:
         if self._keys is not None:
@@ -91,7 +102,34 @@ class Runtime:
             if approved
             else None,
             clashes=catalog.clashes(),
+            authentication=self._authentication.statuses() if self._authentication else None,
+            authorization=self.gateway.authorization_report(complete=is_complete),
         )
+
+    def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
+        # The cryptography takes memory, which proxies without authentication save.
+        from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
+        from mcpproxy.proxy.authentication.verification_keys import KeyListener
+
+        def end_streams(issuer: str, subject: str | None) -> None:
+            if self._front is not None:
+                self._front.end_revoked(issuer, subject)
+
+        options, gateway = self._options, self.gateway
+        authentication = ClientAuthentication(
+            configuration.proxy,
+            options.path,
+            MountedValues(options.values, time.monotonic),
+            options.resolve,
+            KeyListener(gateway.notify_status_watchers, end_streams),
+        )
+        gateway.metrics.count(
+            "mcpproxy_authentications",
+            "Authentications of clients; a token that was accepted lately is not counted again",
+            ["method", "result"],
+            authentication.authenticator.results,
+        )
+        return authentication
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when the report may have changed; return the canceller."""
@@ -119,11 +157,8 @@ class Runtime:
         `serving` is called once all ports are open. Raise OSError or ValueError.
         """
         options, guard = self._options, build_host_policy(self._configuration, self._options)
-        sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
-        if options.own_port is not None:
-            sockets.append(listen(options.host, options.own_port))
-        self._port = sockets[-1].getsockname()[1]
-        front = self._endpoint(guard)
+        sockets = self._open_ports()
+        front = self._front = self._endpoint(guard)
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
@@ -136,6 +171,8 @@ class Runtime:
         self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
         self._start_gateway()
+        if self._authentication is not None:
+            self._authentication.start()
         front.start()
         await server.start(sockets)
         await for_instances.start(())
@@ -151,13 +188,18 @@ class Runtime:
             await asyncio.gather(*tasks, return_exceptions=True)
         if key_watch is not None:
             key_watch.cancel()
+        if self._authentication is not None:
+            await self._authentication.close()
         front.close()
         await self._close_gateway()
 
-    def _endpoint(self, guard: HostOriginPolicy) -> Endpoint:
-        options, principals = self._options, Principals(self._principal_header)
-        address = _address(options, self._port)
-        return Endpoint(self.gateway, guard, address, options.path, principals)
+    def _open_ports(self) -> list[socket.socket]:
+        options = self._options
+        sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
+        if options.own_port is not None:
+            sockets.append(listen(options.host, options.own_port))
+        self._port = sockets[-1].getsockname()[1]
+        return sockets
 
     def _prepare_process(self) -> None:
         # Imported objects live as long as the process, and requests leave hardly any cycles.
@@ -167,12 +209,35 @@ class Runtime:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
 
+    def _endpoint(self, guard: HostOriginPolicy) -> Endpoint:
+        address = _address(self._options, self._port)
+        spec = self._configuration.proxy.spec if self._configuration else None
+        public = spec.public_url if spec else None
+        parts = (self.gateway, guard, address, self._options.path)
+        public_path = None if public is None else unquote(urlsplit(public).path)
+        if self._authentication is None:
+            return Endpoint(*parts, Principals(self._principal_header), public_path)
+        return AuthenticatedEndpoint(
+            *parts,
+            public_path=public_path,
+            authentication=self._authentication,
+            readiness=self._readiness,
+        )
+
     @property
     def _principal_header(self) -> str | None:
         spec = self._configuration.proxy.spec if self._configuration else None
         if spec is not None and spec.principal_from is not None:
             return spec.principal_from.header
         return self._options.principal_from
+
+    @property
+    def _readiness_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers that the endpoint requires of this process."""
+        if self._authentication is not None:
+            return ((READINESS, self._readiness),)
+        header = self._principal_header
+        return () if header is None else ((header.lower().encode(), READINESS),)
 
     def stop(self) -> None:
         """Let `serve_http` drain and return, as after SIGTERM or SIGINT."""
@@ -185,9 +250,8 @@ class Runtime:
         if not self.gateway.initial_round_done:
             return "the first check of all backends is in progress"
         if not self._verified:
-            header = self._principal_header
             why_not = await check_endpoint(
-                self._options.host, self._port, self._options.path, header
+                self._options.host, self._port, self._options.path, self._readiness_headers
             )
             if why_not is not None:
                 return why_not

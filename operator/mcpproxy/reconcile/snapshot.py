@@ -1,7 +1,7 @@
 """Snapshot of one MCPProxy and everything that belongs to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -25,13 +25,20 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
-from mcpproxy.desired import ServiceName, ServiceTarget, config_map, network_policy
+from mcpproxy.cluster.token_keys import TokenKeyReader
+from mcpproxy.desired import (
+    ServiceName,
+    ServiceTarget,
+    TokenKeys,
+    config_map,
+    network_policy,
+)
 from mcpproxy.reconcile.object_views import consents, mounted_config_map, service_target
 from mcpproxy.reconcile.plan import is_owned
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
-Known = Callable[[ResourceKind], bool]
+Known = Callable[[ResourceKind, ProxyKey], bool]
 """Function that returns True if the watches know a child of this kind."""
 
 
@@ -56,6 +63,10 @@ class Snapshot:
     """Kinds that the spec requests and the cluster does not have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Kinds that could not be read → error. Such objects must not be taken as absent."""
+    token_keys: TokenKeys | None = None
+    """The keys of ServiceAccount tokens, if the spec needs them and they are known."""
+    token_keys_problem: str = ""
+    """Reason for which these keys could not be read."""
     ending: bool = False
     """True if the namespace is being deleted: nothing can be created in it."""
 
@@ -102,7 +113,9 @@ class _Reads:
             return default
 
 
-async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
+async def take_snapshot(
+    cluster: Cluster, key: ProxyKey, known: Known, token_keys: TokenKeyReader
+) -> Snapshot | None:
     """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
     `known` returns True for kinds of which the watches know a child: it is read even if the spec
@@ -114,25 +127,17 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         return None
     proxy, rejected = validate(parent)
     reads = _Reads()
-    kinds = (*_NAMED, *_on_demand(proxy, known))
-    empty: list[Object] = []
-    singles, maps, pods = await asyncio.gather(
-        asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
-        reads.of(
-            CONFIG_MAP,
-            cluster.list(CONFIG_MAP, key.namespace, constants.child_labels(key.name)),
-            empty,
-        ),
-        reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
-    )
+    kinds = (*_NAMED, *_on_demand(proxy, key, known))
+    children, maps, pods = await _owned(cluster, key, kinds, reads)
     services: Mapping[ServiceName, ServiceTarget] = {}
     missing_kinds: frozenset[str] = frozenset()
-    children = [single for single in singles if single is not None] + maps
+    keys, problem = None, ""
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
-        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, config_map.name(proxy), maps)
-        children += await reads.of(CONFIG_MAP, unlabelled, empty)
+        children += await _unlabelled_maps(cluster, proxy, key, maps, reads)
+        if config_map.needs_token_keys(proxy):
+            keys, problem = await token_keys.read()
     return Snapshot(
         parent=parent,
         proxy=proxy,
@@ -142,10 +147,17 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         services=services,
         missing_kinds=missing_kinds,
         unread=reads.failed,
+        token_keys=keys,
+        token_keys_problem=problem,
     )
 
 
-def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
+def _config_maps(proxy: MCPProxy) -> list[str]:
+    keys = constants.cluster_keys_name(proxy.metadata.name)
+    return [config_map.name(proxy), *([keys] if config_map.needs_token_keys(proxy) else [])]
+
+
+def _on_demand(proxy: MCPProxy | None, key: ProxyKey, known: Known) -> list[ResourceKind]:
     """Return the optional kinds that the spec requests, or that an earlier spec requested."""
     spec = proxy.spec if proxy is not None else None
     asked: dict[ResourceKind, object] = {
@@ -154,7 +166,7 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
         DISRUPTION_BUDGET: spec and spec.disruption_budget,
         POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
     }
-    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind)]
+    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind, key)]
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
@@ -222,6 +234,35 @@ def last_applied_proxy(snapshot: Snapshot) -> MCPProxy | None:
             except (ManifestError, KeyError):
                 return None
     return None
+
+
+async def _owned(
+    cluster: Cluster, key: ProxyKey, kinds: Iterable[ResourceKind], reads: _Reads
+) -> tuple[list[Object], list[Object], list[Object]]:
+    """Return the children of these kinds and the ConfigMaps; the ConfigMaps alone; the pods."""
+    empty: list[Object] = []
+    singles, maps, pods = await asyncio.gather(
+        asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
+        reads.of(
+            CONFIG_MAP,
+            cluster.list(CONFIG_MAP, key.namespace, constants.child_labels(key.name)),
+            empty,
+        ),
+        reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
+    )
+    return [single for single in singles if single is not None] + maps, maps, pods
+
+
+async def _unlabelled_maps(
+    cluster: Cluster, proxy: MCPProxy, key: ProxyKey, listed: list[Object], reads: _Reads
+) -> list[Object]:
+    """Return the ConfigMaps of the proxy that the list by labels did not include."""
+    found: list[Object] = []
+    empty: list[Object] = []
+    for name in _config_maps(proxy):
+        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, listed)
+        found += await reads.of(CONFIG_MAP, unlabelled, empty)
+    return found
 
 
 async def _unlabelled(

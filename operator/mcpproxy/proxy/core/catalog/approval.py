@@ -58,12 +58,12 @@ class ApprovalFilter:
 
 def _is_unlisted(catalog: Catalog, backend: str, uri: str) -> bool:
     """Return True if a URI is not a listed resource and may be used."""
-    if catalog.offered.owner(RESOURCES, uri) is not None:
+    if catalog.unfiltered.owner(RESOURCES, uri) is not None:
         return False
     compared = Uri(uri)
     if compared.is_from(catalog.names(backend, TEMPLATES)):
         return True
-    if any(catalog.offered.get(backend, kind) is None for kind in (RESOURCES, TEMPLATES)):
+    if any(catalog.unfiltered.get(backend, kind) is None for kind in (RESOURCES, TEMPLATES)):
         # The backend's list is unknown.
         return False
-    return not compared.may_be_from(catalog.offered.names(backend, TEMPLATES))
+    return not compared.may_be_from(catalog.unfiltered.names(backend, TEMPLATES))

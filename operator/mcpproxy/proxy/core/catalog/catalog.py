@@ -5,14 +5,19 @@ list changes, never per request. If a backend lists other components to clients 
 capabilities or headers, the catalog has one list for each list variant; equal bytes are shared.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from mcpproxy.api.v1alpha1.catalog import approved_hash
 from mcpproxy.api.v1alpha1.status import ComponentCounts
-from mcpproxy.proxy.core.catalog.component_list import ComponentList
+from mcpproxy.proxy.core.catalog.class_lists import ClassLists
+from mcpproxy.proxy.core.catalog.component_list import (
+    CatalogFilter,
+    ComponentList,
+    cache_hint,
+)
 from mcpproxy.proxy.core.catalog.digests import digests_of
+from mcpproxy.proxy.core.catalog.list_variant import EVERYONE, ListVariant
 from mcpproxy.proxy.core.catalog.merged_list import (
     MergedList,
     NameOwners,
@@ -23,41 +28,9 @@ from mcpproxy.proxy.core.catalog.merged_list import (
 )
 from mcpproxy.proxy.core.translation.structured_content import to_legacy_tools
 from mcpproxy.proxy.protocol.headers import Path
-from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import KINDS, TEMPLATES, TOOLS, ComponentKind
 
 _NOTHING: Final = ComponentList()
-
-
-@dataclass(eq=False, slots=True)
-class ListVariant:
-    """Clients that get the same lists."""
-
-    seen: Mapping[str, bytes] = field(default_factory=dict)
-    """Backend → variant key of its list.
-
-    A backend is absent if it lists the same to these clients as to those without capabilities.
-    """
-    bodies: dict[ComponentKind, tuple[int, bytes]] = field(default_factory=dict)
-    """Merged list by kind, with the version of the catalog that it was built from."""
-
-
-EVERYONE: Final = ListVariant()
-"""List variant of clients without declared capabilities."""
-
-
-class CatalogFilter(Protocol):
-    """Choice of the components that clients may use."""
-
-    approves: bool
-    """True if the filter withholds components that are not approved."""
-
-    def visible_part(
-        self, backend: str, kind: ComponentKind, components: ComponentList, *, changed: bool
-    ) -> ComponentList:
-        """Return the part of a list that clients see; `changed` if the list itself has changed."""
-
-    def withholds(self, catalog: "Catalog", backend: str, kind: ComponentKind, name: str) -> bool:
-        """Return True if clients must not use a component; `name` is the downstream name."""
 
 
 class Catalog:
@@ -83,10 +56,10 @@ class Catalog:
         `catalog_filter`, `on_offer` is called when the backends' components change, even if no
         client sees the change. If `warns`, name conflicts are logged.
         """
-        self.offered = self
+        self.unfiltered = self
         """All components, including those that the filter withholds."""
         if catalog_filter is not None:
-            self.offered = Catalog(precedence, serves_clashes=serves_clashes, warns=False)
+            self.unfiltered = Catalog(precedence, serves_clashes=serves_clashes, warns=False)
         self._filter = catalog_filter
         self._on_offer = on_offer
         self._warns = warns
@@ -104,6 +77,7 @@ class Catalog:
         self._digests: dict[ComponentKind, tuple[int, dict[str, str]]] = {}
         self._owners: dict[ComponentKind, tuple[int, NameOwners]] = {}
         self._bodies: dict[ComponentKind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
+        self._class_lists = ClassLists()
         self._legacy_bodies: dict[bytes, bytes] = {}
         """Merged list of tools → its equivalent for legacy clients."""
 
@@ -120,9 +94,9 @@ class Catalog:
         """
         if self._filter is None:
             return self._put(backend, kind, components, seen)
-        before = self.offered.version
-        self.offered.put(backend, kind, components, seen)
-        changed = self.offered.version != before
+        before = self.unfiltered.version
+        self.unfiltered.put(backend, kind, components, seen)
+        changed = self.unfiltered.version != before
         if components is not None:
             components = self._filter.visible_part(backend, kind, components, changed=changed)
         is_visible = self._put(backend, kind, components, seen)
@@ -140,7 +114,7 @@ class Catalog:
         """Apply the filter again, which has changed. Return the kinds whose lists changed."""
         self.version += 1
         changed = set()
-        for backend, kind, seen, components in self.offered.lists():
+        for backend, kind, seen, components in self.unfiltered.lists():
             if self._filter is not None:
                 components = self._filter.visible_part(backend, kind, components, changed=False)
             if self._put(backend, kind, components, seen):
@@ -231,6 +205,22 @@ class Catalog:
         ]
         return variants if everyones is None else [everyones, *variants]
 
+    def version_of(self, kind: ComponentKind) -> int:
+        """Return a number that changes whenever the offered components of a kind change."""
+        return self._versions[kind]
+
+    def offered(self, kind: ComponentKind) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the backend, the downstream name and the bytes of all components that are served.
+
+        A component that differs between list variants occurs once for each of its forms.
+        """
+        variants = {backend for backend, _ in self._variants[kind]}
+        for backend in dict.fromkeys((*self._listings[kind], *sorted(variants))):
+            for components in self.known(backend, kind):
+                for name, item in zip(components.names, components.items, strict=True):
+                    if self.owner(kind, name) == backend:
+                        yield backend, name, item
+
     def names(self, backend: str, kind: ComponentKind) -> Iterator[str]:
         """Return the downstream names in all lists of one backend."""
         return (name for components in self.known(backend, kind) for name in components.names)
@@ -302,22 +292,38 @@ class Catalog:
 
         If `whole` is false, a backend has failed, and clients must not cache the result.
         """
-        member, body = kind.member.encode(), self._body(kind, audience)
+        member = kind.member.encode()
         if not modern:
-            return b'{"%b":' % member, self._legacy_body(kind, body), b"}"
-        ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
+            return b'{"%b":' % member, self._legacy_body(kind, audience), b"}"
+        body = self._body(kind, audience)
+        ttl, public = cache_hint(self._parts(kind, audience).values(), now)
         ttl = ttl if whole else 0
+        # Other clients may see other lists, which no cache on the way can tell apart.
+        public = public and audience.access is None
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 
-    def _legacy_body(self, kind: ComponentKind, body: bytes) -> bytes:
+    def _legacy_body(self, kind: ComponentKind, audience: ListVariant) -> bytes:
         """Return a merged list without the fields that only modern clients understand."""
         if kind is not TOOLS:
-            return body
+            return self._body(kind, audience)
+        if audience.access is not None:
+            return self._class_list(
+                kind, audience, "legacy", lambda: to_legacy_tools(self._body(kind, audience))
+            )
+        body = self._body(kind, audience)
         legacy = self._legacy_bodies.get(body)
         if legacy is None:
             legacy = self._legacy_bodies[body] = to_legacy_tools(body)
         return legacy
+
+    def _class_list(
+        self, kind: ComponentKind, audience: ListVariant, era: str, build: Callable[[], bytes]
+    ) -> bytes:
+        key = kind, era, audience.access, frozenset(audience.seen.items())
+        # Resources may be shown because of templates.
+        version = self._versions[kind], self._versions[TEMPLATES]
+        return self._class_lists.get(key, version, build)
 
     def _parts(self, kind: ComponentKind, audience: ListVariant) -> Mapping[str, ComponentList]:
         everyones, variants = self._listings[kind], self._variants[kind]
@@ -327,27 +333,28 @@ class Catalog:
         return {**everyones, **{key[0]: variants[key] for key in keys if key in variants}}
 
     def _body(self, kind: ComponentKind, audience: ListVariant) -> bytes:
+        if audience.access is not None:
+            return self._class_list(kind, audience, "", lambda: self._merge(kind, audience))
         if not audience.seen or not self._variants[kind]:
             return self._merged[kind].body
         version, body = audience.bodies.get(kind, (-1, b""))
         if version != self._versions[kind]:
-            parts = self._parts(kind, audience)
-            items = [
-                item
-                for backend in sorted(parts, key=self._precedence)
-                for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
-                if self.owner(kind, name) == backend
-            ]
-            body = b"[" + b",".join(items) + b"]"
-            everyones = self._merged[kind].body
+            body, everyones = self._merge(kind, audience), self._merged[kind].body
             body = everyones if body == everyones else self._bodies[kind].setdefault(body, body)
             audience.bodies[kind] = self._versions[kind], body
         return body
 
-    @staticmethod
-    def _cache_hint(parts: Iterable[ComponentList], now: float) -> tuple[int, bool]:
-        left = [(max(p.ttl_ms - int((now - p.fetched_at) * 1000), 0), p.public) for p in parts]
-        return min((ttl for ttl, _ in left), default=0), bool(left) and all(p for _, p in left)
+    def _merge(self, kind: ComponentKind, audience: ListVariant) -> bytes:
+        """Return the merged list of these clients, built from the lists of the backends."""
+        parts, access = self._parts(kind, audience), audience.access
+        items = [
+            item
+            for backend in sorted(parts, key=self._precedence)
+            for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
+            if self.owner(kind, name) == backend
+            and (access is None or access.shows(kind, backend, name))
+        ]
+        return b"[" + b",".join(items) + b"]"
 
     def counts(self, backend: str) -> ComponentCounts | None:
         """Return the number of components of a backend; unknown or unsupported kinds are absent.
@@ -380,7 +387,7 @@ class Catalog:
         They include components that are withheld because they are not approved.
         """
         if self.approves:
-            return self.offered.digests()
+            return self.unfiltered.digests()
         for kind, version in self._versions.items():
             if self._digests.get(kind, (-1, {}))[0] != version:
                 digests = digests_of(self._listings[kind], self._merged[kind].names.owners)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Raw
 
@@ -12,6 +13,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.headers import Path, header_properties
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.core.catalog.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +99,25 @@ def _header_properties(
             schema = jsonrpc.decode(jsonrpc.decode_object(item).get("inputSchema"))
             properties[name] = list(header_properties(schema))
     return properties
+
+
+def cache_hint(parts: Iterable[ComponentList], now: float) -> tuple[int, bool]:
+    """Return the milliseconds for which a merged list may be cached, and whether clients may share
+    it."""
+    left = [(max(p.ttl_ms - int((now - p.fetched_at) * 1000), 0), p.public) for p in parts]
+    return min((ttl for ttl, _ in left), default=0), bool(left) and all(p for _, p in left)
+
+
+class CatalogFilter(Protocol):
+    """Choice of the components that clients may use."""
+
+    approves: bool
+    """True if the filter withholds components that are not approved."""
+
+    def visible_part(
+        self, backend: str, kind: ComponentKind, components: ComponentList, *, changed: bool
+    ) -> ComponentList:
+        """Return the part of a list that clients see; `changed` if the list itself has changed."""
+
+    def withholds(self, catalog: "Catalog", backend: str, kind: ComponentKind, name: str) -> bool:
+        """Return True if clients must not use a component; `name` is the downstream name."""
