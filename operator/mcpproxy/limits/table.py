@@ -3,7 +3,17 @@
 from types import ModuleType
 from typing import Final
 
-from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions, streams
+from mcpproxy.limits import (
+    audit,
+    backends,
+    clients,
+    extensions,
+    http,
+    instances,
+    pods,
+    sessions,
+    streams,
+)
 from mcpproxy.limits.limit import Limit
 
 
@@ -11,7 +21,7 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
     return tuple(value for value in vars(module).values() if isinstance(value, Limit))
 
 
-CLIENTS: Final = (*_defined_in(http), *_defined_in(clients))
+CLIENTS: Final = (*_defined_in(http), *_defined_in(clients), *_defined_in(audit))
 BACKENDS: Final = (
     *_defined_in(backends),
     *_defined_in(sessions),
